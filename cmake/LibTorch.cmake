@@ -1,0 +1,33 @@
+# LibTorch as own imported targets, without find_package(Torch): the config of a CUDA wheel demands a CUDA toolkit even for
+# a CPU program. Accepts, in this order, VGGFLOW_TORCH_ROOT, a libtorch folder on CMAKE_PREFIX_PATH, and the wheel in .venv.
+# Defines vggflow::torch (torch_cpu + c10 and the include folders). CUDA's back end is loaded at run time, never linked.
+
+set(VGGFLOW_TORCH_ROOT "" CACHE PATH "LibTorch folder (holds include/ and lib/); empty: search")
+
+file(GLOB _venv_torch "${PROJECT_SOURCE_DIR}/.venv/lib/python3*/site-packages/torch")
+find_path(VGGFLOW_TORCH_INCLUDE ATen/core/Tensor.h
+  HINTS "${VGGFLOW_TORCH_ROOT}" ${CMAKE_PREFIX_PATH} ${_venv_torch} PATH_SUFFIXES include NO_DEFAULT_PATH)
+if(NOT VGGFLOW_TORCH_INCLUDE)
+  message(FATAL_ERROR "LibTorch not found. Run scripts/setup.sh (it installs the pinned wheel into .venv), or pass "
+                      "-DCMAKE_PREFIX_PATH=<libtorch folder> or -DVGGFLOW_TORCH_ROOT=<folder with include/ and lib/>.")
+endif()
+get_filename_component(_torch_root "${VGGFLOW_TORCH_INCLUDE}" DIRECTORY)
+set(_torch_lib "${_torch_root}/lib")
+
+foreach(lib torch_cpu c10)
+  if(NOT EXISTS "${_torch_lib}/lib${lib}.so")
+    message(FATAL_ERROR "LibTorch at ${_torch_root} has no lib/lib${lib}.so: the folder is incomplete, install it again.")
+  endif()
+  add_library(vggflow::${lib} SHARED IMPORTED GLOBAL)
+  set_target_properties(vggflow::${lib} PROPERTIES IMPORTED_LOCATION "${_torch_lib}/lib${lib}.so")
+endforeach()
+
+add_library(vggflow_torch INTERFACE)
+add_library(vggflow::torch ALIAS vggflow_torch)
+target_include_directories(vggflow_torch SYSTEM INTERFACE
+  "${VGGFLOW_TORCH_INCLUDE}" "${VGGFLOW_TORCH_INCLUDE}/torch/csrc/api/include")
+target_link_libraries(vggflow_torch INTERFACE vggflow::torch_cpu vggflow::c10)
+# The wheel's libraries find their own CUDA companions by RPATH; the linker need not look for them.
+target_link_options(vggflow_torch INTERFACE "LINKER:--allow-shlib-undefined")
+set(CMAKE_BUILD_RPATH "${_torch_lib}")
+message(STATUS "LibTorch: ${_torch_root}")

@@ -1,0 +1,124 @@
+#pragma once
+// Modules as plain structs with named parameters: the names are the checkpoint's names, so loading is a walk over a list.
+// A module registers references to its own members, so it is neither copied nor moved.
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "vggflow/core/random.h"
+#include "vggflow/ops/functional.h"
+
+namespace vggflow {
+
+struct NamedTensor {
+  std::string name;  ///< dotted path, "transformer_blocks.0.attn.to_q.weight"
+  Tensor* tensor;
+};
+
+class Module {
+ public:
+  Module() = default;
+  Module(const Module&) = delete;
+  Module& operator=(const Module&) = delete;
+  virtual ~Module() = default;
+
+  /// All parameters, depth first, in order of registration.
+  std::vector<NamedTensor> parameters(const std::string& prefix = "") const;
+  /// All submodules with their paths, this one first.
+  std::vector<std::pair<std::string, Module*>> modules(const std::string& prefix = "");
+  int64_t parameter_count() const;
+  /// Switches gradients of every parameter on or off.
+  void set_requires_grad(bool on);
+  /// Converts every parameter to `dtype` (detached). Frozen networks run in the dtype of their weights.
+  void to(at::ScalarType dtype);
+
+ protected:
+  void add(std::string name, Tensor& parameter) { tensors_.emplace_back(std::move(name), &parameter); }
+  void add(std::string name, Module& child) { children_.emplace_back(std::move(name), &child); }
+
+ private:
+  std::vector<std::pair<std::string, Tensor*>> tensors_;
+  std::vector<std::pair<std::string, Module*>> children_;
+};
+
+/// Low-rank adapter of one linear layer: adds scale * (x A^T) B^T, A (r, in), B (out, r), scale = alpha / r (Hu et al. 2021).
+struct LoraAdapter {
+  Tensor a, b;
+  double scale = 1;
+};
+
+/// Whether adapters take part: `kOff` is the base model, `kOn` adds them, `kMerged` uses the weights that `merge_lora` prepared.
+enum class AdapterMode { kOff, kOn, kMerged };
+
+/// y = x W^T + b, with an optional low-rank adapter. The weight is cast to x's dtype where they differ.
+class Linear : public Module {
+ public:
+  Linear(int64_t in, int64_t out, bool with_bias = true);
+  template <TensorLike T>
+  T forward(const T& x) const;
+  /// Uniform(-1/sqrt(in), 1/sqrt(in)) for both, PyTorch's default.
+  void init(RandomStream& random);
+  void init_zero();
+
+  /// The weight in force (merged or not) in `dtype`, for layers that join several projections into one product.
+  Tensor effective_weight(at::ScalarType dtype) const;
+
+  int64_t in, out;
+  Tensor weight;  // (out, in)
+  Tensor bias;    // (out) or undefined
+  LoraAdapter lora;
+  AdapterMode adapter = AdapterMode::kOff;
+  Tensor merged;  // weight + scale B A, made by merge_lora
+};
+
+/// 2-D convolution layer.
+class Conv2d : public Module {
+ public:
+  Conv2d(int64_t in, int64_t out, int64_t kernel, int64_t stride = 1, int64_t padding = 0, int64_t groups = 1);
+  template <TensorLike T>
+  T forward(const T& x) const;
+  void init(RandomStream& random);
+  void init_zero();
+
+  int64_t in, out, kernel, stride, padding, groups;
+  Tensor weight;  // (out, in/groups, kernel, kernel)
+  Tensor bias;    // (out)
+};
+
+/// Normalisation over the last dimension with weight and bias.
+class LayerNorm : public Module {
+ public:
+  explicit LayerNorm(int64_t width, double eps = 1e-5);
+  template <TensorLike T>
+  T forward(const T& x) const {
+    return layer_norm(x, weight, bias, eps);
+  }
+  double eps;
+  Tensor weight, bias;
+};
+
+class GroupNorm : public Module {
+ public:
+  GroupNorm(int64_t groups, int64_t channels, double eps = 1e-5);
+  template <TensorLike T>
+  T forward(const T& x) const {
+    return group_norm(x, groups, weight, bias, eps);
+  }
+  int64_t groups;
+  double eps;
+  Tensor weight, bias;
+};
+
+class RmsNorm : public Module {
+ public:
+  explicit RmsNorm(int64_t width, double eps = 1e-6);
+  template <TensorLike T>
+  T forward(const T& x) const {
+    return rms_norm(x, weight, eps);
+  }
+  double eps;
+  Tensor weight;
+};
+
+}  // namespace vggflow
