@@ -26,6 +26,11 @@ add_library(vggflow_torch INTERFACE)
 add_library(vggflow::torch ALIAS vggflow_torch)
 target_include_directories(vggflow_torch SYSTEM INTERFACE
   "${VGGFLOW_TORCH_INCLUDE}" "${VGGFLOW_TORCH_INCLUDE}/torch/csrc/api/include")
+# The wheel carries headers of another fmt, whose library it does not export: the system's must be found first.
+find_path(_fmt_include fmt/format.h PATHS /usr/include /usr/local/include NO_CMAKE_PATH)
+file(MAKE_DIRECTORY "${PROJECT_BINARY_DIR}/fmt_first")
+file(CREATE_LINK "${_fmt_include}/fmt" "${PROJECT_BINARY_DIR}/fmt_first/fmt" SYMBOLIC)
+target_include_directories(vggflow_torch BEFORE INTERFACE "${PROJECT_BINARY_DIR}/fmt_first")
 target_link_libraries(vggflow_torch INTERFACE vggflow::torch_cpu vggflow::c10)
 # The wheel's libraries find their own CUDA companions by RPATH; the linker need not look for them.
 target_link_options(vggflow_torch INTERFACE "LINKER:--allow-shlib-undefined")

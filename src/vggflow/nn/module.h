@@ -92,7 +92,7 @@ class LayerNorm : public Module {
   explicit LayerNorm(int64_t width, double eps = 1e-5);
   template <TensorLike T>
   T forward(const T& x) const {
-    return layer_norm(x, weight, bias, eps);
+    return ops::layer_norm(x, weight, bias, eps);
   }
   double eps;
   Tensor weight, bias;
@@ -103,7 +103,7 @@ class GroupNorm : public Module {
   GroupNorm(int64_t groups, int64_t channels, double eps = 1e-5);
   template <TensorLike T>
   T forward(const T& x) const {
-    return group_norm(x, groups, weight, bias, eps);
+    return ops::group_norm(x, groups, weight, bias, eps);
   }
   int64_t groups;
   double eps;
@@ -115,7 +115,7 @@ class RmsNorm : public Module {
   explicit RmsNorm(int64_t width, double eps = 1e-6);
   template <TensorLike T>
   T forward(const T& x) const {
-    return rms_norm(x, weight, eps);
+    return ops::rms_norm(x, weight, eps);
   }
   double eps;
   Tensor weight;

@@ -1,7 +1,8 @@
 #pragma once
 // The differentiable functions that networks and rewards are made of, for Tensor and for Dual alike. On Tensor the hot ones
 // run a fused kernel (kernels/) with a hand-written backward; on Dual every one is a composition of plain ops.
-// Shapes: B batch, N tokens, D channels, H heads.
+// Shapes: B batch, N tokens, D channels, H heads. They live in namespace ops and are called by their full name, ops::silu(x):
+// argument-dependent lookup would otherwise find ATen's functions of the same name beside them.
 
 #include <vector>
 
@@ -19,6 +20,8 @@ Dual operator*(const Dual& a, const Tensor& b);
 Dual operator+(const Dual& a, double b);
 Dual operator-(const Dual& a, double b);
 Dual operator*(const Dual& a, double b);
+
+namespace ops {
 
 Tensor silu(const Tensor& x);
 Dual silu(const Dual& x);
@@ -93,4 +96,5 @@ Dual attention(const Dual& qkv, int64_t heads);
 Tensor timestep_embedding(const Tensor& timestep, int64_t dim);
 Dual timestep_embedding(const Dual& timestep, int64_t dim);
 
+}  // namespace ops
 }  // namespace vggflow

@@ -1,0 +1,71 @@
+#include "vggflow/nn/lora.h"
+
+#include <torch/csrc/autograd/grad_mode.h>
+
+#include <cmath>
+
+#include "vggflow/core/error.h"
+
+namespace vggflow {
+
+bool matches(const std::string& pattern, const std::string& text) {
+  const size_t star = pattern.find('*');
+  if (star == std::string::npos) return pattern == text;
+  if (text.compare(0, star, pattern, 0, star) != 0) return false;
+  const std::string rest = pattern.substr(star + 1);
+  for (size_t at = star; at <= text.size(); ++at) {
+    if (matches(rest, text.substr(at))) return true;
+  }
+  return false;
+}
+
+LoraSet::LoraSet(Module& network, const LoraOptions& options, uint64_t seed) {
+  VGGFLOW_CHECK(options.rank > 0, "[lora] expected rank > 0, got {}", options.rank);
+  std::vector<std::string> known;
+  std::vector<bool> used(options.targets.size());
+  for (auto& [path, module] : network.modules()) {
+    auto* layer = dynamic_cast<Linear*>(module);
+    if (!layer) continue;
+    known.push_back(path);
+    bool hit = false;
+    for (size_t i = 0; i < options.targets.size(); ++i) {
+      if (matches(options.targets[i], path)) hit = used[i] = true;
+    }
+    if (!hit) continue;
+    RandomStream random({seed, Purpose::kInit, /*update=*/1, layers_.size()});
+    Tensor a = at::empty({options.rank, layer->in});
+    random.fill_normal({a.mutable_data_ptr<float>(), static_cast<size_t>(a.numel())});
+    layer->lora = {(a / static_cast<double>(options.rank)).requires_grad_(true),
+                   at::zeros({layer->out, options.rank}).requires_grad_(true), options.alpha / static_cast<double>(options.rank)};
+    paths_.push_back(path);
+    layers_.push_back(layer);
+  }
+  for (size_t i = 0; i < used.size(); ++i) {
+    VGGFLOW_CHECK(used[i], "[lora] target '{}' matches no linear layer; the layers are: {}", options.targets[i], fmt::join(known, ", "));
+  }
+  VGGFLOW_CHECK(!layers_.empty(), "[lora] expected at least one target pattern, got none; the layers are: {}", fmt::join(known, ", "));
+}
+
+std::vector<NamedTensor> LoraSet::parameters() const {
+  std::vector<NamedTensor> all;
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    all.push_back({paths_[i] + ".lora_A.weight", &layers_[i]->lora.a});
+    all.push_back({paths_[i] + ".lora_B.weight", &layers_[i]->lora.b});
+  }
+  return all;
+}
+
+void LoraSet::set_mode(AdapterMode mode) {
+  mode_ = mode;
+  for (Linear* layer : layers_) layer->adapter = mode;
+}
+
+void LoraSet::merge() {
+  torch::autograd::AutoGradMode off(false);
+  for (Linear* layer : layers_) {
+    const Tensor delta = at::matmul(layer->lora.b, layer->lora.a) * layer->lora.scale;
+    layer->merged = (layer->weight.to(at::kFloat) + delta).to(layer->weight.scalar_type());
+  }
+}
+
+}  // namespace vggflow

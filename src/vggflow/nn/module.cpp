@@ -1,0 +1,137 @@
+#include "vggflow/nn/module.h"
+
+#include <cmath>
+
+#include "vggflow/core/error.h"
+
+namespace vggflow {
+namespace {
+
+std::string join(const std::string& prefix, const std::string& name) { return prefix.empty() ? name : prefix + "." + name; }
+
+void fill_uniform(Tensor& x, double bound, RandomStream& random) {
+  float* p = x.mutable_data_ptr<float>();
+  for (int64_t i = 0; i < x.numel(); ++i) p[i] = static_cast<float>((2 * random.uniform() - 1) * bound);
+}
+
+}  // namespace
+
+std::vector<NamedTensor> Module::parameters(const std::string& prefix) const {
+  std::vector<NamedTensor> all;
+  for (const auto& [name, tensor] : tensors_) all.push_back({join(prefix, name), tensor});
+  for (const auto& [name, child] : children_) {
+    for (NamedTensor& p : child->parameters(join(prefix, name))) all.push_back(std::move(p));
+  }
+  return all;
+}
+
+std::vector<std::pair<std::string, Module*>> Module::modules(const std::string& prefix) {
+  std::vector<std::pair<std::string, Module*>> all{{prefix, this}};
+  for (const auto& [name, child] : children_) {
+    for (auto& m : child->modules(join(prefix, name))) all.push_back(std::move(m));
+  }
+  return all;
+}
+
+int64_t Module::parameter_count() const {
+  int64_t count = 0;
+  for (const NamedTensor& p : parameters()) count += p.tensor->numel();
+  return count;
+}
+
+void Module::set_requires_grad(bool on) {
+  for (const NamedTensor& p : parameters()) p.tensor->requires_grad_(on);
+}
+
+void Module::to(at::ScalarType dtype) {
+  for (const NamedTensor& p : parameters()) *p.tensor = p.tensor->detach().to(dtype);
+}
+
+Linear::Linear(int64_t in_features, int64_t out_features, bool with_bias)
+    : in(in_features), out(out_features), weight(at::zeros({out, in})) {
+  add("weight", weight);
+  if (with_bias) {
+    bias = at::zeros({out});
+    add("bias", bias);
+  }
+}
+
+Tensor Linear::effective_weight(at::ScalarType dtype) const {
+  return (adapter == AdapterMode::kMerged && merged.defined() ? merged : weight).to(dtype);
+}
+
+namespace {
+
+Tensor low_rank(const Tensor& x, const LoraAdapter& lora) {
+  return at::linear(at::linear(x, lora.a.to(x.scalar_type())), lora.b.to(x.scalar_type())) * lora.scale;
+}
+Dual low_rank(const Dual& x, const LoraAdapter& lora) { return {low_rank(x.value, lora), low_rank(x.tangent, lora)}; }
+
+Tensor cast_bias(const Tensor& bias, at::ScalarType dtype) { return bias.defined() ? bias.to(dtype) : bias; }
+
+}  // namespace
+
+template <TensorLike T>
+T Linear::forward(const T& x) const {
+  const auto dtype = primal(x).scalar_type();
+  VGGFLOW_CHECK(primal(x).size(-1) == in, "[linear] expected x (..., {}), got {}", in, shape_string(primal(x)));
+  const T y = ops::linear(x, effective_weight(dtype), cast_bias(bias, dtype));
+  return adapter == AdapterMode::kOn && lora.a.defined() ? y + low_rank(x, lora) : y;
+}
+template Tensor Linear::forward(const Tensor&) const;
+template Dual Linear::forward(const Dual&) const;
+
+void Linear::init(RandomStream& random) {
+  const double bound = 1 / std::sqrt(static_cast<double>(in));
+  fill_uniform(weight, bound, random);
+  if (bias.defined()) fill_uniform(bias, bound, random);
+}
+
+void Linear::init_zero() {
+  weight.zero_();
+  if (bias.defined()) bias.zero_();
+}
+
+Conv2d::Conv2d(int64_t in_channels, int64_t out_channels, int64_t kernel_size, int64_t stride_, int64_t padding_, int64_t groups_)
+    : in(in_channels), out(out_channels), kernel(kernel_size), stride(stride_), padding(padding_), groups(groups_),
+      weight(at::zeros({out, in / groups, kernel, kernel})), bias(at::zeros({out})) {
+  add("weight", weight);
+  add("bias", bias);
+}
+
+template <TensorLike T>
+T Conv2d::forward(const T& x) const {
+  const auto dtype = primal(x).scalar_type();
+  VGGFLOW_CHECK(primal(x).dim() == 4 && primal(x).size(1) == in, "[conv2d] expected x (B, {}, H, W), got {}", in,
+                shape_string(primal(x)));
+  return ops::conv2d(x, weight.to(dtype), bias.to(dtype), stride, padding, groups);
+}
+template Tensor Conv2d::forward(const Tensor&) const;
+template Dual Conv2d::forward(const Dual&) const;
+
+void Conv2d::init(RandomStream& random) {
+  const double bound = 1 / std::sqrt(static_cast<double>(in / groups * kernel * kernel));
+  fill_uniform(weight, bound, random);
+  fill_uniform(bias, bound, random);
+}
+
+void Conv2d::init_zero() {
+  weight.zero_();
+  bias.zero_();
+}
+
+LayerNorm::LayerNorm(int64_t width, double eps_) : eps(eps_), weight(at::ones({width})), bias(at::zeros({width})) {
+  add("weight", weight);
+  add("bias", bias);
+}
+
+GroupNorm::GroupNorm(int64_t groups_, int64_t channels, double eps_)
+    : groups(groups_), eps(eps_), weight(at::ones({channels})), bias(at::zeros({channels})) {
+  VGGFLOW_CHECK(channels % groups == 0, "[group_norm] expected channels a multiple of {} groups, got {}", groups, channels);
+  add("weight", weight);
+  add("bias", bias);
+}
+
+RmsNorm::RmsNorm(int64_t width, double eps_) : eps(eps_), weight(at::ones({width})) { add("weight", weight); }
+
+}  // namespace vggflow

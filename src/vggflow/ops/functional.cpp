@@ -1,0 +1,217 @@
+// Plain functions on Tensor, and all functions on Dual. A Dual function computes its value with the formula of the Tensor
+// function in plain ops, and its tangent by the chain rule written beside it.
+#include "vggflow/ops/functional.h"
+
+#include <cmath>
+#include <numbers>
+
+#include "vggflow/core/error.h"
+
+namespace vggflow {
+
+std::string shape_string(const Tensor& x) { return fmt::format("({})", fmt::join(x.sizes().begin(), x.sizes().end(), ", ")); }
+
+template <>
+Tensor lift<Tensor>(const Tensor& x) {
+  return x;
+}
+template <>
+Dual lift<Dual>(const Tensor& x) {
+  return {x, at::zeros_like(x)};
+}
+
+// ---- elementwise -----------------------------------------------------------------------------------------------------
+
+Dual operator+(const Dual& a, const Dual& b) { return {a.value + b.value, a.tangent + b.tangent}; }
+Dual operator-(const Dual& a, const Dual& b) { return {a.value - b.value, a.tangent - b.tangent}; }
+Dual operator*(const Dual& a, const Dual& b) { return {a.value * b.value, a.tangent * b.value + a.value * b.tangent}; }
+Dual operator/(const Dual& a, const Dual& b) {
+  const Tensor q = a.value / b.value;
+  return {q, (a.tangent - q * b.tangent) / b.value};
+}
+Dual operator+(const Dual& a, const Tensor& b) {
+  const Tensor value = a.value + b;
+  return {value, a.tangent.expand_as(value)};
+}
+Dual operator*(const Dual& a, const Tensor& b) { return {a.value * b, a.tangent * b}; }
+Dual operator+(const Dual& a, double b) { return {a.value + b, a.tangent}; }
+Dual operator-(const Dual& a, double b) { return {a.value - b, a.tangent}; }
+Dual operator*(const Dual& a, double b) { return {a.value * b, a.tangent * b}; }
+
+namespace ops {
+
+Tensor silu(const Tensor& x) { return at::silu(x); }
+Dual silu(const Dual& x) {
+  const Tensor s = at::sigmoid(x.value);
+  return {x.value * s, x.tangent * (s * (1 + x.value * (1 - s)))};
+}
+
+Tensor relu(const Tensor& x) { return at::relu(x); }
+Dual relu(const Dual& x) { return {at::relu(x.value), x.tangent * (x.value > 0).to(x.value.scalar_type())}; }
+
+Tensor square(const Tensor& x) { return x * x; }
+Dual square(const Dual& x) { return {x.value * x.value, 2 * x.value * x.tangent}; }
+
+Tensor safe_sqrt(const Tensor& x, double eps) { return at::sqrt(x + eps); }
+Dual safe_sqrt(const Dual& x, double eps) {
+  const Tensor y = at::sqrt(x.value + eps);
+  return {y, x.tangent / (2 * y)};
+}
+
+// y = x s(z), z = a (x + b x^3) with a = 2 sqrt(2/pi), b = 0.044715; dy = (s + x s (1 - s) z') dx.
+Dual gelu_tanh(const Dual& x) {
+  constexpr double a = 2 * 0.79788456080286535588, b = 0.044715;
+  const Tensor sq = x.value * x.value;
+  const Tensor s = at::sigmoid(a * x.value * (1 + b * sq));
+  return {x.value * s, x.tangent * (s * (1 + x.value * (1 - s) * (a * (1 + 3 * b * sq))))};
+}
+
+// ---- shape -----------------------------------------------------------------------------------------------------------
+
+Tensor reshape(const Tensor& x, at::IntArrayRef shape) { return x.reshape(shape); }
+Dual reshape(const Dual& x, at::IntArrayRef shape) { return {x.value.reshape(shape), x.tangent.reshape(shape)}; }
+Tensor permute(const Tensor& x, at::IntArrayRef dims) { return x.permute(dims); }
+Dual permute(const Dual& x, at::IntArrayRef dims) { return {x.value.permute(dims), x.tangent.permute(dims)}; }
+Tensor narrow(const Tensor& x, int64_t dim, int64_t start, int64_t length) { return x.narrow(dim, start, length); }
+Dual narrow(const Dual& x, int64_t dim, int64_t start, int64_t length) {
+  return {x.value.narrow(dim, start, length), x.tangent.narrow(dim, start, length)};
+}
+Tensor cat(const std::vector<Tensor>& parts, int64_t dim) { return at::cat(parts, dim); }
+Dual cat(const std::vector<Dual>& parts, int64_t dim) {
+  std::vector<Tensor> values, tangents;
+  for (const Dual& p : parts) {
+    values.push_back(p.value);
+    tangents.push_back(p.tangent);
+  }
+  return {at::cat(values, dim), at::cat(tangents, dim)};
+}
+Tensor unsqueeze(const Tensor& x, int64_t dim) { return x.unsqueeze(dim); }
+Dual unsqueeze(const Dual& x, int64_t dim) { return {x.value.unsqueeze(dim), x.tangent.unsqueeze(dim)}; }
+Tensor to_dtype(const Tensor& x, at::ScalarType dtype) { return x.to(dtype); }
+Dual to_dtype(const Dual& x, at::ScalarType dtype) { return {x.value.to(dtype), x.tangent.to(dtype)}; }
+Tensor sum(const Tensor& x, at::IntArrayRef dims, bool keepdim) { return x.sum(dims, keepdim); }
+Dual sum(const Dual& x, at::IntArrayRef dims, bool keepdim) { return {x.value.sum(dims, keepdim), x.tangent.sum(dims, keepdim)}; }
+Tensor mean(const Tensor& x, at::IntArrayRef dims, bool keepdim) { return x.mean(dims, keepdim); }
+Dual mean(const Dual& x, at::IntArrayRef dims, bool keepdim) { return {x.value.mean(dims, keepdim), x.tangent.mean(dims, keepdim)}; }
+
+// ---- linear maps: the tangent goes through the same map, without the bias ---------------------------------------------
+
+Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) { return at::linear(x, weight, bias); }
+Dual linear(const Dual& x, const Tensor& weight, const Tensor& bias) {
+  return {at::linear(x.value, weight, bias), at::linear(x.tangent, weight)};
+}
+Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, int64_t stride, int64_t padding, int64_t groups) {
+  return at::conv2d(x, weight, bias, {stride, stride}, {padding, padding}, {1, 1}, groups);
+}
+Dual conv2d(const Dual& x, const Tensor& weight, const Tensor& bias, int64_t stride, int64_t padding, int64_t groups) {
+  return {ops::conv2d(x.value, weight, bias, stride, padding, groups), ops::conv2d(x.tangent, weight, Tensor(), stride, padding, groups)};
+}
+Tensor avg_pool2d(const Tensor& x, int64_t k) { return at::avg_pool2d(x, {k, k}); }
+Dual avg_pool2d(const Dual& x, int64_t k) { return {ops::avg_pool2d(x.value, k), ops::avg_pool2d(x.tangent, k)}; }
+Tensor upsample2x(const Tensor& x) {
+  return x.unsqueeze(3).unsqueeze(5).expand({x.size(0), x.size(1), x.size(2), 2, x.size(3), 2})
+      .reshape({x.size(0), x.size(1), 2 * x.size(2), 2 * x.size(3)});
+}
+Dual upsample2x(const Dual& x) { return {ops::upsample2x(x.value), ops::upsample2x(x.tangent)}; }
+
+// ---- normalisations --------------------------------------------------------------------------------------------------
+
+namespace {
+
+Tensor affine(const Tensor& x, const Tensor& weight, const Tensor& bias) {
+  Tensor y = weight.defined() ? x * weight : x;
+  return bias.defined() ? y + bias : y;
+}
+
+// xh = (x - mean) rstd over `dims`; dxh = rstd (dx - mean(dx) - xh mean(xh dx)).
+Dual standardize(const Dual& x, at::IntArrayRef dims, double eps) {
+  const Tensor centred = x.value - x.value.mean(dims, true);
+  const Tensor rstd = at::rsqrt((centred * centred).mean(dims, true) + eps);
+  const Tensor xh = centred * rstd;
+  return {xh, rstd * (x.tangent - x.tangent.mean(dims, true) - xh * (xh * x.tangent).mean(dims, true))};
+}
+
+}  // namespace
+
+Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, double eps) {
+  return at::layer_norm(x, {x.size(-1)}, weight, bias, eps);
+}
+Dual layer_norm(const Dual& x, const Tensor& weight, const Tensor& bias, double eps) {
+  const Dual xh = standardize(x, {-1}, eps);
+  return {affine(xh.value, weight, bias), affine(xh.tangent, weight, {})};
+}
+
+Tensor rms_norm(const Tensor& x, const Tensor& weight, double eps) {
+  const Tensor y = x.to(at::kFloat);
+  return (y * at::rsqrt((y * y).mean(-1, true) + eps)).to(x.scalar_type()) * weight.to(x.scalar_type());
+}
+Dual rms_norm(const Dual& x, const Tensor& weight, double eps) {
+  const Tensor rms = at::rsqrt((x.value * x.value).mean(-1, true) + eps);
+  const Tensor xh = x.value * rms;
+  return {xh * weight, rms * (x.tangent - xh * (xh * x.tangent).mean(-1, true)) * weight};
+}
+
+Tensor group_norm(const Tensor& x, int64_t groups, const Tensor& weight, const Tensor& bias, double eps) {
+  return at::group_norm(x, groups, weight, bias, eps);
+}
+Dual group_norm(const Dual& x, int64_t groups, const Tensor& weight, const Tensor& bias, double eps) {
+  const auto shape = x.value.sizes().vec();
+  const Dual xh = ops::reshape(standardize(ops::reshape(x, {shape[0], groups, -1}), {-1}, eps), shape);
+  const Tensor w = weight.view({1, -1, 1, 1});
+  return {xh.value * w + bias.view({1, -1, 1, 1}), xh.tangent * w};
+}
+
+Tensor l2_normalize(const Tensor& x) { return x * at::rsqrt((x * x).sum(-1, true) + 1e-12); }
+Dual l2_normalize(const Dual& x) {
+  const Tensor r = at::rsqrt((x.value * x.value).sum(-1, true) + 1e-12);
+  const Tensor y = x.value * r;
+  return {y, r * (x.tangent - y * (y * x.tangent).sum(-1, true))};
+}
+
+// ---- transformer pieces on Dual (on Tensor: fused.cpp) ----------------------------------------------------------------
+
+Dual layer_norm_modulate(const Dual& x, const Dual& shift, const Dual& scale, double eps, at::ScalarType out) {
+  const Dual xh = standardize(x, {-1}, eps);
+  return to_dtype(xh * unsqueeze(scale + 1.0, 1) + unsqueeze(shift, 1), out);
+}
+
+Dual gated_add(const Dual& x, const Dual& gate, const Dual& y) {
+  return x + unsqueeze(gate, 1) * to_dtype(y, x.value.scalar_type());
+}
+
+// P = softmax(S), S = scale q k^T;  dP = P (dS - sum(P dS)),  d(P v) = dP v + P dv.
+Dual attention(const Dual& qkv, int64_t heads) {
+  const int64_t b = qkv.value.size(0), n = qkv.value.size(1), d = qkv.value.size(2) / 3, dh = d / heads;
+  const auto split = [&](const Tensor& t) { return t.reshape({b, n, 3, heads, dh}).permute({2, 0, 3, 1, 4}).unbind(0); };
+  const auto x = split(qkv.value), dx = split(qkv.tangent);
+  const Tensor q = x[0] * (1 / std::sqrt(static_cast<double>(dh))), dq = dx[0] * (1 / std::sqrt(static_cast<double>(dh)));
+  const Tensor kt = x[1].transpose(-1, -2);
+  const Tensor p = at::softmax(at::matmul(q, kt), -1);  // (B, H, N, N)
+  const Tensor ds = at::matmul(dq, kt) + at::matmul(q, dx[1].transpose(-1, -2));
+  const Tensor dp = p * (ds - (p * ds).sum(-1, true));
+  const auto join = [&](const Tensor& t) { return t.transpose(1, 2).reshape({b, n, d}); };
+  return {join(at::matmul(p, x[2])), join(at::matmul(dp, x[2]) + at::matmul(p, dx[2]))};
+}
+
+namespace {
+
+Tensor sinusoid_frequencies(const Tensor& like, int64_t dim) {
+  const Tensor i = at::arange(dim / 2, like.options());
+  return at::exp(i * (-std::log(10000.0) / static_cast<double>(dim / 2)));
+}
+
+}  // namespace
+
+Tensor timestep_embedding(const Tensor& timestep, int64_t dim) {
+  const Tensor angle = timestep.unsqueeze(1) * sinusoid_frequencies(timestep, dim);
+  return at::cat({at::cos(angle), at::sin(angle)}, 1);
+}
+Dual timestep_embedding(const Dual& timestep, int64_t dim) {
+  const Tensor f = sinusoid_frequencies(timestep.value, dim);
+  const Tensor angle = timestep.value.unsqueeze(1) * f, speed = timestep.tangent.unsqueeze(1) * f;
+  const Tensor c = at::cos(angle), s = at::sin(angle);
+  return {at::cat({c, s}, 1), at::cat({-s * speed, c * speed}, 1)};
+}
+
+}  // namespace ops
+}  // namespace vggflow

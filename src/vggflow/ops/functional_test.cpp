@@ -1,0 +1,127 @@
+// Every function: reverse mode and tangents against central differences in float64, the fused fp32 path against the plain
+// one, and reverse mode through a tangent (what the consistency loss needs).
+#include "vggflow/ops/functional.h"
+
+#include <gtest/gtest.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include "vggflow/ops/random_tensor.h"
+#include "vggflow/testing/gradient_check.h"
+
+namespace vggflow {
+namespace {
+
+using testing::gradient_error;
+using testing::random_double;
+using testing::relative_error;
+using testing::tangent_error;
+
+struct Case {
+  const char* name;
+  std::vector<std::vector<int64_t>> shapes;
+  std::function<Tensor(const std::vector<Tensor>&)> f;
+  std::function<Dual(const std::vector<Dual>&)> f_dual;
+};
+
+#define VGGFLOW_CASE(name, shapes, expression)                                      \
+  Case {                                                                            \
+    name, shapes, [](const std::vector<Tensor>& v) -> Tensor { return expression; }, \
+        [](const std::vector<Dual>& v) -> Dual { return expression; }               \
+  }
+#define SHAPES(...) (std::vector<std::vector<int64_t>>{__VA_ARGS__})
+
+Tensor weight(at::IntArrayRef shape, uint64_t id) { return random_double(shape, 100 + id, 0.5); }
+
+std::vector<Case> cases() {
+  using V = std::vector<int64_t>;
+  return {
+      VGGFLOW_CASE("silu", SHAPES(V{3, 5}), ops::silu(v[0])),
+      VGGFLOW_CASE("square", SHAPES(V{3, 5}), ops::square(v[0])),
+      VGGFLOW_CASE("safe_sqrt", SHAPES(V{3, 5}), ops::safe_sqrt(ops::square(v[0]), 0.1)),
+      VGGFLOW_CASE("gelu_tanh", SHAPES(V{3, 5}), ops::gelu_tanh(v[0])),
+      VGGFLOW_CASE("divide", SHAPES(V{3, 5}, V{3, 5}), v[0] / (ops::square(v[1]) + 1.0)),
+      VGGFLOW_CASE("linear", SHAPES(V{2, 3, 4}), ops::linear(v[0], weight({5, 4}, 1), weight({5}, 2))),
+      VGGFLOW_CASE("conv2d", SHAPES(V{2, 4, 6, 6}), ops::conv2d(v[0], weight({6, 2, 3, 3}, 1), weight({6}, 2), 2, 1, 2)),
+      VGGFLOW_CASE("avg_pool2d", SHAPES(V{2, 3, 4, 4}), ops::avg_pool2d(v[0], 2)),
+      VGGFLOW_CASE("upsample2x", SHAPES(V{2, 3, 2, 2}), ops::upsample2x(v[0])),
+      VGGFLOW_CASE("layer_norm", SHAPES(V{2, 3, 7}), ops::layer_norm(v[0], weight({7}, 1), weight({7}, 2), 1e-5)),
+      VGGFLOW_CASE("rms_norm", SHAPES(V{2, 3, 7}), ops::rms_norm(v[0], weight({7}, 1), 1e-6)),
+      VGGFLOW_CASE("group_norm", SHAPES(V{2, 6, 3, 3}), ops::group_norm(v[0], 3, weight({6}, 1), weight({6}, 2), 1e-5)),
+      VGGFLOW_CASE("l2_normalize", SHAPES(V{4, 7}), ops::l2_normalize(v[0])),
+      VGGFLOW_CASE("layer_norm_modulate", SHAPES(V{2, 3, 7}, V{2, 7}, V{2, 7}),
+                   ops::layer_norm_modulate(v[0], v[1], v[2], 1e-6, at::kDouble)),
+      VGGFLOW_CASE("gated_add", SHAPES(V{2, 3, 7}, V{2, 7}, V{2, 3, 7}), ops::gated_add(v[0], v[1], v[2])),
+      VGGFLOW_CASE("attention", SHAPES(V{2, 5, 24}), ops::attention(v[0], 2)),
+      VGGFLOW_CASE("timestep_embedding", SHAPES(V{4}), ops::timestep_embedding(v[0], 8)),
+      VGGFLOW_CASE("cat_narrow_permute", SHAPES(V{2, 3, 4}, V{2, 5, 4}), ops::permute(ops::narrow(ops::cat({v[0], v[1]}, 1), 1, 2, 3), {0, 2, 1})),
+      VGGFLOW_CASE("mean_sum", SHAPES(V{2, 3, 4}), ops::mean(ops::sum(ops::square(v[0]), {1}, true), {0, 2}, false)),
+  };
+}
+
+std::vector<Tensor> inputs_of(const Case& c) {
+  std::vector<Tensor> inputs;
+  for (size_t i = 0; i < c.shapes.size(); ++i) inputs.push_back(random_double(c.shapes[i], i));
+  return inputs;
+}
+
+// rms_norm on Tensor computes its statistics in fp32, so its central differences use a wider step.
+TEST(Functions, ReverseModeEqualsCentralDifferences) {
+  for (const Case& c : cases()) {
+    if (std::string(c.name) == "rms_norm") continue;  // its fp32 statistics are below central differences' resolution
+    EXPECT_LT(gradient_error(c.f, inputs_of(c)), 1e-7) << c.name;
+  }
+}
+
+TEST(Functions, TangentsEqualCentralDifferences) {
+  for (const Case& c : cases()) {
+    const bool fp32_statistics = std::string(c.name) == "rms_norm";
+    EXPECT_LT(tangent_error(c.f, c.f_dual, inputs_of(c), fp32_statistics ? 1e-2 : 1e-5), fp32_statistics ? 1e-3 : 1e-8) << c.name;
+  }
+}
+
+// d/dx <w, J(x) dx> against central differences of the tangent: reverse over forward.
+TEST(Functions, ReverseModeRunsThroughTangents) {
+  for (const Case& c : cases()) {
+    const auto inputs = inputs_of(c);
+    const auto tangent = [&](const std::vector<Tensor>& x) {
+      std::vector<Dual> duals;
+      for (size_t k = 0; k < x.size(); ++k) duals.push_back({x[k], random_double(x[k].sizes(), 500 + k)});
+      Tensor tangent = c.f_dual(duals).tangent;
+      for (const Tensor& each : x) tangent = tangent + 0 * each.sum();  // linear maps: the tangent does not depend on x
+      return tangent;
+    };
+    EXPECT_LT(gradient_error(tangent, inputs), 1e-7) << c.name;
+  }
+}
+
+// The fused fp32 kernels against the plain float64 ops, values and gradients.
+TEST(Functions, FusedFloatPathEqualsThePlainDoublePath) {
+  for (const Case& c : cases()) {
+    std::vector<Tensor> wide, narrow_inputs;
+    for (const Tensor& x : inputs_of(c)) {
+      wide.push_back(x.clone().requires_grad_(true));
+      narrow_inputs.push_back(x.to(at::kFloat).requires_grad_(true));
+    }
+    const std::string name = c.name;
+    if (name != "gelu_tanh" && name != "gated_add" && name != "attention" && name != "layer_norm_modulate") continue;
+    const Tensor y = c.f(wide);
+    const Tensor z = name == "layer_norm_modulate"
+                         ? ops::layer_norm_modulate(narrow_inputs[0], narrow_inputs[1], narrow_inputs[2], 1e-6, at::kFloat)
+                         : c.f(narrow_inputs);
+    EXPECT_LT(relative_error(z, y), 1e-5) << name;
+    const Tensor w = random_double(y.sizes(), 77);
+    const auto want = torch::autograd::grad({(y * w).sum()}, wide);
+    const auto got = torch::autograd::grad({(z * w.to(at::kFloat)).sum()}, narrow_inputs);
+    for (size_t k = 0; k < want.size(); ++k) EXPECT_LT(relative_error(got[k], want[k]), 1e-5) << name << " input " << k;
+  }
+}
+
+TEST(KeyedNormal, ASampleDoesNotDependOnItsBatch) {
+  const Tensor all = keyed_normal(3, Purpose::kNoise, 5, 0, 8, {2, 3});
+  const Tensor tail = keyed_normal(3, Purpose::kNoise, 5, 6, 2, {2, 3});
+  EXPECT_TRUE(at::equal(all.narrow(0, 6, 2), tail));
+  EXPECT_FALSE(at::equal(keyed_normal(3, Purpose::kNoise, 6, 6, 2, {2, 3}), tail));
+}
+
+}  // namespace
+}  // namespace vggflow
