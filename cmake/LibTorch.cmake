@@ -34,5 +34,16 @@ target_include_directories(vggflow_torch BEFORE INTERFACE "${PROJECT_BINARY_DIR}
 target_link_libraries(vggflow_torch INTERFACE vggflow::torch_cpu vggflow::c10)
 # The wheel's libraries find their own CUDA companions by RPATH; the linker need not look for them.
 target_link_options(vggflow_torch INTERFACE "LINKER:--allow-shlib-undefined")
+# at::parallel_for is a header template over OpenMP. One runtime only: the wheel's own libgomp where it has one, because a
+# second one would start a second pool of threads on the same cores.
+file(GLOB _torch_gomp "${_torch_lib}/libgomp*.so*")
+if(_torch_gomp)
+  list(GET _torch_gomp 0 _torch_gomp)
+  target_compile_options(vggflow_torch INTERFACE -fopenmp)
+  target_link_libraries(vggflow_torch INTERFACE "${_torch_gomp}")
+else()
+  find_package(OpenMP REQUIRED COMPONENTS CXX)
+  target_link_libraries(vggflow_torch INTERFACE OpenMP::OpenMP_CXX)
+endif()
 set(CMAKE_BUILD_RPATH "${_torch_lib}")
 message(STATUS "LibTorch: ${_torch_root}")

@@ -25,7 +25,9 @@ inline void store(bf16& p, float x) {
 
 // exp by 2^n * 2^f, |f| <= 1/2, with a degree-6 polynomial: relative error below 3e-7 and, unlike expf, a vector loop.
 inline float exp_fast(float x) {
-  const float t = std::fmin(std::fmax(x * 1.44269504f, -126.0f), 126.0f);
+  float t = x * 1.44269504f;  // comparisons and not fmin, fmax: those are calls, and would drop a NaN
+  t = t < -126.0f ? -126.0f : t;
+  t = t > 126.0f ? 126.0f : t;
   const float n = __builtin_rintf(t), f = (t - n) * 0.69314718f;
   const float p = 1.0f + f * (1.0f + f * (0.5f + f * (0.16666667f + f * (0.041666667f + f * (0.0083333333f + f * 0.0013888889f)))));
   return p * std::bit_cast<float>((static_cast<int32_t>(n) + 127) << 23);
@@ -233,7 +235,7 @@ void attention(const T* qkv, int64_t n, int64_t d, int64_t heads, T* out, float*
     for (int64_t i = 0; i < n; ++i) {
       float* row = p + i * np;
       float top = row[0], sum = 0;
-      for (int64_t j = 1; j < n; ++j) top = std::fmax(top, row[j]);
+      for (int64_t j = 1; j < n; ++j) top = row[j] > top ? row[j] : top;
       for (int64_t j = 0; j < n; ++j) sum += row[j] = exp_fast(row[j] - top);
       const float inv = 1.0f / sum;
       for (int64_t j = 0; j < n; ++j) row[j] *= inv;

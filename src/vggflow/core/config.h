@@ -1,0 +1,90 @@
+#pragma once
+// Configuration from one field list. A settings struct writes each field down once,
+//
+//   struct AlignConfig {
+//     int64_t updates = 100;
+//     template <class V> void fields(V& v) { v("updates", updates, "updates of the policy", range(1, 1e6)); }
+//   };
+//
+// and loading, overrides, help and saving walk that list: fields_of(config) gives it as plain data.
+
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "vggflow/core/field.h"
+
+namespace vggflow {
+
+/// One field: its dotted key, where its value lies, and what it may hold.
+struct Field {
+  using Target = std::variant<bool*, int64_t*, double*, std::string*, std::vector<int64_t>*, std::vector<double>*,
+                              std::vector<std::string>*>;
+  std::string key;
+  Target target;
+  std::string comment;
+  std::optional<Range> range;
+  std::vector<std::string> choices;
+};
+using Fields = std::vector<Field>;
+
+/// The visitor that turns a struct's field list into data.
+class FieldCollector {
+ public:
+  template <class T>
+  void operator()(const char* name, T& value, const char* comment) {
+    all.push_back({prefix_ + name, &value, comment, std::nullopt, {}});
+  }
+  template <class T>
+  void operator()(const char* name, T& value, const char* comment, Range range) {
+    all.push_back({prefix_ + name, &value, comment, range, {}});
+  }
+  template <class T>
+  void operator()(const char* name, T& value, const char* comment, Choices words) {
+    all.push_back({prefix_ + name, &value, comment, std::nullopt, std::move(words.words)});
+  }
+  template <class T>
+  void section(const char* name, T& value) {
+    const std::string before = prefix_;
+    prefix_ += std::string(name) + ".";
+    value.fields(*this);
+    prefix_ = before;
+  }
+  Fields all;
+
+ private:
+  std::string prefix_;
+};
+
+/// The fields of `config`, pointing into it.
+template <class T>
+Fields fields_of(T& config) {
+  FieldCollector collector;
+  config.fields(collector);
+  return std::move(collector.all);
+}
+
+/// Sets the fields that a YAML file names. Throws for a file that is not YAML, an unknown key (naming line and nearest key), a
+/// value of the wrong type, out of range or not among the choices.
+void load_yaml(const Fields& fields, const std::filesystem::path& file);
+/// The same from text; `origin` names it in errors.
+void load_yaml_text(const Fields& fields, const std::string& text, const std::string& origin);
+
+/// Sets one field from "key=value"; the value is YAML, so lists are written [1, 2].
+void apply_override(const Fields& fields, const std::string& assignment);
+
+/// One block a field: key, type, default (the present value), range or choices, comment.
+std::string help_text(const Fields& fields);
+
+/// All values with comments; load_yaml reads it back exactly.
+std::string to_yaml(const Fields& fields);
+
+/// The value of a field as YAML.
+std::string value_text(const Field& field);
+
+/// Keys whose values differ between two lists of the same struct.
+std::vector<std::string> differences(const Fields& a, const Fields& b);
+
+}  // namespace vggflow

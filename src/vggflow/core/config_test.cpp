@@ -1,0 +1,99 @@
+#include "vggflow/core/config.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "vggflow/core/error.h"
+
+namespace vggflow {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+struct Inner {
+  double lr = 1e-3;
+  std::vector<double> weights{0.1, 1.0};
+  template <class V>
+  void fields(V& v) {
+    v("lr", lr, "learning rate", range(0, 1));
+    v("weights", weights, "weights");
+  }
+};
+
+struct Outer {
+  int64_t steps = 10;
+  bool resume = false;
+  std::string kind = "none";
+  std::vector<std::string> names{"a b", "c: \"d\""};
+  Inner optimizer;
+  template <class V>
+  void fields(V& v) {
+    v("steps", steps, "updates", range(1, 100));
+    v("resume", resume, "go on");
+    v("kind", kind, "kind of value network", choices({"none", "unet", "mmdit"}));
+    v("names", names, "names");
+    v.section("optimizer", optimizer);
+  }
+};
+
+std::string message_of(const std::function<void()>& f) {
+  try {
+    f();
+  } catch (const Error& e) {
+    return e.what();
+  }
+  return "no error";
+}
+
+TEST(Config, WhatItSavesItReadsBackExactly) {
+  Outer a;
+  a.optimizer.lr = 0.1 + 0.2;
+  a.steps = 77;
+  a.optimizer.weights = {1.0 / 3, 2e-30};
+  Outer b;
+  load_yaml_text(fields_of(b), to_yaml(fields_of(a)), "text");
+  EXPECT_THAT(differences(fields_of(a), fields_of(b)), ElementsAre());
+  EXPECT_EQ(b.optimizer.lr, a.optimizer.lr);
+  EXPECT_EQ(b.optimizer.weights, a.optimizer.weights);
+  EXPECT_EQ(b.names, a.names);
+}
+
+TEST(Config, OverridesReachSections) {
+  Outer c;
+  apply_override(fields_of(c), "optimizer.lr=0.5");
+  apply_override(fields_of(c), "optimizer.weights=[1, 2, 3]");
+  apply_override(fields_of(c), "resume=true");
+  EXPECT_EQ(c.optimizer.lr, 0.5);
+  EXPECT_EQ(c.optimizer.weights.size(), 3u);
+  EXPECT_TRUE(c.resume);
+  EXPECT_THAT(differences(fields_of(c), fields_of(*std::make_unique<Outer>())), ElementsAre("resume", "optimizer.lr", "optimizer.weights"));
+}
+
+TEST(Config, UnknownKeysNameLineAndNearestKey) {
+  Outer c;
+  EXPECT_THAT(message_of([&] { load_yaml_text(fields_of(c), "steps: 5\noptimizer:\n  learning: 1\n", "run.yaml"); }),
+              HasSubstr("run.yaml line 3: unknown setting 'optimizer.learning'; did you mean 'optimizer.lr'?"));
+  EXPECT_THAT(message_of([&] { apply_override(fields_of(c), "step=4"); }), HasSubstr("did you mean 'steps'?"));
+}
+
+TEST(Config, WrongTypesRangesAndChoicesSayWhatWasExpected) {
+  Outer c;
+  EXPECT_THAT(message_of([&] { apply_override(fields_of(c), "steps=many"); }), HasSubstr("expected a whole number for 'steps', got 'many'"));
+  EXPECT_THAT(message_of([&] { apply_override(fields_of(c), "steps=1000"); }), HasSubstr("expected 'steps' from 1 to 100, got 1000"));
+  EXPECT_THAT(message_of([&] { apply_override(fields_of(c), "kind=u-net"); }),
+              HasSubstr("expected 'kind' to be one of none, unet, mmdit, got 'u-net'; did you mean 'unet'?"));
+  EXPECT_THAT(message_of([&] { apply_override(fields_of(c), "steps"); }), HasSubstr("expected key=value"));
+  EXPECT_THAT(message_of([&] { load_yaml_text(fields_of(c), "steps: [1", "x"); }), HasSubstr("x is not YAML"));
+  EXPECT_EQ(c.steps, 10);
+}
+
+TEST(Config, HelpShowsEveryFieldWithItsDefault) {
+  Outer c;
+  const std::string help = help_text(fields_of(c));
+  EXPECT_THAT(help, HasSubstr("optimizer.lr=0.001"));
+  EXPECT_THAT(help, HasSubstr("one of none | unet | mmdit"));
+}
+
+}  // namespace
+}  // namespace vggflow

@@ -1,0 +1,202 @@
+#include "vggflow/io/safetensors.h"
+
+#include <ATen/ATen.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <torch/csrc/autograd/grad_mode.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "vggflow/core/error.h"
+#include "vggflow/io/files.h"
+
+namespace vggflow {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr uint64_t kMaxHeader = 100'000'000;  // the format's own limit
+
+const std::vector<std::pair<std::string, at::ScalarType>>& dtype_names() {
+  static const std::vector<std::pair<std::string, at::ScalarType>> names{
+      {"F64", at::kDouble}, {"F32", at::kFloat}, {"F16", at::kHalf}, {"BF16", at::kBFloat16}, {"I64", at::kLong},
+      {"I32", at::kInt},    {"I16", at::kShort}, {"I8", at::kChar},  {"U8", at::kByte},       {"BOOL", at::kBool}};
+  return names;
+}
+
+// Parses, refusing a name that comes twice in one object and nesting beyond what the format has.
+Json parse_strict(const char* begin, const char* end, const std::string& file) {
+  std::vector<std::set<std::string>> seen;
+  const auto watch = [&](int depth, Json::parse_event_t event, Json& value) {
+    VGGFLOW_CHECK(depth <= 4, "[safetensors] {}: the header is nested too deeply", file);
+    if (event == Json::parse_event_t::object_start) seen.emplace_back();
+    if (event == Json::parse_event_t::object_end) seen.pop_back();
+    if (event == Json::parse_event_t::key) {
+      VGGFLOW_CHECK(seen.back().insert(value.get<std::string>()).second, "[safetensors] {}: '{}' comes twice in the header", file,
+                    value.get<std::string>());
+    }
+    return true;
+  };
+  try {
+    return Json::parse(begin, end, watch);
+  } catch (const nlohmann::json::exception& e) {
+    fail("[safetensors] {}: the header is not JSON ({}); the file is damaged, get it again", file, e.what());
+  }
+}
+
+TensorEntry parse_entry(const std::string& name, const Json& value, const std::string& file) {
+  const auto bad = [&](const char* what) { fail("[safetensors] {}: tensor '{}': {}", file, name, what); };
+  if (!value.is_object() || value.size() != 3 || !value.contains("dtype") || !value.contains("shape") || !value.contains("data_offsets")) {
+    bad("expected dtype, shape and data_offsets");
+  }
+  if (!value["dtype"].is_string()) bad("expected a dtype name");
+  TensorEntry entry{};
+  const auto& names = dtype_names();
+  const auto found = std::find_if(names.begin(), names.end(), [&](const auto& n) { return n.first == value["dtype"].get<std::string>(); });
+  VGGFLOW_CHECK(found != names.end(), "[safetensors] {}: tensor '{}' has the unsupported dtype {}", file, name,
+                value["dtype"].get<std::string>());
+  entry.dtype = found->second;
+  uint64_t bytes = c10::elementSize(entry.dtype);
+  if (!value["shape"].is_array() || value["shape"].size() > 16) bad("expected a shape of at most 16 numbers");
+  for (const Json& d : value["shape"]) {
+    if (!d.is_number_unsigned() || d.get<uint64_t>() > (uint64_t{1} << 48)) bad("expected a shape of whole numbers below 2^48");
+    entry.shape.push_back(d.get<int64_t>());
+    if (__builtin_mul_overflow(bytes, d.get<uint64_t>(), &bytes)) bad("its size overflows");
+  }
+  const Json& offsets = value["data_offsets"];
+  if (!offsets.is_array() || offsets.size() != 2 || !offsets[0].is_number_unsigned() || !offsets[1].is_number_unsigned()) {
+    bad("expected two data_offsets");
+  }
+  entry.begin = offsets[0].get<uint64_t>();
+  entry.end = offsets[1].get<uint64_t>();
+  VGGFLOW_CHECK(entry.end >= entry.begin && entry.end - entry.begin == bytes,
+                "[safetensors] {}: tensor '{}' needs {} bytes by its shape, but its offsets are {} to {}", file, name, bytes, entry.begin,
+                entry.end);
+  return entry;
+}
+
+}  // namespace
+
+SafetensorsFile::SafetensorsFile(const std::filesystem::path& file) : path_(file) {
+  const int descriptor = ::open(file.c_str(), O_RDONLY | O_CLOEXEC);
+  VGGFLOW_CHECK(descriptor >= 0, "[safetensors] cannot open {}: {}", file.string(), std::strerror(errno));
+  struct stat info {};
+  ::fstat(descriptor, &info);
+  size_ = static_cast<uint64_t>(info.st_size);
+  void* map = size_ > 0 ? ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, descriptor, 0) : MAP_FAILED;
+  ::close(descriptor);
+  VGGFLOW_CHECK(size_ >= 8 && map != MAP_FAILED, "[safetensors] {} has {} bytes, too few for a header; the file is damaged, get it again",
+                file.string(), size_);
+  bytes_ = static_cast<const char*>(map);
+  try {
+    parse_header();
+    check_layout();
+  } catch (...) {
+    ::munmap(const_cast<char*>(bytes_), size_);
+    throw;
+  }
+}
+
+SafetensorsFile::~SafetensorsFile() { ::munmap(const_cast<char*>(bytes_), size_); }
+
+void SafetensorsFile::parse_header() {
+  uint64_t length = 0;
+  std::memcpy(&length, bytes_, 8);
+  VGGFLOW_CHECK(length <= kMaxHeader && length <= size_ - 8,
+                "[safetensors] {}: the header claims {} bytes, but the file has {}; it is truncated or no safetensors file",
+                path_.string(), length, size_);
+  data_begin_ = 8 + length;
+  const Json header = parse_strict(bytes_ + 8, bytes_ + data_begin_, path_.string());
+  VGGFLOW_CHECK(header.is_object(), "[safetensors] {}: expected a JSON object as header", path_.string());
+  for (const auto& [name, value] : header.items()) {
+    if (name != "__metadata__") {
+      tensors_[name] = parse_entry(name, value, path_.string());
+      continue;
+    }
+    VGGFLOW_CHECK(value.is_object(), "[safetensors] {}: expected an object as __metadata__", path_.string());
+    for (const auto& [key, text] : value.items()) {
+      VGGFLOW_CHECK(text.is_string(), "[safetensors] {}: expected text for the metadata '{}'", path_.string(), key);
+      metadata_[key] = text.get<std::string>();
+    }
+  }
+}
+
+// The tensors must cover the bytes after the header without gap or overlap.
+void SafetensorsFile::check_layout() const {
+  std::vector<std::pair<uint64_t, uint64_t>> spans;
+  for (const auto& [name, e] : tensors_) spans.emplace_back(e.begin, e.end);
+  std::sort(spans.begin(), spans.end());
+  uint64_t at = 0;
+  for (const auto& [begin, end] : spans) {
+    VGGFLOW_CHECK(begin == at, "[safetensors] {}: the tensors {} at byte {}", path_.string(), begin < at ? "overlap" : "leave a hole", at);
+    at = end;
+  }
+  VGGFLOW_CHECK(at == size_ - data_begin_, "[safetensors] {}: the header describes {} bytes of tensors, but the file holds {}; it is {}",
+                path_.string(), at, size_ - data_begin_, at > size_ - data_begin_ ? "truncated" : "too long");
+}
+
+Tensor SafetensorsFile::load(const std::string& name) const {
+  const auto found = tensors_.find(name);
+  VGGFLOW_CHECK(found != tensors_.end(), "[safetensors] {} holds no tensor '{}'", path_.string(), name);
+  const TensorEntry& e = found->second;
+  Tensor out = at::empty(e.shape, e.dtype);
+  std::memcpy(out.mutable_data_ptr(), bytes_ + data_begin_ + e.begin, e.end - e.begin);
+  return out;
+}
+
+void write_safetensors(const std::filesystem::path& file, const TensorList& tensors, const Metadata& metadata) {
+  Json header = Json::object();
+  if (!metadata.empty()) header["__metadata__"] = metadata;
+  uint64_t offset = 0;
+  std::vector<Tensor> ready;
+  for (const auto& [name, tensor] : tensors) {
+    const Tensor t = tensor.detach().to(at::kCPU).contiguous();
+    const auto& names = dtype_names();
+    const auto found = std::find_if(names.begin(), names.end(), [&](const auto& n) { return n.second == t.scalar_type(); });
+    VGGFLOW_CHECK(found != names.end() && !header.contains(name) && name != "__metadata__",
+                  "[safetensors] cannot write tensor '{}': its dtype is not supported or its name comes twice", name);
+    const uint64_t end = offset + t.nbytes();
+    header[name] = {{"dtype", found->first}, {"shape", t.sizes().vec()}, {"data_offsets", {offset, end}}};
+    offset = end;
+    ready.push_back(t);
+  }
+  std::string text = header.dump();
+  text.resize((text.size() + 7) / 8 * 8, ' ');
+  const uint64_t length = text.size();
+  AtomicFile out(file);
+  out.write(&length, 8);
+  out.write(text);
+  for (const Tensor& t : ready) out.write(t.const_data_ptr(), t.nbytes());
+  out.commit();
+}
+
+void load_into(const SafetensorsFile& file, const std::vector<std::pair<std::string, Tensor>>& targets) {
+  std::vector<std::string> problems;
+  std::set<std::string> wanted;
+  for (const auto& [name, target] : targets) {
+    wanted.insert(name);
+    const auto found = file.tensors().find(name);
+    if (found == file.tensors().end()) {
+      problems.push_back(fmt::format("missing '{}'", name));
+    } else if (found->second.shape != target.sizes().vec()) {
+      problems.push_back(fmt::format("'{}' has shape ({}), expected ({})", name, fmt::join(found->second.shape, ", "),
+                                     fmt::join(target.sizes().vec(), ", ")));
+    }
+  }
+  for (const auto& [name, entry] : file.tensors()) {
+    if (!wanted.contains(name)) problems.push_back(fmt::format("unexpected '{}'", name));
+  }
+  VGGFLOW_CHECK(problems.empty(), "[safetensors] {} does not fit the network: {}", file.path().string(), fmt::join(problems, "; "));
+  torch::autograd::AutoGradMode off(false);
+  for (const auto& [name, target] : targets) {
+    Tensor destination = target;
+    destination.copy_(file.load(name));
+  }
+}
+
+}  // namespace vggflow

@@ -1,0 +1,68 @@
+#include "vggflow/text/vocabulary.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+
+#include "vggflow/core/error.h"
+#include "vggflow/core/nearest.h"
+
+namespace vggflow {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+TEST(SplitWords, KeepsAccentsHyphensAndKeycaps) {
+  EXPECT_THAT(split_words("flag: Côte d’Ivoire"), ElementsAre("flag", "côte", "d’ivoire"));
+  EXPECT_THAT(split_words("keycap: #"), ElementsAre("keycap", "#"));
+  EXPECT_THAT(split_words("waving hand: medium-light skin tone"), ElementsAre("waving", "hand", "medium-light", "skin", "tone"));
+  EXPECT_THAT(split_words("Japanese “here” button, UP!"), ElementsAre("japanese", "here", "button", "up"));
+  EXPECT_THAT(split_words("São Tomé & Príncipe"), ElementsAre("são", "tomé", "príncipe"));
+  EXPECT_THAT(split_words("  "), ElementsAre());
+}
+
+TEST(Vocabulary, RoundTripsThroughItsFile) {
+  const Vocabulary v({"red heart", "blue heart", "flag: Japan"}, 4);
+  EXPECT_EQ(v.size(), 6);
+  EXPECT_THAT(v.tokenize("Red heart"), ElementsAre(5, 3, 0, 0));
+  const auto file = std::filesystem::temp_directory_path() / "vggflow_vocabulary_test.txt";
+  std::ofstream(file) << v.serialize();
+  const Vocabulary w = Vocabulary::load(file);
+  EXPECT_EQ(w.words(), v.words());
+  EXPECT_EQ(w.tokenize("flag japan"), v.tokenize("flag japan"));
+  std::filesystem::remove(file);
+}
+
+TEST(Vocabulary, NamesTheUnknownWordAndNearOnes) {
+  const Vocabulary v({"red heart", "blue hearth", "flag: Japan"}, 4);
+  try {
+    v.tokenize("red haert");
+    FAIL();
+  } catch (const Error& e) {
+    EXPECT_THAT(e.what(), HasSubstr("does not know the word 'haert'"));
+    EXPECT_THAT(e.what(), HasSubstr("near words: heart"));
+  }
+}
+
+TEST(Vocabulary, RefusesACaptionOfTooManyWords) {
+  const Vocabulary v({"a b c"}, 2);
+  EXPECT_THROW(v.tokenize("a b c"), Error);
+}
+
+TEST(Vocabulary, RefusesAFileWithoutItsHead) {
+  const auto file = std::filesystem::temp_directory_path() / "vggflow_vocabulary_bad.txt";
+  std::ofstream(file) << "heart\n";
+  EXPECT_THROW(Vocabulary::load(file), Error);
+  std::filesystem::remove(file);
+}
+
+TEST(Nearest, RanksByEditDistance) {
+  EXPECT_EQ(edit_distance("kitten", "sitting"), 3);
+  EXPECT_EQ(edit_distance("", "abc"), 3);
+  EXPECT_THAT(nearest("lerning_rate", {"steps", "learning_rate", "rate"}, 1), ElementsAre("learning_rate"));
+}
+
+}  // namespace
+}  // namespace vggflow

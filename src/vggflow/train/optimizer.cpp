@@ -1,0 +1,78 @@
+#include "vggflow/train/optimizer.h"
+
+#include <ATen/Parallel.h>
+#include <torch/csrc/autograd/grad_mode.h>
+
+#include <cmath>
+#include <numbers>
+
+#include "vggflow/core/error.h"
+#include "vggflow/kernels/transformer.h"
+
+namespace vggflow {
+
+ParameterBuffer::ParameterBuffer(const std::vector<NamedTensor>& parameters) {
+  int64_t total = 0;
+  for (const NamedTensor& p : parameters) total += p.tensor->numel();
+  VGGFLOW_CHECK(total > 0, "[optimizer] expected at least one trainable tensor, got none");
+  values_ = at::empty({total}, at::kFloat);
+  gradient_ = at::zeros({total}, at::kFloat);
+  int64_t offset = 0;
+  for (const NamedTensor& p : parameters) {
+    const int64_t count = p.tensor->numel();
+    Tensor view = values_.narrow(0, offset, count).view(p.tensor->sizes());
+    view.copy_(p.tensor->detach());
+    *p.tensor = view.detach().requires_grad_(true);
+    p.tensor->mutable_grad() = gradient_.narrow(0, offset, count).view(p.tensor->sizes());
+    offset += count;
+  }
+}
+
+double ParameterBuffer::gradient_norm() const { return at::linalg_vector_norm(gradient_).item<double>(); }
+
+double ParameterBuffer::clip(double max_norm) {
+  const double norm = gradient_norm();
+  if (max_norm > 0 && norm > max_norm) gradient_.mul_(max_norm / norm);
+  return norm;
+}
+
+AdamW::AdamW(ParameterBuffer& parameters, const AdamWOptions& options)
+    : m(at::zeros_like(parameters.values())), v(at::zeros_like(parameters.values())), parameters_(parameters), options_(options) {}
+
+bool AdamW::step(double lr) {
+  if (!std::isfinite(parameters_.gradient_norm())) return false;
+  ++steps;
+  const auto n = static_cast<double>(steps);
+  const kernels::AdamWStep s{static_cast<float>(lr),
+                             static_cast<float>(options_.beta1),
+                             static_cast<float>(options_.beta2),
+                             static_cast<float>(options_.eps),
+                             static_cast<float>(options_.weight_decay),
+                             static_cast<float>(1 - std::pow(options_.beta1, n)),
+                             static_cast<float>(1 - std::pow(options_.beta2, n))};
+  at::parallel_for(0, m.numel(), 65536, [&](int64_t begin, int64_t end) {
+    kernels::best_table().adamw(s, parameters_.gradient().const_data_ptr<float>(), parameters_.values().mutable_data_ptr<float>(),
+                                m.mutable_data_ptr<float>(), v.mutable_data_ptr<float>(), begin, end);
+  });
+  return true;
+}
+
+void Ema::update(const ParameterBuffer& parameters) {
+  const auto n = static_cast<double>(++updates);
+  values.lerp_(parameters.values(), 1 - std::min(decay_, (1 + n) / (10 + n)));
+}
+
+ValuesScope::ValuesScope(ParameterBuffer& parameters, const Tensor& values)
+    : parameters_(parameters), saved_(parameters.values().clone()) {
+  parameters_.values().copy_(values);
+}
+
+ValuesScope::~ValuesScope() { parameters_.values().copy_(saved_); }
+
+double cosine_schedule(int64_t update, int64_t warmup, int64_t total, double final_fraction) {
+  if (update < warmup) return static_cast<double>(update + 1) / static_cast<double>(warmup);
+  const double progress = std::min(1.0, static_cast<double>(update - warmup) / static_cast<double>(std::max<int64_t>(1, total - warmup)));
+  return final_fraction + (1 - final_fraction) * 0.5 * (1 + std::cos(std::numbers::pi * progress));
+}
+
+}  // namespace vggflow
