@@ -1,0 +1,57 @@
+// The one place that catches, prints and exits.
+#include <ATen/Parallel.h>
+#include <malloc.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <exception>
+
+#include "vggflow/cli/commands.h"
+#include "vggflow/core/config.h"
+#include "vggflow/train/pretrain.h"
+
+namespace vggflow::cli {
+namespace {
+
+template <class Config>
+void add_configured(CLI::App& app, const char* name, const char* description, void (*run)(const ConfigArguments&)) {
+  auto* command = app.add_subcommand(name, description);
+  auto arguments = std::make_shared<ConfigArguments>();
+  command->add_option("--config", arguments->file, "YAML file of settings")->check(CLI::ExistingFile);
+  command->add_option("settings", arguments->overrides, "key=value overrides");
+  Config defaults;
+  command->footer("Settings:\n" + help_text(fields_of(defaults)));
+  command->callback([arguments, run] { run(*arguments); });
+}
+
+int run(int argc, char** argv) {
+  CLI::App app{"vggflow: align flow-matching image models with differentiable rewards"};
+  app.require_subcommand(1);
+  add_configured<PretrainConfig>(app, "pretrain", "train the nano flow model, a reward model or the judge", pretrain);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    return app.exit(e);
+  }
+  return 0;
+}
+
+// Large tensors come and go every step: keep their pages instead of returning them to the system each time.
+void keep_pages() {
+  mallopt(M_MMAP_THRESHOLD, 1 << 30);
+  mallopt(M_TRIM_THRESHOLD, 2000 << 20);
+  mallopt(M_TOP_PAD, 64 << 20);
+}
+
+}  // namespace
+}  // namespace vggflow::cli
+
+int main(int argc, char** argv) {
+  vggflow::cli::keep_pages();
+  try {
+    return vggflow::cli::run(argc, argv);
+  } catch (const std::exception& e) {
+    std::fprintf(stderr, "vggflow: %s\n", e.what());
+    return 1;
+  }
+}

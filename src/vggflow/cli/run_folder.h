@@ -1,0 +1,52 @@
+#pragma once
+// What all configured commands do first: read the settings, make the run folder, save the effective configuration.
+
+#include <ATen/Parallel.h>
+
+#include <filesystem>
+
+#include "vggflow/cli/commands.h"
+#include "vggflow/core/config.h"
+#include "vggflow/core/error.h"
+#include "vggflow/core/log.h"
+#include "vggflow/io/files.h"
+
+namespace vggflow::cli {
+
+template <class Config>
+void read_config(Config& config, const ConfigArguments& arguments) {
+  if (!arguments.file.empty()) load_yaml(fields_of(config), arguments.file);
+  for (const std::string& o : arguments.overrides) apply_override(fields_of(config), o);
+}
+
+/// Throws when a resumed run was started with other settings, naming them; where things lie may change.
+template <class Config>
+void check_same_settings(Config& config, const std::filesystem::path& saved) {
+  Config before;
+  load_yaml(fields_of(before), saved);
+  std::vector<std::string> changed;
+  for (const std::string& key : differences(fields_of(config), fields_of(before))) {
+    if (key != "resume" && key != "run" && key != "threads" && key != "fit.log_every") changed.push_back(key);
+  }
+  VGGFLOW_CHECK(changed.empty(), "[resume] {} was started with other settings: {} differ. Start a new run, or leave them as they were",
+                saved.parent_path().string(), fmt::join(changed, ", "));
+}
+
+/// Reads the settings, makes the folder config.run and saves config.yaml there. A folder that already holds a run is refused
+/// unless config.resume is set, and then the settings must be the same.
+template <class Config>
+void open_run(Config& config, const ConfigArguments& arguments) {
+  read_config(config, arguments);
+  const std::filesystem::path run = config.run, saved = run / "config.yaml";
+  if (std::filesystem::exists(saved)) {
+    VGGFLOW_CHECK(config.resume, "[run] {} already holds a run. Choose another folder with run=..., or go on with resume=true", run.string());
+    check_same_settings(config, saved);
+  }
+  make_writable_folder(run);
+  open_log(run / "log.txt");
+  write_text(saved, to_yaml(fields_of(config)));
+  if (config.threads > 0) at::set_num_threads(static_cast<int>(config.threads));
+  catch_interrupts();
+}
+
+}  // namespace vggflow::cli

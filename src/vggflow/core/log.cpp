@@ -1,0 +1,132 @@
+#include "vggflow/core/log.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <csignal>
+#include <cstdio>
+#include <fstream>
+#include <mutex>
+#include <sstream>
+#include <thread>
+
+namespace vggflow {
+namespace {
+
+std::mutex log_mutex;
+std::FILE* log_file = nullptr;
+bool bar_on_screen = false;
+
+bool on_terminal() {
+  static const bool yes = ::isatty(STDERR_FILENO) == 1;
+  return yes;
+}
+
+void clear_bar() {
+  if (!bar_on_screen) return;
+  std::fputs("\r\x1b[K", stderr);
+  bar_on_screen = false;
+}
+
+std::string duration(double seconds) {
+  const auto s = static_cast<int64_t>(seconds + 0.5);
+  return s >= 3600 ? fmt::format("{}h{:02}m", s / 3600, s / 60 % 60) : fmt::format("{}m{:02}s", s / 60, s % 60);
+}
+
+// "VmRSS:   123456 kB" -> GiB.
+double status_gib(const std::string& key) {
+  std::ifstream in("/proc/self/status");
+  for (std::string line; std::getline(in, line);) {
+    if (line.starts_with(key)) return std::stod(line.substr(key.size() + 1)) / (1024.0 * 1024.0);
+  }
+  return 0;
+}
+
+volatile std::sig_atomic_t interrupt_flag = 0;
+
+void on_signal(int) {
+  if (interrupt_flag) ::_exit(130);
+  interrupt_flag = 1;
+}
+
+}  // namespace
+
+void log_line(const std::string& line) {
+  const std::lock_guard lock(log_mutex);
+  clear_bar();
+  std::fprintf(stderr, "%s\n", line.c_str());
+  if (!log_file) return;
+  std::fprintf(log_file, "%s\n", line.c_str());
+  std::fflush(log_file);
+}
+
+void open_log(const std::filesystem::path& file) {
+  const std::lock_guard lock(log_mutex);
+  if (log_file) std::fclose(log_file);
+  log_file = std::fopen(file.c_str(), "a");
+  VGGFLOW_CHECK(log_file, "[log] cannot write {}: choose another run folder", file.string());
+}
+
+Progress::Progress(std::string title, int64_t total, int64_t done)
+    : title_(std::move(title)), total_(total), start_(done), begin_(std::chrono::steady_clock::now()) {}
+
+Progress::~Progress() {
+  const std::lock_guard lock(log_mutex);
+  clear_bar();
+}
+
+void Progress::advance(int64_t done, const std::string& note) {
+  if (!on_terminal()) return;
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count();
+  const double rate = static_cast<double>(done - start_) / std::max(seconds, 1e-9);
+  const double share = static_cast<double>(done) / static_cast<double>(std::max<int64_t>(1, total_));
+  const auto full = static_cast<size_t>(24 * std::clamp(share, 0.0, 1.0));
+  const std::lock_guard lock(log_mutex);
+  std::fprintf(stderr, "\r\x1b[K%s",
+               fmt::format("{} [{}{}] {}/{} | {:.2f}/s | ETA {} | {:.1f} GiB | {}", title_, std::string(full, '#'),
+                           std::string(24 - full, '.'), done, total_, rate,
+                           duration(static_cast<double>(total_ - done) / std::max(rate, 1e-9)), memory_now_gib(), note)
+                   .c_str());
+  std::fflush(stderr);
+  bar_on_screen = true;
+}
+
+void catch_interrupts() {
+  std::signal(SIGINT, on_signal);
+  std::signal(SIGTERM, on_signal);
+}
+
+bool interrupted() { return interrupt_flag != 0; }
+
+double memory_now_gib() { return status_gib("VmRSS:"); }
+double memory_peak_gib() { return status_gib("VmHWM:"); }
+
+std::map<std::string, std::string> environment() {
+  std::map<std::string, std::string> out;
+  std::ifstream in("/proc/cpuinfo");
+  for (std::string line; std::getline(in, line) && out.size() < 2;) {
+    const size_t colon = line.find(": ");
+    if (colon == std::string::npos) continue;
+    if (line.starts_with("model name")) out["processor"] = line.substr(colon + 2);
+    if (!line.starts_with("flags")) continue;
+    std::istringstream flags(line.substr(colon + 2));
+    std::string kept;
+    for (std::string flag; flags >> flag;) {
+      if (flag == "avx2" || flag == "avx512f" || flag == "avx512_bf16" || flag == "amx_bf16") kept += (kept.empty() ? "" : " ") + flag;
+    }
+    out["instruction sets"] = kept;
+  }
+  out["hardware threads"] = fmt::to_string(std::thread::hardware_concurrency());
+  out["compiler"] = __VERSION__;
+  return out;
+}
+
+double Stopwatch::seconds() const { return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count(); }
+
+double Stopwatch::lap() {
+  const double s = seconds();
+  begin_ = std::chrono::steady_clock::now();
+  return s;
+}
+
+}  // namespace vggflow

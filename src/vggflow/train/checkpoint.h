@@ -1,0 +1,26 @@
+#pragma once
+// Checkpoint folders: run/checkpoints/update_000050, complete once they hold their mark. The newest complete one is kept, and
+// the one before it, so that a crash while writing loses nothing.
+
+#include <filesystem>
+#include <optional>
+
+#include "vggflow/io/safetensors.h"
+
+namespace vggflow {
+
+struct Checkpoint {
+  int64_t update = 0;
+  TensorList tensors;
+  Metadata metadata;
+};
+
+void save_checkpoint(const std::filesystem::path& run, const Checkpoint& checkpoint);
+
+/// The newest complete checkpoint of a run, if there is one.
+std::optional<Checkpoint> load_checkpoint(const std::filesystem::path& run);
+
+/// A tensor of a checkpoint by name; throws when it is absent or has another shape than `like`.
+Tensor checkpoint_tensor(const Checkpoint& checkpoint, const std::string& name, const Tensor& like);
+
+}  // namespace vggflow

@@ -1,0 +1,47 @@
+#pragma once
+// Pre-training of the nano flow model by flow matching (Lipman et al. 2023; logit-normal times: Esser et al. 2024).
+
+#include "vggflow/data/captions.h"
+#include "vggflow/models/nano.h"
+#include "vggflow/train/fit.h"
+
+namespace vggflow {
+
+struct PretrainConfig {
+  std::string run = "runs/nano_base";
+  std::string target = "flow";
+  bool resume = false;
+  std::string precision = "auto";
+  int64_t threads = 0;
+  double time_mean = 0.0;
+  double time_sd = 1.0;
+  double preview_guidance = 3.0;
+  EmojiOptions data;
+  CaptionOptions captions;
+  NanoOptions model;
+  FitOptions fit;
+
+  template <class V>
+  void fields(V& v) {
+    v("run", run, "folder of the run");
+    v("target", target, "what to train", choices({"flow", "emoji-clip", "judge"}));
+    v("resume", resume, "go on from the run's last checkpoint");
+    v("precision", precision, "of matrix products; auto: bf16 where the processor has it", choices({"auto", "bf16", "fp32"}));
+    v("threads", threads, "CPU threads; 0 takes all", range(0, 1024));
+    v("time_mean", time_mean, "mean of the logit of t", range(-5, 5));
+    v("time_sd", time_sd, "standard deviation of the logit of t", range(0.01, 10));
+    v("preview_guidance", preview_guidance, "guidance scale of the preview grids", range(0, 100));
+    v.section("data", data);
+    v.section("captions", captions);
+    v.section("model", model);
+    v.section("fit", fit);
+  }
+};
+
+/// dtype of "auto", "bf16" or "fp32".
+at::ScalarType parse_precision(const std::string& precision);
+
+/// Trains the flow model on emoji and writes the model folder run/model.
+void pretrain_flow(PretrainConfig& config);
+
+}  // namespace vggflow
