@@ -8,7 +8,7 @@ namespace vggflow::cli {
 void pretrain(const ConfigArguments& arguments) {
   PretrainConfig config;
   open_run(config, arguments);
-  pretrain_flow(config);
+  vggflow::pretrain(config);
 }
 
 }  // namespace vggflow::cli

@@ -4,8 +4,7 @@
 
 #include "vggflow/core/config.h"
 #include "vggflow/core/error.h"
-#include "vggflow/io/files.h"
-#include "vggflow/io/safetensors.h"
+#include "vggflow/models/model_folder.h"
 
 namespace vggflow {
 
@@ -27,21 +26,14 @@ std::unique_ptr<NanoModel> NanoModel::load(const std::filesystem::path& folder, 
   NanoOptions options;
   load_yaml(fields_of(options), folder / "config.yaml");
   auto model = std::make_unique<NanoModel>(options, Vocabulary::load(folder / "vocabulary.txt"));
-  std::vector<std::pair<std::string, Tensor>> targets;
-  for (const NamedTensor& p : model->parameters()) targets.emplace_back(p.name, *p.tensor);
-  load_into(SafetensorsFile(folder / "model.safetensors"), targets);
+  load_weights(*model, folder);
   model->to(dtype);
-  model->set_requires_grad(false);
   model->transformer.compute = dtype;
   return model;
 }
 
 void NanoModel::save(const std::filesystem::path& folder, const std::map<std::string, std::string>& metadata) {
-  TensorList tensors;
-  for (const NamedTensor& p : parameters()) tensors.emplace_back(p.name, p.tensor->detach().to(at::kBFloat16));
-  write_text(folder / "config.yaml", to_yaml(fields_of(options)));
-  write_text(folder / "vocabulary.txt", vocabulary.serialize());
-  write_safetensors(folder / "model.safetensors", tensors, metadata);
+  save_model(*this, fields_of(options), vocabulary, folder, metadata);
 }
 
 Conditioning NanoModel::encode(const std::vector<std::string>& captions) const {
@@ -87,11 +79,11 @@ T GuidedVelocity::operator()(const T& x, const T& t) const {
   if (guidance_ == 1.0) return negate(network_.forward(x, timestep, conditioning_));
   const int64_t b = primal(x).size(0);
   if (detach_unconditional_ && torch::autograd::GradMode::is_enabled()) {
-    const T con = network_.forward(x, timestep, conditioning_);
-    torch::autograd::AutoGradMode off(false);
-    const T unc = network_.forward(x, timestep, unconditional_);
-    torch::autograd::AutoGradMode on(true);
-    return negate(unc * (1 - guidance_) + con * guidance_);
+    const auto without_gradient = [&] {
+      torch::autograd::AutoGradMode off(false);
+      return network_.forward(x, timestep, unconditional_);
+    };
+    return negate(without_gradient() * (1 - guidance_) + network_.forward(x, timestep, conditioning_) * guidance_);
   }
   const T both = network_.forward(ops::cat(std::vector<T>{x, x}, 0), ops::cat(std::vector<T>{timestep, timestep}, 0),
                                   Conditioning::concat(unconditional_, conditioning_));

@@ -1,6 +1,6 @@
 #include "vggflow/train/pretrain.h"
 
-#include <ATen/Parallel.h>
+#include <torch/csrc/autograd/grad_mode.h>
 
 #include <cmath>
 #include <nlohmann/json.hpp>
@@ -46,37 +46,118 @@ at::ScalarType parse_precision(const std::string& precision) {
   return precision == "bf16" ? at::kBFloat16 : precision == "fp32" ? at::kFloat : fast_dtype();
 }
 
-void pretrain_flow(PretrainConfig& config) {
+namespace {
+
+struct EmojiSource {
+  explicit EmojiSource(const EmojiOptions& options) : set(load_emoji(options)), sampler(set) {
+    log_info("{} emoji in {} subgroups, {} undrawn", set.items.size(), set.subgroups.size(), set.undrawn);
+  }
+  EmojiSet set;
+  EmojiSampler sampler;
+};
+
+void write_loss_curve(const std::vector<LossPoint>& curve, const std::filesystem::path& folder) {
+  nlohmann::json points = nlohmann::json::array();
+  for (const LossPoint& p : curve) points.push_back({p.update, p.loss});
+  write_text(folder / "loss.json", points.dump());
+  log_info("wrote the model to {}", folder.string());
+}
+
+// Fits and, unless interrupted, saves the model with its loss curve.
+template <class Model>
+void fit_and_save(Model& model, const PretrainConfig& config, const std::function<Tensor(int64_t)>& loss,
+                  const std::function<void(int64_t)>& preview) {
   const std::filesystem::path run = config.run;
-  const EmojiSet set = load_emoji(config.data);
-  const EmojiSampler sampler(set);
-  NanoModel model(config.model, build_vocabulary(set));
-  model.init(static_cast<uint64_t>(config.fit.seed));
+  const auto curve = fit({model, loss, preview}, config.fit, run, config.resume);
+  if (curve.empty()) return;
+  model.save(run / "model", {{"vggflow.target", config.target},
+                             {"vggflow.updates", fmt::to_string(config.fit.updates)},
+                             {"vggflow.seed", fmt::to_string(config.fit.seed)}});
+  write_loss_curve(curve, run / "model");
+}
+
+void pretrain_flow(PretrainConfig& config, const EmojiSource& source) {
+  const std::filesystem::path run = config.run;
+  NanoModel model(config.model, build_vocabulary(source.set));
+  const auto seed = static_cast<uint64_t>(config.fit.seed);
+  model.init(seed);
   model.transformer.compute = parse_precision(config.precision);
-  log_info("{} emoji in {} subgroups, {} undrawn; vocabulary of {} words", set.items.size(), set.subgroups.size(), set.undrawn,
-           model.vocabulary.size());
   log_info("{}", model.transformer.description());
   make_writable_folder(run / "grids");
-
-  const auto seed = static_cast<uint64_t>(config.fit.seed);
   const auto loss = [&](int64_t update) {
     const auto u = static_cast<uint64_t>(update);
-    const Batch batch = make_batch(set, sampler, model.vocabulary, config.captions, seed, u, 0, config.fit.batch);
+    const Batch batch = make_batch(source.set, source.sampler, model.vocabulary, config.captions, seed, u, 0, config.fit.batch);
     const Tensor noise = keyed_normal(seed, Purpose::kNoise, u, 0, config.fit.batch, batch.images.sizes().slice(1));
     return flow_matching_loss(model, batch, noise, logit_normal_times(config, update));
   };
-  const auto preview = [&](int64_t update) {
+  fit_and_save(model, config, loss, [&](int64_t update) {
     write_preview(model, run / "grids" / fmt::format("preview_{:06}.png", update), config.preview_guidance);
+  });
+}
+
+// Cross entropy in both directions of scale * <image, text>; pairs with the same caption all count as right.
+Tensor contrastive_loss(const EmojiClip& model, const Tensor& images, const Tensor& ids) {
+  const Tensor logits = at::matmul(model.embed_images(images), model.embed_text(ids).t()) * model.scale();
+  const Tensor same = (ids.unsqueeze(0) == ids.unsqueeze(1)).all(2).to(at::kFloat);
+  const Tensor target = same / same.sum(1, /*keepdim=*/true);
+  return -0.5 * ((target * at::log_softmax(logits, 1)).sum(1).mean() + (target * at::log_softmax(logits.t(), 1)).sum(1).mean());
+}
+
+void pretrain_clip(PretrainConfig& config, const EmojiSource& source) {
+  EmojiClip model(config.clip, build_vocabulary(source.set));
+  const auto seed = static_cast<uint64_t>(config.fit.seed);
+  model.init(seed);
+  config.captions.empty = 0;  // an empty caption says nothing of its image
+  log_info("EmojiClip({:.2f} M parameters)", static_cast<double>(model.parameter_count()) * 1e-6);
+  const auto loss = [&](int64_t update) {
+    const auto u = static_cast<uint64_t>(update);
+    const Batch batch = make_batch(source.set, source.sampler, model.vocabulary, config.captions, seed, u, 0, config.fit.batch);
+    return contrastive_loss(model, augment((batch.images + 1) / 2, config.augment, seed, u), batch.ids);
   };
-  const auto curve = fit({model, loss, preview}, config.fit, run, config.resume);
-  if (curve.empty()) return;
-  nlohmann::json points = nlohmann::json::array();
-  for (const LossPoint& p : curve) points.push_back({p.update, p.loss});
-  make_writable_folder(run / "model");
-  model.save(run / "model", {{"vggflow.target", "flow"}, {"vggflow.updates", fmt::to_string(config.fit.updates)},
-                             {"vggflow.seed", fmt::to_string(config.fit.seed)}});
-  write_text(run / "model" / "loss.json", points.dump());
-  log_info("wrote the model to {}", (run / "model").string());
+  fit_and_save(model, config, loss, nullptr);
+}
+
+// Share of all images, unchanged, whose subgroup the judge names.
+double judge_accuracy(const Judge& judge, const EmojiSource& source) {
+  torch::autograd::AutoGradMode off(false);
+  int64_t right = 0;
+  const auto n = static_cast<int64_t>(source.set.items.size());
+  for (int64_t first = 0; first < n; first += 256) {
+    const int64_t count = std::min<int64_t>(256, n - first);
+    const Tensor guess = judge.forward(source.set.images.narrow(0, first, count).to(at::kFloat) / 255).logits.argmax(1);
+    for (int64_t i = 0; i < count; ++i) {
+      right += guess[i].item<int64_t>() == source.set.items[static_cast<size_t>(first + i)].subgroup_index;
+    }
+  }
+  return static_cast<double>(right) / static_cast<double>(n);
+}
+
+void pretrain_judge(PretrainConfig& config, const EmojiSource& source) {
+  config.judge.classes = source.set.subgroups;
+  Judge model(config.judge);
+  const auto seed = static_cast<uint64_t>(config.fit.seed);
+  model.init(seed);
+  model.compute = parse_precision(config.precision);
+  const Vocabulary vocabulary = build_vocabulary(source.set);
+  log_info("Judge({:.2f} M parameters)", static_cast<double>(model.parameter_count()) * 1e-6);
+  const auto loss = [&](int64_t update) {
+    const auto u = static_cast<uint64_t>(update);
+    const Batch batch = make_batch(source.set, source.sampler, vocabulary, config.captions, seed, u, 0, config.fit.batch);
+    const Tensor logits = model.forward(augment((batch.images + 1) / 2, config.augment, seed, u)).logits;
+    return at::cross_entropy_loss(logits, batch.subgroups);
+  };
+  fit_and_save(model, config, loss, [&](int64_t update) {
+    log_info("update {}: the judge names {:.1f} % of the unchanged images", update, 100 * judge_accuracy(model, source));
+  });
+}
+
+}  // namespace
+
+void pretrain(PretrainConfig& config) {
+  const EmojiSource source(config.data);
+  if (config.target == "flow") pretrain_flow(config, source);
+  if (config.target == "emoji-clip") pretrain_clip(config, source);
+  if (config.target == "judge") pretrain_judge(config, source);
 }
 
 }  // namespace vggflow

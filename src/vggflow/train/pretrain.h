@@ -1,7 +1,11 @@
 #pragma once
-// Pre-training of the nano flow model by flow matching (Lipman et al. 2023; logit-normal times: Esser et al. 2024).
+// Pre-training on emoji: the nano flow model by flow matching (Lipman et al. 2023; logit-normal times: Esser et al. 2024),
+// emoji-clip by the symmetric contrastive loss (Radford et al. 2021), the judge by cross entropy.
 
+#include "vggflow/data/augment.h"
 #include "vggflow/data/captions.h"
+#include "vggflow/models/emoji_clip.h"
+#include "vggflow/models/judge.h"
 #include "vggflow/models/nano.h"
 #include "vggflow/train/fit.h"
 
@@ -18,7 +22,10 @@ struct PretrainConfig {
   double preview_guidance = 3.0;
   EmojiOptions data;
   CaptionOptions captions;
+  AugmentOptions augment;
   NanoOptions model;
+  EmojiClipOptions clip;
+  JudgeOptions judge;
   FitOptions fit;
 
   template <class V>
@@ -33,7 +40,10 @@ struct PretrainConfig {
     v("preview_guidance", preview_guidance, "guidance scale of the preview grids", range(0, 100));
     v.section("data", data);
     v.section("captions", captions);
+    v.section("augment", augment);
     v.section("model", model);
+    v.section("clip", clip);
+    v.section("judge", judge);
     v.section("fit", fit);
   }
 };
@@ -41,7 +51,7 @@ struct PretrainConfig {
 /// dtype of "auto", "bf16" or "fp32".
 at::ScalarType parse_precision(const std::string& precision);
 
-/// Trains the flow model on emoji and writes the model folder run/model.
-void pretrain_flow(PretrainConfig& config);
+/// Trains the target on emoji and writes the model folder run/model.
+void pretrain(PretrainConfig& config);
 
 }  // namespace vggflow
