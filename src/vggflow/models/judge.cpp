@@ -17,11 +17,8 @@ JudgeBlock::JudgeBlock(int64_t width, int64_t h)
 }
 
 Tensor JudgeBlock::forward(const Tensor& x) const {
-  const auto norm = [&](const LayerNorm& n, const Tensor& h) {
-    return ops::layer_norm(h, n.weight.to(h.scalar_type()), n.bias.to(h.scalar_type()), n.eps);
-  };
-  const Tensor h = x + out.forward(ops::attention(qkv.forward(norm(norm1, x)), heads));
-  return h + fc2.forward(ops::gelu_tanh(fc1.forward(norm(norm2, h))));
+  const Tensor h = x + out.forward(ops::attention(qkv.forward(norm1.forward(x)), heads));
+  return h + fc2.forward(ops::gelu_tanh(fc1.forward(norm2.forward(h))));
 }
 
 Judge::Judge(const JudgeOptions& o)

@@ -92,7 +92,7 @@ class LayerNorm : public Module {
   explicit LayerNorm(int64_t width, double eps = 1e-5);
   template <TensorLike T>
   T forward(const T& x) const {
-    return ops::layer_norm(x, weight, bias, eps);
+    return ops::layer_norm(x, weight.to(primal(x).scalar_type()), bias.to(primal(x).scalar_type()), eps);
   }
   double eps;
   Tensor weight, bias;
@@ -103,7 +103,7 @@ class GroupNorm : public Module {
   GroupNorm(int64_t groups, int64_t channels, double eps = 1e-5);
   template <TensorLike T>
   T forward(const T& x) const {
-    return ops::group_norm(x, groups, weight, bias, eps);
+    return ops::group_norm(x, groups, weight.to(primal(x).scalar_type()), bias.to(primal(x).scalar_type()), eps);
   }
   int64_t groups;
   double eps;
@@ -115,7 +115,7 @@ class RmsNorm : public Module {
   explicit RmsNorm(int64_t width, double eps = 1e-6);
   template <TensorLike T>
   T forward(const T& x) const {
-    return ops::rms_norm(x, weight, eps);
+    return ops::rms_norm(x, weight.to(primal(x).scalar_type()), eps);
   }
   double eps;
   Tensor weight;

@@ -1,0 +1,20 @@
+#pragma once
+// The reward of the nano model: emoji-clip's scaled cosine exp(logit_scale) <image, text>, as PickScore and HPSv2 score.
+
+#include "vggflow/models/emoji_clip.h"
+#include "vggflow/rewards/reward.h"
+
+namespace vggflow {
+
+class EmojiClipReward : public Reward {
+ public:
+  explicit EmojiClipReward(const std::filesystem::path& folder) : model_(EmojiClip::load(folder)) {}
+  Tensor score(const Tensor& images, const std::vector<std::string>& prompts) const override;
+  Dual score(const Dual& images, const std::vector<std::string>& prompts) const override;
+
+ private:
+  Tensor text(const std::vector<std::string>& prompts, at::ScalarType dtype) const;
+  std::unique_ptr<EmojiClip> model_;
+};
+
+}  // namespace vggflow

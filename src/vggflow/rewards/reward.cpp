@@ -1,0 +1,100 @@
+#include "vggflow/rewards/reward.h"
+
+#include <torch/csrc/autograd/autograd.h>
+
+#include <cmath>
+#include <sstream>
+
+#include "vggflow/core/error.h"
+#include "vggflow/core/nearest.h"
+#include "vggflow/rewards/colorfulness.h"
+#include "vggflow/rewards/emoji_clip_reward.h"
+
+namespace vggflow {
+namespace {
+
+using Factory = std::unique_ptr<Reward> (*)(const RewardResources&);
+
+const std::vector<std::pair<std::string, Factory>>& registry() {
+  static const std::vector<std::pair<std::string, Factory>> list{
+      {"colorfulness", [](const RewardResources&) -> std::unique_ptr<Reward> { return std::make_unique<ColorfulnessReward>(); }},
+      {"emoji-clip", [](const RewardResources& r) -> std::unique_ptr<Reward> { return std::make_unique<EmojiClipReward>(r.emoji_clip); }},
+  };
+  return list;
+}
+
+class WeightedSum : public Reward {
+ public:
+  void add(double weight, std::unique_ptr<Reward> reward) { parts_.emplace_back(weight, std::move(reward)); }
+  Tensor score(const Tensor& images, const std::vector<std::string>& prompts) const override { return total(images, prompts); }
+  Dual score(const Dual& images, const std::vector<std::string>& prompts) const override { return total(images, prompts); }
+
+ private:
+  template <TensorLike T>
+  T total(const T& images, const std::vector<std::string>& prompts) const {
+    T sum = parts_.front().second->score(images, prompts) * parts_.front().first;
+    for (size_t i = 1; i < parts_.size(); ++i) sum = sum + parts_[i].second->score(images, prompts) * parts_[i].first;
+    return sum;
+  }
+  std::vector<std::pair<double, std::unique_ptr<Reward>>> parts_;
+};
+
+std::unique_ptr<Reward> make_named(const std::string& name, const RewardResources& resources) {
+  for (const auto& [known, factory] : registry()) {
+    if (known == name) return factory(resources);
+  }
+  fail("[reward] unknown reward '{}'; known are {}", name, fmt::join(reward_names(), ", "));
+}
+
+std::string trim(const std::string& text) {
+  const size_t a = text.find_first_not_of(' '), b = text.find_last_not_of(' ');
+  return a == std::string::npos ? "" : text.substr(a, b - a + 1);
+}
+
+double parse_weight(const std::string& text, const std::string& expression) {
+  try {
+    size_t used = 0;
+    const double weight = std::stod(text, &used);
+    if (used == text.size() && std::isfinite(weight)) return weight;
+  } catch (const std::logic_error&) {
+    // reported below
+  }
+  fail("[reward] expected 'weight*name + weight*name', got '{}' in '{}'", text, expression);
+}
+
+}  // namespace
+
+std::vector<std::string> reward_names() {
+  std::vector<std::string> names;
+  for (const auto& [name, factory] : registry()) names.push_back(name);
+  return names;
+}
+
+std::unique_ptr<Reward> make_reward(const std::string& expression, const RewardResources& resources) {
+  if (expression.find_first_of("*+") == std::string::npos) return make_named(trim(expression), resources);
+  auto sum = std::make_unique<WeightedSum>();
+  std::istringstream in(expression);
+  for (std::string term; std::getline(in, term, '+');) {
+    const size_t star = term.find('*');
+    const double weight = star == std::string::npos ? 1.0 : parse_weight(trim(term.substr(0, star)), expression);
+    sum->add(weight, make_named(trim(star == std::string::npos ? term : term.substr(star + 1)), resources));
+  }
+  return sum;
+}
+
+RewardGradient reward_gradient(const Reward& reward, const Tensor& images, const std::vector<std::string>& prompts) {
+  torch::autograd::AutoGradMode on(true);
+  const Tensor x = images.detach().requires_grad_(true);
+  const Tensor score = reward.score(x, prompts);
+  return {score.detach(), torch::autograd::grad({score.sum()}, {x})[0]};
+}
+
+Tensor reward_hessian_product(const Reward& reward, const Tensor& images, const Tensor& direction,
+                              const std::vector<std::string>& prompts) {
+  torch::autograd::AutoGradMode on(true);
+  const Tensor x = images.detach().requires_grad_(true);
+  const Dual score = reward.score(Dual{x, direction.detach()}, prompts);
+  return torch::autograd::grad({score.tangent.sum()}, {x})[0];
+}
+
+}  // namespace vggflow

@@ -1,0 +1,43 @@
+#pragma once
+// Differentiable rewards r(image, prompt). Each is a member function of one class and is named in one list (make_reward);
+// "0.7*emoji-clip + 0.3*colorfulness" is a weighted sum.
+
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "vggflow/ops/functional.h"
+
+namespace vggflow {
+
+class Reward {
+ public:
+  virtual ~Reward() = default;
+  /// Scores (B) of images (B, 3, H, W) in [0, 1], fp32, one prompt each; differentiable to the images.
+  virtual Tensor score(const Tensor& images, const std::vector<std::string>& prompts) const = 0;
+  /// The same with a directional derivative, for Hessian-vector products.
+  virtual Dual score(const Dual& images, const std::vector<std::string>& prompts) const = 0;
+};
+
+/// Where rewards with weights find them.
+struct RewardResources {
+  std::filesystem::path emoji_clip;  ///< model folder
+};
+
+/// Known names, in alphabetical order.
+std::vector<std::string> reward_names();
+
+/// A reward by name, or a weighted sum "w*name + w*name". An unknown name lists the known ones.
+std::unique_ptr<Reward> make_reward(const std::string& expression, const RewardResources& resources);
+
+/// Reward and gradient at `images`: r (B) and dr/dimages (B, 3, H, W).
+struct RewardGradient {
+  Tensor score, gradient;
+};
+RewardGradient reward_gradient(const Reward& reward, const Tensor& images, const std::vector<std::string>& prompts);
+
+/// H_r(images) direction, the Hessian-vector product, by reverse mode through the tangent: grad_x <grad r(x), direction>.
+Tensor reward_hessian_product(const Reward& reward, const Tensor& images, const Tensor& direction, const std::vector<std::string>& prompts);
+
+}  // namespace vggflow

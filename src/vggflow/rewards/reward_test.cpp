@@ -1,0 +1,104 @@
+#include "vggflow/rewards/reward.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "vggflow/core/error.h"
+#include "vggflow/models/emoji_clip.h"
+#include "vggflow/rewards/colorfulness.h"
+#include "vggflow/rewards/pixels.h"
+#include "vggflow/testing/gradient_check.h"
+
+namespace vggflow {
+namespace {
+
+using ::testing::HasSubstr;
+using testing::gradient_error;
+using testing::random_double;
+using testing::relative_error;
+using testing::tangent_error;
+
+// A random emoji-clip, saved for the reward to load: no trained weights are needed to check derivatives.
+std::filesystem::path random_clip() {
+  const auto folder = std::filesystem::temp_directory_path() / "vggflow_reward_test_clip";
+  EmojiClip model({.widths = {8, 16}, .text_width = 8, .embedding = 8}, Vocabulary({"red heart", "blue heart", "ghost"}, 4));
+  model.init(3);
+  model.save(folder, {});
+  return folder;
+}
+
+const std::vector<std::string> kPrompts{"red heart", "ghost"};
+
+std::unique_ptr<Reward> reward_named(const std::string& name) { return make_reward(name, {random_clip()}); }
+
+Tensor images() { return at::sigmoid(random_double({2, 3, 8, 8}, 1)); }
+
+// The networks' weights are fp32 on disk; double inputs make the arithmetic double.
+TEST(Rewards, GradientsEqualCentralDifferences) {
+  for (const std::string& name : reward_names()) {
+    const auto reward = reward_named(name);
+    EXPECT_LT(gradient_error([&](const std::vector<Tensor>& v) { return reward->score(v[0], kPrompts); }, {images()}), 1e-6) << name;
+  }
+}
+
+TEST(Rewards, TangentsEqualCentralDifferences) {
+  for (const std::string& name : reward_names()) {
+    const auto reward = reward_named(name);
+    EXPECT_LT(tangent_error([&](const std::vector<Tensor>& v) { return reward->score(v[0], kPrompts); },
+                            [&](const std::vector<Dual>& v) { return reward->score(v[0], kPrompts); }, {images()}),
+              1e-6)
+        << name;
+  }
+}
+
+TEST(Rewards, HessianProductsEqualDifferencesOfTheGradient) {
+  for (const std::string& name : reward_names()) {
+    const auto reward = reward_named(name);
+    const Tensor x = images(), d = random_double(x.sizes(), 2);
+    const auto gradient = [&](double h) { return reward_gradient(*reward, x + h * d, kPrompts).gradient; };
+    EXPECT_LT(relative_error(reward_hessian_product(*reward, x, d, kPrompts), (gradient(1e-5) - gradient(-1e-5)) / 2e-5), 1e-6) << name;
+  }
+}
+
+// One red half and one blue half: rg is 255 and 0, yb 127.5 and -255.
+TEST(Colorfulness, FollowsItsFormulaOnTwoColours) {
+  Tensor image = at::zeros({1, 3, 2, 2});
+  image.select(1, 0).select(2, 0).fill_(1);  // left column red
+  image.select(1, 2).select(2, 1).fill_(1);  // right column blue
+  const double var = 127.5 * 127.5 + 191.25 * 191.25, mean = std::hypot(127.5, -63.75);
+  EXPECT_NEAR(ColorfulnessReward().score(image, {""}).item<double>(), std::sqrt(var) + 0.3 * mean, 1e-2);
+  const Tensor grey = at::full({1, 3, 2, 2}, 0.5);
+  EXPECT_NEAR(ColorfulnessReward().score(grey, {""}).item<double>(), 0, 1e-2);
+  EXPECT_TRUE(at::isfinite(reward_gradient(ColorfulnessReward(), grey, {""}).gradient).all().item<bool>());
+}
+
+TEST(Rewards, WeightedSumsAddUp) {
+  const Tensor x = images();
+  const Tensor a = reward_named("emoji-clip")->score(x, kPrompts), b = reward_named("colorfulness")->score(x, kPrompts);
+  EXPECT_TRUE(at::allclose(reward_named("0.5*emoji-clip + 2e-1*colorfulness")->score(x, kPrompts), 0.5 * a + 0.2 * b));
+}
+
+TEST(Rewards, UnknownNamesAndBadWeightsAreRefused) {
+  try {
+    reward_named("aestetic");
+    FAIL();
+  } catch (const Error& e) {
+    EXPECT_THAT(e.what(), HasSubstr("unknown reward 'aestetic'; known are colorfulness, emoji-clip"));
+  }
+  EXPECT_THROW(reward_named("x*emoji-clip"), Error);
+  EXPECT_THROW(reward_named("emoji-clip")->score(images(), {"red heart", "dragon"}), Error);
+}
+
+TEST(Pixels, TheClampSettingDecidesOnTheGradientOfSaturatedPixels) {
+  for (const auto& [clamp, slope] : {std::pair{"hard", 0.0}, {"straight_through", 0.5}, {"none", 0.5}}) {
+    const Tensor x = at::full({1}, 1.5, at::kDouble);
+    EXPECT_LT(std::abs(to_pixels(Dual{x, at::ones_like(x)}, clamp).tangent.item<double>() - slope), 1e-12) << clamp;
+    EXPECT_EQ(to_pixels(x, clamp).item<double>(), std::string(clamp) == "none" ? 1.25 : 1.0) << clamp;
+    const Tensor leaf = x.clone().requires_grad_(true);
+    to_pixels(leaf, clamp).sum().backward();
+    EXPECT_EQ(leaf.grad().item<double>(), slope) << clamp;
+  }
+}
+
+}  // namespace
+}  // namespace vggflow
