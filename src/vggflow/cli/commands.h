@@ -13,5 +13,6 @@ struct ConfigArguments {
 };
 
 void pretrain(const ConfigArguments& arguments);
+void align(const ConfigArguments& arguments);
 
 }  // namespace vggflow::cli

@@ -8,6 +8,7 @@
 
 #include "vggflow/cli/commands.h"
 #include "vggflow/core/config.h"
+#include "vggflow/train/align.h"
 #include "vggflow/train/pretrain.h"
 
 namespace vggflow::cli {
@@ -28,6 +29,7 @@ int run(int argc, char** argv) {
   CLI::App app{"vggflow: align flow-matching image models with differentiable rewards"};
   app.require_subcommand(1);
   add_configured<PretrainConfig>(app, "pretrain", "train the nano flow model, a reward model or the judge", pretrain);
+  add_configured<AlignConfig>(app, "align", "align a flow model with a reward, evaluate it, write the report", align);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {

@@ -19,14 +19,20 @@ void read_config(Config& config, const ConfigArguments& arguments) {
   for (const std::string& o : arguments.overrides) apply_override(fields_of(config), o);
 }
 
-/// Throws when a resumed run was started with other settings, naming them; where things lie may change.
+/// Settings that do not change a run's numbers: a resume may change them.
+inline bool may_change(const std::string& key) {
+  return key == "resume" || key == "run" || key == "threads" || key == "checkpoint_every" || key == "eval_every" ||
+         key == "fit.log_every" || key == "fit.preview_every" || key == "fit.checkpoint_every";
+}
+
+/// Throws when a resumed run was started with other settings, naming them.
 template <class Config>
 void check_same_settings(Config& config, const std::filesystem::path& saved) {
   Config before;
   load_yaml(fields_of(before), saved);
   std::vector<std::string> changed;
   for (const std::string& key : differences(fields_of(config), fields_of(before))) {
-    if (key != "resume" && key != "run" && key != "threads" && key != "fit.log_every") changed.push_back(key);
+    if (!may_change(key)) changed.push_back(key);
   }
   VGGFLOW_CHECK(changed.empty(), "[resume] {} was started with other settings: {} differ. Start a new run, or leave them as they were",
                 saved.parent_path().string(), fmt::join(changed, ", "));

@@ -55,6 +55,7 @@ class GuidedVelocity {
   T operator()(const T& x, const T& t) const;
   /// The same for a subset of the samples (row indices), x (M, ...), t (M).
   GuidedVelocity rows(const Tensor& indices) const;
+  void set_detach_unconditional(bool on) { detach_unconditional_ = on; }
 
  private:
   const Mmdit& network_;

@@ -63,17 +63,20 @@ void write_loss_curve(const std::vector<LossPoint>& curve, const std::filesystem
   log_info("wrote the model to {}", folder.string());
 }
 
-// Fits and, unless interrupted, saves the model with its loss curve.
+// Fits; the averaged weights are saved at every preview, so that a model folder exists early, and with the loss curve at the end.
 template <class Model>
 void fit_and_save(Model& model, const PretrainConfig& config, const std::function<Tensor(int64_t)>& loss,
                   const std::function<void(int64_t)>& preview) {
   const std::filesystem::path run = config.run;
-  const auto curve = fit({model, loss, preview}, config.fit, run, config.resume);
-  if (curve.empty()) return;
-  model.save(run / "model", {{"vggflow.target", config.target},
-                             {"vggflow.updates", fmt::to_string(config.fit.updates)},
-                             {"vggflow.seed", fmt::to_string(config.fit.seed)}});
-  write_loss_curve(curve, run / "model");
+  const auto save_and_preview = [&](int64_t update) {
+    make_writable_folder(run / "model");
+    model.save(run / "model", {{"vggflow.target", config.target},
+                               {"vggflow.updates", fmt::to_string(update)},
+                               {"vggflow.seed", fmt::to_string(config.fit.seed)}});
+    if (preview) preview(update);
+  };
+  const auto curve = fit({model, loss, save_and_preview}, config.fit, run, config.resume);
+  if (!curve.empty()) write_loss_curve(curve, run / "model");
 }
 
 void pretrain_flow(PretrainConfig& config, const EmojiSource& source) {

@@ -1,0 +1,112 @@
+#include "vggflow/models/value_network.h"
+
+#include "vggflow/core/error.h"
+#include "vggflow/models/model_folder.h"
+
+namespace vggflow {
+namespace {
+
+class MmditValue : public ValueNetwork {
+ public:
+  MmditValue(const MmditOptions& options, uint64_t seed) : net_(options) {
+    add("mmdit", net_);
+    net_.init(seed);
+  }
+  Tensor evaluate(const Tensor& x, const Tensor& timestep, const Conditioning& c) const override { return net_.forward(x, timestep, c); }
+  Dual evaluate(const Dual& x, const Dual& timestep, const Conditioning& c) const override { return net_.forward(x, timestep, c); }
+
+ private:
+  Mmdit net_;
+};
+
+constexpr int64_t kGroups = 8;
+
+// conv2(silu(norm2(conv1(silu(norm1(x))) + W silu(e)))) + skip(x), e the embedding of time and prompt.
+class UnetBlock : public Module {
+ public:
+  UnetBlock(int64_t in, int64_t out, int64_t embedding)
+      : norm1(kGroups, in), norm2(kGroups, out), conv1(in, out, 3, 1, 1), conv2(out, out, 3, 1, 1), skip(in, out, 1), project(embedding, out) {
+    add("norm1", norm1);
+    add("conv1", conv1);
+    add("project", project);
+    add("norm2", norm2);
+    add("conv2", conv2);
+    add("skip", skip);
+  }
+  template <TensorLike T>
+  T forward(const T& x, const T& e) const {
+    const T h = conv1.forward(ops::silu(norm1.forward(x))) + ops::unsqueeze(ops::unsqueeze(project.forward(ops::silu(e)), 2), 3);
+    return conv2.forward(ops::silu(norm2.forward(h))) + skip.forward(x);
+  }
+  GroupNorm norm1, norm2;
+  Conv2d conv1, conv2, skip;
+  Linear project;
+};
+
+// A U-Net (Ronneberger et al. 2015) whose blocks see time and pooled prompt: the paper's value network is a scaled-down one.
+class UnetValue : public ValueNetwork {
+ public:
+  UnetValue(const ValueOptions& o, const MmditOptions& p, uint64_t seed)
+      : time_(256, 2 * o.width), text_(p.pooled_dim, 2 * o.width), in_(p.channels, o.width, 3, 1, 1),
+        middle_(o.width << (o.layers - 1), o.width << (o.layers - 1), 2 * o.width), norm_out_(kGroups, o.width), out_(o.width, p.channels, 3, 1, 1) {
+    VGGFLOW_CHECK(p.sample_size % (int64_t{1} << (o.layers - 1)) == 0, "[value_unet] expected a side that halves {} times, got {}",
+                  o.layers - 1, p.sample_size);
+    add("time_embedder", time_);
+    add("text_embedder", text_);
+    add("conv_in", in_);
+    for (int64_t i = 0; i < o.layers; ++i) {
+      const int64_t width = o.width << i, above = i == 0 ? o.width : o.width << (i - 1);
+      down_.push_back(std::make_unique<UnetBlock>(above, width, 2 * o.width));
+      up_.push_back(std::make_unique<UnetBlock>(2 * width, above, 2 * o.width));
+      add(fmt::format("down.{}", i), *down_.back());
+      add(fmt::format("up.{}", i), *up_.back());
+    }
+    add("middle", middle_);
+    add("norm_out", norm_out_);
+    add("conv_out", out_);
+    init_layers(*this, seed);
+    out_.init_zero();
+  }
+  Tensor evaluate(const Tensor& x, const Tensor& timestep, const Conditioning& c) const override { return run(x, timestep, c); }
+  Dual evaluate(const Dual& x, const Dual& timestep, const Conditioning& c) const override { return run(x, timestep, c); }
+
+ private:
+  template <TensorLike T>
+  T run(const T& x, const T& timestep, const Conditioning& c) const {
+    const T e = time_.forward(ops::timestep_embedding(timestep, 256)) + text_.forward(lift<T>(c.pooled.to(primal(x).scalar_type())));
+    std::vector<T> skips;
+    T h = in_.forward(x);
+    for (size_t i = 0; i < down_.size(); ++i) {
+      if (i > 0) h = ops::avg_pool2d(h, 2);
+      h = down_[i]->forward(h, e);
+      skips.push_back(h);
+    }
+    h = middle_.forward(h, e);
+    for (size_t i = down_.size(); i-- > 0;) {
+      h = up_[i]->forward(ops::cat(std::vector<T>{h, skips[i]}, 1), e);
+      if (i > 0) h = ops::upsample2x(h);
+    }
+    return out_.forward(ops::silu(norm_out_.forward(h)));
+  }
+
+  EmbedderMlp time_, text_;
+  Conv2d in_;
+  std::vector<std::unique_ptr<UnetBlock>> down_, up_;
+  UnetBlock middle_;
+  GroupNorm norm_out_;
+  Conv2d out_;
+};
+
+}  // namespace
+
+std::unique_ptr<ValueNetwork> make_value_network(const ValueOptions& options, const MmditOptions& policy, uint64_t seed) {
+  if (options.kind == "none") return nullptr;
+  if (options.kind == "unet") return std::make_unique<UnetValue>(options, policy, seed);
+  MmditOptions small = policy;
+  small.head_dim = 32;
+  small.heads = options.width / 32;
+  small.layers = options.layers;
+  return std::make_unique<MmditValue>(small, seed);
+}
+
+}  // namespace vggflow

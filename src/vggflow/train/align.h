@@ -1,0 +1,89 @@
+#pragma once
+// The alignment run: rollouts, VGG-Flow updates of the policy's LoRA and of the value network, evaluation, logs, checkpoints.
+
+#include "vggflow/algorithms/vgg_flow.h"
+#include "vggflow/data/captions.h"
+#include "vggflow/eval/evaluate.h"
+#include "vggflow/flow/sampling.h"
+#include "vggflow/models/value_network.h"
+#include "vggflow/nn/lora.h"
+#include "vggflow/train/image_problem.h"
+#include "vggflow/train/optimizer.h"
+
+namespace vggflow {
+
+struct AlignConfig {
+  std::string run = "runs/nano";
+  std::string method = "vgg-flow";
+  bool resume = false;
+  int64_t seed = 0;
+  int64_t threads = 0;
+  std::string precision = "auto";
+  std::string model = "models/nano";
+  std::string reward = "emoji-clip";
+  std::string reward_model = "models/emoji-clip";
+  std::string judge = "models/judge";
+  int64_t updates = 60;
+  int64_t batch = 16;
+  int64_t micro_batch = 80;
+  double guidance = 3.0;
+  bool detach_unconditional = true;
+  std::string clamp = "hard";
+  int64_t warmup = 5;
+  double grad_clip = 1.0;
+  double ema_decay = 0.95;
+  int64_t checkpoint_every = 20;
+  int64_t eval_every = 30;
+  int64_t lora_rank = 8;
+  double lora_alpha = 8;
+  std::vector<std::string> lora_targets{"transformer_blocks.*.attn.to_q", "transformer_blocks.*.attn.to_k",
+                                        "transformer_blocks.*.attn.to_v", "transformer_blocks.*.attn.to_out.0"};
+  EmojiOptions data;
+  TimeGridOptions time_grid;
+  VggFlowOptions vgg;
+  ValueOptions value;
+  AdamWOptions policy_optimizer;
+  AdamWOptions value_optimizer;
+  EvalOptions eval;
+
+  template <class V>
+  void fields(V& v) {
+    v("run", run, "folder of the run");
+    v("method", method, "alignment method", choices({"vgg-flow"}));
+    v("resume", resume, "go on from the run's last checkpoint");
+    v("seed", seed, "seed of prompts, noise, time bins and initialisation", range(0, 1e15));
+    v("threads", threads, "CPU threads; 0 takes all", range(0, 1024));
+    v("precision", precision, "of the frozen weights and matrix products; auto: bf16 where the processor has it",
+      choices({"auto", "bf16", "fp32"}));
+    v("model", model, "folder of the flow model");
+    v("reward", reward, "reward, or a weighted sum: 0.7*emoji-clip + 0.3*colorfulness");
+    v("reward_model", reward_model, "folder of emoji-clip");
+    v("judge", judge, "folder of the judge");
+    v("updates", updates, "updates of the policy", range(1, 1e7));
+    v("batch", batch, "trajectories an update", range(1, 1e6));
+    v("micro_batch", micro_batch, "transitions in one forward and backward pass", range(1, 1e6));
+    v("guidance", guidance, "guidance scale, in rollouts and training alike", range(0, 100));
+    v("detach_unconditional", detach_unconditional, "no gradient through the policy's unconditional branch");
+    v("clamp", clamp, "clip of pixels before the reward", choices({"hard", "straight_through", "none"}));
+    v("warmup", warmup, "updates of linear warm-up of the learning rates", range(0, 1e6));
+    v("grad_clip", grad_clip, "largest gradient norm of each network; 0 leaves it", range(0, 1e9));
+    v("ema_decay", ema_decay, "decay of the LoRA's average", range(0, 1));
+    v("checkpoint_every", checkpoint_every, "updates between checkpoints", range(1, 1e7));
+    v("eval_every", eval_every, "updates between evaluations", range(1, 1e7));
+    v("lora_rank", lora_rank, "rank of the adapters", range(1, 4096));
+    v("lora_alpha", lora_alpha, "scale of the adapters is alpha / rank", range(0, 1e6));
+    v("lora_targets", lora_targets, "adapted layers, by path with *");
+    v.section("data", data);
+    v.section("time_grid", time_grid);
+    v.section("vgg", vgg);
+    v.section("value", value);
+    v.section("policy_optimizer", policy_optimizer);
+    v.section("value_optimizer", value_optimizer);
+    v.section("eval", eval);
+  }
+};
+
+/// Runs the alignment in config.run (which exists and holds config.yaml). Returns false when it was interrupted, after saving.
+bool align(AlignConfig& config);
+
+}  // namespace vggflow
