@@ -8,6 +8,7 @@
 
 #include "vggflow/cli/commands.h"
 #include "vggflow/core/config.h"
+#include "vggflow/eval/run.h"
 #include "vggflow/train/align.h"
 #include "vggflow/train/pretrain.h"
 
@@ -30,12 +31,24 @@ int run(int argc, char** argv) {
   app.require_subcommand(1);
   add_configured<PretrainConfig>(app, "pretrain", "train the nano flow model, a reward model or the judge", pretrain);
   add_configured<AlignConfig>(app, "align", "align a flow model with a reward, evaluate it, write the report", align);
+  add_configured<SampleConfig>(app, "sample", "write images of captions as PNG files", sample);
+  add_configured<EvalConfig>(app, "eval", "compare a LoRA with its base on held-out prompts", eval);
+  std::vector<std::string> runs;
+  auto* report_command = app.add_subcommand("report", "write RUN/report.html; of several runs, print a Markdown comparison");
+  report_command->add_option("runs", runs, "run folders")->required();
+  report_command->callback([&] { report(runs); });
+  std::string path;
+  auto* inspect_command = app.add_subcommand("inspect", "list what is in a safetensors file, a model folder or a run");
+  inspect_command->add_option("path", path, "file or folder")->required();
+  inspect_command->callback([&] { inspect(path); });
+  bool healthy = true;
+  app.add_subcommand("check", "prove this installation: kernels against plain twins, a gradient check")->callback([&] { healthy = check(); });
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
     return app.exit(e);
   }
-  return 0;
+  return healthy ? 0 : 1;
 }
 
 // Large tensors come and go every step: keep their pages instead of returning them to the system each time.

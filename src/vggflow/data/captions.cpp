@@ -71,7 +71,17 @@ int64_t EmojiSampler::draw_item(uint64_t seed, uint64_t update, uint64_t sample)
 
 std::vector<Prompt> EmojiSampler::draw_prompts(Split split, uint64_t seed, Purpose purpose, uint64_t update, uint64_t first,
                                                int64_t count) const {
-  const PromptList& list = split == Split::kTrain ? train_ : held_out_;
+  return draw_from(split == Split::kTrain ? train_ : held_out_, seed, purpose, update, first, count);
+}
+
+std::vector<Prompt> EmojiSampler::draw_all_prompts(uint64_t seed, Purpose purpose, uint64_t update, int64_t count) const {
+  PromptList all = train_;
+  all.list.insert(all.list.end(), held_out_.list.begin(), held_out_.list.end());
+  all.weights.insert(all.weights.end(), held_out_.weights.begin(), held_out_.weights.end());
+  return draw_from(all, seed, purpose, update, 0, count);
+}
+
+std::vector<Prompt> EmojiSampler::draw_from(const PromptList& list, uint64_t seed, Purpose purpose, uint64_t update, uint64_t first, int64_t count) {
   std::vector<Prompt> out;
   for (int64_t i = 0; i < count; ++i) {
     RandomStream random({seed, purpose, update, first + static_cast<uint64_t>(i)});

@@ -50,12 +50,15 @@ class EmojiSampler {
   const std::vector<Prompt>& prompts(Split split) const { return split == Split::kTrain ? train_.list : held_out_.list; }
   /// `count` prompts for the samples first..first+count-1, keyed by (seed, purpose, update, sample).
   std::vector<Prompt> draw_prompts(Split split, uint64_t seed, Purpose purpose, uint64_t update, uint64_t first, int64_t count) const;
+  /// The same over training and held-out prompts together.
+  std::vector<Prompt> draw_all_prompts(uint64_t seed, Purpose purpose, uint64_t update, int64_t count) const;
 
  private:
   struct PromptList {
     std::vector<Prompt> list;
     std::vector<double> weights;
   };
+  static std::vector<Prompt> draw_from(const PromptList& list, uint64_t seed, Purpose purpose, uint64_t update, uint64_t first, int64_t count);
   std::vector<std::vector<std::vector<int64_t>>> tree_;  ///< subgroup -> base name -> items
   std::vector<double> subgroup_weights_;
   PromptList train_, held_out_;

@@ -61,6 +61,14 @@ Tensor Evaluator::features(const Tensor& pixels) const {
   return in_chunks(pixels.size(0), 256, [&](int64_t start, int64_t length) { return judge_.forward(pixels.narrow(0, start, length)).features; });
 }
 
+Estimate Evaluator::prompt_diversity(const Tensor& f) const {
+  std::vector<double> spread;
+  for (size_t p = 0; p < prompts_.size(); ++p) {
+    spread.push_back(diversity(f.narrow(0, static_cast<int64_t>(p) * options_.images, options_.images)));
+  }
+  return estimate(spread);
+}
+
 Evaluation Evaluator::judge_images(const Tensor& pixels) const {
   torch::autograd::AutoGradMode off(false);
   const Tensor rewards = in_chunks(pixels.size(0), 256, [&](int64_t start, int64_t length) {
@@ -77,12 +85,8 @@ Evaluation Evaluator::judge_images(const Tensor& pixels) const {
   e.reward_sd_within_prompt = within_group_sd(rewards, options_.images);
   e.judge_accuracy = estimate(group_means(probabilities.argmax(1) == target, options_.images));
   e.judge_score = estimate(group_means(probabilities.gather(1, target.unsqueeze(1)).squeeze(1), options_.images));
-  std::vector<double> spread;
   const Tensor f = features(pixels);
-  for (size_t p = 0; p < prompts_.size(); ++p) {
-    spread.push_back(vggflow::diversity(f.narrow(0, static_cast<int64_t>(p) * options_.images, options_.images)));
-  }
-  e.diversity = estimate(spread);
+  e.diversity = prompt_diversity(f);
   e.saturated = saturated_share(pixels);
   if (!reference_features_.defined()) return e;
   const auto seed = static_cast<uint64_t>(options_.seed);

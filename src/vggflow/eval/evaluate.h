@@ -56,6 +56,7 @@ class Evaluator {
   Tensor generate(const ImageGenerator& model, uint64_t set) const;
   Evaluation judge_images(const Tensor& pixels) const;
   Tensor features(const Tensor& pixels) const;
+  Estimate prompt_diversity(const Tensor& features) const;
 
   EvalOptions options_;
   std::vector<Prompt> prompts_;

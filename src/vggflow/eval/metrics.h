@@ -26,7 +26,7 @@ double diversity(const Tensor& features);
 double frechet_distance(const Tensor& a, const Tensor& b);
 
 /// Kernel inception distance: unbiased squared MMD with the kernel (x.y/d + 1)^3, mean over `subsets` random subsets of at most
-/// `size` images, with its standard error over subsets.
+/// `size` images and half a set, with its standard error over subsets.
 Estimate kernel_distance(const Tensor& a, const Tensor& b, uint64_t seed, int64_t subsets = 20, int64_t size = 100);
 
 /// Share of values at the ends of the pixel range.

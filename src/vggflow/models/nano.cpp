@@ -52,6 +52,10 @@ Conditioning NanoModel::unconditional(int64_t count) const {
 
 at::ScalarType fast_dtype() { return __builtin_cpu_supports("avx512bf16") ? at::kBFloat16 : at::kFloat; }
 
+at::ScalarType precision_dtype(const std::string& precision) {
+  return precision == "bf16" ? at::kBFloat16 : precision == "fp32" ? at::kFloat : fast_dtype();
+}
+
 GuidedVelocity::GuidedVelocity(const Mmdit& network, Conditioning conditioning, Conditioning unconditional, double guidance,
                                bool detach_unconditional)
     : network_(network), conditioning_(std::move(conditioning)), unconditional_(std::move(unconditional)), guidance_(guidance),

@@ -42,6 +42,8 @@ class NanoModel : public Module {
 
 /// bf16 where the processor multiplies it in hardware, else fp32.
 at::ScalarType fast_dtype();
+/// dtype of the setting "auto" (fast_dtype), "bf16" or "fp32".
+at::ScalarType precision_dtype(const std::string& precision);
 
 /// The flow's velocity v = -u(x, 1000 (1 - t)) of a prompt batch with classifier-free guidance,
 /// v = v_unc + w (v_con - v_unc); w = 1 runs the conditional branch alone.

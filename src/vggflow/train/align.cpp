@@ -12,7 +12,6 @@
 #include "vggflow/models/lora_file.h"
 #include "vggflow/ops/random_tensor.h"
 #include "vggflow/train/checkpoint.h"
-#include "vggflow/train/pretrain.h"
 
 namespace vggflow {
 namespace fs = std::filesystem;
@@ -89,7 +88,7 @@ class Alignment {
 
 Alignment::Alignment(AlignConfig& c)
     : config_(c), run_(c.run), seed_(static_cast<uint64_t>(c.seed)), set_(load_emoji(c.data)), sampler_(set_),
-      model_(NanoModel::load(c.model, parse_precision(c.precision))), reward_(make_reward(c.reward, {c.reward_model})),
+      model_(NanoModel::load(c.model, precision_dtype(c.precision))), reward_(make_reward(c.reward, {c.reward_model})),
       judge_(Judge::load(c.judge)), lora_options_{c.lora_rank, c.lora_alpha, c.lora_targets},
       lora_(std::make_unique<LoraSet>(model_->transformer, lora_options_, seed_)),
       value_(make_value_network(c.value, model_->options.network, seed_)), times_(time_grid(c.time_grid)) {

@@ -40,14 +40,6 @@ void write_preview(const NanoModel& model, const std::filesystem::path& file, do
   write_png(file, image_grid((x1 + 1) / 2, 8, 2));
 }
 
-}  // namespace
-
-at::ScalarType parse_precision(const std::string& precision) {
-  return precision == "bf16" ? at::kBFloat16 : precision == "fp32" ? at::kFloat : fast_dtype();
-}
-
-namespace {
-
 struct EmojiSource {
   explicit EmojiSource(const EmojiOptions& options) : set(load_emoji(options)), sampler(set) {
     log_info("{} emoji in {} subgroups, {} undrawn", set.items.size(), set.subgroups.size(), set.undrawn);
@@ -84,7 +76,7 @@ void pretrain_flow(PretrainConfig& config, const EmojiSource& source) {
   NanoModel model(config.model, build_vocabulary(source.set));
   const auto seed = static_cast<uint64_t>(config.fit.seed);
   model.init(seed);
-  model.transformer.compute = parse_precision(config.precision);
+  model.transformer.compute = precision_dtype(config.precision);
   log_info("{}", model.transformer.description());
   make_writable_folder(run / "grids");
   const auto loss = [&](int64_t update) {
@@ -140,7 +132,7 @@ void pretrain_judge(PretrainConfig& config, const EmojiSource& source) {
   Judge model(config.judge);
   const auto seed = static_cast<uint64_t>(config.fit.seed);
   model.init(seed);
-  model.compute = parse_precision(config.precision);
+  model.compute = precision_dtype(config.precision);
   const Vocabulary vocabulary = build_vocabulary(source.set);
   log_info("Judge({:.2f} M parameters)", static_cast<double>(model.parameter_count()) * 1e-6);
   const auto loss = [&](int64_t update) {

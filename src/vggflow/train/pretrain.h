@@ -48,9 +48,6 @@ struct PretrainConfig {
   }
 };
 
-/// dtype of "auto", "bf16" or "fp32".
-at::ScalarType parse_precision(const std::string& precision);
-
 /// Trains the target on emoji and writes the model folder run/model.
 void pretrain(PretrainConfig& config);
 

@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# Installs what vggflow needs: Debian packages (packages.txt) and, in .venv, the LibTorch wheel (requirements.txt). With --test
+# also what the tests need. Unattended; a second run finds everything in place and does nothing. Works as root or with sudo.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+say() { echo "setup: $*"; }
+die() { echo "setup: error: $*" >&2; exit 1; }
+
+root() {
+  if [ "$(id -u)" = 0 ]; then "$@"; return; fi
+  command -v sudo >/dev/null || die "not root and no sudo; install these Debian packages first: ${missing[*]}"
+  sudo "$@"
+}
+
+installed() { [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
+
+# Names in the lists that are not installed.
+collect_missing() {
+  missing=()
+  local name
+  while read -r name; do
+    installed "$name" || missing+=("$name")
+  done < <(cat "$@" | sed 's/#.*//' | awk 'NF { print $1 }')
+}
+
+install_packages() {
+  command -v dpkg-query >/dev/null || die "expected a Debian system with dpkg; install the packages in packages.txt by hand"
+  collect_missing "$@"
+  if [ ${#missing[@]} = 0 ]; then say "Debian packages: all there"; return; fi
+  say "Debian packages to install: ${missing[*]}"
+  root apt-get update -q >/dev/null || say "apt-get update failed, going on with the present lists"
+  root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}" >/dev/null || true
+  collect_missing "$@"
+  [ ${#missing[@]} = 0 ] || die "these Debian packages could not be installed: ${missing[*]}. Check the names in $* and the apt sources"
+}
+
+# install_wheels VENV REQUIREMENTS [pip options]: skipped when the list is the one installed last.
+install_wheels() {
+  local venv=$1 list=$2
+  shift 2
+  if [ -x "$venv/bin/python" ] && cmp -s "$list" "$venv/installed.txt"; then say "$venv: all there"; return; fi
+  say "$venv: installing $list"
+  [ -x "$venv/bin/python" ] || python3 -m venv "$venv"
+  "$venv/bin/python" -m pip install -q --disable-pip-version-check "$@" -r "$list" ||
+    die "pip could not install $list; check the connection to the package index and run again"
+  cp "$list" "$venv/installed.txt"
+}
+
+if [ "${1:-}" = --test ]; then
+  install_packages packages.txt packages-test.txt
+  install_wheels .venv-test requirements-test.txt
+else
+  install_packages packages.txt
+fi
+install_wheels .venv requirements.txt --no-deps
+say "ready"

@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# Set-up, build, all tests; then what was left out. Arguments go to ctest.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+scripts/setup.sh --test
+scripts/build.sh cpu
+export VGGFLOW_ASSETS="${VGGFLOW_ASSETS:-$(cd .. && pwd)/shared/assets}"
+echo "left out: tests labelled gpu (no GPU is used by this script): $(ctest --preset cpu -N -L gpu | awk '/Total Tests/ { print $3 }')"
+[ -d "$VGGFLOW_ASSETS" ] || echo "left out: tests labelled real, because $VGGFLOW_ASSETS does not exist (set VGGFLOW_ASSETS)"
+ctest --preset cpu -j2 -LE gpu "$@"

@@ -1,0 +1,39 @@
+#include <cstdio>
+
+#include "vggflow/cli/commands.h"
+#include "vggflow/core/error.h"
+#include "vggflow/io/safetensors.h"
+
+namespace vggflow::cli {
+namespace {
+
+void inspect_file(const std::filesystem::path& path) {
+  const SafetensorsFile file(path);
+  int64_t parameters = 0;
+  fmt::print("{}\n", path.string());
+  for (const auto& [key, value] : file.metadata()) {
+    fmt::print("  {}: {}\n", key, value.size() > 120 ? value.substr(0, 117) + "..." : value);
+  }
+  for (const auto& [name, entry] : file.tensors()) {
+    int64_t count = 1;
+    for (const int64_t d : entry.shape) count *= d;
+    parameters += count;
+    fmt::print("  {:<70} {:<9} ({})\n", name, c10::toString(entry.dtype), fmt::join(entry.shape, ", "));
+  }
+  fmt::print("  {} tensors, {} numbers\n", file.tensors().size(), parameters);
+}
+
+}  // namespace
+
+void inspect(const std::string& path) {
+  if (!std::filesystem::is_directory(path)) return inspect_file(path);
+  bool any = false;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(path)) {
+    if (entry.path().extension() != ".safetensors") continue;
+    inspect_file(entry.path());
+    any = true;
+  }
+  VGGFLOW_CHECK(any, "[inspect] {} holds no .safetensors file: expected a model folder, a run folder or a file", path);
+}
+
+}  // namespace vggflow::cli

@@ -1,0 +1,19 @@
+#include "vggflow/cli/commands.h"
+#include "vggflow/cli/run_folder.h"
+#include "vggflow/eval/run.h"
+
+namespace vggflow::cli {
+
+void sample(const ConfigArguments& arguments) {
+  SampleConfig config;
+  read_config(config, arguments);
+  sample_images(config);
+}
+
+void eval(const ConfigArguments& arguments) {
+  EvalConfig config;
+  read_config(config, arguments);
+  run_eval(config);
+}
+
+}  // namespace vggflow::cli

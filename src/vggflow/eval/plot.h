@@ -1,0 +1,45 @@
+#pragma once
+// Small SVG charts for the report: no script, colours from CSS variables so that they follow light and dark.
+
+#include <string>
+#include <vector>
+
+namespace vggflow {
+
+struct Point {
+  double x = 0, y = 0;
+  double error = 0;    ///< half-length of the error bar
+  std::string label;   ///< shown on hover, and beside the point in a scatter plot
+};
+
+struct Series {
+  std::string name;
+  std::vector<Point> points;
+  bool dashed = false;   ///< a reference level, such as a floor
+};
+
+struct Chart {
+  std::string title, x_label, y_label;
+  std::vector<Series> series;
+  bool log_y = false;
+  bool connect = true;   ///< lines between points
+  bool mark = true;      ///< dots at points
+};
+
+/// A line or scatter chart; points that are not finite are left out.
+std::string chart_svg(const Chart& chart);
+
+struct Bar {
+  std::string name;
+  double value;
+};
+/// Horizontal bars with their values, "12.3 s".
+std::string bars_svg(const std::string& title, const std::vector<Bar>& bars, const std::string& unit);
+
+/// Tick positions of round numbers that cover [low, high].
+std::vector<double> nice_ticks(double low, double high, int count);
+
+/// Text with &, <, > and quotes escaped.
+std::string escape_html(const std::string& text);
+
+}  // namespace vggflow

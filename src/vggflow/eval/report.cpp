@@ -1,0 +1,276 @@
+#include "vggflow/eval/report.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "vggflow/core/error.h"
+#include "vggflow/eval/metrics.h"
+#include "vggflow/eval/plot.h"
+#include "vggflow/io/files.h"
+#include "vggflow/io/image.h"
+#include "vggflow/io/jsonl.h"
+
+namespace vggflow {
+namespace fs = std::filesystem;
+namespace {
+
+constexpr const char* kStyle = R"css(
+:root{--bg:#fbfaf7;--fg:#1d1d1f;--muted:#6b6b70;--line:#e2e0da;--card:#fff;--c0:#2563eb;--c1:#d9480f;--c2:#2b8a3e;--c3:#9c36b5;--c4:#0c8599;--c5:#a07000;--bad:#c92a2a}
+@media(prefers-color-scheme:dark){:root{--bg:#17181a;--fg:#ececec;--muted:#9a9aa2;--line:#33353a;--card:#1f2124;--c0:#7aa2ff;--c1:#ff9466;--c2:#69db7c;--c3:#da77f2;--c4:#66d9e8;--c5:#ffd43b;--bad:#ff8787}}
+*{box-sizing:border-box}body{margin:0;background:var(--bg);color:var(--fg);font:15px/1.55 system-ui,-apple-system,"Segoe UI",sans-serif}
+main{max-width:1200px;margin:0 auto;padding:32px 20px 64px}h1{font-size:28px;margin:0 0 4px;letter-spacing:-.01em}h2{font-size:19px;margin:40px 0 12px}
+.sub{color:var(--muted);margin:0 0 24px}.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(210px,1fr));gap:12px}
+.tile,.chart,figure,.box{background:var(--card);border:1px solid var(--line);border-radius:10px}.tile{padding:14px 16px}.tile b{display:block;font-size:25px;letter-spacing:-.02em}
+.tile span{color:var(--muted);font-size:13px}.tile i{font-style:normal;font-size:13px;display:block}
+.grid2{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,440px),1fr));gap:14px}.charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,360px),1fr));gap:14px}
+figure{margin:0;padding:12px}figure img{width:100%;image-rendering:pixelated;border-radius:4px;display:block}figcaption{color:var(--muted);padding-top:8px;font-size:13px}
+.chart{width:100%;height:auto;padding:4px}.chart text{fill:var(--fg);font:11px system-ui,sans-serif}.chart .title{font-size:13px;font-weight:600}.chart .tick{fill:var(--muted);font-size:10px}
+.grid{stroke:var(--line)}path,line{fill:none;stroke-width:1.8}.dashed{stroke-dasharray:5 4}
+.s0{stroke:var(--c0)}.s1{stroke:var(--c1)}.s2{stroke:var(--c2)}.s3{stroke:var(--c3)}.s4{stroke:var(--c4)}.s5{stroke:var(--c5)}
+.f0{fill:var(--c0)}.f1{fill:var(--c1)}.f2{fill:var(--c2)}.f3{fill:var(--c3)}.f4{fill:var(--c4)}.f5{fill:var(--c5)}
+.scroll{overflow-x:auto}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;font-size:14px}th,td{padding:6px 10px;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}
+th:first-child,td:first-child{text-align:left}th{color:var(--muted);font-weight:600}.box{padding:12px 16px;overflow-x:auto}pre{margin:0;font-size:12.5px;line-height:1.45}
+.warn{border-left:4px solid var(--bad);margin:0 0 10px}.ok{border-left:4px solid var(--c2)}summary{cursor:pointer;color:var(--muted);margin:10px 0}
+)css";
+
+double number(const Json& object, const char* name) {
+  return object.contains(name) && object[name].is_number() ? object[name].get<double>() : std::nan("");
+}
+
+Estimate estimate_of(const Json& metrics, const char* name) {
+  if (!metrics.contains(name)) return {std::nan(""), std::nan("")};
+  return {number(metrics[name], "mean"), number(metrics[name], "se")};
+}
+
+// What the report is made from.
+struct RunData {
+  std::vector<Json> updates, evals, warnings;
+  Json summary = Json::object();
+  std::string config;
+  std::vector<std::pair<int64_t, fs::path>> grids;  // by update
+  std::vector<std::string> missing;
+};
+
+RunData read_run(const fs::path& run) {
+  VGGFLOW_CHECK(fs::exists(run / "metrics.jsonl"), "[report] {} holds no metrics.jsonl: expected a run folder of vggflow align", run.string());
+  RunData data;
+  for (const Json& line : read_json_lines(run / "metrics.jsonl")) {
+    const std::string kind = line.value("kind", "");
+    if (kind == "update") data.updates.push_back(line);
+    if (kind == "eval") data.evals.push_back(line);
+    if (kind == "warning") data.warnings.push_back(line);
+  }
+  if (fs::exists(run / "summary.json")) {
+    data.summary = Json::parse(read_text(run / "summary.json"));
+  } else {
+    data.missing.push_back("summary.json (the run is not finished)");
+  }
+  if (fs::exists(run / "config.yaml")) {
+    data.config = read_text(run / "config.yaml");
+  } else {
+    data.missing.push_back("config.yaml");
+  }
+  std::error_code ignored;
+  for (const auto& entry : fs::directory_iterator(run / "grids", ignored)) {
+    const std::string name = entry.path().stem().string();
+    if (name.starts_with("eval_") && entry.path().extension() == ".png") data.grids.emplace_back(std::stoll(name.substr(5)), entry.path());
+  }
+  std::sort(data.grids.begin(), data.grids.end());
+  if (data.grids.empty()) data.missing.push_back("grids/eval_*.png");
+  if (data.evals.empty()) data.missing.push_back("evaluations in metrics.jsonl");
+  return data;
+}
+
+std::string tile(const std::string& name, const std::string& value, const std::string& note) {
+  return fmt::format("<div class='tile'><span>{}</span><b>{}</b><i>{}</i></div>", escape_html(name), escape_html(value), escape_html(note));
+}
+
+std::string tiles(const RunData& data) {
+  if (data.evals.empty()) return "";
+  const Json &base = data.evals.front()["metrics"], &now = data.evals.back()["metrics"];
+  const Estimate r0 = estimate_of(base, "reward"), r1 = estimate_of(now, "reward");
+  const Estimate j0 = estimate_of(base, "judge_accuracy"), j1 = estimate_of(now, "judge_accuracy");
+  const Estimate d0 = estimate_of(base, "diversity"), d1 = estimate_of(now, "diversity");
+  const double sd = number(base, "reward_sd_within_prompt");
+  return "<div class='tiles'>" +
+         tile("Reward", fmt::format("{:.2f} → {:.2f}", r0.mean, r1.mean), fmt::format("± {:.2f}; {:+.2f} sd of the base within a prompt", r1.se, (r1.mean - r0.mean) / sd)) +
+         tile("Judge accuracy", fmt::format("{:.1f} → {:.1f} %", 100 * j0.mean, 100 * j1.mean), fmt::format("± {:.1f} points over prompts", 100 * j1.se)) +
+         tile("Diversity kept", fmt::format("{:.0f} %", 100 * d1.mean / d0.mean), fmt::format("{:.3f} → {:.3f} ± {:.3f}", d0.mean, d1.mean, d1.se)) +
+         tile("Fréchet distance to base", fmt::format("{:.2f}", number(now, "fd")), fmt::format("base against base: {:.2f}", number(base, "fd_floor"))) + "</div>";
+}
+
+std::string figure(const fs::path& png, const std::string& caption) {
+  const std::string bytes = read_text(png);
+  return fmt::format("<figure><img alt='{}' src='data:image/png;base64,{}'><figcaption>{}</figcaption></figure>", escape_html(caption),
+                     base64({bytes.begin(), bytes.end()}), escape_html(caption));
+}
+
+std::string grids(const RunData& data) {
+  if (data.grids.empty()) return "";
+  std::string out = "<h2>Before and after</h2><div class='grid2'>" + figure(data.grids.front().second, "Base model") +
+                    figure(data.grids.back().second, fmt::format("After {} updates: same prompts, same noise", data.grids.back().first)) + "</div>";
+  if (data.grids.size() <= 2) return out;
+  out += "<details><summary>In between</summary><div class='grid2'>";
+  for (size_t i = 1; i + 1 < data.grids.size(); ++i) out += figure(data.grids[i].second, fmt::format("After {} updates", data.grids[i].first));
+  return out + "</div></details>";
+}
+
+Series eval_series(const RunData& data, const std::string& name, const char* key, double factor = 1) {
+  Series s{name, {}};
+  for (const Json& e : data.evals) {
+    const Json& m = e["metrics"];
+    const bool estimated = m.contains(key) && m[key].is_object();
+    const Estimate v = estimated ? estimate_of(m, key) : Estimate{number(m, key), 0};
+    s.points.push_back({e.value("update", 0.0), factor * v.mean, factor * v.se, ""});
+  }
+  return s;
+}
+
+Series update_series(const RunData& data, const std::string& name, const char* group, const char* key) {
+  Series s{name, {}};
+  for (const Json& u : data.updates) {
+    const Json& from = u.contains(group) && u[group].is_object() ? u[group] : u;
+    s.points.push_back({u.value("update", 0.0), number(from, key), 0, ""});
+  }
+  return s;
+}
+
+Series dashed(Series s) {
+  s.dashed = true;
+  return s;
+}
+
+Chart tradeoff(const RunData& data) {
+  Chart chart{"Reward against diversity", "diversity", "reward", {{"run", {}}}};
+  for (const Json& e : data.evals) {
+    const Json& m = e["metrics"];
+    chart.series[0].points.push_back({estimate_of(m, "diversity").mean, estimate_of(m, "reward").mean, estimate_of(m, "reward").se,
+                                      fmt::format("{}", e.value("update", 0))});
+  }
+  return chart;
+}
+
+std::string charts(const RunData& data) {
+  const char* x = "update";
+  std::string out = "<h2>Curves</h2><div class='charts'>";
+  out += chart_svg({"Reward, held-out prompts", x, "reward", {eval_series(data, "reward", "reward")}});
+  out += chart_svg({"Judge accuracy", x, "%", {eval_series(data, "accuracy", "judge_accuracy", 100)}});
+  out += chart_svg({"Diversity", x, "feature variance", {eval_series(data, "diversity", "diversity")}});
+  out += chart_svg({"Fréchet distance", x, "FD to base", {eval_series(data, "FD", "fd"), dashed(eval_series(data, "floor", "fd_floor"))}});
+  out += chart_svg({"KID", x, "KID to base", {eval_series(data, "KID", "kid"), dashed(eval_series(data, "floor", "kid_floor"))}});
+  out += chart_svg(tradeoff(data));
+  if (!data.updates.empty()) {
+    Chart reward{"Reward of the rollouts", x, "reward", {update_series(data, "mean", "reward", "mean")}};
+    Chart loss{"Losses", x, "loss", {update_series(data, "matching", "loss", "matching"), update_series(data, "consistency", "loss", "consistency"),
+                                     update_series(data, "boundary", "loss", "boundary")}};
+    Chart norm{"Gradient norms", x, "norm", {update_series(data, "policy", "grad_norm", "policy"), update_series(data, "value", "grad_norm", "value")}};
+    for (Chart* c : {&loss, &norm}) c->log_y = true;
+    for (Chart* c : {&reward, &loss, &norm}) {
+      c->mark = false;
+      out += chart_svg(*c);
+    }
+  }
+  if (data.summary.contains("seconds")) {
+    std::vector<Bar> bars;
+    for (const auto& [name, seconds] : data.summary["seconds"].items()) bars.push_back({name, seconds.get<double>()});
+    out += bars_svg("Time by phase", bars, "s");
+  }
+  return out + "</div>";
+}
+
+std::string evaluation_table(const RunData& data) {
+  std::string rows;
+  for (const Json& e : data.evals) {
+    const Json& m = e["metrics"];
+    const auto pm = [&](const char* key, double factor, int digits) {
+      const Estimate v = estimate_of(m, key);
+      return fmt::format("<td>{:.{}f} ± {:.{}f}</td>", factor * v.mean, digits, factor * v.se, digits);
+    };
+    rows += fmt::format("<tr><td>{}</td>{}{}{}{}<td>{:.2f} ({:.2f})</td><td>{:.4f} ± {:.4f}</td><td>{:.1f} %</td></tr>", e.value("update", 0),
+                        pm("reward", 1, 3), pm("judge_accuracy", 100, 1), pm("judge_score", 1, 3), pm("diversity", 1, 4), number(m, "fd"),
+                        number(m, "fd_floor"), number(m, "kid"), number(m, "kid_se"), 100 * number(m, "saturated"));
+  }
+  const int prompts = data.evals.empty() ? 0 : data.evals.front().value("prompts", 0), images = data.evals.empty() ? 0 : data.evals.front().value("images_per_prompt", 0);
+  return fmt::format("<h2>Evaluations</h2><p class='sub'>{} held-out prompts, {} images each; ± is the standard error over prompts. FD and KID are taken "
+                     "on the judge's features against a second set of base images; the floor in brackets is base against base.</p><div class='box scroll'><table><tr>"
+                     "<th>update</th><th>reward</th><th>judge %</th><th>judge score</th><th>diversity</th><th>FD (floor)</th><th>KID</th><th>saturated</th></tr>{}"
+                     "</table></div>", prompts, images, rows);
+}
+
+std::string warnings(const RunData& data) {
+  std::vector<std::string> all;
+  for (const Json& w : data.warnings) all.push_back(fmt::format("Update {}: {}", w.value("update", 0), w.value("text", "")));
+  for (const std::string& m : data.missing) all.push_back("Missing: " + m);
+  int64_t dropped = 0;
+  for (const Json& u : data.updates) dropped += u.value("dropped", int64_t{0});
+  if (dropped > 0) all.push_back(fmt::format("{} transitions were left out because their reward or its gradient was not finite", dropped));
+  std::string out = "<h2>Warnings</h2>";
+  if (all.empty()) return out + "<div class='box ok'>None: the judge did not fall while the reward rose, diversity stayed above 80 % of the base, nothing was dropped.</div>";
+  for (const std::string& text : all) out += "<div class='box warn'>" + escape_html(text) + "</div>";
+  return out;
+}
+
+std::string settings(const RunData& data) {
+  std::string out = "<h2>Settings</h2><details><summary>config.yaml: run it again with vggflow align --config</summary><div class='box'><pre>" +
+                    escape_html(data.config) + "</pre></div></details><h2>Environment</h2><div class='box'><table>";
+  if (data.summary.contains("environment")) {
+    for (const auto& [key, value] : data.summary["environment"].items()) {
+      out += fmt::format("<tr><td>{}</td><td>{}</td></tr>", escape_html(key), escape_html(value.get<std::string>()));
+    }
+  }
+  if (data.summary.contains("peak_gib")) out += fmt::format("<tr><td>peak memory</td><td>{:.2f} GiB</td></tr>", number(data.summary, "peak_gib"));
+  return out + "</table></div>";
+}
+
+}  // namespace
+
+void write_report(const fs::path& run) {
+  const RunData data = read_run(run);
+  const std::string title = fmt::format("{} on {}", data.summary.value("method", "alignment"), data.summary.value("reward", "a reward"));
+  const std::string sub = fmt::format("{} updates, seed {}, {}", data.updates.size(), data.summary.value("seed", 0), run.filename().string());
+  write_text(run / "report.html",
+             "<!doctype html><html lang='en'><meta charset='utf-8'><meta name='viewport' content='width=device-width,initial-scale=1'><title>vggflow: " +
+                 escape_html(title) + "</title><style>" + kStyle + "</style><main><h1>" + escape_html(title) + "</h1><p class='sub'>" + escape_html(sub) + "</p>" +
+                 tiles(data) + warnings(data) + grids(data) + charts(data) + evaluation_table(data) + settings(data) + "</main></html>\n");
+}
+
+std::string comparison_markdown(const std::vector<fs::path>& runs) {
+  struct Row {
+    const char* name;
+    double (*value)(const Json& summary);
+  };
+  static const std::vector<Row> rows{
+      {"base reward", [](const Json& s) { return number(s["base"]["reward"], "mean"); }},
+      {"aligned reward", [](const Json& s) { return number(s["final"]["reward"], "mean"); }},
+      {"reward gain (sd of the base within a prompt)", [](const Json& s) { return number(s, "reward_gain_sd"); }},
+      {"base judge accuracy (%)", [](const Json& s) { return 100 * number(s["base"]["judge_accuracy"], "mean"); }},
+      {"aligned judge accuracy (%)", [](const Json& s) { return 100 * number(s["final"]["judge_accuracy"], "mean"); }},
+      {"diversity kept (%)", [](const Json& s) { return 100 * number(s, "diversity_kept"); }},
+      {"FD to base", [](const Json& s) { return number(s["final"], "fd"); }},
+      {"FD floor", [](const Json& s) { return number(s["final"], "fd_floor"); }},
+      {"KID to base", [](const Json& s) { return number(s["final"], "kid"); }},
+      {"saturated pixels, base (%)", [](const Json& s) { return 100 * number(s["base"], "saturated"); }},
+      {"saturated pixels, aligned (%)", [](const Json& s) { return 100 * number(s["final"], "saturated"); }}};
+  std::vector<Json> summaries;
+  std::string head = "| |", rule = "|---|";
+  for (const fs::path& run : runs) {
+    VGGFLOW_CHECK(fs::exists(run / "summary.json"), "[report] {} holds no summary.json: the run is not finished", run.string());
+    summaries.push_back(Json::parse(read_text(run / "summary.json")));
+    head += fmt::format(" seed {} |", summaries.back().value("seed", 0));
+    rule += "---|";
+  }
+  std::string out = head + " mean ± s.e. |\n" + rule + "---|\n";
+  for (const Row& row : rows) {
+    std::vector<double> values;
+    out += fmt::format("| {} |", row.name);
+    for (const Json& s : summaries) {
+      values.push_back(row.value(s));
+      out += fmt::format(" {:.3g} |", values.back());
+    }
+    const Estimate e = estimate(values);
+    out += fmt::format(" {:.3g} ± {:.2g} |\n", e.mean, e.se);
+  }
+  return out;
+}
+
+}  // namespace vggflow

@@ -1,0 +1,102 @@
+#pragma once
+// The stand-alone jobs over a model with or without a LoRA: sampling to PNG files, and the comparison of a LoRA with its base.
+
+#include "vggflow/eval/evaluate.h"
+#include "vggflow/flow/sampling.h"
+#include "vggflow/models/lora_file.h"
+#include "vggflow/models/nano.h"
+
+namespace vggflow {
+
+/// What sampling needs of a model: folder, adapter, guidance, grid.
+struct GeneratorOptions {
+  std::string model = "models/nano";
+  std::string lora;
+  double lora_scale = 1.0;
+  std::string precision = "auto";
+  double guidance = 3.0;
+  TimeGridOptions time_grid;
+
+  template <class V>
+  void fields(V& v) {
+    v("model", model, "folder of the flow model");
+    v("lora", lora, "LoRA file; empty: the base model");
+    v("lora_scale", lora_scale, "strength of the LoRA", range(-10, 10));
+    v("precision", precision, "of matrix products; auto: bf16 where the processor has it", choices({"auto", "bf16", "fp32"}));
+    v("guidance", guidance, "guidance scale; 1 is none", range(0, 100));
+    v.section("time_grid", time_grid);
+  }
+};
+
+/// A model with an adapter that can be switched.
+class Generator {
+ public:
+  explicit Generator(const GeneratorOptions& options);
+  /// x_1 (n, C, S, S) of captions from noise, with the adapter (merged) or without.
+  Tensor generate(const std::vector<std::string>& captions, const Tensor& noise, bool with_lora) const;
+  const NanoModel& model() const { return *model_; }
+
+ private:
+  GeneratorOptions options_;
+  std::unique_ptr<NanoModel> model_;
+  std::unique_ptr<LoraSet> lora_;
+  std::vector<double> times_;
+};
+
+struct SampleConfig {
+  std::string out = "samples";
+  std::vector<std::string> prompts;
+  std::string prompts_file;
+  int64_t images = 1;
+  int64_t seed = 0;
+  int64_t batch = 64;
+  int64_t enlarge = 1;
+  int64_t threads = 0;
+  GeneratorOptions generator;
+
+  template <class V>
+  void fields(V& v) {
+    v("out", out, "folder of the images");
+    v("prompts", prompts, "captions, [red heart, ghost]; empty with no file: the 64 display captions");
+    v("prompts_file", prompts_file, "file with one caption a line");
+    v("images", images, "images a prompt", range(1, 100000));
+    v("seed", seed, "seed of the noise", range(0, 1e15));
+    v("batch", batch, "images sampled at once", range(1, 100000));
+    v("enlarge", enlarge, "whole-number enlargement of the PNG files", range(1, 64));
+    v("threads", threads, "CPU threads; 0 takes all", range(0, 1024));
+    v.section("generator", generator);
+  }
+};
+
+/// Writes one PNG an image (settings in its text chunks) and grid.png.
+void sample_images(const SampleConfig& config);
+
+struct EvalConfig {
+  std::string out;
+  std::string reward = "emoji-clip";
+  std::string reward_model = "models/emoji-clip";
+  std::string judge = "models/judge";
+  std::string split = "held_out";
+  int64_t threads = 0;
+  GeneratorOptions generator;
+  EmojiOptions data;
+  EvalOptions eval;
+
+  template <class V>
+  void fields(V& v) {
+    v("out", out, "JSON file to write; empty: print only");
+    v("reward", reward, "reward, or a weighted sum");
+    v("reward_model", reward_model, "folder of emoji-clip");
+    v("judge", judge, "folder of the judge");
+    v("split", split, "which prompts", choices({"held_out", "train", "all"}));
+    v("threads", threads, "CPU threads; 0 takes all", range(0, 1024));
+    v.section("generator", generator);
+    v.section("data", data);
+    v.section("eval", eval);
+  }
+};
+
+/// Evaluates the base and, where given, the LoRA; prints and writes both.
+void run_eval(const EvalConfig& config);
+
+}  // namespace vggflow

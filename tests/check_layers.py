@@ -1,0 +1,67 @@
+#!/usr/bin/env python3
+"""Checks the tree against docs/architecture.md: includes and CMake link lists follow the table, headers are guarded, no tracked
+file names a path of one machine or is larger than 12.5 MB. Usage: check_layers.py SOURCE_DIR"""
+import pathlib
+import re
+import subprocess
+import sys
+
+root = pathlib.Path(sys.argv[1])
+problems = []
+
+
+def table():
+    """Layer -> layers it may know, from the Markdown table."""
+    rows = re.findall(r"^\| (\w+) \| ([^|]+) \| [^|]+\|$", (root / "docs/architecture.md").read_text(), re.M)
+    layers = {name: set() if may.strip() == "-" else set(may.split()) for name, may in rows if name != "layer"}
+    layers["cli"] = set(layers) - {"cli", "testing"}
+    return layers
+
+
+def cmake_list(text, key):
+    found = re.search(rf"\b{key} ([^)A-Z]*)", text)
+    return set(found.group(1).split()) if found else set()
+
+
+def check_layer(name, may):
+    folder = root / "src/vggflow" / name
+    cmake = (folder / "CMakeLists.txt").read_text()
+    extra = cmake_list(cmake, "LAYERS") - may
+    if extra:
+        problems.append(f"{name}/CMakeLists.txt links {sorted(extra)}, which the table does not allow")
+    for file in sorted(folder.glob("*.[ch]*")):
+        text = file.read_text()
+        if file.suffix == ".h" and "#pragma once" not in text:
+            problems.append(f"{file.relative_to(root)} has no #pragma once")
+        allowed = may | {name}
+        if file.stem.endswith("_test"):
+            allowed = allowed | {"testing"} | cmake_list(cmake, "TEST_LAYERS")
+        for layer in re.findall(r'#include "vggflow/(\w+)/', text):
+            if layer not in allowed:
+                problems.append(f"{file.relative_to(root)} includes {layer}, which {name} may not know")
+
+
+def check_tracked_files():
+    # Spelled in parts, so that this file does not hold what it looks for.
+    paths = re.compile("/" + "(work|root|home)" + "/[a-z]")
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=root, capture_output=True, text=True)
+    for name in filter(None, listed.stdout.split("\0")):
+        file = root / name
+        if not file.is_file():
+            continue
+        if file.stat().st_size > 12.5e6:
+            problems.append(f"{name} has {file.stat().st_size} bytes")
+        data = file.read_bytes()
+        if b"\0" not in data[:4096] and paths.search(data.decode(errors="replace")):
+            problems.append(f"{name} names a path of one machine")
+
+
+layers = table()
+folders = {p.name for p in (root / "src/vggflow").iterdir() if p.is_dir()}
+if folders != set(layers):
+    problems.append(f"folders {sorted(folders ^ set(layers))} are not both in src/vggflow and in the table")
+for layer in sorted(folders & set(layers)):
+    check_layer(layer, layers[layer])
+check_tracked_files()
+print("\n".join(problems) or f"{len(layers)} layers follow the table")
+sys.exit(bool(problems))
