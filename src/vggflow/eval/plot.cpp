@@ -92,7 +92,7 @@ std::string series_svg(const Chart& chart, const Series& s, size_t colour, const
 std::string legend(const Chart& chart) {
   if (chart.series.size() < 2) return "";
   std::string out;
-  double x = kLeft + 150;
+  double x = kLeft + 18 + 7.4 * static_cast<double>(chart.title.size());
   for (size_t i = 0; i < chart.series.size(); ++i) {
     out += fmt::format("<line class='s{}{}' x1='{}' x2='{}' y1='14' y2='14'/><text class='tick' x='{}' y='18'>{}</text>", i % 6,
                        chart.series[i].dashed ? " dashed" : "", x, x + 16, x + 20, escape_html(chart.series[i].name));

@@ -47,7 +47,7 @@ void check_network(std::vector<CheckResult>& results) {
   const Conditioning c{random_values(1, {2, 3, 6}).to(at::kDouble), random_values(2, {2, 6}).to(at::kDouble)};
   const Tensor x = random_values(3, {2, 3, 8, 8}).to(at::kDouble), dx = random_values(4, {2, 3, 8, 8}).to(at::kDouble);
   const Tensor t = at::tensor({0.3, 1.7}, at::kDouble), dt = at::tensor({0.5, -0.2}, at::kDouble);
-  const double h = 1e-5;
+  const double h = 1e-6;
   const Tensor numeric = (net.forward(x + h * dx, t + h * dt, c) - net.forward(x - h * dx, t - h * dt, c)) / (2 * h);
   const Dual dual = net.forward(Dual{x, dx}, Dual{t, dt}, c);
   results.push_back({"MMDiT directional derivative", relative_error(dual.tangent, numeric), 1e-7});
