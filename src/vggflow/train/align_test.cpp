@@ -1,0 +1,201 @@
+// The alignment loop on tiny random models: resume bit for bit, what a run leaves behind, and refusals.
+#include "vggflow/train/align.h"
+
+#include <ATen/ATen.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include "vggflow/core/config.h"
+#include "vggflow/core/error.h"
+#include "vggflow/io/files.h"
+#include "vggflow/models/emoji_clip.h"
+#include "vggflow/models/lora_file.h"
+#include "vggflow/train/checkpoint.h"
+#include "vggflow/train/fit.h"
+
+namespace vggflow {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::HasSubstr;
+
+// Random models of every kind in one folder, made once.
+const fs::path& models() {
+  static const fs::path folder = [] {
+    const fs::path f = fs::temp_directory_path() / fmt::format("vggflow_align_test_{}", ::getpid());
+    const EmojiSet set = load_emoji({.size = 16});
+    NanoOptions nano;
+    nano.text_width = 8;
+    nano.network = {.sample_size = 16, .patch_size = 4, .layers = 2, .heads = 2, .head_dim = 8, .context_dim = 8, .pooled_dim = 8, .pos_embed_max = 4};
+    NanoModel model(nano, build_vocabulary(set));
+    model.init(1);
+    // Random modulations and output, so that the velocity is not zero.
+    uint64_t id = 0;
+    for (const NamedTensor& p : model.transformer.parameters()) {
+      Tensor noise = at::empty(p.tensor->sizes());
+      RandomStream({2, Purpose::kTest, 0, id++}).fill_normal({noise.mutable_data_ptr<float>(), static_cast<size_t>(noise.numel())});
+      *p.tensor = *p.tensor + 0.05 * noise;
+    }
+    model.save(f / "nano", {});
+    EmojiClip clip({.widths = {8, 16}, .text_width = 8, .embedding = 8}, build_vocabulary(set));
+    clip.init(2);
+    clip.save(f / "clip", {});
+    JudgeOptions judge_options{.size = 16, .layers = 1, .heads = 2, .head_dim = 8, .classes = set.subgroups};
+    Judge judge(judge_options);
+    judge.init(3);
+    judge.save(f / "judge", {});
+    return f;
+  }();
+  return folder;
+}
+
+AlignConfig tiny_config(const std::string& name) {
+  AlignConfig c;
+  c.run = (models() / name).string();
+  c.model = (models() / "nano").string();
+  c.reward_model = (models() / "clip").string();
+  c.judge = (models() / "judge").string();
+  c.precision = "fp32";
+  c.data.size = 16;
+  c.updates = 4;
+  c.batch = 3;
+  c.micro_batch = 4;
+  c.eval_every = 4;
+  c.checkpoint_every = 2;
+  c.time_grid.steps = 6;
+  c.vgg.bins = 3;
+  c.vgg.beta = 5;
+  c.value.width = 32;
+  c.value.layers = 1;
+  c.eval.prompts = 3;
+  c.eval.images = 4;
+  c.lora_rank = 2;
+  return c;
+}
+
+std::vector<Json> lines_of(const std::string& run, const std::string& kind) {
+  std::vector<Json> out;
+  for (Json line : read_json_lines(fs::path(run) / "metrics.jsonl")) {
+    if (line["kind"] != kind) continue;
+    for (const char* clock : {"seconds", "images_per_second", "rss_gib"}) line.erase(clock);
+    out.push_back(line);
+  }
+  return out;
+}
+
+void expect_same_tensors(const fs::path& a, const fs::path& b) {
+  const SafetensorsFile x(a), y(b);
+  ASSERT_EQ(x.tensors().size(), y.tensors().size());
+  for (const auto& [name, entry] : x.tensors()) EXPECT_TRUE(at::equal(x.load(name), y.load(name))) << name;
+}
+
+class AlignWith : public ::testing::TestWithParam<std::string> {};
+INSTANTIATE_TEST_SUITE_P(ValueNetworks, AlignWith, ::testing::Values("none", "mmdit", "unet"));
+
+TEST_P(AlignWith, TwoUpdatesAndTwoAfterAResumeEqualFourBitForBit) {
+  AlignConfig whole = tiny_config("whole_" + GetParam());
+  whole.value.kind = GetParam();
+  ASSERT_TRUE(align(whole));
+  AlignConfig first = tiny_config("halves_" + GetParam());
+  first.value.kind = GetParam();
+  first.updates = 2;
+  ASSERT_TRUE(align(first));
+  AlignConfig second = first;
+  second.updates = 4;
+  second.resume = true;
+  ASSERT_TRUE(align(second));
+  const fs::path a = whole.run, b = second.run;
+  expect_same_tensors(a / "lora.safetensors", b / "lora.safetensors");
+  expect_same_tensors(a / "lora_ema.safetensors", b / "lora_ema.safetensors");
+  expect_same_tensors(a / "checkpoints/update_000004/state.safetensors", b / "checkpoints/update_000004/state.safetensors");
+  EXPECT_EQ(lines_of(a, "update"), lines_of(b, "update"));
+  EXPECT_EQ(lines_of(a, "eval").back(), lines_of(b, "eval").back());
+  EXPECT_EQ(read_text(a / "grids/eval_000004.png"), read_text(b / "grids/eval_000004.png"));
+}
+
+TEST(Align, ARunMovesTheAdapterAndLeavesWhatTheReportNeeds) {
+  AlignConfig c = tiny_config("contents");
+  ASSERT_TRUE(align(c));
+  const fs::path run = c.run;
+  const SafetensorsFile lora(run / "lora.safetensors");
+  double moved = 0;
+  for (const auto& [name, entry] : lora.tensors()) {
+    if (name.ends_with("lora_B.weight")) moved += lora.load(name).abs().sum().item<double>();
+  }
+  EXPECT_GT(moved, 0);
+  EXPECT_EQ(lora.metadata().at("vggflow.reward"), "emoji-clip");
+  EXPECT_EQ(lines_of(c.run, "update").size(), 4u);
+  EXPECT_EQ(lines_of(c.run, "eval").size(), 2u);
+  EXPECT_TRUE(is_complete(run / "checkpoints/update_000004"));
+  const Json summary = Json::parse(read_text(run / "summary.json"));
+  EXPECT_GT(summary["seconds"]["value"].get<double>(), 0);
+  EXPECT_NO_THROW(load_yaml_text(fields_of(c), lora.metadata().at("vggflow.config"), "metadata"));
+}
+
+TEST(Align, AnotherSeedGivesOtherNumbers) {
+  AlignConfig a = tiny_config("seed_0"), b = tiny_config("seed_1");
+  b.seed = 1;
+  a.updates = b.updates = 1;
+  ASSERT_TRUE(align(a) && align(b));
+  EXPECT_NE(lines_of(a.run, "update")[0]["reward"], lines_of(b.run, "update")[0]["reward"]);
+}
+
+TEST(Checkpoints, AHalfWrittenOneIsNeverRead) {
+  const fs::path run = models() / "checkpoints_test";
+  save_checkpoint(run, {2, {{"a", at::ones({2})}}, {}});
+  fs::create_directories(run / "checkpoints/update_000004");
+  write_text(run / "checkpoints/update_000004/state.safetensors", "half");
+  EXPECT_EQ(load_checkpoint(run)->update, 2);
+  save_checkpoint(run, {6, {{"a", at::ones({2})}}, {}});
+  save_checkpoint(run, {8, {{"a", at::ones({2})}}, {}});
+  EXPECT_FALSE(fs::exists(run / "checkpoints/update_000002"));
+  EXPECT_TRUE(fs::exists(run / "checkpoints/update_000006"));
+  EXPECT_THROW(checkpoint_tensor(*load_checkpoint(run), "a", at::ones({3})), Error);
+  EXPECT_THROW(checkpoint_tensor(*load_checkpoint(run), "b", at::ones({2})), Error);
+}
+
+// A one-layer regression: fit reaches its closed-form optimum, and k + k updates equal 2k.
+TEST(Fit, ReachesTheOptimumAndResumesBitForBit) {
+  const auto train = [&](const std::string& name, std::vector<int64_t> stops) {
+    Linear layer(2, 1);
+    for (const int64_t stop : stops) {
+      FitOptions o{.updates = stop, .batch = 1, .warmup = 5, .final_lr = 1.0, .ema_decay = 0.5, .grad_clip = 0, .checkpoint_every = 50, .preview_every = 1000};
+      o.optimizer.lr = 0.05;
+      o.optimizer.weight_decay = 0;
+      fit({layer, [&](int64_t update) {
+             const Tensor x = at::tensor({std::sin(static_cast<float>(update)), std::cos(2 * static_cast<float>(update))}).unsqueeze(0);
+             return (layer.forward(x) - (3 * x.select(1, 0) - x.select(1, 1) + 0.5)).square().mean();
+           }, nullptr}, o, models() / name, stop != stops.front());
+    }
+    return layer.weight.clone();
+  };
+  const Tensor whole = train("fit_whole", {400}), halves = train("fit_halves", {200, 400});
+  EXPECT_TRUE(at::equal(whole, halves));
+  EXPECT_TRUE(at::allclose(whole, at::tensor({3.0f, -1.0f}).unsqueeze(0), 1e-2, 1e-2)) << whole;
+}
+
+TEST(AdamW, SkipsAGradientThatIsNotFinite) {
+  Linear layer(2, 1);
+  ParameterBuffer buffer(layer.parameters());
+  AdamW adamw(buffer, {});
+  buffer.gradient().fill_(1);
+  EXPECT_TRUE(adamw.step(0.1));
+  const Tensor before = buffer.values().clone();
+  buffer.gradient()[0] = std::numeric_limits<float>::quiet_NaN();
+  EXPECT_FALSE(adamw.step(0.1));
+  EXPECT_TRUE(at::equal(buffer.values(), before));
+  EXPECT_EQ(adamw.steps, 1);
+}
+
+TEST(ParameterBuffer, ClipScalesTheGradientToTheNorm) {
+  Linear layer(2, 1);
+  ParameterBuffer buffer(layer.parameters());
+  buffer.gradient().copy_(at::tensor({3.0f, 4.0f, 0.0f}));
+  EXPECT_DOUBLE_EQ(buffer.clip(1.0), 5.0);
+  EXPECT_NEAR(buffer.gradient_norm(), 1.0, 1e-6);
+  EXPECT_DOUBLE_EQ(buffer.clip(0.0), buffer.gradient_norm());
+}
+
+}  // namespace
+}  // namespace vggflow

@@ -1,0 +1,68 @@
+#!/usr/bin/env bash
+# The binary from outside: help, refusals with their message and a non-zero exit, a short run, Ctrl-C and resume, report, sample,
+# inspect; and TensorBoard, where .venv-test has it, reads the event files. Usage: end_to_end.sh SOURCE_DIR VGGFLOW
+set -u
+cd "$1" || exit 1
+vggflow=$2
+out=$(mktemp -d)
+trap 'rm -rf "$out"' EXIT
+die() { echo "end_to_end: $*" >&2; exit 1; }
+
+# refuse MESSAGE COMMAND...: the command fails and says so.
+refuse() {
+  local message=$1 said
+  shift
+  said=$("$@" 2>&1) && die "expected a failure of: $*"
+  grep -qF -- "$message" <<<"$said" || die "expected '$message' from '$*', got: $said"
+}
+
+"$vggflow" check >"$out/check.txt" || die "check failed: $(cat "$out/check.txt")"
+"$vggflow" align --help | grep -q "vgg.beta" || die "align --help does not list vgg.beta"
+refuse "did you mean 'updates'" "$vggflow" align update=3
+refuse "expected 'vgg.eta' to be one of" "$vggflow" align "run=$out/x" vgg.eta=cubic
+refuse "cannot open the font /no.ttf" "$vggflow" align --config configs/nano.yaml "run=$out/font" data.font=/no.ttf
+refuse "does not know the word 'dragonn'" "$vggflow" sample --config /dev/null "out=$out/s" "prompts=[dragonn]"
+refuse "unknown reward 'aesthetic'" "$vggflow" align --config configs/nano.yaml "run=$out/reward" reward=aesthetic
+refuse "cannot make the folder" "$vggflow" align --config configs/nano.yaml run=/proc/vggflow
+refuse "holds no metrics.jsonl" "$vggflow" report "$out"
+refuse "holds no .safetensors" "$vggflow" inspect "$out"
+
+short=(--config configs/nano.yaml batch=2 eval.prompts=2 eval.images=2 eval_every=2 value.width=32 value.layers=1)
+"$vggflow" align "${short[@]}" "run=$out/a" updates=2 2>"$out/a.log" || die "align failed: $(tail -3 "$out/a.log")"
+for file in report.html summary.json lora.safetensors grids/eval_000002.png; do [ -s "$out/a/$file" ] || die "no $file"; done
+refuse "already holds a run" "$vggflow" align "${short[@]}" "run=$out/a" updates=2
+refuse "vgg.beta differ" "$vggflow" align "${short[@]}" "run=$out/a" updates=2 resume=true vgg.beta=77
+grep -qE '(src|href)="?https?:' "$out/a/report.html" && die "the report names an address outside itself"
+
+# Ctrl-C: the update is finished and saved, and the run goes on from there.
+"$vggflow" align "${short[@]}" "run=$out/b" updates=500 2>"$out/b.log" &
+job=$!
+for _ in $(seq 300); do grep -q "step 2/" "$out/b.log" && break; sleep 0.2; done
+kill -INT $job
+wait $job
+grep -q "the state is saved. Go on with: vggflow align" "$out/b.log" || die "no word on how to go on: $(tail -3 "$out/b.log")"
+done_updates=$(grep -c '"kind":"update"' "$out/b/metrics.jsonl")
+"$vggflow" align --config "$out/b/config.yaml" resume=true 2>"$out/c.log" &
+job=$!
+for _ in $(seq 300); do grep -q "step $((done_updates + 1))/" "$out/c.log" && break; sleep 0.2; done
+kill -INT $job
+wait $job
+grep -q "step $((done_updates + 1))/500" "$out/c.log" || die "the resumed run did not go on at update $((done_updates + 1)): $(tail -3 "$out/c.log")"
+
+"$vggflow" sample "out=$out/s" "prompts=[red heart, ghost]" "generator.lora=$out/a/lora_ema.safetensors" 2>/dev/null || die "sample failed"
+[ -s "$out/s/00001.png" ] && [ -s "$out/s/grid.png" ] || die "sample wrote no images"
+"$vggflow" inspect "$out/a/lora.safetensors" | grep -q "transformer.transformer_blocks.0.attn.to_q.lora_A.weight" || die "inspect lists no adapter"
+if [ -x .venv-test/bin/python ]; then
+  .venv-test/bin/python tests/tensorboard_reads.py "$out/a/tensorboard" loss/matching grid || die "TensorBoard does not read the event files"
+else
+  echo "left out: reading the event files with TensorBoard (scripts/setup.sh --test installs it)"
+fi
+if command -v chromium >/dev/null; then
+  page=$(timeout 60 chromium --headless --no-sandbox --disable-gpu --dump-dom "file://$out/a/report.html" 2>/dev/null)
+  for piece in "Before and after" "Reward against diversity" "Time by phase" "data:image/png;base64" "Settings"; do
+    grep -qF "$piece" <<<"$page" || die "the report in Chromium has no '$piece'"
+  done
+else
+  echo "left out: opening the report in Chromium (scripts/setup.sh --test installs it)"
+fi
+echo "end_to_end: all good"
