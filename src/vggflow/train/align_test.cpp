@@ -133,6 +133,16 @@ TEST(Align, ARunMovesTheAdapterAndLeavesWhatTheReportNeeds) {
   EXPECT_NO_THROW(load_yaml_text(fields_of(c), lora.metadata().at("vggflow.config"), "metadata"));
 }
 
+TEST(Align, EveryCommittedConfigurationLoads) {
+  int count = 0;
+  for (const auto& entry : fs::directory_iterator(fs::path(std::getenv("VGGFLOW_SOURCE_DIR")) / "configs")) {
+    AlignConfig c;
+    EXPECT_NO_THROW(load_yaml(fields_of(c), entry.path())) << entry.path();
+    ++count;
+  }
+  EXPECT_GE(count, 3);
+}
+
 TEST(Align, AnotherSeedGivesOtherNumbers) {
   AlignConfig a = tiny_config("seed_0"), b = tiny_config("seed_1");
   b.seed = 1;

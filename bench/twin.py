@@ -1,0 +1,173 @@
+#!/usr/bin/env python3
+"""The PyTorch twin of bench/nano_bench.cpp: same shapes, dtypes, threads and passes (listed there), eager or torch.compile.
+
+Usage: twin.py [--compile] [--threads 2]. Needs torch==2.11.0 (tools/reference/requirements.txt).
+"""
+import argparse
+import resource
+import time
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+D, H, L, TEXT, TOKENS, PATCH, SIDE = 160, 5, 6, 96, 12, 4, 32
+
+
+class LoraLinear(nn.Linear):
+    """A linear layer with an adapter: off, on (added, as peft does) or merged."""
+
+    def __init__(self, i, o):
+        super().__init__(i, o)
+        self.a, self.b, self.mode, self.merged = nn.Parameter(torch.randn(8, i) / 8), nn.Parameter(torch.zeros(o, 8)), "off", None
+
+    def merge(self):
+        with torch.no_grad():
+            self.merged = (self.weight.float() + self.b.float() @ self.a.float()).to(self.weight.dtype)
+
+    def forward(self, x):
+        y = F.linear(x, self.merged if self.mode == "merged" else self.weight, self.bias)
+        return y + F.linear(F.linear(x, self.a.to(x.dtype)), self.b.to(x.dtype)) if self.mode == "on" else y
+
+
+def modulate(x, shift, scale):
+    return F.layer_norm(x, (D,), eps=1e-6) * (1 + scale[:, None]) + shift[:, None]
+
+
+class Block(nn.Module):
+    def __init__(self, last):
+        super().__init__()
+        self.last = last
+        self.norm1, self.norm1_context = nn.Linear(D, 6 * D), nn.Linear(D, (2 if last else 6) * D)
+        self.q, self.k, self.v, self.o = (LoraLinear(D, D) for _ in range(4))
+        self.cq, self.ck, self.cv = (nn.Linear(D, D) for _ in range(3))
+        self.fc1, self.fc2 = nn.Linear(D, 4 * D), nn.Linear(4 * D, D)
+        if not last:
+            self.co, self.cfc1, self.cfc2 = nn.Linear(D, D), nn.Linear(D, 4 * D), nn.Linear(4 * D, D)
+
+    def forward(self, x, c, e):
+        m, n = self.norm1(e).chunk(6, 1), self.norm1_context(e).chunk(2 if self.last else 6, 1)
+        xn = modulate(x, m[0], m[1])
+        cn = modulate(c, n[1], n[0]) if self.last else modulate(c, n[0], n[1])
+        heads = lambda t: t.view(t.shape[0], -1, H, D // H).transpose(1, 2)
+        q, k, v = (heads(torch.cat([f(xn), g(cn)], 1)) for f, g in ((self.q, self.cq), (self.k, self.ck), (self.v, self.cv)))
+        out = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(x.shape[0], -1, D)
+        x = x + m[2][:, None] * self.o(out[:, :x.shape[1]])
+        x = x + m[5][:, None] * self.fc2(F.gelu(self.fc1(modulate(x, m[3], m[4])), approximate="tanh"))
+        if self.last:
+            return x, c
+        c = c + n[2][:, None] * self.co(out[:, x.shape[1]:])
+        return x, c + n[5][:, None] * self.cfc2(F.gelu(self.cfc1(modulate(c, n[3], n[4])), approximate="tanh"))
+
+
+class Mmdit(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.proj, self.context = nn.Conv2d(3, D, PATCH, PATCH), nn.Linear(TEXT, D)
+        self.time1, self.time2, self.text1, self.text2 = nn.Linear(256, D), nn.Linear(D, D), nn.Linear(TEXT, D), nn.Linear(D, D)
+        self.blocks = nn.ModuleList(Block(i == L - 1) for i in range(L))
+        self.norm_out, self.out = nn.Linear(D, 2 * D), nn.Linear(D, PATCH * PATCH * 3)
+        self.register_buffer("pos", torch.randn(1, (SIDE // PATCH) ** 2, D))
+
+    def forward(self, x, t, context, pooled):
+        dtype = self.out.weight.dtype
+        f = torch.exp(torch.arange(128) * (-torch.log(torch.tensor(10000.0)) / 128))
+        a = t[:, None] * f
+        emb = torch.cat([a.cos(), a.sin()], 1).to(dtype)
+        e = F.silu(self.time2(F.silu(self.time1(emb))) + self.text2(F.silu(self.text1(pooled.to(dtype)))))
+        h, c = self.proj(x.to(dtype)).flatten(2).transpose(1, 2) + self.pos.to(dtype), self.context(context.to(dtype))
+        for block in self.blocks:
+            h, c = block(h, c, e)
+        scale, shift = self.norm_out(e).chunk(2, 1)
+        g = SIDE // PATCH
+        y = self.out(modulate(h, shift, scale)).float().view(-1, g, g, PATCH, PATCH, 3)
+        return y.permute(0, 5, 1, 3, 2, 4).reshape(-1, 3, SIDE, SIDE)
+
+
+def colorfulness(x):
+    r, g, b = (x.flatten(2) * 255).unbind(1)
+    rg, yb = r - g, 0.5 * (r + g) - b
+    var = rg.var(1, correction=0) + yb.var(1, correction=0)
+    return (var + 1e-6).sqrt() + 0.3 * (rg.mean(1) ** 2 + yb.mean(1) ** 2 + 1e-6).sqrt()
+
+
+class Twin:
+    def __init__(self, dtype, compiled):
+        torch.manual_seed(0)
+        self.net = Mmdit()
+        lora = [p for m in self.net.modules() if isinstance(m, LoraLinear) for p in (m.a, m.b)]
+        self.net.requires_grad_(False).to(dtype)
+        for m in self.net.modules():
+            if isinstance(m, LoraLinear):
+                m.a.data, m.b.data = m.a.data.float(), m.b.data.float()
+        for p in lora:
+            p.requires_grad_(True)
+        self.optimizer = torch.optim.AdamW(lora, lr=1e-3)
+        self.run = torch.compile(self.net) if compiled else self.net
+        self.cond = torch.randn(80, TOKENS, TEXT), torch.randn(80, TEXT)
+        self.unc = torch.randn(80, TOKENS, TEXT), torch.randn(80, TEXT)
+
+    def mode(self, mode):
+        for m in self.net.modules():
+            if isinstance(m, LoraLinear):
+                m.mode = mode
+                if mode == "merged":
+                    m.merge()
+
+    def guided(self, x, t):
+        n = x.shape[0]
+        both = self.run(torch.cat([x, x]), 1000 * (1 - torch.cat([t, t])), torch.cat([self.unc[0][:n], self.cond[0][:n]]),
+                        torch.cat([self.unc[1][:n], self.cond[1][:n]]))
+        return -(both[:n] * -2 + both[n:] * 3)
+
+    @torch.no_grad()
+    def rollout(self, n):
+        self.mode("merged")
+        x, states = torch.randn(n, 3, SIDE, SIDE), []
+        for k in range(20):
+            states.append(x)
+            x = x + self.guided(x, torch.full((n,), k / 20)) / 20
+        return states + [x]
+
+    def update(self):
+        states = self.rollout(16)
+        ks = (2, 6, 10, 14, 18)
+        x, t = torch.cat([states[k] for k in ks]), torch.cat([torch.full((16,), k / 20) for k in ks])
+        v = torch.cat([(states[k + 1] - states[k]) * 20 for k in ks])
+        guess = (x + (1 - t)[:, None, None, None] * v).requires_grad_(True)
+        grad, = torch.autograd.grad(colorfulness(((guess + 1) / 2).clamp(0, 1)).sum(), guess)
+        norm = grad.flatten(1).norm(dim=1)
+        g = -(t * t)[:, None, None, None] * grad * (norm.quantile(0.8) / norm).clamp(max=1)[:, None, None, None]
+        with torch.no_grad():
+            self.mode("off")
+            base = self.guided(x, t)
+            self.mode("on")
+            unc = self.run(x, 1000 * (1 - t), *self.unc)
+        policy = -(unc * -2 + self.run(x, 1000 * (1 - t), *self.cond) * 3)
+        self.optimizer.zero_grad()
+        ((policy - base + g) ** 2).mean().backward()
+        self.optimizer.step()
+
+
+def measure(f, seconds=4):
+    for _ in range(3):
+        f()
+    times, end = [], time.perf_counter() + seconds
+    while time.perf_counter() < end or len(times) < 5:
+        begin = time.perf_counter()
+        f()
+        times.append(time.perf_counter() - begin)
+    return sorted(times)[len(times) // 2]
+
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--compile", action="store_true")
+parser.add_argument("--threads", type=int, default=2)
+arguments = parser.parse_args()
+torch.set_num_threads(arguments.threads)
+for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+    twin = Twin(dtype, arguments.compile)
+    for job, f, images in (("sample", lambda: twin.rollout(32), 32), ("update", twin.update, 16)):
+        seconds = measure(f)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        print(f"{job}/{name} {'compile' if arguments.compile else 'eager'}: median {1e3 * seconds:.0f} ms, {images / seconds:.1f} images/s, peak {peak:.2f} GiB")
