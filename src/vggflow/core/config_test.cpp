@@ -4,12 +4,14 @@
 #include <gtest/gtest.h>
 
 #include "vggflow/core/error.h"
+#include "vggflow/testing/message.h"
 
 namespace vggflow {
 namespace {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using testing::message_of;
 
 struct Inner {
   double lr = 1e-3;
@@ -36,15 +38,6 @@ struct Outer {
     v.section("optimizer", optimizer);
   }
 };
-
-std::string message_of(const std::function<void()>& f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "no error";
-}
 
 TEST(Config, WhatItSavesItReadsBackExactly) {
   Outer a;

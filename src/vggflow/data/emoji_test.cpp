@@ -9,6 +9,7 @@
 
 #include "vggflow/core/error.h"
 #include "vggflow/data/captions.h"
+#include "vggflow/testing/message.h"
 
 namespace vggflow {
 namespace {
@@ -56,18 +57,9 @@ TEST(Emoji, SkinTonesAreTakenOutOfNames) {
 }
 
 TEST(Emoji, MissingFilesNameTheirPackages) {
-  try {
-    load_emoji({.font = "/nonexistent.ttf"});
-    FAIL();
-  } catch (const Error& e) {
-    EXPECT_THAT(e.what(), HasSubstr("install the Debian package fonts-noto-color-emoji"));
-  }
-  try {
-    load_emoji({.list = "/nonexistent.txt"});
-    FAIL();
-  } catch (const Error& e) {
-    EXPECT_THAT(e.what(), HasSubstr("install the Debian package unicode-data"));
-  }
+  EXPECT_THAT(testing::message_of([] { load_emoji({.font = "/nonexistent.ttf"}); }),
+              HasSubstr("install the Debian package fonts-noto-color-emoji"));
+  EXPECT_THAT(testing::message_of([] { load_emoji({.list = "/nonexistent.txt"}); }), HasSubstr("install the Debian package unicode-data"));
 }
 
 TEST(Captions, EveryVariantTokenizesAndSharesAreAsAsked) {

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "vggflow/core/error.h"
+#include "vggflow/testing/message.h"
 
 namespace vggflow {
 namespace {
@@ -25,12 +26,8 @@ TEST(TimeGrid, ExplicitLevelsAreUsedAsGiven) {
 }
 
 TEST(TimeGrid, RefusesLevelsThatDoNotDecrease) {
-  try {
-    time_grid({.kind = "explicit", .sigmas = {1.0, 0.5, 0.5}});
-    FAIL();
-  } catch (const Error& e) {
-    EXPECT_THAT(e.what(), ::testing::HasSubstr("strictly decreasing noise levels, got 0.5 after 0.5"));
-  }
+  EXPECT_THAT(testing::message_of([] { time_grid({.kind = "explicit", .sigmas = {1.0, 0.5, 0.5}}); }),
+              ::testing::HasSubstr("strictly decreasing noise levels, got 0.5 after 0.5"));
 }
 
 // x' = a x has x(1) = e^a x(0); Euler with n steps gives (1 + a/n)^n.

@@ -9,6 +9,7 @@
 #include <csignal>
 
 #include "vggflow/core/error.h"
+#include "vggflow/testing/message.h"
 #include "vggflow/io/image.h"
 #include "vggflow/io/jsonl.h"
 #include "vggflow/io/tensorboard.h"
@@ -20,6 +21,7 @@ namespace {
 
 namespace fs = std::filesystem;
 using ::testing::HasSubstr;
+using testing::message_of;
 
 class Files : public ::testing::Test {
  protected:
@@ -31,15 +33,6 @@ class Files : public ::testing::Test {
   size_t entries() const { return static_cast<size_t>(std::distance(fs::directory_iterator(folder_), fs::directory_iterator())); }
   fs::path folder_;
 };
-
-std::string message_of(const std::function<void()>& f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "no error";
-}
 
 TEST_F(Files, AreReplacedWholeOrNotAtAll) {
   const fs::path file = folder_ / "a.txt";

@@ -7,6 +7,7 @@
 #include <fstream>
 
 #include "vggflow/core/error.h"
+#include "vggflow/testing/message.h"
 #include "vggflow/io/files.h"
 
 namespace vggflow {
@@ -14,17 +15,9 @@ namespace {
 
 namespace fs = std::filesystem;
 using ::testing::HasSubstr;
+using testing::message_of;
 
 fs::path temporary(const std::string& name) { return fs::temp_directory_path() / ("vggflow_io_" + name); }
-
-std::string message_of(const std::function<void()>& f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "no error";
-}
 
 // A file with this header and `data` bytes of tensors.
 fs::path file_with(const std::string& header, size_t data, std::optional<uint64_t> claimed = {}) {

@@ -9,12 +9,6 @@ namespace {
 
 constexpr int64_t kGroups = 8;
 
-// [1 2 1]^T [1 2 1] / 16, one filter a channel.
-Tensor binomial_kernel(at::ScalarType dtype) {
-  const Tensor row = at::tensor({0.25, 0.5, 0.25}, dtype);
-  return at::outer(row, row).view({1, 1, 3, 3}).repeat({3, 1, 1, 1});
-}
-
 }  // namespace
 
 ResidualBlock::ResidualBlock(int64_t width)
@@ -74,9 +68,8 @@ template <TensorLike T>
 T EmojiClip::embed_images(const T& images) const {
   VGGFLOW_CHECK(primal(images).dim() == 4 && primal(images).size(1) == 3, "[emoji_clip] expected images (B, 3, H, W), got {}",
                 shape_string(primal(images)));
-  // White is 0, so that padding is paper; the binomial blur keeps gradients out of the highest frequencies.
-  T x = (images - 1.0) * 2.0;
-  x = ops::conv2d(x, binomial_kernel(primal(x).scalar_type()), Tensor(), /*stride=*/1, /*padding=*/1, /*groups=*/3);
+  T x = (images - 1.0) * 2.0;  // white is 0, so that padding is paper
+  if (options.pool > 1) x = ops::avg_pool2d(x, options.pool);
   for (size_t i = 0; i < blocks.size(); ++i) x = blocks[i]->forward(transitions[i]->forward(x));
   const T pooled = ops::mean(ops::silu(norm_out.forward(x)), {2, 3}, /*keepdim=*/false);
   return ops::l2_normalize(image_projection.forward(pooled));

@@ -13,12 +13,14 @@
 namespace vggflow {
 
 struct EmojiClipOptions {
-  std::vector<int64_t> widths{32, 64, 128, 192};  ///< one stage each; all but the first halve the side
+  int64_t pool = 2;                           ///< mean over pool x pool pixels before the first layer
+  std::vector<int64_t> widths{48, 96, 192};  ///< one stage each; all but the first halve the side
   int64_t text_width = 128;
   int64_t embedding = 128;
 
   template <class V>
   void fields(V& v) {
+    v("pool", pool, "mean over pool x pool pixels before the first layer: keeps gradients out of the highest frequencies", range(1, 8));
     v("widths", widths, "channels of the image tower's stages; all but the first halve the side", range(8, 4096));
     v("text_width", text_width, "channels of a word embedding", range(1, 4096));
     v("embedding", embedding, "dimension of the common space", range(1, 4096));

@@ -38,7 +38,7 @@ const fs::path& models() {
       *p.tensor = *p.tensor + 0.05 * noise;
     }
     model.save(f / "nano", {});
-    EmojiClip clip({.widths = {8, 16}, .text_width = 8, .embedding = 8}, build_vocabulary(set));
+    EmojiClip clip({.pool = 2, .widths = {8, 16}, .text_width = 8, .embedding = 8}, build_vocabulary(set));
     clip.init(2);
     clip.save(f / "clip", {});
     JudgeOptions judge_options{.size = 16, .layers = 1, .heads = 2, .head_dim = 8, .classes = set.subgroups};
