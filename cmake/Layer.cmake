@@ -24,10 +24,10 @@ function(vggflow_layer name)
     foreach(layer ${L_TEST_LAYERS})
       target_link_libraries(${name}_test PRIVATE vggflow_${layer})
     endforeach()
+    target_compile_definitions(${name}_test PRIVATE "VGGFLOW_SOURCE_DIR=\"${PROJECT_SOURCE_DIR}\"")
     vggflow_precompile(${name}_test)
     gtest_discover_tests(${name}_test TEST_PREFIX "${name}." DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60
-      PROPERTIES LABELS "${name}" TIMEOUT 300
-        ENVIRONMENT "VGGFLOW_ASSETS=$ENV{VGGFLOW_ASSETS};VGGFLOW_SOURCE_DIR=${PROJECT_SOURCE_DIR}")
+      PROPERTIES LABELS "${name}" TIMEOUT 300)
   endif()
 endfunction()
 

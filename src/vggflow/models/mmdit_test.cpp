@@ -22,7 +22,7 @@ using testing::random_double;
 using testing::relative_error;
 
 const SafetensorsFile& reference() {
-  static const SafetensorsFile file(std::filesystem::path(std::getenv("VGGFLOW_SOURCE_DIR")) / "src/vggflow/models/testdata/mmdit_reference.safetensors");
+  static const SafetensorsFile file(std::filesystem::path(VGGFLOW_SOURCE_DIR) / "src/vggflow/models/testdata/mmdit_reference.safetensors");
   return file;
 }
 

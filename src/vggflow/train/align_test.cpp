@@ -135,7 +135,7 @@ TEST(Align, ARunMovesTheAdapterAndLeavesWhatTheReportNeeds) {
 
 TEST(Align, EveryCommittedConfigurationLoads) {
   int count = 0;
-  for (const auto& entry : fs::directory_iterator(fs::path(std::getenv("VGGFLOW_SOURCE_DIR")) / "configs")) {
+  for (const auto& entry : fs::directory_iterator(fs::path(VGGFLOW_SOURCE_DIR) / "configs")) {
     AlignConfig c;
     EXPECT_NO_THROW(load_yaml(fields_of(c), entry.path())) << entry.path();
     ++count;
