@@ -205,7 +205,7 @@ std::string warnings(const RunData& data) {
   for (const Json& u : data.updates) dropped += u.value("dropped", int64_t{0});
   if (dropped > 0) all.push_back(fmt::format("{} transitions were left out because their reward or its gradient was not finite", dropped));
   std::string out = "<h2>Warnings</h2>";
-  if (all.empty()) return out + "<div class='box ok'>None: the judge did not fall while the reward rose, diversity stayed above 80 % of the base, nothing was dropped.</div>";
+  if (all.empty()) return out + "<div class='box ok'>None: while the reward rose the judge did not fall by more than two standard errors, diversity stayed above 80 % of the base, nothing was dropped.</div>";
   for (const std::string& text : all) out += "<div class='box warn'>" + escape_html(text) + "</div>";
   return out;
 }
