@@ -40,8 +40,8 @@ struct Prompt {
 
 enum class Split { kTrain, kHeldOut };
 
-/// Draws items so that a subgroup's share is proportional to the square root of its number of base names: first the subgroup,
-/// then a base name, then one of its skin-tone variants. Prompts are base names; one in five (by a hash of the name) is held out.
+/// Draws items so that a subgroup's share is proportional to sqrt(n) of its n base names: first the subgroup, then a base name, then
+/// a skin-tone variant. Prompts are base names of weight 1/sqrt(n); one in five (by a hash of the name) is held out.
 class EmojiSampler {
  public:
   explicit EmojiSampler(const EmojiSet& set);

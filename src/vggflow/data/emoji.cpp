@@ -7,6 +7,7 @@
 #include <hb.h>
 
 #include <algorithm>
+#include <charconv>
 #include <fstream>
 #include <map>
 #include <memory>
@@ -22,11 +23,20 @@ std::string after(const std::string& line, const std::string& mark) {
   return at == std::string::npos ? "" : line.substr(at + mark.size());
 }
 
+uint32_t parse_codepoint(const std::string& code, const std::string& line) {
+  uint32_t value = 0;
+  const auto [end, error] = std::from_chars(code.data(), code.data() + code.size(), value, 16);
+  VGGFLOW_CHECK(error == std::errc() && end == code.data() + code.size() && value <= 0x10FFFF,
+                "[emoji] expected a hexadecimal code point, got '{}' in the line '{}': data.list must be Unicode's emoji-test.txt", code,
+                line);
+  return value;
+}
+
 // "1F44B 1F3FC ; fully-qualified # 👋🏼 E1.0 waving hand: ..." -> code points and name.
 EmojiItem parse_line(const std::string& line) {
   EmojiItem item;
   std::istringstream codes(line.substr(0, line.find(';')));
-  for (std::string code; codes >> code;) item.codepoints.push_back(static_cast<uint32_t>(std::stoul(code, nullptr, 16)));
+  for (std::string code; codes >> code;) item.codepoints.push_back(parse_codepoint(code, line));
   std::istringstream comment(after(line, "# "));
   std::string glyph, version;
   comment >> glyph >> version;

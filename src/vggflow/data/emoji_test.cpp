@@ -4,11 +4,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <map>
+#include <filesystem>
+#include <fstream>
 #include <set>
 
 #include "vggflow/core/error.h"
-#include "vggflow/data/captions.h"
 #include "vggflow/testing/message.h"
 
 namespace vggflow {
@@ -31,6 +31,7 @@ Tensor image_of(const std::string& name) {
 TEST(Emoji, DrawsNearlyEveryEntryOfTheList) {
   EXPECT_GE(emoji().items.size(), 3600u);
   EXPECT_LE(emoji().undrawn, 10);
+  EXPECT_EQ(emoji().items.size() + static_cast<size_t>(emoji().undrawn), parse_emoji_test(EmojiOptions{}.list).size());
   EXPECT_GE(emoji().subgroups.size(), 95u);
   std::set<std::string> groups;
   for (const EmojiItem& item : emoji().items) groups.insert(item.group);
@@ -62,63 +63,64 @@ TEST(Emoji, MissingFilesNameTheirPackages) {
   EXPECT_THAT(testing::message_of([] { load_emoji({.list = "/nonexistent.txt"}); }), HasSubstr("install the Debian package unicode-data"));
 }
 
-TEST(Captions, EveryVariantTokenizesAndSharesAreAsAsked) {
-  const Vocabulary vocabulary = build_vocabulary(emoji());
-  std::map<std::string, int> kinds;
-  for (uint64_t i = 0; i < 20000; ++i) {
-    const EmojiItem& item = emoji().items[i % emoji().items.size()];
-    RandomStream random({1, Purpose::kCaption, 0, i});
-    const std::string caption = draw_caption(item, {}, random);
-    EXPECT_NO_THROW(vocabulary.tokenize(caption)) << caption;
-    ++kinds[caption.empty() ? "empty" : caption == subgroup_caption(item.subgroup) ? "subgroup" : "name"];
+// A file of the test's own, gone with it.
+class ScratchFile {
+ public:
+  ScratchFile(const std::string& name, const std::string& content) : path_(std::filesystem::temp_directory_path() / name) {
+    std::ofstream(path_, std::ios::binary) << content;
   }
-  EXPECT_NEAR(kinds["empty"], 2000, 200);
-  EXPECT_NEAR(kinds["subgroup"], 2400, 220);
+  ~ScratchFile() { std::filesystem::remove(path_); }
+  std::string path() const { return path_.string(); }
+
+ private:
+  std::filesystem::path path_;
+};
+
+TEST(Emoji, ShrinkingKeepsEveryImagesMean) {
+  const EmojiSet small = load_emoji({.size = 17});  // boxes of 8 x 8 whole bitmap pixels; at 32 they are of 4.25 x 4.25
+  const Tensor difference = (small.images.to(at::kFloat).mean({2, 3}) - emoji().images.to(at::kFloat).mean({2, 3})).abs();
+  EXPECT_LT(difference.max().item<float>(), 0.3f);  // both round to whole numbers
 }
 
-TEST(Captions, DisplayPromptsAreNamesOfTheSet) {
-  std::set<std::string> names;
-  for (const EmojiItem& item : emoji().items) names.insert({item.name, item.base_name});
-  EXPECT_EQ(display_prompts().size(), 64u);
-  for (const std::string& prompt : display_prompts()) EXPECT_TRUE(names.contains(prompt)) << prompt;
+TEST(Emoji, ReadsOnlyFullyQualifiedEntries) {
+  const ScratchFile list("vggflow_emoji_list.txt",
+                         "# group: Symbols\n# subgroup: keycap\n"
+                         "0023 FE0F 20E3 ; fully-qualified # #️⃣ E0.6 keycap: #\n"
+                         "0023 20E3 ; unqualified # #⃣ E0.6 keycap: #\n"
+                         "1F3FB ; component # 🏻 E1.0 light skin tone\n");
+  const auto items = parse_emoji_test(list.path());
+  ASSERT_EQ(items.size(), 1u);
+  EXPECT_EQ(items[0].name, "keycap: #");
+  EXPECT_EQ(items[0].group, "Symbols");
+  EXPECT_EQ(items[0].subgroup, "keycap");
+  EXPECT_EQ(items[0].codepoints, (std::vector<uint32_t>{0x23, 0xFE0F, 0x20E3}));
 }
 
-TEST(Sampler, SubgroupSharesFollowTheSquareRootOfTheirBaseNames) {
-  const EmojiSampler sampler(emoji());
-  std::map<std::string, double> share;
-  const int draws = 40000;
-  for (uint64_t i = 0; i < draws; ++i) {
-    share[emoji().items[static_cast<size_t>(sampler.draw_item(3, 0, i))].subgroup] += 1.0 / draws;
+TEST(Emoji, CountsTheEntriesThatTheFontCannotDraw) {
+  const ScratchFile list("vggflow_emoji_undrawn.txt",
+                         "# group: G\n# subgroup: s\n"
+                         "1F600 ; fully-qualified # x E1.0 grinning face\n"
+                         "1F600 1F600 ; fully-qualified # x E1.0 two glyphs\n"
+                         "10FFFF ; fully-qualified # x E1.0 no glyph\n");
+  const EmojiSet set = load_emoji({.list = list.path()});
+  EXPECT_EQ(set.undrawn, 2);
+  ASSERT_EQ(set.items.size(), 1u);
+  EXPECT_EQ(set.images.size(0), 1);
+}
+
+TEST(Emoji, RefusesListsThatAreNotUnicodes) {
+  const ScratchFile empty("vggflow_emoji_empty.txt", "# nothing here\n");
+  EXPECT_THAT(testing::message_of([&] { parse_emoji_test(empty.path()); }), HasSubstr("got no fully-qualified entry"));
+  for (const std::string code : {"heart", "1F600x", "110000", "FFFFFFFFFF"}) {
+    const ScratchFile list("vggflow_emoji_bad.txt", code + " ; fully-qualified # x E1.0 name\n");
+    EXPECT_THAT(testing::message_of([&] { parse_emoji_test(list.path()); }),
+                HasSubstr("expected a hexadecimal code point, got '" + code + "'"));
   }
-  std::map<std::string, std::set<std::string>> names;
-  for (const EmojiItem& item : emoji().items) names[item.subgroup].insert(item.base_name);
-  double total = 0;
-  for (const auto& [subgroup, bases] : names) total += std::sqrt(static_cast<double>(bases.size()));
-  for (const auto& [subgroup, bases] : names) {
-    const double want = std::sqrt(static_cast<double>(bases.size())) / total;
-    EXPECT_NEAR(share[subgroup], want, 5 * std::sqrt(want / draws)) << subgroup;
-  }
 }
 
-TEST(Sampler, ASampleIsTheSameInEveryBatch) {
-  const EmojiSampler sampler(emoji());
-  const Vocabulary vocabulary = build_vocabulary(emoji());
-  const Batch all = make_batch(emoji(), sampler, vocabulary, {}, 5, 7, 0, 8);
-  const Batch tail = make_batch(emoji(), sampler, vocabulary, {}, 5, 7, 5, 3);
-  EXPECT_TRUE(at::equal(all.images.narrow(0, 5, 3), tail.images));
-  EXPECT_TRUE(at::equal(all.ids.narrow(0, 5, 3), tail.ids));
-  EXPECT_GE(all.images.min().item<float>(), -1);
-  EXPECT_LE(all.images.max().item<float>(), 1);
-}
-
-TEST(Prompts, TrainingAndHeldOutPromptsAreDisjoint) {
-  const EmojiSampler sampler(emoji());
-  std::set<std::string> train;
-  for (const Prompt& p : sampler.prompts(Split::kTrain)) train.insert(p.caption);
-  const auto& held_out = sampler.prompts(Split::kHeldOut);
-  for (const Prompt& p : held_out) EXPECT_FALSE(train.contains(p.caption)) << p.caption;
-  const double share = static_cast<double>(held_out.size()) / static_cast<double>(held_out.size() + train.size());
-  EXPECT_NEAR(share, 0.2, 0.04);
+TEST(Emoji, RefusesAFileThatIsNoFont) {
+  const ScratchFile font("vggflow_emoji_font.ttf", "this is no font");
+  EXPECT_THAT(testing::message_of([&] { load_emoji({.font = font.path()}); }), HasSubstr("cannot open the font"));
 }
 
 }  // namespace

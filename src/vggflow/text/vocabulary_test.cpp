@@ -6,7 +6,6 @@
 #include <fstream>
 
 #include "vggflow/core/error.h"
-#include "vggflow/core/nearest.h"
 #include "vggflow/testing/message.h"
 
 namespace vggflow {
@@ -53,12 +52,6 @@ TEST(Vocabulary, RefusesAFileWithoutItsHead) {
   std::ofstream(file) << "heart\n";
   EXPECT_THROW(Vocabulary::load(file), Error);
   std::filesystem::remove(file);
-}
-
-TEST(Nearest, RanksByEditDistance) {
-  EXPECT_EQ(edit_distance("kitten", "sitting"), 3);
-  EXPECT_EQ(edit_distance("", "abc"), 3);
-  EXPECT_THAT(nearest("lerning_rate", {"steps", "learning_rate", "rate"}, 1), ElementsAre("learning_rate"));
 }
 
 }  // namespace
