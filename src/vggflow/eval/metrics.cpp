@@ -24,9 +24,17 @@ double diversity(const Tensor& features) {
   return (n * n - e.sum(0).square().sum().item<double>()) / (n * (n - 1));
 }
 
-double frechet_distance(const Tensor& a, const Tensor& b) {
+namespace {
+
+void check_sets(const Tensor& a, const Tensor& b) {
   VGGFLOW_CHECK(a.dim() == 2 && b.dim() == 2 && a.size(1) == b.size(1) && a.size(0) > 1 && b.size(0) > 1,
                 "[metrics] expected features (n, d) of one d and n > 1, got {} and {}", shape_string(a), shape_string(b));
+}
+
+}  // namespace
+
+double frechet_distance(const Tensor& a, const Tensor& b) {
+  check_sets(a, b);
   const auto centred = [](const Tensor& x) {
     const Tensor y = x.to(at::kDouble);
     return (y - y.mean(0, true)) / std::sqrt(static_cast<double>(y.size(0) - 1));
@@ -39,9 +47,8 @@ double frechet_distance(const Tensor& a, const Tensor& b) {
   return means + xa.square().sum().item<double>() + xb.square().sum().item<double>() - 2 * cross;
 }
 
-namespace {
-
 double squared_mmd(const Tensor& a, const Tensor& b) {
+  check_sets(a, b);
   const auto kernel = [](const Tensor& x, const Tensor& y) { return (x.matmul(y.t()) / static_cast<double>(x.size(1)) + 1).pow(3); };
   const auto off_diagonal_mean = [](const Tensor& k) {
     const auto n = static_cast<double>(k.size(0));
@@ -50,11 +57,9 @@ double squared_mmd(const Tensor& a, const Tensor& b) {
   return off_diagonal_mean(kernel(a, a)) + off_diagonal_mean(kernel(b, b)) - 2 * kernel(a, b).mean().item<double>();
 }
 
-}  // namespace
-
 Estimate kernel_distance(const Tensor& a, const Tensor& b, uint64_t seed, int64_t subsets, int64_t size) {
   const int64_t n = std::min({size, a.size(0) / 2, b.size(0) / 2});
-  VGGFLOW_CHECK(n > 1, "[metrics] expected more than one image a set, got {} and {}", a.size(0), b.size(0));
+  VGGFLOW_CHECK(n > 1, "[metrics] expected at least four images a set for KID, got {} and {}", a.size(0), b.size(0));
   const Tensor xa = a.to(at::kDouble), xb = b.to(at::kDouble);
   std::vector<double> values;
   for (int64_t s = 0; s < subsets; ++s) {

@@ -25,8 +25,13 @@ double diversity(const Tensor& features);
 /// images: compare with the distance of two base sets of the same size.
 double frechet_distance(const Tensor& a, const Tensor& b);
 
-/// Kernel inception distance: unbiased squared MMD with the kernel (x.y/d + 1)^3, mean over `subsets` random subsets of at most
-/// `size` images and half a set, with its standard error over subsets.
+/// Unbiased squared MMD with the kernel (x.y/d + 1)^3 between sets of independent images (n1, d), (n2, d); n > 1.
+double squared_mmd(const Tensor& a, const Tensor& b);
+
+/// Kernel inception distance: mean of squared_mmd over `subsets` random subsets of at most `size` images and half a set. Its
+/// standard error is over subsets, which overlap: it leaves out how the sets themselves would vary. Sets drawn from the same
+/// prompts are not independent images: pairs of one prompt are rarer within a set than across, so that the distance of two base
+/// sets lies below zero. Compare with that floor, not with zero.
 Estimate kernel_distance(const Tensor& a, const Tensor& b, uint64_t seed, int64_t subsets = 20, int64_t size = 100);
 
 /// Share of values at the ends of the pixel range.

@@ -1,5 +1,6 @@
 #include "vggflow/eval/metrics.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <ATen/ATen.h>
@@ -8,11 +9,30 @@
 
 #include "vggflow/core/error.h"
 #include "vggflow/testing/gradient_check.h"
+#include "vggflow/testing/message.h"
 
 namespace vggflow {
 namespace {
 
+using ::testing::HasSubstr;
+using testing::message_of;
 using testing::random_double;
+
+// The arrays of tools/reference/metrics_reference.py, which also made the values they are held against.
+Tensor reference_features(int64_t n, int64_t d, double shift) {
+  const Tensor i = at::arange(n, at::kDouble).unsqueeze(1), j = at::arange(d, at::kDouble).unsqueeze(0);
+  return (1.7 * i + 0.6 * j * j + 0.31 * i * j + shift).sin() + 0.2 * shift;
+}
+
+TEST(Metrics, EqualScipysValues) {
+  const Tensor a = reference_features(12, 5, 0), b = reference_features(9, 5, 1.5);
+  const Tensor column = a.select(1, 0).contiguous();
+  const double* first = column.const_data_ptr<double>();
+  EXPECT_NEAR(estimate({first, first + 12}).se, 0.204145024814258, 1e-12);
+  EXPECT_NEAR(diversity(a), 1.08462713832471, 1e-12);
+  EXPECT_NEAR(frechet_distance(a, b), 0.656790449324773, 1e-10);
+  EXPECT_NEAR(squared_mmd(a, b), -0.135100638070872, 1e-12);
+}
 
 TEST(Metrics, EstimateGivesMeanAndStandardError) {
   const Estimate e = estimate({1, 2, 3, 4});
@@ -67,6 +87,23 @@ TEST(Metrics, KernelDistanceIsUnbiasedForOneDistributionAndSeesAShift) {
   const Estimate moved = kernel_distance(a, b + 0.5, 0);
   EXPECT_GT(moved.mean, 0.3);
   EXPECT_EQ(kernel_distance(a, b, 0).mean, same.mean);
+}
+
+// Sets that share their prompts are not independent images, so the distance lies below zero: what the floor is for.
+TEST(Metrics, KernelDistanceOfSetsWithTheSamePromptsLiesBelowZero) {
+  const Tensor prompts = random_double({20, 8}, 1).repeat_interleave(16, 0);
+  const Tensor a = prompts + 0.3 * random_double({320, 8}, 2), b = prompts + 0.3 * random_double({320, 8}, 3);
+  EXPECT_LT(kernel_distance(a, b, 0).mean, 0);
+  EXPECT_GT(kernel_distance(a, b + 0.5, 0).mean, kernel_distance(a, b, 0).mean);
+}
+
+TEST(Metrics, RefuseSetsTheyCannotCompare) {
+  const Tensor a = random_double({6, 4}, 1);
+  EXPECT_THAT(message_of([&] { frechet_distance(a, random_double({6, 5}, 2)); }), HasSubstr("[metrics] expected features (n, d) of one d and n > 1"));
+  EXPECT_THAT(message_of([&] { squared_mmd(a, a.narrow(0, 0, 1)); }), HasSubstr("[metrics] expected features (n, d) of one d and n > 1"));
+  EXPECT_THAT(message_of([&] { kernel_distance(a, a.narrow(0, 0, 3), 0); }), HasSubstr("at least four images a set"));
+  EXPECT_THAT(message_of([&] { within_group_sd(at::ones({5}), 2); }), HasSubstr("expected groups of 2 values, got 5"));
+  EXPECT_THAT(message_of([] { estimate({}); }), HasSubstr("expected at least one value"));
 }
 
 TEST(Metrics, SmallHelpersCountWhatTheySay) {

@@ -8,8 +8,9 @@ namespace vggflow {
 
 struct Point {
   double x = 0, y = 0;
-  double error = 0;    ///< half-length of the error bar
-  std::string label;   ///< shown on hover, and beside the point in a scatter plot
+  double error = 0;    ///< standard error of y: a band along the line
+  std::string label = {};  ///< shown on hover, and beside the point in a trajectory
+  double x_error = 0;  ///< standard error of x: with it, both errors are bars
 };
 
 struct Series {
@@ -26,7 +27,7 @@ struct Chart {
   bool mark = true;      ///< dots at points
 };
 
-/// A line or scatter chart; points that are not finite are left out.
+/// A line or trajectory chart; points that are not finite are left out, on a logarithmic axis also those that are not positive.
 std::string chart_svg(const Chart& chart);
 
 struct Bar {
@@ -36,8 +37,11 @@ struct Bar {
 /// Horizontal bars with their values, "12.3 s".
 std::string bars_svg(const std::string& title, const std::vector<Bar>& bars, const std::string& unit);
 
-/// Tick positions of round numbers that cover [low, high].
+/// Round numbers (1, 2 or 5 times a power of ten apart) within [low, high].
 std::vector<double> nice_ticks(double low, double high, int count);
+
+/// Round numbers within [10^low, 10^high], as powers of ten: whole decades, or 1-2-5 where there are fewer than two decades.
+std::vector<double> log_ticks(double low, double high);
 
 /// Text with &, <, > and quotes escaped.
 std::string escape_html(const std::string& text);

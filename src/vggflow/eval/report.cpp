@@ -1,6 +1,7 @@
 #include "vggflow/eval/report.h"
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 
 #include "vggflow/core/error.h"
@@ -25,7 +26,7 @@ main{max-width:1200px;margin:0 auto;padding:32px 20px 64px}h1{font-size:28px;mar
 .grid2{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,440px),1fr));gap:14px}.charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,360px),1fr));gap:14px}
 figure{margin:0;padding:12px}figure img{width:100%;image-rendering:pixelated;border-radius:4px;display:block}figcaption{color:var(--muted);padding-top:8px;font-size:13px}
 .chart{width:100%;height:auto;padding:4px}.chart text{fill:var(--fg);font:11px system-ui,sans-serif}.chart .title{font-size:13px;font-weight:600}.chart .tick{fill:var(--muted);font-size:10px}
-.grid{stroke:var(--line)}path,line{fill:none;stroke-width:1.8}.dashed{stroke-dasharray:5 4}
+.grid{stroke:var(--line)}path,line{fill:none;stroke-width:1.8}.dashed{stroke-dasharray:5 4}.band{opacity:.15}.bars line{opacity:.45}
 .s0{stroke:var(--c0)}.s1{stroke:var(--c1)}.s2{stroke:var(--c2)}.s3{stroke:var(--c3)}.s4{stroke:var(--c4)}.s5{stroke:var(--c5)}
 .f0{fill:var(--c0)}.f1{fill:var(--c1)}.f2{fill:var(--c2)}.f3{fill:var(--c3)}.f4{fill:var(--c4)}.f5{fill:var(--c5)}
 .scroll{overflow-x:auto}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;font-size:14px}th,td{padding:6px 10px;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}
@@ -33,14 +34,31 @@ th:first-child,td:first-child{text-align:left}th{color:var(--muted);font-weight:
 .warn{border-left:4px solid var(--bad);margin:0 0 10px}.ok{border-left:4px solid var(--c2)}summary{cursor:pointer;color:var(--muted);margin:10px 0}
 )css";
 
-double number(const Json& object, const char* name) {
-  return object.contains(name) && object[name].is_number() ? object[name].get<double>() : std::nan("");
+// The number at a path such as "/reward/mean"; not a number where it is absent or of another type, as in half-written runs.
+double number(const Json& object, const std::string& path) {
+  const Json::json_pointer at(path);
+  return object.is_structured() && object.contains(at) && object[at].is_number() ? object[at].get<double>() : std::nan("");
 }
 
-Estimate estimate_of(const Json& metrics, const char* name) {
-  if (!metrics.contains(name)) return {std::nan(""), std::nan("")};
-  return {number(metrics[name], "mean"), number(metrics[name], "se")};
+std::string text(const Json& object, const char* name, const std::string& otherwise = "") {
+  return object.is_object() && object.contains(name) && object[name].is_string() ? object[name].get<std::string>() : otherwise;
 }
+
+int64_t update_of(const Json& line) {
+  const double update = number(line, "/update");
+  return std::isfinite(update) ? std::llround(update) : 0;
+}
+
+Estimate estimate_of(const Json& metrics, const std::string& name) {
+  return {number(metrics, "/" + name + "/mean"), number(metrics, "/" + name + "/se")};
+}
+
+// "–" where there is no number.
+std::string shown(double value, int digits, const char* after = "") {
+  return std::isfinite(value) ? fmt::format("{:.{}f}{}", value, digits, after) : "–";
+}
+
+std::string shown(const Estimate& e, int digits) { return shown(e.mean, digits) + " ± " + shown(e.se, digits); }
 
 // What the report is made from.
 struct RunData {
@@ -51,38 +69,73 @@ struct RunData {
   std::vector<std::string> missing;
 };
 
+void read_lines(const fs::path& file, RunData& data) {
+  for (const Json& line : read_json_lines(file)) {
+    const std::string kind = text(line, "kind");
+    if (kind == "update") data.updates.push_back(line);
+    if (kind == "eval" && line.contains("metrics")) data.evals.push_back(line);
+    if (kind == "warning") data.warnings.push_back(line);
+  }
+  if (data.evals.empty()) data.missing.push_back("evaluations in metrics.jsonl");
+  if (data.evals.size() == 1) data.missing.push_back("an evaluation after the base model's: there is nothing to compare yet");
+  if (data.evals.size() > 1 && !data.updates.empty() && update_of(data.evals.back()) < update_of(data.updates.back())) {
+    data.missing.push_back(fmt::format("an evaluation after update {}: the last one is of update {}", update_of(data.updates.back()),
+                                       update_of(data.evals.back())));
+  }
+}
+
+void read_summary(const fs::path& file, RunData& data) {
+  if (!fs::exists(file)) {
+    data.missing.push_back("summary.json (the run is not finished)");
+    return;
+  }
+  data.summary = Json::parse(read_text(file), nullptr, /*allow_exceptions=*/false);
+  if (data.summary.is_object()) return;
+  data.summary = Json::object();
+  data.missing.push_back("summary.json (it is damaged)");
+}
+
+void find_grids(const fs::path& folder, RunData& data) {
+  std::error_code ignored;
+  for (const auto& entry : fs::directory_iterator(folder, ignored)) {
+    const std::string name = entry.path().stem().string();
+    int64_t update = 0;
+    if (entry.path().extension() != ".png" || !name.starts_with("eval_")) continue;
+    const auto [end, error] = std::from_chars(name.data() + 5, name.data() + name.size(), update);
+    if (error == std::errc() && end == name.data() + name.size()) data.grids.emplace_back(update, entry.path());
+  }
+  std::sort(data.grids.begin(), data.grids.end());
+  if (data.grids.empty()) data.missing.push_back("grids/eval_*.png");
+}
+
 RunData read_run(const fs::path& run) {
   VGGFLOW_CHECK(fs::exists(run / "metrics.jsonl"), "[report] {} holds no metrics.jsonl: expected a run folder of vggflow align", run.string());
   RunData data;
-  for (const Json& line : read_json_lines(run / "metrics.jsonl")) {
-    const std::string kind = line.value("kind", "");
-    if (kind == "update") data.updates.push_back(line);
-    if (kind == "eval") data.evals.push_back(line);
-    if (kind == "warning") data.warnings.push_back(line);
-  }
-  if (fs::exists(run / "summary.json")) {
-    data.summary = Json::parse(read_text(run / "summary.json"));
-  } else {
-    data.missing.push_back("summary.json (the run is not finished)");
-  }
+  read_lines(run / "metrics.jsonl", data);
+  read_summary(run / "summary.json", data);
+  find_grids(run / "grids", data);
   if (fs::exists(run / "config.yaml")) {
     data.config = read_text(run / "config.yaml");
   } else {
     data.missing.push_back("config.yaml");
   }
-  std::error_code ignored;
-  for (const auto& entry : fs::directory_iterator(run / "grids", ignored)) {
-    const std::string name = entry.path().stem().string();
-    if (name.starts_with("eval_") && entry.path().extension() == ".png") data.grids.emplace_back(std::stoll(name.substr(5)), entry.path());
-  }
-  std::sort(data.grids.begin(), data.grids.end());
-  if (data.grids.empty()) data.missing.push_back("grids/eval_*.png");
-  if (data.evals.empty()) data.missing.push_back("evaluations in metrics.jsonl");
   return data;
 }
 
 std::string tile(const std::string& name, const std::string& value, const std::string& note) {
   return fmt::format("<div class='tile'><span>{}</span><b>{}</b><i>{}</i></div>", escape_html(name), escape_html(value), escape_html(note));
+}
+
+bool compares(const RunData& data) { return data.evals.size() > 1; }
+
+// "before → after", or "before" alone in a run that has no evaluation after the base's.
+std::string change(const RunData& data, double before, double after, int digits, const char* unit = "") {
+  return compares(data) ? shown(before, digits) + " → " + shown(after, digits, unit) : shown(before, digits, unit);
+}
+
+std::string reward_note(const RunData& data, const Estimate& before, const Estimate& after, double sd) {
+  if (!compares(data) || !(sd > 0)) return "± " + shown(after.se, 2);
+  return fmt::format("± {}; {:+.2f} sd of the base within a prompt", shown(after.se, 2), (after.mean - before.mean) / sd);
 }
 
 std::string tiles(const RunData& data) {
@@ -91,12 +144,11 @@ std::string tiles(const RunData& data) {
   const Estimate r0 = estimate_of(base, "reward"), r1 = estimate_of(now, "reward");
   const Estimate j0 = estimate_of(base, "judge_accuracy"), j1 = estimate_of(now, "judge_accuracy");
   const Estimate d0 = estimate_of(base, "diversity"), d1 = estimate_of(now, "diversity");
-  const double sd = number(base, "reward_sd_within_prompt");
   return "<div class='tiles'>" +
-         tile("Reward", fmt::format("{:.2f} → {:.2f}", r0.mean, r1.mean), fmt::format("± {:.2f}; {:+.2f} sd of the base within a prompt", r1.se, (r1.mean - r0.mean) / sd)) +
-         tile("Judge accuracy", fmt::format("{:.1f} → {:.1f} %", 100 * j0.mean, 100 * j1.mean), fmt::format("± {:.1f} points over prompts", 100 * j1.se)) +
-         tile("Diversity kept", fmt::format("{:.0f} %", 100 * d1.mean / d0.mean), fmt::format("{:.3f} → {:.3f} ± {:.3f}", d0.mean, d1.mean, d1.se)) +
-         tile("Fréchet distance to base", fmt::format("{:.2f}", number(now, "fd")), fmt::format("base against base: {:.2f}", number(base, "fd_floor"))) + "</div>";
+         tile("Reward", change(data, r0.mean, r1.mean, 2), reward_note(data, r0, r1, number(base, "/reward_sd_within_prompt"))) +
+         tile("Judge accuracy", change(data, 100 * j0.mean, 100 * j1.mean, 1, " %"), "± " + shown(100 * j1.se, 1) + " points over prompts") +
+         tile("Diversity kept", compares(data) ? shown(100 * d1.mean / d0.mean, 0, " %") : "–", change(data, d0.mean, d1.mean, 3) + " ± " + shown(d1.se, 3)) +
+         tile("Fréchet distance to base", shown(number(now, "/fd"), 2), "base against base: " + shown(number(base, "/fd_floor"), 2)) + "</div>";
 }
 
 std::string figure(const fs::path& png, const std::string& caption) {
@@ -120,18 +172,16 @@ Series eval_series(const RunData& data, const std::string& name, const char* key
   for (const Json& e : data.evals) {
     const Json& m = e["metrics"];
     const bool estimated = m.contains(key) && m[key].is_object();
-    const Estimate v = estimated ? estimate_of(m, key) : Estimate{number(m, key), 0};
-    s.points.push_back({e.value("update", 0.0), factor * v.mean, factor * v.se, ""});
+    const std::string path = std::string("/") + key;
+    const Estimate v = estimated ? estimate_of(m, key) : Estimate{number(m, path), number(m, path + "_se")};
+    s.points.push_back({number(e, "/update"), factor * v.mean, factor * v.se, ""});
   }
   return s;
 }
 
-Series update_series(const RunData& data, const std::string& name, const char* group, const char* key) {
+Series update_series(const RunData& data, const std::string& name, const std::string& path) {
   Series s{name, {}};
-  for (const Json& u : data.updates) {
-    const Json& from = u.contains(group) && u[group].is_object() ? u[group] : u;
-    s.points.push_back({u.value("update", 0.0), number(from, key), 0, ""});
-  }
+  for (const Json& u : data.updates) s.points.push_back({number(u, "/update"), number(u, path), 0, ""});
   return s;
 }
 
@@ -143,9 +193,8 @@ Series dashed(Series s) {
 Chart tradeoff(const RunData& data) {
   Chart chart{"Reward against diversity", "diversity", "reward", {{"run", {}}}};
   for (const Json& e : data.evals) {
-    const Json& m = e["metrics"];
-    chart.series[0].points.push_back({estimate_of(m, "diversity").mean, estimate_of(m, "reward").mean, estimate_of(m, "reward").se,
-                                      fmt::format("{}", e.value("update", 0))});
+    const Estimate diversity = estimate_of(e["metrics"], "diversity"), reward = estimate_of(e["metrics"], "reward");
+    chart.series[0].points.push_back({diversity.mean, reward.mean, reward.se, fmt::to_string(update_of(e)), diversity.se});
   }
   return chart;
 }
@@ -160,10 +209,10 @@ std::string charts(const RunData& data) {
   out += chart_svg({"KID", x, "KID to base", {eval_series(data, "KID", "kid"), dashed(eval_series(data, "floor", "kid_floor"))}});
   out += chart_svg(tradeoff(data));
   if (!data.updates.empty()) {
-    Chart reward{"Reward of the rollouts", x, "reward", {update_series(data, "mean", "reward", "mean")}};
-    Chart loss{"Losses", x, "loss", {update_series(data, "matching", "loss", "matching"), update_series(data, "consistency", "loss", "consistency"),
-                                     update_series(data, "boundary", "loss", "boundary")}};
-    Chart norm{"Gradient norms", x, "norm", {update_series(data, "policy", "grad_norm", "policy"), update_series(data, "value", "grad_norm", "value")}};
+    Chart reward{"Reward of the rollouts", x, "reward", {update_series(data, "mean", "/reward/mean")}};
+    Chart loss{"Losses", x, "loss", {update_series(data, "matching", "/loss/matching"), update_series(data, "consistency", "/loss/consistency"),
+                                     update_series(data, "boundary", "/loss/boundary")}};
+    Chart norm{"Gradient norms", x, "norm", {update_series(data, "policy", "/grad_norm/policy"), update_series(data, "value", "/grad_norm/value")}};
     for (Chart* c : {&loss, &norm}) c->log_y = true;
     for (Chart* c : {&reward, &loss, &norm}) {
       c->mark = false;
@@ -172,41 +221,47 @@ std::string charts(const RunData& data) {
   }
   if (data.summary.contains("seconds")) {
     std::vector<Bar> bars;
-    for (const auto& [name, seconds] : data.summary["seconds"].items()) bars.push_back({name, seconds.get<double>()});
+    for (const auto& [name, seconds] : data.summary["seconds"].items()) {
+      if (seconds.is_number()) bars.push_back({name, seconds.get<double>()});
+    }
     out += bars_svg("Time by phase", bars, "s");
   }
   return out + "</div>";
 }
 
+std::string evaluation_row(const Json& line) {
+  const Json& m = line["metrics"];
+  const Estimate judge = estimate_of(m, "judge_accuracy");
+  const std::vector<std::string> cells{
+      fmt::to_string(update_of(line)), shown(estimate_of(m, "reward"), 3), shown({100 * judge.mean, 100 * judge.se}, 1),
+      shown(estimate_of(m, "judge_score"), 3), shown(estimate_of(m, "diversity"), 4),
+      fmt::format("{} ({})", shown(number(m, "/fd"), 2), shown(number(m, "/fd_floor"), 2)),
+      fmt::format("{} ({})", shown(Estimate{number(m, "/kid"), number(m, "/kid_se")}, 4), shown(number(m, "/kid_floor"), 4)),
+      shown(100 * number(m, "/saturated"), 1, " %")};
+  return fmt::format("<tr><td>{}</td></tr>", fmt::join(cells, "</td><td>"));
+}
+
 std::string evaluation_table(const RunData& data) {
+  if (data.evals.empty()) return "";
   std::string rows;
-  for (const Json& e : data.evals) {
-    const Json& m = e["metrics"];
-    const auto pm = [&](const char* key, double factor, int digits) {
-      const Estimate v = estimate_of(m, key);
-      return fmt::format("<td>{:.{}f} ± {:.{}f}</td>", factor * v.mean, digits, factor * v.se, digits);
-    };
-    rows += fmt::format("<tr><td>{}</td>{}{}{}{}<td>{:.2f} ({:.2f})</td><td>{:.4f} ± {:.4f}</td><td>{:.1f} %</td></tr>", e.value("update", 0),
-                        pm("reward", 1, 3), pm("judge_accuracy", 100, 1), pm("judge_score", 1, 3), pm("diversity", 1, 4), number(m, "fd"),
-                        number(m, "fd_floor"), number(m, "kid"), number(m, "kid_se"), 100 * number(m, "saturated"));
-  }
-  const int prompts = data.evals.empty() ? 0 : data.evals.front().value("prompts", 0), images = data.evals.empty() ? 0 : data.evals.front().value("images_per_prompt", 0);
-  return fmt::format("<h2>Evaluations</h2><p class='sub'>{} held-out prompts, {} images each; ± is the standard error over prompts. FD and KID are taken "
-                     "on the judge's features against a second set of base images; the floor in brackets is base against base.</p><div class='box scroll'><table><tr>"
-                     "<th>update</th><th>reward</th><th>judge %</th><th>judge score</th><th>diversity</th><th>FD (floor)</th><th>KID</th><th>saturated</th></tr>{}"
-                     "</table></div>", prompts, images, rows);
+  for (const Json& e : data.evals) rows += evaluation_row(e);
+  return fmt::format("<h2>Evaluations</h2><p class='sub'>{} held-out prompts, {} images each; ± is the standard error over prompts, of KID over random "
+                     "subsets. FD and KID are taken on the judge's features against a second set of base images; the floor in brackets is base "
+                     "against base. The floor of KID lies below zero because the two sets share their prompts.</p><div class='box scroll'><table><tr>"
+                     "<th>update</th><th>reward</th><th>judge %</th><th>judge score</th><th>diversity</th><th>FD (floor)</th><th>KID (floor)</th><th>saturated</th></tr>{}"
+                     "</table></div>", shown(number(data.evals.front(), "/prompts"), 0), shown(number(data.evals.front(), "/images_per_prompt"), 0), rows);
 }
 
 std::string warnings(const RunData& data) {
   std::vector<std::string> all;
-  for (const Json& w : data.warnings) all.push_back(fmt::format("Update {}: {}", w.value("update", 0), w.value("text", "")));
+  for (const Json& w : data.warnings) all.push_back(fmt::format("Update {}: {}", update_of(w), text(w, "text", text(w, "name"))));
   for (const std::string& m : data.missing) all.push_back("Missing: " + m);
-  int64_t dropped = 0;
-  for (const Json& u : data.updates) dropped += u.value("dropped", int64_t{0});
-  if (dropped > 0) all.push_back(fmt::format("{} transitions were left out because their reward or its gradient was not finite", dropped));
+  double dropped = 0;
+  for (const Json& u : data.updates) dropped += std::max(0.0, number(u, "/dropped"));
+  if (dropped > 0) all.push_back(fmt::format("{:.0f} transitions were left out because their reward or its gradient was not finite", dropped));
   std::string out = "<h2>Warnings</h2>";
   if (all.empty()) return out + "<div class='box ok'>None: while the reward rose the judge did not fall by more than two standard errors, diversity stayed above 80 % of the base, nothing was dropped.</div>";
-  for (const std::string& text : all) out += "<div class='box warn'>" + escape_html(text) + "</div>";
+  for (const std::string& warning : all) out += "<div class='box warn'>" + escape_html(warning) + "</div>";
   return out;
 }
 
@@ -215,10 +270,10 @@ std::string settings(const RunData& data) {
                     escape_html(data.config) + "</pre></div></details><h2>Environment</h2><div class='box'><table>";
   if (data.summary.contains("environment")) {
     for (const auto& [key, value] : data.summary["environment"].items()) {
-      out += fmt::format("<tr><td>{}</td><td>{}</td></tr>", escape_html(key), escape_html(value.get<std::string>()));
+      out += fmt::format("<tr><td>{}</td><td>{}</td></tr>", escape_html(key), escape_html(value.is_string() ? value.get<std::string>() : value.dump()));
     }
   }
-  if (data.summary.contains("peak_gib")) out += fmt::format("<tr><td>peak memory</td><td>{:.2f} GiB</td></tr>", number(data.summary, "peak_gib"));
+  if (data.summary.contains("peak_gib")) out += fmt::format("<tr><td>peak memory</td><td>{:.2f} GiB</td></tr>", number(data.summary, "/peak_gib"));
   return out + "</table></div>";
 }
 
@@ -226,37 +281,51 @@ std::string settings(const RunData& data) {
 
 void write_report(const fs::path& run) {
   const RunData data = read_run(run);
-  const std::string title = fmt::format("{} on {}", data.summary.value("method", "alignment"), data.summary.value("reward", "a reward"));
-  const std::string sub = fmt::format("{} updates, seed {}, {}", data.updates.size(), data.summary.value("seed", 0), run.filename().string());
+  const std::string title = fmt::format("{} on {}", text(data.summary, "method", "alignment"), text(data.summary, "reward", "a reward"));
+  const fs::path folder = fs::absolute(run / "").lexically_normal().parent_path();
+  const std::string sub = fmt::format("{} updates, seed {}, {}", data.updates.size(), shown(number(data.summary, "/seed"), 0), folder.filename().string());
   write_text(run / "report.html",
              "<!doctype html><html lang='en'><meta charset='utf-8'><meta name='viewport' content='width=device-width,initial-scale=1'><title>vggflow: " +
                  escape_html(title) + "</title><style>" + kStyle + "</style><main><h1>" + escape_html(title) + "</h1><p class='sub'>" + escape_html(sub) + "</p>" +
                  tiles(data) + warnings(data) + grids(data) + charts(data) + evaluation_table(data) + settings(data) + "</main></html>\n");
 }
 
+namespace {
+
+Json finished_summary(const fs::path& run) {
+  VGGFLOW_CHECK(fs::exists(run / "summary.json"), "[report] {} holds no summary.json: the run is not finished", run.string());
+  Json summary = Json::parse(read_text(run / "summary.json"), nullptr, /*allow_exceptions=*/false);
+  VGGFLOW_CHECK(summary.is_object(), "[report] {} is damaged", (run / "summary.json").string());
+  return summary;
+}
+
+}  // namespace
+
 std::string comparison_markdown(const std::vector<fs::path>& runs) {
+  VGGFLOW_CHECK(!runs.empty(), "[report] expected at least one run to compare, got none");
   struct Row {
-    const char* name;
-    double (*value)(const Json& summary);
+    const char *name, *path;
+    double factor;
   };
-  static const std::vector<Row> rows{
-      {"base reward", [](const Json& s) { return number(s["base"]["reward"], "mean"); }},
-      {"aligned reward", [](const Json& s) { return number(s["final"]["reward"], "mean"); }},
-      {"reward gain (sd of the base within a prompt)", [](const Json& s) { return number(s, "reward_gain_sd"); }},
-      {"base judge accuracy (%)", [](const Json& s) { return 100 * number(s["base"]["judge_accuracy"], "mean"); }},
-      {"aligned judge accuracy (%)", [](const Json& s) { return 100 * number(s["final"]["judge_accuracy"], "mean"); }},
-      {"diversity kept (%)", [](const Json& s) { return 100 * number(s, "diversity_kept"); }},
-      {"FD to base", [](const Json& s) { return number(s["final"], "fd"); }},
-      {"FD floor", [](const Json& s) { return number(s["final"], "fd_floor"); }},
-      {"KID to base", [](const Json& s) { return number(s["final"], "kid"); }},
-      {"saturated pixels, base (%)", [](const Json& s) { return 100 * number(s["base"], "saturated"); }},
-      {"saturated pixels, aligned (%)", [](const Json& s) { return 100 * number(s["final"], "saturated"); }}};
+  static const std::vector<Row> rows{{"base reward", "/base/reward/mean", 1},
+                                     {"aligned reward", "/final/reward/mean", 1},
+                                     {"reward gain (sd of the base within a prompt)", "/reward_gain_sd", 1},
+                                     {"base judge accuracy (%)", "/base/judge_accuracy/mean", 100},
+                                     {"aligned judge accuracy (%)", "/final/judge_accuracy/mean", 100},
+                                     {"diversity kept (%)", "/diversity_kept", 100},
+                                     {"FD to base", "/final/fd", 1},
+                                     {"FD floor", "/final/fd_floor", 1},
+                                     {"KID to base", "/final/kid", 1},
+                                     {"KID floor", "/final/kid_floor", 1},
+                                     {"saturated pixels, base (%)", "/base/saturated", 100},
+                                     {"saturated pixels, aligned (%)", "/final/saturated", 100}};
   std::vector<Json> summaries;
   std::string head = "| |", rule = "|---|";
   for (const fs::path& run : runs) {
-    VGGFLOW_CHECK(fs::exists(run / "summary.json"), "[report] {} holds no summary.json: the run is not finished", run.string());
-    summaries.push_back(Json::parse(read_text(run / "summary.json")));
-    head += fmt::format(" seed {} |", summaries.back().value("seed", 0));
+    summaries.push_back(finished_summary(run));
+    VGGFLOW_CHECK(text(summaries.back(), "reward") == text(summaries.front(), "reward"), "[report] expected runs of one reward, got {} in {} and {} in {}",
+                  text(summaries.front(), "reward"), runs.front().string(), text(summaries.back(), "reward"), run.string());
+    head += fmt::format(" seed {} |", shown(number(summaries.back(), "/seed"), 0));
     rule += "---|";
   }
   std::string out = head + " mean ± s.e. |\n" + rule + "---|\n";
@@ -264,7 +333,7 @@ std::string comparison_markdown(const std::vector<fs::path>& runs) {
     std::vector<double> values;
     out += fmt::format("| {} |", row.name);
     for (const Json& s : summaries) {
-      values.push_back(row.value(s));
+      values.push_back(row.factor * number(s, row.path));
       out += fmt::format(" {:.3g} |", values.back());
     }
     const Estimate e = estimate(values);

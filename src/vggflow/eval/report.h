@@ -12,7 +12,8 @@ namespace vggflow {
 void write_report(const std::filesystem::path& run);
 
 /// A Markdown table over finished runs (same settings, several seeds): mean and standard error over runs of the base and final
-/// evaluation, the reward's gain in units of the base's spread within a prompt, and the diversity kept.
+/// evaluation, the reward's gain in units of the base's spread within a prompt, and the diversity kept. Runs of several rewards and
+/// unfinished ones are errors.
 std::string comparison_markdown(const std::vector<std::filesystem::path>& runs);
 
 }  // namespace vggflow
