@@ -2,15 +2,19 @@
 //   sample  32 images, 20 Euler steps, guidance 3, both branches in one batch
 //   update  16 such trajectories; at 80 transitions the colourfulness gradient of the one-step guess, the base velocity (both
 //           branches, no graph), the policy's (conditional with graph, unconditional without), backward to LoRA r = 8, AdamW
+//   value   what the value network (joint blocks 2, width 64, fp32) adds to such an update: nu at the 80 transitions, the policy's
+//           and nu's directional derivatives along (w, 1), the reward's Hessian product, the base's vector-Jacobian product, backward
+//           of the consistency loss to phi; the same of the boundary loss at 16 end points; AdamW
 // Random weights of the nano shape; --benchmark_filter and VGGFLOW_THREADS choose. Prints images/s.
 #include <benchmark/benchmark.h>
 #include <malloc.h>
 
+#include "vggflow/algorithms/vgg_flow.h"
 #include "vggflow/core/log.h"
 #include "vggflow/flow/sampling.h"
+#include "vggflow/models/value_network.h"
 #include "vggflow/ops/random_tensor.h"
 #include "vggflow/train/image_problem.h"
-#include "vggflow/algorithms/vgg_flow.h"
 #include "vggflow/train/optimizer.h"
 
 namespace vggflow {
@@ -24,8 +28,9 @@ struct Setup {
     for (const NamedTensor& p : model.parameters()) *p.tensor = 0.05 * keyed_normal(1, Purpose::kTest, 0, id++, 1, p.tensor->sizes()).squeeze(0);
     model.to(dtype);
     model.transformer.compute = dtype;
-    lora = std::make_unique<LoraSet>(model.transformer, LoraOptions{8, 8, {"transformer_blocks.*.attn.to_q", "transformer_blocks.*.attn.to_k",
-                                                                          "transformer_blocks.*.attn.to_v", "transformer_blocks.*.attn.to_out.0"}}, 1);
+    const std::vector<std::string> attention{"transformer_blocks.*.attn.to_q", "transformer_blocks.*.attn.to_k",
+                                             "transformer_blocks.*.attn.to_v", "transformer_blocks.*.attn.to_out.0"};
+    lora = std::make_unique<LoraSet>(model.transformer, LoraOptions{8, 8, attention}, 1);
     buffer = std::make_unique<ParameterBuffer>(lora->parameters());
     adamw = std::make_unique<AdamW>(*buffer, AdamWOptions{});
     reward = make_reward("colorfulness", {});
@@ -35,8 +40,8 @@ struct Setup {
     NanoOptions o;
     return o;
   }
-  ImageProblem problem(int64_t rows) {
-    return {{model, *lora, *reward, nullptr}, {3.0, true, "hard"}, std::vector<std::string>(static_cast<size_t>(rows), "a b c")};
+  ImageProblem problem(int64_t rows, ValueNetwork* value = nullptr) {
+    return {{model, *lora, *reward, value}, {.guidance = 3.0}, std::vector<std::string>(static_cast<size_t>(rows), "a b c")};
   }
   NanoModel model;
   std::unique_ptr<LoraSet> lora;
@@ -61,24 +66,58 @@ void bench_sample(benchmark::State& state, at::ScalarType dtype) {
   finish(state, 32);
 }
 
-void bench_update(benchmark::State& state, at::ScalarType dtype) {
-  Setup setup(dtype);
-  ImageProblem problem = setup.problem(16);
-  const VggFlowOptions options;
-  const auto times = time_grid({});
-  const Tensor noise = keyed_normal(1, Purpose::kNoise, 0, 0, 16, {3, 32, 32});
-  for (auto _ : state) {
-    setup.buffer->zero_grad();
-    setup.lora->merge();
-    const Trajectory path = integrate([&](const Tensor& x, const Tensor& t) { return problem.rollout_velocity(x, t); }, noise, times);
+// 80 transitions of 16 trajectories and the velocities there.
+struct Transitions {
+  Transitions(const Trajectory& path, const std::vector<double>& times) {
     std::vector<Tensor> x, t, v;
     for (const size_t k : {2u, 6u, 10u, 14u, 18u}) {
       x.push_back(path.states[k]);
       v.push_back((path.states[k + 1] - path.states[k]) / (times[k + 1] - times[k]));
       t.push_back(at::full({16}, times[k]));
     }
-    const States states{at::cat(x), at::cat(t), at::arange(16).repeat({5})};
-    const ValueGuess guess = guess_value_gradients(problem, options, states, at::cat(v), 80);
+    states = {at::cat(x), at::cat(t), at::arange(16).repeat({5})};
+    velocity = at::cat(v);
+  }
+  States states;
+  Tensor velocity;
+};
+
+Trajectory rollout(ImageProblem& problem, const std::vector<double>& times) {
+  return integrate([&](const Tensor& x, const Tensor& t) { return problem.rollout_velocity(x, t); },
+                   keyed_normal(1, Purpose::kNoise, 0, 0, 16, {3, 32, 32}), times);
+}
+
+void bench_value(benchmark::State& state, at::ScalarType dtype) {
+  Setup setup(dtype);
+  const auto value = make_value_network({.kind = "mmdit", .width = 64, .layers = 2}, setup.model.options.network, 1);
+  ParameterBuffer buffer(value->parameters());
+  AdamW adamw(buffer, AdamWOptions{});
+  ImageProblem problem = setup.problem(16, value.get());
+  const VggFlowOptions options;
+  const auto times = time_grid({});
+  setup.lora->merge();
+  const Trajectory path = rollout(problem, times);
+  const auto [states, velocity] = Transitions(path, times);
+  const ValueGuess guess = guess_value_gradients(problem, options, states, velocity, 80);
+  for (auto _ : state) {
+    buffer.zero_grad();
+    consistency_residual(problem, options, states, guess.reward_gradient, guess.clip_factor).square().mean().backward();
+    boundary_residual(problem, path.final_state(), at::arange(16)).square().mean().backward();
+    adamw.step(1e-3);
+  }
+  finish(state, 16);
+}
+
+void bench_update(benchmark::State& state, at::ScalarType dtype) {
+  Setup setup(dtype);
+  ImageProblem problem = setup.problem(16);
+  const VggFlowOptions options;
+  const auto times = time_grid({});
+  for (auto _ : state) {
+    setup.buffer->zero_grad();
+    setup.lora->merge();
+    const auto [states, velocity] = Transitions(rollout(problem, times), times);
+    const ValueGuess guess = guess_value_gradients(problem, options, states, velocity, 80);
     const Tensor g = value_gradient(problem, options, states, guess.reward_gradient);
     matching_loss(problem, options, states, g, static_cast<double>(g.numel())).backward();
     setup.adamw->step(1e-3);
@@ -92,9 +131,12 @@ void bench_update(benchmark::State& state, at::ScalarType dtype) {
 int main(int argc, char** argv) {
   mallopt(M_MMAP_THRESHOLD, 1 << 30);
   mallopt(M_TRIM_THRESHOLD, 2000 << 20);
+  using Job = void (*)(benchmark::State&, at::ScalarType);
+  const std::vector<std::pair<const char*, Job>> jobs{{"sample", vggflow::bench_sample}, {"update", vggflow::bench_update}, {"value", vggflow::bench_value}};
   for (const auto& [name, dtype] : {std::pair{"fp32", at::kFloat}, {"bf16", at::kBFloat16}}) {
-    benchmark::RegisterBenchmark(fmt::format("sample/{}", name).c_str(), vggflow::bench_sample, dtype)->UseRealTime()->Unit(benchmark::kMillisecond)->MinTime(4);
-    benchmark::RegisterBenchmark(fmt::format("update/{}", name).c_str(), vggflow::bench_update, dtype)->UseRealTime()->Unit(benchmark::kMillisecond)->MinTime(4);
+    for (const auto& [job, run] : jobs) {
+      benchmark::RegisterBenchmark(fmt::format("{}/{}", job, name).c_str(), run, dtype)->UseRealTime()->Unit(benchmark::kMillisecond)->MinTime(4);
+    }
   }
   benchmark::Initialize(&argc, argv);
   benchmark::RunSpecifiedBenchmarks();

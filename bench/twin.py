@@ -10,8 +10,9 @@ import time
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-D, H, L, TEXT, TOKENS, PATCH, SIDE = 160, 5, 6, 96, 12, 4, 32
+TEXT, TOKENS, PATCH, SIDE = 96, 12, 4, 32
 
 
 class LoraLinear(nn.Linear):
@@ -31,13 +32,13 @@ class LoraLinear(nn.Linear):
 
 
 def modulate(x, shift, scale):
-    return F.layer_norm(x, (D,), eps=1e-6) * (1 + scale[:, None]) + shift[:, None]
+    return F.layer_norm(x, x.shape[-1:], eps=1e-6) * (1 + scale[:, None]) + shift[:, None]
 
 
 class Block(nn.Module):
-    def __init__(self, last):
+    def __init__(self, D, heads, last):
         super().__init__()
-        self.last = last
+        self.last, self.count = last, heads
         self.norm1, self.norm1_context = nn.Linear(D, 6 * D), nn.Linear(D, (2 if last else 6) * D)
         self.q, self.k, self.v, self.o = (LoraLinear(D, D) for _ in range(4))
         self.cq, self.ck, self.cv = (nn.Linear(D, D) for _ in range(3))
@@ -49,9 +50,9 @@ class Block(nn.Module):
         m, n = self.norm1(e).chunk(6, 1), self.norm1_context(e).chunk(2 if self.last else 6, 1)
         xn = modulate(x, m[0], m[1])
         cn = modulate(c, n[1], n[0]) if self.last else modulate(c, n[0], n[1])
-        heads = lambda t: t.view(t.shape[0], -1, H, D // H).transpose(1, 2)
+        heads = lambda t: t.view(t.shape[0], -1, self.count, t.shape[2] // self.count).transpose(1, 2)
         q, k, v = (heads(torch.cat([f(xn), g(cn)], 1)) for f, g in ((self.q, self.cq), (self.k, self.ck), (self.v, self.cv)))
-        out = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(x.shape[0], -1, D)
+        out = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(x.shape[0], -1, x.shape[2])
         x = x + m[2][:, None] * self.o(out[:, :x.shape[1]])
         x = x + m[5][:, None] * self.fc2(F.gelu(self.fc1(modulate(x, m[3], m[4])), approximate="tanh"))
         if self.last:
@@ -61,11 +62,11 @@ class Block(nn.Module):
 
 
 class Mmdit(nn.Module):
-    def __init__(self):
+    def __init__(self, D, heads, layers):
         super().__init__()
         self.proj, self.context = nn.Conv2d(3, D, PATCH, PATCH), nn.Linear(TEXT, D)
         self.time1, self.time2, self.text1, self.text2 = nn.Linear(256, D), nn.Linear(D, D), nn.Linear(TEXT, D), nn.Linear(D, D)
-        self.blocks = nn.ModuleList(Block(i == L - 1) for i in range(L))
+        self.blocks = nn.ModuleList(Block(D, heads, i == layers - 1) for i in range(layers))
         self.norm_out, self.out = nn.Linear(D, 2 * D), nn.Linear(D, PATCH * PATCH * 3)
         self.register_buffer("pos", torch.randn(1, (SIDE // PATCH) ** 2, D))
 
@@ -94,7 +95,7 @@ def colorfulness(x):
 class Twin:
     def __init__(self, dtype, compiled):
         torch.manual_seed(0)
-        self.net = Mmdit()
+        self.net = Mmdit(160, 5, 6)
         lora = [p for m in self.net.modules() if isinstance(m, LoraLinear) for p in (m.a, m.b)]
         self.net.requires_grad_(False).to(dtype)
         for m in self.net.modules():
@@ -104,6 +105,10 @@ class Twin:
             p.requires_grad_(True)
         self.optimizer = torch.optim.AdamW(lora, lr=1e-3)
         self.run = torch.compile(self.net) if compiled else self.net
+        self.value = Mmdit(64, 2, 2)
+        self.value_optimizer = torch.optim.AdamW(self.value.parameters(), lr=1e-3)
+        self.run_value = torch.compile(self.value) if compiled else self.value
+        self.value_batch = None
         self.cond = torch.randn(80, TOKENS, TEXT), torch.randn(80, TEXT)
         self.unc = torch.randn(80, TOKENS, TEXT), torch.randn(80, TEXT)
 
@@ -129,7 +134,7 @@ class Twin:
             x = x + self.guided(x, torch.full((n,), k / 20)) / 20
         return states + [x]
 
-    def update(self):
+    def transitions(self):
         states = self.rollout(16)
         ks = (2, 6, 10, 14, 18)
         x, t = torch.cat([states[k] for k in ks]), torch.cat([torch.full((16,), k / 20) for k in ks])
@@ -137,7 +142,12 @@ class Twin:
         guess = (x + (1 - t)[:, None, None, None] * v).requires_grad_(True)
         grad, = torch.autograd.grad(colorfulness(((guess + 1) / 2).clamp(0, 1)).sum(), guess)
         norm = grad.flatten(1).norm(dim=1)
-        g = -(t * t)[:, None, None, None] * grad * (norm.quantile(0.8) / norm).clamp(max=1)[:, None, None, None]
+        factor = (norm.quantile(0.8) / norm).clamp(max=1)[:, None, None, None]
+        return states[-1], x, t, grad * factor, factor
+
+    def update(self):
+        _, x, t, grad, _ = self.transitions()
+        g = -(t * t)[:, None, None, None] * grad
         with torch.no_grad():
             self.mode("off")
             base = self.guided(x, t)
@@ -147,6 +157,35 @@ class Twin:
         self.optimizer.zero_grad()
         ((policy - base + g) ** 2).mean().backward()
         self.optimizer.step()
+
+
+    def value_pass(self):
+        """What the value network adds to an update; exact derivatives by torch.func.jvp (attention by its math kernel: the fused
+        one has no forward mode). The transitions are made once, as in nano_bench."""
+        if self.value_batch is None:
+            self.value_batch = self.transitions()
+        x1, x, t, grad, factor = self.value_batch
+        late, tt = (1 - t)[:, None, None, None], (t * t)[:, None, None, None]
+        nu = lambda x, t: self.run_value(x, 1000 * (1 - t), self.cond[0][:len(x)], self.cond[1][:len(x)])
+        with sdpa_kernel(SDPBackend.MATH):
+            with torch.no_grad():
+                g = nu(x, t) - tt * grad
+                self.mode("off")
+                w = self.guided(x, t) - g
+                self.mode("merged")
+                v, dv = torch.func.jvp(self.guided, (x, t), (w, torch.ones_like(t)))
+            guess = (x + late * v).detach()
+            reward_gradient = torch.func.grad(lambda y: colorfulness(((y + 1) / 2).clamp(0, 1)).sum())
+            hessian = torch.func.jvp(reward_gradient, (guess,), (w - v + late * dv,))[1]
+            self.mode("off")
+            leaf = x.detach().requires_grad_(True)
+            base, = torch.autograd.grad(self.guided(leaf, t), leaf, g)
+            self.value_optimizer.zero_grad()
+            dnu = torch.func.jvp(nu, (x, t), (w, torch.ones_like(t)))[1]
+            residual = dnu + (base - 2 * t[:, None, None, None] * grad - tt * factor * hessian).detach()
+            (residual ** 2).mean().backward()
+        (nu(x1, torch.ones(len(x1))) ** 2).mean().backward()
+        self.value_optimizer.step()
 
 
 def measure(f, seconds=4):
@@ -167,7 +206,9 @@ arguments = parser.parse_args()
 torch.set_num_threads(arguments.threads)
 for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
     twin = Twin(dtype, arguments.compile)
-    for job, f, images in (("sample", lambda: twin.rollout(32), 32), ("update", twin.update, 16)):
+    for job, f, images in (("sample", lambda: twin.rollout(32), 32), ("update", twin.update, 16), ("value", twin.value_pass, 16)):
+        if job == "value" and arguments.compile:
+            continue  # torch.compile does not trace torch.func.jvp over a compiled module
         seconds = measure(f)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         print(f"{job}/{name} {'compile' if arguments.compile else 'eager'}: median {1e3 * seconds:.0f} ms, {images / seconds:.1f} images/s, peak {peak:.2f} GiB")

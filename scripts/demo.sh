@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 scripts/setup.sh
-scripts/build.sh cpu
+scripts/build.sh cpu --target vggflow
 run=runs/nano
 for setting in "$@"; do
   case $setting in run=*) run=${setting#run=} ;; esac

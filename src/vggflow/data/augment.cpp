@@ -25,6 +25,10 @@ Tensor augment_one(Tensor x, const AugmentOptions& o, RandomStream random) {
     const double contrast = 1 + o.color * (2 * random.uniform() - 1), brightness = 0.5 * o.color * (2 * random.uniform() - 1);
     x = (x - 0.5) * contrast + 0.5 + brightness;
   }
+  if (o.saturation > 0) {
+    const Tensor grey = x.mean(0, /*keepdim=*/true);
+    x = grey + (x - grey) * (1 + o.saturation * (2 * random.uniform() - 1));
+  }
   if (o.noise > 0) {
     const double sd = o.noise * random.uniform();
     Tensor noise = at::empty(x.sizes(), at::kFloat);

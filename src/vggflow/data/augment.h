@@ -10,6 +10,7 @@ struct AugmentOptions {
   int64_t shift = 3;        ///< pixels, each direction, filled with white
   double noise = 0.15;      ///< largest standard deviation of Gaussian noise
   double color = 0.3;       ///< largest relative change of brightness and contrast; 0 for none
+  double saturation = 0.0;  ///< largest relative change of saturation (distance to the pixel's grey); 0 for none
   double blur = 0.3;        ///< chance of a 2 x 2 blur
 
   template <class V>
@@ -17,6 +18,7 @@ struct AugmentOptions {
     v("shift", shift, "largest shift in pixels, filled with white", range(0, 16));
     v("noise", noise, "largest standard deviation of Gaussian noise", range(0, 1));
     v("color", color, "largest relative change of brightness and contrast", range(0, 1));
+    v("saturation", saturation, "largest relative change of saturation", range(0, 1));
     v("blur", blur, "chance of a blur", range(0, 1));
   }
 };

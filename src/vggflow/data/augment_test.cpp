@@ -6,7 +6,7 @@
 namespace vggflow {
 namespace {
 
-constexpr AugmentOptions kOff{.shift = 0, .noise = 0, .color = 0, .blur = 0};
+constexpr AugmentOptions kOff{.shift = 0, .noise = 0, .color = 0, .saturation = 0, .blur = 0};
 
 // One grey pixel amid white in each of `count` images, whose place tells the shift.
 Tensor dots(int64_t count) {
@@ -51,6 +51,19 @@ TEST(Augment, ColourIsOneAffineMapOfAllPixels) {
   EXPECT_GT((contrast.max() - contrast.min()).item<float>(), 0.3f);
   const Tensor steps = out.diff(1, 1);  // a line stays a line
   EXPECT_TRUE(at::allclose(steps, steps.select(1, 0).unsqueeze(1).expand_as(steps), 1e-2, 1e-6));
+}
+
+TEST(Augment, SaturationScalesTheDistanceToGrey) {
+  AugmentOptions options = kOff;
+  options.saturation = 0.5;
+  const Tensor image = at::tensor({0.4F, 0.5F, 0.6F}).view({1, 3, 1, 1}).expand({200, 3, 9, 9});
+  const Tensor out = augment(image, options, 1, 0);
+  EXPECT_TRUE(at::allclose(out.mean(1), at::full({200, 9, 9}, 0.5), 1e-6, 1e-6));
+  const Tensor scale = (out.select(1, 2) - out.select(1, 1)).select(1, 0).select(1, 0) / 0.1;
+  EXPECT_TRUE((scale > 0.499).logical_and(scale < 1.501).all().item<bool>());
+  EXPECT_GT((scale.max() - scale.min()).item<float>(), 0.8f);
+  const Tensor grey = at::full({4, 3, 9, 9}, 0.3);
+  EXPECT_TRUE(at::allclose(augment(grey, options, 1, 0), grey));
 }
 
 TEST(Augment, NoiseStaysBelowItsLargestDeviation) {

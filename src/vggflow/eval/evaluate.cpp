@@ -15,6 +15,11 @@ std::vector<double> group_means(const Tensor& values, int64_t size) {
   return {m.const_data_ptr<double>(), m.const_data_ptr<double>() + m.numel()};
 }
 
+Estimate paired_change(std::vector<double> now, const std::vector<double>& before) {
+  for (size_t i = 0; i < now.size(); ++i) now[i] -= before[i];
+  return estimate(now);
+}
+
 // Applies f to chunks of rows and joins the results.
 Tensor in_chunks(int64_t rows, int64_t chunk, const std::function<Tensor(int64_t start, int64_t length)>& f) {
   std::vector<Tensor> parts;
@@ -26,6 +31,8 @@ Tensor in_chunks(int64_t rows, int64_t chunk, const std::function<Tensor(int64_t
 
 Json Evaluation::to_json() const {
   return {{"reward", json_of(reward)},
+          {"reward_change", json_of(reward_change)},
+          {"judge_change", json_of(judge_change)},
           {"reward_sd_within_prompt", reward_sd_within_prompt},
           {"judge_accuracy", json_of(judge_accuracy)},
           {"judge_score", json_of(judge_score)},
@@ -69,7 +76,7 @@ Estimate Evaluator::prompt_diversity(const Tensor& f) const {
   return estimate(spread);
 }
 
-Evaluation Evaluator::judge_images(const Tensor& pixels) const {
+Evaluation Evaluator::judge_images(const Tensor& pixels, Scores& scores) const {
   torch::autograd::AutoGradMode off(false);
   const Tensor rewards = in_chunks(pixels.size(0), 256, [&](int64_t start, int64_t length) {
     return reward_.score(pixels.narrow(0, start, length), {captions_.begin() + start, captions_.begin() + start + length});
@@ -81,14 +88,15 @@ Evaluation Evaluator::judge_images(const Tensor& pixels) const {
   for (const Prompt& p : prompts_) wanted.insert(wanted.end(), static_cast<size_t>(options_.images), p.subgroup);
   const Tensor target = at::tensor(wanted);
   Evaluation e;
-  e.reward = estimate(group_means(rewards, options_.images));
+  scores.reward = group_means(rewards, options_.images);
+  e.reward = estimate(scores.reward);
   e.reward_sd_within_prompt = within_group_sd(rewards, options_.images);
-  e.judge_accuracy = estimate(group_means(probabilities.argmax(1) == target, options_.images));
+  scores.judge = group_means(probabilities.argmax(1) == target, options_.images);
+  e.judge_accuracy = estimate(scores.judge);
   e.judge_score = estimate(group_means(probabilities.gather(1, target.unsqueeze(1)).squeeze(1), options_.images));
   const Tensor f = features(pixels);
   e.diversity = prompt_diversity(f);
   e.saturated = saturated_share(pixels);
-  if (!reference_features_.defined()) return e;
   const auto seed = static_cast<uint64_t>(options_.seed);
   e.fd = frechet_distance(f, reference_features_);
   e.fd_floor = frechet_distance(base_features_, reference_features_);
@@ -102,12 +110,16 @@ Evaluation Evaluator::evaluate_base(const ImageGenerator& base) {
   const Tensor pixels = generate(base, 0);
   base_features_ = features(pixels);
   reference_features_ = features(generate(base, 1));
-  return judge_images(pixels);
+  return judge_images(pixels, base_scores_);
 }
 
 Evaluation Evaluator::evaluate(const ImageGenerator& model) const {
   VGGFLOW_CHECK(reference_features_.defined(), "[evaluate] the base model must be evaluated first");
-  return judge_images(generate(model, 0));
+  Scores scores;
+  Evaluation e = judge_images(generate(model, 0), scores);
+  e.reward_change = paired_change(scores.reward, base_scores_.reward);
+  e.judge_change = paired_change(scores.judge, base_scores_.judge);
+  return e;
 }
 
 }  // namespace vggflow

@@ -36,6 +36,7 @@ using ImageGenerator = std::function<Tensor(const std::vector<std::string>& capt
 /// What one model's images are worth.
 struct Evaluation {
   Estimate reward, judge_accuracy, judge_score, diversity;  ///< means over prompts; judge_score is the right class's probability
+  Estimate reward_change, judge_change;  ///< against the base's first set, paired by prompt: same prompts, same noise
   double reward_sd_within_prompt = 0, saturated = 0;
   double fd = 0, fd_floor = 0;  ///< to the base's second set of images; the floor is the base's first set against it
   Estimate kid, kid_floor;
@@ -54,7 +55,10 @@ class Evaluator {
 
  private:
   Tensor generate(const ImageGenerator& model, uint64_t set) const;
-  Evaluation judge_images(const Tensor& pixels) const;
+  struct Scores {
+    std::vector<double> reward, judge;  ///< means of each prompt's images
+  };
+  Evaluation judge_images(const Tensor& pixels, Scores& scores) const;
   Tensor features(const Tensor& pixels) const;
   Estimate prompt_diversity(const Tensor& features) const;
 
@@ -65,6 +69,7 @@ class Evaluator {
   const Judge& judge_;
   int64_t size_;
   Tensor base_features_, reference_features_;
+  Scores base_scores_;
 };
 
 }  // namespace vggflow

@@ -138,6 +138,11 @@ std::string reward_note(const RunData& data, const Estimate& before, const Estim
   return fmt::format("± {}; {:+.2f} sd of the base within a prompt", shown(after.se, 2), (after.mean - before.mean) / sd);
 }
 
+std::string judge_note(const RunData& data, const Estimate& now, const Estimate& moved) {
+  if (!compares(data) || !std::isfinite(moved.mean)) return "± " + shown(100 * now.se, 1) + " points over prompts";
+  return fmt::format("{:+.1f} ± {:.1f} points, paired by prompt", 100 * moved.mean, 100 * moved.se);
+}
+
 std::string tiles(const RunData& data) {
   if (data.evals.empty()) return "";
   const Json &base = data.evals.front()["metrics"], &now = data.evals.back()["metrics"];
@@ -146,7 +151,7 @@ std::string tiles(const RunData& data) {
   const Estimate d0 = estimate_of(base, "diversity"), d1 = estimate_of(now, "diversity");
   return "<div class='tiles'>" +
          tile("Reward", change(data, r0.mean, r1.mean, 2), reward_note(data, r0, r1, number(base, "/reward_sd_within_prompt"))) +
-         tile("Judge accuracy", change(data, 100 * j0.mean, 100 * j1.mean, 1, " %"), "± " + shown(100 * j1.se, 1) + " points over prompts") +
+         tile("Judge accuracy", change(data, 100 * j0.mean, 100 * j1.mean, 1, " %"), judge_note(data, j1, estimate_of(now, "judge_change"))) +
          tile("Diversity kept", compares(data) ? shown(100 * d1.mean / d0.mean, 0, " %") : "–", change(data, d0.mean, d1.mean, 3) + " ± " + shown(d1.se, 3)) +
          tile("Fréchet distance to base", shown(number(now, "/fd"), 2), "base against base: " + shown(number(base, "/fd_floor"), 2)) + "</div>";
 }
@@ -231,9 +236,10 @@ std::string charts(const RunData& data) {
 
 std::string evaluation_row(const Json& line) {
   const Json& m = line["metrics"];
-  const Estimate judge = estimate_of(m, "judge_accuracy");
+  const Estimate judge = estimate_of(m, "judge_accuracy"), judge_change = estimate_of(m, "judge_change");
   const std::vector<std::string> cells{
       fmt::to_string(update_of(line)), shown(estimate_of(m, "reward"), 3), shown({100 * judge.mean, 100 * judge.se}, 1),
+      shown({100 * judge_change.mean, 100 * judge_change.se}, 1),
       shown(estimate_of(m, "judge_score"), 3), shown(estimate_of(m, "diversity"), 4),
       fmt::format("{} ({})", shown(number(m, "/fd"), 2), shown(number(m, "/fd_floor"), 2)),
       fmt::format("{} ({})", shown(Estimate{number(m, "/kid"), number(m, "/kid_se")}, 4), shown(number(m, "/kid_floor"), 4)),
@@ -248,7 +254,7 @@ std::string evaluation_table(const RunData& data) {
   return fmt::format("<h2>Evaluations</h2><p class='sub'>{} held-out prompts, {} images each; ± is the standard error over prompts, of KID over random "
                      "subsets. FD and KID are taken on the judge's features against a second set of base images; the floor in brackets is base "
                      "against base. The floor of KID lies below zero because the two sets share their prompts.</p><div class='box scroll'><table><tr>"
-                     "<th>update</th><th>reward</th><th>judge %</th><th>judge score</th><th>diversity</th><th>FD (floor)</th><th>KID (floor)</th><th>saturated</th></tr>{}"
+                     "<th>update</th><th>reward</th><th>judge %</th><th>its change, paired</th><th>judge score</th><th>diversity</th><th>FD (floor)</th><th>KID (floor)</th><th>saturated</th></tr>{}"
                      "</table></div>", shown(number(data.evals.front(), "/prompts"), 0), shown(number(data.evals.front(), "/images_per_prompt"), 0), rows);
 }
 
@@ -312,6 +318,8 @@ std::string comparison_markdown(const std::vector<fs::path>& runs) {
                                      {"reward gain (sd of the base within a prompt)", "/reward_gain_sd", 1},
                                      {"base judge accuracy (%)", "/base/judge_accuracy/mean", 100},
                                      {"aligned judge accuracy (%)", "/final/judge_accuracy/mean", 100},
+                                     {"change of judge accuracy, paired by prompt (points)", "/final/judge_change/mean", 100},
+                                     {"its standard error over prompts", "/final/judge_change/se", 100},
                                      {"diversity kept (%)", "/diversity_kept", 100},
                                      {"FD to base", "/final/fd", 1},
                                      {"FD floor", "/final/fd_floor", 1},

@@ -19,7 +19,8 @@ using ::testing::HasSubstr;
 using testing::message_of;
 
 Json metrics(double reward, double judge, double diversity) {
-  return {{"reward", {{"mean", reward}, {"se", 0.2}}}, {"reward_sd_within_prompt", 2.0}, {"judge_accuracy", {{"mean", judge}, {"se", 0.02}}},
+  return {{"reward", {{"mean", reward}, {"se", 0.2}}}, {"reward_sd_within_prompt", 2.0},
+          {"judge_change", {{"mean", judge - 0.9}, {"se", 0.015}}}, {"judge_accuracy", {{"mean", judge}, {"se", 0.02}}},
           {"judge_score", {{"mean", judge}, {"se", 0.02}}}, {"diversity", {{"mean", diversity}, {"se", 0.01}}}, {"fd", 12.5}, {"fd_floor", 3.25},
           {"kid", 0.04}, {"kid_se", 0.01}, {"kid_floor", -0.01}, {"saturated", 0.25}};
 }
@@ -77,7 +78,7 @@ class Report : public ::testing::Test {
 TEST_F(Report, OfAWholeRunHoldsEveryPart) {
   write_whole_run();
   const std::string html = page();
-  for (const char* piece : {"vgg-flow on colorfulness", "10.00 → 13.00", "+1.50 sd of the base within a prompt", "90.0 → 90.0 %", "100 %",
+  for (const char* piece : {"vgg-flow on colorfulness", "10.00 → 13.00", "+1.50 sd of the base within a prompt", "90.0 → 90.0 %", "+0.0 ± 1.5 points, paired by prompt", "100 %",
                             "base against base: 3.25", "Before and after", "In between", "Reward, held-out prompts", "Judge accuracy", "Diversity",
                             "Reward against diversity", "Losses", "Gradient norms", "Time by phase", "0.0400 ± 0.0100 (-0.0100)",
                             "20 held-out prompts, 16 images each", "prompts: &lt;all&gt;", "a CPU", "<div class='box ok'>"}) {

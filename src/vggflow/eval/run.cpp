@@ -107,8 +107,10 @@ void run_eval(const EvalConfig& c) {
   if (!c.generator.lora.empty()) {
     const Evaluation aligned = evaluator.evaluate(with(true));
     log_info("{}", describe("aligned", aligned));
-    log_info("the reward moved by {:+.2f} sd of the base within a prompt; diversity kept: {:.0f} %",
-             (aligned.reward.mean - base.reward.mean) / base.reward_sd_within_prompt, 100 * aligned.diversity.mean / base.diversity.mean);
+    log_info("the reward moved by {:+.2f} +- {:.2f} sd of the base within a prompt, the judge's accuracy by {:+.1f} +- {:.1f} points (paired by "
+             "prompt); diversity kept: {:.0f} %",
+             aligned.reward_change.mean / base.reward_sd_within_prompt, aligned.reward_change.se / base.reward_sd_within_prompt,
+             100 * aligned.judge_change.mean, 100 * aligned.judge_change.se, 100 * aligned.diversity.mean / base.diversity.mean);
     result["aligned"] = aligned.to_json();
   }
   if (!c.out.empty()) write_text(c.out, result.dump(2) + "\n");

@@ -17,7 +17,7 @@ class Vocabulary {
  public:
   /// Words get the ids 1, 2, ... in sorted order; id 0 is padding.
   Vocabulary(const std::vector<std::string>& captions, int64_t max_tokens);
-  /// Reads a file that save() wrote: the first line is "max_tokens N", then one word a line, id 1 first.
+  /// Reads a file that serialize() made: the first line is "max_tokens N", then one word a line, id 1 first.
   static Vocabulary load(const std::filesystem::path& file);
   std::string serialize() const;
 

@@ -105,7 +105,9 @@ Alignment::Alignment(AlignConfig& c)
 }
 
 ImageProblem Alignment::make_problem(const std::vector<std::string>& prompts) const {
-  return {{*model_, *lora_, *reward_, value_.get()}, {config_.guidance, config_.detach_unconditional, config_.clamp}, prompts};
+  // The network emits beta nu, as in the released code: a step of its optimizer then moves the target velocity alike for every beta.
+  const double value_scale = config_.vgg.beta > 0 ? 1 / config_.vgg.beta : 1.0;
+  return {{*model_, *lora_, *reward_, value_.get()}, {config_.guidance, config_.detach_unconditional, config_.clamp, value_scale}, prompts};
 }
 
 // ---- one update ------------------------------------------------------------------------------------------------------
@@ -251,9 +253,10 @@ void Alignment::evaluate(int64_t index) {
     events_->scalar(fmt::format("eval/{}", name), value, index);
   }
   const double gain = (last_.reward.mean - base_.reward.mean) / std::max(1e-12, base_.reward_sd_within_prompt);
-  log_info("eval {} | reward {:.3f} +- {:.3f} ({:+.2f} sd) | judge {:.1f} % | diversity {:.3f} ({:.0f} %) | FD {:.2f} (floor {:.2f}) | "
+  log_info("eval {} | reward {:.3f} +- {:.3f} ({:+.2f} sd) | judge {:.1f} % ({:+.1f} +- {:.1f}) | diversity {:.3f} ({:.0f} %) | FD {:.2f} (floor {:.2f}) | "
            "KID {:.4f} | {:.0f} s",
-           index, last_.reward.mean, last_.reward.se, gain, 100 * last_.judge_accuracy.mean, last_.diversity.mean,
+           index, last_.reward.mean, last_.reward.se, gain, 100 * last_.judge_accuracy.mean, 100 * last_.judge_change.mean,
+           100 * last_.judge_change.se, last_.diversity.mean,
            100 * last_.diversity.mean / std::max(1e-12, base_.diversity.mean), last_.fd, last_.fd_floor, last_.kid.mean, seconds);
   write_warnings(index, last_);
 }
@@ -273,10 +276,9 @@ void Alignment::write_warnings(int64_t index, const Evaluation& now) {
     metrics_->write({{"kind", "warning"}, {"update", index}, {"name", name}, {"text", text}});
     log_info("warning: {}", text);
   };
-  const double judge_fall = base_.judge_accuracy.mean - now.judge_accuracy.mean;
-  if (now.reward.mean > base_.reward.mean && judge_fall > 2 * std::hypot(base_.judge_accuracy.se, now.judge_accuracy.se)) {
-    warn("reward_hacking", fmt::format("the reward rose by {:.3f} while the judge's accuracy fell by {:.1f} points: reward hacking",
-                                       now.reward.mean - base_.reward.mean, 100 * judge_fall));
+  if (now.reward_change.mean > 0 && now.judge_change.mean < -2 * now.judge_change.se) {
+    warn("reward_hacking", fmt::format("the reward rose by {:.3f} while the judge's accuracy fell by {:.1f} +- {:.1f} points (paired by prompt): "
+                                       "reward hacking", now.reward_change.mean, -100 * now.judge_change.mean, 100 * now.judge_change.se));
   }
   if (now.diversity.mean < 0.8 * base_.diversity.mean) {
     warn("diversity", fmt::format("diversity is {:.0f} % of the base model's", 100 * now.diversity.mean / base_.diversity.mean));

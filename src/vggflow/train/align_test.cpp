@@ -126,7 +126,13 @@ TEST(Align, ARunMovesTheAdapterAndLeavesWhatTheReportNeeds) {
   EXPECT_GT(moved, 0);
   EXPECT_EQ(lora.metadata().at("vggflow.reward"), "emoji-clip");
   EXPECT_EQ(lines_of(c.run, "update").size(), 4u);
-  EXPECT_EQ(lines_of(c.run, "eval").size(), 2u);
+  const auto evals = lines_of(c.run, "eval");
+  ASSERT_EQ(evals.size(), 2u);
+  const auto value = [&](size_t i, const char* path) { return evals[i]["metrics"].at(Json::json_pointer(path)).get<double>(); };
+  EXPECT_EQ(value(0, "/reward_change/mean"), 0);
+  EXPECT_NE(value(1, "/reward_change/mean"), 0);
+  EXPECT_NEAR(value(1, "/reward_change/mean"), value(1, "/reward/mean") - value(0, "/reward/mean"), 1e-9);
+  EXPECT_GT(value(1, "/reward_change/se"), 0);
   EXPECT_TRUE(is_complete(run / "checkpoints/update_000004"));
   const Json summary = Json::parse(read_text(run / "summary.json"));
   EXPECT_GT(summary["seconds"]["value"].get<double>(), 0);
@@ -167,21 +173,28 @@ TEST(Checkpoints, AHalfWrittenOneIsNeverRead) {
 
 // A one-layer regression: fit reaches its closed-form optimum, and k + k updates equal 2k.
 TEST(Fit, ReachesTheOptimumAndResumesBitForBit) {
+  std::vector<std::pair<int64_t, double>> curve;
   const auto train = [&](const std::string& name, std::vector<int64_t> stops) {
     Linear layer(2, 1);
     for (const int64_t stop : stops) {
-      FitOptions o{.updates = stop, .batch = 1, .warmup = 5, .final_lr = 1.0, .ema_decay = 0.5, .grad_clip = 0, .checkpoint_every = 50, .preview_every = 1000};
+      FitOptions o{.updates = stop, .batch = 1, .warmup = 5, .final_lr = 1.0, .ema_decay = 0.5, .grad_clip = 0, .checkpoint_every = 50, .log_every = 75, .preview_every = 1000, .optimizer = {}};
       o.optimizer.lr = 0.05;
       o.optimizer.weight_decay = 0;
-      fit({layer, [&](int64_t update) {
+      const auto points = fit({layer, [&](int64_t update) {
              const Tensor x = at::tensor({std::sin(static_cast<float>(update)), std::cos(2 * static_cast<float>(update))}).unsqueeze(0);
              return (layer.forward(x) - (3 * x.select(1, 0) - x.select(1, 1) + 0.5)).square().mean();
            }, nullptr}, o, models() / name, stop != stops.front());
+      curve.clear();
+      for (const LossPoint& p : points) curve.emplace_back(p.update, p.loss);
     }
     return layer.weight.clone();
   };
-  const Tensor whole = train("fit_whole", {400}), halves = train("fit_halves", {200, 400});
+  const Tensor whole = train("fit_whole", {400});
+  const auto whole_curve = curve;
+  const Tensor halves = train("fit_halves", {200, 400});
   EXPECT_TRUE(at::equal(whole, halves));
+  EXPECT_EQ(whole_curve.size(), 5u);
+  EXPECT_EQ(curve, whole_curve) << "the loss curve is kept over a resume, the point that spans it too";
   EXPECT_TRUE(at::allclose(whole, at::tensor({3.0f, -1.0f}).unsqueeze(0), 1e-2, 1e-2)) << whole;
 }
 

@@ -1,6 +1,7 @@
 #include "vggflow/train/fit.h"
 
 #include <cmath>
+#include <nlohmann/json.hpp>
 
 #include "vggflow/core/log.h"
 #include "vggflow/train/checkpoint.h"
@@ -14,11 +15,15 @@ struct FitState {
   AdamW adamw;
   Ema ema;
   int64_t update = 0;
+  std::vector<LossPoint> curve;
+  double loss_sum = 0;  ///< since the curve's last point, over `losses` updates
+  int64_t losses = 0;
 
   void save(const std::filesystem::path& run) {
     save_checkpoint(run, {update,
                           {{"values", buffer.values()}, {"ema", ema.values}, {"adamw_m", adamw.m}, {"adamw_v", adamw.v}},
-                          {{"adamw_steps", fmt::to_string(adamw.steps)}, {"ema_updates", fmt::to_string(ema.updates)}}});
+                          {{"adamw_steps", fmt::to_string(adamw.steps)}, {"ema_updates", fmt::to_string(ema.updates)},
+                           {"curve", curve_json().dump()}}});
   }
   void load(const Checkpoint& c) {
     update = c.update;
@@ -28,6 +33,15 @@ struct FitState {
     adamw.v.copy_(checkpoint_tensor(c, "adamw_v", adamw.v));
     adamw.steps = std::stoll(c.metadata.at("adamw_steps"));
     ema.updates = std::stoll(c.metadata.at("ema_updates"));
+    const auto logged = nlohmann::json::parse(c.metadata.at("curve"));
+    for (const auto& p : logged.at("points")) curve.push_back({p.at(0).get<int64_t>(), p.at(1).get<double>()});
+    loss_sum = logged.at("sum").get<double>();
+    losses = logged.at("count").get<int64_t>();
+  }
+  nlohmann::json curve_json() const {
+    nlohmann::json points = nlohmann::json::array();
+    for (const LossPoint& p : curve) points.push_back({p.update, p.loss});
+    return {{"points", points}, {"sum", loss_sum}, {"count", losses}};
   }
 };
 
@@ -39,9 +53,6 @@ std::vector<LossPoint> fit(FitTask task, const FitOptions& options, const std::f
     state.load(*checkpoint);
     log_info("resumed at update {}", state.update);
   }
-  std::vector<LossPoint> curve;
-  double sum = 0;
-  int64_t count = 0;
   Stopwatch watch;
   Progress progress("training", options.updates, state.update);
   while (state.update < options.updates) {
@@ -54,16 +65,16 @@ std::vector<LossPoint> fit(FitTask task, const FitOptions& options, const std::f
     state.ema.update(state.buffer);
     ++state.update;
 
-    sum += loss.item<double>();
-    ++count;
-    const double average = sum / static_cast<double>(count);
+    state.loss_sum += loss.item<double>();
+    ++state.losses;
+    const double average = state.loss_sum / static_cast<double>(state.losses);
     progress.advance(state.update, fmt::format("loss {:.4f}", average));
     if (state.update % options.log_every == 0) {
-      curve.push_back({state.update, average});
+      state.curve.push_back({state.update, average});
       log_info("step {}/{} | loss {:.4f} | grad {:.3f} | lr {:.2e} | {:.0f} ms | {:.1f} GiB", state.update, options.updates, average, norm,
-               lr, 1e3 * watch.lap() / static_cast<double>(count), memory_now_gib());
-      sum = 0;
-      count = 0;
+               lr, 1e3 * watch.lap() / static_cast<double>(state.losses), memory_now_gib());
+      state.loss_sum = 0;
+      state.losses = 0;
     }
     if (state.update % options.checkpoint_every == 0 || interrupted()) state.save(run);
     if (interrupted()) {
@@ -79,7 +90,7 @@ std::vector<LossPoint> fit(FitTask task, const FitOptions& options, const std::f
   state.buffer.values().copy_(state.ema.values);
   task.network.set_requires_grad(false);
   if (task.preview) task.preview(state.update);
-  return curve;
+  return state.curve;
 }
 
 }  // namespace vggflow

@@ -40,10 +40,13 @@ Dual ImageProblem::reward_tangent(const Dual& x1, const Tensor& rows) {
   return models_.reward.score(to_pixels(x1, options_.clamp), prompts_of(rows));
 }
 
-Tensor ImageProblem::correction(const States& s) { return models_.value->evaluate(s.x, (1 - s.t) * 1000, conditioning_of(s.rows)); }
+Tensor ImageProblem::correction(const States& s) {
+  return models_.value->evaluate(s.x, (1 - s.t) * 1000, conditioning_of(s.rows)) * options_.value_scale;
+}
 
 Dual ImageProblem::correction_tangent(const Dual& x, const Dual& t, const Tensor& rows) {
-  return models_.value->evaluate(x, Dual{(1 - t.value) * 1000, t.tangent * -1000}, conditioning_of(rows));
+  const Dual nu = models_.value->evaluate(x, Dual{(1 - t.value) * 1000, t.tangent * -1000}, conditioning_of(rows));
+  return {nu.value * options_.value_scale, nu.tangent * options_.value_scale};
 }
 
 std::vector<std::string> ImageProblem::prompts_of(const Tensor& rows) const {

@@ -25,6 +25,7 @@ struct ImageProblemOptions {
   double guidance = 3.0;
   bool detach_unconditional = true;
   std::string clamp = "hard";
+  double value_scale = 1.0;  ///< nu = value_scale * network
 };
 
 class ImageProblem : public AlignmentProblem {
