@@ -1,5 +1,6 @@
 #include "vggflow/train/pretrain.h"
 
+#include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/grad_mode.h>
 
 #include <cmath>
@@ -98,6 +99,15 @@ Tensor contrastive_loss(const EmojiClip& model, const Tensor& images, const Tens
   return -0.5 * ((target * at::log_softmax(logits, 1)).sum(1).mean() + (target * at::log_softmax(logits.t(), 1)).sum(1).mean());
 }
 
+// One ascent step of length `size` (L2, per image) on the loss, the one-step form of Madry et al. 2018: a network trained on such
+// images has gradients that follow what a person sees, which is what a reward's gradient must do.
+Tensor adversarial_images(const EmojiClip& model, const Tensor& images, const Tensor& ids, double size) {
+  const Tensor leaf = images.detach().requires_grad_(true);
+  const Tensor gradient = torch::autograd::grad({contrastive_loss(model, leaf, ids)}, {leaf})[0];
+  const Tensor norm = at::linalg_vector_norm(gradient, 2, {1, 2, 3}, /*keepdim=*/true).clamp_min(1e-20);
+  return (images + gradient * (size / norm)).clamp(0, 1);
+}
+
 void pretrain_clip(PretrainConfig& config, const EmojiSource& source) {
   EmojiClip model(config.clip, build_vocabulary(source.set));
   const auto seed = static_cast<uint64_t>(config.fit.seed);
@@ -107,7 +117,8 @@ void pretrain_clip(PretrainConfig& config, const EmojiSource& source) {
   const auto loss = [&](int64_t update) {
     const auto u = static_cast<uint64_t>(update);
     const Batch batch = make_batch(source.set, source.sampler, model.vocabulary, config.captions, seed, u, 0, config.fit.batch);
-    return contrastive_loss(model, augment((batch.images + 1) / 2, config.augment, seed, u), batch.ids);
+    const Tensor images = augment((batch.images + 1) / 2, config.augment, seed, u);
+    return contrastive_loss(model, config.adversarial > 0 ? adversarial_images(model, images, batch.ids, config.adversarial) : images, batch.ids);
   };
   fit_and_save(model, config, loss, nullptr);
 }

@@ -20,6 +20,7 @@ struct PretrainConfig {
   double time_mean = 0.0;
   double time_sd = 1.0;
   double preview_guidance = 3.0;
+  double adversarial = 0.0;
   EmojiOptions data;
   CaptionOptions captions;
   AugmentOptions augment;
@@ -38,6 +39,8 @@ struct PretrainConfig {
     v("time_mean", time_mean, "mean of the logit of t", range(-5, 5));
     v("time_sd", time_sd, "standard deviation of the logit of t", range(0.01, 10));
     v("preview_guidance", preview_guidance, "guidance scale of the preview grids", range(0, 100));
+    v("adversarial", adversarial, "emoji-clip only: L2 norm of a one-step adversarial change of each image, pixels in 0..1; 0 for none",
+      range(0, 100));
     v.section("data", data);
     v.section("captions", captions);
     v.section("augment", augment);
