@@ -2,6 +2,8 @@
 // What a method sees of the world: velocities, reward and value correction for samples given by row index. Image models and
 // closed-form problems implement it alike; a method sees no files, ranks, prompts or global randomness.
 
+#include <vector>
+
 #include "vggflow/ops/functional.h"
 
 namespace vggflow {
@@ -16,15 +18,30 @@ struct States {
 class AlignmentProblem {
  public:
   virtual ~AlignmentProblem() = default;
-  /// v_theta(x, t); differentiable to theta where gradients are enabled.
+  /// v_theta(x, t) of all B samples, without gradient: what rollouts integrate. t (B).
+  virtual Tensor rollout_velocity(const Tensor& x, const Tensor& t) = 0;
+  /// v_theta(x, t); differentiable to theta where gradients are enabled, and to x where x asks for it.
   virtual Tensor policy(const States& s) = 0;
-  /// v_theta with its derivative along (x.tangent, t.tangent).
+  /// The same to theta alone, where its value is known already: what a rollout found at these states since the last optimizer step.
+  /// A guided policy whose unconditional branch is detached then needs its conditional branch only.
+  virtual Tensor policy_known(const States& s, const Tensor& velocity) { return policy(s); }
+  /// v_theta with its derivative along (x.tangent, t.tangent), without gradient.
   virtual Dual policy_tangent(const Dual& x, const Dual& t, const Tensor& rows) = 0;
-  /// v_base(x, t); differentiable to x where x asks for it.
+  /// v_base(x, t) as the regression's reference; differentiable to x where x asks for it.
   virtual Tensor base(const States& s) = 0;
+  /// v_base as adjoints are pulled back through it: the same field unless guidance says otherwise.
+  virtual Tensor adjoint_base(const States& s) { return base(s); }
+  virtual bool adjoint_is_base() const { return true; }
   /// r(x_1) (M) of end points.
   virtual Tensor reward(const Tensor& x1, const Tensor& rows) = 0;
   virtual Dual reward_tangent(const Dual& x1, const Tensor& rows) = 0;
+  /// Parts (P, M) and their weights: r = sum_p w_p r_p.
+  virtual Tensor reward_parts(const Tensor& x1, const Tensor& rows) { return reward(x1, rows).unsqueeze(0); }
+  virtual Dual reward_parts_tangent(const Dual& x1, const Tensor& rows) {
+    const Dual r = reward_tangent(x1, rows);
+    return {r.value.unsqueeze(0), r.tangent.unsqueeze(0)};
+  }
+  virtual std::vector<double> reward_weights() const { return {1.0}; }
   /// Whether g has the learned part nu_phi.
   virtual bool has_correction() const = 0;
   /// nu_phi(x, t), differentiable to phi.

@@ -1,135 +1,136 @@
 #include "vggflow/algorithms/vgg_flow.h"
 
-#include <torch/csrc/autograd/autograd.h>
+#include <torch/csrc/autograd/grad_mode.h>
 
-#include <algorithm>
-#include <limits>
-
-#include "vggflow/core/error.h"
-#include "vggflow/flow/sampling.h"
+#include "vggflow/algorithms/matching.h"
+#include "vggflow/core/log.h"
 
 namespace vggflow {
-namespace {
 
 using torch::autograd::AutoGradMode;
 
-States slice(const States& s, int64_t start, int64_t length) {
-  return {s.x.narrow(0, start, length), s.t.narrow(0, start, length), s.rows.narrow(0, start, length)};
-}
-
-// Norm of each transition over all its elements.
-Tensor norms(const Tensor& x) { return at::linalg_vector_norm(x.flatten(1), 2, {1}); }
-
-// The bound on gradient norms that the options ask for, from the finite ones of this batch.
-double clip_threshold(const VggFlowOptions& o, const Tensor& finite_norms) {
-  if (o.clip == "norm") return o.clip_norm;
-  if (o.clip == "none" || finite_norms.numel() == 0) return std::numeric_limits<double>::infinity();
-  return at::quantile(finite_norms.to(at::kDouble), o.clip_quantile).item<double>();
-}
-
-Tensor reward_gradient_at(AlignmentProblem& problem, const Tensor& x1, const Tensor& rows, Tensor& reward) {
-  AutoGradMode on(true);
-  const Tensor leaf = x1.detach().requires_grad_(true);
-  const Tensor score = problem.reward(leaf, rows);
-  reward = score.detach();
-  return torch::autograd::grad({score.sum()}, {leaf})[0];
-}
-
-// H_r(x1) d: reverse mode through the tangent <grad r, d>.
-Tensor reward_hessian_product(AlignmentProblem& problem, const Tensor& x1, const Tensor& d, const Tensor& rows) {
-  AutoGradMode on(true);
-  const Tensor leaf = x1.detach().requires_grad_(true);
-  return torch::autograd::grad({problem.reward_tangent({leaf, d.detach()}, rows).tangent.sum()}, {leaf})[0];
-}
-
-// [grad v_base]^T g.
-Tensor base_vector_jacobian(AlignmentProblem& problem, const States& s, const Tensor& g) {
-  AutoGradMode on(true);
-  const Tensor leaf = s.x.detach().requires_grad_(true);
-  return torch::autograd::grad({problem.base({leaf, s.t, s.rows})}, {leaf}, {g.detach()})[0];
-}
-
-}  // namespace
-
-std::vector<int64_t> draw_transitions(const VggFlowOptions& options, int64_t steps, RandomStream random) {
-  VGGFLOW_CHECK(options.bins <= steps, "[vgg_flow] expected at most {} bins for {} steps, got {}", steps, steps, options.bins);
-  std::vector<int64_t> picked;
-  for (int64_t b = 0; b < options.bins; ++b) {
-    const int64_t begin = b * steps / options.bins, end = (b + 1) * steps / options.bins;
-    const int64_t k = begin + random.below(end - begin);
-    picked.push_back(options.skip_first_step ? std::max<int64_t>(k, 1) : k);
-  }
-  if (options.force_last_step) picked.push_back(steps - 1);
-  return picked;
-}
-
-Tensor eta(const VggFlowOptions& o, const Tensor& t) {
-  return o.eta == "constant" ? at::ones_like(t) : o.eta == "linear" ? t : t * t;
-}
-
-Tensor eta_derivative(const VggFlowOptions& o, const Tensor& t) {
-  return o.eta == "constant" ? at::zeros_like(t) : o.eta == "linear" ? at::ones_like(t) : 2 * t;
-}
-
-ValueGuess guess_value_gradients(AlignmentProblem& problem, const VggFlowOptions& options, const States& states, const Tensor& velocity,
-                                 int64_t micro_batch) {
-  ValueGuess guess{.velocity = velocity};
-  std::vector<Tensor> rewards, gradients;
-  for (int64_t start = 0; start < states.x.size(0); start += micro_batch) {
-    const States s = slice(states, start, std::min(micro_batch, states.x.size(0) - start));
-    Tensor reward;
-    gradients.push_back(reward_gradient_at(problem, one_step_guess(s.x, s.t, velocity.narrow(0, start, s.x.size(0))), s.rows, reward));
-    rewards.push_back(reward);
-  }
-  guess.reward = at::cat(rewards);
-  const Tensor raw = at::cat(gradients), size = norms(raw);
-  guess.finite = at::isfinite(guess.reward) & at::isfinite(size);
-  guess.threshold = clip_threshold(options, size.index({guess.finite}));
-  guess.clip_factor = at::where(guess.finite, (guess.threshold / size.clamp_min(1e-30)).clamp_max(1.0), at::zeros_like(size)).to(raw.scalar_type());
-  guess.reward_gradient = at::where(expand_time(guess.finite, raw), raw * expand_time(guess.clip_factor, raw), at::zeros_like(raw));
-  return guess;
-}
-
-Tensor value_gradient(AlignmentProblem& problem, const VggFlowOptions& options, const States& states, const Tensor& reward_gradient) {
+Tensor value_gradient(AlignmentProblem& problem, const std::string& eta_schedule, const States& states, const Tensor& reward_gradient) {
   AutoGradMode off(false);
-  const Tensor g = -expand_time(eta(options, states.t), states.x) * reward_gradient;
+  const Tensor g = -expand_time(eta(eta_schedule, states.t), states.x) * reward_gradient;
   return problem.has_correction() ? g + problem.correction(states) : g;
-}
-
-Tensor matching_loss(AlignmentProblem& problem, const VggFlowOptions& options, const States& states, const Tensor& g, double total) {
-  const auto base = [&] {
-    AutoGradMode off(false);
-    return problem.base(states);
-  }();
-  const Tensor residual = problem.policy(states) - base + options.beta * g;
-  return (residual * residual).sum() / total;
-}
-
-Tensor consistency_residual(AlignmentProblem& problem, const VggFlowOptions& options, const States& states, const Tensor& reward_gradient,
-                            const Tensor& clip_factor) {
-  const auto constant_part = [&](const Dual& x, const Dual& t, const Tensor& g) {
-    AutoGradMode off(false);
-    // d/ds of -eta(t) c grad r(x1_hat) along (w, 1).
-    const Dual v = problem.policy_tangent(x, t, states.rows);
-    const Tensor late = 1 - expand_time(states.t, states.x);
-    const Tensor dx1 = x.tangent - v.value + late * v.tangent;
-    const Tensor hessian = reward_hessian_product(problem, states.x + late * v.value, dx1, states.rows);
-    const Tensor reward_part = -expand_time(eta_derivative(options, states.t), states.x) * reward_gradient -
-                               expand_time(eta(options, states.t) * clip_factor, states.x) * hessian;
-    return reward_part + base_vector_jacobian(problem, states, g);
-  };
-  const Tensor g = value_gradient(problem, options, states, reward_gradient);
-  const auto direction = [&] {
-    AutoGradMode off(false);
-    return problem.base(states) - options.beta * g;
-  }();
-  const Dual x{states.x, direction}, t{states.t, at::ones_like(states.t)};
-  const Tensor constant = constant_part(x, t, g);
-  return problem.has_correction() ? constant + problem.correction_tangent(x, t, states.rows).tangent : constant;
 }
 
 Tensor boundary_residual(AlignmentProblem& problem, const Tensor& x1, const Tensor& rows) {
   return problem.correction({x1, at::ones({x1.size(0)}, x1.options()), rows});
+}
+
+namespace {
+
+// Sums over the parts of one update.
+struct Sums {
+  double matching = 0, consistency = 0, energy = 0;
+};
+
+// Accumulates theta's gradient, and phi's of the consistency loss, for some transitions of `total` elements in all.
+void train_part(AlignmentProblem& problem, const VggFlowOptions& o, const ValuePoints& points, const Tensor& velocity, double total, Sums& sums) {
+  Tensor base;
+  if (problem.has_correction() && o.consistency.kind != "off") {
+    const Consistency c = consistency(problem, o.consistency, o.eta, o.beta, points);
+    const Tensor loss = c.residual.square().sum() / total;
+    loss.backward();
+    sums.consistency += loss.item<double>();
+    base = c.base;
+  } else {
+    base = base_value(problem, points.states);
+  }
+  const Tensor loss = matching_loss(problem, points.states, velocity, base - o.beta * points.g, total);
+  loss.backward();
+  sums.matching += loss.item<double>();
+  sums.energy += (o.beta * points.g).square().sum().item<double>() / total;
+}
+
+double train_boundary(AlignmentProblem& problem, double alpha, const Tensor& x1) {
+  const Tensor ok = at::isfinite(x1).flatten(1).all(1).nonzero().flatten();
+  const Tensor loss = boundary_residual(problem, x1.index_select(0, ok), ok).square().mean();
+  (alpha * loss).backward();
+  return loss.item<double>();
+}
+
+double transitions_of(const VggFlowOptions& o, const CostShape& s) {
+  return s.batch * static_cast<double>(o.transitions.bins + (o.transitions.force_last_step ? 1 : 0));
+}
+
+}  // namespace
+
+MethodReport VggFlow::update(AlignmentProblem& problem, const UpdateInput& input) const {
+  MethodReport report;
+  Stopwatch watch;
+  VggFlowOptions options = options_;
+  options.beta *= input.beta_scale;
+  const Trajectory trajectory = roll_out(problem, input);
+  const Transitions all = draw(trajectory, options.transitions, input);
+  report.seconds["rollout"] = watch.lap();
+
+  const RewardGradients guess = reward_gradients(problem, clip_, one_step_guess(all.states.x, all.states.t, all.velocity), all.states.rows, input.micro_batch);
+  const Tensor keep = finite_rows(guess.finite, "vgg_flow");
+  report.dropped = all.states.x.size(0) - keep.numel();
+  report.rewards = reward_values(problem, trajectory.final_state());
+  report.values["clip_threshold"] = guess.threshold;
+  report.values["clip_share"] = (guess.factor < 1).to(at::kFloat).mean().item<double>();
+  report.seconds["reward"] = watch.lap();
+
+  Sums sums;
+  const auto total = static_cast<double>(keep.numel() * (all.states.x.numel() / all.states.x.size(0)));
+  in_parts(keep.numel(), input.micro_batch, [&](int64_t start, int64_t length) {
+    const Tensor part = keep.narrow(0, start, length);
+    const States states = select(all.states, part);
+    const Tensor gradient = guess.gradient.index_select(0, part);
+    const Tensor g = value_gradient(problem, options.eta, states, gradient);
+    train_part(problem, options, {states, gradient, guess.factor.index_select(0, part), guess.weights, g}, all.velocity.index_select(0, part), total, sums);
+  });
+  report.loss["matching"] = sums.matching;
+  report.values["control_energy"] = sums.energy;
+  report.seconds["train"] = watch.lap();
+  if (!problem.has_correction()) return report;
+  if (options.consistency.kind != "off") report.loss["consistency"] = sums.consistency;
+  if (options.boundary) report.loss["boundary"] = train_boundary(problem, options.alpha, trajectory.final_state());
+  report.seconds["boundary"] = watch.lap();
+  return report;
+}
+
+Passes VggFlow::cost(const CostShape& s, const MethodReport&) const {
+  const double m = transitions_of(options_, s);
+  Passes p{.f = s.batch * s.steps * s.rollout + m * (s.known + s.base), .b = m * s.known};
+  if (!s.value) return p;
+  p.value_f = m;
+  if (options_.boundary) {
+    p.value_f += s.batch;
+    p.value_b += s.batch;
+  }
+  if (options_.consistency.kind == "exact") {
+    p.f += m * (s.tangent + (s.adjoint_is_base ? 0 : s.adjoint));
+    p.j += m * s.tangent;
+    p.b += m * s.adjoint;
+    p.value_f += m;
+    p.value_j += m;
+    p.value_b += 2 * m;
+  } else if (options_.consistency.kind == "paper") {
+    p.f += m * (4 * s.policy + 2 * s.base);
+    p.value_f += 4 * m;
+    p.value_b += 4 * m;
+  } else if (options_.consistency.kind == "release") {
+    p.f += m * (2 * s.policy + s.base);
+    p.b += m * (2 * s.policy_graph + s.base);
+    p.value_f += 3 * m;
+    p.value_b += 3 * m;
+  }
+  return p;
+}
+
+std::string VggFlow::cost_formula(const CostShape& s) const {
+  CostShape one = s;
+  one.batch = 1;
+  one.steps = 0;
+  const double m = transitions_of(options_, one);
+  Passes p = cost(one, {});
+  const double boundary = s.value && options_.boundary ? 1 : 0;
+  return fmt::format("B N {}F + {} B ({}F + {}J + {}B){}", s.rollout, m, (p.f + p.value_f - boundary) / m, (p.j + p.value_j) / m,
+                     (p.b + p.value_b - boundary) / m, boundary > 0 ? " + B (1F + 1B)" : "");
 }
 
 }  // namespace vggflow

@@ -23,6 +23,7 @@ enum class Purpose : uint32_t {
   kEvalPrompt = 9, ///< prompts in evaluation
   kMetric = 10,    ///< random subsets of metrics (KID)
   kTest = 11,      ///< tests
+  kPathNoise = 12, ///< noise along a trajectory: SDE steps, DRaFT-LV
 };
 
 struct RandomKey {

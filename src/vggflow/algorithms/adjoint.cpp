@@ -1,0 +1,75 @@
+#include "vggflow/algorithms/adjoint.h"
+
+#include <torch/csrc/autograd/autograd.h>
+
+namespace vggflow {
+
+Tensor base_pull_back(AlignmentProblem& problem, const States& s, const Tensor& a) {
+  torch::autograd::AutoGradMode on(true);
+  const Tensor leaf = s.x.detach().requires_grad_(true);
+  return torch::autograd::grad({problem.adjoint_base({leaf, s.t, s.rows})}, {leaf}, {a.detach()})[0];
+}
+
+std::vector<Tensor> sweep(const Trajectory& trajectory, const Tensor& rows, const Tensor& end, int64_t micro_batch, const StepPullBack& step) {
+  std::vector<Tensor> out(trajectory.times.size());
+  out.back() = end;
+  for (size_t k = trajectory.times.size() - 1; k-- > 0;) {
+    const double h = trajectory.times[k + 1] - trajectory.times[k];
+    const Tensor x = trajectory.states[k].index_select(0, rows), t = at::full({rows.numel()}, trajectory.times[k], x.options());
+    std::vector<Tensor> parts;
+    in_parts(rows.numel(), micro_batch, [&](int64_t start, int64_t length) {
+      parts.push_back(step(slice({x, t, rows}, start, length), h, out[k + 1].narrow(0, start, length)));
+    });
+    out[k] = at::cat(parts);
+  }
+  return out;
+}
+
+namespace {
+
+// Place of every row in `rows`, -1 where it is not there.
+std::vector<int64_t> places(const Tensor& rows, int64_t largest) {
+  std::vector<int64_t> out(static_cast<size_t>(largest) + 1, -1);
+  for (int64_t i = 0; i < rows.numel(); ++i) {
+    const auto row = rows[i].item<int64_t>();
+    if (row <= largest) out[static_cast<size_t>(row)] = i;
+  }
+  return out;
+}
+
+}  // namespace
+
+Tensor gather(const std::vector<Tensor>& adjoints, const Transitions& transitions, const Tensor& rows) {
+  const Tensor& of = transitions.states.rows;
+  const auto place = places(rows, of.max().item<int64_t>());
+  std::vector<Tensor> out;
+  for (size_t i = 0; i < transitions.steps.size(); ++i) {
+    const auto row = static_cast<size_t>(of[static_cast<int64_t>(i)].item<int64_t>());
+    out.push_back(adjoints[static_cast<size_t>(transitions.steps[i]) + 1][place[row]]);
+  }
+  return at::stack(out);
+}
+
+std::vector<double> mean_norms(const std::vector<Tensor>& adjoints) {
+  std::vector<double> out;
+  for (const Tensor& a : adjoints) out.push_back(a.defined() ? at::linalg_vector_norm(a.flatten(1), 2, {1}).mean().item<double>() : 0.0);
+  return out;
+}
+
+Transitions keep_rows(const Transitions& all, const Tensor& rows) {
+  const auto place = places(rows, all.states.rows.max().item<int64_t>());
+  std::vector<int64_t> index;
+  Transitions out;
+  for (size_t i = 0; i < all.steps.size(); ++i) {
+    const auto row = static_cast<size_t>(all.states.rows[static_cast<int64_t>(i)].item<int64_t>());
+    if (place[row] < 0) continue;
+    index.push_back(static_cast<int64_t>(i));
+    out.steps.push_back(all.steps[i]);
+  }
+  const Tensor chosen = at::tensor(index);
+  out.states = select(all.states, chosen);
+  out.velocity = all.velocity.index_select(0, chosen);
+  return out;
+}
+
+}  // namespace vggflow

@@ -1,0 +1,127 @@
+#include "vggflow/algorithms/consistency.h"
+
+#include <torch/csrc/autograd/autograd.h>
+
+#include "vggflow/algorithms/matching.h"
+#include "vggflow/algorithms/reward_gradient.h"
+
+namespace vggflow {
+
+using torch::autograd::AutoGradMode;
+
+Tensor eta(const std::string& schedule, const Tensor& t) {
+  return schedule == "constant" ? at::ones_like(t) : schedule == "linear" ? t : t * t;
+}
+
+Tensor eta_derivative(const std::string& schedule, const Tensor& t) {
+  return schedule == "constant" ? at::zeros_like(t) : schedule == "linear" ? at::ones_like(t) : 2 * t;
+}
+
+namespace {
+
+struct Call {
+  AlignmentProblem& problem;
+  const ConsistencyOptions& options;
+  const std::string& schedule;
+  double beta;
+  const ValuePoints& p;
+};
+
+// v_base and [grad v_base]^T g; one forward pass where both are the same field.
+struct BaseField {
+  Tensor value, pull;
+};
+BaseField base_field(AlignmentProblem& problem, const States& s, const Tensor& g) {
+  AutoGradMode on(true);
+  const Tensor leaf = s.x.detach().requires_grad_(true);
+  const Tensor field = problem.adjoint_base({leaf, s.t, s.rows});
+  const Tensor pull = torch::autograd::grad({field}, {leaf}, {g.detach()})[0];
+  return {problem.adjoint_is_base() ? field.detach() : base_value(problem, s), pull};
+}
+
+// The reward part's derivative along (w, 1), and w.
+Consistency exact(const Call& c) {
+  const States& s = c.p.states;
+  const BaseField base = base_field(c.problem, s, c.p.g);
+  const Tensor w = base.value - c.beta * c.p.g;
+  const Dual x{s.x, w}, t{s.t, at::ones_like(s.t)};
+  const Tensor constant = [&] {
+    AutoGradMode off(false);
+    const Dual v = c.problem.policy_tangent(x, t, s.rows);
+    const Tensor late = 1 - expand_time(s.t, s.x);
+    const Tensor dx1 = w - v.value + late * v.tangent;
+    const Tensor hessian = reward_hessian_product(c.problem, c.p.reward_weights, s.x + late * v.value, dx1, s.rows);
+    return -expand_time(eta_derivative(c.schedule, s.t), s.x) * c.p.reward_gradient - expand_time(eta(c.schedule, s.t) * c.p.clip_factor, s.x) * hessian +
+           base.pull;
+  }();
+  return {c.problem.correction_tangent(x, t, s.rows).tangent + constant, base.value};
+}
+
+// c grad r at x1 = x + (1 - t) v for given v, without graph.
+Tensor reward_gradient_at(const Call& c, const Tensor& x1) {
+  AutoGradMode on(true);
+  const Tensor leaf = x1.detach().requires_grad_(true);
+  const Tensor parts = c.problem.reward_parts(leaf, c.p.states.rows);
+  const Tensor sum = (c.p.reward_weights.to(parts.scalar_type()).unsqueeze(1) * parts).sum();
+  return torch::autograd::grad({sum}, {leaf})[0] * expand_time(c.p.clip_factor, leaf);
+}
+
+// g at shifted points, differentiable to phi: the reward's gradient with the velocity there, and nu.
+Tensor value_gradient_at(const Call& c, const States& s) {
+  const Tensor velocity = [&] {
+    AutoGradMode off(false);
+    return c.problem.policy(s);
+  }();
+  const Tensor reward = reward_gradient_at(c, one_step_guess(s.x, s.t, velocity));
+  return -expand_time(eta(c.schedule, s.t), s.x) * reward + c.problem.correction(s);
+}
+
+// A step along d that moves each sample by `size`, root mean square; (M).
+Tensor step_length(const Tensor& d, double size) { return size / d.flatten(1).square().mean(1).sqrt().clamp_min(1e-30); }
+
+Consistency paper(const Call& c) {
+  const States& s = c.p.states;
+  const double e = c.options.fd_t;
+  const Tensor base = base_value(c.problem, s), w = base - c.beta * c.p.g;
+  const Tensor later = (s.t + e).clamp_max(1), earlier = (s.t - e).clamp_min(0);
+  const Tensor in_time = (value_gradient_at(c, {s.x, later, s.rows}) - value_gradient_at(c, {s.x, earlier, s.rows})) / expand_time(later - earlier, s.x);
+  const Tensor dw = step_length(w, c.options.fd_x), dg = step_length(c.p.g, c.options.fd_x);
+  const Tensor move = expand_time(dw, s.x) * w, push = expand_time(dg, s.x) * c.p.g;
+  const Tensor along = (value_gradient_at(c, {s.x + move, s.t, s.rows}) - value_gradient_at(c, {s.x - move, s.t, s.rows})) / (2 * expand_time(dw, s.x));
+  const Tensor base_change = base_value(c.problem, {s.x + push, s.t, s.rows}) - base_value(c.problem, {s.x - push, s.t, s.rows});
+  return {in_time + along + base_change / (2 * expand_time(dg, s.x)), base};
+}
+
+// Paths of the gradient of r(x + (1 - t) v(x, t)) that the released code takes at its shifted points.
+enum class Path { kNetwork, kBoth };
+Tensor released_reward_gradient(const Call& c, const States& s, Path path) {
+  AutoGradMode on(true);
+  const Tensor leaf = s.x.detach().requires_grad_(true);
+  const Tensor x1 = one_step_guess(path == Path::kBoth ? leaf : s.x.detach(), s.t, c.problem.policy({leaf, s.t, s.rows}));
+  const Tensor parts = c.problem.reward_parts(x1, s.rows);
+  const Tensor sum = (c.p.reward_weights.to(parts.scalar_type()).unsqueeze(1) * parts).sum();
+  return torch::autograd::grad({sum}, {leaf})[0] * expand_time(c.p.clip_factor, leaf);
+}
+
+Consistency release(const Call& c) {
+  constexpr double kStep = 1e-4, kNetworkTime = 1000;
+  const States& s = c.p.states;
+  const Tensor base = base_value(c.problem, s), w = base - c.beta * c.p.g;
+  const auto g_at = [&](const States& at, Path path) {
+    return -expand_time(eta(c.schedule, at.t), at.x) * released_reward_gradient(c, at, path) + c.problem.correction(at);
+  };
+  const Tensor g = -expand_time(eta(c.schedule, s.t), s.x) * c.p.reward_gradient + c.problem.correction(s);
+  const States later{s.x, s.t + kStep / kNetworkTime, s.rows}, moved{s.x + kStep * w, s.t, s.rows};
+  const Tensor base_moved = c.problem.base({s.x + kStep * g, s.t, s.rows});
+  return {(g_at(later, Path::kNetwork) - g) / kStep + (g_at(moved, Path::kBoth) - g) / kStep + (base_moved - base) / kStep, base};
+}
+
+}  // namespace
+
+Consistency consistency(AlignmentProblem& problem, const ConsistencyOptions& options, const std::string& eta_schedule, double beta,
+                        const ValuePoints& points) {
+  const Call call{problem, options, eta_schedule, beta, points};
+  return options.kind == "exact" ? exact(call) : options.kind == "paper" ? paper(call) : release(call);
+}
+
+}  // namespace vggflow

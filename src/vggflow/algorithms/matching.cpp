@@ -1,0 +1,29 @@
+#include "vggflow/algorithms/matching.h"
+
+#include <torch/csrc/autograd/grad_mode.h>
+
+namespace vggflow {
+
+Tensor base_value(AlignmentProblem& problem, const States& states) {
+  torch::autograd::AutoGradMode off(false);
+  return problem.base(states);
+}
+
+Tensor matching_loss(AlignmentProblem& problem, const States& states, const Tensor& velocity, const Tensor& target, double total) {
+  const Tensor residual = problem.policy_known(states, velocity) - target;
+  return (residual * residual).sum() / total;
+}
+
+double match(AlignmentProblem& problem, double beta, const Transitions& all, const Tensor& g, int64_t micro_batch) {
+  double sum = 0;
+  in_parts(g.size(0), micro_batch, [&](int64_t start, int64_t length) {
+    const States states = slice(all.states, start, length);
+    const Tensor target = base_value(problem, states) - beta * g.narrow(0, start, length);
+    const Tensor loss = matching_loss(problem, states, all.velocity.narrow(0, start, length), target, static_cast<double>(g.numel()));
+    loss.backward();
+    sum += loss.item<double>();
+  });
+  return sum;
+}
+
+}  // namespace vggflow

@@ -1,0 +1,62 @@
+#include "vggflow/algorithms/pmp.h"
+
+#include <torch/csrc/autograd/autograd.h>
+
+#include "vggflow/algorithms/adjoint.h"
+#include "vggflow/algorithms/matching.h"
+#include "vggflow/core/log.h"
+
+namespace vggflow {
+
+Tensor full_adjoint_step(AlignmentProblem& problem, const States& s, double h, const Tensor& a, double lambda) {
+  torch::autograd::AutoGradMode on(true);
+  const Tensor leaf = s.x.detach().requires_grad_(true);
+  const Tensor policy = problem.policy({leaf, s.t, s.rows}), base = problem.adjoint_base({leaf, s.t, s.rows});
+  const Tensor pull = lambda * (policy - base).detach();
+  return a + h * torch::autograd::grad({policy, base}, {leaf}, {a.detach() + pull, -pull})[0];
+}
+
+MethodReport Pmp::update(AlignmentProblem& problem, const UpdateInput& input) const {
+  MethodReport report;
+  Stopwatch watch;
+  const double beta = options_.beta * input.beta_scale;
+  const Trajectory trajectory = roll_out(problem, input);
+  report.seconds["rollout"] = watch.lap();
+
+  const Tensor all_rows = at::arange(input.x0.size(0));
+  const RewardGradients end = reward_gradients(problem, clip_, trajectory.final_state(), all_rows, input.micro_batch);
+  const Tensor rows = finite_rows(end.finite, "pmp");
+  report.rewards = end.reward;
+  report.dropped = all_rows.numel() - rows.numel();
+  report.values["clip_threshold"] = end.threshold;
+  report.seconds["reward"] = watch.lap();
+
+  const StepPullBack step = [&](const States& s, double h, const Tensor& a) {
+    return options_.adjoint == "lean" || beta == 0 ? a + h * base_pull_back(problem, s, a) : full_adjoint_step(problem, s, h, a, 1 / beta);
+  };
+  const auto adjoints = sweep(trajectory, rows, -end.gradient.index_select(0, rows), input.micro_batch, step);
+  report.series["adjoint_norm"] = mean_norms(adjoints);
+  report.seconds["adjoint"] = watch.lap();
+
+  const Transitions transitions = keep_rows(draw(trajectory, options_.transitions, input), rows);
+  const Tensor g = gather(adjoints, transitions, rows);
+  report.values["control_energy"] = (beta * g).square().mean().item<double>();
+  report.loss["matching"] = match(problem, beta, transitions, g, input.micro_batch);
+  report.seconds["train"] = watch.lap();
+  return report;
+}
+
+Passes Pmp::cost(const CostShape& s, const MethodReport&) const {
+  const double m = s.batch * static_cast<double>(options_.transitions.bins + (options_.transitions.force_last_step ? 1 : 0));
+  const bool full = options_.adjoint == "full";
+  return {.f = s.batch * s.steps * (s.rollout + s.adjoint + (full ? s.policy : 0)) + m * (s.known + s.base),
+          .b = s.batch * s.steps * (s.adjoint + (full ? s.policy_graph : 0)) + m * s.known};
+}
+
+std::string Pmp::cost_formula(const CostShape& s) const {
+  const bool full = options_.adjoint == "full";
+  return fmt::format("B N {}F + B N ({}F + {}B) + {} B ({}F + {}B)", s.rollout, s.adjoint + (full ? s.policy : 0), s.adjoint + (full ? s.policy_graph : 0),
+                     options_.transitions.bins + (options_.transitions.force_last_step ? 1 : 0), s.known + s.base, s.known);
+}
+
+}  // namespace vggflow

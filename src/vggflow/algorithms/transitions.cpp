@@ -1,0 +1,76 @@
+#include "vggflow/algorithms/transitions.h"
+
+#include <algorithm>
+
+#include "vggflow/core/error.h"
+
+namespace vggflow {
+
+std::vector<int64_t> draw_transitions(const TransitionOptions& options, int64_t steps, RandomStream random) {
+  VGGFLOW_CHECK(options.bins <= steps, "[transitions] expected at most {} bins for {} steps, got {}", steps, steps, options.bins);
+  std::vector<int64_t> picked;
+  for (int64_t b = 0; b < options.bins; ++b) {
+    const int64_t begin = b * steps / options.bins, end = (b + 1) * steps / options.bins;
+    const int64_t k = begin + random.below(end - begin);
+    picked.push_back(options.skip_first_step ? std::max<int64_t>(k, 1) : k);
+  }
+  if (options.force_last_step) picked.push_back(steps - 1);
+  return picked;
+}
+
+Trajectory roll_out(AlignmentProblem& problem, const UpdateInput& input) {
+  return integrate([&](const Tensor& x, const Tensor& t) { return problem.rollout_velocity(x, t); }, input.x0, input.times);
+}
+
+Transitions pick(const Trajectory& trajectory, const std::vector<std::vector<int64_t>>& steps) {
+  const auto& times = trajectory.times;
+  std::vector<Tensor> x, v;
+  std::vector<double> t;
+  std::vector<int64_t> rows;
+  Transitions out;
+  for (size_t i = 0; i < steps.size(); ++i) {
+    const auto row = static_cast<int64_t>(i);
+    for (const int64_t k : steps[i]) {
+      const auto at = static_cast<size_t>(k);
+      const Tensor here = trajectory.states[at][row], next = trajectory.states[at + 1][row];
+      x.push_back(here);
+      v.push_back((next - here) / (times[at + 1] - times[at]));
+      t.push_back(times[at]);
+      rows.push_back(row);
+      out.steps.push_back(k);
+    }
+  }
+  const Tensor states = at::stack(x);
+  out.states = {states, at::tensor(t, at::kDouble).to(states.scalar_type()), at::tensor(rows)};
+  out.velocity = at::stack(v);
+  return out;
+}
+
+Transitions draw(const Trajectory& trajectory, const TransitionOptions& options, const UpdateInput& input) {
+  std::vector<std::vector<int64_t>> steps;
+  for (int64_t i = 0; i < input.x0.size(0); ++i) {
+    const RandomStream random({input.seed, Purpose::kTime, input.update, input.first_sample + static_cast<uint64_t>(i)});
+    steps.push_back(draw_transitions(options, static_cast<int64_t>(trajectory.times.size()) - 1, random));
+  }
+  return pick(trajectory, steps);
+}
+
+States select(const States& s, const Tensor& index) {
+  return {s.x.index_select(0, index), s.t.index_select(0, index), s.rows.index_select(0, index)};
+}
+
+States slice(const States& s, int64_t start, int64_t length) {
+  return {s.x.narrow(0, start, length), s.t.narrow(0, start, length), s.rows.narrow(0, start, length)};
+}
+
+void in_parts(int64_t count, int64_t micro_batch, const std::function<void(int64_t start, int64_t length)>& f) {
+  for (int64_t start = 0; start < count; start += micro_batch) f(start, std::min(micro_batch, count - start));
+}
+
+Tensor finite_rows(const Tensor& finite, const char* method) {
+  const Tensor keep = finite.nonzero().flatten();
+  VGGFLOW_CHECK(keep.numel() > 0, "[{}] no sample of this update has a finite reward and gradient; lower the learning rate or the reward's weight", method);
+  return keep;
+}
+
+}  // namespace vggflow
