@@ -1,7 +1,7 @@
 // Sampling and one VGG-Flow update of the nano model, the same passes as bench/twin.py runs in PyTorch:
 //   sample  32 images, 20 Euler steps, guidance 3, both branches in one batch
 //   update  16 such trajectories; at 80 transitions the colourfulness gradient of the one-step guess, the base velocity (both
-//           branches, no graph), the policy's (conditional with graph, unconditional without), backward to LoRA r = 8, AdamW
+//           branches, no graph), the policy's conditional branch with graph (the rest of it is the rollout's), backward to LoRA r = 8, AdamW
 //   value   what the value network (joint blocks 2, width 64, fp32) adds to such an update: nu at the 80 transitions, the policy's
 //           and nu's directional derivatives along (w, 1), the reward's Hessian product, the base's vector-Jacobian product, backward
 //           of the consistency loss to phi; the same of the boundary loss at 16 end points; AdamW
@@ -9,6 +9,7 @@
 #include <benchmark/benchmark.h>
 #include <malloc.h>
 
+#include "vggflow/algorithms/matching.h"
 #include "vggflow/algorithms/vgg_flow.h"
 #include "vggflow/core/log.h"
 #include "vggflow/flow/sampling.h"
@@ -66,21 +67,12 @@ void bench_sample(benchmark::State& state, at::ScalarType dtype) {
   finish(state, 32);
 }
 
-// 80 transitions of 16 trajectories and the velocities there.
-struct Transitions {
-  Transitions(const Trajectory& path, const std::vector<double>& times) {
-    std::vector<Tensor> x, t, v;
-    for (const size_t k : {2u, 6u, 10u, 14u, 18u}) {
-      x.push_back(path.states[k]);
-      v.push_back((path.states[k + 1] - path.states[k]) / (times[k + 1] - times[k]));
-      t.push_back(at::full({16}, times[k]));
-    }
-    states = {at::cat(x), at::cat(t), at::arange(16).repeat({5})};
-    velocity = at::cat(v);
-  }
-  States states;
-  Tensor velocity;
-};
+// 80 transitions of 16 trajectories.
+Transitions transitions(const Trajectory& path) { return pick(path, std::vector<std::vector<int64_t>>(16, {2, 6, 10, 14, 18})); }
+
+RewardGradients guess_of(ImageProblem& problem, const Transitions& t) {
+  return reward_gradients(problem, {}, one_step_guess(t.states.x, t.states.t, t.velocity), t.states.rows, 80);
+}
 
 Trajectory rollout(ImageProblem& problem, const std::vector<double>& times) {
   return integrate([&](const Tensor& x, const Tensor& t) { return problem.rollout_velocity(x, t); },
@@ -89,7 +81,7 @@ Trajectory rollout(ImageProblem& problem, const std::vector<double>& times) {
 
 void bench_value(benchmark::State& state, at::ScalarType dtype) {
   Setup setup(dtype);
-  const auto value = make_value_network({.kind = "mmdit", .width = 64, .layers = 2}, setup.model.options.network, 1);
+  const auto value = make_value_network({.kind = "mmdit", .width = 64, .layers = 2}, setup.model.transformer, {}, 1);
   ParameterBuffer buffer(value->parameters());
   AdamW adamw(buffer, AdamWOptions{});
   ImageProblem problem = setup.problem(16, value.get());
@@ -97,11 +89,13 @@ void bench_value(benchmark::State& state, at::ScalarType dtype) {
   const auto times = time_grid({});
   setup.lora->merge();
   const Trajectory path = rollout(problem, times);
-  const auto [states, velocity] = Transitions(path, times);
-  const ValueGuess guess = guess_value_gradients(problem, options, states, velocity, 80);
+  const Transitions all = transitions(path);
+  const RewardGradients guess = guess_of(problem, all);
   for (auto _ : state) {
     buffer.zero_grad();
-    consistency_residual(problem, options, states, guess.reward_gradient, guess.clip_factor).square().mean().backward();
+    const Tensor g = value_gradient(problem, options.eta, all.states, guess.gradient);
+    consistency(problem, options.consistency, options.eta, options.beta, {all.states, guess.gradient, guess.factor, guess.weights, g})
+        .residual.square().mean().backward();
     boundary_residual(problem, path.final_state(), at::arange(16)).square().mean().backward();
     adamw.step(1e-3);
   }
@@ -116,10 +110,9 @@ void bench_update(benchmark::State& state, at::ScalarType dtype) {
   for (auto _ : state) {
     setup.buffer->zero_grad();
     setup.lora->merge();
-    const auto [states, velocity] = Transitions(rollout(problem, times), times);
-    const ValueGuess guess = guess_value_gradients(problem, options, states, velocity, 80);
-    const Tensor g = value_gradient(problem, options, states, guess.reward_gradient);
-    matching_loss(problem, options, states, g, static_cast<double>(g.numel())).backward();
+    const Transitions all = transitions(rollout(problem, times));
+    const Tensor g = value_gradient(problem, options.eta, all.states, guess_of(problem, all).gradient);
+    match(problem, options.beta, all, g, 80);
     setup.adamw->step(1e-3);
   }
   finish(state, 16);

@@ -150,12 +150,12 @@ double trained_steps(const AdjointMatchingOptions& o, double steps) {
 
 Passes AdjointMatching::cost(const CostShape& s, const MethodReport&) const {
   const double m = s.batch * trained_steps(options_, s.steps);
-  return {.f = s.batch * (s.steps * (s.rollout + s.adjoint) + s.base) + m * (s.known + s.base), .b = s.batch * s.steps * s.adjoint + m * s.known};
+  return {.f = s.batch * (s.steps * (s.rollout + s.adjoint) + s.base) + m * (s.known + s.base), .b = s.batch * s.steps * s.adjoint + m * s.known_graph};
 }
 
 std::string AdjointMatching::cost_formula(const CostShape& s) const {
   return fmt::format("B (N {}F + {}F) + B N ({}F + {}B) + {} B ({}F + {}B)", s.rollout, s.base, s.adjoint, s.adjoint, trained_steps(options_, s.steps),
-                     s.known + s.base, s.known);
+                     s.known + s.base, s.known_graph);
 }
 
 }  // namespace vggflow

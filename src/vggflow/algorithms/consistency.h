@@ -15,6 +15,7 @@
 //            `vggflow check --analytic` show that exact value gradients leave it a large residual.
 
 #include "vggflow/algorithms/method.h"
+#include "vggflow/flow/eta.h"
 
 namespace vggflow {
 
@@ -31,10 +32,6 @@ struct ConsistencyOptions {
     v("fd_x", fd_x, "root mean square step in x of the paper's differences", range(1e-12, 10));
   }
 };
-
-/// eta(t) of the schedule "constant", "linear" or "quadratic", and its derivative.
-Tensor eta(const std::string& schedule, const Tensor& t);
-Tensor eta_derivative(const std::string& schedule, const Tensor& t);
 
 /// Transitions with what pass one found there.
 struct ValuePoints {

@@ -36,7 +36,8 @@ struct CostShape {
   double rollout = 2;      ///< branches of a rollout step
   double policy = 2;       ///< forwards of a policy call that carries a graph
   double policy_graph = 1; ///< of these, branches with a graph
-  double known = 1;        ///< forwards, and branches with a graph, where the policy's value is known
+  double known = 1;        ///< forwards where the policy's value is known
+  double known_graph = 1;  ///< of these, branches with a graph
   double tangent = 2;      ///< branches of the policy's forward-mode pass
   double base = 2, adjoint = 2;
   bool adjoint_is_base = true, value = false;

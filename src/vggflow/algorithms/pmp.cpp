@@ -50,13 +50,13 @@ Passes Pmp::cost(const CostShape& s, const MethodReport&) const {
   const double m = s.batch * static_cast<double>(options_.transitions.bins + (options_.transitions.force_last_step ? 1 : 0));
   const bool full = options_.adjoint == "full";
   return {.f = s.batch * s.steps * (s.rollout + s.adjoint + (full ? s.policy : 0)) + m * (s.known + s.base),
-          .b = s.batch * s.steps * (s.adjoint + (full ? s.policy_graph : 0)) + m * s.known};
+          .b = s.batch * s.steps * (s.adjoint + (full ? s.policy_graph : 0)) + m * s.known_graph};
 }
 
 std::string Pmp::cost_formula(const CostShape& s) const {
   const bool full = options_.adjoint == "full";
   return fmt::format("B N {}F + B N ({}F + {}B) + {} B ({}F + {}B)", s.rollout, s.adjoint + (full ? s.policy : 0), s.adjoint + (full ? s.policy_graph : 0),
-                     options_.transitions.bins + (options_.transitions.force_last_step ? 1 : 0), s.known + s.base, s.known);
+                     options_.transitions.bins + (options_.transitions.force_last_step ? 1 : 0), s.known + s.base, s.known_graph);
 }
 
 }  // namespace vggflow

@@ -42,9 +42,9 @@ MethodReport Refl::update(AlignmentProblem& problem, const UpdateInput& input) c
 }
 
 Passes Refl::cost(const CostShape& s, const MethodReport&) const {
-  return {.f = s.batch * (s.steps * s.rollout + s.known), .b = s.batch * s.known};
+  return {.f = s.batch * (s.steps * s.rollout + s.known), .b = s.batch * s.known_graph};
 }
 
-std::string Refl::cost_formula(const CostShape& s) const { return fmt::format("B N {}F + B ({}F + {}B)", s.rollout, s.known, s.known); }
+std::string Refl::cost_formula(const CostShape& s) const { return fmt::format("B N {}F + B ({}F + {}B)", s.rollout, s.known, s.known_graph); }
 
 }  // namespace vggflow

@@ -95,7 +95,7 @@ MethodReport VggFlow::update(AlignmentProblem& problem, const UpdateInput& input
 
 Passes VggFlow::cost(const CostShape& s, const MethodReport&) const {
   const double m = transitions_of(options_, s);
-  Passes p{.f = s.batch * s.steps * s.rollout + m * (s.known + s.base), .b = m * s.known};
+  Passes p{.f = s.batch * s.steps * s.rollout + m * (s.known + s.base), .b = m * s.known_graph};
   if (!s.value) return p;
   p.value_f = m;
   if (options_.boundary) {

@@ -16,6 +16,7 @@ void pretrain(const ConfigArguments& arguments);
 void align(const ConfigArguments& arguments);
 void sample(const ConfigArguments& arguments);
 void eval(const ConfigArguments& arguments);
+void sweep(const ConfigArguments& arguments);
 /// The report of one run, or a Markdown comparison of several.
 void report(const std::vector<std::string>& runs);
 /// What is in a safetensors file or a model folder.

@@ -8,7 +8,7 @@
 
 #include "vggflow/cli/commands.h"
 #include "vggflow/core/config.h"
-#include "vggflow/eval/run.h"
+#include "vggflow/eval/sweep.h"
 #include "vggflow/train/align.h"
 #include "vggflow/train/pretrain.h"
 
@@ -32,7 +32,8 @@ int run(int argc, char** argv) {
   add_configured<PretrainConfig>(app, "pretrain", "train the nano flow model, a reward model or the judge", pretrain);
   add_configured<AlignConfig>(app, "align", "align a flow model with a reward, evaluate it, write the report", align);
   add_configured<SampleConfig>(app, "sample", "write images of captions as PNG files", sample);
-  add_configured<EvalConfig>(app, "eval", "compare a LoRA with its base on held-out prompts", eval);
+  add_configured<EvalConfig>(app, "eval", "compare a LoRA or a guided base with the base on held-out prompts", eval);
+  add_configured<SweepConfig>(app, "sweep", "evaluate a LoRA at several strengths: reward against diversity without training", sweep);
   std::vector<std::string> runs;
   auto* report_command = app.add_subcommand("report", "write RUN/report.html; of several runs, print a Markdown comparison");
   report_command->add_option("runs", runs, "run folders")->required();

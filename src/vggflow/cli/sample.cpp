@@ -1,6 +1,6 @@
 #include "vggflow/cli/commands.h"
 #include "vggflow/cli/run_folder.h"
-#include "vggflow/eval/run.h"
+#include "vggflow/eval/sweep.h"
 
 namespace vggflow::cli {
 
@@ -14,6 +14,12 @@ void eval(const ConfigArguments& arguments) {
   EvalConfig config;
   read_config(config, arguments);
   run_eval(config);
+}
+
+void sweep(const ConfigArguments& arguments) {
+  SweepConfig config;
+  read_config(config, arguments);
+  run_sweep(config);
 }
 
 }  // namespace vggflow::cli

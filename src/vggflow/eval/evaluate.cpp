@@ -30,7 +30,10 @@ Tensor in_chunks(int64_t rows, int64_t chunk, const std::function<Tensor(int64_t
 }  // namespace
 
 Json Evaluation::to_json() const {
+  Json opinions = Json::object();
+  for (const auto& [name, o] : panel) opinions[name] = {{"mean", o.score.mean}, {"se", o.score.se}, {"change", json_of(o.change)}};
   return {{"reward", json_of(reward)},
+          {"panel", opinions},
           {"reward_change", json_of(reward_change)},
           {"judge_change", json_of(judge_change)},
           {"reward_sd_within_prompt", reward_sd_within_prompt},
@@ -45,8 +48,40 @@ Json Evaluation::to_json() const {
           {"saturated", saturated}};
 }
 
-Evaluator::Evaluator(const EvalOptions& options, const std::vector<Prompt>& prompts, const Reward& reward, const Judge& judge, int64_t size)
-    : options_(options), prompts_(prompts), reward_(reward), judge_(judge), size_(size) {
+JudgePanel load_panel(const std::vector<std::string>& names, const std::string& trained, const RewardResources& resources) {
+  const auto in_training = rewards_in(trained);
+  JudgePanel panel;
+  for (const std::string& name : names) {
+    if (std::find(in_training.begin(), in_training.end(), name) == in_training.end()) panel.emplace_back(name, make_reward(name, resources));
+  }
+  return panel;
+}
+
+std::vector<std::pair<std::string, std::string>> complaints(const Evaluation& base, const Evaluation& now, double diversity_floor) {
+  std::vector<std::pair<std::string, std::string>> all;
+  const auto fell = [](const Estimate& change) { return change.mean < -2 * change.se; };
+  const bool rose = now.reward_change.mean > 0;
+  const char* ending = rose ? " while the reward rose: reward hacking" : "";
+  if (fell(now.judge_change)) {
+    all.emplace_back(rose ? "reward_hacking" : "judge",
+                     fmt::format("the judge's accuracy fell by {:.1f} +- {:.1f} points (paired by prompt){}", -100 * now.judge_change.mean,
+                                 100 * now.judge_change.se, ending));
+  }
+  for (const auto& [name, o] : now.panel) {
+    if (!fell(o.change)) continue;
+    all.emplace_back(rose ? "reward_hacking" : "panel",
+                     fmt::format("{} fell by {:.3f} +- {:.3f} (paired by prompt){}", name, -o.change.mean, o.change.se, ending));
+  }
+  if (now.diversity.mean < diversity_floor * base.diversity.mean) {
+    all.emplace_back("diversity", fmt::format("diversity is {:.0f} % of the base model's, below the floor of {:.0f} %",
+                                              100 * now.diversity.mean / base.diversity.mean, 100 * diversity_floor));
+  }
+  return all;
+}
+
+Evaluator::Evaluator(const EvalOptions& options, const std::vector<Prompt>& prompts, const Reward& reward, const Judge& judge, JudgePanel panel,
+                     int64_t size)
+    : options_(options), prompts_(prompts), reward_(reward), judge_(judge), panel_(std::move(panel)), size_(size) {
   for (const Prompt& p : prompts_) {
     for (int64_t i = 0; i < options_.images; ++i) captions_.push_back(p.caption);
   }
@@ -76,11 +111,15 @@ Estimate Evaluator::prompt_diversity(const Tensor& f) const {
   return estimate(spread);
 }
 
+Tensor Evaluator::scores_of(const Reward& reward, const Tensor& pixels) const {
+  return in_chunks(pixels.size(0), 256, [&](int64_t start, int64_t length) {
+    return reward.score(pixels.narrow(0, start, length), {captions_.begin() + start, captions_.begin() + start + length});
+  });
+}
+
 Evaluation Evaluator::judge_images(const Tensor& pixels, Scores& scores) const {
   torch::autograd::AutoGradMode off(false);
-  const Tensor rewards = in_chunks(pixels.size(0), 256, [&](int64_t start, int64_t length) {
-    return reward_.score(pixels.narrow(0, start, length), {captions_.begin() + start, captions_.begin() + start + length});
-  });
+  const Tensor rewards = scores_of(reward_, pixels);
   const Tensor probabilities = in_chunks(pixels.size(0), 256, [&](int64_t start, int64_t length) {
     return at::softmax(judge_.forward(pixels.narrow(0, start, length)).logits, 1);
   });
@@ -90,6 +129,10 @@ Evaluation Evaluator::judge_images(const Tensor& pixels, Scores& scores) const {
   Evaluation e;
   scores.reward = group_means(rewards, options_.images);
   e.reward = estimate(scores.reward);
+  for (const auto& [name, reward] : panel_) {
+    scores.panel[name] = group_means(scores_of(*reward, pixels), options_.images);
+    e.panel[name].score = estimate(scores.panel[name]);
+  }
   e.reward_sd_within_prompt = within_group_sd(rewards, options_.images);
   scores.judge = group_means(probabilities.argmax(1) == target, options_.images);
   e.judge_accuracy = estimate(scores.judge);
@@ -119,6 +162,7 @@ Evaluation Evaluator::evaluate(const ImageGenerator& model) const {
   Evaluation e = judge_images(generate(model, 0), scores);
   e.reward_change = paired_change(scores.reward, base_scores_.reward);
   e.judge_change = paired_change(scores.judge, base_scores_.judge);
+  for (auto& [name, o] : e.panel) o.change = paired_change(scores.panel.at(name), base_scores_.panel.at(name));
   return e;
 }
 

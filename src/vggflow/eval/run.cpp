@@ -1,5 +1,7 @@
 #include "vggflow/eval/run.h"
 
+#include <torch/csrc/autograd/grad_mode.h>
+
 #include <ATen/Parallel.h>
 
 #include <fstream>
@@ -14,18 +16,30 @@ namespace vggflow {
 
 Generator::Generator(const GeneratorOptions& options)
     : options_(options), model_(NanoModel::load(options.model, precision_dtype(options.precision))), times_(time_grid(options.time_grid)) {
+  if (options.guide.kind != "none") guide_ = std::make_unique<ValueGuide>(options.guide, model_->transformer);
   if (options.lora.empty()) return;
-  LoraOptions lora = read_lora_options(options.lora);
-  lora.alpha *= options.lora_scale;
-  lora_ = std::make_unique<LoraSet>(model_->transformer, lora, 0);
+  lora_ = std::make_unique<LoraSet>(model_->transformer, read_lora_options(options.lora), 0);
   load_lora(options.lora, *lora_);
+  set_strength(1.0);
+}
+
+void Generator::set_strength(double strength) {
+  VGGFLOW_CHECK(lora_, "[generator] expected a LoRA to set the strength of; pass generator.lora=...");
+  lora_->set_strength(strength * options_.lora_scale);
   lora_->merge();
 }
 
-Tensor Generator::generate(const std::vector<std::string>& captions, const Tensor& noise, bool with_lora) const {
-  if (lora_) lora_->set_mode(with_lora ? AdapterMode::kMerged : AdapterMode::kOff);
-  const GuidedVelocity velocity(model_->transformer, model_->encode(captions), model_->unconditional(noise.size(0)), options_.guidance);
-  return sample([&](const Tensor& x, const Tensor& t) { return velocity(x, t); }, noise, times_);
+Tensor Generator::generate(const std::vector<std::string>& captions, const Tensor& noise, bool aligned) const {
+  torch::autograd::AutoGradMode off(false);
+  if (lora_) lora_->set_mode(aligned ? AdapterMode::kMerged : AdapterMode::kOff);
+  const Conditioning conditioning = model_->encode(captions);
+  const GuidedVelocity velocity(model_->transformer, conditioning, model_->unconditional(noise.size(0)), options_.guidance);
+  return sample(
+      [&](const Tensor& x, const Tensor& t) {
+        const Tensor v = velocity(x, t);
+        return aligned && guide_ ? v + guide_->push(x, t, v, captions, conditioning) : v;
+      },
+      noise, times_);
 }
 
 namespace {
@@ -77,7 +91,7 @@ void sample_images(const SampleConfig& c) {
     const int64_t count = std::min(c.batch, total - start);
     const Tensor noise = keyed_normal(static_cast<uint64_t>(c.seed), Purpose::kEvalNoise, 0, static_cast<uint64_t>(start), count,
                                       {network.channels, network.sample_size, network.sample_size});
-    const Tensor x = (generator.generate({captions.begin() + start, captions.begin() + start + count}, noise, !c.generator.lora.empty()) + 1) / 2;
+    const Tensor x = (generator.generate({captions.begin() + start, captions.begin() + start + count}, noise, c.generator.aligned()) + 1) / 2;
     for (int64_t i = 0; i < count; ++i) {
       write_png(out / fmt::format("{:05}.png", start + i), image_grid(x.narrow(0, i, 1), 1, c.enlarge, 0),
                 {{"prompt", captions[static_cast<size_t>(start + i)]}, {"seed", fmt::to_string(c.seed)}, {"sample", fmt::to_string(start + i)},
@@ -90,27 +104,31 @@ void sample_images(const SampleConfig& c) {
   log_info("wrote {} images and grid.png to {}", total, out.string());
 }
 
+EvalSetup::EvalSetup(const EvalConfig& c, const NanoModel& model) : reward(make_reward(c.reward, {c.reward_model})), judge(Judge::load(c.judge)) {
+  evaluator = std::make_unique<Evaluator>(c.eval, eval_prompts(c), *reward, *judge, load_panel(c.eval.panel, c.reward, {c.reward_model}),
+                                          model.options.network.sample_size);
+}
+
 void run_eval(const EvalConfig& c) {
   set_threads(c.threads);
   const Generator generator(c.generator);
-  const auto reward = make_reward(c.reward, {c.reward_model});
-  const auto judge = Judge::load(c.judge);
-  Evaluator evaluator(c.eval, eval_prompts(c), *reward, *judge, generator.model().options.network.sample_size);
-  const auto with = [&](bool lora) {
-    return [&generator, lora](const std::vector<std::string>& captions, const Tensor& noise) { return generator.generate(captions, noise, lora); };
+  const EvalSetup setup(c, generator.model());
+  const auto with = [&](bool aligned) {
+    return [&generator, aligned](const std::vector<std::string>& captions, const Tensor& noise) { return generator.generate(captions, noise, aligned); };
   };
-  Json result{{"model", c.generator.model}, {"lora", c.generator.lora}, {"reward", c.reward}, {"split", c.split},
+  Json result{{"model", c.generator.model}, {"lora", c.generator.lora}, {"guide", c.generator.guide.kind}, {"reward", c.reward}, {"split", c.split},
               {"prompts", c.eval.prompts}, {"images_per_prompt", c.eval.images}, {"seed", c.eval.seed}};
-  const Evaluation base = evaluator.evaluate_base(with(false));
+  const Evaluation base = setup.evaluator->evaluate_base(with(false));
   log_info("{}", describe("base", base));
   result["base"] = base.to_json();
-  if (!c.generator.lora.empty()) {
-    const Evaluation aligned = evaluator.evaluate(with(true));
+  if (c.generator.aligned()) {
+    const Evaluation aligned = setup.evaluator->evaluate(with(true));
     log_info("{}", describe("aligned", aligned));
     log_info("the reward moved by {:+.2f} +- {:.2f} sd of the base within a prompt, the judge's accuracy by {:+.1f} +- {:.1f} points (paired by "
              "prompt); diversity kept: {:.0f} %",
              aligned.reward_change.mean / base.reward_sd_within_prompt, aligned.reward_change.se / base.reward_sd_within_prompt,
              100 * aligned.judge_change.mean, 100 * aligned.judge_change.se, 100 * aligned.diversity.mean / base.diversity.mean);
+    for (const auto& [name, text] : complaints(base, aligned, c.eval.diversity_floor)) log_info("warning: {}", text);
     result["aligned"] = aligned.to_json();
   }
   if (!c.out.empty()) write_text(c.out, result.dump(2) + "\n");

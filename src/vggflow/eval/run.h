@@ -2,6 +2,7 @@
 // The stand-alone jobs over a model with or without a LoRA: sampling to PNG files, and the comparison of a LoRA with its base.
 
 #include "vggflow/eval/evaluate.h"
+#include "vggflow/eval/guide.h"
 #include "vggflow/flow/sampling.h"
 #include "vggflow/models/lora_file.h"
 #include "vggflow/models/nano.h"
@@ -16,6 +17,7 @@ struct GeneratorOptions {
   std::string precision = "auto";
   double guidance = 3.0;
   TimeGridOptions time_grid;
+  GuideOptions guide;
 
   template <class V>
   void fields(V& v) {
@@ -25,21 +27,27 @@ struct GeneratorOptions {
     v("precision", precision, "of matrix products; auto: bf16 where the processor has it", choices({"auto", "bf16", "fp32"}));
     v("guidance", guidance, "guidance scale; 1 is none", range(0, 100));
     v.section("time_grid", time_grid);
+    v.section("guide", guide);
   }
+  /// Whether there is anything besides the base model.
+  bool aligned() const { return !lora.empty() || guide.kind != "none"; }
 };
 
-/// A model with an adapter that can be switched.
+/// A model with an adapter and value-gradient guidance that can be switched.
 class Generator {
  public:
   explicit Generator(const GeneratorOptions& options);
-  /// x_1 (n, C, S, S) of captions from noise, with the adapter (merged) or without.
-  Tensor generate(const std::vector<std::string>& captions, const Tensor& noise, bool with_lora) const;
+  /// x_1 (n, C, S, S) of captions from noise, with adapter (merged) and guidance, or of the base model.
+  Tensor generate(const std::vector<std::string>& captions, const Tensor& noise, bool aligned) const;
+  /// The adapter acts with `strength` times lora_scale from now on.
+  void set_strength(double strength);
   const NanoModel& model() const { return *model_; }
 
  private:
   GeneratorOptions options_;
   std::unique_ptr<NanoModel> model_;
   std::unique_ptr<LoraSet> lora_;
+  std::unique_ptr<ValueGuide> guide_;
   std::vector<double> times_;
 };
 
@@ -98,5 +106,13 @@ struct EvalConfig {
 
 /// Evaluates the base and, where given, the LoRA; prints and writes both.
 void run_eval(const EvalConfig& config);
+
+/// What a comparison with the base needs of an EvalConfig: its reward, judge, panel and prompts.
+struct EvalSetup {
+  EvalSetup(const EvalConfig& config, const NanoModel& model);
+  std::unique_ptr<Reward> reward;
+  std::unique_ptr<Judge> judge;
+  std::unique_ptr<Evaluator> evaluator;
+};
 
 }  // namespace vggflow

@@ -219,8 +219,9 @@ T Mmdit::forward(const T& x, const T& timestep, const Conditioning& conditioning
 
   const auto mod = chunks(norm_out.forward(embedding), 2);  // scale, shift
   const T out = ops::to_dtype(proj_out.forward(ops::layer_norm_modulate(image, mod[1], mod[0], kNormEps, dtype)), stream);
-  return ops::reshape(ops::permute(ops::reshape(out, {b, grid, grid, p, p, c}), {0, 5, 1, 3, 2, 4}),
-                      {b, c, options.sample_size, options.sample_size});
+  return counted(ops::reshape(ops::permute(ops::reshape(out, {b, grid, grid, p, p, c}), {0, 5, 1, 3, 2, 4}),
+                              {b, c, options.sample_size, options.sample_size}),
+                 passes);
 }
 template Tensor Mmdit::forward(const Tensor&, const Tensor&, const Conditioning&) const;
 template Dual Mmdit::forward(const Dual&, const Dual&, const Conditioning&) const;

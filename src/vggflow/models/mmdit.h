@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "vggflow/core/field.h"
+#include "vggflow/models/pass_counter.h"
 #include "vggflow/nn/module.h"
 
 namespace vggflow {
@@ -119,6 +120,7 @@ class Mmdit : public Module {
 
   MmditOptions options;
   at::ScalarType compute = at::kFloat;
+  std::shared_ptr<PassCounter> passes;  ///< counts forward's calls where set
   Conv2d pos_embed;        ///< patches to tokens
   EmbedderMlp timestep_embedder, text_embedder;
   Linear context_embedder;

@@ -126,17 +126,20 @@ TEST(Lora, ATargetThatMatchesNothingListsTheLayers) {
 }
 
 class ValueNetworks : public ::testing::TestWithParam<std::string> {};
-INSTANTIATE_TEST_SUITE_P(Kinds, ValueNetworks, ::testing::Values("unet", "mmdit"));
+INSTANTIATE_TEST_SUITE_P(Kinds, ValueNetworks, ::testing::Values("unet", "mmdit", "lora"));
 
 TEST_P(ValueNetworks, StartAtZeroAndHaveRightDerivatives) {
-  MmditOptions policy = reference_options(false);
-  policy.channels = 3;
-  const auto net = make_value_network({.kind = GetParam(), .width = 32, .layers = 2}, policy, 1);
+  MmditOptions shape = reference_options(false);
+  shape.channels = 3;
+  Mmdit policy(shape);
+  policy.init(4);
+  const auto net = make_value_network({.kind = GetParam(), .width = 32, .layers = 2, .rank = 3}, policy, {"transformer_blocks.*.attn.to_*"}, 1);
   const Conditioning c{random_double({2, 5, 12}, 1), random_double({2, 10}, 2)};
   const Conditioning single{c.context.to(at::kFloat), c.pooled.to(at::kFloat)};
   EXPECT_EQ(net->evaluate(at::randn({2, 3, 8, 8}), at::full({2}, 300.0), single).abs().max().item<float>(), 0);
   uint64_t id = 10;
-  for (const NamedTensor& p : net->parameters()) *p.tensor = random_double(p.tensor->sizes(), id++, 0.1);
+  for (const NamedTensor& p : policy.parameters()) *p.tensor = random_double(p.tensor->sizes(), 100 + id++, 0.1);
+  for (const NamedTensor& p : net->trainable()) *p.tensor = random_double(p.tensor->sizes(), id++, 0.1);
   EXPECT_LT(testing::tangent_error([&](const std::vector<Tensor>& v) { return net->evaluate(v[0], v[1], c); },
                                    [&](const std::vector<Dual>& v) { return net->evaluate(v[0], v[1], c); },
                                    {random_double({2, 3, 8, 8}, 3), random_double({2}, 4)}, 1e-6),
@@ -146,7 +149,10 @@ TEST_P(ValueNetworks, StartAtZeroAndHaveRightDerivatives) {
   EXPECT_GT(relative_error(net->evaluate(x, t, {c.context, c.pooled + 1}), net->evaluate(x, t, c)), 1e-4);
 }
 
-TEST(ValueNetworks, NoneIsNoNetwork) { EXPECT_EQ(make_value_network({.kind = "none"}, reference_options(false), 1), nullptr); }
+TEST(ValueNetworks, NoneIsNoNetwork) {
+  Mmdit policy(reference_options(false));
+  EXPECT_EQ(make_value_network({.kind = "none"}, policy, {}, 1), nullptr);
+}
 
 TEST(Mmdit, RefusesShapesThatDoNotFit) {
   const Mmdit net(reference_options(false));

@@ -77,6 +77,8 @@ Dual negate(const Dual& u) { return {-u.value, -u.tangent}; }
 
 }  // namespace
 
+Tensor GuidedVelocity::conditional(const Tensor& x, const Tensor& t) const { return -network_.forward(x, timestep_of(t), conditioning_); }
+
 template <TensorLike T>
 T GuidedVelocity::operator()(const T& x, const T& t) const {
   const T timestep = timestep_of(t);

@@ -57,7 +57,10 @@ class GuidedVelocity {
   T operator()(const T& x, const T& t) const;
   /// The same for a subset of the samples (row indices), x (M, ...), t (M).
   GuidedVelocity rows(const Tensor& indices) const;
+  /// v_con, the conditional branch alone.
+  Tensor conditional(const Tensor& x, const Tensor& t) const;
   void set_detach_unconditional(bool on) { detach_unconditional_ = on; }
+  void set_guidance(double scale) { guidance_ = scale; }
 
  private:
   const Mmdit& network_;

@@ -1,7 +1,13 @@
 #include "vggflow/models/value_network.h"
 
+#include <torch/csrc/autograd/grad_mode.h>
+
+#include <nlohmann/json.hpp>
+
 #include "vggflow/core/error.h"
+#include "vggflow/io/safetensors.h"
 #include "vggflow/models/model_folder.h"
+#include "vggflow/nn/lora.h"
 
 namespace vggflow {
 namespace {
@@ -12,8 +18,8 @@ class MmditValue : public ValueNetwork {
     add("mmdit", net_);
     net_.init(seed);
   }
-  Tensor evaluate(const Tensor& x, const Tensor& timestep, const Conditioning& c) const override { return net_.forward(x, timestep, c); }
-  Dual evaluate(const Dual& x, const Dual& timestep, const Conditioning& c) const override { return net_.forward(x, timestep, c); }
+  Tensor evaluate(const Tensor& x, const Tensor& timestep, const Conditioning& c) const override { return counted(net_.forward(x, timestep, c), passes); }
+  Dual evaluate(const Dual& x, const Dual& timestep, const Conditioning& c) const override { return counted(net_.forward(x, timestep, c), passes); }
 
  private:
   Mmdit net_;
@@ -67,8 +73,8 @@ class UnetValue : public ValueNetwork {
     init_layers(*this, seed);
     out_.init_zero();
   }
-  Tensor evaluate(const Tensor& x, const Tensor& timestep, const Conditioning& c) const override { return run(x, timestep, c); }
-  Dual evaluate(const Dual& x, const Dual& timestep, const Conditioning& c) const override { return run(x, timestep, c); }
+  Tensor evaluate(const Tensor& x, const Tensor& timestep, const Conditioning& c) const override { return counted(run(x, timestep, c), passes); }
+  Dual evaluate(const Dual& x, const Dual& timestep, const Conditioning& c) const override { return counted(run(x, timestep, c), passes); }
 
  private:
   template <TensorLike T>
@@ -97,16 +103,77 @@ class UnetValue : public ValueNetwork {
   Conv2d out_;
 };
 
+// A second view of the policy's frozen weights with adapters of its own, as the released code's value network is a LoRA copy of
+// SD3; here the output layer is its own too and starts at zero, so that nu does.
+class LoraValue : public ValueNetwork {
+ public:
+  LoraValue(const ValueOptions& o, Mmdit& policy, const std::vector<std::string>& targets, uint64_t seed) : net_(policy.options) {
+    const auto shared = policy.parameters(), own = net_.parameters();
+    for (size_t i = 0; i < own.size(); ++i) *own[i].tensor = *shared[i].tensor;
+    net_.compute = policy.compute;
+    net_.proj_out.weight = at::zeros(policy.proj_out.weight.sizes()).requires_grad_(true);
+    net_.proj_out.bias = at::zeros(policy.proj_out.bias.sizes()).requires_grad_(true);
+    lora_ = std::make_unique<LoraSet>(net_, LoraOptions{o.rank, static_cast<double>(o.rank), targets}, seed);
+    lora_->set_mode(AdapterMode::kOn);
+  }
+  Tensor evaluate(const Tensor& x, const Tensor& timestep, const Conditioning& c) const override { return counted(net_.forward(x, timestep, c), passes); }
+  Dual evaluate(const Dual& x, const Dual& timestep, const Conditioning& c) const override { return counted(net_.forward(x, timestep, c), passes); }
+  std::vector<NamedTensor> trainable() override {
+    auto all = lora_->parameters();
+    all.push_back({"proj_out.weight", &net_.proj_out.weight});
+    all.push_back({"proj_out.bias", &net_.proj_out.bias});
+    return all;
+  }
+
+ private:
+  Mmdit net_;
+  std::unique_ptr<LoraSet> lora_;
+};
+
 }  // namespace
 
-std::unique_ptr<ValueNetwork> make_value_network(const ValueOptions& options, const MmditOptions& policy, uint64_t seed) {
+std::unique_ptr<ValueNetwork> make_value_network(const ValueOptions& options, Mmdit& policy, const std::vector<std::string>& targets, uint64_t seed) {
   if (options.kind == "none") return nullptr;
-  if (options.kind == "unet") return std::make_unique<UnetValue>(options, policy, seed);
-  MmditOptions small = policy;
+  if (options.kind == "unet") return std::make_unique<UnetValue>(options, policy.options, seed);
+  if (options.kind == "lora") return std::make_unique<LoraValue>(options, policy, targets, seed);
+  MmditOptions small = policy.options;
   small.head_dim = 32;
   small.heads = options.width / 32;
   small.layers = options.layers;
   return std::make_unique<MmditValue>(small, seed);
+}
+
+namespace {
+
+constexpr const char* kKey = "vggflow.value";
+
+std::vector<std::pair<std::string, Tensor>> trained_tensors(ValueNetwork& network) {
+  std::vector<std::pair<std::string, Tensor>> out;
+  for (const NamedTensor& p : network.trainable()) out.emplace_back(p.name, *p.tensor);
+  return out;
+}
+
+}  // namespace
+
+void save_value_network(const std::filesystem::path& file, ValueNetwork& network, const ValueOptions& options, const std::vector<std::string>& targets,
+                        double scale) {
+  const nlohmann::json about{{"kind", options.kind}, {"width", options.width}, {"layers", options.layers}, {"rank", options.rank},
+                             {"targets", targets}, {"scale", scale}};
+  write_safetensors(file, trained_tensors(network), {{kKey, about.dump()}});
+}
+
+LoadedValueNetwork load_value_network(const std::filesystem::path& file, Mmdit& policy) {
+  const SafetensorsFile in(file);
+  const auto found = in.metadata().find(kKey);
+  VGGFLOW_CHECK(found != in.metadata().end(), "[value_network] {} has no '{}' metadata: expected the value.safetensors of a run", file.string(), kKey);
+  const auto about = nlohmann::json::parse(found->second);
+  const ValueOptions options{about.at("kind").get<std::string>(), about.at("width").get<int64_t>(), about.at("layers").get<int64_t>(),
+                             about.at("rank").get<int64_t>()};
+  LoadedValueNetwork out{make_value_network(options, policy, about.at("targets").get<std::vector<std::string>>(), 0), about.at("scale").get<double>()};
+  torch::autograd::AutoGradMode off(false);
+  load_into(in, trained_tensors(*out.network));
+  for (const NamedTensor& p : out.network->trainable()) p.tensor->requires_grad_(false);
+  return out;
 }
 
 }  // namespace vggflow

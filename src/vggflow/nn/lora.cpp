@@ -19,7 +19,8 @@ bool matches(const std::string& pattern, const std::string& text) {
   return false;
 }
 
-LoraSet::LoraSet(Module& network, const LoraOptions& options, uint64_t seed) {
+LoraSet::LoraSet(Module& network, const LoraOptions& options, uint64_t seed)
+    : scale_(options.alpha / static_cast<double>(options.rank)) {
   VGGFLOW_CHECK(options.rank > 0, "[lora] expected rank > 0, got {}", options.rank);
   std::vector<std::string> known;
   std::vector<bool> used(options.targets.size());
@@ -36,7 +37,7 @@ LoraSet::LoraSet(Module& network, const LoraOptions& options, uint64_t seed) {
     Tensor a = at::empty({options.rank, layer->in});
     random.fill_normal({a.mutable_data_ptr<float>(), static_cast<size_t>(a.numel())});
     layer->lora = {(a / static_cast<double>(options.rank)).requires_grad_(true),
-                   at::zeros({layer->out, options.rank}).requires_grad_(true), options.alpha / static_cast<double>(options.rank)};
+                   at::zeros({layer->out, options.rank}).requires_grad_(true), scale_};
     paths_.push_back(path);
     layers_.push_back(layer);
   }
@@ -58,6 +59,10 @@ std::vector<NamedTensor> LoraSet::parameters() const {
 void LoraSet::set_mode(AdapterMode mode) {
   mode_ = mode;
   for (Linear* layer : layers_) layer->adapter = mode;
+}
+
+void LoraSet::set_strength(double strength) {
+  for (Linear* layer : layers_) layer->lora.scale = strength * scale_;
 }
 
 void LoraSet::merge() {

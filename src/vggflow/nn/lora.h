@@ -28,12 +28,15 @@ class LoraSet {
   /// Switches all adapters; kMerged uses the product of the last merge().
   void set_mode(AdapterMode mode);
   AdapterMode mode() const { return mode_; }
+  /// Makes every adapter act with `strength` times its trained scale; a merged product needs merge() again.
+  void set_strength(double strength);
   /// Forms weight + scale B A from the pristine weight, in the weight's dtype (one rounding).
   void merge();
 
  private:
   std::vector<std::string> paths_;
   std::vector<Linear*> layers_;
+  double scale_ = 1;  ///< alpha / rank
   AdapterMode mode_ = AdapterMode::kOff;
 };
 

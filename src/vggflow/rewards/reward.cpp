@@ -28,8 +28,22 @@ class WeightedSum : public Reward {
   void add(double weight, std::unique_ptr<Reward> reward) { parts_.emplace_back(weight, std::move(reward)); }
   Tensor score(const Tensor& images, const std::vector<std::string>& prompts) const override { return total(images, prompts); }
   Dual score(const Dual& images, const std::vector<std::string>& prompts) const override { return total(images, prompts); }
+  Tensor parts(const Tensor& images, const std::vector<std::string>& prompts) const override { return each(images, prompts); }
+  Dual parts(const Dual& images, const std::vector<std::string>& prompts) const override { return each(images, prompts); }
+  std::vector<double> weights() const override {
+    std::vector<double> all;
+    for (const auto& [weight, reward] : parts_) all.push_back(weight);
+    return all;
+  }
 
  private:
+  template <TensorLike T>
+  T each(const T& images, const std::vector<std::string>& prompts) const {
+    std::vector<T> scores;
+    for (const auto& [weight, reward] : parts_) scores.push_back(ops::unsqueeze(reward->score(images, prompts), 0));
+    return ops::cat(scores, 0);
+  }
+
   template <TensorLike T>
   T total(const T& images, const std::vector<std::string>& prompts) const {
     T sum = parts_.front().second->score(images, prompts) * parts_.front().first;
@@ -70,15 +84,34 @@ std::vector<std::string> reward_names() {
   return names;
 }
 
-std::unique_ptr<Reward> make_reward(const std::string& expression, const RewardResources& resources) {
-  if (expression.find_first_of("*+") == std::string::npos) return make_named(trim(expression), resources);
-  auto sum = std::make_unique<WeightedSum>();
+namespace {
+
+// "0.7*a + b" as (weight, name) pairs.
+std::vector<std::pair<double, std::string>> parse_expression(const std::string& expression) {
+  if (expression.find_first_of("*+") == std::string::npos) return {{1.0, trim(expression)}};
+  std::vector<std::pair<double, std::string>> terms;
   std::istringstream in(expression);
   for (std::string term; std::getline(in, term, '+');) {
     const size_t star = term.find('*');
-    const double weight = star == std::string::npos ? 1.0 : parse_weight(trim(term.substr(0, star)), expression);
-    sum->add(weight, make_named(trim(star == std::string::npos ? term : term.substr(star + 1)), resources));
+    terms.emplace_back(star == std::string::npos ? 1.0 : parse_weight(trim(term.substr(0, star)), expression),
+                       trim(star == std::string::npos ? term : term.substr(star + 1)));
   }
+  return terms;
+}
+
+}  // namespace
+
+std::vector<std::string> rewards_in(const std::string& expression) {
+  std::vector<std::string> names;
+  for (const auto& [weight, name] : parse_expression(expression)) names.push_back(name);
+  return names;
+}
+
+std::unique_ptr<Reward> make_reward(const std::string& expression, const RewardResources& resources) {
+  const auto terms = parse_expression(expression);
+  if (terms.size() == 1 && terms.front().first == 1.0) return make_named(terms.front().second, resources);
+  auto sum = std::make_unique<WeightedSum>();
+  for (const auto& [weight, name] : terms) sum->add(weight, make_named(name, resources));
   return sum;
 }
 

@@ -18,6 +18,10 @@ class Reward {
   virtual Tensor score(const Tensor& images, const std::vector<std::string>& prompts) const = 0;
   /// The same with a directional derivative, for Hessian-vector products.
   virtual Dual score(const Dual& images, const std::vector<std::string>& prompts) const = 0;
+  /// The parts (P, B) of a weighted sum, and their weights; a single reward is one part of weight 1.
+  virtual Tensor parts(const Tensor& images, const std::vector<std::string>& prompts) const { return score(images, prompts).unsqueeze(0); }
+  virtual Dual parts(const Dual& images, const std::vector<std::string>& prompts) const { return ops::unsqueeze(score(images, prompts), 0); }
+  virtual std::vector<double> weights() const { return {1.0}; }
 };
 
 /// Where rewards with weights find them.
@@ -27,6 +31,9 @@ struct RewardResources {
 
 /// Known names, in alphabetical order.
 std::vector<std::string> reward_names();
+
+/// Names of the rewards that an expression is made of.
+std::vector<std::string> rewards_in(const std::string& expression);
 
 /// A reward by name, or a weighted sum "w*name + w*name". An unknown name lists the known ones.
 std::unique_ptr<Reward> make_reward(const std::string& expression, const RewardResources& resources);

@@ -1,7 +1,7 @@
 #pragma once
-// The alignment run: rollouts, VGG-Flow updates of the policy's LoRA and of the value network, evaluation, logs, checkpoints.
+// The alignment run: updates of the policy's LoRA (and of the value network) by one of the methods, evaluation, logs, checkpoints.
 
-#include "vggflow/algorithms/vgg_flow.h"
+#include "vggflow/algorithms/registry.h"
 #include "vggflow/data/captions.h"
 #include "vggflow/eval/evaluate.h"
 #include "vggflow/flow/sampling.h"
@@ -27,9 +27,11 @@ struct AlignConfig {
   int64_t batch = 16;
   int64_t micro_batch = 80;
   double guidance = 3.0;
+  std::vector<std::string> guidance_in{"rollout", "gradient", "adjoint", "base"};
   bool detach_unconditional = true;
   std::string clamp = "hard";
   int64_t warmup = 5;
+  int64_t beta_warmup = 0;
   double grad_clip = 1.0;
   double ema_decay = 0.95;
   int64_t checkpoint_every = 20;
@@ -40,7 +42,7 @@ struct AlignConfig {
                                         "transformer_blocks.*.attn.to_v", "transformer_blocks.*.attn.to_out.0"};
   EmojiOptions data;
   TimeGridOptions time_grid;
-  VggFlowOptions vgg;
+  MethodOptions methods;
   ValueOptions value;
   AdamWOptions policy_optimizer;
   AdamWOptions value_optimizer;
@@ -49,7 +51,7 @@ struct AlignConfig {
   template <class V>
   void fields(V& v) {
     v("run", run, "folder of the run");
-    v("method", method, "alignment method", choices({"vgg-flow"}));
+    v("method", method, "alignment method", choices(method_names()));
     v("resume", resume, "go on from the run's last checkpoint");
     v("seed", seed, "seed of prompts, noise, time bins and initialisation", range(0, 1e15));
     v("threads", threads, "CPU threads; 0 takes all", range(0, 1024));
@@ -62,10 +64,13 @@ struct AlignConfig {
     v("updates", updates, "updates of the policy", range(1, 1e7));
     v("batch", batch, "trajectories an update", range(1, 1e6));
     v("micro_batch", micro_batch, "transitions in one forward and backward pass", range(1, 1e6));
-    v("guidance", guidance, "guidance scale, in rollouts and training alike", range(0, 100));
+    v("guidance", guidance, "guidance scale", range(0, 100));
+    v("guidance_in", guidance_in, "where it acts: rollout, gradient (the policy as it is trained), adjoint (the base that cotangents are pulled "
+      "back through), base (the base that the policy is regressed on)");
     v("detach_unconditional", detach_unconditional, "no gradient through the policy's unconditional branch");
     v("clamp", clamp, "clip of pixels before the reward", choices({"hard", "straight_through", "none"}));
     v("warmup", warmup, "updates of linear warm-up of the learning rates", range(0, 1e6));
+    v("beta_warmup", beta_warmup, "updates of linear warm-up of beta (Adjoint Matching: of lambda)", range(0, 1e6));
     v("grad_clip", grad_clip, "largest gradient norm of each network; 0 leaves it", range(0, 1e9));
     v("ema_decay", ema_decay, "decay of the LoRA's average", range(0, 1));
     v("checkpoint_every", checkpoint_every, "updates between checkpoints", range(1, 1e7));
@@ -75,7 +80,7 @@ struct AlignConfig {
     v("lora_targets", lora_targets, "adapted layers, by path with *");
     v.section("data", data);
     v.section("time_grid", time_grid);
-    v.section("vgg", vgg);
+    methods.fields(v);
     v.section("value", value);
     v.section("policy_optimizer", policy_optimizer);
     v.section("value_optimizer", value_optimizer);

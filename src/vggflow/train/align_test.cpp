@@ -4,7 +4,11 @@
 #include <ATen/ATen.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <torch/csrc/autograd/grad_mode.h>
 #include <unistd.h>
+
+#include <algorithm>
+#include <set>
 
 #include "vggflow/core/config.h"
 #include "vggflow/core/error.h"
@@ -12,6 +16,7 @@
 #include "vggflow/models/emoji_clip.h"
 #include "vggflow/models/lora_file.h"
 #include "vggflow/train/checkpoint.h"
+#include "vggflow/testing/message.h"
 #include "vggflow/train/fit.h"
 
 namespace vggflow {
@@ -64,8 +69,10 @@ AlignConfig tiny_config(const std::string& name) {
   c.eval_every = 4;
   c.checkpoint_every = 2;
   c.time_grid.steps = 6;
-  c.vgg.bins = 3;
-  c.vgg.beta = 5;
+  c.methods.vgg.transitions.bins = c.methods.pmp.transitions.bins = c.methods.fitted.transitions.bins = 3;
+  c.methods.refl.k_min = 3;
+  c.methods.refl.k_max = 5;
+  c.methods.vgg.beta = c.methods.pmp.beta = c.methods.fitted.beta = 5;
   c.value.width = 32;
   c.value.layers = 1;
   c.eval.prompts = 3;
@@ -91,7 +98,7 @@ void expect_same_tensors(const fs::path& a, const fs::path& b) {
 }
 
 class AlignWith : public ::testing::TestWithParam<std::string> {};
-INSTANTIATE_TEST_SUITE_P(ValueNetworks, AlignWith, ::testing::Values("none", "mmdit", "unet"));
+INSTANTIATE_TEST_SUITE_P(ValueNetworks, AlignWith, ::testing::Values("none", "mmdit", "unet", "lora"));
 
 TEST_P(AlignWith, TwoUpdatesAndTwoAfterAResumeEqualFourBitForBit) {
   AlignConfig whole = tiny_config("whole_" + GetParam());
@@ -135,13 +142,163 @@ TEST(Align, ARunMovesTheAdapterAndLeavesWhatTheReportNeeds) {
   EXPECT_GT(value(1, "/reward_change/se"), 0);
   EXPECT_TRUE(is_complete(run / "checkpoints/update_000004"));
   const Json summary = Json::parse(read_text(run / "summary.json"));
-  EXPECT_GT(summary["seconds"]["value"].get<double>(), 0);
+  for (const char* phase : {"rollout", "reward", "train", "boundary", "step", "evaluation"}) EXPECT_GT(summary["seconds"][phase].get<double>(), 0) << phase;
   EXPECT_NO_THROW(load_yaml_text(fields_of(c), lora.metadata().at("vggflow.config"), "metadata"));
+}
+
+class AlignBy : public ::testing::TestWithParam<std::string> {};
+std::string identifier(const ::testing::TestParamInfo<std::string>& info) {
+  std::string name = info.param;
+  std::replace(name.begin(), name.end(), '-', '_');
+  return name;
+}
+INSTANTIATE_TEST_SUITE_P(Methods, AlignBy, ::testing::ValuesIn(method_names()), identifier);
+
+TEST_P(AlignBy, MovesTheAdapterAndAResumeEqualsTheWholeRunBitForBit) {
+  AlignConfig whole = tiny_config("whole_by_" + GetParam());
+  whole.method = GetParam();
+  ASSERT_TRUE(align(whole));
+  AlignConfig first = whole;
+  first.run = (models() / ("halves_by_" + GetParam())).string();
+  first.updates = 2;
+  ASSERT_TRUE(align(first));
+  AlignConfig second = first;
+  second.updates = 4;
+  second.resume = true;
+  ASSERT_TRUE(align(second));
+  const fs::path a = whole.run, b = second.run;
+  expect_same_tensors(a / "lora.safetensors", b / "lora.safetensors");
+  EXPECT_EQ(lines_of(a, "update"), lines_of(b, "update"));
+  const SafetensorsFile lora(a / "lora.safetensors");
+  EXPECT_GT(lora.load("transformer.transformer_blocks.0.attn.to_q.lora_B.weight").abs().max().item<double>(), 0);
+}
+
+// Forward, tangent and backward passes as the networks counted them are those of the method's formula, whatever the guidance.
+TEST_P(AlignBy, RunsThePassesOfItsFormula) {
+  struct Case {
+    std::vector<std::string> guidance_in;
+    bool detach;
+    double guidance;
+    const char* consistency;
+  };
+  const std::vector<std::string> everywhere{"rollout", "gradient", "adjoint", "base"};
+  int index = 0;
+  for (const Case& each : std::vector<Case>{{everywhere, true, 3, "exact"}, {everywhere, false, 3, "paper"}, {{"rollout"}, true, 3, "release"},
+                                            {{"rollout", "gradient", "base"}, true, 3, "exact"}, {everywhere, true, 1, "off"}}) {
+    AlignConfig c = tiny_config(fmt::format("passes_{}_{}", GetParam(), index++));
+    c.method = GetParam();
+    c.updates = 1;
+    c.guidance_in = each.guidance_in;
+    c.detach_unconditional = each.detach;
+    c.guidance = each.guidance;
+    c.methods.vgg.consistency.kind = each.consistency;
+    ASSERT_TRUE(align(c));
+    const Json summary = Json::parse(read_text(fs::path(c.run) / "summary.json"));
+    EXPECT_EQ(summary["passes"], summary["expected_passes"]) << "case " << index << ": " << summary["cost_formula"];
+    EXPECT_GT(summary["passes"]["backward"].get<double>(), 0);
+  }
+}
+
+TEST(Align, VggFlowCostsWhatTheDocumentationSays) {
+  AlignConfig c = tiny_config("cost");
+  c.updates = 1;
+  ASSERT_TRUE(align(c));
+  const Json summary = Json::parse(read_text(fs::path(c.run) / "summary.json"));
+  EXPECT_EQ(summary["cost_formula"], "B N 2F + 3 B (7F + 3J + 5B) + B (1F + 1B)");
+  AlignConfig without = tiny_config("cost_without");
+  without.value.kind = "none";
+  without.updates = 1;
+  ASSERT_TRUE(align(without));
+  EXPECT_EQ(Json::parse(read_text(fs::path(without.run) / "summary.json"))["cost_formula"], "B N 2F + 3 B (3F + 1B)");
+}
+
+TEST(Align, RefusesAValueNetworkForAMethodThatTrainsNoneAndUnknownPlacesOfGuidance) {
+  AlignConfig c = tiny_config("refused");
+  c.method = "refl";
+  c.value.kind = "mmdit";
+  EXPECT_THAT(testing::message_of([&] { align(c); }), HasSubstr("refl trains no value network, got value.kind=mmdit"));
+  EXPECT_THAT(testing::message_of([] { GuidanceIn::parse({"rollouts"}); }), HasSubstr("unknown place 'rollouts'; known are adjoint, base, gradient, rollout"));
+  EXPECT_THAT(testing::message_of([] { make_method("vggflow", {}); }), HasSubstr("known are adjoint-matching, draft, fitted-adjoint, refl, vgg-flow, vgg-flow-pmp"));
+}
+
+// beta_warmup scales what the methods regress on: at update 1 of 4 the control energy is a sixteenth.
+TEST(Align, WarmsBetaUp) {
+  AlignConfig full = tiny_config("beta_full"), warm = tiny_config("beta_warm");
+  full.value.kind = warm.value.kind = "none";
+  full.updates = warm.updates = 1;
+  warm.beta_warmup = 4;
+  ASSERT_TRUE(align(full) && align(warm));
+  const auto energy = [](const AlignConfig& c) { return lines_of(c.run, "update")[0]["values"]["control_energy"].get<double>(); };
+  EXPECT_NEAR(energy(warm) / energy(full), 1.0 / 16, 1e-4);
+}
+
+TEST(Align, KeepsTheBestEvaluationThatNothingSpeaksAgainst) {
+  AlignConfig c = tiny_config("best");
+  c.reward = "colorfulness";
+  c.eval_every = 1;
+  c.eval.panel = {"emoji-clip", "colorfulness"};
+  ASSERT_TRUE(align(c));
+  const fs::path run = c.run;
+  const Json summary = Json::parse(read_text(run / "summary.json"));
+  double best = -1e9;
+  std::set<int64_t> warned;
+  for (const Json& w : lines_of(c.run, "warning")) warned.insert(w["update"].get<int64_t>());
+  for (const Json& e : lines_of(c.run, "eval")) {
+    EXPECT_TRUE(e["metrics"]["panel"].contains("emoji-clip"));
+    EXPECT_FALSE(e["metrics"]["panel"].contains("colorfulness")) << "what is trained on does not judge";
+    if (e["update"] > 0 && !warned.contains(e["update"].get<int64_t>())) best = std::max(best, e["metrics"]["reward"]["mean"].get<double>());
+  }
+  ASSERT_GT(best, -1e9) << "every evaluation was warned of: the test needs another seed";
+  EXPECT_EQ(summary["best"]["metrics"]["reward"]["mean"].get<double>(), best);
+  EXPECT_TRUE(is_complete(run / "checkpoints/best"));
+  const SafetensorsFile lora(run / "lora_best.safetensors");
+  EXPECT_EQ(lora.metadata().at("vggflow.best_update"), fmt::to_string(summary["best"]["update"].get<int64_t>()));
+}
+
+TEST(Complaints, NameWhatFellWhileTheRewardRose) {
+  Evaluation base, now;
+  base.diversity.mean = now.diversity.mean = 1;
+  now.reward_change = {2, 0.1};
+  EXPECT_TRUE(complaints(base, now, 0.8).empty());
+  now.judge_change = {-0.1, 0.04};
+  now.panel["emoji-clip"].change = {-1, 0.4};
+  now.diversity.mean = 0.7;
+  const auto all = complaints(base, now, 0.8);
+  ASSERT_EQ(all.size(), 3u);
+  EXPECT_EQ(all[0].second, "the judge's accuracy fell by 10.0 +- 4.0 points (paired by prompt) while the reward rose: reward hacking");
+  EXPECT_EQ(all[1].second, "emoji-clip fell by 1.000 +- 0.400 (paired by prompt) while the reward rose: reward hacking");
+  EXPECT_EQ(all[2].second, "diversity is 70 % of the base model's, below the floor of 80 %");
+  now.judge_change = {-0.1, 0.06};
+  EXPECT_EQ(complaints(base, now, 0.8).size(), 2u) << "within two standard errors";
+}
+
+// A value network that is a view of the policy's weights adds only its adapters and its output layer, and reads back as it was saved.
+TEST(ValueNetworkFile, ReadsBackEveryKind) {
+  const auto model = NanoModel::load(models() / "nano", at::kFloat);
+  const Tensor x = at::randn({2, 3, 16, 16}), t = at::tensor({100.0f, 900.0f});
+  const Conditioning c = model->encode({"red heart", "ghost"});
+  for (const char* kind : {"mmdit", "unet", "lora"}) {
+    const ValueOptions options{.kind = kind, .width = 32, .layers = 1, .rank = 2};
+    const std::vector<std::string> targets{"transformer_blocks.*.attn.to_q"};
+    const auto network = make_value_network(options, model->transformer, targets, 3);
+    EXPECT_EQ(network->evaluate(x, t, c).abs().max().item<double>(), 0) << kind << " does not start at zero";
+    for (const NamedTensor& p : network->trainable()) {
+      torch::autograd::AutoGradMode off(false);
+      p.tensor->add_(0.1);
+    }
+    const fs::path file = models() / fmt::format("value_{}.safetensors", kind);
+    save_value_network(file, *network, options, targets, 0.25);
+    const auto back = load_value_network(file, model->transformer);
+    EXPECT_EQ(back.scale, 0.25);
+    EXPECT_GT(network->evaluate(x, t, c).abs().max().item<double>(), 0);
+    EXPECT_TRUE(at::equal(back.network->evaluate(x, t, c), network->evaluate(x, t, c))) << kind;
+  }
 }
 
 TEST(Align, EveryCommittedConfigurationLoads) {
   int count = 0;
   for (const auto& entry : fs::directory_iterator(fs::path(VGGFLOW_SOURCE_DIR) / "configs")) {
+    if (!entry.is_regular_file()) continue;  // configs/compare/ holds another command's
     AlignConfig c;
     EXPECT_NO_THROW(load_yaml(fields_of(c), entry.path())) << entry.path();
     ++count;

@@ -26,14 +26,20 @@ std::vector<std::pair<int64_t, fs::path>> complete_checkpoints(const fs::path& r
   return found;
 }
 
-}  // namespace
-
-void save_checkpoint(const fs::path& run, const Checkpoint& checkpoint) {
+void write_state(const fs::path& run, const std::string& name, const Checkpoint& checkpoint) {
   make_writable_folder(run / "checkpoints");
   Metadata metadata = checkpoint.metadata;
   metadata["update"] = fmt::to_string(checkpoint.update);
-  write_folder(run / "checkpoints" / fmt::format("{}{:06}", kPrefix, checkpoint.update),
+  write_folder(run / "checkpoints" / name,
                [&](const fs::path& folder) { write_safetensors(folder / "state.safetensors", checkpoint.tensors, metadata); });
+}
+
+}  // namespace
+
+void save_best_checkpoint(const fs::path& run, const Checkpoint& checkpoint) { write_state(run, "best", checkpoint); }
+
+void save_checkpoint(const fs::path& run, const Checkpoint& checkpoint) {
+  write_state(run, fmt::format("{}{:06}", kPrefix, checkpoint.update), checkpoint);
   const auto all = complete_checkpoints(run);
   for (size_t i = 0; i + 2 < all.size(); ++i) fs::remove_all(all[i].second);
 }

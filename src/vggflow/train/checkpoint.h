@@ -17,6 +17,9 @@ struct Checkpoint {
 
 void save_checkpoint(const std::filesystem::path& run, const Checkpoint& checkpoint);
 
+/// The state of the best evaluation, run/checkpoints/best; replaces the one before.
+void save_best_checkpoint(const std::filesystem::path& run, const Checkpoint& checkpoint);
+
 /// The newest complete checkpoint of a run, if there is one.
 std::optional<Checkpoint> load_checkpoint(const std::filesystem::path& run);
 

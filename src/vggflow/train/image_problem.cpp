@@ -1,36 +1,71 @@
 #include "vggflow/train/image_problem.h"
 
+#include <torch/csrc/autograd/grad_mode.h>
+
+#include "vggflow/core/error.h"
 #include "vggflow/rewards/pixels.h"
 
 namespace vggflow {
+
+GuidanceIn GuidanceIn::parse(const std::vector<std::string>& names) {
+  GuidanceIn in{false, false, false, false};
+  for (const std::string& name : names) {
+    bool* const target = name == "rollout" ? &in.rollout : name == "gradient" ? &in.gradient : name == "adjoint" ? &in.adjoint : name == "base" ? &in.base : nullptr;
+    VGGFLOW_CHECK(target, "[guidance_in] unknown place '{}'; known are adjoint, base, gradient, rollout", name);
+    *target = true;
+  }
+  return in;
+}
 
 ImageProblem::ImageProblem(const AlignmentModels& models, const ImageProblemOptions& options, std::vector<std::string> prompts)
     : models_(models), options_(options), prompts_(std::move(prompts)), conditioning_(models.model.encode(prompts_)),
       velocity_(models.model.transformer, conditioning_, models.model.unconditional(static_cast<int64_t>(prompts_.size())), options.guidance,
                 options.detach_unconditional) {}
 
-Tensor ImageProblem::policy(const States& s) {
-  const AdapterScope scope(models_.lora, AdapterMode::kOn);
-  return velocity_.rows(s.rows)(s.x, s.t);
-}
-
-Dual ImageProblem::policy_tangent(const Dual& x, const Dual& t, const Tensor& rows) {
-  const AdapterScope scope(models_.lora, AdapterMode::kMerged);
-  return velocity_.rows(rows)(x, t);
-}
-
-// The base branch is guided as the policy is; its unconditional half belongs to the Jacobian when x asks for a gradient.
-Tensor ImageProblem::base(const States& s) {
-  const AdapterScope scope(models_.lora, AdapterMode::kOff);
-  GuidedVelocity velocity = velocity_.rows(s.rows);
-  velocity.set_detach_unconditional(false);
-  return velocity(s.x, s.t);
+GuidedVelocity ImageProblem::velocity(const Tensor& rows, bool guided, bool detach) const {
+  GuidedVelocity v = velocity_.rows(rows);
+  v.set_detach_unconditional(detach);
+  if (!guided) v.set_guidance(1.0);
+  return v;
 }
 
 Tensor ImageProblem::rollout_velocity(const Tensor& x, const Tensor& t) {
   const AdapterScope scope(models_.lora, AdapterMode::kMerged);
-  return velocity_(x, t);
+  GuidedVelocity v = velocity_;
+  if (!options_.guidance_in.rollout) v.set_guidance(1.0);
+  return v(x, t);
 }
+
+Tensor ImageProblem::policy(const States& s) {
+  const AdapterScope scope(models_.lora, AdapterMode::kOn);
+  return velocity(s.rows, options_.guidance_in.gradient, options_.detach_unconditional)(s.x, s.t);
+}
+
+bool ImageProblem::known_by_rollout() const {
+  return options_.detach_unconditional && options_.guidance != 1.0 && options_.guidance_in.gradient && options_.guidance_in.rollout;
+}
+
+Tensor ImageProblem::policy_known(const States& s, const Tensor& known) {
+  if (!known_by_rollout()) return policy(s);
+  const AdapterScope scope(models_.lora, AdapterMode::kOn);
+  const Tensor branch = velocity(s.rows, true, true).conditional(s.x, s.t);
+  return known + options_.guidance * (branch - branch.detach());
+}
+
+Dual ImageProblem::policy_tangent(const Dual& x, const Dual& t, const Tensor& rows) {
+  torch::autograd::AutoGradMode off(false);
+  const AdapterScope scope(models_.lora, AdapterMode::kMerged);
+  return velocity(rows, options_.guidance_in.gradient, options_.detach_unconditional)(x, t);
+}
+
+// The unconditional half belongs to the base's Jacobian when x asks for a gradient.
+Tensor ImageProblem::base_field(const States& s, bool guided) {
+  const AdapterScope scope(models_.lora, AdapterMode::kOff);
+  return velocity(s.rows, guided, false)(s.x, s.t);
+}
+
+Tensor ImageProblem::base(const States& s) { return base_field(s, options_.guidance_in.base); }
+Tensor ImageProblem::adjoint_base(const States& s) { return base_field(s, options_.guidance_in.adjoint); }
 
 Tensor ImageProblem::reward(const Tensor& x1, const Tensor& rows) {
   return models_.reward.score(to_pixels(x1, options_.clamp), prompts_of(rows));
@@ -40,6 +75,14 @@ Dual ImageProblem::reward_tangent(const Dual& x1, const Tensor& rows) {
   return models_.reward.score(to_pixels(x1, options_.clamp), prompts_of(rows));
 }
 
+Tensor ImageProblem::reward_parts(const Tensor& x1, const Tensor& rows) {
+  return models_.reward.parts(to_pixels(x1, options_.clamp), prompts_of(rows));
+}
+
+Dual ImageProblem::reward_parts_tangent(const Dual& x1, const Tensor& rows) {
+  return models_.reward.parts(to_pixels(x1, options_.clamp), prompts_of(rows));
+}
+
 Tensor ImageProblem::correction(const States& s) {
   return models_.value->evaluate(s.x, (1 - s.t) * 1000, conditioning_of(s.rows)) * options_.value_scale;
 }
@@ -47,6 +90,21 @@ Tensor ImageProblem::correction(const States& s) {
 Dual ImageProblem::correction_tangent(const Dual& x, const Dual& t, const Tensor& rows) {
   const Dual nu = models_.value->evaluate(x, Dual{(1 - t.value) * 1000, t.tangent * -1000}, conditioning_of(rows));
   return {nu.value * options_.value_scale, nu.tangent * options_.value_scale};
+}
+
+CostShape ImageProblem::cost_shape(int64_t batch, int64_t steps) const {
+  const auto branches = [&](bool guided) { return guided && options_.guidance != 1.0 ? 2.0 : 1.0; };
+  CostShape s{.batch = static_cast<double>(batch), .steps = static_cast<double>(steps)};
+  s.rollout = branches(options_.guidance_in.rollout);
+  s.policy = s.tangent = branches(options_.guidance_in.gradient);
+  s.policy_graph = options_.detach_unconditional ? 1.0 : s.policy;
+  s.known = known_by_rollout() ? 1.0 : s.policy;
+  s.known_graph = known_by_rollout() ? 1.0 : s.policy_graph;
+  s.base = branches(options_.guidance_in.base);
+  s.adjoint = branches(options_.guidance_in.adjoint);
+  s.adjoint_is_base = adjoint_is_base();
+  s.value = has_correction();
+  return s;
 }
 
 std::vector<std::string> ImageProblem::prompts_of(const Tensor& rows) const {

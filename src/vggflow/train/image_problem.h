@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "vggflow/algorithms/problem.h"
+#include "vggflow/algorithms/method.h"
 #include "vggflow/models/nano.h"
 #include "vggflow/models/value_network.h"
 #include "vggflow/nn/lora.h"
@@ -21,8 +21,19 @@ struct AlignmentModels {
   ValueNetwork* value;  ///< null: no correction
 };
 
+/// The kinds of calls that classifier-free guidance may take part in.
+struct GuidanceIn {
+  bool rollout = true;   ///< v_theta of rollouts
+  bool gradient = true;  ///< v_theta with gradient, and its directional derivative
+  bool adjoint = true;   ///< v_base where a cotangent is pulled back through it
+  bool base = true;      ///< v_base as the regression's reference
+  /// From the setting's list of names; an unknown one lists the known.
+  static GuidanceIn parse(const std::vector<std::string>& names);
+};
+
 struct ImageProblemOptions {
   double guidance = 3.0;
+  GuidanceIn guidance_in = {};
   bool detach_unconditional = true;
   std::string clamp = "hard";
   double value_scale = 1.0;  ///< nu = value_scale * network
@@ -32,19 +43,31 @@ class ImageProblem : public AlignmentProblem {
  public:
   ImageProblem(const AlignmentModels& models, const ImageProblemOptions& options, std::vector<std::string> prompts);
 
+  /// With merged adapters, both guidance branches in one batch.
+  Tensor rollout_velocity(const Tensor& x, const Tensor& t) override;
   Tensor policy(const States& s) override;
+  /// With the unconditional branch detached and the rollout guided as the gradient is: velocity + w (v_con - sg(v_con)).
+  Tensor policy_known(const States& s, const Tensor& velocity) override;
   Dual policy_tangent(const Dual& x, const Dual& t, const Tensor& rows) override;
   Tensor base(const States& s) override;
+  Tensor adjoint_base(const States& s) override;
+  bool adjoint_is_base() const override { return options_.guidance_in.adjoint == options_.guidance_in.base; }
   Tensor reward(const Tensor& x1, const Tensor& rows) override;
   Dual reward_tangent(const Dual& x1, const Tensor& rows) override;
+  Tensor reward_parts(const Tensor& x1, const Tensor& rows) override;
+  Dual reward_parts_tangent(const Dual& x1, const Tensor& rows) override;
+  std::vector<double> reward_weights() const override { return models_.reward.weights(); }
   bool has_correction() const override { return models_.value != nullptr; }
   Tensor correction(const States& s) override;
   Dual correction_tangent(const Dual& x, const Dual& t, const Tensor& rows) override;
 
-  /// v_theta with merged adapters for all rows, both guidance branches in one batch: what rollouts call.
-  Tensor rollout_velocity(const Tensor& x, const Tensor& t);
+  /// What this problem's calls cost, for the methods' formulas: batch and steps are the caller's.
+  CostShape cost_shape(int64_t batch, int64_t steps) const;
 
  private:
+  GuidedVelocity velocity(const Tensor& rows, bool guided, bool detach) const;
+  Tensor base_field(const States& s, bool guided);
+  bool known_by_rollout() const;
   std::vector<std::string> prompts_of(const Tensor& rows) const;
   Conditioning conditioning_of(const Tensor& rows) const;
   AlignmentModels models_;

@@ -1,0 +1,32 @@
+#include "vggflow/eval/guide.h"
+
+#include <torch/csrc/autograd/grad_mode.h>
+
+#include "vggflow/core/error.h"
+#include "vggflow/flow/eta.h"
+#include "vggflow/flow/sampling.h"
+#include "vggflow/rewards/pixels.h"
+
+namespace vggflow {
+
+ValueGuide::ValueGuide(const GuideOptions& options, Mmdit& policy) : options_(options), reward_(make_reward(options.reward, {options.reward_model})) {
+  if (options.kind != "value") return;
+  VGGFLOW_CHECK(!options.value.empty(), "[guide] expected guide.value, the value.safetensors of a run of vgg-flow, for guide.kind=value");
+  value_ = load_value_network(options.value, policy);
+}
+
+Tensor ValueGuide::push(const Tensor& x, const Tensor& t, const Tensor& v, const std::vector<std::string>& prompts, const Conditioning& conditioning) const {
+  const Tensor gradient = [&] {
+    torch::autograd::AutoGradMode on(true);
+    const Tensor leaf = one_step_guess(x, t, v).detach().requires_grad_(true);
+    return torch::autograd::grad({reward_->score(to_pixels(leaf, options_.clamp), prompts).sum()}, {leaf})[0];
+  }();
+  const Tensor norm = at::linalg_vector_norm(gradient.flatten(1), 2, {1}).clamp_min(1e-30);
+  const Tensor factor = options_.clip_norm > 0 ? (options_.clip_norm / norm).clamp_max(1.0) : at::ones_like(norm);
+  const Tensor push = options_.beta * expand_time(eta(options_.eta, t) * factor, x) * gradient;
+  if (!value_.network) return push;
+  const Conditioning c{conditioning.context.to(at::kFloat), conditioning.pooled.to(at::kFloat)};
+  return push - options_.beta * value_.scale * value_.network->evaluate(x, (1 - t) * 1000, c);
+}
+
+}  // namespace vggflow

@@ -1,0 +1,87 @@
+#include "vggflow/eval/sweep.h"
+
+#include "vggflow/core/error.h"
+#include "vggflow/core/log.h"
+#include "vggflow/eval/page.h"
+#include "vggflow/eval/plot.h"
+#include "vggflow/io/files.h"
+#include "vggflow/io/image.h"
+#include "vggflow/ops/random_tensor.h"
+
+namespace vggflow {
+namespace {
+
+struct Stop {
+  double strength;
+  Evaluation evaluation;
+};
+
+Chart against(const std::string& title, const std::string& x_label, const std::vector<Stop>& stops, const std::function<Estimate(const Evaluation&)>& x) {
+  Chart chart{title, x_label, "reward", {{"strength", {}}}};
+  for (const Stop& s : stops) {
+    const Estimate at = x(s.evaluation);
+    chart.series[0].points.push_back({at.mean, s.evaluation.reward.mean, s.evaluation.reward.se, fmt::format("{:g}", s.strength), at.se});
+  }
+  return chart;
+}
+
+std::string table(const std::vector<Stop>& stops) {
+  const Evaluation& base = stops.front().evaluation;
+  std::string rows;
+  for (const Stop& s : stops) {
+    const Evaluation& e = s.evaluation;
+    rows += fmt::format("<tr><td>{:g}</td><td>{:.3f} ± {:.3f}</td><td>{:+.2f}</td><td>{:.1f} ± {:.1f}</td><td>{:.0f} %</td><td>{:.2f}</td><td>{:.4f}</td></tr>",
+                        s.strength, e.reward.mean, e.reward.se, (e.reward.mean - base.reward.mean) / std::max(1e-12, base.reward_sd_within_prompt),
+                        100 * e.judge_accuracy.mean, 100 * e.judge_accuracy.se, 100 * e.diversity.mean / std::max(1e-12, base.diversity.mean), e.fd, e.kid.mean);
+  }
+  return "<div class='box scroll'><table><tr><th>strength</th><th>reward</th><th>gain in sd</th><th>judge %</th><th>diversity kept</th><th>FD to base</th>"
+         "<th>KID</th></tr>" + rows + "</table></div>";
+}
+
+std::string page(const SweepConfig& c, const std::vector<Stop>& stops) {
+  const auto fixed = [](double v) { return Estimate{v, 0}; };
+  const std::string title = "Strength of " + c.eval.generator.lora;
+  return html_page(title, fmt::format("<h1>{}</h1><p class='sub'>{} prompts, {} images each; the same noise at every strength; ± is the standard error over "
+                                      "prompts</p>", escape_html(title), c.eval.eval.prompts, c.eval.eval.images) +
+                   table(stops) + "<div class='charts'>" +
+                       chart_svg(against("Reward against diversity", "diversity", stops, [](const Evaluation& e) { return e.diversity; })) +
+                       chart_svg(against("Reward against distance", "FD to base", stops, [&](const Evaluation& e) { return fixed(e.fd); })) +
+                       chart_svg(against("Reward against the judge", "judge accuracy", stops, [](const Evaluation& e) { return e.judge_accuracy; })) + "</div>");
+}
+
+}  // namespace
+
+void run_sweep(const SweepConfig& c) {
+  VGGFLOW_CHECK(!c.eval.generator.lora.empty(), "[sweep] expected generator.lora, the LoRA whose strength is swept");
+  VGGFLOW_CHECK(!c.eval.out.empty(), "[sweep] expected out, a folder");
+  const std::filesystem::path out = c.eval.out;
+  make_writable_folder(out);
+  Generator generator(c.eval.generator);
+  const EvalSetup setup(c.eval, generator.model());
+  const auto images = [&](bool aligned) {
+    return [&generator, aligned](const std::vector<std::string>& captions, const Tensor& noise) { return generator.generate(captions, noise, aligned); };
+  };
+  const auto& network = generator.model().options.network;
+  const Tensor noise = keyed_normal(0, Purpose::kEvalNoise, 0, 0, static_cast<int64_t>(display_prompts().size()),
+                                    {network.channels, network.sample_size, network.sample_size});
+  Json lines = Json::array();
+  std::vector<Stop> stops;
+  const auto add = [&](double strength, const Evaluation& e, bool aligned) {
+    stops.push_back({strength, e});
+    lines.push_back({{"strength", strength}, {"metrics", e.to_json()}});
+    write_png(out / fmt::format("strength_{:.2f}.png", strength), image_grid((generator.generate(display_prompts(), noise, aligned) + 1) / 2, 8, 2));
+    log_info("strength {:.2f} | reward {:.3f} +- {:.3f} | judge {:.1f} % | diversity {:.0f} % | FD {:.2f}", strength, e.reward.mean, e.reward.se,
+             100 * e.judge_accuracy.mean, 100 * e.diversity.mean / std::max(1e-12, stops.front().evaluation.diversity.mean), e.fd);
+  };
+  add(0, setup.evaluator->evaluate_base(images(false)), false);
+  for (const double strength : c.strengths) {
+    if (strength == 0) continue;
+    generator.set_strength(strength);
+    add(strength, setup.evaluator->evaluate(images(true)), true);
+  }
+  write_text(out / "sweep.json", lines.dump(2) + "\n");
+  write_text(out / "sweep.html", page(c, stops));
+  log_info("report: {}", (out / "sweep.html").string());
+}
+
+}  // namespace vggflow
