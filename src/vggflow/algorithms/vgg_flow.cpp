@@ -129,7 +129,8 @@ std::string VggFlow::cost_formula(const CostShape& s) const {
   const double m = transitions_of(options_, one);
   Passes p = cost(one, {});
   const double boundary = s.value && options_.boundary ? 1 : 0;
-  return fmt::format("B N {}F + {} B ({}F + {}J + {}B){}", s.rollout, m, (p.f + p.value_f - boundary) / m, (p.j + p.value_j) / m,
+  const double tangents = (p.j + p.value_j) / m;
+  return fmt::format("B N {}F + {} B ({}F{} + {}B){}", s.rollout, m, (p.f + p.value_f - boundary) / m, tangents > 0 ? fmt::format(" + {}J", tangents) : "",
                      (p.b + p.value_b - boundary) / m, boundary > 0 ? " + B (1F + 1B)" : "");
 }
 
