@@ -6,43 +6,14 @@
 
 #include "vggflow/core/error.h"
 #include "vggflow/eval/metrics.h"
+#include "vggflow/eval/page.h"
 #include "vggflow/eval/plot.h"
 #include "vggflow/io/files.h"
-#include "vggflow/io/image.h"
 #include "vggflow/io/jsonl.h"
 
 namespace vggflow {
 namespace fs = std::filesystem;
 namespace {
-
-constexpr const char* kStyle = R"css(
-:root{--bg:#fbfaf7;--fg:#1d1d1f;--muted:#6b6b70;--line:#e2e0da;--card:#fff;--c0:#2563eb;--c1:#d9480f;--c2:#2b8a3e;--c3:#9c36b5;--c4:#0c8599;--c5:#a07000;--bad:#c92a2a}
-@media(prefers-color-scheme:dark){:root{--bg:#17181a;--fg:#ececec;--muted:#9a9aa2;--line:#33353a;--card:#1f2124;--c0:#7aa2ff;--c1:#ff9466;--c2:#69db7c;--c3:#da77f2;--c4:#66d9e8;--c5:#ffd43b;--bad:#ff8787}}
-*{box-sizing:border-box}body{margin:0;background:var(--bg);color:var(--fg);font:15px/1.55 system-ui,-apple-system,"Segoe UI",sans-serif}
-main{max-width:1200px;margin:0 auto;padding:32px 20px 64px}h1{font-size:28px;margin:0 0 4px;letter-spacing:-.01em}h2{font-size:19px;margin:40px 0 12px}
-.sub{color:var(--muted);margin:0 0 24px}.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(210px,1fr));gap:12px}
-.tile,.chart,figure,.box{background:var(--card);border:1px solid var(--line);border-radius:10px}.tile{padding:14px 16px}.tile b{display:block;font-size:25px;letter-spacing:-.02em}
-.tile span{color:var(--muted);font-size:13px}.tile i{font-style:normal;font-size:13px;display:block}
-.grid2{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,440px),1fr));gap:14px}.charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,360px),1fr));gap:14px}
-figure{margin:0;padding:12px}figure img{width:100%;image-rendering:pixelated;border-radius:4px;display:block}figcaption{color:var(--muted);padding-top:8px;font-size:13px}
-.chart{width:100%;height:auto;padding:4px}.chart text{fill:var(--fg);font:11px system-ui,sans-serif}.chart .title{font-size:13px;font-weight:600}.chart .tick{fill:var(--muted);font-size:10px}
-.grid{stroke:var(--line)}path,line{fill:none;stroke-width:1.8}.dashed{stroke-dasharray:5 4}.band{opacity:.15}.bars line{opacity:.45}
-.s0{stroke:var(--c0)}.s1{stroke:var(--c1)}.s2{stroke:var(--c2)}.s3{stroke:var(--c3)}.s4{stroke:var(--c4)}.s5{stroke:var(--c5)}
-.f0{fill:var(--c0)}.f1{fill:var(--c1)}.f2{fill:var(--c2)}.f3{fill:var(--c3)}.f4{fill:var(--c4)}.f5{fill:var(--c5)}
-.scroll{overflow-x:auto}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;font-size:14px}th,td{padding:6px 10px;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}
-th:first-child,td:first-child{text-align:left}th{color:var(--muted);font-weight:600}.box{padding:12px 16px;overflow-x:auto}pre{margin:0;font-size:12.5px;line-height:1.45}
-.warn{border-left:4px solid var(--bad);margin:0 0 10px}.ok{border-left:4px solid var(--c2)}summary{cursor:pointer;color:var(--muted);margin:10px 0}
-)css";
-
-// The number at a path such as "/reward/mean"; not a number where it is absent or of another type, as in half-written runs.
-double number(const Json& object, const std::string& path) {
-  const Json::json_pointer at(path);
-  return object.is_structured() && object.contains(at) && object[at].is_number() ? object[at].get<double>() : std::nan("");
-}
-
-std::string text(const Json& object, const char* name, const std::string& otherwise = "") {
-  return object.is_object() && object.contains(name) && object[name].is_string() ? object[name].get<std::string>() : otherwise;
-}
 
 int64_t update_of(const Json& line) {
   const double update = number(line, "/update");
@@ -53,11 +24,7 @@ Estimate estimate_of(const Json& metrics, const std::string& name) {
   return {number(metrics, "/" + name + "/mean"), number(metrics, "/" + name + "/se")};
 }
 
-// "–" where there is no number.
-std::string shown(double value, int digits, const char* after = "") {
-  return std::isfinite(value) ? fmt::format("{:.{}f}{}", value, digits, after) : "–";
-}
-
+using vggflow::shown;  // beside the overload below
 std::string shown(const Estimate& e, int digits) { return shown(e.mean, digits) + " ± " + shown(e.se, digits); }
 
 // What the report is made from.
@@ -154,12 +121,6 @@ std::string tiles(const RunData& data) {
          tile("Judge accuracy", change(data, 100 * j0.mean, 100 * j1.mean, 1, " %"), judge_note(data, j1, estimate_of(now, "judge_change"))) +
          tile("Diversity kept", compares(data) ? shown(100 * d1.mean / d0.mean, 0, " %") : "–", change(data, d0.mean, d1.mean, 3) + " ± " + shown(d1.se, 3)) +
          tile("Fréchet distance to base", shown(number(now, "/fd"), 2), "base against base: " + shown(number(base, "/fd_floor"), 2)) + "</div>";
-}
-
-std::string figure(const fs::path& png, const std::string& caption) {
-  const std::string bytes = read_text(png);
-  return fmt::format("<figure><img alt='{}' src='data:image/png;base64,{}'><figcaption>{}</figcaption></figure>", escape_html(caption),
-                     base64({bytes.begin(), bytes.end()}), escape_html(caption));
 }
 
 std::string grids(const RunData& data) {
@@ -290,10 +251,8 @@ void write_report(const fs::path& run) {
   const std::string title = fmt::format("{} on {}", text(data.summary, "method", "alignment"), text(data.summary, "reward", "a reward"));
   const fs::path folder = fs::absolute(run / "").lexically_normal().parent_path();
   const std::string sub = fmt::format("{} updates, seed {}, {}", data.updates.size(), shown(number(data.summary, "/seed"), 0), folder.filename().string());
-  write_text(run / "report.html",
-             "<!doctype html><html lang='en'><meta charset='utf-8'><meta name='viewport' content='width=device-width,initial-scale=1'><title>vggflow: " +
-                 escape_html(title) + "</title><style>" + kStyle + "</style><main><h1>" + escape_html(title) + "</h1><p class='sub'>" + escape_html(sub) + "</p>" +
-                 tiles(data) + warnings(data) + grids(data) + charts(data) + evaluation_table(data) + settings(data) + "</main></html>\n");
+  write_text(run / "report.html", html_page(title, "<h1>" + escape_html(title) + "</h1><p class='sub'>" + escape_html(sub) + "</p>" + tiles(data) + warnings(data) +
+                                                      grids(data) + charts(data) + evaluation_table(data) + settings(data)));
 }
 
 namespace {
