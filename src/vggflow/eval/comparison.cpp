@@ -83,6 +83,7 @@ EvalPoint point_of(const Json& line, const Json& base) {
   p.diversity_kept = p.diversity / std::max(kTiny, number(base, "/diversity/mean"));
   p.fd = number(m, "/fd");
   p.kid = number(m, "/kid");
+  p.saturated = number(m, "/saturated");
   p.metrics = m;
   return p;
 }

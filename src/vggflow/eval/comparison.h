@@ -21,7 +21,7 @@ struct EvalPoint {
   double wall_seconds = 0;   ///< with evaluations
   double rss_gib = 0;        ///< largest so far
   double reward = 0, gain_sd = 0;  ///< gain over the base in sd of the base's rewards within a prompt
-  double judge = 0, judge_change = 0, diversity = 0, diversity_kept = 0, fd = 0, kid = 0;
+  double judge = 0, judge_change = 0, diversity = 0, diversity_kept = 0, fd = 0, kid = 0, saturated = 0;
   Json metrics;  ///< all of the line's metrics
 };
 using Metric = double EvalPoint::*;

@@ -21,7 +21,7 @@ std::string swatch(int arm) { return arm < 0 ? "" : fmt::format("<span class='sw
 std::string table_html(const ReportTable& t) {
   std::string out = "<h3>" + escape_html(t.title) + "</h3>";
   if (!t.rows.empty()) {
-    out += "<div class='box scroll'><table><tr>";
+    out += "<div class='box scroll tight'><table><tr>";
     for (const std::string& h : t.head) out += "<th>" + escape_html(h) + "</th>";
     for (const ReportTable::Row& row : t.rows) {
       out += row.chosen ? "</tr><tr class='chosen'>" : "</tr><tr>";
@@ -36,7 +36,7 @@ std::string cells_markdown(const std::vector<std::string>& cells) {
   std::string out = "|";
   for (std::string cell : cells) {
     for (size_t at = 0; (at = cell.find('|', at)) != std::string::npos; at += 2) cell.insert(at, "\\");
-    out += " " + cell + " |";
+    out += fmt::format(" {} |", cell);
   }
   return out + "\n";
 }
@@ -64,7 +64,7 @@ struct Axis {
 };
 
 const Axis kReward{"reward", &EvalPoint::reward}, kKept{"diversity kept, %", &EvalPoint::diversity_kept, 100},
-    kJudge{"judge accuracy, %", &EvalPoint::judge, 100}, kFd{"FD to base", &EvalPoint::fd, 1, -1}, kKid{"KID to base", &EvalPoint::kid, 1, -1},
+    kJudge{"judge accuracy, %", &EvalPoint::judge, 100}, kFd{"FD to base", &EvalPoint::fd, 1, -1}, kKid{"KID to base", &EvalPoint::kid, 1, -1}, kSaturated{"saturated pixels, %", &EvalPoint::saturated, 100, -1},
     kUpdate{"update", &EvalPoint::update}, kSeconds{"seconds of training", &EvalPoint::train_seconds};
 
 // Over seeds at each update: x's mean, y's mean with its error, and x's error where `both` asks for it.
@@ -160,6 +160,7 @@ std::string curves(const ComparisonView& view, const std::string& title, const A
   add_floor(kid, view, "kid_floor");
   return "<h2>" + title + "</h2>" + legend_html(view) + "<div class='charts'>" + chart_svg(mean_chart(view, "Reward, held-out prompts", x, kReward)) +
          chart_svg(mean_chart(view, "Diversity kept", x, kKept)) + chart_svg(mean_chart(view, "Judge accuracy", x, kJudge)) + chart_svg(fd) + chart_svg(kid) +
+         chart_svg(mean_chart(view, "Saturated pixels", x, kSaturated)) +
          "</div><p class='note'>Means over seeds; the band is one standard error over seeds. Dashed: base against base.</p>";
 }
 
@@ -313,7 +314,7 @@ std::string results_csv(const ComparisonData& data) {
     }
   }
   std::string out = "arm,setting,seed,in_tables,update,train_seconds,wall_seconds,rss_gib,peak_gib,reward_gain_sd,diversity_kept";
-  for (const std::string& name : names) out += "," + quoted(name);
+  for (const std::string& name : names) out += fmt::format(",{}", quoted(name));
   out += "\n";
   for (const RunResult& run : data.results) {
     const ComparisonArm& arm = data.config.arms[run.plan.arm];
@@ -323,10 +324,10 @@ std::string results_csv(const ComparisonData& data) {
       Numbers numbers;
       flatten(e.metrics, "", numbers);
       const std::map<std::string, double> by_name(numbers.begin(), numbers.end());
-      out += fmt::format("{},{},{},{}", quoted(arm.name), quoted(arm.settings[run.plan.setting].name), run.plan.seed, shown_in_tables ? 1 : 0);
-      for (const double v : {e.update, e.train_seconds, e.wall_seconds, e.rss_gib, run.cost.peak_gib, e.gain_sd, e.diversity_kept}) out += "," + csv_number(v);
-      for (const std::string& name : names) out += "," + (by_name.count(name) ? csv_number(by_name.at(name)) : "");
-      out += "\n";
+      std::vector<std::string> cells{quoted(arm.name), quoted(arm.settings[run.plan.setting].name), fmt::to_string(run.plan.seed), shown_in_tables ? "1" : "0"};
+      for (const double v : {e.update, e.train_seconds, e.wall_seconds, e.rss_gib, run.cost.peak_gib, e.gain_sd, e.diversity_kept}) cells.push_back(csv_number(v));
+      for (const std::string& name : names) cells.push_back(by_name.count(name) ? csv_number(by_name.at(name)) : "");
+      out += fmt::format("{}\n", fmt::join(cells, ","));
     }
   }
   return out;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <set>
 
 #include "vggflow/core/error.h"
@@ -110,7 +111,8 @@ ReportTable at_reward_table(const ComparisonView& view, double level, const std:
     const Spread kept = there(&EvalPoint::diversity_kept);
     ReportTable::Row row{{view.name(arm), fmt::format("{} of {}", kept.n, runs.size())}, static_cast<int>(arm)};
     if (kept.n == 0) {
-      const double best = common_reward(runs);
+      double best = -std::numeric_limits<double>::infinity();
+      for (const RunResult* r : runs) best = std::max(best, common_reward(std::span(&r, 1)));
       row.cells.push_back(runs.empty() ? "no finished run" : fmt::format("not reached: {:.3f} at most", best));
       row.cells.resize(t.head.size(), "–");
     } else {
@@ -153,7 +155,7 @@ ReportTable hypervolume_table(const ComparisonView& view) {
   ReportTable t{"Hypervolume of the Pareto fronts",
                 fmt::format("Area that an arm's evaluations dominate in (reward gain in sd, diversity kept), from (0, 0), clipped to a box of {:.2g} sd x {:.0f} %. "
                             "The interval is the 95 % percentile bootstrap over seeds and their evaluations (2000 keyed resamples); a resample holds only "
-                            "some of the points, so the interval lies to the left of the estimate's own error.",
+                            "some of the points, so the interval lies below the estimate rather than around it.",
                             view.edge[0], 100 * view.edge[1]),
                 {"arm", "all seeds together", "95 % interval", "one seed alone", "points on the front"}, {}};
   const auto area = [&](std::span<const Point2> points) { return hypervolume(points, view.edge); };

@@ -169,6 +169,7 @@ void GridRunner::finish(const Child& child, int status, const rusage& usage) {
   const std::string said = last_line(run.folder / "console.txt");
   const std::string error = WIFSIGNALED(status) ? fmt::format("killed by signal {} ({}); its last line: {}", WTERMSIG(status), strsignal(WTERMSIG(status)), said)
                             : clean             ? "it ended before its last update; its last line: " + said
+                            : said.empty()      ? fmt::format("it ended with exit status {} and said nothing", WEXITSTATUS(status))
                                                 : said;
   log_info("[{}/{}] FAILED {} after {}: {}", progress_.done, progress_.total, run.label, duration(seconds), error);
   record(run, "failed", seconds, peak, processor, error);

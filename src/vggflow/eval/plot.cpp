@@ -56,7 +56,7 @@ Scale scale_of(const Chart& chart) {
 
 std::string axes(const Chart& chart, const Scale& scale) {
   std::string out;
-  for (const double t : chart.log_y ? log_ticks(scale.ey.low, scale.ey.high) : nice_ticks(scale.ey.low, scale.ey.high, 5)) {
+  for (const double t : chart.log_y ? log_ticks(scale.ey.low, scale.ey.high) : nice_ticks(scale.ey.low, scale.ey.high, 6)) {
     const double y = scale.y(t);
     out += fmt::format("<line class='grid' x1='{}' x2='{}' y1='{:.1f}' y2='{:.1f}'/><text class='tick' x='{}' y='{:.1f}' text-anchor='end'>{}</text>",
                        kLeft, kWidth - kRight, y, y, kLeft - 6, y + 4, fmt::format("{:.6g}", chart.log_y ? std::pow(10, t) : t));
