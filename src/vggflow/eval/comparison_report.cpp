@@ -34,9 +34,13 @@ std::string table_html(const ReportTable& t) {
 
 std::string cells_markdown(const std::vector<std::string>& cells) {
   std::string out = "|";
-  for (std::string cell : cells) {
-    for (size_t at = 0; (at = cell.find('|', at)) != std::string::npos; at += 2) cell.insert(at, "\\");
-    out += fmt::format(" {} |", cell);
+  for (const std::string& cell : cells) {
+    out += ' ';
+    for (const char c : cell) {
+      if (c == '|') out += '\\';
+      out += c;
+    }
+    out += " |";
   }
   return out + "\n";
 }
