@@ -19,6 +19,14 @@ void eval(const ConfigArguments& arguments);
 void sweep(const ConfigArguments& arguments);
 /// The report of one run, or a Markdown comparison of several.
 void report(const std::vector<std::string>& runs);
+
+struct CompareArguments {
+  std::string file;
+  std::vector<std::string> settings;
+  bool dry_run = false, report_only = false;
+};
+/// Runs methods x settings x seeds and writes one report; returns whether every run is finished.
+bool compare(const CompareArguments& arguments);
 /// What is in a safetensors file or a model folder.
 void inspect(const std::string& path);
 /// Proves the installation; returns whether everything held.

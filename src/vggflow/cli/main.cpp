@@ -8,6 +8,7 @@
 
 #include "vggflow/cli/commands.h"
 #include "vggflow/core/config.h"
+#include "vggflow/eval/comparison_config.h"
 #include "vggflow/eval/sweep.h"
 #include "vggflow/train/align.h"
 #include "vggflow/train/pretrain.h"
@@ -26,6 +27,16 @@ void add_configured(CLI::App& app, const char* name, const char* description, vo
   command->callback([arguments, run] { run(*arguments); });
 }
 
+void add_compare(CLI::App& app, CompareArguments& arguments, bool& complete) {
+  auto* command = app.add_subcommand("compare", "run methods x settings x seeds, resumable, and compare them in one report");
+  command->add_option("config", arguments.file, "YAML file of the comparison")->required()->check(CLI::ExistingFile);
+  command->add_option("settings", arguments.settings, "key=value overrides");
+  command->add_flag("--dry-run", arguments.dry_run, "list the runs, their state and their commands");
+  command->add_flag("--report-only", arguments.report_only, "write the report from what is there");
+  command->footer(schema_help());
+  command->callback([&] { complete = compare(arguments); });
+}
+
 int run(int argc, char** argv) {
   CLI::App app{"vggflow: align flow-matching image models with differentiable rewards"};
   app.require_subcommand(1);
@@ -42,14 +53,16 @@ int run(int argc, char** argv) {
   auto* inspect_command = app.add_subcommand("inspect", "list what is in a safetensors file, a model folder or a run");
   inspect_command->add_option("path", path, "file or folder")->required();
   inspect_command->callback([&] { inspect(path); });
-  bool healthy = true;
+  CompareArguments comparison;
+  bool healthy = true, complete = true;
+  add_compare(app, comparison, complete);
   app.add_subcommand("check", "prove this installation: kernels against plain twins, a gradient check")->callback([&] { healthy = check(); });
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
     return app.exit(e);
   }
-  return healthy ? 0 : 1;
+  return healthy && complete ? 0 : 1;
 }
 
 // Large tensors come and go every step: keep their pages instead of returning them to the system each time.

@@ -56,7 +56,7 @@ Scale scale_of(const Chart& chart) {
 
 std::string axes(const Chart& chart, const Scale& scale) {
   std::string out;
-  for (const double t : chart.log_y ? log_ticks(scale.ey.low, scale.ey.high) : nice_ticks(scale.ey.low, scale.ey.high, 5)) {
+  for (const double t : chart.log_y ? log_ticks(scale.ey.low, scale.ey.high) : nice_ticks(scale.ey.low, scale.ey.high, 6)) {
     const double y = scale.y(t);
     out += fmt::format("<line class='grid' x1='{}' x2='{}' y1='{:.1f}' y2='{:.1f}'/><text class='tick' x='{}' y='{:.1f}' text-anchor='end'>{}</text>",
                        kLeft, kWidth - kRight, y, y, kLeft - 6, y + 4, fmt::format("{:.6g}", chart.log_y ? std::pow(10, t) : t));
@@ -70,6 +70,8 @@ std::string axes(const Chart& chart, const Scale& scale) {
                      escape_html(chart.y_label));
   return out;
 }
+
+size_t colour_of(const Series& s, size_t place) { return (s.colour < 0 ? place : static_cast<size_t>(s.colour)) % kColours; }
 
 std::string line_svg(double x1, double x2, double y1, double y2, size_t colour) {
   return fmt::format("<line class='s{}' x1='{:.1f}' x2='{:.1f}' y1='{:.1f}' y2='{:.1f}'/>", colour, x1, x2, y1, y2);
@@ -109,21 +111,21 @@ std::string series_svg(const Chart& chart, const Series& s, size_t colour, const
   for (const Point& p : points) {
     const double x = scale.x(p.x), y = scale.y(y_value(chart, p.y));
     path += fmt::format("{}{:.1f},{:.1f}", path.empty() ? "M" : " L", x, y);
-    if (!chart.mark || s.dashed) continue;
-    marks += fmt::format("<circle class='f{}' cx='{:.1f}' cy='{:.1f}' r='3.2'><title>{}</title></circle>", colour, x, y, escape_html(hover(s, p)));
+    if (!chart.mark || s.dashed || !s.dots) continue;
+    marks += fmt::format("<circle class='f{}{}' cx='{:.1f}' cy='{:.1f}' r='3.2'><title>{}</title></circle>", colour, s.faint ? " faint" : "", x, y, escape_html(hover(s, p)));
     if (!p.label.empty()) marks += fmt::format("<text class='tick' x='{:.1f}' y='{:.1f}'>{}</text>", x + 6, y - 5, escape_html(p.label));
   }
   const std::string line =
-      chart.connect && !path.empty() ? fmt::format("<path class='s{}{}' d='{}'/>", colour, s.dashed ? " dashed" : "", path) : "";
+      chart.connect && s.line && !path.empty() ? fmt::format("<path class='s{}{}' d='{}'/>", colour, s.dashed ? " dashed" : "", path) : "";
   return errors_svg(chart, points, colour, scale) + line + marks;
 }
 
 std::string legend(const Chart& chart) {
-  if (chart.series.size() < 2) return "";
+  if (chart.series.size() < 2 || !chart.legend) return "";
   std::string out;
   double x = kLeft;
   for (size_t i = 0; i < chart.series.size(); ++i) {
-    out += fmt::format("<line class='s{}{}' x1='{}' x2='{}' y1='31' y2='31'/><text class='tick' x='{}' y='34.5'>{}</text>", i % 6,
+    out += fmt::format("<line class='s{}{}' x1='{}' x2='{}' y1='31' y2='31'/><text class='tick' x='{}' y='34.5'>{}</text>", colour_of(chart.series[i], i),
                        chart.series[i].dashed ? " dashed" : "", x, x + 16, x + 20, escape_html(chart.series[i].name));
     x += 28 + 6.2 * static_cast<double>(chart.series[i].name.size());
   }
@@ -181,7 +183,7 @@ std::string chart_svg(const Chart& chart) {
   const Scale scale = scale_of(chart);
   std::string out = fmt::format("<svg class='chart' viewBox='0 0 {} {}' role='img' aria-label='{}'>", kWidth, kHeight, escape_html(chart.title));
   out += axes(chart, scale);
-  for (size_t i = 0; i < chart.series.size(); ++i) out += series_svg(chart, chart.series[i], i % 6, scale);
+  for (size_t i = 0; i < chart.series.size(); ++i) out += series_svg(chart, chart.series[i], colour_of(chart.series[i], i), scale);
   return out + legend(chart) + "</svg>";
 }
 
@@ -195,7 +197,7 @@ std::string bars_svg(const std::string& title, const std::vector<Bar>& bars, con
     const double y = kBarsTop + 26 * static_cast<double>(i), width = std::max(1.0, 230 * bars[i].value / top);
     out += fmt::format("<text class='label' x='92' y='{:.0f}' text-anchor='end'>{}</text><rect class='f{}' x='100' y='{:.0f}' width='{:.1f}' height='16' rx='2'/>"
                        "<text class='tick' x='{:.1f}' y='{:.0f}'>{:.3g} {}</text>",
-                       y + 13, escape_html(bars[i].name), i % 6, y, width, 106 + width, y + 13, bars[i].value, unit);
+                       y + 13, escape_html(bars[i].name), i % kColours, y, width, 106 + width, y + 13, bars[i].value, unit);
   }
   return out + "</svg>";
 }

@@ -17,6 +17,10 @@ struct Series {
   std::string name;
   std::vector<Point> points;
   bool dashed = false;   ///< a reference level, such as a floor
+  int colour = -1;       ///< place in the palette of kColours; -1 takes the series' own place
+  bool line = true;      ///< false: dots only
+  bool dots = true;      ///< false: the line only
+  bool faint = false;    ///< dots in the background
 };
 
 struct Chart {
@@ -25,7 +29,11 @@ struct Chart {
   bool log_y = false;
   bool connect = true;   ///< lines between points
   bool mark = true;      ///< dots at points
+  bool legend = true;    ///< names above the chart; without, the page around it has them
 };
+
+/// Colours of the palette, s0 to s7 in the page's style.
+constexpr size_t kColours = 8;
 
 /// A line or trajectory chart; points that are not finite are left out, on a logarithmic axis also those that are not positive.
 std::string chart_svg(const Chart& chart);
