@@ -85,7 +85,7 @@ void Progress::advance(int64_t done, const std::string& note) {
   std::fprintf(stderr, "\r\x1b[K%s",
                fmt::format("{} [{}{}] {}/{} | {:.2f}/s | ETA {} | {:.1f} GiB | {}", title_, std::string(full, '#'),
                            std::string(24 - full, '.'), done, total_, rate,
-                           duration(static_cast<double>(total_ - done) / std::max(rate, 1e-9)), memory_now_gib(), note)
+                           done > start_ ? duration(static_cast<double>(total_ - done) / std::max(rate, 1e-9)) : "?", memory_now_gib(), note)
                    .c_str());
   std::fflush(stderr);
   bar_on_screen = true;

@@ -171,7 +171,7 @@ std::string curves(const ComparisonView& view, const std::string& title, const A
 // ---- the page --------------------------------------------------------------------------------------------------------
 
 std::string tiles(const ComparisonView& view) {
-  std::string out = "<div class='tiles'>";
+  std::string out = "<div class='tiles arms'>";
   for (size_t arm = 0; arm < view.runs.size(); ++arm) {
     const auto& runs = view.runs[arm];
     const Spread gain = at_last(runs, &EvalPoint::gain_sd), kept = at_last(runs, &EvalPoint::diversity_kept), change = at_last(runs, &EvalPoint::judge_change);
@@ -220,7 +220,7 @@ std::string grids_html(const ComparisonView& view) {
     arms += figure(last, fmt::format("{}, seed {}, after {:.0f} updates: reward {}, diversity kept {}", view.name(arm), run->plan.seed, e.update, shown(e.reward, 3),
                                      shown(100 * e.diversity_kept, 0, " %")));
   }
-  return "<h2>Before and after</h2>" + missing + "<div class='grid2'>" + base + arms + "</div><p class='note'>Same prompts, same noise.</p>";
+  return "<h2>Before and after</h2>" + missing + "<div class='charts'>" + base + arms + "</div><p class='note'>Same prompts, same noise.</p>";
 }
 
 std::string details(const std::string& summary, const std::string& content) {

@@ -99,6 +99,7 @@ class GridRunner {
   void reap();
   void finish(const Child& child, int status, const rusage& usage);
   void pass_on_interrupt();
+  void show();
   void record(const PlannedRun& run, const std::string& status, double seconds, double peak_gib, double processor_seconds, const std::string& error);
 
   const ComparisonConfig& config_;
@@ -107,6 +108,7 @@ class GridRunner {
   JsonLines records_;
   Progress bar_;
   std::vector<Child> children_;
+  Stopwatch shown_;
   bool told_ = false;
 };
 
@@ -157,7 +159,6 @@ void GridRunner::finish(const Child& child, int status, const rusage& usage) {
     log_info("[{}/{}] finished {} in {} | peak {:.2f} GiB | ETA {}", progress_.done, progress_.total, run.label, duration(seconds), peak,
              duration(left / static_cast<double>(config_.parallel)));
     record(run, "finished", seconds, peak, processor, "");
-    bar_.advance(static_cast<int64_t>(progress_.done), run.label);
     return;
   }
   if (told_) {
@@ -199,6 +200,18 @@ void GridRunner::pass_on_interrupt() {
   for (const Child& child : children_) ::kill(child.process, SIGINT);
 }
 
+// The bar, with what each running alignment said last; at most once a second.
+void GridRunner::show() {
+  if (children_.empty() || shown_.seconds() < 1) return;
+  shown_.lap();
+  std::vector<std::string> notes;
+  for (const Child& child : children_) {
+    const std::string said = last_line(child.run->folder / "console.txt");
+    notes.push_back(fmt::format("{}: {}", child.run->label, said.substr(0, std::min<size_t>(32, said.find(" |")))));
+  }
+  bar_.advance(static_cast<int64_t>(progress_.done), fmt::format("{}", fmt::join(notes, "; ")));
+}
+
 bool GridRunner::run(const std::vector<PlannedRun>& runs) {
   size_t next = 0;
   while (true) {
@@ -206,6 +219,7 @@ bool GridRunner::run(const std::vector<PlannedRun>& runs) {
     while (!interrupted() && next < runs.size() && children_.size() < static_cast<size_t>(config_.parallel)) start(runs[next++]);
     if (children_.empty() && (interrupted() || next == runs.size())) return !interrupted();
     reap();
+    show();
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
   }
 }

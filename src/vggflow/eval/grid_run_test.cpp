@@ -34,9 +34,10 @@ case "$behave" in
   stop) exit 0;;
   mute) exit 5;;
   interrupt)
-    trap 'echo saved >>"$run/calls.txt"; exit 0' INT
-    kill -INT $PPID
-    while true; do sleep 0.02; done;;
+    trap 'echo saved >>"$run/calls.txt"; heard=1' INT
+    kill -INT -- -$PPID  # to the whole group, as a terminal does
+    until [ -n "$heard" ]; do sleep 0.02; done
+    sleep 0.3; exit 0;;
   meet)  # ends only while the other run of the pair is there too
     for _ in $(seq 500); do [ "$(ls "$run"/../../../*/default/seed0/metrics.jsonl | wc -l)" -eq 2 ] && break; sleep 0.02; done
     [ "$(ls "$run"/../../../*/default/seed0/metrics.jsonl | wc -l)" -eq 2 ] || exit 3;;
@@ -185,12 +186,13 @@ TEST_F(GridRun, ListsItsRunsWithTheirStateAndCommand) {
   EXPECT_FALSE(fs::exists(out_ / "c/runs/c")) << "listing makes nothing";
 }
 
-// In a process of its own: an interrupt cannot be taken back. The script sends it to us, as a terminal would not: it must not
-// reach the script but through the runner, once.
+// In a process group of its own: an interrupt cannot be taken back. The script sends it to that whole group, as a terminal does,
+// and must hear of it once, from the runner: align takes a second one as the order to end without saving.
 TEST_F(GridRun, PassesAnInterruptOnWaitsAndStartsNothingMore) {
   const ComparisonConfig c = config("arms: [{a: [behave=interrupt]}, {b: [behave=ok]}]");
   EXPECT_EXIT(
       {
+        ::setpgid(0, 0);
         catch_interrupts();
         ::_exit(run_comparison(c, command()) ? 0 : 42);
       },

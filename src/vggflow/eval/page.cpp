@@ -27,7 +27,7 @@ figure{margin:0;padding:12px}figure img{width:100%;image-rendering:pixelated;bor
 .scroll{overflow-x:auto}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;font-size:14px}th,td{padding:6px 10px;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}
 th:first-child,td:first-child{text-align:left}th{color:var(--muted);font-weight:600}.box{padding:12px 16px;overflow-x:auto}pre{margin:0;font-size:12.5px;line-height:1.45}
 .warn{border-left:4px solid var(--bad);margin:0 0 10px}.ok{border-left:4px solid var(--c2)}summary{cursor:pointer;color:var(--muted);margin:10px 0}
-.faint{opacity:.4}.swatch{display:inline-block;width:10px;height:10px;border-radius:3px;margin-right:7px}.legend{display:flex;flex-wrap:wrap;gap:4px 18px;margin:0 0 12px;font-size:13px}
+.faint{opacity:.4}.tiles.arms{grid-template-columns:repeat(auto-fit,minmax(170px,1fr))}.swatch{display:inline-block;width:10px;height:10px;border-radius:3px;margin-right:7px}.legend{display:flex;flex-wrap:wrap;gap:4px 18px;margin:0 0 12px;font-size:13px}
 .b0{background:var(--c0)}.b1{background:var(--c1)}.b2{background:var(--c2)}.b3{background:var(--c3)}.b4{background:var(--c4)}.b5{background:var(--c5)}.b6{background:var(--c6)}.b7{background:var(--c7)}
 h3{font-size:15px;margin:18px 0 8px}.tight th,.tight td{padding:5px 8px;font-size:13px}.note{color:var(--muted);font-size:13px;margin:6px 0 12px;max-width:95ch}.chosen td{font-weight:600}
 )css";

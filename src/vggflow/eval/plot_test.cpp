@@ -94,5 +94,22 @@ TEST(Plot, BarsAreInProportionToTheirValues) {
   EXPECT_THAT(svg, HasSubstr("40 s"));
 }
 
+TEST(Plot, ASeriesMayTakeAColourAndLeaveOutItsLineOrItsDots) {
+  Chart chart{"title", "x", "y", {{"dots", {{0, 1}, {1, 2}}}, {"line", {{0, 1}, {1, 3}}}}};
+  chart.series[0].colour = 5;
+  chart.series[0].line = false;
+  chart.series[0].faint = true;
+  chart.series[1].colour = static_cast<int>(kColours) + 2;
+  chart.series[1].dots = false;
+  const std::string svg = chart_svg(chart);
+  EXPECT_THAT(svg, HasSubstr("<circle class='f5 faint'"));
+  EXPECT_THAT(svg, Not(HasSubstr("<path class='s5'")));
+  EXPECT_THAT(svg, HasSubstr("<path class='s2'"));
+  EXPECT_THAT(svg, Not(HasSubstr("<circle class='f2'")));
+  EXPECT_THAT(svg, HasSubstr(">dots</text>"));
+  chart.legend = false;
+  EXPECT_THAT(chart_svg(chart), Not(HasSubstr(">dots</text>")));
+}
+
 }  // namespace
 }  // namespace vggflow
