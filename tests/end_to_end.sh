@@ -51,6 +51,17 @@ grep -q "step $((done_updates + 1))/500" "$out/c.log" || die "the resumed run di
 
 "$vggflow" sample "out=$out/s" "prompts=[red heart, ghost]" "generator.lora=$out/a/lora_ema.safetensors" 2>/dev/null || die "sample failed"
 [ -s "$out/s/00001.png" ] && [ -s "$out/s/grid.png" ] || die "sample wrote no images"
+small=(reward=colorfulness eval.prompts=2 eval.images=2 generator.time_grid.steps=4)
+"$vggflow" sweep "out=$out/sweep" "generator.lora=$out/a/lora_ema.safetensors" "strengths=[0.5, 2]" "${small[@]}" 2>/dev/null || die "sweep failed"
+for file in sweep.html sweep.json strength_0.00.png strength_2.00.png; do [ -s "$out/sweep/$file" ] || die "sweep wrote no $file"; done
+refuse "expected generator.lora" "$vggflow" sweep "out=$out/sweep"
+"$vggflow" eval "out=$out/guided.json" generator.guide.kind=value "generator.guide.value=$out/a/value.safetensors" "${small[@]}" 2>"$out/guided.log" ||
+  die "guided eval failed: $(tail -3 "$out/guided.log")"
+grep -q '"guide": "value"' "$out/guided.json" || die "the guided evaluation does not say so"
+refuse "has no 'vggflow.value' metadata" "$vggflow" sample "out=$out/s" generator.guide.kind=value "generator.guide.value=$out/a/lora.safetensors"
+refuse "known are adjoint-matching, draft" "$vggflow" align --config configs/nano.yaml "run=$out/method" method=vggflow
+refuse "trains no value network" "$vggflow" align --config configs/nano.yaml "run=$out/method2" method=refl value.kind=unet
+
 "$vggflow" inspect "$out/a/lora.safetensors" | grep -q "transformer.transformer_blocks.0.attn.to_q.lora_A.weight" || die "inspect lists no adapter"
 if [ -x .venv-test/bin/python ]; then
   .venv-test/bin/python tests/tensorboard_reads.py "$out/a/tensorboard" loss/matching grid || die "TensorBoard does not read the event files"

@@ -61,7 +61,9 @@ class Report : public ::testing::Test {
     fs::create_directories(run);
     const Json summary{{"method", "vgg-flow"}, {"reward", "colorfulness"}, {"seed", seed}, {"base", metrics(10, 0.9, 0.4)},
                        {"final", metrics(reward, 0.9, 0.4)}, {"reward_gain_sd", (reward - 10) / 2}, {"diversity_kept", 1.0},
-                       {"seconds", {{"rollout", 1.5}, {"value", 6.0}}}, {"peak_gib", 0.8}, {"environment", {{"processor", "a CPU"}}}};
+                       {"seconds", {{"rollout", 1.5}, {"value", 6.0}}}, {"peak_gib", 0.8}, {"environment", {{"processor", "a CPU"}}},
+                       {"cost_formula", "B N 2F + 5 B (3F + 1B)"}, {"passes", {{"forward", 880}, {"tangent", 0}, {"backward", 80}}},
+                       {"best", {{"update", 1}, {"metrics", metrics(12, 0.9, 0.4)}}}};
     write_text(run / "summary.json", summary.dump());
   }
   std::string page() const {
@@ -81,7 +83,8 @@ TEST_F(Report, OfAWholeRunHoldsEveryPart) {
   for (const char* piece : {"vgg-flow on colorfulness", "10.00 → 13.00", "+1.50 sd of the base within a prompt", "90.0 → 90.0 %", "+0.0 ± 1.5 points, paired by prompt", "100 %",
                             "base against base: 3.25", "Before and after", "In between", "Reward, held-out prompts", "Judge accuracy", "Diversity",
                             "Reward against diversity", "Losses", "Gradient norms", "Time by phase", "0.0400 ± 0.0100 (-0.0100)",
-                            "20 held-out prompts, 16 images each", "prompts: &lt;all&gt;", "a CPU", "<div class='box ok'>"}) {
+                            "20 held-out prompts, 16 images each", "prompts: &lt;all&gt;", "a CPU", "<div class='box ok'>", "B N 2F + 5 B (3F + 1B) = 880 forward, 0 tangent, 80 backward",
+                            "Update 1, reward 12.000: the highest"}) {
     EXPECT_TRUE(holds(html, piece)) << piece;
   }
   EXPECT_FALSE(holds(html, "class='box warn'"));
@@ -98,6 +101,12 @@ TEST_F(Report, EmbedsItsImagesAndNamesNothingOutsideItself) {
   EXPECT_LT(details, between);
   EXPECT_FALSE(std::regex_search(html, std::regex("https?:|@import|<script|<link")));
   EXPECT_FALSE(std::regex_search(html, std::regex("(src|href)=['\"](?!data:)")));
+}
+
+TEST_F(Report, SaysWhereEveryEvaluationWasSpokenAgainst) {
+  write_lines({eval_line(0, 10), eval_line(1, 12)});
+  write_text(run_ / "summary.json", "{}");
+  EXPECT_TRUE(holds(page(), "the judge, the panel or the diversity floor spoke against every evaluation"));
 }
 
 TEST_F(Report, PassesOnWarningsAndCountsDroppedTransitions) {

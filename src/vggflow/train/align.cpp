@@ -300,7 +300,10 @@ Checkpoint Alignment::state(int64_t index) const {
 // Loads the last checkpoint and drops what was logged after it. Returns the number of updates done.
 int64_t Alignment::restore() {
   const auto checkpoint = load_checkpoint(run_);
-  if (!checkpoint) return 0;
+  if (!checkpoint) {
+    truncate_after(run_ / "metrics.jsonl", -1);
+    return 0;
+  }
   const auto fill = [&](const char* name, Tensor& target) { target.copy_(checkpoint_tensor(*checkpoint, name, target)); };
   fill("policy", policy_buffer_->values());
   fill("policy_ema", ema_->values);

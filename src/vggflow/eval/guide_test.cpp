@@ -1,0 +1,80 @@
+// Value-gradient guidance: the push is beta eta times the reward's gradient at the one-step guess, bounded where that is asked, and it
+// takes the learned correction of a file.
+#include "vggflow/eval/guide.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <torch/csrc/autograd/grad_mode.h>
+#include <unistd.h>
+
+#include "vggflow/core/error.h"
+#include "vggflow/flow/sampling.h"
+#include "vggflow/ops/random_tensor.h"
+#include "vggflow/testing/message.h"
+
+namespace vggflow {
+namespace {
+
+const std::vector<std::string> kPrompts{"a", "b"};
+
+MmditOptions shape() {
+  return {.sample_size = 8, .patch_size = 4, .layers = 1, .heads = 2, .head_dim = 8, .context_dim = 8, .pooled_dim = 8, .pos_embed_max = 2};
+}
+
+struct Point {
+  Tensor x = 0.3 * keyed_normal(1, Purpose::kTest, 0, 0, 2, {3, 8, 8}), v = 0.3 * keyed_normal(2, Purpose::kTest, 0, 0, 2, {3, 8, 8});
+  Tensor t = at::tensor({0.5f, 0.9f});
+  Conditioning c{keyed_normal(3, Purpose::kTest, 0, 0, 2, {3, 8}), keyed_normal(4, Purpose::kTest, 0, 0, 2, {8})};
+};
+
+TEST(ValueGuide, PushesAlongTheRewardsGradientAtTheOneStepGuess) {
+  Mmdit policy(shape());
+  const Point p;
+  const ValueGuide guide({.kind = "one_step", .beta = 2, .eta = "linear", .reward = "colorfulness"}, policy);
+  const Tensor push = guide.push(p.x, p.t, p.v, kPrompts, p.c);
+  const auto reward = make_reward("colorfulness", {});
+  const Tensor direction = keyed_normal(5, Purpose::kTest, 0, 0, 2, {3, 8, 8}), x1 = one_step_guess(p.x, p.t, p.v);
+  const auto score = [&](double s) { return reward->score(((x1 + s * direction + 1) / 2).clamp(0, 1), kPrompts); };
+  const Tensor slope = (score(1e-3) - score(-1e-3)) / 2e-3;
+  EXPECT_TRUE(at::allclose((push * direction).flatten(1).sum(1), 2 * p.t * slope, 2e-2, 1e-2)) << (push * direction).flatten(1).sum(1) << 2 * p.t * slope;
+}
+
+TEST(ValueGuide, BoundsEachSamplesGradientByTheFixedNorm) {
+  Mmdit policy(shape());
+  const Point p;
+  const ValueGuide guide({.kind = "one_step", .beta = 2, .eta = "constant", .clip_norm = 0.25, .reward = "colorfulness"}, policy);
+  const Tensor norm = at::linalg_vector_norm(guide.push(p.x, p.t, p.v, kPrompts, p.c).flatten(1), 2, {1});
+  EXPECT_TRUE(at::allclose(norm, at::full({2}, 0.5f)));
+}
+
+TEST(ValueGuide, TakesTheCorrectionOfAFile) {
+  Mmdit policy(shape());
+  const ValueOptions options{.kind = "mmdit", .width = 32, .layers = 1};
+  const auto network = make_value_network(options, policy, {}, 1);
+  {
+    torch::autograd::AutoGradMode off(false);
+    uint64_t id = 20;
+    for (const NamedTensor& q : network->trainable()) *q.tensor = 0.1 * keyed_normal(6, Purpose::kTest, 0, id++, 1, q.tensor->sizes()).squeeze(0);
+  }
+  const auto file = std::filesystem::temp_directory_path() / fmt::format("vggflow_guide_{}.safetensors", ::getpid());
+  save_value_network(file, *network, options, {}, 0.5);
+  const Point p;
+  GuideOptions o{.kind = "one_step", .beta = 2, .eta = "constant", .reward = "colorfulness"};
+  const Tensor without = ValueGuide(o, policy).push(p.x, p.t, p.v, kPrompts, p.c);
+  o.kind = "value";
+  o.value = file.string();
+  const Tensor with = ValueGuide(o, policy).push(p.x, p.t, p.v, kPrompts, p.c);
+  const Tensor nu = network->evaluate(p.x, (1 - p.t) * 1000, p.c);
+  EXPECT_GT(nu.abs().max().item<double>(), 1e-3);
+  EXPECT_TRUE(at::allclose(with - without, -2 * 0.5 * nu, 1e-4, 1e-5));
+  std::filesystem::remove(file);
+}
+
+TEST(ValueGuide, RefusesAValueGuideWithoutAFile) {
+  Mmdit policy(shape());
+  EXPECT_THAT(testing::message_of([&] { ValueGuide({.kind = "value", .reward = "colorfulness"}, policy); }),
+              ::testing::HasSubstr("expected guide.value, the value.safetensors of a run of vgg-flow"));
+}
+
+}  // namespace
+}  // namespace vggflow
