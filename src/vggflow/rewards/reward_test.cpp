@@ -97,5 +97,17 @@ TEST(Pixels, TheClampSettingDecidesOnTheGradientOfSaturatedPixels) {
   }
 }
 
+TEST(Rewards, AWeightedSumGivesItsPartsWithTheirWeights) {
+  const auto sum = reward_named("2*colorfulness + 0.5*emoji-clip");
+  EXPECT_THAT(sum->weights(), ::testing::ElementsAre(2.0, 0.5));
+  EXPECT_THAT(rewards_in("2*colorfulness + 0.5*emoji-clip"), ::testing::ElementsAre("colorfulness", "emoji-clip"));
+  const Tensor parts = sum->parts(images(), kPrompts);
+  EXPECT_LT(relative_error(parts[0], reward_named("colorfulness")->score(images(), kPrompts)), 1e-12);
+  EXPECT_LT(relative_error(2 * parts[0] + 0.5 * parts[1], sum->score(images(), kPrompts)), 1e-12);
+  const auto one = reward_named("colorfulness");
+  EXPECT_THAT(one->weights(), ::testing::ElementsAre(1.0));
+  EXPECT_TRUE(at::equal(one->parts(images(), kPrompts)[0], one->score(images(), kPrompts)));
+}
+
 }  // namespace
 }  // namespace vggflow
