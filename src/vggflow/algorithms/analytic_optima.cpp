@@ -123,6 +123,11 @@ Tensor Characteristics::jacobian(const Tensor& x1, double t, Values& values) con
   return at::stack(columns, 2);
 }
 
+Tensor Characteristics::determinant(const Tensor& x1, double t) const {
+  Values values;
+  return at::linalg_det(jacobian(x1, t, values));
+}
+
 Characteristics::Values Characteristics::at(const Tensor& x, double t) const {
   constexpr int kMostIterations = 40;
   Tensor x1 = x;
@@ -131,7 +136,7 @@ Characteristics::Values Characteristics::at(const Tensor& x, double t) const {
     const Tensor j = jacobian(x1, t, values);
     const Tensor miss = values.x - x;
     if (miss.abs().max().item<double>() < 1e-12) return values;
-    Tensor move = at::linalg_solve(j, miss.unsqueeze(2)).squeeze(2);
+    const Tensor move = at::linalg_solve(j, miss.unsqueeze(2)).squeeze(2);
     x1 = x1 - move.clamp(-1, 1);
   }
   const double left = (back(x1, t).x - x).abs().max().item<double>();
@@ -162,6 +167,8 @@ OpenLoop open_loop_optimum(const Field& base, const Reward& reward, double beta,
     }
     out.objective = cost.mean().item<double>();
   }
+  VGGFLOW_CHECK(out.change < 1e-6, "[open_loop] expected controls that settle, the last of {} sweeps left {}: lower beta or the reward's curvature", sweeps,
+                out.change);
   return out;
 }
 

@@ -56,6 +56,8 @@ class Characteristics {
   Values back(const Tensor& x1, double t) const;
   /// At given (x, t), by Newton's method on the end points.
   Values at(const Tensor& x, double t) const;
+  /// det d x(t) / d x_1 (M): positive everywhere means that no two paths meet.
+  Tensor determinant(const Tensor& x1, double t) const;
 
  private:
   Tensor jacobian(const Tensor& x1, double t, Values& values) const;
@@ -66,7 +68,7 @@ class Characteristics {
 };
 
 /// The optimum of the discretised problem from each x_0, with no class of policies in between: u_k <- -beta a_{k+1}, damped, with a
-/// the exact discrete adjoint (the field is a gradient, so [grad v]^T a = [grad v] a, by the field's tangent).
+/// the exact discrete adjoint (the field is a gradient, so [grad v]^T a = [grad v] a, by the field's tangent). Throws where that does not settle.
 struct OpenLoop {
   Trajectory trajectory;
   std::vector<Tensor> controls, adjoints;

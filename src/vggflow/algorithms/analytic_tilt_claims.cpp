@@ -50,7 +50,8 @@ double gradient_z(const Tilt& tilt, BinnedLinear& control, std::shared_ptr<const
     control.parameters.mutable_grad().reset();
   }
   const Tensor g = at::stack(gradients);
-  return largest(g.mean(0) / (g.std(0) / std::sqrt(static_cast<double>(kUpdates))));
+  constexpr double kRounding = 1e-12;  // the last step's residual is 0 on every path
+  return largest(g.mean(0) / (g.std(0) / std::sqrt(static_cast<double>(kUpdates)) + kRounding));
 }
 
 // Mean and variance of the memoryless SDE's ends, in standard errors from the target's.
@@ -111,7 +112,7 @@ void tilted_distribution(AnalyticReport& report) {
     const Gaussian alone = memoryless_end(tilt, grid, zeros(grid), zeros(grid));
     const TiltFixedPoint tilted(tilt, grid);
     report.below("base's bias on " + name + " - simulated before", std::max(std::abs(std::sqrt(alone.variance) - known_sd[i]), std::abs(alone.mean - known_mean[i])),
-                 4e-3, fmt::format("exact mean {:.3f}, deviation {:.3f} of 2, 0.5; simulated with 40000 samples: {:.3f}, {:.3f}. Fixed point: mean {:.3f} of {:.3f}, "
+                 6e-3, fmt::format("mean {:.3f}, deviation {:.3f} of 2, 0.5; 40000 samples gave {:.3f}, {:.3f} (bound: 3 standard errors). Fixed point: mean {:.3f} of {:.3f}, "
                                    "deviation {:.3f} of {:.3f}", alone.mean, std::sqrt(alone.variance), known_mean[i], known_sd[i], tilted.mean, tilt.target_mean(),
                                    std::sqrt(tilted.variance), std::sqrt(tilt.target_variance())));
   }

@@ -222,10 +222,11 @@ double gap(const Gradients& a, const Gradients& b) {
 
 void split_updates(AnalyticReport& report) {
   for (const Variant& v : variants()) {
+    const double bound = v.options.vgg.consistency.kind == "release" ? 1e-9 : 1e-12;  // its differences divide rounding by 1e-4
     const Gradients whole = gradients_of(v, 8, 0, 1000);
-    report.below(v.label + ": gradient in micro-batches of 3", gap(gradients_of(v, 8, 0, 3), whole), 1e-12, "relative difference from one micro-batch");
+    report.below(v.label + ": gradient in micro-batches of 3", gap(gradients_of(v, 8, 0, 3), whole), bound, "relative difference from one micro-batch");
     const Gradients a = gradients_of(v, 4, 0, 1000), b = gradients_of(v, 4, 4, 1000);
-    report.below(v.label + ": mean gradient of two halves", gap({(a.policy + b.policy) / 2, (a.value + b.value) / 2}, whole), 1e-12, "relative difference from the whole batch");
+    report.below(v.label + ": mean gradient of two halves", gap({(a.policy + b.policy) / 2, (a.value + b.value) / 2}, whole), bound, "relative difference from the whole batch");
   }
   const Variant first = variants().front();
   report.above("gradient of other samples", gap(gradients_of(first, 8, 8, 1000), gradients_of(first, 8, 0, 1000)), 1e-2, "the test can fail");

@@ -13,9 +13,10 @@ Tensor symmetric_base() { return matrix({{0.9, 0.6}, {0.6, -0.7}}); }
 Tensor general_base() { return matrix({{0.8, 1.3}, {-0.9, -0.4}}); }
 Tensor reward_matrix() { return matrix({{1.4, 0.4}, {0.4, 0.9}}); }
 
+// Modes so far apart that two controls are as good from some x_0 (2.2 apart with deviation 0.5) fold the characteristics: grad V has jumps there.
 FieldPtr mixture(int64_t width) {
-  if (width == 1) return std::make_shared<MixtureField>(vector({0.4, 0.6}), matrix({{-1.2}, {1.0}}), vector({0.5, 0.6}));
-  return std::make_shared<MixtureField>(vector({0.3, 0.4, 0.3}), matrix({{-1.2, 0.0}, {0.9, 0.8}, {0.6, -1.0}}), vector({0.6, 0.5, 0.7}));
+  if (width == 1) return std::make_shared<MixtureField>(vector({0.4, 0.6}), matrix({{-0.8}, {0.8}}), vector({0.55, 0.65}));
+  return std::make_shared<MixtureField>(vector({0.3, 0.4, 0.3}), matrix({{-0.8, 0.0}, {0.5, 0.7}, {0.5, -0.7}}), vector({0.6, 0.65, 0.7}));
 }
 
 RewardPtr mixture_reward(int64_t width) { return std::make_shared<LogCosh>(0.8, at::full({width}, 0.7, at::kDouble)); }
@@ -102,8 +103,8 @@ void exact_residual(AnalyticReport& report) {
   const Case one = mixture_case(1), two = mixture_case(2);
   double worst = 0;
   for (const char* schedule : {"constant", "linear", "quadratic"}) worst = std::max(worst, largest(estimate(one, kind("exact"), schedule, 0.5).residual));
-  report.below("exact residual, " + one.name, worst, 1e-6, "g from the numeric optimum; all eta schedules, t = 0.5");
-  report.below("exact residual, " + two.name, largest(estimate(two, kind("exact"), "linear", 0.4).residual), 1e-6, "g from the numeric optimum, t = 0.4");
+  report.below("exact residual, " + one.name, worst, 1e-7, "g from the numeric optimum; all eta schedules, t = 0.5");
+  report.below("exact residual, " + two.name, largest(estimate(two, kind("exact"), "linear", 0.4).residual), 1e-7, "g from the numeric optimum, t = 0.4");
   report.above("exact residual of 1.01 g, general A", estimate(riccati_case("", general_base()), kind("exact"), "quadratic", 0.5, 1.01).size(), 1e-3,
                "a 1 % error of g is seen; relative to |g|");
 }
@@ -173,9 +174,9 @@ struct OpenLoopMiss {
 OpenLoopMiss open_loop_miss(int64_t width, int64_t n) {
   const auto base = mixture(width);
   const auto reward = mixture_reward(width);
-  const Characteristics paths(base, reward, kBeta);
+  const Characteristics paths(base, reward, kBeta, 32);
   const Tensor x0 = noise(5, 0, 6, width);
-  const OpenLoop o = open_loop_optimum(*base, *reward, kBeta, x0, uniform_grid(n), 60);
+  const OpenLoop o = open_loop_optimum(*base, *reward, kBeta, x0, uniform_grid(n), 40);
   const auto middle = static_cast<size_t>(n / 2);
   const double miss = std::max(largest(o.adjoints[0] - paths.at(x0, 0).gradient), largest(o.adjoints[middle] - paths.at(o.trajectory.states[middle], 0.5).gradient));
   return {miss, std::abs(o.objective - paths.at(x0, 0).value.mean().item<double>()), o.change};
@@ -216,14 +217,13 @@ void adjoints_on_optimal_paths(AnalyticReport& report) {
       columns.push_back((paths.at(x + e, 0.3).value - paths.at(x - e, 0.3).value) / 2e-4);
     }
     report.below("a - central difference of V, " + name, largest(paths.at(x, 0.3).gradient - at::stack(columns, 1)), 1e-6, "characteristics, t = 0.3");
+    const Tensor line = at::linspace(-4, 4, 17, at::kDouble);
+    const Tensor ends = width == 1 ? line.unsqueeze(1) : at::stack(at::meshgrid({line, line}, "ij"), 2).view({-1, 2});
+    report.above("smallest det d x_0 / d x_1, " + name, paths.determinant(ends, 0).min().item<double>(), 0.05, "one path through each x_0, so it is the optimum");
   }
-  const Characteristics paths(mixture(1), mixture_reward(1), kBeta);
-  const Tensor from = paths.back(at::linspace(-4, 4, 401, at::kDouble).unsqueeze(1), 0).x;
-  report.above("slope of x_1 -> x_0, mixture 1-D", at::diff(from, 1, 0).min().item<double>() / (8.0 / 400), 0.01, "one path through each x_0: the optimum is unique");
-
   const auto times = uniform_grid(50);
   const Tensor x0 = at::linspace(-2, 2, 7, at::kDouble).unsqueeze(1);
-  const OpenLoop optimum = open_loop_optimum(*mixture(1), *mixture_reward(1), kBeta, x0, times, 60);
+  const OpenLoop optimum = open_loop_optimum(*mixture(1), *mixture_reward(1), kBeta, x0, times, 40);
   const Trajectory base = integrate([](const Tensor& x, const Tensor& t) { return (*mixture(1))(x, t); }, x0, times);
   AnalyticFigure trajectories{"analytic_trajectories", "Mixture base, reward at 0.7: paths", "t", "x", false, {}};
   AnalyticFigure controls{"analytic_control", "Optimal control along the same paths", "t", "v - v_base", false, {}};
@@ -318,8 +318,10 @@ void fitted_adjoints(AnalyticReport& report) {
   }
   report.figures.push_back(figure);
   report.below("target error at lambda 1", errors.back(), 1e-12, "relative to |grad V|, Riccati, optimal paths");
-  report.below("target error at lambda 0.5 / at lambda 0", errors[2] / errors[0], 1, "between: " + table);
-  report.above("target error at lambda 0.5 / at lambda 1", errors[2] / std::max(errors.back(), 1e-300), 1, "so bias falls with lambda");
+  report.below("target error at lambda 0.5 / at lambda 0", errors[2] / errors[0], 1, "between, though not by much: " + table);
+  double rise = -1;
+  for (size_t i = 0; i + 1 < errors.size(); ++i) rise = std::max(rise, errors[i + 1] - errors[i]);
+  report.below("largest change of the target error with lambda", rise, 0, "it falls throughout");
 }
 
 }  // namespace vggflow::analytic
