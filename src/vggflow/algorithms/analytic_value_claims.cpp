@@ -228,8 +228,8 @@ void adjoints_on_optimal_paths(AnalyticReport& report) {
   AnalyticFigure trajectories{"analytic_trajectories", "Mixture base, reward at 0.7: paths", "t", "x", false, {}};
   AnalyticFigure controls{"analytic_control", "Optimal control along the same paths", "t", "v - v_base", false, {}};
   for (int64_t i = 1; i < 7; i += 4) {
-    const std::string from_x = fmt::format("from {:.1f}", x0[i].item<double>());
-    AnalyticSeries free{"base " + from_x, {}, {}, true}, best{"optimal", {}, {}}, control{from_x, {}, {}};
+    const std::string from_x = fmt::format("{:.1f}", x0[i].item<double>());
+    AnalyticSeries free{"base " + from_x, {}, {}, true}, best{"optimal", {}, {}}, control{"from " + from_x, {}, {}};
     for (size_t k = 0; k < times.size(); ++k) {
       free.x.push_back(times[k]), free.y.push_back(base.states[k][i].item<double>());
       best.x.push_back(times[k]), best.y.push_back(optimum.trajectory.states[k][i].item<double>());
