@@ -7,10 +7,12 @@
 
 namespace vggflow::analytic {
 
-// ---- analytic_value_claims.cpp: value gradients, their estimators, adjoints --------------------------------------------
+// ---- analytic_value_claims.cpp: value gradients and their estimators ---------------------------------------------------
 void exact_residual(AnalyticReport& report);
 void paper_residual(AnalyticReport& report);
 void release_residual(AnalyticReport& report);
+
+// ---- analytic_adjoint_claims.cpp: adjoints of trajectories -------------------------------------------------------------
 void adjoints_on_optimal_paths(AnalyticReport& report);
 void fitted_adjoints(AnalyticReport& report);
 

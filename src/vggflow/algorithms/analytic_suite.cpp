@@ -37,12 +37,9 @@ const std::vector<AnalyticClaim>& analytic_claims() {
   return list;
 }
 
-AnalyticReport analytic_suite(const std::function<void(const std::string&)>& before) {
+AnalyticReport analytic_suite() {
   AnalyticReport report;
-  for (const AnalyticClaim& claim : analytic_claims()) {
-    if (before) before(claim.sentence);
-    claim.run(report);
-  }
+  for (const AnalyticClaim& claim : analytic_claims()) claim.run(report);
   return report;
 }
 

@@ -48,7 +48,7 @@ struct AnalyticClaim {
 /// All claims, in the order of docs/analytic.md.
 const std::vector<AnalyticClaim>& analytic_claims();
 
-/// Every claim. `before` is told each one's sentence as it starts.
-AnalyticReport analytic_suite(const std::function<void(const std::string& sentence)>& before = {});
+/// Every claim.
+AnalyticReport analytic_suite();
 
 }  // namespace vggflow

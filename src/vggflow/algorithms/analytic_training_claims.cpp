@@ -176,6 +176,15 @@ void every_method(AnalyticReport& report) {
     const bool covered = std::any_of(list.begin(), list.end(), [&](const Run& r) { return r.method == name; });
     report.above("runs of " + name, covered ? 1 : 0, 0, "every registered method is tried");
   }
+  std::string refusal;
+  try {
+    make_method("no such method", {});
+  } catch (const Error& e) {
+    refusal = e.what();
+  }
+  double unnamed = 0;
+  for (const std::string& name : method_names()) unnamed += refusal.find(name) == std::string::npos ? 1 : 0;
+  report.below("methods that the refusal of an unknown name leaves out", unnamed, 0.5, refusal);
   AnalyticFigure figure{"analytic_methods", "Excess objective over training", "update", "(J - J*) / J*", true, {}};
   const Common fresh;
   for (const Run& run : list) {
