@@ -22,5 +22,8 @@ void report(const std::vector<std::string>& runs);
 void inspect(const std::string& path);
 /// Proves the installation; returns whether everything held.
 bool check();
+/// Holds every method against closed forms, prints each claim's numbers and their bounds, and writes the figures to a folder unless it is
+/// empty; returns whether everything held.
+bool check_analytic(const std::string& figures);
 
 }  // namespace vggflow::cli

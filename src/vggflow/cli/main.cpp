@@ -42,7 +42,12 @@ int run(int argc, char** argv) {
   inspect_command->add_option("path", path, "file or folder")->required();
   inspect_command->callback([&] { inspect(path); });
   bool healthy = true;
-  app.add_subcommand("check", "prove this installation: kernels against plain twins, a gradient check")->callback([&] { healthy = check(); });
+  bool analytic = false;
+  std::string figures;
+  auto* check_command = app.add_subcommand("check", "prove this installation: kernels against plain twins, a gradient check");
+  auto* analytic_flag = check_command->add_flag("--analytic", analytic, "hold every method against closed forms instead (about a minute)");
+  check_command->add_option("--figures", figures, "folder for the analytic suite's figures")->needs(analytic_flag);
+  check_command->callback([&] { healthy = analytic ? check_analytic(figures) : check(); });
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
