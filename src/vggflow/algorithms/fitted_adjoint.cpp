@@ -85,14 +85,14 @@ MethodReport FittedAdjoint::update(AlignmentProblem& problem, const UpdateInput&
 }
 
 Passes FittedAdjoint::cost(const CostShape& s, const MethodReport&) const {
-  const double m = s.batch * static_cast<double>(options_.transitions.bins + (options_.transitions.force_last_step ? 1 : 0));
+  const double m = s.batch * options_.transitions.count();
   const double pulls = s.batch * pulls_of(options_, s.steps);
   return {.f = s.batch * s.steps * s.rollout + pulls * s.adjoint + m * (s.known + s.base), .b = pulls * s.adjoint + m * s.known_graph};
 }
 
 std::string FittedAdjoint::cost_formula(const CostShape& s) const {
   return fmt::format("B N {}F + {} B ({}F + {}B) + {} B ({}F + {}B)", s.rollout, pulls_of(options_, s.steps), s.adjoint, s.adjoint,
-                     options_.transitions.bins + (options_.transitions.force_last_step ? 1 : 0), s.known + s.base, s.known_graph);
+                     options_.transitions.count(), s.known + s.base, s.known_graph);
 }
 
 }  // namespace vggflow

@@ -47,7 +47,7 @@ MethodReport Pmp::update(AlignmentProblem& problem, const UpdateInput& input) co
 }
 
 Passes Pmp::cost(const CostShape& s, const MethodReport&) const {
-  const double m = s.batch * static_cast<double>(options_.transitions.bins + (options_.transitions.force_last_step ? 1 : 0));
+  const double m = s.batch * options_.transitions.count();
   const bool full = options_.adjoint == "full";
   return {.f = s.batch * s.steps * (s.rollout + s.adjoint + (full ? s.policy : 0)) + m * (s.known + s.base),
           .b = s.batch * s.steps * (s.adjoint + (full ? s.policy_graph : 0)) + m * s.known_graph};
@@ -56,7 +56,7 @@ Passes Pmp::cost(const CostShape& s, const MethodReport&) const {
 std::string Pmp::cost_formula(const CostShape& s) const {
   const bool full = options_.adjoint == "full";
   return fmt::format("B N {}F + B N ({}F + {}B) + {} B ({}F + {}B)", s.rollout, s.adjoint + (full ? s.policy : 0), s.adjoint + (full ? s.policy_graph : 0),
-                     options_.transitions.bins + (options_.transitions.force_last_step ? 1 : 0), s.known + s.base, s.known_graph);
+                     options_.transitions.count(), s.known + s.base, s.known_graph);
 }
 
 }  // namespace vggflow

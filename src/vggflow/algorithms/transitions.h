@@ -14,6 +14,8 @@ struct TransitionOptions {
   int64_t bins = 5;
   bool force_last_step = false;
   bool skip_first_step = false;
+  /// Transitions of one trajectory.
+  double count() const { return static_cast<double>(bins + (force_last_step ? 1 : 0)); }
 
   template <class V>
   void fields(V& v) {

@@ -51,10 +51,6 @@ double train_boundary(AlignmentProblem& problem, double alpha, const Tensor& x1)
   return loss.item<double>();
 }
 
-double transitions_of(const VggFlowOptions& o, const CostShape& s) {
-  return s.batch * static_cast<double>(o.transitions.bins + (o.transitions.force_last_step ? 1 : 0));
-}
-
 }  // namespace
 
 MethodReport VggFlow::update(AlignmentProblem& problem, const UpdateInput& input) const {
@@ -94,7 +90,7 @@ MethodReport VggFlow::update(AlignmentProblem& problem, const UpdateInput& input
 }
 
 Passes VggFlow::cost(const CostShape& s, const MethodReport&) const {
-  const double m = transitions_of(options_, s);
+  const double m = s.batch * options_.transitions.count();
   Passes p{.f = s.batch * s.steps * s.rollout + m * (s.known + s.base), .b = m * s.known_graph};
   if (!s.value) return p;
   p.value_f = m;
@@ -126,7 +122,7 @@ std::string VggFlow::cost_formula(const CostShape& s) const {
   CostShape one = s;
   one.batch = 1;
   one.steps = 0;
-  const double m = transitions_of(options_, one);
+  const double m = options_.transitions.count();
   Passes p = cost(one, {});
   const double boundary = s.value && options_.boundary ? 1 : 0;
   const double tangents = (p.j + p.value_j) / m;

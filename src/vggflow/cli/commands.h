@@ -31,5 +31,8 @@ bool compare(const CompareArguments& arguments);
 void inspect(const std::string& path);
 /// Proves the installation; returns whether everything held.
 bool check();
+/// Holds every method against closed forms, prints each claim's numbers and their bounds, and writes the figures to a folder unless it is
+/// empty; returns whether everything held.
+bool check_analytic(const std::string& figures);
 
 }  // namespace vggflow::cli

@@ -56,7 +56,12 @@ int run(int argc, char** argv) {
   CompareArguments comparison;
   bool healthy = true, complete = true;
   add_compare(app, comparison, complete);
-  app.add_subcommand("check", "prove this installation: kernels against plain twins, a gradient check")->callback([&] { healthy = check(); });
+  bool analytic = false;
+  std::string figures;
+  auto* check_command = app.add_subcommand("check", "prove this installation: kernels against plain twins, a gradient check");
+  auto* analytic_flag = check_command->add_flag("--analytic", analytic, "hold every method against closed forms instead (about a minute)");
+  check_command->add_option("--figures", figures, "folder for the analytic suite's figures")->needs(analytic_flag);
+  check_command->callback([&] { healthy = analytic ? check_analytic(figures) : check(); });
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
