@@ -52,7 +52,7 @@ TensorList read_bytes(std::string bytes) { return read_torch_pickle(MappedFile::
 
 // ---- pickle instructions ------------------------------------------------------------------------------------------------
 
-std::string text(const std::string& s) { return "X" + raw(static_cast<uint32_t>(s.size())) + s; }
+std::string text(const std::string& s) { return std::string("X").append(raw(static_cast<uint32_t>(s.size()))).append(s); }
 std::string integer(int64_t v) { return std::string("\x8a\x08", 2) + raw(v); }
 std::string global(const std::string& module, const std::string& name) { return "c" + module + "\n" + name + "\n"; }
 std::string tuple(const std::vector<std::string>& items) {
