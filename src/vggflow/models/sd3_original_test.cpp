@@ -41,7 +41,8 @@ TEST(Sd3Original, GivesWhatDiffusersLoaderGives) {
     const TensorMap& got = parts.at(component);
     EXPECT_EQ(names_of(got), names_of(want)) << component;
     for (const auto& [name, tensor] : want) {
-      if (got.contains(name)) EXPECT_TRUE(at::equal(got.at(name), tensor)) << name;
+      const auto found = got.find(name);
+      EXPECT_TRUE(found != got.end() && at::equal(found->second, tensor)) << name;
     }
   }
   EXPECT_EQ(parts.size(), 5u);
@@ -93,7 +94,7 @@ struct Variant {
 class Sd3OriginalSizes : public ::testing::TestWithParam<Variant> {};
 INSTANTIATE_TEST_SUITE_P(Models, Sd3OriginalSizes,
                          ::testing::Values(Variant{"sd3_medium", 24, false, 0}, Variant{"sd35_large", 38, true, 0}, Variant{"sd35_medium", 24, true, 13}),
-                         [](const auto& info) { return info.param.name; });
+                         [](const auto& variant) { return variant.param.name; });
 
 // Every original name gives names of the network, every name of the network is given once: the map is a bijection between
 // (name, third) and the parameters. Besides parameters there is pos_embed, a buffer of diffusers'.
