@@ -238,6 +238,9 @@ ComponentWeights open_component(const fs::path& folder, const std::string& varia
   std::vector<std::string> looked_for;
   for (const Kind& kind : kinds()) {
     const fs::path single = folder / single_name(kind, variant);
+    // The cache holds links into its store of blobs.
+    VGGFLOW_CHECK(fs::exists(single) || !fs::is_symlink(single), "[model_files] {} is a link to {}, which is missing; the download is not complete, get it again",
+                  single.string(), fs::read_symlink(single).string());
     if (fs::exists(single)) return {open_weights(single), {single}, "[model_files] " + single.string()};
     looked_for.push_back(single.filename().string());
     for (const std::string& name : index_names(kind, variant)) {

@@ -105,6 +105,11 @@ TEST_F(ModelFiles, TorchPicklesAreTheLastResort) {
   EXPECT_FALSE(open_component(folder_).tensors.contains("state_dict.whole"));
 }
 
+TEST_F(ModelFiles, ALinkToAMissingBlobIsNamed) {
+  fs::create_symlink("../../blobs/0123", folder_ / "model.safetensors");
+  EXPECT_THAT(refusal(), HasSubstr("model.safetensors is a link to ../../blobs/0123, which is missing; the download is not complete"));
+}
+
 TEST_F(ModelFiles, AFolderWithoutWeightsSaysWhatWasLookedFor) {
   EXPECT_THAT(refusal(), AllOf(HasSubstr("holds no weights: looked for diffusion_pytorch_model.safetensors"), HasSubstr("pytorch_model.bin")));
   EXPECT_THAT(message_of([&] { open_component(folder_ / "none"); }), HasSubstr("is no folder: expected a component"));

@@ -14,7 +14,7 @@
 namespace vggflow {
 namespace {
 
-constexpr uint64_t kMaxProgram = 64u << 20;  // bytes of data.pkl; that of a 24-block SD3 has about 0.3 MB
+constexpr uint64_t kMaxProgram = 16u << 20;  // bytes of data.pkl, each of which may cost 60 of memory; that of SD3 has about 0.3 MB
 constexpr int kDeepestDictionary = 32;
 constexpr size_t kLongestName = 1024;
 
@@ -189,7 +189,7 @@ class Machine {
   void push_global(const std::string& module, const std::string& name) {
     const std::string full = module + "." + name;
     if (full != kOrderedDict && full != kRebuildTensor && full != kRebuildParameter && !storage_types().contains(full)) {
-      refuse("it asks for '{}', which is not allowed: only tensors in dictionaries are read. Save the state_dict alone", full);
+      refuse("it asks for '{}', which is not allowed: only tensors in dictionaries are read. Save the state_dict alone", full.substr(0, 100));
     }
     push(Global{full});
   }
