@@ -1,11 +1,7 @@
 #include "vggflow/io/safetensors.h"
 
 #include <ATen/ATen.h>
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
 #include <torch/csrc/autograd/grad_mode.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cstring>
@@ -24,16 +20,27 @@ constexpr uint64_t kMaxHeader = 100'000'000;  // the format's own limit
 
 const std::vector<std::pair<std::string, at::ScalarType>>& dtype_names() {
   static const std::vector<std::pair<std::string, at::ScalarType>> names{
-      {"F64", at::kDouble}, {"F32", at::kFloat}, {"F16", at::kHalf}, {"BF16", at::kBFloat16}, {"I64", at::kLong},
-      {"I32", at::kInt},    {"I16", at::kShort}, {"I8", at::kChar},  {"U8", at::kByte},       {"BOOL", at::kBool}};
+      {"F64", at::kDouble}, {"F32", at::kFloat}, {"F16", at::kHalf}, {"BF16", at::kBFloat16}, {"I64", at::kLong}, {"I32", at::kInt},
+      {"I16", at::kShort}, {"I8", at::kChar}, {"U64", at::kUInt64}, {"U32", at::kUInt32}, {"U16", at::kUInt16}, {"U8", at::kByte},
+      {"BOOL", at::kBool}, {"C64", at::kComplexFloat}, {"F8_E4M3", at::kFloat8_e4m3fn}, {"F8_E5M2", at::kFloat8_e5m2},
+      {"F8_E4M3FNUZ", at::kFloat8_e4m3fnuz}, {"F8_E5M2FNUZ", at::kFloat8_e5m2fnuz}, {"F8_E8M0", at::kFloat8_e8m0fnu}};
   return names;
 }
 
+// The JSON parser stops at a NUL and skips a byte order mark, both of which could hide what another reader sees.
+void check_frame(std::string_view header, const std::string& file) {
+  VGGFLOW_CHECK(header.starts_with('{'), "[safetensors] {}: expected a JSON object as header", file);
+  const size_t last = header.find_last_not_of(' ');
+  VGGFLOW_CHECK(header[last] == '}' && header.find('\0') == std::string_view::npos,
+                "[safetensors] {}: expected a header that ends with '}}' and spaces; the file is damaged, get it again", file);
+}
+
 // Parses, refusing a name that comes twice in one object and nesting beyond what the format has.
-Json parse_strict(const char* begin, const char* end, const std::string& file) {
+Json parse_strict(std::string_view header, const std::string& file) {
+  constexpr int kDeepest = 3;  // header, entry, shape
   std::vector<std::set<std::string>> seen;
   const auto watch = [&](int depth, Json::parse_event_t event, Json& value) {
-    VGGFLOW_CHECK(depth <= 4, "[safetensors] {}: the header is nested too deeply", file);
+    VGGFLOW_CHECK(depth <= kDeepest, "[safetensors] {}: the header is nested too deeply", file);
     if (event == Json::parse_event_t::object_start) seen.emplace_back();
     if (event == Json::parse_event_t::object_end) seen.pop_back();
     if (event == Json::parse_event_t::key) {
@@ -43,7 +50,7 @@ Json parse_strict(const char* begin, const char* end, const std::string& file) {
     return true;
   };
   try {
-    return Json::parse(begin, end, watch);
+    return Json::parse(header.begin(), header.end(), watch);
   } catch (const nlohmann::json::exception& e) {
     fail("[safetensors] {}: the header is not JSON ({}); the file is damaged, get it again", file, e.what());
   }
@@ -62,11 +69,15 @@ TensorEntry parse_entry(const std::string& name, const Json& value, const std::s
                 value["dtype"].get<std::string>());
   entry.dtype = found->second;
   uint64_t bytes = c10::elementSize(entry.dtype);
+  uint64_t span = bytes;  // the same with empty dimensions counted as 1, so that strides cannot overflow either
   if (!value["shape"].is_array() || value["shape"].size() > 16) bad("expected a shape of at most 16 numbers");
   for (const Json& d : value["shape"]) {
     if (!d.is_number_unsigned() || d.get<uint64_t>() > (uint64_t{1} << 48)) bad("expected a shape of whole numbers below 2^48");
     entry.shape.push_back(d.get<int64_t>());
-    if (__builtin_mul_overflow(bytes, d.get<uint64_t>(), &bytes)) bad("its size overflows");
+    bytes *= d.get<uint64_t>();
+    if (__builtin_mul_overflow(span, std::max<uint64_t>(1, d.get<uint64_t>()), &span) || span > (uint64_t{1} << 62)) {
+      bad("its size overflows");
+    }
   }
   const Json& offsets = value["data_offsets"];
   if (!offsets.is_array() || offsets.size() != 2 || !offsets[0].is_number_unsigned() || !offsets[1].is_number_unsigned()) {
@@ -82,37 +93,25 @@ TensorEntry parse_entry(const std::string& name, const Json& value, const std::s
 
 }  // namespace
 
-SafetensorsFile::SafetensorsFile(const std::filesystem::path& file) : path_(file) {
-  const int descriptor = ::open(file.c_str(), O_RDONLY | O_CLOEXEC);
-  VGGFLOW_CHECK(descriptor >= 0, "[safetensors] cannot open {}: {}", file.string(), std::strerror(errno));
-  struct stat info {};
-  ::fstat(descriptor, &info);
-  size_ = static_cast<uint64_t>(info.st_size);
-  void* map = size_ > 0 ? ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, descriptor, 0) : MAP_FAILED;
-  ::close(descriptor);
-  VGGFLOW_CHECK(size_ >= 8 && map != MAP_FAILED, "[safetensors] {} has {} bytes, too few for a header; the file is damaged, get it again",
-                file.string(), size_);
-  bytes_ = static_cast<const char*>(map);
-  try {
-    parse_header();
-    check_layout();
-  } catch (...) {
-    ::munmap(const_cast<char*>(bytes_), size_);
-    throw;
-  }
+SafetensorsFile::SafetensorsFile(const std::filesystem::path& file) : SafetensorsFile(MappedFile::open(file, "safetensors")) {}
+
+SafetensorsFile::SafetensorsFile(std::shared_ptr<const MappedFile> bytes) : bytes_(std::move(bytes)), path_(bytes_->name()) {
+  parse_header();
+  check_layout();
 }
 
-SafetensorsFile::~SafetensorsFile() { ::munmap(const_cast<char*>(bytes_), size_); }
-
 void SafetensorsFile::parse_header() {
+  VGGFLOW_CHECK(bytes_->size() >= 8, "[safetensors] {} has {} bytes, too few for a header; the file is damaged, get it again",
+                path_.string(), bytes_->size());
   uint64_t length = 0;
-  std::memcpy(&length, bytes_, 8);
-  VGGFLOW_CHECK(length <= kMaxHeader && length <= size_ - 8,
+  std::memcpy(&length, bytes_->data(), 8);
+  VGGFLOW_CHECK(length <= kMaxHeader && length <= bytes_->size() - 8,
                 "[safetensors] {}: the header claims {} bytes, but the file has {}; it is truncated or no safetensors file",
-                path_.string(), length, size_);
+                path_.string(), length, bytes_->size());
   data_begin_ = 8 + length;
-  const Json header = parse_strict(bytes_ + 8, bytes_ + data_begin_, path_.string());
-  VGGFLOW_CHECK(header.is_object(), "[safetensors] {}: expected a JSON object as header", path_.string());
+  const std::string_view json(bytes_->data() + 8, length);
+  check_frame(json, path_.string());
+  const Json header = parse_strict(json, path_.string());
   for (const auto& [name, value] : header.items()) {
     if (name != "__metadata__") {
       tensors_[name] = parse_entry(name, value, path_.string());
@@ -136,17 +135,36 @@ void SafetensorsFile::check_layout() const {
     VGGFLOW_CHECK(begin == at, "[safetensors] {}: the tensors {} at byte {}", path_.string(), begin < at ? "overlap" : "leave a hole", at);
     at = end;
   }
-  VGGFLOW_CHECK(at == size_ - data_begin_, "[safetensors] {}: the header describes {} bytes of tensors, but the file holds {}; it is {}",
-                path_.string(), at, size_ - data_begin_, at > size_ - data_begin_ ? "truncated" : "too long");
+  const uint64_t held = bytes_->size() - data_begin_;
+  VGGFLOW_CHECK(at == held, "[safetensors] {}: the header describes {} bytes of tensors, but the file holds {}; it is {}", path_.string(),
+                at, held, at > held ? "truncated" : "too long");
 }
 
-Tensor SafetensorsFile::load(const std::string& name) const {
+const TensorEntry& SafetensorsFile::entry(const std::string& name) const {
   const auto found = tensors_.find(name);
   VGGFLOW_CHECK(found != tensors_.end(), "[safetensors] {} holds no tensor '{}'", path_.string(), name);
   const TensorEntry& e = found->second;
+  VGGFLOW_CHECK(e.dtype != at::kBool || are_bools(bytes_->data() + data_begin_ + e.begin, e.end - e.begin),
+                "[safetensors] {}: tensor '{}' is BOOL, but holds bytes other than 0 and 1", path_.string(), name);
+  return e;
+}
+
+Tensor SafetensorsFile::load(const std::string& name) const {
+  const TensorEntry& e = entry(name);
   Tensor out = at::empty(e.shape, e.dtype);
-  std::memcpy(out.mutable_data_ptr(), bytes_ + data_begin_ + e.begin, e.end - e.begin);
+  if (e.end > e.begin) std::memcpy(out.mutable_data_ptr(), bytes_->data() + data_begin_ + e.begin, e.end - e.begin);
   return out;
+}
+
+Tensor SafetensorsFile::view(const std::string& name) const {
+  const TensorEntry& e = entry(name);
+  return view_of(bytes_, data_begin_ + e.begin, e.shape, e.dtype);
+}
+
+TensorMap SafetensorsFile::views() const {
+  TensorMap all;
+  for (const auto& [name, e] : tensors_) all.emplace(name, view(name));
+  return all;
 }
 
 void write_safetensors(const std::filesystem::path& file, const TensorList& tensors, const Metadata& metadata) {
@@ -175,28 +193,32 @@ void write_safetensors(const std::filesystem::path& file, const TensorList& tens
   out.commit();
 }
 
-void load_into(const SafetensorsFile& file, const std::vector<std::pair<std::string, Tensor>>& targets) {
+void load_into(const TensorMap& tensors, const std::string& origin, const TensorList& targets) {
   std::vector<std::string> problems;
   std::set<std::string> wanted;
   for (const auto& [name, target] : targets) {
     wanted.insert(name);
-    const auto found = file.tensors().find(name);
-    if (found == file.tensors().end()) {
+    const auto found = tensors.find(name);
+    if (found == tensors.end()) {
       problems.push_back(fmt::format("missing '{}'", name));
-    } else if (found->second.shape != target.sizes().vec()) {
-      problems.push_back(fmt::format("'{}' has shape ({}), expected ({})", name, fmt::join(found->second.shape, ", "),
+    } else if (found->second.sizes() != target.sizes()) {
+      problems.push_back(fmt::format("'{}' has shape ({}), expected ({})", name, fmt::join(found->second.sizes().vec(), ", "),
                                      fmt::join(target.sizes().vec(), ", ")));
     }
   }
-  for (const auto& [name, entry] : file.tensors()) {
+  for (const auto& [name, tensor] : tensors) {
     if (!wanted.contains(name)) problems.push_back(fmt::format("unexpected '{}'", name));
   }
-  VGGFLOW_CHECK(problems.empty(), "[safetensors] {} does not fit the network: {}", file.path().string(), fmt::join(problems, "; "));
+  VGGFLOW_CHECK(problems.empty(), "{} does not fit the network: {}", origin, fmt::join(problems, "; "));
   torch::autograd::AutoGradMode off(false);
   for (const auto& [name, target] : targets) {
     Tensor destination = target;
-    destination.copy_(file.load(name));
+    destination.copy_(tensors.at(name));
   }
+}
+
+void load_into(const SafetensorsFile& file, const TensorList& targets) {
+  load_into(file.views(), "[safetensors] " + file.path().string(), targets);
 }
 
 }  // namespace vggflow

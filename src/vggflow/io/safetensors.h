@@ -1,20 +1,24 @@
 #pragma once
 // The safetensors format: an 8-byte little-endian header length, a JSON header, raw tensors. The reader trusts nothing: every
-// length is checked against the file before it is used.
+// length is checked against the file before it is used. fuzz/safetensors_fuzz.cpp throws random bytes at it.
 
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
+
+#include "vggflow/io/mapped_file.h"
 
 namespace vggflow {
 
 using at::Tensor;
 using TensorList = std::vector<std::pair<std::string, Tensor>>;
+using TensorMap = std::map<std::string, Tensor>;
 using Metadata = std::map<std::string, std::string>;
 
 struct TensorEntry {
@@ -23,28 +27,33 @@ struct TensorEntry {
   uint64_t begin, end;  ///< bytes after the header
 };
 
-/// A file opened by mmap. Throws for whatever does not fit: truncated file, header that is not JSON, unknown dtype, duplicate
-/// name, overlapping or missing bytes, sizes that overflow.
+/// A file opened by mmap. Throws for whatever does not fit: truncated file, header that is not JSON (in UTF-8, padded with
+/// nothing but spaces), unknown dtype, duplicate name, overlapping or missing bytes, sizes that overflow.
 class SafetensorsFile {
  public:
   explicit SafetensorsFile(const std::filesystem::path& file);
-  ~SafetensorsFile();
-  SafetensorsFile(const SafetensorsFile&) = delete;
-  SafetensorsFile& operator=(const SafetensorsFile&) = delete;
+  explicit SafetensorsFile(std::shared_ptr<const MappedFile> bytes);
 
   const std::map<std::string, TensorEntry>& tensors() const { return tensors_; }
   const Metadata& metadata() const { return metadata_; }
   bool contains(const std::string& name) const { return tensors_.contains(name); }
   /// A copy of one tensor.
   Tensor load(const std::string& name) const;
+  /// One tensor over the mapped bytes; it may outlive this object and must not be written to. The format aligns the first tensor
+  /// to 8 bytes at best and the others not at all, so a tensor whose dtype does not fit its address is copied, and code that
+  /// wants more than the dtype's own alignment (64 bytes for vector loads) has to copy as well.
+  Tensor view(const std::string& name) const;
+  /// view() of all tensors.
+  TensorMap views() const;
   const std::filesystem::path& path() const { return path_; }
 
  private:
   void parse_header();
   void check_layout() const;
+  const TensorEntry& entry(const std::string& name) const;
+  std::shared_ptr<const MappedFile> bytes_;
   std::filesystem::path path_;
-  const char* bytes_ = nullptr;
-  uint64_t size_ = 0, data_begin_ = 0;
+  uint64_t data_begin_ = 0;
   std::map<std::string, TensorEntry> tensors_;
   Metadata metadata_;
 };
@@ -52,8 +61,10 @@ class SafetensorsFile {
 /// Writes atomically; tensors are made contiguous on the CPU.
 void write_safetensors(const std::filesystem::path& file, const TensorList& tensors, const Metadata& metadata = {});
 
-/// Copies the file's tensors into `targets` (name, destination), converting dtypes. Every missing, unexpected and misshaped
-/// tensor is listed in one error, and then nothing is changed.
-void load_into(const SafetensorsFile& file, const std::vector<std::pair<std::string, Tensor>>& targets);
+/// Copies `tensors` into `targets` (name, destination), converting dtypes; `origin` names them in errors. Every missing,
+/// unexpected and misshaped tensor is listed in one error, and then nothing is changed.
+void load_into(const TensorMap& tensors, const std::string& origin, const TensorList& targets);
+/// The same from a file.
+void load_into(const SafetensorsFile& file, const TensorList& targets);
 
 }  // namespace vggflow

@@ -55,9 +55,9 @@ TEST(Safetensors, RefusesHeadersThatLie) {
   EXPECT_THAT(refusal(good, 9), HasSubstr("too long"));
   EXPECT_THAT(refusal(good, 8, 1u << 30), HasSubstr("the header claims 1073741824 bytes"));
   EXPECT_THAT(refusal(good, 8, ~0ull), HasSubstr("the header claims"));
-  EXPECT_THAT(refusal("{\"a\":", 0), HasSubstr("not JSON"));
+  EXPECT_THAT(refusal("{\"a\":}", 0), HasSubstr("not JSON"));
   EXPECT_THAT(refusal("[1]", 0), HasSubstr("expected a JSON object"));
-  EXPECT_THAT(refusal(std::string(2000, '['), 0), HasSubstr("nested too deeply"));
+  EXPECT_THAT(refusal("", 0), HasSubstr("expected a JSON object"));
   EXPECT_THAT(refusal(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"a":{"dtype":"F32","shape":[2],"data_offsets":[8,16]}})", 16),
               HasSubstr("'a' comes twice"));
   EXPECT_THAT(refusal(R"({"a":{"dtype":"F31","shape":[2],"data_offsets":[0,8]}})", 8), HasSubstr("unsupported dtype F31"));
@@ -73,6 +73,106 @@ TEST(Safetensors, RefusesHeadersThatLie) {
   std::ofstream(temporary("short.safetensors")) << "abc";
   EXPECT_THAT(message_of([] { SafetensorsFile file(temporary("short.safetensors")); }), HasSubstr("has 3 bytes, too few"));
   EXPECT_THAT(message_of([] { SafetensorsFile file("/nonexistent.safetensors"); }), HasSubstr("cannot open"));
+  EXPECT_THAT(message_of([] { SafetensorsFile file(fs::temp_directory_path()); }), HasSubstr("is not a file"));
+}
+
+TEST(Safetensors, RefusesHeadersThatHideOrRepeatSomething) {
+  const std::string good = R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})";
+  EXPECT_EQ(refusal(good + "     ", 8), "no error");
+  EXPECT_THAT(refusal(good + "  x", 8), HasSubstr("ends with '}' and spaces"));
+  EXPECT_THAT(refusal(good + "\n", 8), HasSubstr("ends with '}' and spaces"));
+  EXPECT_THAT(refusal(good + std::string("\0{}", 3), 8), HasSubstr("ends with '}' and spaces"));
+  EXPECT_THAT(refusal(good + good, 8), HasSubstr("not JSON"));
+  EXPECT_THAT(refusal("\xef\xbb\xbf" + good, 8), HasSubstr("expected a JSON object"));
+  EXPECT_THAT(refusal(" " + good, 8), HasSubstr("expected a JSON object"));
+  EXPECT_THAT(refusal("{\"\xff\xfe\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}", 8), HasSubstr("invalid string: ill-formed UTF-8"));
+  EXPECT_THAT(refusal(R"({"a":{"dtype":"F32","dtype":"F64","shape":[1],"data_offsets":[0,8]}})", 8), HasSubstr("'dtype' comes twice"));
+  EXPECT_THAT(refusal(R"({"__metadata__":{"k":"1","k":"2"}})", 0), HasSubstr("'k' comes twice"));
+  EXPECT_THAT(refusal(R"({"__metadata__":{},"__metadata__":{}})", 0), HasSubstr("'__metadata__' comes twice"));
+  EXPECT_THAT(refusal(R"({"__metadata__":[]})", 0), HasSubstr("expected an object as __metadata__"));
+}
+
+TEST(Safetensors, RefusesDeepNestingBeforeItCostsAnything) {
+  EXPECT_THAT(refusal(R"({"a":{"dtype":"F32","shape":[[2]],"data_offsets":[0,8]}})", 8), HasSubstr("nested too deeply"));
+  std::string deep;
+  for (int i = 0; i < 200000; ++i) deep += "{\"a\":";
+  EXPECT_THAT(refusal(deep + std::string(200000, '}'), 0), HasSubstr("nested too deeply"));
+}
+
+TEST(Safetensors, RefusesNumbersThatAreNotCounts) {
+  const auto shaped = [](const std::string& shape, const std::string& offsets) {
+    return refusal(R"({"a":{"dtype":"F32","shape":[)" + shape + R"(],"data_offsets":[)" + offsets + "]}}", 8);
+  };
+  EXPECT_EQ(shaped("2", "0,8"), "no error");
+  for (const char* bad : {"-2", "-0", "2.0", "2e0", "null", "true", "\"2\"", "281474976710657", "18446744073709551616"}) {
+    EXPECT_THAT(shaped(bad, "0,8"), HasSubstr("whole numbers below 2^48")) << bad;
+  }
+  for (const char* bad : {"-8,0", "0,8.0", "0", "0,8,8", "0,18446744073709551616", "null,8"}) {
+    EXPECT_THAT(shaped("2", bad), HasSubstr("expected two data_offsets")) << bad;
+  }
+  EXPECT_THAT(shaped("2", "18446744073709551608,18446744073709551615"), HasSubstr("needs 8 bytes by its shape"));
+  EXPECT_THAT(shaped("2", "18446744073709551607,18446744073709551615"), HasSubstr("leave a hole"));
+  EXPECT_THAT(shaped("281474976710656,281474976710656,0", "0,0"), HasSubstr("overflows"));
+  EXPECT_THAT(shaped("0,281474976710656,281474976710656", "0,0"), HasSubstr("overflows"));
+  EXPECT_THAT(shaped("1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,2", "0,8"), HasSubstr("at most 16 numbers"));
+}
+
+TEST(Safetensors, ReadsEveryDtypeThatLibTorchHas) {
+  const std::vector<std::pair<std::string, at::ScalarType>> dtypes{
+      {"F64", at::kDouble}, {"F32", at::kFloat}, {"F16", at::kHalf}, {"BF16", at::kBFloat16}, {"I64", at::kLong}, {"I32", at::kInt},
+      {"I16", at::kShort}, {"I8", at::kChar}, {"U64", at::kUInt64}, {"U32", at::kUInt32}, {"U16", at::kUInt16}, {"U8", at::kByte},
+      {"BOOL", at::kBool}, {"C64", at::kComplexFloat}, {"F8_E4M3", at::kFloat8_e4m3fn}, {"F8_E5M2", at::kFloat8_e5m2},
+      {"F8_E4M3FNUZ", at::kFloat8_e4m3fnuz}, {"F8_E5M2FNUZ", at::kFloat8_e5m2fnuz}, {"F8_E8M0", at::kFloat8_e8m0fnu}};
+  for (const auto& [name, dtype] : dtypes) {
+    const size_t size = c10::elementSize(dtype);
+    const std::string header =
+        fmt::format(R"({{"a":{{"dtype":"{}","shape":[3],"data_offsets":[0,{}]}}}})", name, 3 * size);
+    const Tensor a = SafetensorsFile(file_with(header, 3 * size)).load("a");
+    EXPECT_EQ(a.scalar_type(), dtype) << name;
+    EXPECT_EQ(a.numel(), 3) << name;
+  }
+  const Tensor eights = at::arange(1, 5, at::kFloat).to(at::kFloat8_e4m3fn);
+  write_safetensors(temporary("f8.safetensors"), {{"a", eights}});
+  EXPECT_TRUE(at::equal(SafetensorsFile(temporary("f8.safetensors")).view("a").to(at::kFloat), at::arange(1, 5, at::kFloat)));
+  EXPECT_THAT(refusal(R"({"a":{"dtype":"F4","shape":[2],"data_offsets":[0,1]}})", 1), HasSubstr("unsupported dtype F4"));
+}
+
+TEST(Safetensors, RefusesBoolsThatAreNeitherTrueNorFalse) {
+  const fs::path path = temporary("bool.safetensors");
+  write_safetensors(path, {{"a", at::full({3}, 2, at::kByte)}});
+  std::string bytes = read_text(path);
+  bytes.replace(bytes.find("\"U8\""), 4, "\"BOOL\"");
+  bytes.erase(bytes.find("}}") + 2, 2);  // two of the padding's spaces, so that the length stays
+  write_text(path, bytes);
+  EXPECT_THAT(message_of([&] { SafetensorsFile(path).view("a"); }), HasSubstr("'a' is BOOL, but holds bytes other than 0 and 1"));
+}
+
+TEST(Safetensors, ViewsCopyNothingAndOutliveTheFile) {
+  const fs::path path = temporary("view.safetensors");
+  write_safetensors(path, {{"a", at::arange(1000, at::kFloat)}, {"empty", at::empty({0, 3})}});
+  Tensor first, second, copy;
+  {
+    const SafetensorsFile file(path);
+    first = file.view("a");
+    second = file.view("a");
+    copy = file.load("a");
+    EXPECT_EQ(file.view("empty").sizes(), (std::vector<int64_t>{0, 3}));
+  }
+  fs::remove(path);
+  EXPECT_EQ(first.const_data_ptr(), second.const_data_ptr());
+  EXPECT_NE(first.const_data_ptr(), copy.const_data_ptr());
+  EXPECT_TRUE(at::equal(first, at::arange(1000, at::kFloat)));
+}
+
+TEST(Safetensors, ViewsAreCopiedWhereTheBytesAreNotAligned) {
+  // One byte before the floats, so that they start at an odd address.
+  const SafetensorsFile file(file_with(
+      R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"b":{"dtype":"F32","shape":[2],"data_offsets":[1,9]}})", 9));
+  const Tensor b = file.view("b");
+  EXPECT_EQ(reinterpret_cast<uintptr_t>(b.const_data_ptr()) % 4, 0u);
+  EXPECT_NE(b.const_data_ptr(), file.view("b").const_data_ptr());
+  EXPECT_TRUE(at::equal(b, at::zeros({2})));
+  EXPECT_EQ(file.view("a").const_data_ptr(), file.view("a").const_data_ptr());
 }
 
 TEST(Safetensors, LoadIntoListsEveryProblemAndThenChangesNothing) {

@@ -92,11 +92,15 @@ void Linear::init_zero() {
   if (bias.defined()) bias.zero_();
 }
 
-Conv2d::Conv2d(int64_t in_channels, int64_t out_channels, int64_t kernel_size, int64_t stride_, int64_t padding_, int64_t groups_)
+Conv2d::Conv2d(int64_t in_channels, int64_t out_channels, int64_t kernel_size, int64_t stride_, int64_t padding_, int64_t groups_,
+               bool with_bias)
     : in(in_channels), out(out_channels), kernel(kernel_size), stride(stride_), padding(padding_), groups(groups_),
-      weight(at::zeros({out, in / groups, kernel, kernel})), bias(at::zeros({out})) {
+      weight(at::zeros({out, in / groups, kernel, kernel})) {
   add("weight", weight);
-  add("bias", bias);
+  if (with_bias) {
+    bias = at::zeros({out});
+    add("bias", bias);
+  }
 }
 
 template <TensorLike T>
@@ -104,7 +108,7 @@ T Conv2d::forward(const T& x) const {
   const auto dtype = primal(x).scalar_type();
   VGGFLOW_CHECK(primal(x).dim() == 4 && primal(x).size(1) == in, "[conv2d] expected x (B, {}, H, W), got {}", in,
                 shape_string(primal(x)));
-  return ops::conv2d(x, weight.to(dtype), bias.to(dtype), stride, padding, groups);
+  return ops::conv2d(x, weight.to(dtype), cast_bias(bias, dtype), stride, padding, groups);
 }
 template Tensor Conv2d::forward(const Tensor&) const;
 template Dual Conv2d::forward(const Dual&) const;
@@ -112,12 +116,12 @@ template Dual Conv2d::forward(const Dual&) const;
 void Conv2d::init(RandomStream& random) {
   const double bound = 1 / std::sqrt(static_cast<double>(in / groups * kernel * kernel));
   fill_uniform(weight, bound, random);
-  fill_uniform(bias, bound, random);
+  if (bias.defined()) fill_uniform(bias, bound, random);
 }
 
 void Conv2d::init_zero() {
   weight.zero_();
-  bias.zero_();
+  if (bias.defined()) bias.zero_();
 }
 
 LayerNorm::LayerNorm(int64_t width, double eps_) : eps(eps_), weight(at::ones({width})), bias(at::zeros({width})) {

@@ -72,10 +72,10 @@ class Linear : public Module {
   Tensor merged;  // weight + scale B A, made by merge_lora
 };
 
-/// 2-D convolution layer.
+/// 2-D convolution layer; `bias` is undefined without one.
 class Conv2d : public Module {
  public:
-  Conv2d(int64_t in, int64_t out, int64_t kernel, int64_t stride = 1, int64_t padding = 0, int64_t groups = 1);
+  Conv2d(int64_t in, int64_t out, int64_t kernel, int64_t stride = 1, int64_t padding = 0, int64_t groups = 1, bool with_bias = true);
   template <TensorLike T>
   T forward(const T& x) const;
   void init(RandomStream& random);
@@ -83,7 +83,7 @@ class Conv2d : public Module {
 
   int64_t in, out, kernel, stride, padding, groups;
   Tensor weight;  // (out, in/groups, kernel, kernel)
-  Tensor bias;    // (out)
+  Tensor bias;    // (out) or undefined
 };
 
 /// Normalisation over the last dimension with weight and bias.

@@ -49,6 +49,12 @@ Dual silu(const Dual& x) {
 Tensor relu(const Tensor& x) { return at::relu(x); }
 Dual relu(const Dual& x) { return {at::relu(x.value), x.tangent * (x.value > 0).to(x.value.scalar_type())}; }
 
+Tensor tanh(const Tensor& x) { return at::tanh(x); }
+Dual tanh(const Dual& x) {
+  const Tensor y = at::tanh(x.value);
+  return {y, x.tangent * (1 - y * y)};
+}
+
 Tensor square(const Tensor& x) { return x * x; }
 Dual square(const Dual& x) { return {x.value * x.value, 2 * x.value * x.tangent}; }
 

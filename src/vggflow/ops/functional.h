@@ -27,6 +27,8 @@ Tensor silu(const Tensor& x);
 Dual silu(const Dual& x);
 Tensor relu(const Tensor& x);
 Dual relu(const Dual& x);
+Tensor tanh(const Tensor& x);
+Dual tanh(const Dual& x);
 Tensor square(const Tensor& x);
 Dual square(const Dual& x);
 /// sqrt(x + eps); eps keeps the derivative finite at 0.

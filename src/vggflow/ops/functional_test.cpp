@@ -36,6 +36,7 @@ std::vector<Case> cases() {
   using V = std::vector<int64_t>;
   return {
       VGGFLOW_CASE("silu", SHAPES(V{3, 5}), ops::silu(v[0])),
+      VGGFLOW_CASE("tanh", SHAPES(V{3, 5}), ops::tanh(v[0])),
       VGGFLOW_CASE("square", SHAPES(V{3, 5}), ops::square(v[0])),
       VGGFLOW_CASE("safe_sqrt", SHAPES(V{3, 5}), ops::safe_sqrt(ops::square(v[0]), 0.1)),
       VGGFLOW_CASE("gelu_tanh", SHAPES(V{3, 5}), ops::gelu_tanh(v[0])),

@@ -1,0 +1,54 @@
+#pragma once
+// Where the weights are: model folders in the diffusers layout and in the Hugging Face cache. Nothing is ever downloaded; an error
+// names every place that was looked at.
+
+#include <filesystem>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "vggflow/io/safetensors.h"
+
+namespace vggflow {
+
+/// The folder of a model: a path is taken as it is (a `models--org--name` folder of the cache: its snapshot), and "org/name" is looked up
+/// in the cache at $HF_HUB_CACHE, $HF_HOME/hub or ~/.cache/huggingface/hub. `revision` is a branch, a tag or a commit.
+std::filesystem::path resolve_model(const std::string& path_or_id, const std::string& revision = "main");
+
+/// One line of a pipeline's model_index.json.
+struct ModelComponent {
+  std::string library, class_name;  ///< "diffusers", "AutoencoderKL"
+  bool present = false;             ///< listed with a class, and its folder exists
+};
+
+/// model_index.json: which components a pipeline has.
+struct ModelIndex {
+  std::filesystem::path folder;
+  std::string class_name;  ///< "StableDiffusion3Pipeline"
+  std::map<std::string, ModelComponent> components;
+  bool has(const std::string& component) const;
+  /// The component's folder; an error that says what the index holds where it is absent.
+  std::filesystem::path at(const std::string& component) const;
+};
+
+/// Every component that the index lists must have its folder, except text_encoder_3 and tokenizer_3: SD3 runs without its 9.5 GB
+/// T5, and people delete it.
+ModelIndex read_model_index(const std::filesystem::path& folder);
+
+/// The weights of one component; the tensors view the files (mapped_file.h) and must not be written to.
+struct ComponentWeights {
+  TensorMap tensors;
+  std::vector<std::filesystem::path> files;
+  std::string origin;  ///< for errors: the folder and what was opened
+};
+
+/// Opens the weights in a component's folder. Looked for, in this order: diffusion_pytorch_model or model (.safetensors), the same sharded
+/// (.safetensors.index.json), then diffusion_pytorch_model or pytorch_model as torch pickles (.bin, .bin.index.json). With
+/// a variant ("fp16") only files of that variant are taken; without one, only those without. Shards are held against the index:
+/// missing shards, tensors in the wrong shard and tensors that the index does not know are listed in one error.
+ComponentWeights open_component(const std::filesystem::path& folder, const std::string& variant = "");
+
+/// The tensors of one file, by its ending: .safetensors, or a torch pickle (.bin, .pth, .pt).
+TensorMap open_weights(const std::filesystem::path& file);
+
+}  // namespace vggflow

@@ -1,0 +1,64 @@
+// TAESD3's architecture, 4 channels wide with random weights, against its restatement in tools/reference/vae_reference.py (prefix taesd.).
+#include "vggflow/models/taesd.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include "vggflow/core/error.h"
+#include "vggflow/io/safetensors.h"
+#include "vggflow/testing/gradient_check.h"
+#include "vggflow/testing/message.h"
+
+namespace vggflow {
+namespace {
+
+using ::testing::HasSubstr;
+using testing::message_of;
+using testing::relative_error;
+
+const SafetensorsFile& reference() {
+  static const SafetensorsFile file(std::filesystem::path(VGGFLOW_SOURCE_DIR) / "src/vggflow/models/testdata/vae_reference.safetensors");
+  return file;
+}
+Tensor get(const std::string& name) { return reference().load("taesd." + name); }
+
+// Every weight of the reference has its place, and none is left over.
+void fill(Module& net, const std::string& side) {
+  TensorMap weights;
+  const std::string prefix = "taesd.weights." + side + ".";
+  for (const auto& [name, entry] : reference().tensors()) {
+    if (name.starts_with(prefix)) weights[name.substr(prefix.size())] = reference().load(name);
+  }
+  TensorList targets;
+  for (const NamedTensor& p : net.parameters()) targets.emplace_back(p.name, *p.tensor);
+  load_into(weights, "reference", targets);
+}
+
+constexpr TaesdOptions kNarrow{.latent_channels = 16, .width = 4};
+
+TEST(Taesd, DecodesAsItsRestatement) {
+  TaesdDecoder net(kNarrow);
+  fill(net, "decoder");
+  const Tensor latents = get("latents").requires_grad_(true);
+  const Tensor image = net.decode(latents);
+  EXPECT_LT(relative_error(image, get("decoded")), 1e-5);
+  EXPECT_LT(relative_error(torch::autograd::grad({image}, {latents}, {get("cotangent")})[0], get("grad")), 1e-4);
+  const Dual dual = net.decode(Dual{get("latents"), get("direction")});
+  EXPECT_LT(relative_error(dual.value, get("decoded")), 1e-5);
+  EXPECT_LT(relative_error(dual.tangent, get("tangent")), 1e-4);
+}
+
+TEST(Taesd, EncodesAsItsRestatement) {
+  TaesdEncoder net(kNarrow);
+  fill(net, "encoder");
+  EXPECT_LT(relative_error(net.encode(get("image")), get("encoded")), 1e-5);
+}
+
+TEST(Taesd, RefusesShapesThatDoNotFit) {
+  EXPECT_THAT(message_of([] { TaesdDecoder(kNarrow).decode(at::zeros({1, 4, 2, 2})); }), HasSubstr("[taesd] expected latents (B, 16, h, w), got (1, 4, 2, 2)"));
+  EXPECT_THAT(message_of([] { TaesdEncoder(kNarrow).encode(at::zeros({1, 3, 20, 16})); }), HasSubstr("H and W multiples of 8, got (1, 3, 20, 16)"));
+}
+
+}  // namespace
+}  // namespace vggflow
