@@ -140,12 +140,17 @@ void SafetensorsFile::check_layout() const {
                 path_.string(), at, size_ - data_begin_, at > size_ - data_begin_ ? "truncated" : "too long");
 }
 
-Tensor SafetensorsFile::load(const std::string& name) const {
+std::string_view SafetensorsFile::bytes(const std::string& name) const {
   const auto found = tensors_.find(name);
   VGGFLOW_CHECK(found != tensors_.end(), "[safetensors] {} holds no tensor '{}'", path_.string(), name);
-  const TensorEntry& e = found->second;
+  return {bytes_ + data_begin_ + found->second.begin, found->second.end - found->second.begin};
+}
+
+Tensor SafetensorsFile::load(const std::string& name) const {
+  const std::string_view data = bytes(name);
+  const TensorEntry& e = tensors_.at(name);
   Tensor out = at::empty(e.shape, e.dtype);
-  std::memcpy(out.mutable_data_ptr(), bytes_ + data_begin_ + e.begin, e.end - e.begin);
+  std::memcpy(out.mutable_data_ptr(), data.data(), data.size());
   return out;
 }
 

@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <map>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -37,6 +38,8 @@ class SafetensorsFile {
   bool contains(const std::string& name) const { return tensors_.contains(name); }
   /// A copy of one tensor.
   Tensor load(const std::string& name) const;
+  /// One tensor's bytes as they lie in the file, valid as long as this object.
+  std::string_view bytes(const std::string& name) const;
   const std::filesystem::path& path() const { return path_; }
 
  private:
