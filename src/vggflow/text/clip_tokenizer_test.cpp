@@ -31,7 +31,7 @@ class ClipFolder : public ::testing::Test {
         add(unicode::encode(std::u32string(1, printable ? b : next++)) + end);
       }
     }
-    for (const char* token : {"ca", "cat</w>", "at</w>", "aa", "aaaa</w>", "aa</w>", "<|startoftext|>", "<|endoftext|>"}) add(token);
+    for (const char* token : {"ca", "cat</w>", "at</w>", "aa", "aaaa</w>", "aa</w>", "<Mark>", "<|startoftext|>", "<|endoftext|>"}) add(token);
     write("vocab.json", vocabulary.dump());
     write("merges.txt", "#version: 0.2\na t</w>\nc a\nca t</w>\na a\na a</w>\naa aa</w>\n");
     write("tokenizer_config.json", config("<|endoftext|>").dump());
@@ -46,6 +46,7 @@ class ClipFolder : public ::testing::Test {
     for (const char* token : {"<|startoftext|>", "<|endoftext|>"}) {
       added[std::to_string(id(token))] = {{"content", token}, {"normalized", std::string(token) == "<|startoftext|>"}};
     }
+    added[std::to_string(id("<Mark>"))] = {{"content", "<Mark>"}, {"normalized", true}};
     if (pad == "!") added[std::to_string(id(pad))] = {{"content", pad}, {"normalized", false}};
     return {{"added_tokens_decoder", added}, {"bos_token", "<|startoftext|>"}, {"eos_token", {{"content", "<|endoftext|>"}}},
             {"pad_token", pad}, {"model_max_length", 8}};
@@ -64,6 +65,7 @@ TEST_F(ClipFolder, MergesByRankAndNotByLength) {
   EXPECT_THAT(t.ids("aaa"), ElementsAre(bos, id("aa"), id("a</w>"), eos)) << "the leftmost pair goes first";
   EXPECT_THAT(t.ids(""), ElementsAre(bos, eos));
   EXPECT_THAT(t.ids("é"), ElementsAre(bos, id("Ã"), id("©</w>"), eos));
+  EXPECT_EQ(t.ids("e\u0301"), t.ids("é")) << "composed first";
 }
 
 TEST_F(ClipFolder, FindsMarksInTheText) {
@@ -71,6 +73,7 @@ TEST_F(ClipFolder, FindsMarksInTheText) {
   const int64_t bos = id("<|startoftext|>"), eos = id("<|endoftext|>");
   EXPECT_THAT(t.ids("a<|endoftext|>b"), ElementsAre(bos, id("a</w>"), eos, id("b</w>"), eos));
   EXPECT_THAT(t.ids("<|STARTofText|>"), ElementsAre(bos, bos, eos)) << "this mark is looked for in lower case";
+  EXPECT_THAT(t.ids("<mARK>"), ElementsAre(bos, id("<Mark>"), eos)) << "also where it is written with capitals itself";
   EXPECT_EQ(t.ids("<|EndOfText|>").size(), 2u + 2 + 9 + 2) << "and this one is not: <| endoftext |>";
 }
 

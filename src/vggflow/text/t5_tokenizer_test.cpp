@@ -48,14 +48,15 @@ class T5Folder : public ::testing::Test {
     std::filesystem::create_directories(folder);
     write("spiece.model", model());
     write("tokenizer_config.json", R"({"added_tokens_decoder": {"1": {"content": "</s>"},
-                                       "110": {"content": "<extra_id_0>", "lstrip": true, "rstrip": true}}})");
+                                       "113": {"content": "<extra_id_0>", "lstrip": true, "rstrip": true}}})");
   }
   ~T5Folder() override { std::filesystem::remove_all(folder); }
 
-  // Ids 0 to 10 in this order, then the sentinels: <extra_id_99> is 11, <extra_id_0> is 110.
+  // Ids 0 to 13 in this order, then the sentinels: <extra_id_99> is 14, <extra_id_0> is 113.
   static std::string model() {
     return piece("<pad>", 0) + piece("</s>", 0) + piece("<unk>", 0) + piece("▁", -3) + piece("a", -4) + piece("b", -4) + piece("ab", -7) +
-           piece("▁a", -5) + piece("▁ab", -9.5f) + piece("bb", -9) + piece("c", -2);
+           piece("▁a", -5) + piece("▁ab", -9.5f) + piece("bb", -9) + piece("c", -2) +
+           piece("qr", -9) + piece("s", -8) + piece("rs", -1);
   }
   void write(const char* file, const std::string& text) const { std::ofstream(folder / file, std::ios::binary) << text; }
   std::string refusal() const {
@@ -76,15 +77,17 @@ TEST_F(T5Folder, TakesTheSegmentationOfHighestScore) {
 TEST_F(T5Folder, NeighbouringUnknownsAreOneTokenWithinAWord) {
   const T5Tokenizer t(folder);
   EXPECT_THAT(t.ids("xyza xy z"), ElementsAre(3, 2, 4, 3, 2, 3, 2, 1));
+  // An unknown costs 10 more than the worst piece, -9.5: qr + s = -17 is above unknown q + rs = -20.5.
+  EXPECT_THAT(t.ids("qrs"), ElementsAre(3, 11, 12, 1));
 }
 
-TEST_F(T5Folder, SpecialTokensSwallowWhiteSpaceAsTheirRulesSay) {
+TEST_F(T5Folder, FindsSpecialTokensInTheText) {
   const T5Tokenizer t(folder);
-  EXPECT_EQ(t.size(), 111);
-  EXPECT_THAT(t.ids("a  <extra_id_0>  b"), ElementsAre(7, 110, 3, 5, 1));
+  EXPECT_EQ(t.size(), 114);
+  EXPECT_THAT(t.ids("a  <extra_id_0>  b"), ElementsAre(7, 113, 3, 5, 1));
   EXPECT_THAT(t.ids("a</s>b"), ElementsAre(7, 1, 3, 5, 1));
   // <extra_id_1> has no rule here, yet it is a piece, and a better one than its characters.
-  EXPECT_THAT(t.ids("<extra_id_1>"), ElementsAre(3, 109, 1));
+  EXPECT_THAT(t.ids("<extra_id_1>"), ElementsAre(3, 112, 1));
 }
 
 TEST_F(T5Folder, CutsAndPadsToTheAskedLength) {
