@@ -17,6 +17,9 @@ using ::testing::HasSubstr;
 using testing::message_of;
 using testing::relative_error;
 
+// Tests run beside each other, each in a folder of its own.
+std::string test_name() { return ::testing::UnitTest::GetInstance()->current_test_info()->name(); }
+
 const SafetensorsFile& reference() {
   static const SafetensorsFile file(std::filesystem::path(VGGFLOW_SOURCE_DIR) / "src/vggflow/models/testdata/text_encoder_reference.safetensors");
   return file;
@@ -79,7 +82,7 @@ TEST(ClipText, RefusesWhatDoesNotFit) {
 
 class ModelFolder : public ::testing::Test {
  protected:
-  ModelFolder() : folder(std::filesystem::temp_directory_path() / "vggflow_clip_text_test") {
+  ModelFolder() : folder(std::filesystem::temp_directory_path() / ("vggflow_clip_text_" + test_name())) {
     std::filesystem::remove_all(folder);
     std::filesystem::copy(std::filesystem::path(VGGFLOW_SOURCE_DIR) / "src/vggflow/models/testdata/sd3_prompt/text_encoder", folder);
   }

@@ -22,11 +22,14 @@ using ::testing::IsEmpty;
 using testing::message_of;
 using testing::relative_error;
 
+// Tests run beside each other, each in a folder of its own.
+std::string test_name() { return ::testing::UnitTest::GetInstance()->current_test_info()->name(); }
+
 fs::path model_folder() { return fs::path(VGGFLOW_SOURCE_DIR) / "src/vggflow/models/testdata/sd3_prompt"; }
 
 class Sd3PromptTest : public ::testing::Test {
  protected:
-  Sd3PromptTest() : reference(model_folder() / "reference.safetensors"), cache(fs::temp_directory_path() / "vggflow_sd3_prompt_test") {
+  Sd3PromptTest() : reference(model_folder() / "reference.safetensors"), cache(fs::temp_directory_path() / ("vggflow_sd3_prompt_" + test_name())) {
     fs::remove_all(cache);
     std::string prompt;
     for (const char c : std::string(reference.bytes("prompts"))) {
@@ -225,7 +228,8 @@ TEST_F(Sd3PromptTest, RefusesWhatDoesNotFit) {
   o.context_dim = 19;
   EXPECT_THAT(message_of([&] { Sd3PromptEncoder(model_folder(), o).encode({"a"}); }), HasSubstr("at most 19 channels together, got 20"));
   o.context_dim = 25;
-  EXPECT_THAT(message_of([&] { Sd3PromptEncoder(model_folder(), o).encode({"a"}); }), HasSubstr("expected T5 tokens of 25 channels, got (1, 20, 24)"));
+  EXPECT_THAT(message_of([&] { Sd3PromptEncoder(model_folder(), o).encode({"a"}); }),
+              HasSubstr("expected T5 tokens of 25 channels, got (1, 20, 24)"));
   o = options();
   o.t5_tokens = 0;
   EXPECT_THAT(message_of([&] { Sd3PromptEncoder bad(model_folder(), o); }), HasSubstr("expected t5_tokens and batch of at least 1"));

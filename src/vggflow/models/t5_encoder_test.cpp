@@ -17,6 +17,9 @@ using ::testing::HasSubstr;
 using testing::message_of;
 using testing::relative_error;
 
+// Tests run beside each other, each in a folder of its own.
+std::string test_name() { return ::testing::UnitTest::GetInstance()->current_test_info()->name(); }
+
 const SafetensorsFile& reference() {
   static const SafetensorsFile file(std::filesystem::path(VGGFLOW_SOURCE_DIR) / "src/vggflow/models/testdata/text_encoder_reference.safetensors");
   return file;
@@ -83,7 +86,7 @@ TEST(T5Encoder, HalfPrecisionIsClampedAndNotInfinite) {
 
 class T5ModelFolder : public ::testing::Test {
  protected:
-  T5ModelFolder() : folder(std::filesystem::temp_directory_path() / "vggflow_t5_encoder_test") {
+  T5ModelFolder() : folder(std::filesystem::temp_directory_path() / ("vggflow_t5_encoder_" + test_name())) {
     std::filesystem::remove_all(folder);
     std::filesystem::copy(std::filesystem::path(VGGFLOW_SOURCE_DIR) / "src/vggflow/models/testdata/sd3_prompt/text_encoder_3", folder);
   }

@@ -18,10 +18,13 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using testing::message_of;
 
+// Tests run beside each other, each in a folder of its own.
+std::string test_name() { return ::testing::UnitTest::GetInstance()->current_test_info()->name(); }
+
 // A folder with the 512 byte tokens, the results of some merges, and the two marks. Length limit 8; pads with "!" if asked.
 class ClipFolder : public ::testing::Test {
  protected:
-  ClipFolder() : folder(std::filesystem::temp_directory_path() / "vggflow_clip_tokenizer_test") {
+  ClipFolder() : folder(std::filesystem::temp_directory_path() / ("vggflow_clip_tokenizer_" + test_name())) {
     std::filesystem::remove_all(folder);
     std::filesystem::create_directories(folder);
     for (const std::string end : {"", "</w>"}) {

@@ -17,6 +17,9 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using testing::message_of;
 
+// Tests run beside each other, each in a folder of its own.
+std::string test_name() { return ::testing::UnitTest::GetInstance()->current_test_info()->name(); }
+
 // A field of a protocol buffer that holds bytes; lengths below 128 only.
 std::string field(int number, const std::string& bytes) {
   return std::string(1, static_cast<char>(number << 3 | 2)) + static_cast<char>(bytes.size()) + bytes;
@@ -43,7 +46,7 @@ std::string character_map() {
 
 class T5Folder : public ::testing::Test {
  protected:
-  T5Folder() : folder(std::filesystem::temp_directory_path() / "vggflow_t5_tokenizer_test") {
+  T5Folder() : folder(std::filesystem::temp_directory_path() / ("vggflow_t5_tokenizer_" + test_name())) {
     std::filesystem::remove_all(folder);
     std::filesystem::create_directories(folder);
     write("spiece.model", model());
