@@ -149,10 +149,16 @@ const TensorEntry& SafetensorsFile::entry(const std::string& name) const {
   return e;
 }
 
+std::string_view SafetensorsFile::bytes(const std::string& name) const {
+  const TensorEntry& e = entry(name);
+  return {bytes_->data() + data_begin_ + e.begin, e.end - e.begin};
+}
+
 Tensor SafetensorsFile::load(const std::string& name) const {
   const TensorEntry& e = entry(name);
+  const std::string_view data = bytes(name);
   Tensor out = at::empty(e.shape, e.dtype);
-  if (e.end > e.begin) std::memcpy(out.mutable_data_ptr(), bytes_->data() + data_begin_ + e.begin, e.end - e.begin);
+  if (!data.empty()) std::memcpy(out.mutable_data_ptr(), data.data(), data.size());
   return out;
 }
 

@@ -9,6 +9,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -45,6 +46,8 @@ class SafetensorsFile {
   Tensor view(const std::string& name) const;
   /// view() of all tensors.
   TensorMap views() const;
+  /// One tensor's bytes as they lie in the file, valid as long as this object.
+  std::string_view bytes(const std::string& name) const;
   const std::filesystem::path& path() const { return path_; }
 
  private:
