@@ -73,7 +73,7 @@ class Alignment {
   std::unique_ptr<AdamW> policy_adamw_, value_adamw_;
   std::unique_ptr<Ema> ema_;
   std::unique_ptr<Evaluator> evaluator_;
-  std::vector<double> times_;
+  std::vector<double> times_, eval_times_;
   std::unique_ptr<JsonLines> metrics_;
   std::unique_ptr<EventWriter> events_;
   Evaluation base_, last_;
@@ -101,12 +101,21 @@ std::unique_ptr<ValueNetwork> value_network_of(const AlignConfig& c, const Metho
   return make_value_network(options, policy, c.lora_targets, static_cast<uint64_t>(c.seed));
 }
 
+// Adjoint Matching may train on 40 steps and be judged, as the others are, on 20.
+std::vector<double> evaluation_times(const AlignConfig& c) {
+  TimeGridOptions grid = c.time_grid;
+  VGGFLOW_CHECK(c.eval_steps == 0 || grid.kind != "explicit", "[align] expected eval_steps=0 with an explicit time grid, got {}: its levels are the steps", c.eval_steps);
+  if (c.eval_steps > 0) grid.steps = c.eval_steps;
+  return time_grid(grid);
+}
+
 Alignment::Alignment(AlignConfig& c)
     : config_(c), run_(c.run), seed_(static_cast<uint64_t>(c.seed)), set_(load_emoji(c.data)), sampler_(set_),
       model_(NanoModel::load(c.model, precision_dtype(c.precision))), method_(make_method(c.method, c.methods)),
       reward_(make_reward(c.reward, {c.reward_model})), judge_(Judge::load(c.judge)),
       lora_options_{c.lora_rank, c.lora_alpha, c.lora_targets}, lora_(std::make_unique<LoraSet>(model_->transformer, lora_options_, seed_)),
-      value_(value_network_of(c, *method_, model_->transformer)), times_(time_grid(c.time_grid)) {
+      value_(value_network_of(c, *method_, model_->transformer)), times_(time_grid(c.time_grid)),
+      eval_times_(evaluation_times(c)) {
   policy_buffer_ = std::make_unique<ParameterBuffer>(lora_->parameters());
   policy_adamw_ = std::make_unique<AdamW>(*policy_buffer_, c.policy_optimizer);
   ema_ = std::make_unique<Ema>(*policy_buffer_, c.ema_decay);
@@ -189,7 +198,7 @@ void Alignment::optimizer_step(int64_t index, UpdateReport& report) {
 
 Tensor Alignment::generate(const std::vector<std::string>& captions, const Tensor& noise) const {
   ImageProblem problem = make_problem(captions);
-  return sample([&](const Tensor& x, const Tensor& t) { return problem.rollout_velocity(x, t); }, noise, times_);
+  return sample([&](const Tensor& x, const Tensor& t) { return problem.rollout_velocity(x, t); }, noise, eval_times_);
 }
 
 // The averaged adapters are evaluated, and what the grids show: they are what lora_ema.safetensors holds.
@@ -355,7 +364,7 @@ bool Alignment::run() {
     // The base model's images are made again: they come from the same keys.
     base_ = last_ = evaluator_->evaluate_base([&](const std::vector<std::string>& captions, const Tensor& noise) {
       ImageProblem problem = make_problem(captions);
-      return sample([&](const Tensor& x, const Tensor& t) { return problem.base({x, t, at::arange(x.size(0))}); }, noise, times_);
+      return sample([&](const Tensor& x, const Tensor& t) { return problem.base({x, t, at::arange(x.size(0))}); }, noise, eval_times_);
     });
   }
   if (start == 0) evaluate(0);

@@ -36,6 +36,7 @@ struct AlignConfig {
   double ema_decay = 0.95;
   int64_t checkpoint_every = 20;
   int64_t eval_every = 30;
+  int64_t eval_steps = 0;
   int64_t lora_rank = 8;
   double lora_alpha = 8;
   std::vector<std::string> lora_targets{"transformer_blocks.*.attn.to_q", "transformer_blocks.*.attn.to_k",
@@ -75,6 +76,7 @@ struct AlignConfig {
     v("ema_decay", ema_decay, "decay of the LoRA's average", range(0, 1));
     v("checkpoint_every", checkpoint_every, "updates between checkpoints", range(1, 1e7));
     v("eval_every", eval_every, "updates between evaluations", range(1, 1e7));
+    v("eval_steps", eval_steps, "Euler steps of evaluations and grids (not of an explicit grid); 0: as many as training takes", range(0, 1000));
     v("lora_rank", lora_rank, "rank of the adapters", range(1, 4096));
     v("lora_alpha", lora_alpha, "scale of the adapters is alpha / rank", range(0, 1e6));
     v("lora_targets", lora_targets, "adapted layers, by path with *");

@@ -161,6 +161,20 @@ TEST(Align, AMethodWithoutValueNetworkResumesBitForBitToo) {
   EXPECT_EQ(lines_of(whole.run, "update"), lines_of(second.run, "update"));
 }
 
+// Another number of steps in evaluation changes what is seen, not what is trained.
+TEST(Align, EvaluatesOnAGridOfItsOwn) {
+  AlignConfig same = tiny_config("eval_same"), finer = tiny_config("eval_finer");
+  same.value.kind = finer.value.kind = "none";
+  same.updates = finer.updates = 1;
+  finer.eval_steps = 12;
+  ASSERT_TRUE(align(same) && align(finer));
+  expect_same_tensors(fs::path(same.run) / "lora.safetensors", fs::path(finer.run) / "lora.safetensors");
+  EXPECT_NE(lines_of(same.run, "eval")[0]["metrics"], lines_of(finer.run, "eval")[0]["metrics"]);
+  finer.run = (models() / "eval_explicit").string();
+  finer.time_grid = {.steps = 2, .kind = "explicit", .sigmas = {1.0, 0.5}};
+  EXPECT_THAT(testing::message_of([&] { align(finer); }), HasSubstr("expected eval_steps=0 with an explicit time grid, got 12"));
+}
+
 TEST(Align, RefusesAValueNetworkForAMethodThatTrainsNone) {
   AlignConfig c = tiny_config("refused");
   c.method = "refl";
