@@ -1,8 +1,10 @@
-# vggflow_layer(<name> [SOURCES f...] [TESTS f_test.cpp...] [LAYERS l...] [LIBS lib...] [TEST_LAYERS l...] [TEST_LIBS lib...])
+# vggflow_layer(<name> [SOURCES f...] [TESTS f_test.cpp...] [REAL_TESTS f_real_test.cpp...] [LAYERS l...] [LIBS lib...]
+#               [TEST_LAYERS l...] [TEST_LIBS lib...])
 # One folder under src/vggflow is one target. LAYERS is the list of layers it may know (docs/architecture.md, checked by
-# tests/check_layers.py); tests may know `testing` besides and what TEST_LAYERS adds.
+# tests/check_layers.py); tests may know `testing` besides and what TEST_LAYERS adds. REAL_TESTS read $VGGFLOW_ASSETS: an
+# executable of their own with the label `real`.
 function(vggflow_layer name)
-  cmake_parse_arguments(L "" "" "SOURCES;TESTS;LAYERS;LIBS;TEST_LAYERS;TEST_LIBS" ${ARGN})
+  cmake_parse_arguments(L "" "" "SOURCES;TESTS;REAL_TESTS;LAYERS;LIBS;TEST_LAYERS;TEST_LIBS" ${ARGN})
   set(target vggflow_${name})
   if(L_SOURCES)
     add_library(${target} STATIC ${L_SOURCES})
@@ -19,16 +21,23 @@ function(vggflow_layer name)
   endforeach()
   target_link_libraries(${target} ${scope} ${L_LIBS})
   if(L_TESTS AND VGGFLOW_BUILD_TESTS)
-    add_executable(${name}_test ${L_TESTS})
-    target_link_libraries(${name}_test PRIVATE ${target} vggflow_testing ${L_TEST_LIBS} GTest::gmock_main vggflow_warnings)
-    foreach(layer ${L_TEST_LAYERS})
-      target_link_libraries(${name}_test PRIVATE vggflow_${layer})
-    endforeach()
-    target_compile_definitions(${name}_test PRIVATE "VGGFLOW_SOURCE_DIR=\"${PROJECT_SOURCE_DIR}\"")
-    vggflow_precompile(${name}_test)
-    gtest_discover_tests(${name}_test TEST_PREFIX "${name}." DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60
-      PROPERTIES LABELS "${name}" TIMEOUT 300)
+    vggflow_layer_test(${name} ${name}_test ${name} "${L_TESTS}" "${L_TEST_LAYERS}" "${L_TEST_LIBS}")
   endif()
+  if(L_REAL_TESTS AND VGGFLOW_BUILD_TESTS)
+    vggflow_layer_test(${name} ${name}_real_test real "${L_REAL_TESTS}" "${L_TEST_LAYERS}" "${L_TEST_LIBS}")
+  endif()
+endfunction()
+
+function(vggflow_layer_test name test label sources layers libs)
+  add_executable(${test} ${sources})
+  target_link_libraries(${test} PRIVATE vggflow_${name} vggflow_testing ${libs} GTest::gmock_main vggflow_warnings)
+  foreach(layer ${layers})
+    target_link_libraries(${test} PRIVATE vggflow_${layer})
+  endforeach()
+  target_compile_definitions(${test} PRIVATE "VGGFLOW_SOURCE_DIR=\"${PROJECT_SOURCE_DIR}\"")
+  vggflow_precompile(${test})
+  gtest_discover_tests(${test} TEST_PREFIX "${name}." DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60
+    PROPERTIES LABELS "${label}" TIMEOUT 300)
 endfunction()
 
 # All torch code shares one precompiled header; layers without torch compile fast enough without.
@@ -36,7 +45,7 @@ function(vggflow_precompile target)
   if(NOT VGGFLOW_PCH)
     return()
   endif()
-  if(target MATCHES "_core$|_kernels$|core_test$|kernels_test$|text_test$|_text$")
+  if(target MATCHES "_core$|_kernels$|core_test$|kernels_test$|text_test$|text_real_test$|_text$")
     return()
   endif()
   if(target STREQUAL "vggflow_ops")
