@@ -92,8 +92,8 @@ MmditOptions mmdit_options_from_json(const json& config) {
   auto& n = c.numbers;
   if (n["out_channels"] < 0) n["out_channels"] = n["in_channels"];
   VGGFLOW_CHECK(n["out_channels"] == n["in_channels"],
-                "[mmdit] config.json: expected out_channels to equal in_channels {}, as a velocity has the channels of x, got {}", n["in_channels"],
-                n["out_channels"]);
+                "[mmdit] config.json: expected out_channels to equal in_channels {}, as a velocity has the channels of x, got {}",
+                n["in_channels"], n["out_channels"]);
   MmditOptions o{.sample_size = n["sample_size"],
                  .channels = n["in_channels"],
                  .patch_size = n["patch_size"],
