@@ -1,46 +1,74 @@
 #!/usr/bin/env python3
 """Reference values of the MMDiT from diffusers' SD3Transformer2DModel with random weights.
 
-Writes one safetensors file: for each variant (plain, qk_norm) the weights, inputs, output, gradients to the input and to three
-weights for a random cotangent, and the directional derivative (torch.func.jvp) along random tangents.
+Writes one safetensors file. For each variant (sd3, sd35_medium, sd35_large: small networks with the structure of the released ones)
+the state dict (weights and the position grid), and for a square and a wide input x: the output in fp32 and of the network in bf16,
+gradients to x and to the weights that adapters may sit on for a random cotangent, and the directional derivative (torch.func.jvp)
+along random tangents. Besides: crops of position grids of several sizes.
 Usage: mmdit_reference.py OUT.safetensors
 """
+import copy
 import sys
 
 import torch
 from diffusers import SD3Transformer2DModel
+from diffusers.models.embeddings import PatchEmbed
 from safetensors.torch import save_file
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-CONFIG = dict(sample_size=8, patch_size=2, in_channels=4, out_channels=4, num_layers=3, attention_head_dim=8, num_attention_heads=2,
-              joint_attention_dim=12, caption_projection_dim=16, pooled_projection_dim=10, pos_embed_max_size=6)
-GRADIENTS = ["transformer_blocks.0.attn.to_q.weight", "transformer_blocks.1.ff.net.2.weight", "transformer_blocks.2.norm1_context.linear.weight"]
+SD3 = dict(sample_size=8, patch_size=2, in_channels=4, out_channels=4, num_layers=3, attention_head_dim=8, num_attention_heads=2,
+           joint_attention_dim=12, caption_projection_dim=16, pooled_projection_dim=10, pos_embed_max_size=6)
+VARIANTS = {
+    "sd3": SD3,
+    "sd35_medium": SD3 | dict(sample_size=12, num_layers=4, pos_embed_max_size=8, dual_attention_layers=(0, 1, 3), qk_norm="rms_norm"),
+    "sd35_large": SD3 | dict(num_attention_heads=3, caption_projection_dim=24, pos_embed_max_size=7, qk_norm="rms_norm"),
+}
+SHAPES = {"square": (8, 8), "wide": (6, 12)}
+ALSO = ["transformer_blocks.1.ff.net.2.weight", "transformer_blocks.2.norm1_context.linear.weight"]
+# (sample_size, pos_embed_max_size, height, width), patches of 2: those of the released networks, and odd ones.
+CROPS = [(128, 192, 32, 48), (128, 384, 48, 18), (128, 192, 2, 384), (8, 6, 12, 12), (8, 7, 10, 4), (10, 9, 2, 2)]
 
 
-def variant(name, **extra):
+def case(net, height, width):
+    x, dx, cotangent = (torch.randn(2, 4, height, width) for _ in range(3))
+    t, dt = torch.tensor([37.5, 912.0]), torch.tensor([3.0, -5.0])
+    context, pooled = torch.randn(2, 5, 12), torch.randn(2, 10)
+
+    def run(sample, timestep, network=net, dtype=torch.float32):
+        return network(hidden_states=sample.to(dtype), timestep=timestep, encoder_hidden_states=context.to(dtype),
+                       pooled_projections=pooled.to(dtype), return_dict=False)[0]
+
+    weights = {k: v for k, v in net.named_parameters() if ".attn" in k and k.endswith("weight") and "norm" not in k or k in ALSO}
+    leaf = x.clone().requires_grad_(True)
+    y = run(leaf, t)
+    grads = torch.autograd.grad(y, [leaf, *weights.values()], cotangent)
+    with sdpa_kernel(SDPBackend.MATH):
+        _, tangent = torch.func.jvp(run, (x, t), (dx, dt))
+    with torch.no_grad():
+        y_bf16 = run(x, t, copy.deepcopy(net).to(torch.bfloat16), torch.bfloat16)
+    out = {"x": x, "dx": dx, "t": t, "dt": dt, "context": context, "pooled": pooled, "cotangent": cotangent, "y": y.detach(),
+           "y_bf16": y_bf16, "tangent": tangent.detach(), "grad.x": grads[0]}
+    return out | {f"grad.{k}": g for k, g in zip(weights, grads[1:])}
+
+
+def variant(name, config):
     torch.manual_seed(5)
-    net = SD3Transformer2DModel(**CONFIG, **extra).eval()
+    net = SD3Transformer2DModel(**config).eval()
     with torch.no_grad():
         for p in net.parameters():
             p.copy_(0.2 * torch.randn_like(p))
-    x, dx = torch.randn(2, 4, 8, 8), torch.randn(2, 4, 8, 8)
-    t, dt = torch.tensor([37.5, 912.0]), torch.tensor([3.0, -5.0])
-    context, pooled, cotangent = torch.randn(2, 5, 12), torch.randn(2, 10), torch.randn(2, 4, 8, 8)
-
-    def run(sample, timestep):
-        return net(hidden_states=sample, timestep=timestep, encoder_hidden_states=context, pooled_projections=pooled, return_dict=False)[0]
-
-    weights = dict(net.named_parameters())
-    leaf = x.clone().requires_grad_(True)
-    y = run(leaf, t)
-    grads = torch.autograd.grad(y, [leaf] + [weights[g] for g in GRADIENTS], cotangent)
-    with sdpa_kernel(SDPBackend.MATH):
-        _, tangent = torch.func.jvp(run, (x, t), (dx, dt))
-    out = {f"weights.{k}": v.detach() for k, v in weights.items()}
-    out |= {"x": x, "dx": dx, "t": t, "dt": dt, "context": context, "pooled": pooled, "cotangent": cotangent, "y": y.detach(),
-            "tangent": tangent.detach(), "grad.x": grads[0]}
-    out |= {f"grad.{g}": v for g, v in zip(GRADIENTS, grads[1:])}
-    return {f"{name}.{k}": v.contiguous().clone() for k, v in out.items()}
+    out = {f"{name}.weights.{k}": v for k, v in net.state_dict().items()}
+    for shape, size in SHAPES.items():
+        out |= {f"{name}.{shape}.{k}": v for k, v in case(net, *size).items()}
+    return out
 
 
-save_file(variant("plain") | variant("qk_norm", qk_norm="rms_norm"), sys.argv[1])
+def crop(sample_size, side, height, width):
+    embed = PatchEmbed(height=sample_size, width=sample_size, patch_size=2, in_channels=4, embed_dim=16, pos_embed_max_size=side)
+    return embed.cropped_pos_embed(height, width)
+
+
+tensors = {f"crop.{'.'.join(map(str, c))}": crop(*c) for c in CROPS}
+for name, config in VARIANTS.items():
+    tensors |= variant(name, config)
+save_file({k: v.detach().contiguous().clone() for k, v in tensors.items()}, sys.argv[1])

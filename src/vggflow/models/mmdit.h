@@ -1,13 +1,15 @@
 #pragma once
 // MMDiT, the network of Stable Diffusion 3 (Esser et al. 2024, arXiv 2403.03206): image tokens and text tokens keep separate
-// weights and attend jointly. Parameter names are those of diffusers' SD3Transformer2DModel, and so are the conventions: it
-// takes the timestep 1000 * sigma, sigma = 1 - t, and predicts u = noise - data = -v.
+// weights and attend jointly. The releases differ in options alone: SD3 is plain, SD3.5-large normalizes queries and keys, and
+// SD3.5-medium does both that and a second attention among the image tokens of its first blocks ("dual", MMDiT-X). Parameter names are
+// those of diffusers' SD3Transformer2DModel, and so are the conventions: it takes the timestep 1000 * sigma, sigma = 1 - t, and
+// predicts u = noise - data = -v.
 
 #include <memory>
 #include <string>
 #include <vector>
 
-#include "vggflow/core/field.h"
+#include "vggflow/models/mmdit_options.h"
 #include "vggflow/models/pass_counter.h"
 #include "vggflow/nn/module.h"
 
@@ -21,34 +23,6 @@ struct Conditioning {
     return {context.narrow(0, start, length), pooled.narrow(0, start, length)};
   }
   static Conditioning concat(const Conditioning& a, const Conditioning& b);
-};
-
-struct MmditOptions {
-  int64_t sample_size = 32;     ///< height and width of x
-  int64_t channels = 3;         ///< of x and of the prediction
-  int64_t patch_size = 4;
-  int64_t layers = 6;           ///< joint blocks; the last one updates the image stream only
-  int64_t heads = 5;
-  int64_t head_dim = 32;        ///< width D = heads * head_dim
-  int64_t context_dim = 96;     ///< of the text tokens
-  int64_t pooled_dim = 96;
-  int64_t pos_embed_max = 8;    ///< side of the stored sin-cos grid, cropped to the centre
-  bool qk_norm = false;         ///< RMSNorm of queries and keys per head (SD3.5)
-  int64_t width() const { return heads * head_dim; }
-
-  template <class V>
-  void fields(V& v) {
-    v("sample_size", sample_size, "height and width of x, in latent pixels");
-    v("channels", channels, "channels of x");
-    v("patch_size", patch_size, "side of a patch");
-    v("layers", layers, "joint blocks");
-    v("heads", heads, "attention heads");
-    v("head_dim", head_dim, "channels of a head; the width is heads * head_dim");
-    v("context_dim", context_dim, "channels of a text token");
-    v("pooled_dim", pooled_dim, "channels of the pooled text");
-    v("pos_embed_max", pos_embed_max, "side of the stored sin-cos position grid");
-    v("qk_norm", qk_norm, "RMSNorm of queries and keys per head, as in SD3.5");
-  }
 };
 
 /// linear_2(silu(linear_1(x))).
@@ -92,17 +66,31 @@ class JointAttention : public Module {
   std::unique_ptr<RmsNorm> norm_q, norm_k, norm_added_q, norm_added_k;
 };
 
+/// The second attention of a dual block (`attn2`): image tokens attend to each other.
+class SelfAttention : public Module {
+ public:
+  explicit SelfAttention(const MmditOptions& options);
+  template <TensorLike T>
+  T forward(const T& x) const;
+
+  int64_t heads, head_dim;
+  Linear to_q, to_k, to_v, to_out;
+  std::unique_ptr<RmsNorm> norm_q, norm_k;
+};
+
 /// One joint block with adaLN-Zero modulation of both streams by the embedding of time and pooled text.
 class JointBlock : public Module {
  public:
-  JointBlock(const MmditOptions& options, bool context_pre_only);
-  /// silu_embedding is silu(emb) (B, D). Updates image (B, N, D) and text (B, T, D), fp32 streams.
+  JointBlock(const MmditOptions& options, bool context_pre_only, bool dual);
+  /// silu_embedding is silu(emb) (B, D). Updates image (B, N, D) and text (B, T, D), fp32 streams; the last block leaves the text.
   template <TensorLike T>
   void forward(T& image, T& text, const T& silu_embedding) const;
 
   bool context_pre_only;
-  Linear norm1, norm1_context;  ///< modulations, D -> 6 D (2 D for the text of the last block)
+  Linear norm1;          ///< modulation, D -> 6 D: shift, scale, gate of attn, the same of ff; 9 D in a dual block: and of attn2
+  Linear norm1_context;  ///< modulation, D -> 6 D; 2 D in the last block
   JointAttention attn;
+  std::unique_ptr<SelfAttention> attn2;
   FeedForward ff;
   std::unique_ptr<FeedForward> ff_context;
 };
@@ -110,9 +98,15 @@ class JointBlock : public Module {
 class Mmdit : public Module {
  public:
   explicit Mmdit(const MmditOptions& options);
-  /// u (B, C, S, S) fp32 from x (B, C, S, S) fp32 and timestep (B) in [0, 1000]. `compute` is the dtype of the matrix products.
+  /// u (B, C, H, W) fp32 from x (B, C, H, W) fp32 and timestep (B) in [0, 1000]. H and W are multiples of patch_size, at most
+  /// pos_embed_max patches. `compute` is the dtype of the matrix products.
   template <TensorLike T>
   T forward(const T& x, const T& timestep, const Conditioning& conditioning) const;
+  /// What a diffusers checkpoint holds: the parameters and the position grid, here made to receive it. A checkpoint's grid is used in
+  /// place of the computed one, as in diffusers, where it is a buffer and not derived from the config; its shape must fit.
+  std::vector<std::pair<std::string, Tensor>> checkpoint_tensors();
+  /// The position of each token (1, rows * columns, D), row by row: the centre of the grid.
+  Tensor positions(int64_t rows, int64_t columns) const;
   /// Xavier-uniform linear layers; modulations and the output projection start at zero (DiT).
   void init(uint64_t seed);
   /// "Mmdit(6 joint blocks, width 160, ...)".
@@ -120,6 +114,7 @@ class Mmdit : public Module {
 
   MmditOptions options;
   at::ScalarType compute = at::kFloat;
+  bool checkpointing = false;            ///< blocks keep their inputs alone and run again in the backward pass (nn/checkpoint.h)
   std::shared_ptr<PassCounter> passes;  ///< counts forward's calls where set
   Conv2d pos_embed;        ///< patches to tokens
   EmbedderMlp timestep_embedder, text_embedder;
@@ -127,7 +122,10 @@ class Mmdit : public Module {
   std::vector<std::unique_ptr<JointBlock>> blocks;
   Linear norm_out;         ///< D -> 2 D: scale, shift
   Linear proj_out;         ///< D -> p p C
-  Tensor position_grid;    ///< (1, N, D), sin-cos, not a parameter
+  Tensor position_grid;    ///< (1, pos_embed_max^2, D) of a checkpoint, no parameter; undefined: the sin-cos grid, from its axis
+
+ private:
+  Tensor axis_;            // (pos_embed_max, D/2): the grid is separable, and 384^2 positions would take 0.9 GB
 };
 
 }  // namespace vggflow

@@ -110,6 +110,7 @@ class LoraValue : public ValueNetwork {
   LoraValue(const ValueOptions& o, Mmdit& policy, const std::vector<std::string>& targets, uint64_t seed) : net_(policy.options) {
     const auto shared = policy.parameters(), own = net_.parameters();
     for (size_t i = 0; i < own.size(); ++i) *own[i].tensor = *shared[i].tensor;
+    net_.position_grid = policy.position_grid;
     net_.compute = policy.compute;
     net_.proj_out.weight = at::zeros(policy.proj_out.weight.sizes()).requires_grad_(true);
     net_.proj_out.bias = at::zeros(policy.proj_out.bias.sizes()).requires_grad_(true);
@@ -140,6 +141,7 @@ std::unique_ptr<ValueNetwork> make_value_network(const ValueOptions& options, Mm
   small.head_dim = 32;
   small.heads = options.width / 32;
   small.layers = options.layers;
+  std::erase_if(small.dual_attention_layers, [&](int64_t layer) { return layer >= small.layers; });
   return std::make_unique<MmditValue>(small, seed);
 }
 
