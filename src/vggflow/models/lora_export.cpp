@@ -38,7 +38,7 @@ Rounding compare_merged(const NanoModel& written, const NanoModel& merged, const
     const double change = (*want[i].tensor - *before[i].tensor).norm().item<double>();
     if (change == 0) continue;
     VGGFLOW_CHECK(!at::equal(*got[i].tensor, *before[i].tensor), "[export] the change of '{}' is lost by rounding to {}: write fp32", got[i].name,
-                  c10::toString(dtype));
+                  name_of(dtype));
     const double error = (*got[i].tensor - *want[i].tensor).norm().item<double>() / change;
     if (error >= rounding.worst) rounding = {error, got[i].name};
   }

@@ -20,6 +20,8 @@ enum class LoraLayout {
 
 /// "diffusers", "peft", "kohya".
 const char* name_of(LoraLayout layout);
+/// "fp32", "fp16", "bf16".
+const char* name_of(at::ScalarType dtype);
 
 /// What a LoRA file says, by the paths of diffusers' SD3Transformer2DModel.
 struct LoraFile {
@@ -49,7 +51,7 @@ struct LoadBack {
   bool fresh = false;
 };
 
-/// Bound of the relative errors above: rounding A and B costs each entry half a unit in the last place.
+/// Bound of a layer's relative error: rounding A and B costs each entry half a unit in the last place. The denoiser's is five times it.
 double load_back_tolerance(at::ScalarType dtype);
 
 /// Writes `layers` (file, or folder for PEFT) with A and B rounded to fp32, fp16 or bf16 once, and checks it by reading it back.

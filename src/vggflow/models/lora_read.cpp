@@ -129,7 +129,7 @@ class Settings {
 Tensor used_columns(const Tensor& up) { return up.reshape({3, up.size(0) / 3, up.size(1)}).ne(0).any(1); }
 
 // Rank components of each projection: equal thirds where `up` is block-diagonal (as three rank-r adapters make it), else disjoint
-// columns (as fewer projections or unequal ranks make it), else all of them for each.
+// columns (as fewer projections or unequal ranks make it), else, and where all is zero, all of them for each.
 std::vector<Tensor> components(const Tensor& up) {
   const Tensor used = used_columns(up);
   const int64_t rank = up.size(1);
@@ -142,7 +142,7 @@ std::vector<Tensor> components(const Tensor& up) {
       return parts;
     }
   }
-  const bool disjoint = used.sum(0).max().item<int64_t>() <= 1;
+  const bool disjoint = used.sum(0).max().item<int64_t>() == 1;
   for (int64_t p = 0; p < 3; ++p) parts.push_back(disjoint ? used[p].nonzero().squeeze(1) : at::arange(rank, at::kLong));
   return parts;
 }
