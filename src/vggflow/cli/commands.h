@@ -4,7 +4,9 @@
 #include <string>
 #include <vector>
 
-#include "vggflow/models/lora_export.h"
+namespace vggflow {
+struct ExportOptions;
+}
 
 namespace vggflow::cli {
 

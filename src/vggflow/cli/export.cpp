@@ -1,5 +1,6 @@
 #include "vggflow/cli/commands.h"
 #include "vggflow/core/log.h"
+#include "vggflow/models/lora_export.h"
 
 namespace vggflow::cli {
 

@@ -10,6 +10,7 @@
 #include "vggflow/core/config.h"
 #include "vggflow/eval/comparison_config.h"
 #include "vggflow/eval/sweep.h"
+#include "vggflow/models/lora_export.h"
 #include "vggflow/train/align.h"
 #include "vggflow/train/pretrain.h"
 
