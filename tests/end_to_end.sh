@@ -51,6 +51,20 @@ grep -q "step $((done_updates + 1))/500" "$out/c.log" || die "the resumed run di
 
 "$vggflow" sample "out=$out/s" "prompts=[red heart, ghost]" "generator.lora=$out/a/lora_ema.safetensors" 2>/dev/null || die "sample failed"
 [ -s "$out/s/00001.png" ] && [ -s "$out/s/grid.png" ] || die "sample wrote no images"
+# A LoRA in other layouts, and merged into the model: the same images without an adapter.
+refuse "exists already" "$vggflow" export "$out/a/lora_ema.safetensors" "$out/a/lora.safetensors"
+refuse "needs the base model" "$vggflow" export "$out/a/lora_ema.safetensors" "$out/merged" --format merged
+for format in diffusers peft kohya merged; do
+  "$vggflow" export "$out/a/lora_ema.safetensors" "$out/$format" --format $format --model models/nano 2>"$out/export.log" ||
+    die "export to $format failed: $(cat "$out/export.log")"
+  grep -q "the network's output by" "$out/export.log" || die "export to $format says nothing of its check: $(cat "$out/export.log")"
+done
+for format in peft kohya; do
+  "$vggflow" sample "out=$out/s_$format" "prompts=[red heart, ghost]" "generator.lora=$out/$format" 2>/dev/null || die "sample does not take $format"
+done
+"$vggflow" sample "out=$out/s_merged" "prompts=[red heart, ghost]" "generator.model=$out/merged" 2>/dev/null || die "sample does not open the merged model"
+cmp -s "$out/s/grid.png" "$out/s_merged/grid.png" || die "the merged model draws other images than the adapter"
+
 small=(reward=colorfulness eval.prompts=2 eval.images=2 generator.time_grid.steps=4)
 "$vggflow" sweep "out=$out/sweep" "generator.lora=$out/a/lora_ema.safetensors" "strengths=[0.5, 2]" "${small[@]}" 2>/dev/null || die "sweep failed"
 for file in sweep.html sweep.json strength_0.00.png strength_2.00.png; do [ -s "$out/sweep/$file" ] || die "sweep wrote no $file"; done

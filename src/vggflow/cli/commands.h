@@ -4,6 +4,10 @@
 #include <string>
 #include <vector>
 
+namespace vggflow {
+struct ExportOptions;
+}
+
 namespace vggflow::cli {
 
 /// Arguments that every configured command takes: --config FILE and key=value overrides.
@@ -27,6 +31,8 @@ struct CompareArguments {
 };
 /// Runs methods x settings x seeds and writes one report; returns whether every run is finished.
 bool compare(const CompareArguments& arguments);
+/// A LoRA in another program's layout, or merged into a model folder (models/lora_export.h).
+void export_command(const ExportOptions& options);
 /// What is in a safetensors file or a model folder.
 void inspect(const std::string& path);
 /// Proves the installation; returns whether everything held.

@@ -10,6 +10,7 @@
 #include "vggflow/core/config.h"
 #include "vggflow/eval/comparison_config.h"
 #include "vggflow/eval/sweep.h"
+#include "vggflow/models/lora_export.h"
 #include "vggflow/train/align.h"
 #include "vggflow/train/pretrain.h"
 
@@ -37,6 +38,19 @@ void add_compare(CLI::App& app, CompareArguments& arguments, bool& complete) {
   command->callback([&] { complete = compare(arguments); });
 }
 
+void add_export(CLI::App& app, ExportOptions& options) {
+  auto* command = app.add_subcommand("export", "write a LoRA for diffusers, PEFT or ComfyUI, or merge it into a model folder");
+  command->add_option("lora", options.lora, "LoRA in any layout. A run holds lora.safetensors (the last update's weights), lora_ema.safetensors "
+                                            "(their average, what its evaluations show) and lora_best.safetensors: you choose")->required();
+  command->add_option("out", options.out, "file to write; a folder for peft and merged. What exists is not overwritten")->required();
+  command->add_option("--format", options.format, "layout")->check(CLI::IsMember({"diffusers", "peft", "kohya", "merged"}))->capture_default_str();
+  command->add_option("--dtype", options.dtype, "numbers; fp16 and bf16 round A and B (merged: every weight) once")
+      ->check(CLI::IsMember({"fp32", "fp16", "bf16"}))->capture_default_str();
+  command->add_option("--model", options.model, "folder of the base model: merged needs it; with it the check compares the network's output too");
+  command->footer("Every file is read back and compared before the command succeeds. Layouts and who reads them: docs/lora.md.");
+  command->callback([&options] { export_command(options); });
+}
+
 int run(int argc, char** argv) {
   CLI::App app{"vggflow: align flow-matching image models with differentiable rewards"};
   app.require_subcommand(1);
@@ -53,6 +67,8 @@ int run(int argc, char** argv) {
   auto* inspect_command = app.add_subcommand("inspect", "list what is in a safetensors file, a model folder or a run");
   inspect_command->add_option("path", path, "file or folder")->required();
   inspect_command->callback([&] { inspect(path); });
+  ExportOptions exported;
+  add_export(app, exported);
   CompareArguments comparison;
   bool healthy = true, complete = true;
   add_compare(app, comparison, complete);

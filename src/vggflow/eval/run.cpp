@@ -18,8 +18,7 @@ Generator::Generator(const GeneratorOptions& options)
     : options_(options), model_(NanoModel::load(options.model, precision_dtype(options.precision))), times_(time_grid(options.time_grid)) {
   if (options.guide.kind != "none") guide_ = std::make_unique<ValueGuide>(options.guide, model_->transformer);
   if (options.lora.empty()) return;
-  lora_ = std::make_unique<LoraSet>(model_->transformer, read_lora_options(options.lora), 0);
-  load_lora(options.lora, *lora_);
+  lora_ = std::make_unique<LoraSet>(model_->transformer, read_lora(options.lora).layers);
   set_strength(1.0);
 }
 

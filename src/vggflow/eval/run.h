@@ -4,7 +4,7 @@
 #include "vggflow/eval/evaluate.h"
 #include "vggflow/eval/guide.h"
 #include "vggflow/flow/sampling.h"
-#include "vggflow/models/lora_file.h"
+#include "vggflow/models/lora_formats.h"
 #include "vggflow/models/nano.h"
 
 namespace vggflow {
@@ -22,7 +22,7 @@ struct GeneratorOptions {
   template <class V>
   void fields(V& v) {
     v("model", model, "folder of the flow model");
-    v("lora", lora, "LoRA file; empty: the base model");
+    v("lora", lora, "LoRA: a diffusers or kohya file or a PEFT folder; empty: the base model");
     v("lora_scale", lora_scale, "strength of the LoRA", range(-10, 10));
     v("precision", precision, "of matrix products; auto: bf16 where the processor has it", choices({"auto", "bf16", "fp32"}));
     v("guidance", guidance, "guidance scale; 1 is none", range(0, 100));

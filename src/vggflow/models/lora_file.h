@@ -1,24 +1,24 @@
 #pragma once
-// LoRA files in diffusers' layout: "transformer.<path>.lora_A.weight" and ".lora_B.weight", with rank, alpha and targets in the
-// header entry lora_adapter_metadata, which diffusers reads.
+// The trainer's LoRA files: diffusers' layout from a LoraSet, and back into one. Layouts and checks are lora_formats.h's.
 
 #include <filesystem>
 #include <map>
 #include <string>
 
+#include "vggflow/models/lora_formats.h"
 #include "vggflow/nn/lora.h"
 
 namespace vggflow {
 
-/// Writes adapters (from `lora.parameters()`) and checks the file by reading it back: same tensors, and at least one B that is
-/// not zero unless the adapter is fresh.
+/// Writes the adapters of `lora` in diffusers' layout, fp32, with alpha = rank (the scale goes into B) and checks the file by
+/// reading it back. The header's vggflow.trained_as tells `options`.
 void save_lora(const std::filesystem::path& file, const LoraSet& lora, const LoraOptions& options,
                const std::map<std::string, std::string>& metadata);
 
-/// The rank, alpha and targets that a file was trained with.
+/// Options of a set that holds a file's adapters: they must share one rank and one scale.
 LoraOptions read_lora_options(const std::filesystem::path& file);
 
-/// Copies a file's tensors into an attached set; every tensor must fit.
+/// Copies a file's adapters (any layout) into an attached set of the same layers and ranks.
 void load_lora(const std::filesystem::path& file, LoraSet& lora);
 
 }  // namespace vggflow

@@ -1,5 +1,5 @@
 #pragma once
-// A model folder: config.yaml, model.safetensors (bf16) and, for models of text, vocabulary.txt.
+// A model folder: config.yaml, model.safetensors (bf16 unless asked otherwise) and, for models of text, vocabulary.txt.
 
 #include <filesystem>
 #include <map>
@@ -16,7 +16,7 @@ namespace vggflow {
 void load_weights(Module& model, const std::filesystem::path& folder);
 
 void save_model(Module& model, const Fields& config, const std::optional<Vocabulary>& vocabulary, const std::filesystem::path& folder,
-                const std::map<std::string, std::string>& metadata);
+                const std::map<std::string, std::string>& metadata, at::ScalarType dtype = at::kBFloat16);
 
 /// PyTorch's default initialisation of every linear and convolutional layer, keyed by its place in the network.
 void init_layers(Module& model, uint64_t seed);

@@ -32,8 +32,8 @@ std::unique_ptr<NanoModel> NanoModel::load(const std::filesystem::path& folder, 
   return model;
 }
 
-void NanoModel::save(const std::filesystem::path& folder, const std::map<std::string, std::string>& metadata) {
-  save_model(*this, fields_of(options), vocabulary, folder, metadata);
+void NanoModel::save(const std::filesystem::path& folder, const std::map<std::string, std::string>& metadata, at::ScalarType dtype) {
+  save_model(*this, fields_of(options), vocabulary, folder, metadata, dtype);
 }
 
 Conditioning NanoModel::encode(const std::vector<std::string>& captions) const {

@@ -26,8 +26,8 @@ class NanoModel : public Module {
   NanoModel(const NanoOptions& options, Vocabulary vocabulary);
   /// Reads config.yaml, vocabulary.txt and model.safetensors. Parameters are frozen, in `dtype`.
   static std::unique_ptr<NanoModel> load(const std::filesystem::path& folder, at::ScalarType dtype);
-  /// Writes the same three files into `folder`, weights in bf16.
-  void save(const std::filesystem::path& folder, const std::map<std::string, std::string>& metadata);
+  /// Writes the same three files into `folder`, weights in `dtype`.
+  void save(const std::filesystem::path& folder, const std::map<std::string, std::string>& metadata, at::ScalarType dtype = at::kBFloat16);
   void init(uint64_t seed);
 
   Conditioning encode(const std::vector<std::string>& captions) const;

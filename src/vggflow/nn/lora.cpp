@@ -3,8 +3,10 @@
 #include <torch/csrc/autograd/grad_mode.h>
 
 #include <cmath>
+#include <map>
 
 #include "vggflow/core/error.h"
+#include "vggflow/core/nearest.h"
 
 namespace vggflow {
 
@@ -19,8 +21,7 @@ bool matches(const std::string& pattern, const std::string& text) {
   return false;
 }
 
-LoraSet::LoraSet(Module& network, const LoraOptions& options, uint64_t seed)
-    : scale_(options.alpha / static_cast<double>(options.rank)) {
+LoraSet::LoraSet(Module& network, const LoraOptions& options, uint64_t seed) {
   VGGFLOW_CHECK(options.rank > 0, "[lora] expected rank > 0, got {}", options.rank);
   std::vector<std::string> known;
   std::vector<bool> used(options.targets.size());
@@ -36,8 +37,9 @@ LoraSet::LoraSet(Module& network, const LoraOptions& options, uint64_t seed)
     RandomStream random({seed, Purpose::kInit, /*update=*/1, layers_.size()});
     Tensor a = at::empty({options.rank, layer->in});
     random.fill_normal({a.mutable_data_ptr<float>(), static_cast<size_t>(a.numel())});
+    scales_.push_back(options.alpha / static_cast<double>(options.rank));
     layer->lora = {(a / static_cast<double>(options.rank)).requires_grad_(true),
-                   at::zeros({layer->out, options.rank}).requires_grad_(true), scale_};
+                   at::zeros({layer->out, options.rank}).requires_grad_(true), scales_.back()};
     paths_.push_back(path);
     layers_.push_back(layer);
   }
@@ -45,6 +47,44 @@ LoraSet::LoraSet(Module& network, const LoraOptions& options, uint64_t seed)
     VGGFLOW_CHECK(used[i], "[lora] target '{}' matches no linear layer; the layers are: {}", options.targets[i], fmt::join(known, ", "));
   }
   VGGFLOW_CHECK(!layers_.empty(), "[lora] expected at least one target pattern, got none; the layers are: {}", fmt::join(known, ", "));
+}
+
+LoraSet::LoraSet(Module& network, const std::vector<LoraLayer>& adapters) {
+  VGGFLOW_CHECK(!adapters.empty(), "[lora] expected at least one adapter, got none");
+  std::map<std::string, std::pair<Linear*, const LoraLayer*>> pairs;
+  for (const LoraLayer& adapter : adapters) pairs[adapter.path] = {nullptr, &adapter};
+  std::vector<std::string> known, problems;
+  for (auto& [path, module] : network.modules()) {
+    auto* layer = dynamic_cast<Linear*>(module);
+    if (!layer) continue;
+    known.push_back(path);
+    const auto found = pairs.find(path);
+    if (found == pairs.end()) continue;
+    found->second.first = layer;
+    paths_.push_back(path);
+  }
+  for (const auto& [path, pair] : pairs) {
+    const auto& [layer, adapter] = pair;
+    if (!layer) {
+      problems.push_back(fmt::format("no layer '{}' (near: {})", path, fmt::join(nearest(path, known, 2), ", ")));
+    } else if (adapter->a.size(1) != layer->in || adapter->b.size(0) != layer->out) {
+      problems.push_back(fmt::format("'{}' is a layer {} -> {}, its adapter {} -> {}", path, layer->in, layer->out, adapter->a.size(1), adapter->b.size(0)));
+    }
+  }
+  VGGFLOW_CHECK(problems.empty(), "[lora] {} of {} adapters do not fit the network: {}", problems.size(), adapters.size(), fmt::join(problems, "; "));
+  const auto leaf = [](const Tensor& x) { return x.detach().to(at::kFloat, /*non_blocking=*/false, /*copy=*/true).requires_grad_(true); };
+  for (const std::string& path : paths_) {
+    const auto& [layer, adapter] = pairs.at(path);
+    layer->lora = {leaf(adapter->a), leaf(adapter->b), adapter->scale};
+    layers_.push_back(layer);
+    scales_.push_back(adapter->scale);
+  }
+}
+
+std::vector<LoraLayer> LoraSet::adapters() const {
+  std::vector<LoraLayer> all;
+  for (size_t i = 0; i < layers_.size(); ++i) all.push_back({paths_[i], layers_[i]->lora.a.detach(), layers_[i]->lora.b.detach(), scales_[i]});
+  return all;
 }
 
 std::vector<NamedTensor> LoraSet::parameters() const {
@@ -62,7 +102,7 @@ void LoraSet::set_mode(AdapterMode mode) {
 }
 
 void LoraSet::set_strength(double strength) {
-  for (Linear* layer : layers_) layer->lora.scale = strength * scale_;
+  for (size_t i = 0; i < layers_.size(); ++i) layers_[i]->lora.scale = strength * scales_[i];
 }
 
 void LoraSet::merge() {
@@ -71,6 +111,19 @@ void LoraSet::merge() {
     const Tensor delta = at::matmul(layer->lora.b, layer->lora.a) * layer->lora.scale;
     layer->merged = (layer->weight.to(at::kFloat) + delta).to(layer->weight.scalar_type());
   }
+}
+
+void LoraSet::bake() {
+  merge();
+  for (Linear* layer : layers_) {
+    layer->weight = layer->merged;
+    layer->merged = Tensor();
+    layer->lora = {};
+    layer->adapter = AdapterMode::kOff;
+  }
+  layers_.clear();
+  paths_.clear();
+  scales_.clear();
 }
 
 }  // namespace vggflow

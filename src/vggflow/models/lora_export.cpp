@@ -1,0 +1,100 @@
+#include "vggflow/models/lora_export.h"
+
+#include <torch/csrc/autograd/grad_mode.h>
+
+#include "vggflow/core/error.h"
+#include "vggflow/models/nano.h"
+#include "vggflow/ops/random_tensor.h"
+
+namespace vggflow {
+namespace {
+
+at::ScalarType dtype_of(const std::string& name) {
+  VGGFLOW_CHECK(name == "fp32" || name == "fp16" || name == "bf16", "[export] expected dtype fp32, fp16 or bf16, got '{}'", name);
+  return name == "fp32" ? at::kFloat : name == "fp16" ? at::kHalf : at::kBFloat16;
+}
+
+LoraLayout layout_of(const std::string& name) {
+  for (const LoraLayout layout : {LoraLayout::kDiffusers, LoraLayout::kPeft, LoraLayout::kKohya}) {
+    if (name == name_of(layout)) return layout;
+  }
+  fail("[export] expected format diffusers, peft, kohya or merged, got '{}'", name);
+}
+
+// What a change of the weights became after rounding, over all adapted layers.
+struct Rounding {
+  double worst = 0;       ///< largest relative error of a layer's change
+  std::string worst_name;
+};
+
+// Holds the weights that were written against base + change: everything but the rounding must be exact, and no change may vanish in it.
+Rounding compare_merged(const NanoModel& written, const NanoModel& merged, const NanoModel& base, at::ScalarType dtype, const std::string& folder) {
+  const auto got = written.parameters(), want = merged.parameters(), before = base.parameters();
+  VGGFLOW_CHECK(got.size() == want.size(), "[export] {} holds {} tensors, {} were written", folder, got.size(), want.size());
+  Rounding rounding;
+  for (size_t i = 0; i < got.size(); ++i) {
+    VGGFLOW_CHECK(at::equal(*got[i].tensor, want[i].tensor->detach().to(dtype).to(at::kFloat)), "[export] {} does not read back as written: '{}' differs",
+                  folder, got[i].name);
+    const double change = (*want[i].tensor - *before[i].tensor).norm().item<double>();
+    if (change == 0) continue;
+    VGGFLOW_CHECK(!at::equal(*got[i].tensor, *before[i].tensor), "[export] the change of '{}' is lost by rounding to {}: write fp32", got[i].name,
+                  name_of(dtype));
+    const double error = (*got[i].tensor - *want[i].tensor).norm().item<double>() / change;
+    if (error >= rounding.worst) rounding = {error, got[i].name};
+  }
+  return rounding;
+}
+
+std::string export_merged(const ExportOptions& options, const LoraFile& lora) {
+  VGGFLOW_CHECK(!options.model.empty(), "[export] format merged needs the base model: pass --model FOLDER");
+  const auto dtype = dtype_of(options.dtype);
+  const auto base = NanoModel::load(options.model, at::kFloat), merged = NanoModel::load(options.model, at::kFloat);
+  LoraSet set(merged->transformer, lora.layers);
+  set.bake();
+  Metadata metadata = lora.metadata;
+  metadata.erase("lora_adapter_metadata");
+  metadata["vggflow.merged_lora"] = std::filesystem::path(options.lora).filename();
+  merged->save(options.out, metadata, dtype);
+  const auto written = NanoModel::load(options.out, at::kFloat);
+  const Rounding rounding = compare_merged(*written, *merged, *base, dtype, options.out);
+  const Tensor want = denoiser_of(base->transformer)(lora.layers), got = denoiser_of(written->transformer)({});
+  const double error = (got - want).abs().max().item<double>() / want.abs().max().item<double>();
+  return fmt::format("wrote {}: model with {} layers merged, {}; weights read back exactly, rounding moves a layer's change by at most {:.1e} of it ('{}'), "
+                     "the network's output by {:.1e}",
+                     options.out, lora.layers.size(), options.dtype, rounding.worst, rounding.worst_name, error);
+}
+
+std::string export_layout(const ExportOptions& options, const LoraFile& lora) {
+  const auto model = options.model.empty() ? nullptr : NanoModel::load(options.model, at::kFloat);
+  const LoadBack seen = write_lora(options.out, lora.layers, layout_of(options.format), dtype_of(options.dtype), lora.metadata,
+                                   model ? denoiser_of(model->transformer) : Denoiser{});
+  std::string line = fmt::format("wrote {}: {}, {}, {} tensors, {} layers{}; read back, the layers' outputs differ by at most {:.1e}", options.out,
+                                 options.format, options.dtype, seen.tensors, seen.layers, seen.fresh ? ", fresh (changes nothing)" : "", seen.worst_layer);
+  if (model) line += fmt::format(", the network's output by {:.1e} (the adapter changes it by {:.1e})", seen.denoiser_error, seen.denoiser_change);
+  return line;
+}
+
+}  // namespace
+
+Denoiser denoiser_of(Mmdit& network) {
+  return [&network](const std::vector<LoraLayer>& layers) {
+    torch::autograd::AutoGradMode off(false);
+    const MmditOptions& o = network.options;
+    const auto random = [](uint64_t id, at::IntArrayRef shape) { return keyed_normal(/*seed=*/2, Purpose::kTest, 0, id, 2, shape); };
+    const Conditioning conditioning{random(10, {5, o.context_dim}), random(20, {o.pooled_dim})};
+    const Tensor x = random(30, {o.channels, o.sample_size, o.sample_size}), timestep = at::tensor({250.0f, 800.0f});
+    if (layers.empty()) return network.forward(x, timestep, conditioning);
+    LoraSet set(network, layers);
+    set.merge();
+    const AdapterScope merged(set, AdapterMode::kMerged);
+    return network.forward(x, timestep, conditioning);
+  };
+}
+
+std::string export_lora(const ExportOptions& options) {
+  VGGFLOW_CHECK(!std::filesystem::exists(options.out), "[export] {} exists already: choose another name or remove it", options.out);
+  const LoraFile lora = read_lora(options.lora);
+  return options.format == "merged" ? export_merged(options, lora) : export_layout(options, lora);
+}
+
+}  // namespace vggflow
