@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """LoRA files and denoiser outputs of diffusers and PEFT, and a check of the files that vggflow writes.
 
-make OUT: writes adapters of the tiny SD3Transformer2DModel of mmdit_reference.py (its "plain" weights and inputs) as the real
-libraries write them, and outputs.safetensors with the network's output under each:
+make OUT: writes network.safetensors, the weights and inputs of a tiny SD3Transformer2DModel; adapters of it as the real libraries write
+them; and outputs.safetensors with the network's output under each:
   diffusers_metadata.safetensors  StableDiffusion3Pipeline.save_lora_weights with metadata; mixed ranks, alpha != rank
   diffusers_plain.safetensors     the same without metadata (alpha = rank)
   diffusers_model.safetensors     SD3Transformer2DModel.save_lora_adapter: keys without "transformer."
@@ -26,21 +26,35 @@ from safetensors.torch import load_file, save_file
 
 CONFIG = dict(sample_size=8, patch_size=2, in_channels=4, out_channels=4, num_layers=3, attention_head_dim=8, num_attention_heads=2,
               joint_attention_dim=12, caption_projection_dim=16, pooled_projection_dim=10, pos_embed_max_size=6)
-BASE = load_file(Path(__file__).parents[2] / "src/vggflow/models/testdata/mmdit_reference.safetensors")
 ATTENTION = ["to_q", "to_k", "to_v", "to_out.0", "add_k_proj", "to_add_out"]
+
+
+def random_base():
+    """Weights and inputs, the same on every call."""
+    torch.manual_seed(5)
+    net = SD3Transformer2DModel(**CONFIG)
+    with torch.no_grad():
+        for p in net.parameters():
+            p.copy_(0.2 * torch.randn_like(p))
+    x, _ = torch.randn(2, 4, 8, 8), torch.randn(2, 4, 8, 8)
+    inputs = {"x": x, "t": torch.tensor([37.5, 912.0]), "context": torch.randn(2, 5, 12), "pooled": torch.randn(2, 10)}
+    return {f"weights.{k}": v.detach().clone() for k, v in net.named_parameters()} | inputs
+
+
+BASE = random_base()
 
 
 def network():
     net = SD3Transformer2DModel(**CONFIG).eval()
-    missing, unexpected = net.load_state_dict({k.removeprefix("plain.weights."): v for k, v in BASE.items() if k.startswith("plain.weights.")}, strict=False)
+    missing, unexpected = net.load_state_dict({k.removeprefix("weights."): v for k, v in BASE.items() if k.startswith("weights.")}, strict=False)
     assert missing == ["pos_embed.pos_embed"] and not unexpected
     return net
 
 
 @torch.no_grad()
 def output(net):
-    return net(hidden_states=BASE["plain.x"], timestep=BASE["plain.t"], encoder_hidden_states=BASE["plain.context"],
-               pooled_projections=BASE["plain.pooled"], return_dict=False)[0]
+    return net(hidden_states=BASE["x"], timestep=BASE["t"], encoder_hidden_states=BASE["context"],
+               pooled_projections=BASE["pooled"], return_dict=False)[0]
 
 
 def pipeline(net):
@@ -122,6 +136,7 @@ def merge_kohya(path):
 
 def make(folder):
     folder.mkdir(parents=True, exist_ok=True)
+    save_file(BASE, folder / "network.safetensors")
     assert torch.equal(output(through_converter(original_layout(network()))), output(network())), "the layout is not the converter's"
     outputs = {"base": output(network())}
 

@@ -30,14 +30,14 @@ using testing::relative_error;
 
 fs::path testdata(const std::string& name) { return fs::path(VGGFLOW_SOURCE_DIR) / "src/vggflow/models/testdata" / name; }
 
-// The network, weights and inputs of tools/reference/mmdit_reference.py, "plain".
+// The network, weights and inputs of tools/reference/lora_reference.py.
 class LoraFormats : public ::testing::Test {
  protected:
   LoraFormats()
       : net({.sample_size = 8, .channels = 4, .patch_size = 2, .layers = 3, .heads = 2, .head_dim = 8, .context_dim = 12, .pooled_dim = 10,
              .pos_embed_max = 6}),
-        reference(testdata("mmdit_reference.safetensors")) {
-    for (const NamedTensor& p : net.parameters()) *p.tensor = reference.load("plain.weights." + p.name);
+        reference(testdata("lora/network.safetensors")) {
+    for (const NamedTensor& p : net.parameters()) *p.tensor = reference.load("weights." + p.name);
     folder = fs::temp_directory_path() / ("vggflow_lora_" + std::string(::testing::UnitTest::GetInstance()->current_test_info()->name()));
     fs::remove_all(folder);
     make_writable_folder(folder);
@@ -47,7 +47,7 @@ class LoraFormats : public ::testing::Test {
   // The output with adapters merged; none: the base.
   Tensor output(const std::vector<LoraLayer>& layers) {
     const auto run = [&] {
-      return net.forward(reference.load("plain.x"), reference.load("plain.t"), {reference.load("plain.context"), reference.load("plain.pooled")}).detach();
+      return net.forward(reference.load("x"), reference.load("t"), {reference.load("context"), reference.load("pooled")}).detach();
     };
     if (layers.empty()) return run();
     LoraSet set(net, layers);
