@@ -10,18 +10,20 @@ Tensor base_pull_back(AlignmentProblem& problem, const States& s, const Tensor& 
   return torch::autograd::grad({problem.adjoint_base({leaf, s.t, s.rows})}, {leaf}, {a.detach()})[0];
 }
 
+Tensor pull_back_step(const Trajectory& trajectory, size_t k, const Tensor& rows, const Tensor& a, int64_t micro_batch, const StepPullBack& step) {
+  const double h = trajectory.times[k + 1] - trajectory.times[k];
+  const Tensor x = trajectory.states[k].index_select(0, rows), t = at::full({rows.numel()}, trajectory.times[k], x.options());
+  std::vector<Tensor> parts;
+  in_parts(rows.numel(), micro_batch, [&](int64_t start, int64_t length) {
+    parts.push_back(step(slice({x, t, rows}, start, length), h, a.narrow(0, start, length)));
+  });
+  return at::cat(parts);
+}
+
 std::vector<Tensor> sweep(const Trajectory& trajectory, const Tensor& rows, const Tensor& end, int64_t micro_batch, const StepPullBack& step) {
   std::vector<Tensor> out(trajectory.times.size());
   out.back() = end;
-  for (size_t k = trajectory.times.size() - 1; k-- > 0;) {
-    const double h = trajectory.times[k + 1] - trajectory.times[k];
-    const Tensor x = trajectory.states[k].index_select(0, rows), t = at::full({rows.numel()}, trajectory.times[k], x.options());
-    std::vector<Tensor> parts;
-    in_parts(rows.numel(), micro_batch, [&](int64_t start, int64_t length) {
-      parts.push_back(step(slice({x, t, rows}, start, length), h, out[k + 1].narrow(0, start, length)));
-    });
-    out[k] = at::cat(parts);
-  }
+  for (size_t k = trajectory.times.size() - 1; k-- > 0;) out[k] = pull_back_step(trajectory, k, rows, out[k + 1], micro_batch, step);
   return out;
 }
 

@@ -11,6 +11,9 @@ Tensor base_pull_back(AlignmentProblem& problem, const States& states, const Ten
 /// How a cotangent at x_{k+1} becomes one at x_k.
 using StepPullBack = std::function<Tensor(const States& states, double h, const Tensor& a)>;
 
+/// The cotangent at x_k of the trajectory's kept rows, from `a` at x_{k+1}, in parts of `micro_batch` rows.
+Tensor pull_back_step(const Trajectory& trajectory, size_t k, const Tensor& rows, const Tensor& a, int64_t micro_batch, const StepPullBack& step);
+
 /// Cotangents at x_0 ... x_N of the trajectory's kept rows, from `end` at x_N, each step in parts of `micro_batch` rows.
 std::vector<Tensor> sweep(const Trajectory& trajectory, const Tensor& rows, const Tensor& end, int64_t micro_batch, const StepPullBack& step);
 

@@ -8,12 +8,8 @@ namespace vggflow {
 namespace {
 
 Tensor pull_back(AlignmentProblem& problem, const Trajectory& trajectory, size_t k, const Tensor& rows, const Tensor& a, int64_t micro_batch) {
-  const Tensor x = trajectory.states[k].index_select(0, rows), t = at::full({rows.numel()}, trajectory.times[k], x.options());
-  std::vector<Tensor> parts;
-  in_parts(rows.numel(), micro_batch, [&](int64_t start, int64_t length) {
-    parts.push_back(base_pull_back(problem, slice({x, t, rows}, start, length), a.narrow(0, start, length)));
-  });
-  return a + (trajectory.times[k + 1] - trajectory.times[k]) * at::cat(parts);
+  return pull_back_step(trajectory, k, rows, a, micro_batch,
+                        [&](const States& s, double h, const Tensor& cotangent) { return cotangent + h * base_pull_back(problem, s, cotangent); });
 }
 
 // Pull-backs of one trajectory: one a step of the lambda-return, min(n, N - k) for the n-step target at x_k, k = 1 ... N-1.
