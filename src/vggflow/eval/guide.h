@@ -22,7 +22,7 @@ struct GuideOptions {
   std::string eta = "quadratic";
   double clip_norm = 0;
   std::string reward = "colorfulness";
-  std::string reward_model = "models/emoji-clip";
+  RewardFiles reward_files;
   std::string clamp = "hard";
   std::string value;
 
@@ -34,7 +34,7 @@ struct GuideOptions {
     v("eta", eta, "schedule of the reward gradient in g: 1, t or t^2", choices({"constant", "linear", "quadratic"}));
     v("clip_norm", clip_norm, "bound on each sample's reward gradient; 0 for none", range(0, 1e12));
     v("reward", reward, "reward, or a weighted sum");
-    v("reward_model", reward_model, "folder of emoji-clip");
+    reward_files.fields(v);
     v("clamp", clamp, "clip of pixels before the reward", choices({"hard", "straight_through", "none"}));
     v("value", value, "file of the value network (kind value): value.safetensors of a run");
   }

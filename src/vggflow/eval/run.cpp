@@ -103,8 +103,8 @@ void sample_images(const SampleConfig& c) {
   log_info("wrote {} images and grid.png to {}", total, out.string());
 }
 
-EvalSetup::EvalSetup(const EvalConfig& c, const NanoModel& model) : reward(make_reward(c.reward, {c.reward_model})), judge(Judge::load(c.judge)) {
-  evaluator = std::make_unique<Evaluator>(c.eval, eval_prompts(c), *reward, *judge, load_panel(c.eval.panel, c.reward, {c.reward_model}),
+EvalSetup::EvalSetup(const EvalConfig& c, const NanoModel& model) : reward(make_reward(c.reward, c.reward_files.resources())), judge(Judge::load(c.judge)) {
+  evaluator = std::make_unique<Evaluator>(c.eval, eval_prompts(c), *reward, *judge, load_panel(c.eval.panel, c.reward, c.reward_files.resources()),
                                           model.options.network.sample_size);
 }
 

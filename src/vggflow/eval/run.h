@@ -82,7 +82,7 @@ void sample_images(const SampleConfig& config);
 struct EvalConfig {
   std::string out;
   std::string reward = "emoji-clip";
-  std::string reward_model = "models/emoji-clip";
+  RewardFiles reward_files;
   std::string judge = "models/judge";
   std::string split = "held_out";
   int64_t threads = 0;
@@ -94,7 +94,7 @@ struct EvalConfig {
   void fields(V& v) {
     v("out", out, "JSON file to write; empty: print only");
     v("reward", reward, "reward, or a weighted sum");
-    v("reward_model", reward_model, "folder of emoji-clip");
+    reward_files.fields(v);
     v("judge", judge, "folder of the judge");
     v("split", split, "which prompts", choices({"held_out", "train", "all"}));
     v("threads", threads, "CPU threads; 0 takes all", range(0, 1024));

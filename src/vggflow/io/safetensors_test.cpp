@@ -7,8 +7,9 @@
 #include <fstream>
 
 #include "vggflow/core/error.h"
-#include "vggflow/testing/message.h"
 #include "vggflow/io/files.h"
+#include "vggflow/testing/message.h"
+#include "vggflow/testing/temporary_folder.h"
 
 namespace vggflow {
 namespace {
@@ -17,7 +18,10 @@ namespace fs = std::filesystem;
 using ::testing::HasSubstr;
 using testing::message_of;
 
-fs::path temporary(const std::string& name) { return fs::temp_directory_path() / ("vggflow_io_" + name); }
+fs::path temporary(const std::string& name) {
+  static const testing::TemporaryFolder folder;
+  return folder / name;
+}
 
 // A file with this header and `data` bytes of tensors.
 fs::path file_with(const std::string& header, size_t data, std::optional<uint64_t> claimed = {}) {

@@ -84,6 +84,24 @@ std::vector<std::string> reward_names() {
   return names;
 }
 
+std::filesystem::path RewardResources::at(const std::string& name, const std::string& reward) const {
+  const auto found = weights.find(name);
+  VGGFLOW_CHECK(found != weights.end(), "[reward] {} needs the weights '{}', which are not given; pass reward_weights=[{}=PATH]", reward, name, name);
+  VGGFLOW_CHECK(std::filesystem::exists(found->second), "[reward] the weights '{}' of {} are not at {}", name, reward, found->second.string());
+  return found->second;
+}
+
+RewardResources RewardFiles::resources() const {
+  RewardResources r{reward_model, {}};
+  for (const std::string& entry : reward_weights) {
+    const size_t equals = entry.find('=');
+    VGGFLOW_CHECK(equals != std::string::npos && equals > 0 && equals + 1 < entry.size(), "[reward_weights] expected name=path, got '{}'", entry);
+    const auto [place, fresh] = r.weights.emplace(entry.substr(0, equals), entry.substr(equals + 1));
+    VGGFLOW_CHECK(fresh, "[reward_weights] '{}' is given twice", place->first);
+  }
+  return r;
+}
+
 namespace {
 
 // "0.7*a + b" as (weight, name) pairs.

@@ -3,10 +3,12 @@
 // "0.7*emoji-clip + 0.3*colorfulness" is a weighted sum.
 
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "vggflow/core/field.h"
 #include "vggflow/ops/functional.h"
 
 namespace vggflow {
@@ -24,9 +26,25 @@ class Reward {
   virtual std::vector<double> weights() const { return {1.0}; }
 };
 
-/// Where rewards with weights find them.
+/// Where rewards find the weights that are not the project's own: files or folders by name.
 struct RewardResources {
   std::filesystem::path emoji_clip;  ///< model folder
+  std::map<std::string, std::filesystem::path> weights = {};
+  /// The path given for `name`; an error that says how to give it where `reward` has none.
+  std::filesystem::path at(const std::string& name, const std::string& reward) const;
+};
+
+/// The settings behind RewardResources.
+struct RewardFiles {
+  std::string reward_model = "models/emoji-clip";
+  std::vector<std::string> reward_weights;
+
+  template <class V>
+  void fields(V& v) {
+    v("reward_model", reward_model, "folder of emoji-clip");
+    v("reward_weights", reward_weights, "weights of the other rewards as name=path, [clip-vit-l14=DIR, aesthetic-head=FILE]: docs/rewards.md");
+  }
+  RewardResources resources() const;
 };
 
 /// Known names, in alphabetical order.

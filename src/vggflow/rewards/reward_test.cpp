@@ -9,6 +9,7 @@
 #include "vggflow/rewards/pixels.h"
 #include "vggflow/testing/gradient_check.h"
 #include "vggflow/testing/message.h"
+#include "vggflow/testing/temporary_folder.h"
 
 namespace vggflow {
 namespace {
@@ -22,7 +23,8 @@ using testing::tangent_error;
 
 // A random emoji-clip, saved for the reward to load: no trained weights are needed to check derivatives.
 std::filesystem::path random_clip() {
-  const auto folder = std::filesystem::temp_directory_path() / "vggflow_reward_test_clip";
+  static const testing::TemporaryFolder temporary;
+  const auto folder = temporary / "clip";
   EmojiClip model({.pool = 2, .widths = {8, 16}, .text_width = 8, .embedding = 8}, Vocabulary({"red heart", "blue heart", "ghost"}, 4));
   model.init(3);
   model.save(folder, {});
@@ -30,6 +32,8 @@ std::filesystem::path random_clip() {
 }
 
 const std::vector<std::string> kPrompts{"red heart", "ghost"};
+// Rewards whose weights are the project's own, or that have none.
+const std::vector<std::string> kOwnRewards{"colorfulness", "emoji-clip"};
 
 std::unique_ptr<Reward> reward_named(const std::string& name) { return make_reward(name, {random_clip()}); }
 
@@ -37,14 +41,14 @@ Tensor images() { return at::sigmoid(random_double({2, 3, 8, 8}, 1)); }
 
 // The networks' weights are fp32 on disk; double inputs make the arithmetic double.
 TEST(Rewards, GradientsEqualCentralDifferences) {
-  for (const std::string& name : reward_names()) {
+  for (const std::string& name : kOwnRewards) {
     const auto reward = reward_named(name);
     EXPECT_LT(gradient_error([&](const std::vector<Tensor>& v) { return reward->score(v[0], kPrompts); }, {images()}), 1e-6) << name;
   }
 }
 
 TEST(Rewards, TangentsEqualCentralDifferences) {
-  for (const std::string& name : reward_names()) {
+  for (const std::string& name : kOwnRewards) {
     const auto reward = reward_named(name);
     EXPECT_LT(tangent_error([&](const std::vector<Tensor>& v) { return reward->score(v[0], kPrompts); },
                             [&](const std::vector<Dual>& v) { return reward->score(v[0], kPrompts); }, {images()}),
@@ -54,7 +58,7 @@ TEST(Rewards, TangentsEqualCentralDifferences) {
 }
 
 TEST(Rewards, HessianProductsEqualDifferencesOfTheGradient) {
-  for (const std::string& name : reward_names()) {
+  for (const std::string& name : kOwnRewards) {
     const auto reward = reward_named(name);
     const Tensor x = images(), d = random_double(x.sizes(), 2);
     const auto gradient = [&](double h) { return reward_gradient(*reward, x + h * d, kPrompts).gradient; };
@@ -84,6 +88,15 @@ TEST(Rewards, UnknownNamesAndBadWeightsAreRefused) {
   EXPECT_THAT(message_of([] { reward_named("aestetic"); }), HasSubstr("unknown reward 'aestetic'; known are colorfulness, emoji-clip"));
   EXPECT_THROW(reward_named("x*emoji-clip"), Error);
   EXPECT_THROW(reward_named("emoji-clip")->score(images(), {"red heart", "dragon"}), Error);
+}
+
+TEST(RewardFiles, GiveWeightsByNameOrSayHowTo) {
+  const RewardFiles files{"models/emoji-clip", {"head=" + random_clip().string(), "gone=/nowhere"}};
+  EXPECT_EQ(files.resources().at("head", "aesthetic"), random_clip());
+  EXPECT_THAT(message_of([&] { files.resources().at("tower", "aesthetic"); }), HasSubstr("pass reward_weights=[tower=PATH]"));
+  EXPECT_THAT(message_of([&] { files.resources().at("gone", "aesthetic"); }), HasSubstr("are not at /nowhere"));
+  EXPECT_THAT(message_of([] { RewardFiles{"", {"head"}}.resources(); }), HasSubstr("expected name=path, got 'head'"));
+  EXPECT_THAT(message_of([] { RewardFiles{"", {"a=b", "a=c"}}.resources(); }), HasSubstr("'a' is given twice"));
 }
 
 TEST(Pixels, TheClampSettingDecidesOnTheGradientOfSaturatedPixels) {

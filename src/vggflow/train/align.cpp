@@ -112,7 +112,7 @@ std::vector<double> evaluation_times(const AlignConfig& c) {
 Alignment::Alignment(AlignConfig& c)
     : config_(c), run_(c.run), seed_(static_cast<uint64_t>(c.seed)), set_(load_emoji(c.data)), sampler_(set_),
       model_(NanoModel::load(c.model, precision_dtype(c.precision))), method_(make_method(c.method, c.methods)),
-      reward_(make_reward(c.reward, {c.reward_model})), judge_(Judge::load(c.judge)),
+      reward_(make_reward(c.reward, c.reward_files.resources())), judge_(Judge::load(c.judge)),
       lora_options_{c.lora_rank, c.lora_alpha, c.lora_targets}, lora_(std::make_unique<LoraSet>(model_->transformer, lora_options_, seed_)),
       value_(value_network_of(c, *method_, model_->transformer)), times_(time_grid(c.time_grid)),
       eval_times_(evaluation_times(c)) {
@@ -126,7 +126,7 @@ Alignment::Alignment(AlignConfig& c)
     value_->passes = value_passes_;
   }
   const auto prompts = sampler_.draw_prompts(Split::kHeldOut, static_cast<uint64_t>(c.eval.seed), Purpose::kEvalPrompt, 0, 0, c.eval.prompts);
-  evaluator_ = std::make_unique<Evaluator>(c.eval, prompts, *reward_, *judge_, load_panel(c.eval.panel, c.reward, {c.reward_model}), model_->options.network.sample_size);
+  evaluator_ = std::make_unique<Evaluator>(c.eval, prompts, *reward_, *judge_, load_panel(c.eval.panel, c.reward, c.reward_files.resources()), model_->options.network.sample_size);
   for (const char* folder : {"grids", "tensorboard", "checkpoints"}) make_writable_folder(run_ / folder);
 }
 

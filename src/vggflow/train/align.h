@@ -21,7 +21,7 @@ struct AlignConfig {
   std::string precision = "auto";
   std::string model = "models/nano";
   std::string reward = "emoji-clip";
-  std::string reward_model = "models/emoji-clip";
+  RewardFiles reward_files;
   std::string judge = "models/judge";
   int64_t updates = 60;
   int64_t batch = 16;
@@ -60,7 +60,7 @@ struct AlignConfig {
       choices({"auto", "bf16", "fp32"}));
     v("model", model, "folder of the flow model");
     v("reward", reward, "reward, or a weighted sum: 0.7*emoji-clip + 0.3*colorfulness");
-    v("reward_model", reward_model, "folder of emoji-clip");
+    reward_files.fields(v);
     v("judge", judge, "folder of the judge");
     v("updates", updates, "updates of the policy", range(1, 1e7));
     v("batch", batch, "trajectories an update", range(1, 1e6));

@@ -58,7 +58,7 @@ AlignConfig tiny_config(const std::string& name) {
   AlignConfig c;
   c.run = (models() / name).string();
   c.model = (models() / "nano").string();
-  c.reward_model = (models() / "clip").string();
+  c.reward_files.reward_model = (models() / "clip").string();
   c.judge = (models() / "judge").string();
   c.precision = "fp32";
   c.data.size = 16;
