@@ -14,17 +14,17 @@
 
 namespace vggflow {
 namespace fs = std::filesystem;
-namespace {
-
 using Json = nlohmann::json;
 
-Json read_json(const fs::path& file) {
+Json read_json_file(const fs::path& file) {
   try {
     return Json::parse(read_text(file));
   } catch (const Json::exception& e) {
     fail("[model_files] {} is not JSON ({}); get it again", file.string(), e.what());
   }
 }
+
+namespace {
 
 // ---- the Hugging Face cache ----------------------------------------------------------------------------------------------
 
@@ -112,7 +112,7 @@ fs::path ModelIndex::at(const std::string& component) const {
 ModelIndex read_model_index(const fs::path& folder) {
   const fs::path file = folder / "model_index.json";
   VGGFLOW_CHECK(fs::exists(file), "[model_files] {} does not exist: expected a model folder in the diffusers layout", file.string());
-  const Json json = read_json(file);
+  const Json json = read_json_file(file);
   VGGFLOW_CHECK(json.is_object() && json.contains("_class_name") && json["_class_name"].is_string(),
                 "[model_files] {}: expected an object with _class_name", file.string());
   static const std::set<std::string> kOptional{"text_encoder_3", "tokenizer_3"};
@@ -178,7 +178,7 @@ std::set<std::string> variants_in(const fs::path& folder) {
 }
 
 std::map<std::string, std::string> weight_map(const fs::path& index) {
-  const Json json = read_json(index);
+  const Json json = read_json_file(index);
   VGGFLOW_CHECK(json.is_object() && json.contains("weight_map") && json["weight_map"].is_object() && !json["weight_map"].empty(),
                 "[model_files] {}: expected an object with weight_map", index.string());
   std::map<std::string, std::string> map;

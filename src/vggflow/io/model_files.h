@@ -4,6 +4,7 @@
 
 #include <filesystem>
 #include <map>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <vector>
 
@@ -14,6 +15,9 @@ namespace vggflow {
 /// The folder of a model: a path is taken as it is (a `models--org--name` folder of the cache: its snapshot), and "org/name" is looked up
 /// in the cache at $HF_HUB_CACHE, $HF_HOME/hub or ~/.cache/huggingface/hub. `revision` is a branch, a tag or a commit.
 std::filesystem::path resolve_model(const std::string& path_or_id, const std::string& revision = "main");
+
+/// A JSON file; an error that names it where it is absent or is no JSON.
+nlohmann::json read_json_file(const std::filesystem::path& file);
 
 /// One line of a pipeline's model_index.json.
 struct ModelComponent {
