@@ -10,6 +10,7 @@
 #include "vggflow/core/error.h"
 #include "vggflow/io/files.h"
 #include "vggflow/testing/message.h"
+#include "vggflow/testing/temporary_folder.h"
 
 namespace vggflow {
 namespace {
@@ -22,11 +23,8 @@ using testing::message_of;
 class ModelFiles : public ::testing::Test {
  protected:
   void SetUp() override {
-    folder_ = fs::temp_directory_path() / fmt::format("vggflow_model_files_{}", ::getpid());
-    fs::create_directories(folder_);
     for (const char* name : {"HF_HOME", "HF_HUB_CACHE", "XDG_CACHE_HOME"}) ::unsetenv(name);
   }
-  void TearDown() override { fs::remove_all(folder_); }
   void weights(const std::string& name, const std::vector<std::string>& tensors, double value = 1) {
     TensorList list;
     for (const std::string& t : tensors) list.emplace_back(t, at::full({2}, value));
@@ -39,7 +37,8 @@ class ModelFiles : public ::testing::Test {
   std::string refusal(const std::string& variant = "") {
     return message_of([&] { open_component(folder_, variant); });
   }
-  fs::path folder_;
+  const testing::TemporaryFolder scratch_;
+  const fs::path folder_ = scratch_.path();
 };
 
 TEST_F(ModelFiles, OpenASingleFileOfEitherName) {

@@ -4,13 +4,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
-#include <unistd.h>
 
 #include "vggflow/core/error.h"
 #include "vggflow/io/files.h"
 #include "vggflow/io/safetensors.h"
 #include "vggflow/testing/gradient_check.h"
 #include "vggflow/testing/message.h"
+#include "vggflow/testing/temporary_folder.h"
 
 namespace vggflow {
 namespace {
@@ -109,8 +109,8 @@ TEST_F(AutoencoderKlParity, RefusesShapesThatDoNotFit) {
 
 // A folder as diffusers writes it: config.json and the weights.
 TEST_F(AutoencoderKlParity, LoadsAFolderOfDiffusers) {
-  const fs::path folder = fs::temp_directory_path() / fmt::format("vggflow_vae_{}", ::getpid());
-  fs::create_directories(folder);
+  const testing::TemporaryFolder scratch;
+  const fs::path& folder = scratch.path();
   TensorList tensors;
   for (const NamedTensor& p : vae.parameters()) tensors.emplace_back(p.name, *p.tensor);
   write_safetensors(folder / "diffusion_pytorch_model.safetensors", tensors);
@@ -126,7 +126,6 @@ TEST_F(AutoencoderKlParity, LoadsAFolderOfDiffusers) {
                     HasSubstr("use_quant_conv is not false")));
   write_text(folder / "config.json", "{}");
   EXPECT_THAT(message_of([&] { AutoencoderKl::load(folder); }), HasSubstr("use_post_quant_conv is not false"));
-  fs::remove_all(folder);
 }
 
 TEST(AutoencoderKl, HasTheSizeOfStableDiffusion3s) {

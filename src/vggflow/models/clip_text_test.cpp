@@ -9,6 +9,7 @@
 #include "vggflow/core/error.h"
 #include "vggflow/testing/gradient_check.h"
 #include "vggflow/testing/message.h"
+#include "vggflow/testing/temporary_folder.h"
 
 namespace vggflow {
 namespace {
@@ -16,9 +17,6 @@ namespace {
 using ::testing::HasSubstr;
 using testing::message_of;
 using testing::relative_error;
-
-// Tests run beside each other, each in a folder of its own.
-std::string test_name() { return ::testing::UnitTest::GetInstance()->current_test_info()->name(); }
 
 const SafetensorsFile& reference() {
   static const SafetensorsFile file(std::filesystem::path(VGGFLOW_SOURCE_DIR) / "src/vggflow/models/testdata/text_encoder_reference.safetensors");
@@ -82,15 +80,14 @@ TEST(ClipText, RefusesWhatDoesNotFit) {
 
 class ModelFolder : public ::testing::Test {
  protected:
-  ModelFolder() : folder(std::filesystem::temp_directory_path() / ("vggflow_clip_text_" + test_name())) {
-    std::filesystem::remove_all(folder);
+  ModelFolder() {
     std::filesystem::copy(std::filesystem::path(VGGFLOW_SOURCE_DIR) / "src/vggflow/models/testdata/sd3_prompt/text_encoder", folder);
   }
-  ~ModelFolder() override { std::filesystem::remove_all(folder); }
   std::string refusal() const {
     return message_of([&] { ClipTextModel::load(folder, at::kFloat); });
   }
-  std::filesystem::path folder;
+  const testing::TemporaryFolder scratch;
+  const std::filesystem::path folder = scratch.path();
 };
 
 TEST_F(ModelFolder, LoadsInTheAskedType) {

@@ -18,6 +18,7 @@
 #include "vggflow/ops/random_tensor.h"
 #include "vggflow/testing/gradient_check.h"
 #include "vggflow/testing/message.h"
+#include "vggflow/testing/temporary_folder.h"
 
 namespace vggflow {
 namespace {
@@ -38,11 +39,7 @@ class LoraFormats : public ::testing::Test {
              .pos_embed_max = 6}),
         reference(testdata("lora/network.safetensors")) {
     for (const NamedTensor& p : net.parameters()) *p.tensor = reference.load("weights." + p.name);
-    folder = fs::temp_directory_path() / ("vggflow_lora_" + std::string(::testing::UnitTest::GetInstance()->current_test_info()->name()));
-    fs::remove_all(folder);
-    make_writable_folder(folder);
   }
-  ~LoraFormats() override { fs::remove_all(folder); }
 
   // The output with adapters merged; none: the base.
   Tensor output(const std::vector<LoraLayer>& layers) {
@@ -66,7 +63,8 @@ class LoraFormats : public ::testing::Test {
 
   Mmdit net;
   SafetensorsFile reference;
-  fs::path folder;
+  const testing::TemporaryFolder scratch;
+  const fs::path folder = scratch.path();
 };
 
 std::map<std::string, LoraLayer> by_path(const std::vector<LoraLayer>& layers) {

@@ -20,6 +20,7 @@
 #include "vggflow/models/value_network.h"
 #include "vggflow/testing/gradient_check.h"
 #include "vggflow/testing/message.h"
+#include "vggflow/testing/temporary_folder.h"
 
 namespace vggflow {
 namespace {
@@ -176,7 +177,8 @@ TEST_P(MmditParity, AFreshAdapterChangesNothingAndAMergedOneEqualsTheAddedOne) {
 }
 
 TEST(Lora, FilesCarryOptionsAndRefuseOtherNetworks) {
-  const auto file = std::filesystem::temp_directory_path() / "vggflow_lora_test.safetensors";
+  const testing::TemporaryFolder folder;
+  const auto file = folder / "lora.safetensors";
   const LoraOptions options{.rank = 2, .alpha = 2, .targets = {"transformer_blocks.*.attn.to_k"}};
   Mmdit net(reference_options()), other(reference_options());
   LoraSet lora(net, options, 1), same(other, read_lora_options((save_lora(file, lora, options, {{"note", "x"}}), file)), 2);
@@ -274,12 +276,11 @@ TEST_P(PositionCrops, EqualDiffusers) {
   EXPECT_TRUE(at::equal(net.positions(height / 2, width / 2), computed)) << "of a stored grid";
 }
 
-// A file with the tensors of a network, changed by `edit`.
-std::filesystem::path checkpoint_file(Mmdit& net, const std::function<void(TensorList&)>& edit) {
+// The tensors of a network, changed by `edit`, as a file of this name.
+const std::filesystem::path& write_checkpoint(const std::filesystem::path& file, Mmdit& net, const std::function<void(TensorList&)>& edit) {
   TensorList tensors;
   for (const auto& [name, tensor] : net.checkpoint_tensors()) tensors.emplace_back(name, tensor.clone());
   edit(tensors);
-  const auto file = std::filesystem::temp_directory_path() / "vggflow_mmdit_test.safetensors";
   write_safetensors(file, tensors);
   return file;
 }
@@ -290,7 +291,8 @@ Tensor& named(TensorList& tensors, const std::string& name) {
 TEST(Mmdit, TheGridOfACheckpointReplacesTheComputedOne) {
   Mmdit source(reference_options()), net(reference_options());
   const Tensor grid = random_double({1, 36, 16}, 3).to(at::kFloat), computed = net.positions(4, 4);
-  const auto file = checkpoint_file(source, [&](TensorList& t) { named(t, "pos_embed.pos_embed") = grid; });
+  const testing::TemporaryFolder folder;
+  const auto file = write_checkpoint(folder / "grid.safetensors", source, [&](TensorList& t) { named(t, "pos_embed.pos_embed") = grid; });
   load_into(SafetensorsFile(file), net.checkpoint_tensors());
   EXPECT_TRUE(at::equal(net.position_grid, grid));
   const Tensor want = grid.view({6, 6, 16}).slice(0, 1, 5).slice(1, 1, 5).reshape({1, 16, 16});
@@ -301,9 +303,10 @@ TEST(Mmdit, TheGridOfACheckpointReplacesTheComputedOne) {
 TEST(Mmdit, ACheckpointWithoutAGridOrWithAnotherIsRefused) {
   Mmdit source(reference_options()), net(reference_options());
   const auto is_grid = [](const auto& entry) { return entry.first == "pos_embed.pos_embed"; };
-  const auto missing = checkpoint_file(source, [&](TensorList& t) { std::erase_if(t, is_grid); });
+  const testing::TemporaryFolder folder;
+  const auto missing = write_checkpoint(folder / "missing.safetensors", source, [&](TensorList& t) { std::erase_if(t, is_grid); });
   EXPECT_THAT(message_of([&] { load_into(SafetensorsFile(missing), net.checkpoint_tensors()); }), HasSubstr("pos_embed.pos_embed"));
-  const auto smaller = checkpoint_file(source, [](TensorList& t) { named(t, "pos_embed.pos_embed") = at::zeros({1, 25, 16}); });
+  const auto smaller = write_checkpoint(folder / "smaller.safetensors", source, [](TensorList& t) { named(t, "pos_embed.pos_embed") = at::zeros({1, 25, 16}); });
   EXPECT_THAT(message_of([&] { load_into(SafetensorsFile(smaller), net.checkpoint_tensors()); }), HasSubstr("pos_embed.pos_embed"));
 }
 

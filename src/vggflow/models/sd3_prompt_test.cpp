@@ -11,6 +11,7 @@
 #include "vggflow/io/files.h"
 #include "vggflow/testing/gradient_check.h"
 #include "vggflow/testing/message.h"
+#include "vggflow/testing/temporary_folder.h"
 
 namespace vggflow {
 namespace {
@@ -22,15 +23,11 @@ using ::testing::IsEmpty;
 using testing::message_of;
 using testing::relative_error;
 
-// Tests run beside each other, each in a folder of its own.
-std::string test_name() { return ::testing::UnitTest::GetInstance()->current_test_info()->name(); }
-
 fs::path model_folder() { return fs::path(VGGFLOW_SOURCE_DIR) / "src/vggflow/models/testdata/sd3_prompt"; }
 
 class Sd3PromptTest : public ::testing::Test {
  protected:
-  Sd3PromptTest() : reference(model_folder() / "reference.safetensors"), cache(fs::temp_directory_path() / ("vggflow_sd3_prompt_" + test_name())) {
-    fs::remove_all(cache);
+  Sd3PromptTest() : reference(model_folder() / "reference.safetensors") {
     std::string prompt;
     for (const char c : std::string(reference.bytes("prompts"))) {
       if (c != '\0') {
@@ -42,7 +39,6 @@ class Sd3PromptTest : public ::testing::Test {
     }
     prompts.push_back(prompt);
   }
-  ~Sd3PromptTest() override { fs::remove_all(cache); }
 
   static Sd3PromptOptions options() { return {.t5_tokens = 20, .context_dim = 24}; }
   Sd3PromptOptions keeping() const {
@@ -64,7 +60,8 @@ class Sd3PromptTest : public ::testing::Test {
   }
 
   SafetensorsFile reference;
-  fs::path cache;
+  const testing::TemporaryFolder scratch;
+  const fs::path cache = scratch.path();
   std::vector<std::string> prompts;
 };
 
