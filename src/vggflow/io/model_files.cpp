@@ -9,22 +9,29 @@
 #include <set>
 
 #include "vggflow/core/error.h"
+#include "vggflow/core/hash.h"
 #include "vggflow/io/files.h"
 #include "vggflow/io/torch_pickle.h"
 
 namespace vggflow {
 namespace fs = std::filesystem;
-namespace {
-
 using Json = nlohmann::json;
 
-Json read_json(const fs::path& file) {
+Json read_json_file(const fs::path& file) {
   try {
     return Json::parse(read_text(file));
   } catch (const Json::exception& e) {
     fail("[model_files] {} is not JSON ({}); get it again", file.string(), e.what());
   }
 }
+
+Json read_model_config(const fs::path& folder) {
+  const fs::path file = folder / "config.json";
+  VGGFLOW_CHECK(fs::is_regular_file(file), "[model_files] {} does not exist: the model folder is incomplete, copy the file there", file.string());
+  return read_json_file(file);
+}
+
+namespace {
 
 // ---- the Hugging Face cache ----------------------------------------------------------------------------------------------
 
@@ -112,7 +119,7 @@ fs::path ModelIndex::at(const std::string& component) const {
 ModelIndex read_model_index(const fs::path& folder) {
   const fs::path file = folder / "model_index.json";
   VGGFLOW_CHECK(fs::exists(file), "[model_files] {} does not exist: expected a model folder in the diffusers layout", file.string());
-  const Json json = read_json(file);
+  const Json json = read_json_file(file);
   VGGFLOW_CHECK(json.is_object() && json.contains("_class_name") && json["_class_name"].is_string(),
                 "[model_files] {}: expected an object with _class_name", file.string());
   static const std::set<std::string> kOptional{"text_encoder_3", "tokenizer_3"};
@@ -178,7 +185,7 @@ std::set<std::string> variants_in(const fs::path& folder) {
 }
 
 std::map<std::string, std::string> weight_map(const fs::path& index) {
-  const Json json = read_json(index);
+  const Json json = read_json_file(index);
   VGGFLOW_CHECK(json.is_object() && json.contains("weight_map") && json["weight_map"].is_object() && !json["weight_map"].empty(),
                 "[model_files] {}: expected an object with weight_map", index.string());
   std::map<std::string, std::string> map;
@@ -225,6 +232,23 @@ ComponentWeights open_sharded(const fs::path& folder, const fs::path& index) {
 }
 
 }  // namespace
+
+uint64_t fingerprint(const ComponentWeights& weights) {
+  constexpr size_t kPieces = 64, kPiece = 256;
+  uint64_t hash = kHashStart;
+  for (const auto& [name, tensor] : weights.tensors) {
+    hash = fnv1a(fmt::format("{} {} {}\n", name, c10::toString(tensor.scalar_type()), fmt::join(tensor.sizes().vec(), " ")), hash);
+    const Tensor dense = tensor.contiguous();
+    const std::string_view bytes(static_cast<const char*>(dense.const_data_ptr()), dense.nbytes());
+    if (bytes.size() <= kPieces * kPiece) {
+      hash = fnv1a(bytes, hash);
+      continue;
+    }
+    for (size_t i = 0; i < kPieces; ++i) hash = fnv1a(bytes.substr((bytes.size() - kPiece) / (kPieces - 1) * i, kPiece), hash);
+    hash = fnv1a(bytes.substr(bytes.size() - kPiece), hash);
+  }
+  return hash;
+}
 
 TensorMap open_weights(const fs::path& file) {
   if (file.extension() == ".safetensors") return SafetensorsFile(file).views();

@@ -199,7 +199,7 @@ void write_safetensors(const std::filesystem::path& file, const TensorList& tens
   out.commit();
 }
 
-void load_into(const TensorMap& tensors, const std::string& origin, const TensorList& targets) {
+void expect_fit(const TensorMap& tensors, const std::string& origin, const TensorList& targets) {
   std::vector<std::string> problems;
   std::set<std::string> wanted;
   for (const auto& [name, target] : targets) {
@@ -216,6 +216,10 @@ void load_into(const TensorMap& tensors, const std::string& origin, const Tensor
     if (!wanted.contains(name)) problems.push_back(fmt::format("unexpected '{}'", name));
   }
   VGGFLOW_CHECK(problems.empty(), "{} does not fit the network: {}", origin, fmt::join(problems, "; "));
+}
+
+void load_into(const TensorMap& tensors, const std::string& origin, const TensorList& targets) {
+  expect_fit(tensors, origin, targets);
   torch::autograd::AutoGradMode off(false);
   for (const auto& [name, target] : targets) {
     Tensor destination = target;

@@ -64,8 +64,12 @@ class SafetensorsFile {
 /// Writes atomically; tensors are made contiguous on the CPU.
 void write_safetensors(const std::filesystem::path& file, const TensorList& tensors, const Metadata& metadata = {});
 
-/// Copies `tensors` into `targets` (name, destination), converting dtypes; `origin` names them in errors. Every missing,
-/// unexpected and misshaped tensor is listed in one error, and then nothing is changed.
+/// Throws where `tensors` are not those of `targets` (name, a tensor of the expected shape): every missing, unexpected and misshaped one is listed in
+/// one error; `origin` names them.
+void expect_fit(const TensorMap& tensors, const std::string& origin, const TensorList& targets);
+
+/// Copies `tensors` into `targets` (name, destination), converting dtypes. What does not fit is an error of expect_fit, and then
+/// nothing is changed.
 void load_into(const TensorMap& tensors, const std::string& origin, const TensorList& targets);
 /// The same from a file.
 void load_into(const SafetensorsFile& file, const TensorList& targets);

@@ -170,6 +170,30 @@ TEST_F(Sd3PromptTest, AnotherLengthTypeOrModelIsAnotherEntry) {
   }
 }
 
+TEST_F(Sd3PromptTest, TakesTheVariantThatIsAskedFor) {
+  const auto other = copied_model();
+  for (const char* component : {"text_encoder", "text_encoder_2"}) {
+    fs::rename(other / component / "model.safetensors", other / component / "model.fp16.safetensors");
+  }
+  Sd3PromptOptions o = options();
+  o.use_t5 = false;
+  EXPECT_THAT(message_of([&] { Sd3PromptEncoder encoder(other, o); }), HasSubstr("has no weights of variant '(none)'; it has the variants fp16"));
+  o.variant = "fp16";
+  EXPECT_LT(relative_error(Sd3PromptEncoder(other, o).encode(prompts).embeddings.context, reference.load("no_t5.context")), 1e-5);
+}
+
+// As from a single-file checkpoint: the folder holds configurations and tokenizers alone.
+TEST_F(Sd3PromptTest, TakesWeightsThatLieElsewhere) {
+  const auto other = copied_model();
+  std::map<std::string, ComponentWeights> weights;
+  for (const char* component : {"text_encoder", "text_encoder_2", "text_encoder_3"}) {
+    weights[component] = open_component(model_folder() / component);
+    for (const auto& file : weights[component].files) fs::remove(other / component / file.filename());
+  }
+  Sd3PromptEncoder encoder(other, options(), [&](const std::string& component) { return weights.at(component); });
+  EXPECT_LT(relative_error(encoder.encode(prompts).embeddings.context, reference.load("full.context")), 1e-5);
+}
+
 TEST_F(Sd3PromptTest, DamagedEntriesAreMadeAnewWithAWarning) {
   const auto encode = [&](const std::string& prompt) {
     Sd3PromptEncoder encoder(model_folder(), keeping());
