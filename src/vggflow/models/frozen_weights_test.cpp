@@ -72,7 +72,8 @@ TEST(FrozenWeights, ListEverythingThatDoesNotFitAndThenChangeNothing) {
   for (const NamedTensor& p : net.parameters()) EXPECT_EQ(p.tensor->abs().max().item<float>(), 0) << p.name;
 }
 
-// SD3's large networks, of which two copies would not fit: made in the released sizes, without memory, in a moment.
+// The networks of SD3 and SD3.5 in the released sizes, without memory, in a moment: they have as many parameters as diffusers' and transformers'
+// (tools/reference/parameter_counts.py).
 TEST(ShapesOnly, LargeNetworksTakeNoMemoryUntilTheirWeightsCome) {
   const auto expect_shapes = [](const Module& net, int64_t parameters) {
     EXPECT_EQ(net.parameter_count(), parameters);
@@ -83,9 +84,17 @@ TEST(ShapesOnly, LargeNetworksTakeNoMemoryUntilTheirWeightsCome) {
     expect_shapes(T5Encoder(T5Options{}), 4762310656);
     expect_shapes(ClipTextModel(ClipTextOptions{}), 123650304);
     expect_shapes(AutoencoderKl(AutoencoderKlOptions{}), 83819683);
-    Mmdit medium({.sample_size = 128, .channels = 16, .patch_size = 2, .layers = 24, .heads = 24, .head_dim = 64, .context_dim = 4096, .pooled_dim = 2048,
-                  .pos_embed_max = 192});
-    expect_shapes(medium, 2028328000);
+    MmditOptions o{.sample_size = 128, .channels = 16, .patch_size = 2, .layers = 24, .heads = 24, .head_dim = 64, .context_dim = 4096, .pooled_dim = 2048,
+                   .pos_embed_max = 192};
+    expect_shapes(Mmdit(o), 2028328000);
+    o.qk_norm = true;
+    o.pos_embed_max = 384;
+    for (int64_t block = 0; block < 13; ++block) o.dual_attention_layers.push_back(block);
+    expect_shapes(Mmdit(o), 2243171520);
+    o.dual_attention_layers = {};
+    o.pos_embed_max = 192;
+    o.layers = o.heads = 38;
+    expect_shapes(Mmdit(o), 8056627520);
   }
   EXPECT_FALSE(Linear(2, 2).weight.is_meta());
 }

@@ -34,6 +34,18 @@ Tensor text_tensor(const std::string& text) {
   return out;
 }
 
+// Of the small files of a component: configuration, vocabulary, merges, T5's model.
+uint64_t hash_settings(const fs::path& folder, uint64_t hash) {
+  std::vector<fs::path> files;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    const auto ending = entry.path().extension();
+    if (entry.is_regular_file() && (ending == ".json" || ending == ".txt" || ending == ".model")) files.push_back(entry.path());
+  }
+  std::sort(files.begin(), files.end());
+  for (const fs::path& file : files) hash = fnv1a(read_text(file), fnv1a(file.filename().string(), hash));
+  return hash;
+}
+
 }  // namespace
 
 Conditioning sd3_conditioning(const ClipTextOutput& clip_l, const ClipTextOutput& clip_g, const Tensor& t5, const Sd3PromptOptions& options) {
@@ -51,11 +63,13 @@ Sd3PromptEncoder::Sd3PromptEncoder(const fs::path& folder, const Sd3PromptOption
   VGGFLOW_CHECK(options.t5_tokens > 0 && options.batch > 0, "[sd3_prompt] expected t5_tokens and batch of at least 1, got {} and {}",
                 options.t5_tokens, options.batch);
   if (options.use_t5) tokenizer_t5_.emplace(folder / "tokenizer_3");
-  if (!open_) open_ = [folder, variant = options.variant](const std::string& component) { return open_component(folder / component, variant); };
-  const auto number = [&](const char* component) { return fmt::format("{:016x}", fingerprint(open_(component))); };
-  weights_ = fmt::format("{}-{}-{}-{}-{}-{}", number("text_encoder"), number("text_encoder_2"), options.use_t5 ? number("text_encoder_3") : "none",
-                         options.t5_tokens, options.context_dim, c10::toString(options.dtype));
   pooled_dim_ = ClipTextOptions::read(folder / "text_encoder").projection + ClipTextOptions::read(folder / "text_encoder_2").projection;
+  if (!open_) open_ = [folder, variant = options.variant](const std::string& component) { return open_component(folder / component, variant); };
+  const auto number = [&](const std::string& end) {
+    return fmt::format("{:016x}", hash_settings(folder / ("tokenizer" + end), hash_settings(folder / ("text_encoder" + end), fingerprint(open_("text_encoder" + end)))));
+  };
+  weights_ = fmt::format("{}-{}-{}-{}-{}-{}", number(""), number("_2"), options.use_t5 ? number("_3") : "none", options.t5_tokens, options.context_dim,
+                         c10::toString(options.dtype));
   if (!options.cache.empty()) make_writable_folder(options.cache);
 }
 

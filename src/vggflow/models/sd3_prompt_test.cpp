@@ -150,7 +150,7 @@ TEST_F(Sd3PromptTest, KeepsResultsAndThenNeedsNoEncoders) {
   EXPECT_EQ(again.warnings.size(), 3u) << "what is cut is said of kept results too";
 }
 
-TEST_F(Sd3PromptTest, AnotherLengthTypeOrModelIsAnotherEntry) {
+TEST_F(Sd3PromptTest, AnotherLengthTypeModelOrTokenizerIsAnotherEntry) {
   Sd3PromptEncoder(model_folder(), keeping()).encode({"a cat"});
   Sd3PromptOptions longer = keeping(), half = keeping(), without = keeping();
   longer.t5_tokens = 21;
@@ -163,7 +163,11 @@ TEST_F(Sd3PromptTest, AnotherLengthTypeOrModelIsAnotherEntry) {
     for (const auto& [name, entry] : file.tensors()) weights.emplace_back(name, file.load(name) * 2);
   }
   write_safetensors(other / "text_encoder/model.safetensors", weights);
-  for (auto& [folder, o] : {std::pair{model_folder(), longer}, {model_folder(), half}, {model_folder(), without}, {other, keeping()}}) {
+  const auto shorter = cache / "shorter";  // the same weights, one merge less
+  fs::copy(model_folder(), shorter, fs::copy_options::recursive);
+  const std::string merges = read_text(shorter / "tokenizer_2/merges.txt");
+  write_text(shorter / "tokenizer_2/merges.txt", merges.substr(0, merges.rfind('\n', merges.size() - 2) + 1));
+  for (auto& [folder, o] : {std::pair{model_folder(), longer}, {model_folder(), half}, {model_folder(), without}, {other, keeping()}, {shorter, keeping()}}) {
     Sd3PromptEncoder encoder(folder, o);
     EXPECT_THAT(encoder.encode({"a cat"}).warnings, IsEmpty());
     EXPECT_EQ(encoder.encoded(), 1);
