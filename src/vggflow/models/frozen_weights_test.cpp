@@ -37,7 +37,8 @@ ComponentWeights weights_of(const std::filesystem::path& file, const TensorList&
 TensorList four_tensors() {
   TensorList all;
   double value = 1;
-  for (const NamedTensor& p : TwoLayers(4).parameters()) all.emplace_back(p.name, at::full(p.tensor->sizes(), value++));
+  const TwoLayers net(4);
+  for (const NamedTensor& p : net.parameters()) all.emplace_back(p.name, at::full(p.tensor->sizes(), value++));
   return all;
 }
 

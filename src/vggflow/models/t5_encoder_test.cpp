@@ -7,7 +7,7 @@
 #include <fstream>
 
 #include "vggflow/core/error.h"
-#include "vggflow/models/text_encoder_fixture.h"
+#include "vggflow/models/text_encoder_test.h"
 #include "vggflow/testing/gradient_check.h"
 #include "vggflow/testing/message.h"
 
