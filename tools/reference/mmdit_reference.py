@@ -6,7 +6,8 @@ the state dict (weights and the position grid), and for a square and a wide inpu
 gradients to x and to the weights that adapters may sit on for a random cotangent, and the directional derivative (torch.func.jvp)
 along random tangents. Besides: crops of position grids of several sizes.
 ADAPTERS: for each variant and input the directional derivative of the network in bf16; and for the square input, with PEFT adapters on every
-projection of the attentions: the adapters, the output, the gradients to x and to the adapters, and the directional derivative.
+projection of the attentions: the adapters, the output, the gradients to x and to the adapters (of the network in bf16, too), and the
+directional derivative.
 Usage: mmdit_reference.py OUT.safetensors ADAPTERS.safetensors
 """
 import copy
@@ -67,12 +68,14 @@ def with_adapters(net, values):
     with torch.no_grad():
         for p in lora.values():
             p.copy_(0.3 * torch.randn_like(p))
-    leaf = values["x"].clone().requires_grad_(True)
-    y = runner(net, values)(leaf, values["t"])
-    grads = torch.autograd.grad(y, [leaf, *lora.values()], values["cotangent"])
-    names = [k.replace(".default", "") for k in lora]
-    out = {"y": y, "grad.x": grads[0], "tangent": tangent(runner(net, values), values)}
-    return out | dict(zip(names, lora.values())) | {f"grad.{k}": g for k, g in zip(names, grads[1:])}
+    out = {"tangent": tangent(runner(net, values), values)} | {k.replace(".default", ""): p for k, p in lora.items()}
+    for end, network, dtype in (("", net, torch.float32), ("_bf16", copy.deepcopy(net).to(torch.bfloat16), torch.bfloat16)):
+        leaf = values["x"].clone().requires_grad_(True)
+        inputs = {"x": leaf} | {k.replace(".default", ""): p for k, p in network.named_parameters() if "lora_" in k}
+        y = runner(network, values, dtype)(leaf, values["t"])
+        grads = torch.autograd.grad(y, [*inputs.values()], values["cotangent"].to(dtype))
+        out |= {f"y{end}": y} | {f"grad{end}.{k}": g for k, g in zip(inputs, grads)}
+    return out
 
 
 def prefixed(prefix, values):

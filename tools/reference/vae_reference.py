@@ -7,7 +7,7 @@ vae_reference.py taesd3 FOLDER OUT.safetensors    the same of TAESD3 with the re
                                                   round trips of the images that the C++ test makes as well
 vae_reference.py psnr FOLDER IMAGES.zip           prints the PSNR of TAESD3's round trip of photographs, upsampled to 64 pixels
 Each: output, gradient to the input for a random cotangent, and the directional derivative (torch.func.jvp) of the decoder; output and gradient of
-the encoder; and both outputs of the network in bf16.
+the encoder; and both outputs and the decoder's gradient of the network in bf16.
 """
 import copy
 import io
@@ -80,10 +80,13 @@ def encoder_values(encode, image):
     return {"encode_cotangent": cotangent, "encoded": out.detach(), "encode_grad": torch.autograd.grad(out, leaf, cotangent)[0]}
 
 
-@torch.no_grad()
 def bf16_values(decode, encode, values):
-    """Outputs of a network that was converted to bf16."""
-    return {"decoded_bf16": decode(values["latents"].bfloat16()), "encoded_bf16": encode(values["image"].bfloat16())}
+    """Outputs and the decoder's gradient of a network that was converted to bf16."""
+    latents = values["latents"].bfloat16().requires_grad_(True)
+    decoded = decode(latents)
+    grad = torch.autograd.grad(decoded, latents, values["cotangent"].bfloat16())[0]
+    with torch.no_grad():
+        return {"decoded_bf16": decoded.detach(), "grad_bf16": grad, "encoded_bf16": encode(values["image"].bfloat16())}
 
 
 def kl():

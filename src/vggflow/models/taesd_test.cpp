@@ -67,9 +67,11 @@ TEST(Taesd, Bf16ErrsNoMoreThanItsRestatementDoes) {
     ASSERT_EQ(got.scalar_type(), at::kBFloat16);
     const double theirs = norm_error(get(name + "_bf16"), get(name));
     EXPECT_LT(norm_error(got, get(name)), 1.5 * theirs) << name;
-    EXPECT_LT(theirs, 0.02) << name;
+    EXPECT_LT(theirs, name == "grad" ? 0.15 : 0.02) << name;  // a rounding that flips a relu changes a gradient by much
   };
-  expect(decoder.decode(get("latents").to(at::kBFloat16)), "decoded");
+  const Tensor latents = get("latents").to(at::kBFloat16).requires_grad_(true), decoded = decoder.decode(latents);
+  expect(decoded, "decoded");
+  expect(torch::autograd::grad({decoded}, {latents}, {get("cotangent").to(at::kBFloat16)})[0], "grad");
   expect(encoder.encode(get("image").to(at::kBFloat16)), "encoded");
 }
 
