@@ -66,7 +66,8 @@ Sd3PromptEncoder::Sd3PromptEncoder(const fs::path& folder, const Sd3PromptOption
   pooled_dim_ = ClipTextOptions::read(folder / "text_encoder").projection + ClipTextOptions::read(folder / "text_encoder_2").projection;
   if (!open_) open_ = [folder, variant = options.variant](const std::string& component) { return open_component(folder / component, variant); };
   const auto number = [&](const std::string& end) {
-    return fmt::format("{:016x}", hash_settings(folder / ("tokenizer" + end), hash_settings(folder / ("text_encoder" + end), fingerprint(open_("text_encoder" + end)))));
+    const uint64_t encoder = hash_settings(folder / ("text_encoder" + end), fingerprint(open_("text_encoder" + end)));
+    return fmt::format("{:016x}", hash_settings(folder / ("tokenizer" + end), encoder));
   };
   weights_ = fmt::format("{}-{}-{}-{}-{}-{}", number(""), number("_2"), options.use_t5 ? number("_3") : "none", options.t5_tokens, options.context_dim,
                          c10::toString(options.dtype));
