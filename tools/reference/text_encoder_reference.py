@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Reference values of SD3's text encoders from transformers and of its prompt embeddings from diffusers, with random weights.
 Usage: text_encoder_reference.py src/vggflow/models/testdata
-Writes text_encoder_reference.safetensors (for each variant the weights, ids and outputs) and sd3_prompt/, a tiny model folder in
+Writes text_encoder_reference.safetensors (for each variant the weights, ids, and outputs in fp32 and of the network in bf16) and sd3_prompt/, a tiny model folder in
 diffusers' layout (three tokenizers, three encoders) with sd3_prompt/reference.safetensors: what StableDiffusion3Pipeline.encode_prompt
 gives for some prompts, with and without T5. The tokenizers' vocabularies are made up here."""
+import copy
 import json
 import pathlib
 import sys
@@ -34,10 +35,12 @@ def clip(config, **extra):
 def clip_variant(name, ids, **extra):
     net = clip({"vocab_size": 60, "hidden_size": 16, "intermediate_size": 24, "num_attention_heads": 4, "max_position_embeddings": 16,
                 "projection_dim": 12, "bos_token_id": 0, "pad_token_id": 1}, **extra)
+    out = {f"weights.{k}": v for k, v in net.state_dict().items()} | {"ids": ids}
     with torch.no_grad():
-        y = net(ids, output_hidden_states=True)
-    out = {f"weights.{k}": v for k, v in net.state_dict().items()}
-    return {f"{name}.{k}": v.contiguous() for k, v in (out | {"ids": ids, "penultimate": y.hidden_states[-2], "pooled": y.text_embeds}).items()}
+        for end, network in (("", net), ("_bf16", copy.deepcopy(net).bfloat16())):
+            y = network(ids, output_hidden_states=True)
+            out |= {f"penultimate{end}": y.hidden_states[-2], f"pooled{end}": y.text_embeds}
+    return {f"{name}.{k}": v.contiguous() for k, v in out.items()}
 
 
 def t5(**config):
@@ -48,9 +51,9 @@ def t5_variant(name, tokens, **extra):
     net = t5(vocab_size=50, d_model=16, d_kv=4, d_ff=20, num_layers=3, num_heads=6, **extra)
     ids = torch.randint(0, 50, (2, tokens))
     with torch.no_grad():
-        y = net(ids)[0]
+        out = {"ids": ids, "tokens": net(ids)[0], "tokens_bf16": copy.deepcopy(net).bfloat16()(ids)[0]}
     weights = {k: v for k, v in net.state_dict().items() if k != "encoder.embed_tokens.weight"}  # shared.weight again
-    return {f"{name}.{k}": v.contiguous() for k, v in ({f"weights.{k}": v for k, v in weights.items()} | {"ids": ids, "tokens": y}).items()}
+    return {f"{name}.{k}": v.contiguous() for k, v in ({f"weights.{k}": v for k, v in weights.items()} | out).items()}
 
 
 def byte_alphabet():

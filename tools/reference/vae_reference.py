@@ -6,8 +6,10 @@ vae_reference.py random OUT.safetensors           diffusers' AutoencoderKL in a 
 vae_reference.py taesd3 FOLDER OUT.safetensors    the same of TAESD3 with the real weights in FOLDER, which are not written; prints the PSNR of
                                                   round trips of the images that the C++ test makes as well
 vae_reference.py psnr FOLDER IMAGES.zip           prints the PSNR of TAESD3's round trip of photographs, upsampled to 64 pixels
-Each: output, gradient to the input for a random cotangent, and the directional derivative (torch.func.jvp) of the decoder.
+Each: output, gradient to the input for a random cotangent, and the directional derivative (torch.func.jvp) of the decoder; output and gradient of
+the encoder; and both outputs and the decoder's gradient of the network in bf16.
 """
+import copy
 import io
 import sys
 import zipfile
@@ -70,6 +72,23 @@ def decoder_values(decode, latents):
             "grad": torch.autograd.grad(out, leaf, cotangent)[0], "tangent": tangent}
 
 
+def encoder_values(encode, image):
+    """Output and gradient of encode at `image`."""
+    leaf = image.clone().requires_grad_(True)
+    out = encode(leaf)
+    cotangent = torch.randn_like(out)
+    return {"encode_cotangent": cotangent, "encoded": out.detach(), "encode_grad": torch.autograd.grad(out, leaf, cotangent)[0]}
+
+
+def bf16_values(decode, encode, values):
+    """Outputs and the decoder's gradient of a network that was converted to bf16."""
+    latents = values["latents"].bfloat16().requires_grad_(True)
+    decoded = decode(latents)
+    grad = torch.autograd.grad(decoded, latents, values["cotangent"].bfloat16())[0]
+    with torch.no_grad():
+        return {"decoded_bf16": decoded.detach(), "grad_bf16": grad, "encoded_bf16": encode(values["image"].bfloat16())}
+
+
 def kl():
     from diffusers import AutoencoderKL
 
@@ -85,18 +104,21 @@ def kl():
     with torch.no_grad():
         posterior = net.encode(image).latent_dist
         out |= {"image": image, "mean": posterior.mean, "logvar": posterior.logvar}
-        out["encoded"] = (posterior.mode() - config.shift_factor) * config.scaling_factor
         net.enable_tiling()
         wide = torch.randn(1, 4, 9, 7)
         out |= {"wide": wide, "tiled": decode(wide)}
-    return out
+    net.disable_tiling()
+    encode = lambda x: (net.encode(x).latent_dist.mode() - config.shift_factor) * config.scaling_factor
+    out |= encoder_values(encode, image)
+    net.to(torch.bfloat16)
+    return out | bf16_values(decode, encode, out)
 
 
 def taesd(encoder, decoder, side):
     out = decoder_values(decoder, torch.randn(1, 16, side, side))
-    image = torch.rand(1, 3, 8 * side, 8 * side)
-    with torch.no_grad():
-        return out | {"image": image, "encoded": encoder(image)}
+    out["image"] = torch.rand(1, 3, 8 * side, 8 * side)
+    out |= encoder_values(encoder, out["image"])
+    return out | bf16_values(copy.deepcopy(decoder).bfloat16(), copy.deepcopy(encoder).bfloat16(), out)
 
 
 def prefixed(prefix, tensors):

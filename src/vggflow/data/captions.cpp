@@ -7,17 +7,12 @@
 #include <map>
 
 #include "vggflow/core/error.h"
+#include "vggflow/core/hash.h"
 
 namespace vggflow {
 namespace {
 
 constexpr int64_t kMaxTokens = 12;  // the longest name, of a couple with two skin tones, has 11 words
-
-uint64_t fnv1a(const std::string& text) {
-  uint64_t hash = 0xcbf29ce484222325ull;
-  for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3ull;
-  return hash;
-}
 
 }  // namespace
 

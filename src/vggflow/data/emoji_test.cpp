@@ -10,6 +10,7 @@
 
 #include "vggflow/core/error.h"
 #include "vggflow/testing/message.h"
+#include "vggflow/testing/temporary_folder.h"
 
 namespace vggflow {
 namespace {
@@ -66,14 +67,11 @@ TEST(Emoji, MissingFilesNameTheirPackages) {
 // A file of the test's own, gone with it.
 class ScratchFile {
  public:
-  ScratchFile(const std::string& name, const std::string& content) : path_(std::filesystem::temp_directory_path() / name) {
-    std::ofstream(path_, std::ios::binary) << content;
-  }
-  ~ScratchFile() { std::filesystem::remove(path_); }
-  std::string path() const { return path_.string(); }
+  explicit ScratchFile(const std::string& content) { std::ofstream(path(), std::ios::binary) << content; }
+  std::string path() const { return (folder_ / "file").string(); }
 
  private:
-  std::filesystem::path path_;
+  testing::TemporaryFolder folder_;
 };
 
 TEST(Emoji, ShrinkingKeepsEveryImagesMean) {
@@ -83,8 +81,7 @@ TEST(Emoji, ShrinkingKeepsEveryImagesMean) {
 }
 
 TEST(Emoji, ReadsOnlyFullyQualifiedEntries) {
-  const ScratchFile list("vggflow_emoji_list.txt",
-                         "# group: Symbols\n# subgroup: keycap\n"
+  const ScratchFile list("# group: Symbols\n# subgroup: keycap\n"
                          "0023 FE0F 20E3 ; fully-qualified # #️⃣ E0.6 keycap: #\n"
                          "0023 20E3 ; unqualified # #⃣ E0.6 keycap: #\n"
                          "1F3FB ; component # 🏻 E1.0 light skin tone\n");
@@ -97,8 +94,7 @@ TEST(Emoji, ReadsOnlyFullyQualifiedEntries) {
 }
 
 TEST(Emoji, CountsTheEntriesThatTheFontCannotDraw) {
-  const ScratchFile list("vggflow_emoji_undrawn.txt",
-                         "# group: G\n# subgroup: s\n"
+  const ScratchFile list("# group: G\n# subgroup: s\n"
                          "1F600 ; fully-qualified # x E1.0 grinning face\n"
                          "1F600 1F600 ; fully-qualified # x E1.0 two glyphs\n"
                          "10FFFF ; fully-qualified # x E1.0 no glyph\n");
@@ -109,17 +105,17 @@ TEST(Emoji, CountsTheEntriesThatTheFontCannotDraw) {
 }
 
 TEST(Emoji, RefusesListsThatAreNotUnicodes) {
-  const ScratchFile empty("vggflow_emoji_empty.txt", "# nothing here\n");
+  const ScratchFile empty("# nothing here\n");
   EXPECT_THAT(testing::message_of([&] { parse_emoji_test(empty.path()); }), HasSubstr("got no fully-qualified entry"));
   for (const std::string code : {"heart", "1F600x", "110000", "FFFFFFFFFF"}) {
-    const ScratchFile list("vggflow_emoji_bad.txt", code + " ; fully-qualified # x E1.0 name\n");
+    const ScratchFile list(code + " ; fully-qualified # x E1.0 name\n");
     EXPECT_THAT(testing::message_of([&] { parse_emoji_test(list.path()); }),
                 HasSubstr("expected a hexadecimal code point, got '" + code + "'"));
   }
 }
 
 TEST(Emoji, RefusesAFileThatIsNoFont) {
-  const ScratchFile font("vggflow_emoji_font.ttf", "this is no font");
+  const ScratchFile font("this is no font");
   EXPECT_THAT(testing::message_of([&] { load_emoji({.font = font.path()}); }), HasSubstr("cannot open the font"));
 }
 

@@ -2,13 +2,13 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <regex>
 
 #include "vggflow/eval/comparison_fixture.h"
 #include "vggflow/eval/comparison_tables.h"
+#include "vggflow/testing/temporary_folder.h"
 
 namespace vggflow {
 namespace {
@@ -25,7 +25,6 @@ bool holds(const std::string& html, const std::string& piece) { return html.find
 
 class ComparisonReport : public ::testing::Test {
  protected:
-  void TearDown() override { fs::remove_all(out_); }
   ComparisonConfig config(const std::string& rest) const {
     return parse_comparison(fmt::format("{{out: {}, base: base.yaml, {}}}", out_.string(), rest), "test");
   }
@@ -51,7 +50,8 @@ class ComparisonReport : public ::testing::Test {
     }
     return {};
   }
-  const fs::path out_ = fs::temp_directory_path() / fmt::format("vggflow_comparison_report_{}", ::getpid());
+  const testing::TemporaryFolder scratch_;
+  const fs::path out_ = scratch_.path();
 };
 
 TEST_F(ComparisonReport, HoldsEveryPart) {

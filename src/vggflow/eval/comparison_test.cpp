@@ -2,7 +2,6 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
@@ -10,6 +9,7 @@
 #include "vggflow/core/random.h"
 #include "vggflow/eval/comparison_fixture.h"
 #include "vggflow/testing/message.h"
+#include "vggflow/testing/temporary_folder.h"
 
 namespace vggflow {
 namespace {
@@ -210,9 +210,9 @@ TEST(Bootstrap, RefusesNoGroups) {
 
 class ReadingRuns : public ::testing::Test {
  protected:
-  void TearDown() override { fs::remove_all(out_); }
   PlannedRun plan(const std::string& name = "a") const { return {0, 0, 0, name, out_ / name, {}}; }
-  const fs::path out_ = fs::temp_directory_path() / fmt::format("vggflow_comparison_{}", ::getpid());
+  const testing::TemporaryFolder scratch_;
+  const fs::path out_ = scratch_.path();
 };
 
 TEST_F(ReadingRuns, TakesGainsCostsAndMemoryFromTheFolder) {

@@ -10,6 +10,7 @@
 #include "vggflow/core/log.h"
 #include "vggflow/io/files.h"
 #include "vggflow/testing/message.h"
+#include "vggflow/testing/temporary_folder.h"
 
 namespace vggflow {
 namespace {
@@ -53,7 +54,6 @@ class GridRun : public ::testing::Test {
     write_text(out_ / "align.sh", kFakeAlign);
     fs::permissions(out_ / "align.sh", fs::perms::owner_all);
   }
-  void TearDown() override { fs::remove_all(out_); }
 
   // `rest` are further keys: arms and what else a test needs.
   ComparisonConfig config(const std::string& rest) const {
@@ -79,7 +79,8 @@ class GridRun : public ::testing::Test {
     for (const Json& line : read_json_lines(out_ / "c/grid.jsonl")) out.push_back(line["label"].get<std::string>() + ": " + line["status"].get<std::string>());
     return out;
   }
-  const fs::path out_ = fs::temp_directory_path() / fmt::format("vggflow_grid_{}", ::getpid());
+  const testing::TemporaryFolder scratch_;
+  const fs::path out_ = scratch_.path();
 };
 
 TEST_F(GridRun, RunsEverySeedOfEveryArmAndRecordsTimeAndMemory) {

@@ -5,12 +5,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/grad_mode.h>
-#include <unistd.h>
 
 #include "vggflow/core/error.h"
 #include "vggflow/flow/sampling.h"
 #include "vggflow/ops/random_tensor.h"
 #include "vggflow/testing/message.h"
+#include "vggflow/testing/temporary_folder.h"
 
 namespace vggflow {
 namespace {
@@ -56,7 +56,8 @@ TEST(ValueGuide, TakesTheCorrectionOfAFile) {
     uint64_t id = 20;
     for (const NamedTensor& q : network->trainable()) *q.tensor = 0.1 * keyed_normal(6, Purpose::kTest, 0, id++, 1, q.tensor->sizes()).squeeze(0);
   }
-  const auto file = std::filesystem::temp_directory_path() / fmt::format("vggflow_guide_{}.safetensors", ::getpid());
+  const testing::TemporaryFolder folder;
+  const auto file = folder / "value.safetensors";
   save_value_network(file, *network, options, {}, 0.5);
   const Point p;
   GuideOptions o{.kind = "one_step", .beta = 2, .eta = "constant", .reward = "colorfulness"};
@@ -67,7 +68,6 @@ TEST(ValueGuide, TakesTheCorrectionOfAFile) {
   const Tensor nu = network->evaluate(p.x, (1 - p.t) * 1000, p.c);
   EXPECT_GT(nu.abs().max().item<double>(), 1e-3);
   EXPECT_TRUE(at::allclose(with - without, -2 * 0.5 * nu, 1e-4, 1e-5));
-  std::filesystem::remove(file);
 }
 
 TEST(ValueGuide, RefusesAValueGuideWithoutAFile) {

@@ -2,7 +2,6 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <regex>
 
@@ -10,6 +9,7 @@
 #include "vggflow/io/image.h"
 #include "vggflow/io/jsonl.h"
 #include "vggflow/testing/message.h"
+#include "vggflow/testing/temporary_folder.h"
 
 namespace vggflow {
 namespace {
@@ -40,7 +40,6 @@ bool holds(const std::string& html, const std::string& piece) { return html.find
 class Report : public ::testing::Test {
  protected:
   void SetUp() override { fs::create_directories(run_); }
-  void TearDown() override { fs::remove_all(run_); }
 
   void write_lines(const std::vector<Json>& lines) const {
     JsonLines out(run_ / "metrics.jsonl");
@@ -74,7 +73,8 @@ class Report : public ::testing::Test {
     const std::string bytes = read_text(png);
     return "data:image/png;base64," + base64({bytes.begin(), bytes.end()});
   }
-  const fs::path run_ = fs::temp_directory_path() / fmt::format("vggflow_report_{}", ::getpid());
+  const testing::TemporaryFolder scratch_;
+  const fs::path run_ = scratch_.path();
 };
 
 TEST_F(Report, OfAWholeRunHoldsEveryPart) {

@@ -13,6 +13,7 @@
 #include "vggflow/io/image.h"
 #include "vggflow/io/jsonl.h"
 #include "vggflow/io/tensorboard.h"
+#include "vggflow/testing/temporary_folder.h"
 
 #include <ATen/ATen.h>
 
@@ -25,13 +26,9 @@ using testing::message_of;
 
 class Files : public ::testing::Test {
  protected:
-  void SetUp() override {
-    folder_ = fs::temp_directory_path() / fmt::format("vggflow_files_{}", ::getpid());
-    fs::create_directories(folder_);
-  }
-  void TearDown() override { fs::remove_all(folder_); }
   size_t entries() const { return static_cast<size_t>(std::distance(fs::directory_iterator(folder_), fs::directory_iterator())); }
-  fs::path folder_;
+  const testing::TemporaryFolder scratch_;
+  const fs::path folder_ = scratch_.path();
 };
 
 TEST_F(Files, AreReplacedWholeOrNotAtAll) {

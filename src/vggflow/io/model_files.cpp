@@ -9,6 +9,7 @@
 #include <set>
 
 #include "vggflow/core/error.h"
+#include "vggflow/core/hash.h"
 #include "vggflow/io/files.h"
 #include "vggflow/io/torch_pickle.h"
 
@@ -22,6 +23,12 @@ Json read_json_file(const fs::path& file) {
   } catch (const Json::exception& e) {
     fail("[model_files] {} is not JSON ({}); get it again", file.string(), e.what());
   }
+}
+
+Json read_model_config(const fs::path& folder) {
+  const fs::path file = folder / "config.json";
+  VGGFLOW_CHECK(fs::is_regular_file(file), "[model_files] {} does not exist: the model folder is incomplete, copy the file there", file.string());
+  return read_json_file(file);
 }
 
 namespace {
@@ -225,6 +232,23 @@ ComponentWeights open_sharded(const fs::path& folder, const fs::path& index) {
 }
 
 }  // namespace
+
+uint64_t fingerprint(const ComponentWeights& weights) {
+  constexpr size_t kPieces = 64, kPiece = 256;
+  uint64_t hash = kHashStart;
+  for (const auto& [name, tensor] : weights.tensors) {
+    hash = fnv1a(fmt::format("{} {} {}\n", name, c10::toString(tensor.scalar_type()), fmt::join(tensor.sizes().vec(), " ")), hash);
+    const Tensor dense = tensor.contiguous();
+    const std::string_view bytes(static_cast<const char*>(dense.const_data_ptr()), dense.nbytes());
+    if (bytes.size() <= kPieces * kPiece) {
+      hash = fnv1a(bytes, hash);
+      continue;
+    }
+    for (size_t i = 0; i < kPieces; ++i) hash = fnv1a(bytes.substr((bytes.size() - kPiece) / (kPieces - 1) * i, kPiece), hash);
+    hash = fnv1a(bytes.substr(bytes.size() - kPiece), hash);
+  }
+  return hash;
+}
 
 TensorMap open_weights(const fs::path& file) {
   if (file.extension() == ".safetensors") return SafetensorsFile(file).views();

@@ -19,6 +19,9 @@ std::filesystem::path resolve_model(const std::string& path_or_id, const std::st
 /// A JSON file; an error that names it where it is absent or is no JSON.
 nlohmann::json read_json_file(const std::filesystem::path& file);
 
+/// folder/config.json, which describes a component.
+nlohmann::json read_model_config(const std::filesystem::path& folder);
+
 /// One line of a pipeline's model_index.json.
 struct ModelComponent {
   std::string library, class_name;  ///< "diffusers", "AutoencoderKL"
@@ -51,6 +54,12 @@ struct ComponentWeights {
 /// a variant ("fp16") only files of that variant are taken; without one, only those without. Shards are held against the index:
 /// missing shards, tensors in the wrong shard and tensors that the index does not know are listed in one error.
 ComponentWeights open_component(const std::filesystem::path& folder, const std::string& variant = "");
+
+/// A number for these weights, to tell results of other weights apart: a hash of names, dtypes, shapes and 16 KiB of each tensor, as 64
+/// pieces of 256 bytes, evenly spaced from the first byte to the last. Seen (but for chance, 2^-64) is every change of a tensor of at most
+/// 16 KiB, and in larger ones every change of all numbers, as training makes it, or of all numbers of some 63rd part of it in a row.
+/// A change of a few numbers of a large tensor, such as one row of an embedding, may go unseen. Quick, also for gigabytes.
+uint64_t fingerprint(const ComponentWeights& weights);
 
 /// The tensors of one file, by its ending: .safetensors, or a torch pickle (.bin, .pth, .pt).
 TensorMap open_weights(const std::filesystem::path& file);

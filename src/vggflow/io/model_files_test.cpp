@@ -6,10 +6,12 @@
 #include <unistd.h>
 
 #include <cstdlib>
+#include <nlohmann/json.hpp>
 
 #include "vggflow/core/error.h"
 #include "vggflow/io/files.h"
 #include "vggflow/testing/message.h"
+#include "vggflow/testing/temporary_folder.h"
 
 namespace vggflow {
 namespace {
@@ -22,11 +24,8 @@ using testing::message_of;
 class ModelFiles : public ::testing::Test {
  protected:
   void SetUp() override {
-    folder_ = fs::temp_directory_path() / fmt::format("vggflow_model_files_{}", ::getpid());
-    fs::create_directories(folder_);
     for (const char* name : {"HF_HOME", "HF_HUB_CACHE", "XDG_CACHE_HOME"}) ::unsetenv(name);
   }
-  void TearDown() override { fs::remove_all(folder_); }
   void weights(const std::string& name, const std::vector<std::string>& tensors, double value = 1) {
     TensorList list;
     for (const std::string& t : tensors) list.emplace_back(t, at::full({2}, value));
@@ -39,8 +38,45 @@ class ModelFiles : public ::testing::Test {
   std::string refusal(const std::string& variant = "") {
     return message_of([&] { open_component(folder_, variant); });
   }
-  fs::path folder_;
+  const testing::TemporaryFolder scratch_;
+  const fs::path folder_ = scratch_.path();
 };
+
+TEST(Fingerprint, SeesNamesShapesTypesAndWhatTrainingChanges) {
+  const Tensor large = at::arange(100'000, at::kFloat).view({100, 1000}), small = at::arange(4096, at::kFloat);
+  const auto number = [](const std::string& name, const Tensor& a, const Tensor& b) { return fingerprint({{{name, a}, {"small", b}}, {}, ""}); };
+  const uint64_t before = number("large", large, small);
+  EXPECT_EQ(number("large", large.clone(), small.clone()), before);
+  EXPECT_NE(number("other", large, small), before);
+  EXPECT_NE(number("large", large.view({1000, 100}), small), before);
+  EXPECT_NE(number("large", large.view(at::kInt), small), before);
+  EXPECT_NE(number("large", large * 1.001, small), before);
+  for (int64_t i = 0; i < small.numel(); i += 45) {
+    const Tensor changed = small.clone();
+    changed[i] += 1;
+    EXPECT_NE(number("large", large, changed), before) << "number " << i << " of a small tensor";
+  }
+  constexpr int64_t kPart = 100'000 / 63;
+  for (int64_t i = 0; i + kPart <= large.numel(); i += 307) {
+    const Tensor changed = large.clone();
+    changed.view(-1).narrow(0, i, kPart) += 1;
+    EXPECT_NE(number("large", changed, small), before) << "a 63rd part from number " << i;
+  }
+  for (const int64_t end : {int64_t{0}, large.numel() - 1}) {
+    const Tensor changed = large.clone();
+    changed.view(-1)[end] += 1;
+    EXPECT_NE(number("large", changed, small), before) << "number " << end;
+  }
+}
+
+TEST_F(ModelFiles, ReadsTheConfigurationOfAComponent) {
+  put("config.json", R"({"a": 3})");
+  EXPECT_EQ(read_model_config(folder_)["a"], 3);
+  put("config.json", "{");
+  EXPECT_THAT(message_of([&] { read_model_config(folder_); }), HasSubstr("config.json is not JSON"));
+  fs::remove(folder_ / "config.json");
+  EXPECT_THAT(message_of([&] { read_model_config(folder_); }), HasSubstr("config.json does not exist: the model folder is incomplete, copy the file there"));
+}
 
 TEST_F(ModelFiles, OpenASingleFileOfEitherName) {
   weights("model.safetensors", {"a", "b"});

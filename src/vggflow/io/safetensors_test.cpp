@@ -77,7 +77,7 @@ TEST(Safetensors, RefusesHeadersThatLie) {
   std::ofstream(temporary("short.safetensors")) << "abc";
   EXPECT_THAT(message_of([] { SafetensorsFile file(temporary("short.safetensors")); }), HasSubstr("has 3 bytes, too few"));
   EXPECT_THAT(message_of([] { SafetensorsFile file("/nonexistent.safetensors"); }), HasSubstr("cannot open"));
-  EXPECT_THAT(message_of([] { SafetensorsFile file(fs::temp_directory_path()); }), HasSubstr("is not a file"));
+  EXPECT_THAT(message_of([] { SafetensorsFile file(temporary("")); }), HasSubstr("is not a file"));
 }
 
 TEST(Safetensors, RefusesHeadersThatHideOrRepeatSomething) {

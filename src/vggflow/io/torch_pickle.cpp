@@ -324,7 +324,8 @@ void Machine::push_storage(Ref id) {
   // One tensor an entry and type: where the bytes are not aligned it is a copy, and many tensors may share it.
   Tensor& data = storages_[{key, found->second}];
   if (!data.defined()) {
-    if (found->second == at::kBool && !are_bools(bytes_->data() + entry->second.offset, held)) {
+    const std::string_view content = zip_.content(entry->first);
+    if (found->second == at::kBool && !are_bools(content.data(), held)) {
       refuse("storage '{}' is of bools, but holds bytes other than 0 and 1", key);
     }
     data = view_of(bytes_, entry->second.offset, {numel}, found->second);
@@ -421,12 +422,11 @@ TensorList read_torch_pickle(const std::shared_ptr<const MappedFile>& bytes) {
   VGGFLOW_CHECK(!is_legacy(*bytes), "[torch_pickle] {} has the format of PyTorch before 1.6; load and save it again with a newer torch.save", file);
   const ZipFile zip(bytes);
   const std::string prefix = find_prefix(zip, file);
-  const auto order = zip.entries().find(prefix + "byteorder");
-  VGGFLOW_CHECK(order == zip.entries().end() || zip.content(order->second) == "little", "[torch_pickle] {}: byte order '{}', expected 'little'",
-                file, order == zip.entries().end() ? "" : zip.content(order->second));
-  const ZipEntry program = zip.entries().at(prefix + "data.pkl");
-  VGGFLOW_CHECK(program.size <= kMaxProgram, "[torch_pickle] {}: data.pkl has {} bytes, expected at most {}", file, program.size, kMaxProgram);
-  Machine machine(zip, prefix, bytes, zip.content(program));
+  const std::string_view order = zip.entries().contains(prefix + "byteorder") ? zip.content(prefix + "byteorder") : "little";
+  VGGFLOW_CHECK(order == "little", "[torch_pickle] {}: byte order '{}', expected 'little'", file, order);
+  const uint64_t size = zip.entries().at(prefix + "data.pkl").size;
+  VGGFLOW_CHECK(size <= kMaxProgram, "[torch_pickle] {}: data.pkl has {} bytes, expected at most {}", file, size, kMaxProgram);
+  Machine machine(zip, prefix, bytes, zip.content(prefix + "data.pkl"));
   const Ref root = machine.run();
   const auto* dictionary = std::get_if<Dictionary>(&root->is);
   if (!dictionary) machine.refuse("expected a dictionary of tensors, got {}", kind_of(root));

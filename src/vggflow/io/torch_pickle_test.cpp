@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "vggflow/core/error.h"
+#include "vggflow/io/files.h"
 #include "vggflow/io/zip.h"
 #include "vggflow/testing/message.h"
 
@@ -117,6 +118,21 @@ TEST_P(TorchPickleFiles, GiveEveryTensorOfTorchSave) {
            {"int32", at::kInt}, {"int16", at::kShort}, {"int8", at::kChar}, {"uint8", at::kByte}}) {
     EXPECT_EQ(state(name).scalar_type(), dtype);
     EXPECT_TRUE(at::equal(state(name).to(at::kLong), at::arange(5, at::kLong))) << name;
+  }
+}
+
+// The archives made here have no check sums; torch.save writes them.
+TEST_P(TorchPickleFiles, AreRefusedWithOneBitFlipped) {
+  const std::string whole = read_text(kData / GetParam());
+  const ZipFile zip(MappedFile::of_bytes(whole, "test"));
+  for (const auto& [name, entry] : zip.entries()) {
+    if (!name.ends_with("data.pkl") && !name.ends_with("byteorder") && name.find("/data/") == std::string::npos) continue;
+    if (entry.size == 0) continue;
+    ASSERT_NE(entry.crc32, 0u) << name;
+    std::string flipped = whole;
+    flipped[entry.offset + entry.size / 2] ^= 4;
+    EXPECT_THAT(message_of([&] { read_bytes(flipped); }),
+                HasSubstr("[zip] test: the bytes of the entry '" + name + "' do not have its check sum; the file is damaged, get it again"));
   }
 }
 

@@ -1,6 +1,8 @@
 // Field offsets are those of PKWARE's APPNOTE.TXT 6.3.10, whose section numbers the comments give.
 #include "vggflow/io/zip.h"
 
+#include <zlib.h>
+
 #include <algorithm>
 #include <cstring>
 #include <optional>
@@ -64,6 +66,7 @@ Directory read_end(const Bytes& in, uint64_t end) {
 struct DirectoryEntry {
   std::string name;
   uint64_t packed, size, header;  ///< compressed and plain size, offset of the local header
+  uint32_t crc32;
 };
 
 // 4.5.3: fields that are all ones in the header follow in the zip64 extra field, in this order.
@@ -98,7 +101,7 @@ ZipFile::ZipFile(std::shared_ptr<const MappedFile> bytes) : bytes_(std::move(byt
                   "[zip] {}: the directory claims {} entries, but ends after {}", file, directory.entries, i);
     const uint16_t flags = in.u16(at + 8), method = in.u16(at + 10), name_size = in.u16(at + 28);
     const uint64_t extra = at + kDirectoryHeaderSize + name_size, extra_end = extra + in.u16(at + 30);
-    DirectoryEntry e{std::string(in.text(at + kDirectoryHeaderSize, name_size)), in.u32(at + 20), in.u32(at + 24), in.u32(at + 42)};
+    DirectoryEntry e{std::string(in.text(at + kDirectoryHeaderSize, name_size)), in.u32(at + 20), in.u32(at + 24), in.u32(at + 42), in.u32(at + 16)};
     read_zip64(in, extra, extra_end, e);
     at = extra_end + in.u16(at + 32);
     VGGFLOW_CHECK(at <= directory_end, "[zip] {}: the directory claims {} entries, but ends after {}", file, directory.entries, i);
@@ -111,12 +114,21 @@ ZipFile::ZipFile(std::shared_ptr<const MappedFile> bytes) : bytes_(std::move(byt
     const uint64_t begin = e.header + kLocalHeaderSize + in.u16(e.header + 26) + in.u16(e.header + 28);
     in.text(begin, e.size);
     spans.emplace_back(e.header, begin + e.size);
-    VGGFLOW_CHECK(entries_.emplace(e.name, ZipEntry{begin, e.size}).second, "[zip] {}: the entry '{}' comes twice", file, e.name);
+    VGGFLOW_CHECK(entries_.emplace(e.name, ZipEntry{begin, e.size, e.crc32}).second, "[zip] {}: the entry '{}' comes twice", file, e.name);
   }
   std::sort(spans.begin(), spans.end());
   for (size_t i = 1; i < spans.size(); ++i) {
     VGGFLOW_CHECK(spans[i].first >= spans[i - 1].second, "[zip] {}: two entries overlap at byte {}", file, spans[i].first);
   }
+}
+
+std::string_view ZipFile::content(const std::string& name) const {
+  const ZipEntry& entry = entries_.at(name);
+  const std::string_view bytes(bytes_->data() + entry.offset, entry.size);
+  const auto sum = [&] { return static_cast<uint32_t>(::crc32_z(0, reinterpret_cast<const Bytef*>(bytes.data()), bytes.size())); };
+  VGGFLOW_CHECK(entry.crc32 == 0 || entry.crc32 == sum(), "[zip] {}: the bytes of the entry '{}' do not have its check sum; the file is damaged, get it again",
+                bytes_->name(), name);
+  return bytes;
 }
 
 }  // namespace vggflow

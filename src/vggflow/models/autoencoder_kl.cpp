@@ -3,8 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "vggflow/core/error.h"
-#include "vggflow/io/files.h"
-#include "vggflow/io/model_files.h"
+#include "vggflow/models/frozen_weights.h"
 #include "vggflow/nn/checkpoint.h"
 
 namespace vggflow {
@@ -25,12 +24,7 @@ T run(const Block& block, const T& x, bool checkpointing) {
 // ---- options ---------------------------------------------------------------------------------------------------------
 
 AutoencoderKlOptions AutoencoderKlOptions::read(const std::filesystem::path& config_json) {
-  Json json;
-  try {
-    json = Json::parse(read_text(config_json));
-  } catch (const Json::exception& e) {
-    fail("[autoencoder_kl] {} is not JSON ({}); get it again", config_json.string(), e.what());
-  }
+  const Json json = read_json_file(config_json);
   VGGFLOW_CHECK(json.is_object(), "[autoencoder_kl] {}: expected an object", config_json.string());
   std::vector<std::string> problems;
   const auto expect = [&](const char* key, const Json& value) {
@@ -206,12 +200,7 @@ AutoencoderKl::AutoencoderKl(const AutoencoderKlOptions& o) : options(o), encode
 }
 
 std::unique_ptr<AutoencoderKl> AutoencoderKl::load(const std::filesystem::path& folder, const std::string& variant) {
-  auto vae = std::make_unique<AutoencoderKl>(AutoencoderKlOptions::read(folder / "config.json"));
-  const ComponentWeights weights = open_component(folder, variant);
-  TensorList targets;
-  for (const NamedTensor& p : vae->parameters()) targets.emplace_back(p.name, *p.tensor);
-  load_into(weights.tensors, weights.origin, targets);
-  return vae;
+  return load_frozen<AutoencoderKl>(AutoencoderKlOptions::read(folder / "config.json"), open_component(folder, variant), at::kFloat);
 }
 
 template <TensorLike T>

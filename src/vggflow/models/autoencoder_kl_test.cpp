@@ -4,13 +4,14 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
-#include <unistd.h>
 
 #include "vggflow/core/error.h"
 #include "vggflow/io/files.h"
-#include "vggflow/io/safetensors.h"
+#include "vggflow/models/frozen_weights.h"
+#include "vggflow/testing/count_calls.h"
 #include "vggflow/testing/gradient_check.h"
 #include "vggflow/testing/message.h"
+#include "vggflow/testing/temporary_folder.h"
 
 namespace vggflow {
 namespace {
@@ -19,7 +20,8 @@ namespace fs = std::filesystem;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 using testing::message_of;
-using testing::relative_error;
+using testing::norm_error;
+using testing::scaled_error;
 
 const SafetensorsFile& reference() {
   static const SafetensorsFile file(fs::path(VGGFLOW_SOURCE_DIR) / "src/vggflow/models/testdata/vae_reference.safetensors");
@@ -40,13 +42,11 @@ class AutoencoderKlParity : public ::testing::Test {
  protected:
   AutoencoderKlParity() : vae(tiny()) {
     // One error lists every name and shape that diffusers has and this network has not, and the other way round.
-    TensorMap weights;
+    ComponentWeights weights{{}, {}, "reference"};
     for (const auto& [name, entry] : reference().tensors()) {
-      if (name.starts_with(kWeights)) weights[name.substr(kWeights.size())] = reference().load(name);
+      if (name.starts_with(kWeights)) weights.tensors[name.substr(kWeights.size())] = reference().load(name);
     }
-    TensorList targets;
-    for (const NamedTensor& p : vae.parameters()) targets.emplace_back(p.name, *p.tensor);
-    load_into(weights, "reference", targets);
+    adopt_weights(vae.parameters(), weights, at::kFloat);
   }
   AutoencoderKl vae;
 };
@@ -54,29 +54,47 @@ class AutoencoderKlParity : public ::testing::Test {
 TEST_F(AutoencoderKlParity, DecodesAsDiffusers) {
   const Tensor latents = get("latents").requires_grad_(true);
   const Tensor image = vae.decode(latents);
-  EXPECT_LT(relative_error(image, get("decoded")), 1e-4);
-  EXPECT_LT(relative_error(torch::autograd::grad({image}, {latents}, {get("cotangent")})[0], get("grad")), 1e-3);
+  EXPECT_LT(scaled_error(image, get("decoded")), 1e-4);
+  EXPECT_LT(scaled_error(torch::autograd::grad({image}, {latents}, {get("cotangent")})[0], get("grad")), 1e-3);
 }
 
 TEST_F(AutoencoderKlParity, ItsTangentIsThatOfTorchFuncJvp) {
   const Dual image = vae.decode(Dual{get("latents"), get("direction")});
-  EXPECT_LT(relative_error(image.value, get("decoded")), 1e-4);
-  EXPECT_LT(relative_error(image.tangent, get("tangent")), 1e-3);
+  EXPECT_LT(scaled_error(image.value, get("decoded")), 1e-4);
+  EXPECT_LT(scaled_error(image.tangent, get("tangent")), 1e-3);
 }
 
 TEST_F(AutoencoderKlParity, EncodesAsDiffusers) {
   const VaePosterior posterior = vae.posterior(get("image"));
-  EXPECT_LT(relative_error(posterior.mean, get("mean")), 1e-4);
-  EXPECT_LT(relative_error(posterior.logvar, get("logvar")), 1e-4);
-  EXPECT_LT(relative_error(vae.encode(get("image")), get("encoded")), 1e-4);
+  EXPECT_LT(scaled_error(posterior.mean, get("mean")), 1e-4);
+  EXPECT_LT(scaled_error(posterior.logvar, get("logvar")), 1e-4);
+  const Tensor image = get("image").requires_grad_(true), encoded = vae.encode(image);
+  EXPECT_LT(scaled_error(encoded, get("encoded")), 1e-4);
+  EXPECT_LT(scaled_error(torch::autograd::grad({encoded}, {image}, {get("encode_cotangent")})[0], get("encode_grad")), 1e-3);
+}
+
+TEST_F(AutoencoderKlParity, Bf16ErrsNoMoreThanDiffusersDoes) {
+  vae.to(at::kBFloat16);
+  const Tensor latents = get("latents").to(at::kBFloat16).requires_grad_(true);
+  const auto expect = [](const Tensor& got, const std::string& name) {
+    ASSERT_EQ(got.scalar_type(), at::kBFloat16);
+    const double theirs = norm_error(get(name + "_bf16"), get(name));
+    EXPECT_LT(norm_error(got, get(name)), 1.5 * theirs) << name;
+    EXPECT_LT(theirs, name == "grad" ? 0.05 : 0.02) << name;
+  };
+  const Tensor decoded = vae.decode(latents);
+  expect(decoded, "decoded");
+  expect(torch::autograd::grad({decoded}, {latents}, {get("cotangent").to(at::kBFloat16)})[0], "grad");
+  expect(vae.decode(Dual{latents, latents}).value, "decoded");
+  expect(vae.encode(get("image").to(at::kBFloat16)), "encoded");
 }
 
 TEST_F(AutoencoderKlParity, TilesAreBlendedAsDiffusersDoes) {
   const Tensor wide = get("wide");
   const Tensor tiled = vae.decode_tiled(wide);
   EXPECT_EQ(tiled.sizes(), (std::vector<int64_t>{1, 3, 72, 56}));
-  EXPECT_LT(relative_error(tiled, get("tiled")), 1e-4);
-  EXPECT_GT(relative_error(vae.decode(wide), get("tiled")), 1e-2);  // tiling changes the result, so the above is no accident
+  EXPECT_LT(scaled_error(tiled, get("tiled")), 1e-4);
+  EXPECT_GT(scaled_error(vae.decode(wide), get("tiled")), 1e-2);  // tiling changes the result, so the above is no accident
   EXPECT_TRUE(at::equal(vae.decode_tiled(get("latents")), vae.decode(get("latents"))));
 }
 
@@ -102,6 +120,21 @@ TEST_F(AutoencoderKlParity, CheckpointingChangesNoGradient) {
   for (size_t i = 0; i < plain.size(); ++i) EXPECT_TRUE(at::equal(plain[i], again[i])) << i;
 }
 
+TEST_F(AutoencoderKlParity, CheckpointingRunsEachBlockOnceMore) {
+  const auto convolutions = [&](bool gradient) {
+    return testing::count_calls("aten::conv2d", [&] {
+      const Tensor image = vae.decode(get("latents").requires_grad_(gradient));
+      if (gradient) image.sum().backward();
+    });
+  };
+  constexpr int kOutsideBlocks = 5;  // conv_in, three upsamplers, conv_out
+  const int once = convolutions(false);
+  EXPECT_EQ(convolutions(true), once);
+  vae.checkpointing = true;
+  EXPECT_EQ(convolutions(false), once);
+  EXPECT_EQ(convolutions(true), 2 * once - kOutsideBlocks);
+}
+
 TEST_F(AutoencoderKlParity, RefusesShapesThatDoNotFit) {
   EXPECT_THAT(message_of([&] { vae.decode(at::zeros({1, 16, 4, 4})); }), HasSubstr("[autoencoder_kl] expected latents (B, 4, h, w), got (1, 16, 4, 4)"));
   EXPECT_THAT(message_of([&] { vae.encode(at::zeros({1, 3, 12, 16})); }), HasSubstr("H and W multiples of 8, got (1, 3, 12, 16)"));
@@ -109,8 +142,8 @@ TEST_F(AutoencoderKlParity, RefusesShapesThatDoNotFit) {
 
 // A folder as diffusers writes it: config.json and the weights.
 TEST_F(AutoencoderKlParity, LoadsAFolderOfDiffusers) {
-  const fs::path folder = fs::temp_directory_path() / fmt::format("vggflow_vae_{}", ::getpid());
-  fs::create_directories(folder);
+  const testing::TemporaryFolder scratch;
+  const fs::path& folder = scratch.path();
   TensorList tensors;
   for (const NamedTensor& p : vae.parameters()) tensors.emplace_back(p.name, *p.tensor);
   write_safetensors(folder / "diffusion_pytorch_model.safetensors", tensors);
@@ -126,7 +159,6 @@ TEST_F(AutoencoderKlParity, LoadsAFolderOfDiffusers) {
                     HasSubstr("use_quant_conv is not false")));
   write_text(folder / "config.json", "{}");
   EXPECT_THAT(message_of([&] { AutoencoderKl::load(folder); }), HasSubstr("use_post_quant_conv is not false"));
-  fs::remove_all(folder);
 }
 
 TEST(AutoencoderKl, HasTheSizeOfStableDiffusion3s) {

@@ -59,8 +59,8 @@ Tensor ClipTextLayer::forward(const Tensor& x) const {
   return attended + fc2_.forward(quick_ ? h * at::sigmoid(1.702 * h) : at::gelu(h));
 }
 
-ClipTextModel::ClipTextModel(const ClipTextOptions& o, const WeightSource& source)
-    : options(o), token_embedding_(at::zeros({o.vocabulary, o.width})), position_embedding_(at::zeros({o.positions, o.width})),
+ClipTextModel::ClipTextModel(const ClipTextOptions& o)
+    : options(o), token_embedding_(new_parameter({o.vocabulary, o.width})), position_embedding_(new_parameter({o.positions, o.width})),
       final_layer_norm_(o.width, o.eps), text_projection_(o.width, o.projection, /*with_bias=*/false) {
   VGGFLOW_CHECK(o.activation == "quick_gelu" || o.activation == "gelu", "[clip_text] expected the activation quick_gelu or gelu, got '{}'",
                 o.activation);
@@ -71,21 +71,15 @@ ClipTextModel::ClipTextModel(const ClipTextOptions& o, const WeightSource& sourc
   add("text_model.embeddings.position_embedding.weight", position_embedding_);
   add("text_model.final_layer_norm", final_layer_norm_);
   add("text_projection", text_projection_);
-  if (source) fill_parameters(*this, "", source);
   for (int64_t i = 0; i < o.layers; ++i) {
-    const auto path = fmt::format("text_model.encoder.layers.{}", i);
     layers_.push_back(std::make_unique<ClipTextLayer>(o));
-    add(path, *layers_.back());
-    if (source) fill_parameters(*layers_.back(), path, source);
+    add(fmt::format("text_model.encoder.layers.{}", i), *layers_.back());
   }
 }
 
-std::unique_ptr<ClipTextModel> ClipTextModel::load(const std::filesystem::path& folder, at::ScalarType dtype) {
-  const WeightFolder weights(folder);
-  auto model = std::make_unique<ClipTextModel>(ClipTextOptions::read(folder), [&](const std::string& name) { return weights.load(name).to(dtype); });
+std::unique_ptr<ClipTextModel> ClipTextModel::load(const ClipTextOptions& options, const ComponentWeights& weights, at::ScalarType dtype) {
   // Older checkpoints hold the numbers of the positions too.
-  weights.expect_all_used(*model, {"text_model.embeddings.position_ids"});
-  return model;
+  return load_frozen<ClipTextModel>(options, weights, dtype, /*unused=*/{"text_model.embeddings.position_ids"});
 }
 
 Tensor ClipTextModel::pool_positions(const Tensor& ids) const {

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "vggflow/models/weight_folder.h"
+#include "vggflow/models/frozen_weights.h"
 #include "vggflow/nn/module.h"
 
 namespace vggflow {
@@ -49,10 +49,8 @@ class ClipTextLayer : public Module {
 
 class ClipTextModel : public Module {
  public:
-  /// Zeros, or, part by part, the source's tensors.
-  explicit ClipTextModel(const ClipTextOptions& options, const WeightSource& source = {});
-  /// From a model folder, in `dtype`.
-  static std::unique_ptr<ClipTextModel> load(const std::filesystem::path& folder, at::ScalarType dtype);
+  explicit ClipTextModel(const ClipTextOptions& options);
+  static std::unique_ptr<ClipTextModel> load(const ClipTextOptions& options, const ComponentWeights& weights, at::ScalarType dtype);
 
   /// ids (B, T) int64, T at most options.positions.
   ClipTextOutput forward(const Tensor& ids) const;

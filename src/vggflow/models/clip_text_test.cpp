@@ -7,23 +7,19 @@
 #include <fstream>
 
 #include "vggflow/core/error.h"
+#include "vggflow/models/text_encoder_test.h"
 #include "vggflow/testing/gradient_check.h"
 #include "vggflow/testing/message.h"
 
 namespace vggflow {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 using testing::message_of;
+using testing::norm_error;
 using testing::relative_error;
-
-// Tests run beside each other, each in a folder of its own.
-std::string test_name() { return ::testing::UnitTest::GetInstance()->current_test_info()->name(); }
-
-const SafetensorsFile& reference() {
-  static const SafetensorsFile file(std::filesystem::path(VGGFLOW_SOURCE_DIR) / "src/vggflow/models/testdata/text_encoder_reference.safetensors");
-  return file;
-}
+using testing::scaled_error;
 
 ClipTextOptions reference_options(const std::string& variant) {
   ClipTextOptions o{.vocabulary = 60, .width = 16, .mlp_width = 24, .layers = 3, .heads = 4, .positions = 16, .projection = 12};
@@ -31,33 +27,39 @@ ClipTextOptions reference_options(const std::string& variant) {
   return o;
 }
 
+// Loading accounts for every weight of transformers.
 class ClipTextParity : public ::testing::TestWithParam<std::string> {
  protected:
-  Tensor get(const std::string& name) const { return reference().load(GetParam() + "." + name); }
-  ClipTextModel make() const {
-    return ClipTextModel(reference_options(GetParam()), [this](const std::string& name) { return get("weights." + name); });
+  std::unique_ptr<ClipTextModel> make(at::ScalarType dtype = at::kFloat) const {
+    return ClipTextModel::load(reference_options(GetParam()), reference.weights(), dtype);
   }
+  Tensor get(const std::string& name) const { return reference.get(name); }
+  const testing::TextEncoderReference reference{GetParam()};
 };
 INSTANTIATE_TEST_SUITE_P(Variants, ClipTextParity, ::testing::Values("quick", "gelu"));
 
-TEST_P(ClipTextParity, EveryWeightOfTransformersHasItsPlace) {
-  size_t weights = 0;
-  for (const auto& [name, entry] : reference().tensors()) weights += name.starts_with(GetParam() + ".weights.");
-  EXPECT_EQ(make().parameters().size(), weights);
+TEST_P(ClipTextParity, TokensAndPooledTextEqualTransformers) {
+  const ClipTextOutput out = make()->forward(get("ids"));
+  EXPECT_LT(scaled_error(out.penultimate, get("penultimate")), 1e-5);
+  EXPECT_LT(scaled_error(out.pooled, get("pooled")), 1e-5);
 }
 
-TEST_P(ClipTextParity, TokensAndPooledTextEqualTransformers) {
-  const ClipTextOutput out = make().forward(get("ids"));
-  EXPECT_LT(relative_error(out.penultimate, get("penultimate")), 1e-5);
-  EXPECT_LT(relative_error(out.pooled, get("pooled")), 1e-5);
+TEST_P(ClipTextParity, Bf16ErrsNoMoreThanTransformersDoes) {
+  const ClipTextOutput out = make(at::kBFloat16)->forward(get("ids"));
+  for (const auto& [name, got] : {std::pair<std::string, Tensor>{"penultimate", out.penultimate}, {"pooled", out.pooled}}) {
+    ASSERT_EQ(got.scalar_type(), at::kBFloat16);
+    const double theirs = norm_error(get(name + "_bf16"), get(name));
+    EXPECT_LT(norm_error(got, get(name)), 1.5 * theirs) << name;
+    EXPECT_LT(theirs, 0.01) << name;
+  }
 }
 
 TEST_P(ClipTextParity, ATokenSeesOnlyWhatStandsBeforeIt) {
   Tensor ids = get("ids").clone();
   const auto model = make();
-  const Tensor before = model.forward(ids).penultimate;
+  const Tensor before = model->forward(ids).penultimate;
   ids.select(1, 3).fill_(2);
-  const Tensor after = model.forward(ids).penultimate;
+  const Tensor after = model->forward(ids).penultimate;
   EXPECT_TRUE(at::equal(before.narrow(1, 0, 3), after.narrow(1, 0, 3)));
   EXPECT_GT(relative_error(after.narrow(1, 3, 3), before.narrow(1, 3, 3)), 1e-3);
 }
@@ -76,71 +78,51 @@ TEST(ClipText, RefusesWhatDoesNotFit) {
   ClipTextOptions o = reference_options("quick");
   o.activation = "relu";
   EXPECT_THAT(message_of([&] { ClipTextModel model(o); }), HasSubstr("expected the activation quick_gelu or gelu, got 'relu'"));
-  EXPECT_THAT(message_of([] { ClipTextModel(reference_options("quick"), [](const std::string&) { return at::zeros({3}); }); }),
-              HasSubstr("expected 'text_model.embeddings.token_embedding.weight' of shape (60, 16), got (3)"));
 }
 
-class ModelFolder : public ::testing::Test {
+class ClipTextFolder : public ::testing::Test {
  protected:
-  ModelFolder() : folder(std::filesystem::temp_directory_path() / ("vggflow_clip_text_" + test_name())) {
-    std::filesystem::remove_all(folder);
-    std::filesystem::copy(std::filesystem::path(VGGFLOW_SOURCE_DIR) / "src/vggflow/models/testdata/sd3_prompt/text_encoder", folder);
+  std::unique_ptr<ClipTextModel> load(at::ScalarType dtype = at::kFloat, const std::string& variant = "") const {
+    return ClipTextModel::load(ClipTextOptions::read(folder.path()), open_component(folder.path(), variant), dtype);
   }
-  ~ModelFolder() override { std::filesystem::remove_all(folder); }
   std::string refusal() const {
-    return message_of([&] { ClipTextModel::load(folder, at::kFloat); });
+    return message_of([&] { load(); });
   }
-  std::filesystem::path folder;
+  const testing::ComponentCopy folder{"text_encoder"};
 };
 
-TEST_F(ModelFolder, LoadsInTheAskedType) {
-  const auto model = ClipTextModel::load(folder, at::kBFloat16);
+TEST_F(ClipTextFolder, LoadsInTheAskedType) {
+  const auto model = load(at::kBFloat16);
   EXPECT_EQ(model->options.width, 8);
   EXPECT_EQ(model->forward(at::zeros({1, 4}, at::kLong)).pooled.scalar_type(), at::kBFloat16);
 }
 
-TEST_F(ModelFolder, RefusesWeightsOfAnotherModel) {
-  const WeightFolder weights(folder);
-  TensorList all;
-  for (const std::string& name : weights.names()) all.emplace_back(name, weights.load(name));
-  auto more = all;
-  more.emplace_back("visual.weight", at::zeros({1}));
-  write_safetensors(folder / "model.safetensors", more);
-  EXPECT_THAT(refusal(), HasSubstr("holds weights that the model of its config.json has not: visual.weight"));
-  more.back().first = "text_model.embeddings.position_ids";  // in older checkpoints
-  write_safetensors(folder / "model.safetensors", more);
-  EXPECT_EQ(refusal(), "no error");
-  all.pop_back();
+TEST_F(ClipTextFolder, RefusesWeightsOfAnotherModelInOneList) {
+  TensorList all = folder.tensors();
+  all.emplace_back("text_model.embeddings.position_ids", at::arange(77));  // in older checkpoints
   write_safetensors(folder / "model.safetensors", all);
-  EXPECT_THAT(refusal(), HasSubstr("lack 'text_projection.weight'"));
+  EXPECT_EQ(refusal(), "no error");
+  all.back() = {"visual.weight", at::zeros({1})};
+  std::erase_if(all, [](const auto& t) { return t.first == "text_projection.weight"; });
+  for (auto& [name, tensor] : all) {
+    if (name == "text_model.final_layer_norm.bias") tensor = at::zeros({3});
+  }
+  write_safetensors(folder / "model.safetensors", all);
+  EXPECT_THAT(refusal(), AllOf(HasSubstr("model.safetensors does not fit the network: "), HasSubstr("missing 'text_projection.weight'"),
+                               HasSubstr("'text_model.final_layer_norm.bias' has shape (3), expected (8)"), HasSubstr("unexpected 'visual.weight'")));
 }
 
-TEST_F(ModelFolder, RefusesFoldersThatAreNotWhole) {
+TEST_F(ClipTextFolder, TakesTheVariantThatIsAskedFor) {
   std::filesystem::rename(folder / "model.safetensors", folder / "model.fp16.safetensors");
-  EXPECT_EQ(refusal(), "no error") << "the fp16 form of the weights serves too";
-  std::filesystem::remove(folder / "model.fp16.safetensors");
-  EXPECT_THAT(refusal(), HasSubstr("expected model.safetensors or model.safetensors.index.json"));
-  std::ofstream(folder / "model.safetensors.index.json") << R"({"weight_map": {"a": "../elsewhere.safetensors"}})";
-  EXPECT_THAT(refusal(), HasSubstr("expected the name of a file beside"));
-  std::filesystem::copy(std::filesystem::path(VGGFLOW_SOURCE_DIR) / "src/vggflow/models/testdata/sd3_prompt/text_encoder/model.safetensors",
-                        folder / "model.safetensors");
+  EXPECT_EQ(message_of([&] { load(at::kFloat, "fp16"); }), "no error");
+  EXPECT_THAT(refusal(), HasSubstr("has no weights of variant '(none)'; it has the variants fp16"));
+}
+
+TEST_F(ClipTextFolder, RefusesAConfigurationThatIsNotClips) {
   std::ofstream(folder / "config.json") << R"({"vocab_size": 10})";
   EXPECT_THAT(refusal(), HasSubstr("[clip_text] expected the configuration of a CLIP text model"));
   std::filesystem::remove(folder / "config.json");
   EXPECT_THAT(refusal(), HasSubstr("the model folder is incomplete"));
-}
-
-TEST_F(ModelFolder, OtherWeightsHaveAnotherFingerprint) {
-  const uint64_t before = WeightFolder(folder).fingerprint();
-  EXPECT_EQ(WeightFolder(folder).fingerprint(), before);
-  TensorList all;
-  {
-    const WeightFolder weights(folder);
-    for (const std::string& name : weights.names()) all.emplace_back(name, weights.load(name));
-  }
-  all[5].second.view(-1)[0].add_(1e-3);
-  write_safetensors(folder / "model.safetensors", all);
-  EXPECT_NE(WeightFolder(folder).fingerprint(), before);
 }
 
 }  // namespace

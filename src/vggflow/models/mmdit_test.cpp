@@ -1,7 +1,6 @@
 // MMDiT against diffusers' SD3Transformer2DModel: values, gradients and directional derivative from tools/reference/mmdit_reference.py.
 #include "vggflow/models/mmdit.h"
 
-#include <ATen/record_function.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
@@ -9,7 +8,6 @@
 
 #include <algorithm>
 #include <array>
-#include <atomic>
 #include <set>
 #include <tuple>
 
@@ -18,8 +16,10 @@
 #include "vggflow/models/lora_file.h"
 #include "vggflow/models/self_check.h"
 #include "vggflow/models/value_network.h"
+#include "vggflow/testing/count_calls.h"
 #include "vggflow/testing/gradient_check.h"
 #include "vggflow/testing/message.h"
+#include "vggflow/testing/temporary_folder.h"
 
 namespace vggflow {
 namespace {
@@ -27,10 +27,17 @@ namespace {
 using ::testing::HasSubstr;
 using testing::message_of;
 using testing::random_double;
+using testing::norm_error;
 using testing::relative_error;
+using testing::scaled_error;
 
 const SafetensorsFile& reference() {
   static const SafetensorsFile file(std::filesystem::path(VGGFLOW_SOURCE_DIR) / "src/vggflow/models/testdata/mmdit_reference.safetensors");
+  return file;
+}
+// The second file of the script: what adapters and the tangents of bf16 give.
+const SafetensorsFile& adapters_reference() {
+  static const SafetensorsFile file(std::filesystem::path(VGGFLOW_SOURCE_DIR) / "src/vggflow/models/testdata/mmdit_adapters_reference.safetensors");
   return file;
 }
 
@@ -49,16 +56,6 @@ MmditOptions reference_options(const std::string& variant = "sd3") {
   }
   return o;
 }
-
-// Largest difference by the largest value; of zeros (the last block's text queries have no gradient) the difference.
-double scaled_error(const Tensor& got, const Tensor& want) {
-  EXPECT_EQ(got.sizes(), want.sizes());
-  const double difference = (got - want).abs().max().item<double>(), largest = want.abs().max().item<double>();
-  return largest > 0 ? difference / largest : difference;
-}
-
-// |got - want| / |want|, 2-norms.
-double norm_error(const Tensor& got, const Tensor& want) { return ((got.to(at::kFloat) - want).norm() / want.norm()).item<double>(); }
 
 class MmditParity : public ::testing::TestWithParam<std::tuple<std::string, std::string>> {
  protected:
@@ -126,6 +123,18 @@ TEST_P(MmditParity, Bf16ErrsNoMoreThanDiffusersDoes) {
   EXPECT_GT(error, 1e-5) << "the products did not run in bf16";
 }
 
+TEST_P(MmditParity, Bf16TangentsErrNoMoreThanTorchFuncJvpOfDiffusers) {
+  net.to(at::kBFloat16);
+  net.compute = at::kBFloat16;
+  const Dual y = net.forward(Dual{get("x"), get("dx")}, Dual{get("t"), get("dt")}, conditioning());
+  const double error = norm_error(y.tangent, get("tangent")), theirs = norm_error(adapters_reference().load(key("tangent_bf16")), get("tangent"));
+  RecordProperty("error_and_diffusers", fmt::format("{:.2e} {:.2e}", error, theirs));
+  EXPECT_LT(error, 1.5 * theirs);
+  EXPECT_LT(theirs, 0.1);
+  EXPECT_GT(error, 1e-5) << "the products did not run in bf16";
+  EXPECT_LT(norm_error(y.value, get("y")), 1.5 * norm_error(get("y_bf16"), get("y"))) << "the value beside the tangent";
+}
+
 TEST_P(MmditParity, TheComputedGridIsTheStoredOne) {
   const Tensor with_stored = net.forward(get("x"), get("t"), conditioning());
   net.position_grid = Tensor();
@@ -175,20 +184,23 @@ TEST_P(MmditParity, AFreshAdapterChangesNothingAndAMergedOneEqualsTheAddedOne) {
   EXPECT_TRUE(at::equal(net.forward(get("x"), get("t"), conditioning()), base));
 }
 
-TEST(Lora, FilesCarryOptionsAndRefuseOtherNetworks) {
-  const auto file = std::filesystem::temp_directory_path() / "vggflow_lora_test.safetensors";
+TEST(Lora, FilesMakeTheSameSetOnAnotherNetworkOfTheShapeAndRefuseOthers) {
+  const testing::TemporaryFolder folder;
+  const auto file = folder / "lora.safetensors";
   const LoraOptions options{.rank = 2, .alpha = 2, .targets = {"transformer_blocks.*.attn.to_k"}};
   Mmdit net(reference_options()), other(reference_options());
-  LoraSet lora(net, options, 1), same(other, read_lora_options((save_lora(file, lora, options, {{"note", "x"}}), file)), 2);
+  LoraSet lora(net, options, 1);
+  save_lora(file, lora, options, {{"note", "x"}});
   EXPECT_TRUE(SafetensorsFile(file).contains("transformer.transformer_blocks.0.attn.to_k.lora_A.weight"));
   EXPECT_THAT(SafetensorsFile(file).metadata().at("lora_adapter_metadata"), HasSubstr("\"transformer.r\":2"));
-  load_lora(file, same);
-  EXPECT_TRUE(at::equal(*same.parameters()[0].tensor, *lora.parameters()[0].tensor));
+  EXPECT_EQ(SafetensorsFile(file).metadata().at("note"), "x");
+  LoraSet same(other, read_lora(file).layers);
+  EXPECT_EQ(same.paths(), lora.paths());
+  for (size_t i = 0; i < same.parameters().size(); ++i) EXPECT_TRUE(at::equal(*same.parameters()[i].tensor, *lora.parameters()[i].tensor)) << i;
   MmditOptions wide = reference_options();
   wide.head_dim = 16;
   Mmdit third(wide);
-  LoraSet misfit(third, options, 1);
-  EXPECT_THROW(load_lora(file, misfit), Error);
+  EXPECT_THAT(message_of([&] { LoraSet(third, read_lora(file).layers); }), HasSubstr("3 of 3 adapters do not fit the network"));
 }
 
 TEST(Lora, ATargetThatMatchesNothingListsTheLayers) {
@@ -196,6 +208,73 @@ TEST(Lora, ATargetThatMatchesNothingListsTheLayers) {
   const std::string message = message_of([&] { LoraSet(net, {.rank = 2, .targets = {"blocks.*.to_q"}}, 1); });
   EXPECT_THAT(message, HasSubstr("target 'blocks.*.to_q' matches no linear layer"));
   EXPECT_THAT(message, HasSubstr("transformer_blocks.0.attn.to_q"));
+}
+
+// PEFT's adapters on every projection of both attentions, the text's (add_*) among them.
+class MmditAdapters : public ::testing::TestWithParam<std::string> {
+ protected:
+  MmditAdapters() : net(reference_options(GetParam())) {
+    for (auto& [name, tensor] : net.checkpoint_tensors()) tensor.copy_(reference().load(GetParam() + ".weights." + name));
+    std::vector<LoraLayer> layers;
+    const std::string prefix = GetParam() + ".adapters.", a = ".lora_A.weight";
+    for (const auto& [name, entry] : adapters_reference().tensors()) {
+      if (!name.starts_with(prefix + "transformer_blocks.") || !name.ends_with(a)) continue;
+      const std::string path = name.substr(prefix.size(), name.size() - prefix.size() - a.size());
+      layers.push_back({path, want(path + a), want(path + ".lora_B.weight"), 1.5});
+    }
+    lora = std::make_unique<LoraSet>(net, layers);
+    lora->set_mode(AdapterMode::kOn);
+  }
+  Tensor want(const std::string& name) const { return adapters_reference().load(GetParam() + ".adapters." + name); }
+  Tensor get(const std::string& name) const { return reference().load(GetParam() + ".square." + name); }
+  Conditioning conditioning() const { return {get("context"), get("pooled")}; }
+  Mmdit net;
+  std::unique_ptr<LoraSet> lora;
+};
+INSTANTIATE_TEST_SUITE_P(Variants, MmditAdapters, ::testing::Values("sd3", "sd35_medium", "sd35_large"));
+
+TEST_P(MmditAdapters, OutputsAndEveryGradientEqualPefts) {
+  const Tensor x = get("x").requires_grad_(true);
+  const Tensor y = net.forward(x, get("t"), conditioning());
+  EXPECT_LT(scaled_error(y, want("y")), 1e-5);
+  EXPECT_GT(scaled_error(y, get("y")), 0.1) << "the adapters do something";
+  std::vector<Tensor> inputs{x};
+  std::vector<std::string> names{"x"};
+  for (const NamedTensor& p : lora->parameters()) {
+    inputs.push_back(*p.tensor);
+    names.push_back(p.name);
+  }
+  // Eight projections a block (the last has no to_add_out) and four in each second attention, with two matrices each.
+  EXPECT_EQ(names.size(), 1 + 2 * (static_cast<size_t>(8 * net.options.layers - 1) + 4 * net.options.dual_attention_layers.size()));
+  const auto grads = torch::autograd::grad({y}, inputs, {get("cotangent")});
+  for (size_t i = 0; i < grads.size(); ++i) EXPECT_LT(scaled_error(grads[i], want("grad." + names[i])), 1e-4) << names[i];
+}
+
+// Over all adapters together: single ones are small, and their rounding errors are luck. PEFT's are rounded to bf16 with the network, ours stay fp32.
+TEST_P(MmditAdapters, Bf16GradientsErrNoMoreThanPefts) {
+  net.to(at::kBFloat16);
+  net.compute = at::kBFloat16;
+  const Tensor x = get("x").requires_grad_(true);
+  std::vector<Tensor> inputs{x}, exact{want("grad.x").flatten()}, theirs{want("grad_bf16.x").flatten()};
+  for (const NamedTensor& p : lora->parameters()) {
+    inputs.push_back(*p.tensor);
+    exact.push_back(want("grad." + p.name).flatten());
+    theirs.push_back(want("grad_bf16." + p.name).flatten());
+  }
+  auto ours = torch::autograd::grad({net.forward(x, get("t"), conditioning())}, inputs, {get("cotangent")});
+  for (Tensor& g : ours) g = g.flatten();
+  const auto adapters = [](const std::vector<Tensor>& all) { return at::cat(std::vector<Tensor>(all.begin() + 1, all.end())); };
+  const double error = norm_error(adapters(ours), adapters(exact)), bound = norm_error(adapters(theirs), adapters(exact));
+  RecordProperty("error_and_peft", fmt::format("{:.2e} {:.2e}", error, bound));
+  EXPECT_LT(error, 1.5 * bound);
+  EXPECT_LT(bound, 0.1);
+  EXPECT_LT(norm_error(ours[0], exact[0]), 1.5 * norm_error(theirs[0], exact[0])) << "to x";
+}
+
+TEST_P(MmditAdapters, DirectionalDerivativeEqualsTorchFuncJvp) {
+  const Dual y = net.forward(Dual{get("x"), get("dx")}, Dual{get("t"), get("dt")}, conditioning());
+  EXPECT_LT(scaled_error(y.value, want("y")), 1e-5);
+  EXPECT_LT(scaled_error(y.tangent, want("tangent")), 1e-4);
 }
 
 class ValueNetworks : public ::testing::TestWithParam<std::string> {};
@@ -274,12 +353,11 @@ TEST_P(PositionCrops, EqualDiffusers) {
   EXPECT_TRUE(at::equal(net.positions(height / 2, width / 2), computed)) << "of a stored grid";
 }
 
-// A file with the tensors of a network, changed by `edit`.
-std::filesystem::path checkpoint_file(Mmdit& net, const std::function<void(TensorList&)>& edit) {
+// The tensors of a network, changed by `edit`, as a file of this name.
+const std::filesystem::path& write_checkpoint(const std::filesystem::path& file, Mmdit& net, const std::function<void(TensorList&)>& edit) {
   TensorList tensors;
   for (const auto& [name, tensor] : net.checkpoint_tensors()) tensors.emplace_back(name, tensor.clone());
   edit(tensors);
-  const auto file = std::filesystem::temp_directory_path() / "vggflow_mmdit_test.safetensors";
   write_safetensors(file, tensors);
   return file;
 }
@@ -290,7 +368,8 @@ Tensor& named(TensorList& tensors, const std::string& name) {
 TEST(Mmdit, TheGridOfACheckpointReplacesTheComputedOne) {
   Mmdit source(reference_options()), net(reference_options());
   const Tensor grid = random_double({1, 36, 16}, 3).to(at::kFloat), computed = net.positions(4, 4);
-  const auto file = checkpoint_file(source, [&](TensorList& t) { named(t, "pos_embed.pos_embed") = grid; });
+  const testing::TemporaryFolder folder;
+  const auto file = write_checkpoint(folder / "grid.safetensors", source, [&](TensorList& t) { named(t, "pos_embed.pos_embed") = grid; });
   load_into(SafetensorsFile(file), net.checkpoint_tensors());
   EXPECT_TRUE(at::equal(net.position_grid, grid));
   const Tensor want = grid.view({6, 6, 16}).slice(0, 1, 5).slice(1, 1, 5).reshape({1, 16, 16});
@@ -301,25 +380,12 @@ TEST(Mmdit, TheGridOfACheckpointReplacesTheComputedOne) {
 TEST(Mmdit, ACheckpointWithoutAGridOrWithAnotherIsRefused) {
   Mmdit source(reference_options()), net(reference_options());
   const auto is_grid = [](const auto& entry) { return entry.first == "pos_embed.pos_embed"; };
-  const auto missing = checkpoint_file(source, [&](TensorList& t) { std::erase_if(t, is_grid); });
+  const testing::TemporaryFolder folder;
+  const auto missing = write_checkpoint(folder / "missing.safetensors", source, [&](TensorList& t) { std::erase_if(t, is_grid); });
   EXPECT_THAT(message_of([&] { load_into(SafetensorsFile(missing), net.checkpoint_tensors()); }), HasSubstr("pos_embed.pos_embed"));
-  const auto smaller = checkpoint_file(source, [](TensorList& t) { named(t, "pos_embed.pos_embed") = at::zeros({1, 25, 16}); });
+  const auto shrink = [](TensorList& t) { named(t, "pos_embed.pos_embed") = at::zeros({1, 25, 16}); };
+  const auto smaller = write_checkpoint(folder / "smaller.safetensors", source, shrink);
   EXPECT_THAT(message_of([&] { load_into(SafetensorsFile(smaller), net.checkpoint_tensors()); }), HasSubstr("pos_embed.pos_embed"));
-}
-
-std::atomic<int> linear_calls;
-std::unique_ptr<at::ObserverContext> count_linear(const at::RecordFunction& f) {
-  linear_calls += std::string_view(f.name()) == "aten::linear";
-  return nullptr;
-}
-
-/// Calls of at::linear while `f` runs, by all threads.
-int count_linear_calls(const std::function<void()>& f) {
-  linear_calls = 0;
-  const auto handle = at::addGlobalCallback(at::RecordFunctionCallback(&count_linear));
-  f();
-  at::removeCallback(handle);
-  return linear_calls;
 }
 
 TEST(Mmdit, CheckpointingRunsEachBlockOnceMore) {
@@ -327,6 +393,7 @@ TEST(Mmdit, CheckpointingRunsEachBlockOnceMore) {
   net.init(1);
   const Conditioning c{at::ones({2, 5, 12}), at::ones({2, 10})};
   const auto forward = [&](bool gradient) { return net.forward(at::ones({2, 4, 8, 8}).requires_grad_(gradient), at::full({2}, 300.0), c).sum(); };
+  const auto count_linear_calls = [](const std::function<void()>& f) { return testing::count_calls("aten::linear", f); };
   constexpr int kOutsideBlocks = 7;  // context_embedder, the two embedders' two layers, norm_out, proj_out
   const int once = count_linear_calls([&] { forward(false); });
   ASSERT_GT(once, kOutsideBlocks);

@@ -9,7 +9,6 @@
 #include "vggflow/core/log.h"
 #include "vggflow/models/frozen_weights.h"
 #include "vggflow/models/sd3_original.h"
-#include "vggflow/models/weight_folder.h"
 
 namespace vggflow {
 namespace fs = std::filesystem;
@@ -60,20 +59,17 @@ FlowSchedule read_sd3_schedule(const fs::path& file) {
 namespace {
 
 std::unique_ptr<Mmdit> load_transformer(const Sd3Files& files, at::ScalarType dtype) {
-  auto net = std::make_unique<Mmdit>(mmdit_options_from_json(read_model_config(files.folder("transformer"))));
-  const MmditOptions& o = net->options;
-  net->position_grid = at::empty({1, o.pos_embed_max * o.pos_embed_max, o.width()});
+  const MmditOptions options = mmdit_options_from_json(read_model_config(files.folder("transformer")));
+  auto net = [&] {
+    const ShapesOnly guard;
+    return std::make_unique<Mmdit>(options);
+  }();
+  net->position_grid = at::empty({1, options.pos_embed_max * options.pos_embed_max, options.width()});
   auto targets = net->parameters();
   targets.push_back({"pos_embed.pos_embed", &net->position_grid});
   adopt_weights(targets, files.weights("transformer"), dtype);
   net->compute = dtype;
   return net;
-}
-
-std::unique_ptr<AutoencoderKl> load_vae(const Sd3Files& files) {
-  auto vae = std::make_unique<AutoencoderKl>(AutoencoderKlOptions::read(files.folder("vae") / "config.json"));
-  adopt_weights(vae->parameters(), files.weights("vae"), at::kFloat);
-  return vae;
 }
 
 }  // namespace
@@ -94,7 +90,7 @@ Sd3Model::Sd3Model(const std::string& path, const Sd3Options& o, at::ScalarType 
     VGGFLOW_CHECK(taesd_->options.latent_channels == transformer_->options.channels, "[sd3] {}: TAESD3 reads {} latent channels, the transformer has {}", path,
                   taesd_->options.latent_channels, transformer_->options.channels);
   } else {
-    vae_ = load_vae(files);
+    vae_ = load_frozen<AutoencoderKl>(vae_options, files.weights("vae"), at::kFloat);
     vae_->checkpointing = checkpointing;
   }
   const int64_t unit = downscale_ * transformer_->options.patch_size;
@@ -104,8 +100,9 @@ Sd3Model::Sd3Model(const std::string& path, const Sd3Options& o, at::ScalarType 
   }
   const bool t5 = o.t5 && files.has("text_encoder_3") && files.has("tokenizer_3");
   if (o.t5 && !t5) log_info("{} has no T5 (text_encoder_3): its tokens are zeros, as in diffusers", path);
-  prompts_ = std::make_unique<Sd3PromptEncoder>(files.root(), Sd3PromptOptions{.t5_tokens = o.t5_tokens, .context_dim = transformer_->options.context_dim,
-                                                                              .use_t5 = t5, .dtype = dtype, .cache = o.embedding_cache});
+  prompts_ = std::make_unique<Sd3PromptEncoder>(
+      files.root(), Sd3PromptOptions{.t5_tokens = o.t5_tokens, .context_dim = transformer_->options.context_dim, .use_t5 = t5, .dtype = dtype, .cache = o.embedding_cache,
+                                     .variant = o.variant}, [files](const std::string& component) { return files.weights(component); });
 }
 
 std::vector<int64_t> Sd3Model::state_shape() const {

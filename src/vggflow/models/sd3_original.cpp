@@ -161,6 +161,15 @@ const Table kTextEncoders{{"text_encoders.clip_l.transformer.", "text_encoder"},
                           {"text_encoders.clip_g.transformer.", "text_encoder_2"},
                           {"text_encoders.t5xxl.transformer.", "text_encoder_3"}};
 
+bool is_logit_scale(const std::string& name) { return name.starts_with("text_encoders.") && name.ends_with(".logit_scale"); }
+
+// CLIP-L without a projection: the identity of its width.
+void complete_clip_l(TensorMap& clip) {
+  const auto embedding = clip.find("text_model.embeddings.token_embedding.weight");
+  if (embedding == clip.end() || embedding->second.dim() != 2 || clip.contains("text_projection.weight")) return;
+  clip["text_projection.weight"] = at::eye(embedding->second.size(1), at::kFloat).to(embedding->second.scalar_type());
+}
+
 Tensor apply(const OriginalTarget& target, const Tensor& x) {
   if (target.step == Step::kThird) return x.narrow(0, target.third * (x.size(0) / 3), x.size(0) / 3);
   if (target.step == Step::kMatrix) return x.reshape({x.size(0), x.size(1)});
@@ -211,7 +220,7 @@ std::map<std::string, TensorMap> from_sd3_original(const TensorMap& tensors, con
   std::map<std::string, TensorMap> out;
   for (const auto& [name, tensor] : tensors) {
     const auto targets = original_targets(name, sizes);
-    if (targets.empty()) problems.push_back(fmt::format("unknown '{}'", name));
+    if (targets.empty() && !is_logit_scale(name)) problems.push_back(fmt::format("unknown '{}'", name));
     for (const OriginalTarget& target : targets) {
       if (fits(target, tensor)) {
         out[target.component][target.name] = apply(target, tensor);
@@ -221,6 +230,7 @@ std::map<std::string, TensorMap> from_sd3_original(const TensorMap& tensors, con
     }
   }
   VGGFLOW_CHECK(problems.empty(), "[sd3_original] {} is not in the layout of a single-file SD3 checkpoint: {}", origin, fmt::join(problems, "; "));
+  if (const auto clip_l = out.find("text_encoder"); clip_l != out.end()) complete_clip_l(clip_l->second);
   return out;
 }
 

@@ -6,6 +6,8 @@
 //   final modulations (final_layer and the context of the last block)   (shift, scale) becomes (scale, shift)
 //   decoder.up.i   are counted from the image; diffusers counts from the latent
 //   mid.attn_1.{q,k,v,proj_out}   1x1 convolutions become matrices
+//   text_encoders.clip_l   has no projection of its pooled text in these files; as in both codebases it is the identity
+//   text_encoders.*.logit_scale   of contrastive training, which no output depends on: the one name that is left out
 
 #include <string>
 #include <vector>

@@ -5,9 +5,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <set>
 
 #include "vggflow/core/error.h"
+#include "vggflow/models/lora_keys.h"
 #include "vggflow/models/mmdit.h"
 #include "vggflow/testing/message.h"
 
@@ -100,17 +102,12 @@ INSTANTIATE_TEST_SUITE_P(Models, Sd3OriginalSizes,
 // (name, third) and the parameters. Besides parameters there is pos_embed, a buffer of diffusers'.
 TEST_P(Sd3OriginalSizes, TheNamesAreABijectionOntoTheNetworksParameters) {
   const Variant& v = GetParam();
-  const Mmdit net({.sample_size = 4, .channels = 4, .patch_size = 2, .layers = v.blocks, .heads = 1, .head_dim = 4, .context_dim = 4, .pooled_dim = 4,
-                   .pos_embed_max = 4, .qk_norm = v.qk_norm});
+  MmditOptions o{.sample_size = 4, .channels = 4, .patch_size = 2, .layers = v.blocks, .heads = 1, .head_dim = 4, .context_dim = 4, .pooled_dim = 4,
+                 .pos_embed_max = 4, .qk_norm = v.qk_norm};
+  for (int64_t i = 0; i < v.dual_blocks; ++i) o.dual_attention_layers.push_back(i);
   std::multiset<std::string> want{"pos_embed.pos_embed"}, got;
+  const Mmdit net(o);
   for (const NamedTensor& p : net.parameters()) want.insert(p.name);
-  for (int64_t i = 0; i < v.dual_blocks; ++i) {
-    const std::string attention = fmt::format("transformer_blocks.{}.attn2.", i);
-    for (const char* leaf : {"to_q.weight", "to_q.bias", "to_k.weight", "to_k.bias", "to_v.weight", "to_v.bias", "to_out.0.weight", "to_out.0.bias",
-                             "norm_q.weight", "norm_k.weight"}) {
-      want.insert(attention + leaf);
-    }
-  }
   const auto names = original_names(v.blocks, v.qk_norm, v.dual_blocks);
   const OriginalSizes sizes = original_sizes(names);
   EXPECT_EQ(sizes.joint_blocks, v.blocks);
@@ -125,6 +122,32 @@ TEST_P(Sd3OriginalSizes, TheNamesAreABijectionOntoTheNetworksParameters) {
   EXPECT_EQ(got, want);
 }
 
+// LoRA files of kohya's layout name each matrix after its place in the original network.
+TEST_P(Sd3OriginalSizes, KohyasNamesAreTheOriginalOnes) {
+  const Variant& v = GetParam();
+  const auto names = original_names(v.blocks, v.qk_norm, v.dual_blocks);
+  const OriginalSizes sizes = original_sizes(names);
+  const std::string root = "model.diffusion_model.", end = ".weight";
+  size_t layers = 0;
+  for (const std::string& name : names) {
+    if (!name.ends_with(end) || name.find(".ln_") != std::string::npos || name.find("x_embedder") != std::string::npos) continue;
+    std::string kohya = "lora_unet_" + name.substr(root.size(), name.size() - root.size() - end.size());
+    std::replace(kohya.begin(), kohya.end(), '.', '_');
+    const auto targets = original_targets(name, sizes);
+    for (const OriginalTarget& target : targets) {
+      const auto slot = kohya_slot(target.name.substr(0, target.name.size() - end.size()));
+      ASSERT_TRUE(slot) << target.name;
+      EXPECT_EQ(slot->name, kohya);
+      EXPECT_EQ(slot->part, target.third) << target.name;
+      EXPECT_EQ(slot->parts, std::ssize(targets)) << target.name;
+      EXPECT_TRUE(slot->swaps || target.step != OriginalTarget::Step::kSwapHalves) << target.name;
+      ++layers;
+    }
+  }
+  // Fourteen layers a block (three less in the last), four in each second attention, seven outside the blocks.
+  EXPECT_EQ(layers, static_cast<size_t>(14 * v.blocks - 3 + 4 * v.dual_blocks + 7));
+}
+
 TEST(Sd3Original, AFusedProjectionIsSplitIntoQueriesKeysAndValues) {
   const std::string name = "model.diffusion_model.joint_blocks.0.x_block.attn.qkv.weight";
   const Tensor qkv = at::arange(18, at::kFloat).view({6, 3});
@@ -133,6 +156,18 @@ TEST(Sd3Original, AFusedProjectionIsSplitIntoQueriesKeysAndValues) {
   EXPECT_TRUE(at::equal(transformer.at("transformer_blocks.0.attn.to_v.weight"), qkv.narrow(0, 4, 2)));
   EXPECT_TRUE(is_sd3_original({{name, qkv}}));
   EXPECT_FALSE(is_sd3_original({{"transformer_blocks.0.attn.to_q.weight", qkv}}));
+}
+
+// Such files hold CLIP-L without the projection of its pooled text, and each encoder's scale of contrastive training.
+TEST(Sd3Original, ClipLsMissingProjectionIsTheIdentity) {
+  const std::string l = "text_encoders.clip_l.transformer.", g = "text_encoders.clip_g.transformer.", token = "text_model.embeddings.token_embedding.weight";
+  TensorMap file{{l + token, at::ones({5, 3}, at::kHalf)}, {g + token, at::ones({5, 4})}, {"text_encoders.clip_l.logit_scale", at::ones({})}};
+  const auto parts = from_sd3_original(file, "test");
+  EXPECT_TRUE(at::equal(parts.at("text_encoder").at("text_projection.weight"), at::eye(3).to(at::kHalf)));
+  EXPECT_EQ(parts.at("text_encoder").size(), 2u);
+  EXPECT_FALSE(parts.at("text_encoder_2").contains("text_projection.weight"));
+  file[l + "text_projection.weight"] = at::full({3, 3}, 2);
+  EXPECT_TRUE(at::equal(from_sd3_original(file, "test").at("text_encoder").at("text_projection.weight"), at::full({3, 3}, 2)));
 }
 
 TEST(Sd3Original, WhatDoesNotBelongIsListedInOneError) {

@@ -7,6 +7,7 @@
 #include <map>
 
 #include "vggflow/core/error.h"
+#include "vggflow/core/hash.h"
 #include "vggflow/io/files.h"
 
 namespace vggflow {
@@ -22,15 +23,27 @@ Tensor stack_ids(auto prompts, Pick pick) {
   return at::stack(rows);
 }
 
-uint64_t hash_tensor(const Tensor& x, uint64_t seed) { return fnv1a(x.const_data_ptr(), x.nbytes(), seed); }
+uint64_t hash_tensor(const Tensor& x, uint64_t seed) { return fnv1a({static_cast<const char*>(x.const_data_ptr()), x.nbytes()}, seed); }
 
 // A hash of both tensors' bytes: a bit that fell over in a kept result is found.
-std::string content_hash(const Conditioning& c) { return fmt::format("{:016x}", hash_tensor(c.pooled, hash_tensor(c.context, fnv1a(nullptr, 0)))); }
+std::string content_hash(const Conditioning& c) { return fmt::format("{:016x}", hash_tensor(c.pooled, hash_tensor(c.context, kHashStart))); }
 
 Tensor text_tensor(const std::string& text) {
   Tensor out = at::empty({static_cast<int64_t>(text.size())}, at::kByte);
   if (!text.empty()) std::memcpy(out.mutable_data_ptr(), text.data(), text.size());
   return out;
+}
+
+// Of the small files of a component: configuration, vocabulary, merges, T5's model.
+uint64_t hash_settings(const fs::path& folder, uint64_t hash) {
+  std::vector<fs::path> files;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    const auto ending = entry.path().extension();
+    if (entry.is_regular_file() && (ending == ".json" || ending == ".txt" || ending == ".model")) files.push_back(entry.path());
+  }
+  std::sort(files.begin(), files.end());
+  for (const fs::path& file : files) hash = fnv1a(read_text(file), fnv1a(file.filename().string(), hash));
+  return hash;
 }
 
 }  // namespace
@@ -45,16 +58,19 @@ Conditioning sd3_conditioning(const ClipTextOutput& clip_l, const ClipTextOutput
   return {at::cat({clip, tail}, 1), at::cat({clip_l.pooled, clip_g.pooled}, -1)};
 }
 
-Sd3PromptEncoder::Sd3PromptEncoder(const fs::path& folder, const Sd3PromptOptions& options)
-    : folder_(folder), options_(options), tokenizer_l_(folder / "tokenizer"), tokenizer_g_(folder / "tokenizer_2") {
+Sd3PromptEncoder::Sd3PromptEncoder(const fs::path& folder, const Sd3PromptOptions& options, OpenWeights open)
+    : folder_(folder), options_(options), open_(std::move(open)), tokenizer_l_(folder / "tokenizer"), tokenizer_g_(folder / "tokenizer_2") {
   VGGFLOW_CHECK(options.t5_tokens > 0 && options.batch > 0, "[sd3_prompt] expected t5_tokens and batch of at least 1, got {} and {}",
                 options.t5_tokens, options.batch);
   if (options.use_t5) tokenizer_t5_.emplace(folder / "tokenizer_3");
-  weights_ = fmt::format("{:016x}-{:016x}-{}", WeightFolder(folder / "text_encoder").fingerprint(),
-                         WeightFolder(folder / "text_encoder_2").fingerprint(),
-                         options.use_t5 ? fmt::format("{:016x}", WeightFolder(folder / "text_encoder_3").fingerprint()) : "none");
-  weights_ += fmt::format("-{}-{}-{}", options.t5_tokens, options.context_dim, c10::toString(options.dtype));
   pooled_dim_ = ClipTextOptions::read(folder / "text_encoder").projection + ClipTextOptions::read(folder / "text_encoder_2").projection;
+  if (!open_) open_ = [folder, variant = options.variant](const std::string& component) { return open_component(folder / component, variant); };
+  const auto number = [&](const std::string& end) {
+    const uint64_t encoder = hash_settings(folder / ("text_encoder" + end), fingerprint(open_("text_encoder" + end)));
+    return fmt::format("{:016x}", hash_settings(folder / ("tokenizer" + end), encoder));
+  };
+  weights_ = fmt::format("{}-{}-{}-{}-{}-{}", number(""), number("_2"), options.use_t5 ? number("_3") : "none", options.t5_tokens, options.context_dim,
+                         c10::toString(options.dtype));
   if (!options.cache.empty()) make_writable_folder(options.cache);
 }
 
@@ -111,8 +127,9 @@ Sd3PromptEncoder::Ids Sd3PromptEncoder::tokenize(const std::string& prompt, std:
 const Sd3TextEncoders& Sd3PromptEncoder::encoders() {
   if (!encoders_) {
     ++loads_;
-    encoders_ = {ClipTextModel::load(folder_ / "text_encoder", options_.dtype), ClipTextModel::load(folder_ / "text_encoder_2", options_.dtype),
-                 options_.use_t5 ? T5Encoder::load(folder_ / "text_encoder_3", options_.dtype) : nullptr};
+    const auto clip = [&](const std::string& name) { return ClipTextModel::load(ClipTextOptions::read(folder_ / name), open_(name), options_.dtype); };
+    const auto t5 = [&](const std::string& name) { return T5Encoder::load(T5Options::read(folder_ / name), open_(name), options_.dtype); };
+    encoders_ = {clip("text_encoder"), clip("text_encoder_2"), options_.use_t5 ? t5("text_encoder_3") : nullptr};
   }
   return *encoders_;
 }
@@ -126,7 +143,7 @@ Conditioning Sd3PromptEncoder::run(std::span<const Ids> ids) {
 }
 
 fs::path Sd3PromptEncoder::entry(const std::string& prompt) const {
-  return options_.cache / fmt::format("{:016x}.safetensors", fnv1a(weights_.data(), weights_.size(), fnv1a(prompt.data(), prompt.size())));
+  return options_.cache / fmt::format("{:016x}.safetensors", fnv1a(weights_, fnv1a(prompt)));
 }
 
 // Throws for an entry that is damaged or is another prompt's.

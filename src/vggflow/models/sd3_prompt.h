@@ -7,6 +7,7 @@
 // so context is (B, 77 + t5_tokens, D). Results are kept in a folder; the encoders are loaded for the first prompt that is not there.
 
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -33,8 +34,12 @@ struct Sd3PromptOptions {
   bool use_t5 = true;
   at::ScalarType dtype = at::kFloat;      ///< of weights, activations and results
   int64_t batch = 8;                      ///< prompts that go through the encoders at once
-  std::filesystem::path cache;            ///< folder of results; empty: none are kept
+  std::filesystem::path cache = {};       ///< folder of results; empty: none are kept
+  std::string variant = "";               ///< of the weights' files, such as "fp16"; empty: the plain ones
 };
+
+/// Opens the weights of "text_encoder", "text_encoder_2" or "text_encoder_3".
+using OpenWeights = std::function<ComponentWeights(const std::string& component)>;
 
 /// Embeddings, and what the caller should log of how they came about: what was cut, which kept results were of no use.
 struct Sd3Prompt {
@@ -45,8 +50,9 @@ struct Sd3Prompt {
 /// The prompt encoders of one SD3 model folder (tokenizer, tokenizer_2, tokenizer_3, text_encoder, text_encoder_2, text_encoder_3).
 class Sd3PromptEncoder {
  public:
-  /// Reads the tokenizers and looks at the weights' files; the encoders themselves come later.
-  Sd3PromptEncoder(const std::filesystem::path& folder, const Sd3PromptOptions& options);
+  /// Reads the tokenizers and looks at the weights' files; the encoders themselves come later. `open` is for weights that lie elsewhere, as in
+  /// a single-file checkpoint; without one they are in the folders of their configurations.
+  Sd3PromptEncoder(const std::filesystem::path& folder, const Sd3PromptOptions& options, OpenWeights open = {});
 
   /// One row a prompt, in their order; a prompt that comes twice is encoded once.
   Sd3Prompt encode(const std::vector<std::string>& prompts);
@@ -72,9 +78,10 @@ class Sd3PromptEncoder {
 
   std::filesystem::path folder_;
   Sd3PromptOptions options_;
+  OpenWeights open_;
   ClipTokenizer tokenizer_l_, tokenizer_g_;
   std::optional<T5Tokenizer> tokenizer_t5_;
-  std::string weights_;  ///< fingerprint of all weights and of what else decides about the result
+  std::string weights_;  ///< of all weights, configurations and vocabularies, and of the options that decide about the result
   int64_t pooled_dim_ = 0;
   std::optional<Sd3TextEncoders> encoders_;
   int64_t loads_ = 0, encoded_ = 0;

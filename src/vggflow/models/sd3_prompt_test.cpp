@@ -11,6 +11,7 @@
 #include "vggflow/io/files.h"
 #include "vggflow/testing/gradient_check.h"
 #include "vggflow/testing/message.h"
+#include "vggflow/testing/temporary_folder.h"
 
 namespace vggflow {
 namespace {
@@ -21,16 +22,13 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using testing::message_of;
 using testing::relative_error;
-
-// Tests run beside each other, each in a folder of its own.
-std::string test_name() { return ::testing::UnitTest::GetInstance()->current_test_info()->name(); }
+using testing::scaled_error;
 
 fs::path model_folder() { return fs::path(VGGFLOW_SOURCE_DIR) / "src/vggflow/models/testdata/sd3_prompt"; }
 
 class Sd3PromptTest : public ::testing::Test {
  protected:
-  Sd3PromptTest() : reference(model_folder() / "reference.safetensors"), cache(fs::temp_directory_path() / ("vggflow_sd3_prompt_" + test_name())) {
-    fs::remove_all(cache);
+  Sd3PromptTest() : reference(model_folder() / "reference.safetensors") {
     std::string prompt;
     for (const char c : std::string(reference.bytes("prompts"))) {
       if (c != '\0') {
@@ -42,7 +40,6 @@ class Sd3PromptTest : public ::testing::Test {
     }
     prompts.push_back(prompt);
   }
-  ~Sd3PromptTest() override { fs::remove_all(cache); }
 
   static Sd3PromptOptions options() { return {.t5_tokens = 20, .context_dim = 24}; }
   Sd3PromptOptions keeping() const {
@@ -64,7 +61,8 @@ class Sd3PromptTest : public ::testing::Test {
   }
 
   SafetensorsFile reference;
-  fs::path cache;
+  const testing::TemporaryFolder scratch;
+  const fs::path cache = scratch.path();
   std::vector<std::string> prompts;
 };
 
@@ -74,19 +72,19 @@ TEST_F(Sd3PromptTest, EqualsDiffusers) {
   const Conditioning c = encoder.encode(prompts).embeddings;
   EXPECT_EQ(c.context.sizes(), (std::vector<int64_t>{4, 97, 24}));
   EXPECT_EQ(c.pooled.sizes(), (std::vector<int64_t>{4, 20}));
-  EXPECT_LT(relative_error(c.context, reference.load("full.context")), 1e-5);
-  EXPECT_LT(relative_error(c.pooled, reference.load("full.pooled")), 1e-5);
+  EXPECT_LT(scaled_error(c.context, reference.load("full.context")), 1e-5);
+  EXPECT_LT(scaled_error(c.pooled, reference.load("full.pooled")), 1e-5);
   const Conditioning negative = encoder.encode({"", "", "", ""}).embeddings;
-  EXPECT_LT(relative_error(negative.context, reference.load("full.negative")), 1e-5);
-  EXPECT_LT(relative_error(negative.pooled, reference.load("full.negative_pooled")), 1e-5);
+  EXPECT_LT(scaled_error(negative.context, reference.load("full.negative")), 1e-5);
+  EXPECT_LT(scaled_error(negative.pooled, reference.load("full.negative_pooled")), 1e-5);
 }
 
 TEST_F(Sd3PromptTest, WithoutT5ItsPartIsZeroAsInDiffusers) {
   Sd3PromptOptions o = options();
   o.use_t5 = false;
   const Conditioning c = Sd3PromptEncoder(model_folder(), o).encode(prompts).embeddings;
-  EXPECT_LT(relative_error(c.context, reference.load("no_t5.context")), 1e-5);
-  EXPECT_LT(relative_error(c.pooled, reference.load("no_t5.pooled")), 1e-5);
+  EXPECT_LT(scaled_error(c.context, reference.load("no_t5.context")), 1e-5);
+  EXPECT_LT(scaled_error(c.pooled, reference.load("no_t5.pooled")), 1e-5);
   EXPECT_EQ(c.context.narrow(1, 77, 20).abs().max().item<float>(), 0);
   EXPECT_EQ(c.context.narrow(2, 20, 4).abs().max().item<float>(), 0) << "channels beyond both CLIPs'";
 }
@@ -153,7 +151,7 @@ TEST_F(Sd3PromptTest, KeepsResultsAndThenNeedsNoEncoders) {
   EXPECT_EQ(again.warnings.size(), 3u) << "what is cut is said of kept results too";
 }
 
-TEST_F(Sd3PromptTest, AnotherLengthTypeOrModelIsAnotherEntry) {
+TEST_F(Sd3PromptTest, AnotherLengthTypeModelOrTokenizerIsAnotherEntry) {
   Sd3PromptEncoder(model_folder(), keeping()).encode({"a cat"});
   Sd3PromptOptions longer = keeping(), half = keeping(), without = keeping();
   longer.t5_tokens = 21;
@@ -166,11 +164,39 @@ TEST_F(Sd3PromptTest, AnotherLengthTypeOrModelIsAnotherEntry) {
     for (const auto& [name, entry] : file.tensors()) weights.emplace_back(name, file.load(name) * 2);
   }
   write_safetensors(other / "text_encoder/model.safetensors", weights);
-  for (auto& [folder, o] : {std::pair{model_folder(), longer}, {model_folder(), half}, {model_folder(), without}, {other, keeping()}}) {
+  const auto shorter = cache / "shorter";  // the same weights, one merge less
+  fs::copy(model_folder(), shorter, fs::copy_options::recursive);
+  const std::string merges = read_text(shorter / "tokenizer_2/merges.txt");
+  write_text(shorter / "tokenizer_2/merges.txt", merges.substr(0, merges.rfind('\n', merges.size() - 2) + 1));
+  for (auto& [folder, o] : {std::pair{model_folder(), longer}, {model_folder(), half}, {model_folder(), without}, {other, keeping()}, {shorter, keeping()}}) {
     Sd3PromptEncoder encoder(folder, o);
     EXPECT_THAT(encoder.encode({"a cat"}).warnings, IsEmpty());
     EXPECT_EQ(encoder.encoded(), 1);
   }
+}
+
+TEST_F(Sd3PromptTest, TakesTheVariantThatIsAskedFor) {
+  const auto other = copied_model();
+  for (const char* component : {"text_encoder", "text_encoder_2"}) {
+    fs::rename(other / component / "model.safetensors", other / component / "model.fp16.safetensors");
+  }
+  Sd3PromptOptions o = options();
+  o.use_t5 = false;
+  EXPECT_THAT(message_of([&] { Sd3PromptEncoder encoder(other, o); }), HasSubstr("has no weights of variant '(none)'; it has the variants fp16"));
+  o.variant = "fp16";
+  EXPECT_LT(relative_error(Sd3PromptEncoder(other, o).encode(prompts).embeddings.context, reference.load("no_t5.context")), 1e-5);
+}
+
+// As from a single-file checkpoint: the folder holds configurations and tokenizers alone.
+TEST_F(Sd3PromptTest, TakesWeightsThatLieElsewhere) {
+  const auto other = copied_model();
+  std::map<std::string, ComponentWeights> weights;
+  for (const char* component : {"text_encoder", "text_encoder_2", "text_encoder_3"}) {
+    weights[component] = open_component(model_folder() / component);
+    for (const auto& file : weights[component].files) fs::remove(other / component / file.filename());
+  }
+  Sd3PromptEncoder encoder(other, options(), [&](const std::string& component) { return weights.at(component); });
+  EXPECT_LT(scaled_error(encoder.encode(prompts).embeddings.context, reference.load("full.context")), 1e-5);
 }
 
 TEST_F(Sd3PromptTest, DamagedEntriesAreMadeAnewWithAWarning) {

@@ -61,7 +61,7 @@ T5Block::T5Block(const T5Options& o, bool has_bias)
   add("layer.0.SelfAttention.v", v_);
   add("layer.0.SelfAttention.o", o_);
   if (has_bias) {
-    relative_attention_bias = at::zeros({o.buckets, o.heads});
+    relative_attention_bias = new_parameter({o.buckets, o.heads});
     add("layer.0.SelfAttention.relative_attention_bias.weight", relative_attention_bias);
   }
   add("layer.0.layer_norm", attention_norm_);
@@ -86,28 +86,22 @@ Tensor T5Block::forward(const Tensor& x, const Tensor& bias) const {
   return clamp_half(attended + wo_.forward(at::gelu(wi_0_.forward(h), "tanh") * wi_1_.forward(h)));
 }
 
-T5Encoder::T5Encoder(const T5Options& o, const WeightSource& source)
-    : options(o), shared_(at::zeros({o.vocabulary, o.width})), final_layer_norm_(o.width, o.eps) {
+T5Encoder::T5Encoder(const T5Options& o)
+    : options(o), shared_(new_parameter({o.vocabulary, o.width})), final_layer_norm_(o.width, o.eps) {
   VGGFLOW_CHECK(o.layers > 0 && o.buckets >= 4 && o.buckets % 4 == 0 && o.max_distance > o.buckets / 4,
                 "[t5_encoder] expected layers > 0, buckets a multiple of 4 and a max_distance above a quarter of them, got {}, {} and {}", o.layers,
                 o.buckets, o.max_distance);
   add("shared.weight", shared_);
   add("encoder.final_layer_norm", final_layer_norm_);
-  if (source) fill_parameters(*this, "", source);
   for (int64_t i = 0; i < o.layers; ++i) {
-    const auto path = fmt::format("encoder.block.{}", i);
     blocks_.push_back(std::make_unique<T5Block>(o, /*has_bias=*/i == 0));
-    add(path, *blocks_.back());
-    if (source) fill_parameters(*blocks_.back(), path, source);
+    add(fmt::format("encoder.block.{}", i), *blocks_.back());
   }
 }
 
-std::unique_ptr<T5Encoder> T5Encoder::load(const std::filesystem::path& folder, at::ScalarType dtype) {
-  const WeightFolder weights(folder);
-  auto model = std::make_unique<T5Encoder>(T5Options::read(folder), [&](const std::string& name) { return weights.load(name).to(dtype); });
+std::unique_ptr<T5Encoder> T5Encoder::load(const T5Options& options, const ComponentWeights& weights, at::ScalarType dtype) {
   // Some checkpoints hold the shared embedding a second time.
-  weights.expect_all_used(*model, {"encoder.embed_tokens.weight"});
-  return model;
+  return load_frozen<T5Encoder>(options, weights, dtype, /*unused=*/{"encoder.embed_tokens.weight"});
 }
 
 Tensor T5Encoder::forward(const Tensor& ids) const {

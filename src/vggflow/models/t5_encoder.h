@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "vggflow/models/weight_folder.h"
+#include "vggflow/models/frozen_weights.h"
 #include "vggflow/nn/module.h"
 
 namespace vggflow {
@@ -48,10 +48,8 @@ class T5Block : public Module {
 
 class T5Encoder : public Module {
  public:
-  /// Zeros, or, part by part, the source's tensors.
-  explicit T5Encoder(const T5Options& options, const WeightSource& source = {});
-  /// From a model folder, in `dtype`.
-  static std::unique_ptr<T5Encoder> load(const std::filesystem::path& folder, at::ScalarType dtype);
+  explicit T5Encoder(const T5Options& options);
+  static std::unique_ptr<T5Encoder> load(const T5Options& options, const ComponentWeights& weights, at::ScalarType dtype);
 
   /// Tokens (B, T, D) of ids (B, T) int64. Padding is attended to, as SD3 does.
   Tensor forward(const Tensor& ids) const;

@@ -1,7 +1,7 @@
 #include "vggflow/models/taesd.h"
 
 #include "vggflow/core/error.h"
-#include "vggflow/io/safetensors.h"
+#include "vggflow/models/frozen_weights.h"
 
 namespace vggflow {
 namespace {
@@ -9,12 +9,8 @@ namespace {
 constexpr int64_t kStages = 3, kBlocks = 3;  // halvings of the side; blocks a stage
 
 template <class Network>
-std::unique_ptr<Network> load_frozen(const std::filesystem::path& file) {
-  auto net = std::make_unique<Network>();
-  TensorList targets;
-  for (const NamedTensor& p : net->parameters()) targets.emplace_back(p.name, *p.tensor);
-  load_into(SafetensorsFile(file), targets);
-  return net;
+std::unique_ptr<Network> load_side(const std::filesystem::path& file) {
+  return load_frozen<Network>(TaesdOptions{}, {open_weights(file), {file}, fmt::format("[taesd] {}", file.string())}, at::kFloat);
 }
 
 std::unique_ptr<Conv2d> resampler(int64_t width, int64_t stride) {
@@ -56,7 +52,7 @@ TaesdDecoder::TaesdDecoder(const TaesdOptions& o)
 }
 
 std::unique_ptr<TaesdDecoder> TaesdDecoder::load(const std::filesystem::path& folder) {
-  return load_frozen<TaesdDecoder>(folder / "taesd3_decoder.safetensors");
+  return load_side<TaesdDecoder>(folder / "taesd3_decoder.safetensors");
 }
 
 template <TensorLike T>
@@ -91,7 +87,7 @@ TaesdEncoder::TaesdEncoder(const TaesdOptions& o) : options(o), conv_in(3, o.wid
 }
 
 std::unique_ptr<TaesdEncoder> TaesdEncoder::load(const std::filesystem::path& folder) {
-  return load_frozen<TaesdEncoder>(folder / "taesd3_encoder.safetensors");
+  return load_side<TaesdEncoder>(folder / "taesd3_encoder.safetensors");
 }
 
 Tensor TaesdEncoder::encode(const Tensor& images) const {

@@ -11,7 +11,8 @@
 namespace vggflow {
 namespace {
 
-using testing::relative_error;
+using testing::norm_error;
+using testing::scaled_error;
 
 class TaesdReal : public ::testing::Test {
  protected:
@@ -32,10 +33,19 @@ class TaesdReal : public ::testing::Test {
 TEST_F(TaesdReal, EqualsItsRestatement) {
   const Tensor latents = get("latents").requires_grad_(true);
   const Tensor image = decoder->decode(latents);
-  EXPECT_LT(relative_error(image, get("decoded")), 1e-4);
-  EXPECT_LT(relative_error(torch::autograd::grad({image}, {latents}, {get("cotangent")})[0], get("grad")), 1e-3);
-  EXPECT_LT(relative_error(decoder->decode(Dual{get("latents"), get("direction")}).tangent, get("tangent")), 1e-3);
-  EXPECT_LT(relative_error(encoder->encode(get("image")), get("encoded")), 1e-4);
+  EXPECT_LT(scaled_error(image, get("decoded")), 1e-4);
+  EXPECT_LT(scaled_error(torch::autograd::grad({image}, {latents}, {get("cotangent")})[0], get("grad")), 1e-3);
+  EXPECT_LT(scaled_error(decoder->decode(Dual{get("latents"), get("direction")}).tangent, get("tangent")), 1e-3);
+  const Tensor picture = get("image").requires_grad_(true), encoded = encoder->encode(picture);
+  EXPECT_LT(scaled_error(encoded, get("encoded")), 1e-4);
+  EXPECT_LT(scaled_error(torch::autograd::grad({encoded}, {picture}, {get("encode_cotangent")})[0], get("encode_grad")), 1e-3);
+}
+
+TEST_F(TaesdReal, Bf16ErrsNoMoreThanItsRestatementDoes) {
+  decoder->to(at::kBFloat16);
+  const double theirs = norm_error(get("decoded_bf16"), get("decoded"));
+  EXPECT_LT(norm_error(decoder->decode(get("latents").to(at::kBFloat16)), get("decoded")), 1.5 * theirs);
+  EXPECT_LT(theirs, 0.01);
 }
 
 // Colour waves of growing frequency with a soft disc, 64 x 64: synthetic_images() of the script.

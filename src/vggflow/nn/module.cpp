@@ -14,7 +14,16 @@ void fill_uniform(Tensor& x, double bound, RandomStream& random) {
   for (int64_t i = 0; i < x.numel(); ++i) p[i] = static_cast<float>((2 * random.uniform() - 1) * bound);
 }
 
+thread_local int shapes_only = 0;  // how many ShapesOnly live
+
 }  // namespace
+
+ShapesOnly::ShapesOnly() { ++shapes_only; }
+ShapesOnly::~ShapesOnly() { --shapes_only; }
+
+Tensor new_parameter(at::IntArrayRef shape, double value) {
+  return shapes_only > 0 ? at::empty(shape, at::device(at::kMeta)) : at::full(shape, value, at::kFloat);
+}
 
 std::vector<NamedTensor> Module::parameters(const std::string& prefix) const {
   std::vector<NamedTensor> all;
@@ -48,10 +57,10 @@ void Module::to(at::ScalarType dtype) {
 }
 
 Linear::Linear(int64_t in_features, int64_t out_features, bool with_bias)
-    : in(in_features), out(out_features), weight(at::zeros({out, in})) {
+    : in(in_features), out(out_features), weight(new_parameter({out, in})) {
   add("weight", weight);
   if (with_bias) {
-    bias = at::zeros({out});
+    bias = new_parameter({out});
     add("bias", bias);
   }
 }
@@ -95,10 +104,10 @@ void Linear::init_zero() {
 Conv2d::Conv2d(int64_t in_channels, int64_t out_channels, int64_t kernel_size, int64_t stride_, int64_t padding_, int64_t groups_,
                bool with_bias)
     : in(in_channels), out(out_channels), kernel(kernel_size), stride(stride_), padding(padding_), groups(groups_),
-      weight(at::zeros({out, in / groups, kernel, kernel})) {
+      weight(new_parameter({out, in / groups, kernel, kernel})) {
   add("weight", weight);
   if (with_bias) {
-    bias = at::zeros({out});
+    bias = new_parameter({out});
     add("bias", bias);
   }
 }
@@ -124,18 +133,18 @@ void Conv2d::init_zero() {
   if (bias.defined()) bias.zero_();
 }
 
-LayerNorm::LayerNorm(int64_t width, double eps_) : eps(eps_), weight(at::ones({width})), bias(at::zeros({width})) {
+LayerNorm::LayerNorm(int64_t width, double eps_) : eps(eps_), weight(new_parameter({width}, 1)), bias(new_parameter({width})) {
   add("weight", weight);
   add("bias", bias);
 }
 
 GroupNorm::GroupNorm(int64_t groups_, int64_t channels, double eps_)
-    : groups(groups_), eps(eps_), weight(at::ones({channels})), bias(at::zeros({channels})) {
+    : groups(groups_), eps(eps_), weight(new_parameter({channels}, 1)), bias(new_parameter({channels})) {
   VGGFLOW_CHECK(channels % groups == 0, "[group_norm] expected channels a multiple of {} groups, got {}", groups, channels);
   add("weight", weight);
   add("bias", bias);
 }
 
-RmsNorm::RmsNorm(int64_t width, double eps_) : eps(eps_), weight(at::ones({width})) { add("weight", weight); }
+RmsNorm::RmsNorm(int64_t width, double eps_) : eps(eps_), weight(new_parameter({width}, 1)) { add("weight", weight); }
 
 }  // namespace vggflow

@@ -16,6 +16,19 @@ struct NamedTensor {
   Tensor* tensor;
 };
 
+/// What a parameter is when its module is made: `value` everywhere, or, where a ShapesOnly lives, a shape alone.
+Tensor new_parameter(at::IntArrayRef shape, double value = 0);
+
+/// While one lives, the modules that this thread makes have parameters without memory (PyTorch's meta tensors), to be replaced by a
+/// file's before the first use: a network of gigabytes is then never held twice.
+class ShapesOnly {
+ public:
+  ShapesOnly();
+  ~ShapesOnly();
+  ShapesOnly(const ShapesOnly&) = delete;
+  ShapesOnly& operator=(const ShapesOnly&) = delete;
+};
+
 class Module {
  public:
   Module() = default;

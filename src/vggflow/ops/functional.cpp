@@ -124,13 +124,16 @@ Dual upsample2x(const Dual& x) { return {ops::upsample2x(x.value), ops::upsample
 
 namespace {
 
+at::ScalarType statistics_dtype(const Tensor& x) { return x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat; }
+
 Tensor affine(const Tensor& x, const Tensor& weight, const Tensor& bias) {
   Tensor y = weight.defined() ? x * weight : x;
   return bias.defined() ? y + bias : y;
 }
 
-// xh = (x - mean) rstd over `dims`; dxh = rstd (dx - mean(dx) - xh mean(xh dx)).
-Dual standardize(const Dual& x, at::IntArrayRef dims, double eps) {
+// xh = (x - mean) rstd over `dims`; dxh = rstd (dx - mean(dx) - xh mean(xh dx)). The result stays in the statistics' dtype.
+Dual standardize(const Dual& narrow, at::IntArrayRef dims, double eps) {
+  const Dual x = to_dtype(narrow, statistics_dtype(narrow.value));
   const Tensor centred = x.value - x.value.mean(dims, true);
   const Tensor rstd = at::rsqrt((centred * centred).mean(dims, true) + eps);
   const Tensor xh = centred * rstd;
@@ -144,17 +147,20 @@ Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, dou
 }
 Dual layer_norm(const Dual& x, const Tensor& weight, const Tensor& bias, double eps) {
   const Dual xh = standardize(x, {-1}, eps);
-  return {affine(xh.value, weight, bias), affine(xh.tangent, weight, {})};
+  return to_dtype({affine(xh.value, weight, bias), affine(xh.tangent, weight, {})}, x.value.scalar_type());
 }
 
 Tensor rms_norm(const Tensor& x, const Tensor& weight, double eps) {
-  const Tensor y = x.to(at::kFloat);
+  const Tensor y = x.to(statistics_dtype(x));
   return (y * at::rsqrt((y * y).mean(-1, true) + eps)).to(x.scalar_type()) * weight.to(x.scalar_type());
 }
+// xh = x r, r = 1 / sqrt(mean(x^2) + eps); dxh = r (dx - xh mean(xh dx)).
 Dual rms_norm(const Dual& x, const Tensor& weight, double eps) {
-  const Tensor rms = at::rsqrt((x.value * x.value).mean(-1, true) + eps);
-  const Tensor xh = x.value * rms;
-  return {xh * weight, rms * (x.tangent - xh * (xh * x.tangent).mean(-1, true)) * weight};
+  const Dual y = to_dtype(x, statistics_dtype(x.value));
+  const Tensor r = at::rsqrt((y.value * y.value).mean(-1, true) + eps);
+  const Tensor xh = y.value * r;
+  const Dual out{xh, r * (y.tangent - xh * (xh * y.tangent).mean(-1, true))};
+  return to_dtype(out, x.value.scalar_type()) * weight.to(x.value.scalar_type());
 }
 
 Tensor group_norm(const Tensor& x, int64_t groups, const Tensor& weight, const Tensor& bias, double eps) {
@@ -164,21 +170,26 @@ Dual group_norm(const Dual& x, int64_t groups, const Tensor& weight, const Tenso
   const auto shape = x.value.sizes().vec();
   const Dual xh = ops::reshape(standardize(ops::reshape(x, {shape[0], groups, -1}), {-1}, eps), shape);
   const Tensor w = weight.view({1, -1, 1, 1});
-  return {xh.value * w + bias.view({1, -1, 1, 1}), xh.tangent * w};
+  return to_dtype({xh.value * w + bias.view({1, -1, 1, 1}), xh.tangent * w}, x.value.scalar_type());
 }
 
-Tensor l2_normalize(const Tensor& x) { return x * at::rsqrt((x * x).sum(-1, true) + 1e-12); }
-Dual l2_normalize(const Dual& x) {
+Tensor l2_normalize(const Tensor& x) {
+  const Tensor y = x.to(statistics_dtype(x));
+  return (y * at::rsqrt((y * y).sum(-1, true) + 1e-12)).to(x.scalar_type());
+}
+Dual l2_normalize(const Dual& narrow) {
+  const Dual x = to_dtype(narrow, statistics_dtype(narrow.value));
   const Tensor r = at::rsqrt((x.value * x.value).sum(-1, true) + 1e-12);
   const Tensor y = x.value * r;
-  return {y, r * (x.tangent - y * (y * x.tangent).sum(-1, true))};
+  return to_dtype({y, r * (x.tangent - y * (y * x.tangent).sum(-1, true))}, narrow.value.scalar_type());
 }
 
 // ---- transformer pieces on Dual (on Tensor: fused.cpp) ----------------------------------------------------------------
 
 Dual layer_norm_modulate(const Dual& x, const Dual& shift, const Dual& scale, double eps, at::ScalarType out) {
   const Dual xh = standardize(x, {-1}, eps);
-  return to_dtype(xh * unsqueeze(scale + 1.0, 1) + unsqueeze(shift, 1), out);
+  const auto wide = [&](const Dual& modulation) { return unsqueeze(to_dtype(modulation, xh.value.scalar_type()), 1); };
+  return to_dtype(xh * (wide(scale) + 1.0) + wide(shift), out);
 }
 
 Dual gated_add(const Dual& x, const Dual& gate, const Dual& y) {

@@ -183,7 +183,7 @@ Tensor layer_norm_modulate(const Tensor& x, const Tensor& shift, const Tensor& s
     return LayerNormModulate::apply(x, shift, scale, eps, out);
   }
   const Tensor y = at::layer_norm(x, {x.size(2)}, {}, {}, eps);
-  return (y * (1 + scale.unsqueeze(1)) + shift.unsqueeze(1)).to(out);
+  return (y * (1 + scale.to(x.scalar_type()).unsqueeze(1)) + shift.unsqueeze(1)).to(out);
 }
 
 Tensor gated_add(const Tensor& x, const Tensor& gate, const Tensor& y) {

@@ -2,6 +2,7 @@
 
 #include <torch/csrc/autograd/autograd.h>
 
+#include "vggflow/core/error.h"
 #include "vggflow/core/random.h"
 
 namespace vggflow::testing {
@@ -18,6 +19,18 @@ double relative_error(const Tensor& got, const Tensor& want) {
   const Tensor g = got.detach().to(at::kDouble), w = want.detach().to(at::kDouble);
   if (w.numel() == 0) return 0;
   return (g - w).abs().max().item<double>() / std::max(1.0, w.abs().max().item<double>());
+}
+
+double scaled_error(const Tensor& got, const Tensor& want) {
+  VGGFLOW_CHECK(got.sizes() == want.sizes(), "[scaled_error] expected shape {}, got {}", shape_string(want), shape_string(got));
+  const Tensor g = got.detach().to(at::kDouble), w = want.detach().to(at::kDouble);
+  const double difference = (g - w).abs().max().item<double>(), largest = w.abs().max().item<double>();
+  return largest > 0 ? difference / largest : difference;
+}
+
+double norm_error(const Tensor& got, const Tensor& want) {
+  const Tensor w = want.detach().to(at::kDouble);
+  return ((got.detach().to(at::kDouble) - w).norm() / w.norm()).item<double>();
 }
 
 double gradient_error(const std::function<Tensor(const std::vector<Tensor>&)>& f, const std::vector<Tensor>& inputs, double h) {

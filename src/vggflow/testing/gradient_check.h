@@ -14,6 +14,12 @@ Tensor random_double(at::IntArrayRef shape, uint64_t id, double scale = 1.0);
 /// Largest |got - want| / max(1, max |want|).
 double relative_error(const Tensor& got, const Tensor& want);
 
+/// Largest |got - want| / max |want|; where that is 0, the difference. Shapes must be equal.
+double scaled_error(const Tensor& got, const Tensor& want);
+
+/// |got - want| / |want|, 2-norms over all elements.
+double norm_error(const Tensor& got, const Tensor& want);
+
 /// Largest relative error between reverse mode and central differences of f's sum against random weights, over all inputs.
 double gradient_error(const std::function<Tensor(const std::vector<Tensor>&)>& f, const std::vector<Tensor>& inputs, double h = 1e-5);
 

@@ -9,6 +9,7 @@
 
 #include "vggflow/core/error.h"
 #include "vggflow/testing/message.h"
+#include "vggflow/testing/temporary_folder.h"
 #include "vggflow/text/unicode.h"
 
 namespace vggflow {
@@ -18,15 +19,10 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using testing::message_of;
 
-// Tests run beside each other, each in a folder of its own.
-std::string test_name() { return ::testing::UnitTest::GetInstance()->current_test_info()->name(); }
-
 // A folder with the 512 byte tokens, the results of some merges, and the two marks. Length limit 8; pads with "!" if asked.
 class ClipFolder : public ::testing::Test {
  protected:
-  ClipFolder() : folder(std::filesystem::temp_directory_path() / ("vggflow_clip_tokenizer_" + test_name())) {
-    std::filesystem::remove_all(folder);
-    std::filesystem::create_directories(folder);
+  ClipFolder() {
     for (const std::string end : {"", "</w>"}) {
       char32_t next = 0x100;
       for (char32_t b = 0; b < 256; ++b) {
@@ -39,7 +35,6 @@ class ClipFolder : public ::testing::Test {
     write("merges.txt", "#version: 0.2\na t</w>\nc a\nca t</w>\na a\na a</w>\naa aa</w>\n");
     write("tokenizer_config.json", config("<|endoftext|>").dump());
   }
-  ~ClipFolder() override { std::filesystem::remove_all(folder); }
 
   void add(const std::string& token) { vocabulary[token] = vocabulary.size(); }
   int64_t id(const std::string& token) const { return vocabulary.at(token); }
@@ -55,7 +50,8 @@ class ClipFolder : public ::testing::Test {
             {"pad_token", pad}, {"model_max_length", 8}};
   }
 
-  std::filesystem::path folder;
+  const testing::TemporaryFolder scratch;
+  const std::filesystem::path folder = scratch.path();
   nlohmann::json vocabulary = nlohmann::json::object();
 };
 

@@ -9,6 +9,7 @@
 
 #include "vggflow/core/error.h"
 #include "vggflow/testing/message.h"
+#include "vggflow/testing/temporary_folder.h"
 
 namespace vggflow {
 namespace {
@@ -16,9 +17,6 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using testing::message_of;
-
-// Tests run beside each other, each in a folder of its own.
-std::string test_name() { return ::testing::UnitTest::GetInstance()->current_test_info()->name(); }
 
 // A field of a protocol buffer that holds bytes; lengths below 128 only.
 std::string field(int number, const std::string& bytes) {
@@ -46,14 +44,11 @@ std::string character_map() {
 
 class T5Folder : public ::testing::Test {
  protected:
-  T5Folder() : folder(std::filesystem::temp_directory_path() / ("vggflow_t5_tokenizer_" + test_name())) {
-    std::filesystem::remove_all(folder);
-    std::filesystem::create_directories(folder);
+  T5Folder() {
     write("spiece.model", model());
     write("tokenizer_config.json", R"({"added_tokens_decoder": {"1": {"content": "</s>"},
                                        "113": {"content": "<extra_id_0>", "lstrip": true, "rstrip": true}}})");
   }
-  ~T5Folder() override { std::filesystem::remove_all(folder); }
 
   // Ids 0 to 13 in this order, then the sentinels: <extra_id_99> is 14, <extra_id_0> is 113.
   static std::string model() {
@@ -65,7 +60,8 @@ class T5Folder : public ::testing::Test {
   std::string refusal() const {
     return message_of([&] { T5Tokenizer t(folder); });
   }
-  std::filesystem::path folder;
+  const testing::TemporaryFolder scratch;
+  const std::filesystem::path folder = scratch.path();
 };
 
 TEST_F(T5Folder, TakesTheSegmentationOfHighestScore) {

@@ -12,6 +12,7 @@
 #include "vggflow/core/error.h"
 #include "vggflow/core/log.h"
 #include "vggflow/io/safetensors.h"
+#include "vggflow/testing/temporary_folder.h"
 #include "vggflow/text/clip_tokenizer.h"
 #include "vggflow/text/t5_tokenizer.h"
 
@@ -60,12 +61,6 @@ class TokenizerParity : public ::testing::Test {
       GTEST_SKIP() << "left out: parity of the tokenizers, because VGGFLOW_ASSETS names no folder (it holds tokenizers/ and sd3_config/)";
     }
     assets_ = assets;
-    folder_ = fs::temp_directory_path() / fmt::format("vggflow_tokenizer_{}", ::testing::UnitTest::GetInstance()->current_test_info()->name());
-    fs::remove_all(folder_);
-    fs::create_directories(folder_);
-  }
-  void TearDown() override {
-    if (!folder_.empty()) fs::remove_all(folder_);
   }
 
   fs::path clip_folder(const std::string& name) const {
@@ -124,7 +119,9 @@ class TokenizerParity : public ::testing::Test {
     fmt::print("{}: {}\n", name, median);
   }
 
-  fs::path assets_, folder_;
+  fs::path assets_;
+  const testing::TemporaryFolder scratch_;
+  const fs::path folder_ = scratch_.path();
 };
 
 TEST_F(TokenizerParity, ClipLGivesTheIdsOfTransformers) {

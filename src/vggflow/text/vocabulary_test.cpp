@@ -7,6 +7,7 @@
 
 #include "vggflow/core/error.h"
 #include "vggflow/testing/message.h"
+#include "vggflow/testing/temporary_folder.h"
 
 namespace vggflow {
 namespace {
@@ -27,12 +28,12 @@ TEST(Vocabulary, RoundTripsThroughItsFile) {
   const Vocabulary v({"red heart", "blue heart", "flag: Japan"}, 4);
   EXPECT_EQ(v.size(), 6);
   EXPECT_THAT(v.tokenize("Red heart"), ElementsAre(5, 3, 0, 0));
-  const auto file = std::filesystem::temp_directory_path() / "vggflow_vocabulary_test.txt";
+  const testing::TemporaryFolder folder;
+  const auto file = folder / "vocabulary.txt";
   std::ofstream(file) << v.serialize();
   const Vocabulary w = Vocabulary::load(file);
   EXPECT_EQ(w.words(), v.words());
   EXPECT_EQ(w.tokenize("flag japan"), v.tokenize("flag japan"));
-  std::filesystem::remove(file);
 }
 
 TEST(Vocabulary, NamesTheUnknownWordAndNearOnes) {
@@ -48,10 +49,10 @@ TEST(Vocabulary, RefusesACaptionOfTooManyWords) {
 }
 
 TEST(Vocabulary, RefusesAFileWithoutItsHead) {
-  const auto file = std::filesystem::temp_directory_path() / "vggflow_vocabulary_bad.txt";
+  const testing::TemporaryFolder folder;
+  const auto file = folder / "vocabulary.txt";
   std::ofstream(file) << "heart\n";
   EXPECT_THROW(Vocabulary::load(file), Error);
-  std::filesystem::remove(file);
 }
 
 }  // namespace

@@ -5,7 +5,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/grad_mode.h>
-#include <unistd.h>
 
 #include <set>
 
@@ -14,6 +13,7 @@
 #include "vggflow/io/files.h"
 #include "vggflow/models/emoji_clip.h"
 #include "vggflow/models/lora_file.h"
+#include "vggflow/testing/temporary_folder.h"
 #include "vggflow/train/checkpoint.h"
 #include "vggflow/testing/message.h"
 #include "vggflow/train/fit.h"
@@ -26,8 +26,9 @@ using ::testing::HasSubstr;
 
 // Random models of every kind in one folder, made once.
 const fs::path& models() {
+  static const testing::TemporaryFolder scratch;
   static const fs::path folder = [] {
-    const fs::path f = fs::temp_directory_path() / fmt::format("vggflow_align_test_{}", ::getpid());
+    const fs::path& f = scratch.path();
     const EmojiSet set = load_emoji({.size = 16});
     NanoOptions nano;
     nano.text_width = 8;
