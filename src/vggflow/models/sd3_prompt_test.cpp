@@ -24,7 +24,7 @@ using testing::message_of;
 using testing::relative_error;
 using testing::scaled_error;
 
-fs::path model_folder() { return fs::path(VGGFLOW_SOURCE_DIR) / "src/vggflow/models/testdata/sd3_prompt"; }
+fs::path model_folder() { return fs::path(VGGFLOW_SOURCE_DIR) / "src/vggflow/models/testdata/sd3_tiny"; }
 
 class Sd3PromptTest : public ::testing::Test {
  protected:
