@@ -81,7 +81,9 @@ struct Job {
 
 std::vector<Job> jobs_of(const SampleConfig& c, const std::vector<std::string>& prompts) {
   std::vector<int64_t> seeds = c.seeds;
-  for (int64_t i = 0; seeds.empty() ? i < c.images : i < 0; ++i) seeds.push_back(c.seed + i);
+  if (c.seeds.empty()) {
+    for (int64_t i = 0; i < c.images; ++i) seeds.push_back(c.seed + i);
+  }
   std::vector<Job> jobs;
   for (const std::string& prompt : prompts) {
     for (const int64_t seed : seeds) jobs.push_back({prompt, seed});
