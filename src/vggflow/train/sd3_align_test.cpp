@@ -1,4 +1,5 @@
 // Every method on a tiny Stable Diffusion 3 with random weights: latents, its autoencoder in the reward's path, blocks that run again.
+#include <ATen/Parallel.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/grad_mode.h>
@@ -37,6 +38,7 @@ ModelOptions tiny_model(bool checkpointing) {
 
 struct Tiny {
   explicit Tiny(const std::string& name, bool checkpointing = true) : model(open_flow_model(tiny_model(checkpointing))), reward(make_reward("colorfulness", {})) {
+    at::set_num_threads(1);  // threads cost more than these tensors do
     MethodOptions o;
     o.vgg.transitions.bins = o.pmp.transitions.bins = o.fitted.transitions.bins = 4;
     o.vgg.beta = o.pmp.beta = o.fitted.beta = 5;
@@ -91,7 +93,7 @@ TEST_P(Sd3With, RewardRisesAndLossFallsOnTheSameNoise) {
   MethodReport last = first;
   for (int i = 0; i < 15; ++i) {
     tiny.buffer->clip(1.0);
-    ASSERT_TRUE(tiny.adamw->step(1e-3));
+    ASSERT_TRUE(tiny.adamw->step(GetParam() == "vgg-flow" ? 3e-4 : 1e-3));
     last = tiny.update();
   }
   if (const std::set<std::string> direct{"vgg-flow", "refl", "draft"}; direct.contains(GetParam())) EXPECT_LT(objective(last), objective(first));
