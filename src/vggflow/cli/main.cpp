@@ -82,6 +82,16 @@ void add_export(CLI::App& app, ExportOptions& options) {
   command->callback([&options] { export_command(options); });
 }
 
+void add_plan(CLI::App& app, PlanArguments& arguments) {
+  auto* command = app.add_subcommand("plan", "predict parameters, memory and time of `align` with these settings, and what would make them fit");
+  command->add_option("config", arguments.config.file, "YAML file of settings, those of align")->required()->check(CLI::ExistingFile);
+  command->add_option("settings", arguments.config.overrides, "key=value overrides");
+  command->add_flag("--json", arguments.json, "for programs: bytes, operations and seconds");
+  command->add_option("--gflops", arguments.gflops, "rate of this machine's matrix products in GFLOP/s; without it, it is measured")->check(CLI::PositiveNumber);
+  command->footer("Nothing is loaded: configurations and the headers of weight files are read. How far it can be trusted: docs/plan.md.");
+  command->callback([&] { plan(arguments); });
+}
+
 int run(int argc, char** argv) {
   CLI::App app{"vggflow: align flow-matching image models with differentiable rewards"};
   app.require_subcommand(1);
@@ -98,6 +108,8 @@ int run(int argc, char** argv) {
   auto* inspect_command = app.add_subcommand("inspect", "list what is in a safetensors file, a model folder or a run");
   inspect_command->add_option("path", path, "file or folder")->required();
   inspect_command->callback([&] { inspect(path); });
+  PlanArguments planned;
+  add_plan(app, planned);
   ExportOptions exported;
   add_export(app, exported);
   CompareArguments comparison;
