@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Reference values of SD3's text encoders from transformers and of its prompt embeddings from diffusers, with random weights.
 Usage: text_encoder_reference.py src/vggflow/models/testdata
-Writes text_encoder_reference.safetensors (for each variant the weights, ids, and outputs in fp32 and of the network in bf16) and sd3_prompt/, a tiny model folder in
-diffusers' layout (three tokenizers, three encoders) with sd3_prompt/reference.safetensors: what StableDiffusion3Pipeline.encode_prompt
+Writes text_encoder_reference.safetensors (for each variant the weights, ids, and outputs in fp32 and of the network in bf16) and sd3_tiny/, a tiny model folder in
+diffusers' layout (three tokenizers, three encoders) with sd3_tiny/reference.safetensors: what StableDiffusion3Pipeline.encode_prompt
 gives for some prompts, with and without T5. The tokenizers' vocabularies are made up here."""
 import copy
 import json
@@ -139,4 +139,4 @@ save_file(clip_variant("quick", eos, num_hidden_layers=3, hidden_act="quick_gelu
           | clip_variant("gelu", first, num_hidden_layers=2, hidden_act="gelu", eos_token_id=9)
           | t5_variant("t5", 37) | t5_variant("t5_far", 150, relative_attention_num_buckets=16, relative_attention_max_distance=64),
           target / "text_encoder_reference.safetensors")
-sd3_prompt(target / "sd3_prompt")
+sd3_prompt(target / "sd3_tiny")

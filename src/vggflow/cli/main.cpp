@@ -17,12 +17,43 @@
 namespace vggflow::cli {
 namespace {
 
+// A setting under a name of its own: "--lora FILE" is generator.lora=FILE.
+struct Shorthand {
+  const char *option, *key, *help;
+};
+
+void add_shorthands(CLI::App& command, const std::shared_ptr<ConfigArguments>& arguments, const std::vector<Shorthand>& all) {
+  for (const Shorthand& s : all) {
+    const std::string key = s.key;
+    command.add_option_function<std::string>(s.option, [arguments, key](const std::string& value) { arguments->overrides.push_back(key + "=" + value); },
+                                             fmt::format("{} ({})", s.help, s.key));
+  }
+}
+
+const std::vector<Shorthand>& sample_shorthands() {
+  static const std::vector<Shorthand> all{{"--model", "generator.model", "flow model: a folder, org/name in the Hugging Face cache, or a single file"},
+                                          {"--prompts", "prompts_file", "file of prompts"},
+                                          {"--lora", "generator.lora", "LoRA in any layout"},
+                                          {"--lora-scale", "generator.lora_scale", "its strength"},
+                                          {"--negative-prompt", "generator.sd3.negative_prompt", "what guidance leads away from"},
+                                          {"--guidance", "generator.guidance", "guidance scale"},
+                                          {"--steps", "generator.time_grid.steps", "Euler steps"},
+                                          {"--height", "generator.sd3.height", "in pixels"},
+                                          {"--width", "generator.sd3.width", "in pixels"},
+                                          {"--images", "images", "images a prompt"},
+                                          {"--seed", "seed", "seed of a prompt's first image"},
+                                          {"--batch", "batch", "images sampled at once"},
+                                          {"--out", "out", "folder of the images"}};
+  return all;
+}
+
 template <class Config>
-void add_configured(CLI::App& app, const char* name, const char* description, void (*run)(const ConfigArguments&)) {
+void add_configured(CLI::App& app, const char* name, const char* description, void (*run)(const ConfigArguments&), const std::vector<Shorthand>& shorthands = {}) {
   auto* command = app.add_subcommand(name, description);
   auto arguments = std::make_shared<ConfigArguments>();
   command->add_option("--config", arguments->file, "YAML file of settings")->check(CLI::ExistingFile);
   command->add_option("settings", arguments->overrides, "key=value overrides");
+  add_shorthands(*command, arguments, shorthands);
   Config defaults;
   command->footer("Settings:\n" + help_text(fields_of(defaults)));
   command->callback([arguments, run] { run(*arguments); });
@@ -56,7 +87,7 @@ int run(int argc, char** argv) {
   app.require_subcommand(1);
   add_configured<PretrainConfig>(app, "pretrain", "train the nano flow model, a reward model or the judge", pretrain);
   add_configured<AlignConfig>(app, "align", "align a flow model with a reward, evaluate it, write the report", align);
-  add_configured<SampleConfig>(app, "sample", "write images of captions as PNG files", sample);
+  add_configured<SampleConfig>(app, "sample", "write images of prompts as PNG files", sample, sample_shorthands());
   add_configured<EvalConfig>(app, "eval", "compare a LoRA or a guided base with the base on held-out prompts", eval);
   add_configured<SweepConfig>(app, "sweep", "evaluate a LoRA at several strengths: reward against diversity without training", sweep);
   std::vector<std::string> runs;

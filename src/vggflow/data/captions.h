@@ -38,7 +38,7 @@ struct Prompt {
   int64_t item = 0;  ///< an item with this base name
 };
 
-enum class Split { kTrain, kHeldOut };
+enum class Split { kTrain, kHeldOut, kAll };
 
 /// Draws items so that a subgroup's share is proportional to sqrt(n) of its n base names: first the subgroup, then a base name, then
 /// a skin-tone variant. Prompts are base names of weight 1/sqrt(n); one in five (by a hash of the name) is held out.
@@ -48,7 +48,7 @@ class EmojiSampler {
   /// Item of one global sample, keyed by (seed, kData, update, sample).
   int64_t draw_item(uint64_t seed, uint64_t update, uint64_t sample) const;
   const std::vector<Prompt>& prompts(Split split) const { return split == Split::kTrain ? train_.list : held_out_.list; }
-  /// `count` prompts for the samples first..first+count-1, keyed by (seed, purpose, update, sample).
+  /// `count` prompts of the training or the held-out names for the samples first..first+count-1, keyed by (seed, purpose, update, sample).
   std::vector<Prompt> draw_prompts(Split split, uint64_t seed, Purpose purpose, uint64_t update, uint64_t first, int64_t count) const;
   /// The same over training and held-out prompts together.
   std::vector<Prompt> draw_all_prompts(uint64_t seed, Purpose purpose, uint64_t update, int64_t count) const;

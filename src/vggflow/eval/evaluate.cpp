@@ -2,7 +2,10 @@
 
 #include <torch/csrc/autograd/grad_mode.h>
 
+#include <cmath>
+
 #include "vggflow/core/error.h"
+#include "vggflow/models/pixel_features.h"
 #include "vggflow/ops/random_tensor.h"
 
 namespace vggflow {
@@ -10,45 +13,48 @@ namespace {
 
 Json json_of(const Estimate& e) { return {{"mean", e.mean}, {"se", e.se}}; }
 
+// Means of groups of `size` consecutive values; values that are not numbers are left out, and a group of nothing else is none.
 std::vector<double> group_means(const Tensor& values, int64_t size) {
-  const Tensor m = values.to(at::kDouble).view({-1, size}).mean(1).contiguous();
+  const Tensor m = values.to(at::kDouble).view({-1, size}).nanmean(1).contiguous();
   return {m.const_data_ptr<double>(), m.const_data_ptr<double>() + m.numel()};
+}
+
+Estimate estimate_known(std::vector<double> values) {
+  std::erase_if(values, [](double v) { return std::isnan(v); });
+  return values.empty() ? Estimate{NAN, NAN} : estimate(values);
 }
 
 Estimate paired_change(std::vector<double> now, const std::vector<double>& before) {
   for (size_t i = 0; i < now.size(); ++i) now[i] -= before[i];
-  return estimate(now);
-}
-
-// Applies f to chunks of rows and joins the results.
-Tensor in_chunks(int64_t rows, int64_t chunk, const std::function<Tensor(int64_t start, int64_t length)>& f) {
-  std::vector<Tensor> parts;
-  for (int64_t start = 0; start < rows; start += chunk) parts.push_back(f(start, std::min(chunk, rows - start)));
-  return at::cat(parts);
+  return estimate_known(now);
 }
 
 }  // namespace
 
 Json Evaluation::to_json() const {
   Json opinions = Json::object();
-  for (const auto& [name, o] : panel) opinions[name] = {{"mean", o.score.mean}, {"se", o.score.se}, {"change", json_of(o.change)}};
-  return {{"reward", json_of(reward)},
-          {"panel", opinions},
-          {"reward_change", json_of(reward_change)},
-          {"judge_change", json_of(judge_change)},
-          {"reward_sd_within_prompt", reward_sd_within_prompt},
-          {"judge_accuracy", json_of(judge_accuracy)},
-          {"judge_score", json_of(judge_score)},
-          {"diversity", json_of(diversity)},
-          {"fd", fd},
-          {"fd_floor", fd_floor},
-          {"kid", kid.mean},
-          {"kid_se", kid.se},
-          {"kid_floor", kid_floor.mean},
-          {"saturated", saturated}};
+  for (const auto& [name, o] : panel) {
+    opinions[name] = {{"mean", o.score.mean}, {"se", o.score.se}, {"change", json_of(o.change)}};
+    if (o.unscored > 0) opinions[name]["unscored"] = o.unscored;
+  }
+  Json json{{"reward", json_of(reward)},
+            {"panel", opinions},
+            {"reward_change", json_of(reward_change)},
+            {"reward_sd_within_prompt", reward_sd_within_prompt},
+            {"features", features},
+            {"diversity", json_of(diversity)},
+            {"fd", fd},
+            {"fd_floor", fd_floor},
+            {"kid", kid.mean},
+            {"kid_se", kid.se},
+            {"kid_floor", kid_floor.mean},
+            {"saturated", saturated}};
+  if (judged) json.update({{"judge_change", json_of(judge_change)}, {"judge_accuracy", json_of(judge_accuracy)}, {"judge_score", json_of(judge_score)}});
+  return json;
 }
 
-JudgePanel load_panel(const std::vector<std::string>& names, const std::string& trained, const RewardResources& resources) {
+JudgePanel load_panel(const std::vector<std::string>& given, bool emoji, const std::string& trained, const RewardResources& resources) {
+  const std::vector<std::string> names = given != std::vector<std::string>{"auto"} ? given : emoji ? std::vector<std::string>{"emoji-clip"} : std::vector<std::string>{};
   const auto in_training = rewards_in(trained);
   JudgePanel panel;
   for (const std::string& name : names) {
@@ -62,7 +68,7 @@ std::vector<std::pair<std::string, std::string>> complaints(const Evaluation& ba
   const auto fell = [](const Estimate& change) { return change.mean < -2 * change.se; };
   const bool rose = now.reward_change.mean > 0;
   const char* ending = rose ? " while the reward rose: reward hacking" : "";
-  if (fell(now.judge_change)) {
+  if (now.judged && fell(now.judge_change)) {
     all.emplace_back(rose ? "reward_hacking" : "judge",
                      fmt::format("the judge's accuracy fell by {:.1f} +- {:.1f} points (paired by prompt){}", -100 * now.judge_change.mean,
                                  100 * now.judge_change.se, ending));
@@ -79,28 +85,53 @@ std::vector<std::pair<std::string, std::string>> complaints(const Evaluation& ba
   return all;
 }
 
-Evaluator::Evaluator(const EvalOptions& options, const std::vector<Prompt>& prompts, const Reward& reward, const Judge& judge, JudgePanel panel,
-                     int64_t size)
-    : options_(options), prompts_(prompts), reward_(reward), judge_(judge), panel_(std::move(panel)), size_(size) {
+Evaluator::Evaluator(const EvalOptions& options, const std::vector<Prompt>& prompts, const Reward& reward, const Judge* judge, const FeatureNetwork* features,
+                     JudgePanel panel, std::vector<int64_t> noise_shape)
+    : options_(options), prompts_(prompts), reward_(reward), judge_(judge), features_(features), panel_(std::move(panel)), noise_shape_(std::move(noise_shape)) {
   for (const Prompt& p : prompts_) {
-    for (int64_t i = 0; i < options_.images; ++i) captions_.push_back(p.caption);
+    captions_.insert(captions_.end(), static_cast<size_t>(options_.images), p.caption);
+    classes_.insert(classes_.end(), static_cast<size_t>(options_.images), p.subgroup);
   }
 }
 
-// Set `set` of images in [0, 1]: image i of prompt p comes from the noise keyed by its place, whatever the batch.
-Tensor Evaluator::generate(const ImageGenerator& model, uint64_t set) const {
-  torch::autograd::AutoGradMode off(false);
-  const auto total = static_cast<int64_t>(captions_.size());
-  const Tensor x = in_chunks(total, options_.batch, [&](int64_t start, int64_t length) {
-    const Tensor noise = keyed_normal(static_cast<uint64_t>(options_.seed), Purpose::kEvalNoise, set, static_cast<uint64_t>(start), length,
-                                      {3, size_, size_});
-    return model({captions_.begin() + start, captions_.begin() + start + length}, noise);
-  });
-  return ((x + 1) / 2).clamp(0, 1);
+Tensor Evaluator::features(const Tensor& pixels) const {
+  static const PixelFeatures plain;
+  if (features_) return features_->features(pixels);
+  return judge_ ? judge_->forward(pixels).features : plain.features(pixels);
 }
 
-Tensor Evaluator::features(const Tensor& pixels) const {
-  return in_chunks(pixels.size(0), 256, [&](int64_t start, int64_t length) { return judge_.forward(pixels.narrow(0, start, length)).features; });
+// Noise is keyed by the image's place in the set, so it does not depend on the batch.
+Evaluator::Measured Evaluator::measure(const ImageGenerator& model, uint64_t set, bool scores) const {
+  torch::autograd::AutoGradMode off(false);
+  const auto total = static_cast<int64_t>(captions_.size());
+  std::vector<Tensor> reward, features_of, right, confidence;
+  std::map<std::string, std::vector<Tensor>> panel;
+  Measured m;
+  for (int64_t start = 0; start < total; start += options_.batch) {
+    const int64_t length = std::min(options_.batch, total - start);
+    const std::vector<std::string> captions(captions_.begin() + start, captions_.begin() + start + length);
+    const Tensor noise = keyed_normal(static_cast<uint64_t>(options_.seed), Purpose::kEvalNoise, set, static_cast<uint64_t>(start), length, noise_shape_);
+    const Tensor pixels = ((model(captions, noise) + 1) / 2).clamp(0, 1);
+    features_of.push_back(features(pixels));
+    if (!scores) continue;
+    m.saturated += saturated_share(pixels) * static_cast<double>(length) / static_cast<double>(total);
+    reward.push_back(reward_.score(pixels, captions));
+    for (const auto& [name, judge] : panel_) panel[name].push_back(judge->score(pixels, captions));
+    if (!judge_) continue;
+    const Tensor probabilities = at::softmax(judge_->forward(pixels).logits, 1);
+    const Tensor target = at::tensor(std::vector<int64_t>(classes_.begin() + start, classes_.begin() + start + length));
+    right.push_back(probabilities.argmax(1) == target);
+    confidence.push_back(probabilities.gather(1, target.unsqueeze(1)).squeeze(1));
+  }
+  m.features = at::cat(features_of);
+  if (!scores) return m;
+  m.reward = at::cat(reward);
+  for (const auto& [name, parts] : panel) m.panel[name] = at::cat(parts);
+  if (judge_) {
+    m.right = at::cat(right);
+    m.confidence = at::cat(confidence);
+  }
+  return m;
 }
 
 Estimate Evaluator::prompt_diversity(const Tensor& f) const {
@@ -111,57 +142,46 @@ Estimate Evaluator::prompt_diversity(const Tensor& f) const {
   return estimate(spread);
 }
 
-Tensor Evaluator::scores_of(const Reward& reward, const Tensor& pixels) const {
-  return in_chunks(pixels.size(0), 256, [&](int64_t start, int64_t length) {
-    return reward.score(pixels.narrow(0, start, length), {captions_.begin() + start, captions_.begin() + start + length});
-  });
-}
-
-Evaluation Evaluator::judge_images(const Tensor& pixels, Scores& scores) const {
-  torch::autograd::AutoGradMode off(false);
-  const Tensor rewards = scores_of(reward_, pixels);
-  const Tensor probabilities = in_chunks(pixels.size(0), 256, [&](int64_t start, int64_t length) {
-    return at::softmax(judge_.forward(pixels.narrow(0, start, length)).logits, 1);
-  });
-  std::vector<int64_t> wanted;
-  for (const Prompt& p : prompts_) wanted.insert(wanted.end(), static_cast<size_t>(options_.images), p.subgroup);
-  const Tensor target = at::tensor(wanted);
+Evaluation Evaluator::summarize(const Measured& m, Scores& scores) const {
   Evaluation e;
-  scores.reward = group_means(rewards, options_.images);
-  e.reward = estimate(scores.reward);
-  for (const auto& [name, reward] : panel_) {
-    scores.panel[name] = group_means(scores_of(*reward, pixels), options_.images);
-    e.panel[name].score = estimate(scores.panel[name]);
+  scores.reward = group_means(m.reward, options_.images);
+  e.reward = estimate_known(scores.reward);
+  for (const auto& [name, values] : m.panel) {
+    scores.panel[name] = group_means(values, options_.images);
+    e.panel[name].score = estimate_known(scores.panel[name]);
+    e.panel[name].unscored = at::isnan(values).sum().item<int64_t>();
   }
-  e.reward_sd_within_prompt = within_group_sd(rewards, options_.images);
-  scores.judge = group_means(probabilities.argmax(1) == target, options_.images);
-  e.judge_accuracy = estimate(scores.judge);
-  e.judge_score = estimate(group_means(probabilities.gather(1, target.unsqueeze(1)).squeeze(1), options_.images));
-  const Tensor f = features(pixels);
-  e.diversity = prompt_diversity(f);
-  e.saturated = saturated_share(pixels);
+  e.reward_sd_within_prompt = within_group_sd(m.reward, options_.images);
+  e.features = features_ ? features_->name() : judge_ ? "judge" : PixelFeatures().name();
+  e.judged = judge_ != nullptr;
+  if (judge_) {
+    scores.judge = group_means(m.right, options_.images);
+    e.judge_accuracy = estimate(scores.judge);
+    e.judge_score = estimate(group_means(m.confidence, options_.images));
+  }
+  e.diversity = prompt_diversity(m.features);
+  e.saturated = m.saturated;
   const auto seed = static_cast<uint64_t>(options_.seed);
-  e.fd = frechet_distance(f, reference_features_);
+  e.fd = frechet_distance(m.features, reference_features_);
   e.fd_floor = frechet_distance(base_features_, reference_features_);
-  e.kid = kernel_distance(f, reference_features_, seed);
+  e.kid = kernel_distance(m.features, reference_features_, seed);
   e.kid_floor = kernel_distance(base_features_, reference_features_, seed);
   return e;
 }
 
 Evaluation Evaluator::evaluate_base(const ImageGenerator& base) {
-  torch::autograd::AutoGradMode off(false);
-  const Tensor pixels = generate(base, 0);
-  base_features_ = features(pixels);
-  reference_features_ = features(generate(base, 1));
-  return judge_images(pixels, base_scores_);
+  const Measured first = measure(base, 0, /*scores=*/true);
+  base_features_ = first.features;
+  reference_features_ = measure(base, 1, /*scores=*/false).features;
+  return summarize(first, base_scores_);
 }
 
 Evaluation Evaluator::evaluate(const ImageGenerator& model) const {
   VGGFLOW_CHECK(reference_features_.defined(), "[evaluate] the base model must be evaluated first");
   Scores scores;
-  Evaluation e = judge_images(generate(model, 0), scores);
+  Evaluation e = summarize(measure(model, 0, /*scores=*/true), scores);
   e.reward_change = paired_change(scores.reward, base_scores_.reward);
-  e.judge_change = paired_change(scores.judge, base_scores_.judge);
+  if (judge_) e.judge_change = paired_change(scores.judge, base_scores_.judge);
   for (auto& [name, o] : e.panel) o.change = paired_change(scores.panel.at(name), base_scores_.panel.at(name));
   return e;
 }

@@ -12,6 +12,7 @@
 #include "vggflow/data/captions.h"
 #include "vggflow/eval/metrics.h"
 #include "vggflow/io/jsonl.h"
+#include "vggflow/models/feature_network.h"
 #include "vggflow/models/judge.h"
 #include "vggflow/rewards/reward.h"
 
@@ -23,7 +24,7 @@ struct EvalOptions {
   int64_t seed = 1000;
   int64_t batch = 64;
   double diversity_floor = 0.8;
-  std::vector<std::string> panel{"emoji-clip"};
+  std::vector<std::string> panel{"auto"};
 
   template <class V>
   void fields(V& v) {
@@ -32,22 +33,25 @@ struct EvalOptions {
     v("seed", seed, "seed of prompts and noise", range(0, 1e15));
     v("batch", batch, "images sampled at once", range(1, 100000));
     v("diversity_floor", diversity_floor, "share of the base's diversity below which a model counts as collapsed", range(0, 1));
-    v("panel", panel, "rewards that judge besides the judge; those that the run is trained on are left out");
+    v("panel", panel, "rewards that judge besides the judge; those that the run is trained on are left out; [auto]: emoji-clip for the emoji's prompts, none for others");
   }
 };
 
-/// Generates x_1 (n, 3, S, S) in [-1, 1] for captions from given noise, with whatever model is in force.
+/// Generates images (n, 3, H, W) in [-1, 1] for captions from given noise, with whatever model is in force.
 using ImageGenerator = std::function<Tensor(const std::vector<std::string>& captions, const Tensor& noise)>;
 
 /// What one model's images are worth.
 struct Evaluation {
   Estimate reward, judge_accuracy, judge_score, diversity;  ///< means over prompts; judge_score is the right class's probability
   Estimate reward_change, judge_change;  ///< against the base's first set, paired by prompt: same prompts, same noise
+  bool judged = false;                   ///< whether there is a judge: without one its figures are left out
+  std::string features;                  ///< the network that diversity and distances are taken on
   double reward_sd_within_prompt = 0, saturated = 0;
   double fd = 0, fd_floor = 0;  ///< to the base's second set of images; the floor is the base's first set against it
   Estimate kid, kid_floor;
   struct Opinion {
     Estimate score, change;  ///< mean over prompts; against the base, paired by prompt
+    int64_t unscored = 0;    ///< images that it gave no score (not a number): they are left out
   };
   std::map<std::string, Opinion> panel;  ///< held-out rewards by name
   Json to_json() const;
@@ -56,8 +60,8 @@ struct Evaluation {
 /// Rewards that only judge, by name.
 using JudgePanel = std::vector<std::pair<std::string, std::shared_ptr<const Reward>>>;
 
-/// The panel of the given names, without those that the reward expression `trained` is made of.
-JudgePanel load_panel(const std::vector<std::string>& names, const std::string& trained, const RewardResources& resources);
+/// The panel of the given names, without those that the reward expression `trained` is made of. `emoji`: whether prompts are the emoji's, for [auto].
+JudgePanel load_panel(const std::vector<std::string>& names, bool emoji, const std::string& trained, const RewardResources& resources);
 
 /// What speaks against a model that has been evaluated, one sentence each with a short name before it; none of a healthy one: the judge's
 /// accuracy or a panel's score fell by more than two standard errors (paired by prompt), or diversity is below the floor.
@@ -66,8 +70,10 @@ std::vector<std::pair<std::string, std::string>> complaints(const Evaluation& ba
 /// Holds the prompts, the noise, and the base model's images, made once.
 class Evaluator {
  public:
-  Evaluator(const EvalOptions& options, const std::vector<Prompt>& prompts, const Reward& reward, const Judge& judge, JudgePanel panel,
-            int64_t size);
+  /// `judge`: names the class of an image, where prompts carry one; null leaves it out. `features`: for diversity and distances; null takes the judge's,
+  /// or without one the pixels (models/pixel_features.h). `noise_shape` (C, H, W) is the model's.
+  Evaluator(const EvalOptions& options, const std::vector<Prompt>& prompts, const Reward& reward, const Judge* judge, const FeatureNetwork* features,
+            JudgePanel panel, std::vector<int64_t> noise_shape);
   /// Samples the base model: two sets from independent noise. Call before evaluate, with the adapter off.
   Evaluation evaluate_base(const ImageGenerator& base);
   /// Samples from the first set's noise: same noise before and after.
@@ -75,23 +81,30 @@ class Evaluator {
   const std::vector<Prompt>& prompts() const { return prompts_; }
 
  private:
-  Tensor generate(const ImageGenerator& model, uint64_t set) const;
   struct Scores {
     std::vector<double> reward, judge;  ///< means of each prompt's images
     std::map<std::string, std::vector<double>> panel;
   };
-  Evaluation judge_images(const Tensor& pixels, Scores& scores) const;
+  /// What is kept of a set of images: the images themselves are not, they would not fit in memory at 1024 pixels.
+  struct Measured {
+    Tensor reward, features, right, confidence;  ///< (n), (n, F), and the judge's (n)
+    std::map<std::string, Tensor> panel;
+    double saturated = 0;
+  };
+  Measured measure(const ImageGenerator& model, uint64_t set, bool scores) const;
   Tensor features(const Tensor& pixels) const;
-  Tensor scores_of(const Reward& reward, const Tensor& pixels) const;
+  Evaluation summarize(const Measured& m, Scores& scores) const;
   Estimate prompt_diversity(const Tensor& features) const;
 
   EvalOptions options_;
   std::vector<Prompt> prompts_;
   std::vector<std::string> captions_;  ///< one an image
+  std::vector<int64_t> classes_;       ///< one an image
   const Reward& reward_;
-  const Judge& judge_;
+  const Judge* judge_;
+  const FeatureNetwork* features_;
   JudgePanel panel_;
-  int64_t size_;
+  std::vector<int64_t> noise_shape_;
   Tensor base_features_, reference_features_;
   Scores base_scores_;
 };

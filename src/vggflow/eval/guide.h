@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "vggflow/core/field.h"
-#include "vggflow/models/nano.h"
+#include "vggflow/models/flow_model.h"
 #include "vggflow/models/value_network.h"
 #include "vggflow/rewards/reward.h"
 
@@ -22,7 +22,7 @@ struct GuideOptions {
   std::string eta = "quadratic";
   double clip_norm = 0;
   std::string reward = "colorfulness";
-  RewardFiles reward_files;
+  RewardFiles reward_files = {};
   std::string clamp = "hard";
   std::string value;
 
@@ -42,12 +42,13 @@ struct GuideOptions {
 
 class ValueGuide {
  public:
-  ValueGuide(const GuideOptions& options, Mmdit& policy);
+  ValueGuide(const GuideOptions& options, FlowModel& model);
   /// -beta g at x (B, C, S, S), t (B) where the base has the velocity v.
   Tensor push(const Tensor& x, const Tensor& t, const Tensor& v, const std::vector<std::string>& prompts, const Conditioning& conditioning) const;
 
  private:
   GuideOptions options_;
+  const FlowModel& model_;
   std::unique_ptr<Reward> reward_;
   LoadedValueNetwork value_;
 };

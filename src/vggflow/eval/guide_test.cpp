@@ -8,6 +8,7 @@
 
 #include "vggflow/core/error.h"
 #include "vggflow/flow/sampling.h"
+#include "vggflow/models/nano.h"
 #include "vggflow/ops/random_tensor.h"
 #include "vggflow/testing/message.h"
 #include "vggflow/testing/temporary_folder.h"
@@ -21,6 +22,10 @@ MmditOptions shape() {
   return {.sample_size = 8, .patch_size = 4, .layers = 1, .heads = 2, .head_dim = 8, .context_dim = 8, .pooled_dim = 8, .pos_embed_max = 2};
 }
 
+NanoModel tiny() {
+  return {NanoOptions{.text_width = 8, .network = shape()}, Vocabulary({"a", "b"}, 3)};
+}
+
 struct Point {
   Tensor x = 0.3 * keyed_normal(1, Purpose::kTest, 0, 0, 2, {3, 8, 8}), v = 0.3 * keyed_normal(2, Purpose::kTest, 0, 0, 2, {3, 8, 8});
   Tensor t = at::tensor({0.5f, 0.9f});
@@ -28,9 +33,9 @@ struct Point {
 };
 
 TEST(ValueGuide, PushesAlongTheRewardsGradientAtTheOneStepGuess) {
-  Mmdit policy(shape());
+  NanoModel model = tiny();
   const Point p;
-  const ValueGuide guide({.kind = "one_step", .beta = 2, .eta = "linear", .reward = "colorfulness"}, policy);
+  const ValueGuide guide({.kind = "one_step", .beta = 2, .eta = "linear", .reward = "colorfulness"}, model);
   const Tensor push = guide.push(p.x, p.t, p.v, kPrompts, p.c);
   const auto reward = make_reward("colorfulness", {});
   const Tensor direction = keyed_normal(5, Purpose::kTest, 0, 0, 2, {3, 8, 8}), x1 = one_step_guess(p.x, p.t, p.v);
@@ -40,17 +45,17 @@ TEST(ValueGuide, PushesAlongTheRewardsGradientAtTheOneStepGuess) {
 }
 
 TEST(ValueGuide, BoundsEachSamplesGradientByTheFixedNorm) {
-  Mmdit policy(shape());
+  NanoModel model = tiny();
   const Point p;
-  const ValueGuide guide({.kind = "one_step", .beta = 2, .eta = "constant", .clip_norm = 0.25, .reward = "colorfulness"}, policy);
+  const ValueGuide guide({.kind = "one_step", .beta = 2, .eta = "constant", .clip_norm = 0.25, .reward = "colorfulness"}, model);
   const Tensor norm = at::linalg_vector_norm(guide.push(p.x, p.t, p.v, kPrompts, p.c).flatten(1), 2, {1});
   EXPECT_TRUE(at::allclose(norm, at::full({2}, 0.5f)));
 }
 
 TEST(ValueGuide, TakesTheCorrectionOfAFile) {
-  Mmdit policy(shape());
+  NanoModel model = tiny();
   const ValueOptions options{.kind = "mmdit", .width = 32, .layers = 1};
-  const auto network = make_value_network(options, policy, {}, 1);
+  const auto network = make_value_network(options, model.network(), {}, 1);
   {
     torch::autograd::AutoGradMode off(false);
     uint64_t id = 20;
@@ -61,18 +66,18 @@ TEST(ValueGuide, TakesTheCorrectionOfAFile) {
   save_value_network(file, *network, options, {}, 0.5);
   const Point p;
   GuideOptions o{.kind = "one_step", .beta = 2, .eta = "constant", .reward = "colorfulness"};
-  const Tensor without = ValueGuide(o, policy).push(p.x, p.t, p.v, kPrompts, p.c);
+  const Tensor without = ValueGuide(o, model).push(p.x, p.t, p.v, kPrompts, p.c);
   o.kind = "value";
   o.value = file.string();
-  const Tensor with = ValueGuide(o, policy).push(p.x, p.t, p.v, kPrompts, p.c);
+  const Tensor with = ValueGuide(o, model).push(p.x, p.t, p.v, kPrompts, p.c);
   const Tensor nu = network->evaluate(p.x, (1 - p.t) * 1000, p.c);
   EXPECT_GT(nu.abs().max().item<double>(), 1e-3);
   EXPECT_TRUE(at::allclose(with - without, -2 * 0.5 * nu, 1e-4, 1e-5));
 }
 
 TEST(ValueGuide, RefusesAValueGuideWithoutAFile) {
-  Mmdit policy(shape());
-  EXPECT_THAT(testing::message_of([&] { ValueGuide({.kind = "value", .reward = "colorfulness"}, policy); }),
+  NanoModel model = tiny();
+  EXPECT_THAT(testing::message_of([&] { ValueGuide({.kind = "value", .reward = "colorfulness"}, model); }),
               ::testing::HasSubstr("expected guide.value, the value.safetensors of a run of vgg-flow"));
 }
 

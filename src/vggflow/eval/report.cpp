@@ -119,7 +119,7 @@ std::string tiles(const RunData& data) {
   const Estimate d0 = estimate_of(base, "diversity"), d1 = estimate_of(now, "diversity");
   return "<div class='tiles'>" +
          tile("Reward", change(data, r0.mean, r1.mean, 2), reward_note(data, r0, r1, number(base, "/reward_sd_within_prompt"))) +
-         tile("Judge accuracy", change(data, 100 * j0.mean, 100 * j1.mean, 1, " %"), judge_note(data, j1, estimate_of(now, "judge_change"))) +
+         (std::isfinite(j1.mean) ? tile("Judge accuracy", change(data, 100 * j0.mean, 100 * j1.mean, 1, " %"), judge_note(data, j1, estimate_of(now, "judge_change"))) : "") +
          tile("Diversity kept", compares(data) ? shown(100 * d1.mean / d0.mean, 0, " %") : "–", change(data, d0.mean, d1.mean, 3) + " ± " + shown(d1.se, 3)) +
          tile("Fréchet distance to base", shown(number(now, "/fd"), 2), "base against base: " + shown(number(base, "/fd_floor"), 2)) + "</div>";
 }
@@ -186,7 +186,8 @@ std::string charts(const RunData& data) {
   const char* x = "update";
   std::string out = "<h2>Curves</h2><div class='charts'>";
   out += chart_svg({"Reward, held-out prompts", x, "reward", {eval_series(data, "reward", "reward")}});
-  out += chart_svg({"Judge accuracy", x, "%", {eval_series(data, "accuracy", "judge_accuracy", 100)}});
+  const bool judged = !data.evals.empty() && data.evals.front()["metrics"].contains("judge_accuracy");
+  if (judged) out += chart_svg({"Judge accuracy", x, "%", {eval_series(data, "accuracy", "judge_accuracy", 100)}});
   out += chart_svg({"Diversity", x, "feature variance", {eval_series(data, "diversity", "diversity")}});
   out += chart_svg({"Fréchet distance", x, "FD to base", {eval_series(data, "FD", "fd"), dashed(eval_series(data, "floor", "fd_floor"))}});
   out += chart_svg({"KID", x, "KID to base", {eval_series(data, "KID", "kid"), dashed(eval_series(data, "floor", "kid_floor"))}});
@@ -234,10 +235,11 @@ std::string evaluation_table(const RunData& data) {
   std::string rows;
   for (const Json& e : data.evals) rows += evaluation_row(e);
   return fmt::format("<h2>Evaluations</h2><p class='sub'>{} held-out prompts, {} images each; ± is the standard error over prompts, of KID over random "
-                     "subsets. FD and KID are taken on the judge's features against a second set of base images; the floor in brackets is base "
+                     "subsets. FD and KID are taken on the features of {} against a second set of base images; the floor in brackets is base "
                      "against base. The floor of KID lies below zero because the two sets share their prompts.</p><div class='box scroll'><table><tr>"
                      "<th>update</th><th>reward</th><th>judge %</th><th>its change, paired</th><th>judge score</th><th>diversity</th><th>FD (floor)</th><th>KID (floor)</th><th>saturated</th></tr>{}"
-                     "</table></div>", shown(number(data.evals.front(), "/prompts"), 0), shown(number(data.evals.front(), "/images_per_prompt"), 0), rows);
+                     "</table></div>", shown(number(data.evals.front(), "/prompts"), 0), shown(number(data.evals.front(), "/images_per_prompt"), 0),
+                     escape_html(text(data.evals.front()["metrics"], "features", "the judge")), rows);
 }
 
 std::string warnings(const RunData& data) {

@@ -4,21 +4,22 @@
 
 #include <ATen/Parallel.h>
 
-#include <fstream>
-
 #include "vggflow/core/error.h"
 #include "vggflow/core/log.h"
+#include "vggflow/data/prompt_file.h"
 #include "vggflow/io/files.h"
 #include "vggflow/io/image.h"
+#include "vggflow/models/nano.h"
 #include "vggflow/ops/random_tensor.h"
 
 namespace vggflow {
 
 Generator::Generator(const GeneratorOptions& options)
-    : options_(options), model_(NanoModel::load(options.model, precision_dtype(options.precision))), times_(time_grid(options.time_grid)) {
-  if (options.guide.kind != "none") guide_ = std::make_unique<ValueGuide>(options.guide, model_->transformer);
+    : options_(options), model_(open_flow_model(options.flow)),
+      times_(time_grid(resolved_grid(options.time_grid, model_->schedule().shift, model_->schedule().shifts_twice))) {
+  if (options.guide.kind != "none") guide_ = std::make_unique<ValueGuide>(options.guide, *model_);
   if (options.lora.empty()) return;
-  lora_ = std::make_unique<LoraSet>(model_->transformer, read_lora(options.lora).layers);
+  lora_ = std::make_unique<LoraSet>(model_->network(), read_lora(options.lora).layers);
   set_strength(1.0);
 }
 
@@ -30,9 +31,14 @@ void Generator::set_strength(double strength) {
 
 Tensor Generator::generate(const std::vector<std::string>& captions, const Tensor& noise, bool aligned) const {
   torch::autograd::AutoGradMode off(false);
+  return model_->decode(latents(captions, noise, aligned));
+}
+
+Tensor Generator::latents(const std::vector<std::string>& captions, const Tensor& noise, bool aligned) const {
+  torch::autograd::AutoGradMode off(false);
   if (lora_) lora_->set_mode(aligned ? AdapterMode::kMerged : AdapterMode::kOff);
   const Conditioning conditioning = model_->encode(captions);
-  const GuidedVelocity velocity(model_->transformer, conditioning, model_->unconditional(noise.size(0)), options_.guidance);
+  const GuidedVelocity velocity(model_->network(), conditioning, model_->unconditional(noise.size(0)), options_.guidance);
   return sample(
       [&](const Tensor& x, const Tensor& t) {
         const Tensor v = velocity(x, t);
@@ -46,66 +52,104 @@ namespace {
 std::vector<std::string> prompts_of(const SampleConfig& c) {
   std::vector<std::string> prompts = c.prompts;
   if (!c.prompts_file.empty()) {
-    std::ifstream in(c.prompts_file);
-    VGGFLOW_CHECK(in, "[sample] cannot read {}", c.prompts_file);
-    for (std::string line; std::getline(in, line);) prompts.push_back(line);
+    const auto more = read_prompts(c.prompts_file);
+    prompts.insert(prompts.end(), more.begin(), more.end());
   }
-  return prompts.empty() ? display_prompts() : prompts;
+  return prompts;
 }
+
+std::string describe(const char* name, const Evaluation& e) {
+  const std::string judge = e.judged ? fmt::format("judge {:.1f} +- {:.1f} % | score {:.3f} | ", 100 * e.judge_accuracy.mean, 100 * e.judge_accuracy.se, e.judge_score.mean) : "";
+  return fmt::format("{:<8} reward {:.3f} +- {:.3f} (sd within a prompt {:.3f}) | {}diversity {:.4f} +- {:.4f} | "
+                     "FD {:.2f} (floor {:.2f}) | KID {:.4f} +- {:.4f} (floor {:.4f}) | saturated {:.1f} %",
+                     name, e.reward.mean, e.reward.se, e.reward_sd_within_prompt, judge, e.diversity.mean, e.diversity.se, e.fd, e.fd_floor, e.kid.mean, e.kid.se, e.kid_floor.mean, 100 * e.saturated);
+}
+
+}  // namespace
 
 void set_threads(int64_t threads) {
   if (threads > 0) at::set_num_threads(static_cast<int>(threads));
 }
 
-std::string describe(const char* name, const Evaluation& e) {
-  return fmt::format("{:<8} reward {:.3f} +- {:.3f} (sd within a prompt {:.3f}) | judge {:.1f} +- {:.1f} % | score {:.3f} | diversity {:.4f} +- {:.4f} | "
-                     "FD {:.2f} (floor {:.2f}) | KID {:.4f} +- {:.4f} (floor {:.4f}) | saturated {:.1f} %",
-                     name, e.reward.mean, e.reward.se, e.reward_sd_within_prompt, 100 * e.judge_accuracy.mean, 100 * e.judge_accuracy.se,
-                     e.judge_score.mean, e.diversity.mean, e.diversity.se, e.fd, e.fd_floor, e.kid.mean, e.kid.se, e.kid_floor.mean, 100 * e.saturated);
+namespace {
+
+// One image to be: its prompt, and the seed that alone decides on its noise.
+struct Job {
+  std::string prompt;
+  int64_t seed;
+};
+
+std::vector<Job> jobs_of(const SampleConfig& c, const std::vector<std::string>& prompts) {
+  std::vector<int64_t> seeds = c.seeds;
+  if (c.seeds.empty()) {
+    for (int64_t i = 0; i < c.images; ++i) seeds.push_back(c.seed + i);
+  }
+  std::vector<Job> jobs;
+  for (const std::string& prompt : prompts) {
+    for (const int64_t seed : seeds) jobs.push_back({prompt, seed});
+  }
+  return jobs;
 }
 
-std::vector<Prompt> eval_prompts(const EvalConfig& c) {
-  const EmojiSampler sampler(load_emoji(c.data));
-  const auto seed = static_cast<uint64_t>(c.eval.seed);
-  if (c.split != "all") {
-    return sampler.draw_prompts(c.split == "train" ? Split::kTrain : Split::kHeldOut, seed, Purpose::kEvalPrompt, 0, 0, c.eval.prompts);
-  }
-  return sampler.draw_all_prompts(seed, Purpose::kEvalPrompt, 0, c.eval.prompts);
+// What made the image: in one line as other programs write it ("parameters"), and key by key.
+TextChunks chunks_of(const SampleConfig& c, const Generator& generator, const Job& job, const Image& image) {
+  const auto& g = c.generator;
+  const std::string negative = g.flow.sd3.negative_prompt;
+  TextChunks text{{"prompt", job.prompt}, {"seed", fmt::to_string(job.seed)}, {"guidance", fmt::to_string(g.guidance)},
+                  {"steps", fmt::to_string(generator.times().size() - 1)}, {"times", fmt::format("{}", fmt::join(generator.times(), " "))},
+                  {"model", g.flow.model}, {"lora", g.lora}, {"lora_scale", fmt::to_string(g.lora_scale)}, {"negative_prompt", negative}};
+  text["parameters"] = fmt::format("{}{}\nSteps: {}, Sampler: Euler, CFG scale: {:g}, Seed: {}, Size: {}x{}, Model: {}", job.prompt,
+                                   negative.empty() ? "" : "\nNegative prompt: " + negative, generator.times().size() - 1, g.guidance, job.seed, image.width, image.height,
+                                   std::filesystem::path(g.flow.model).filename().string());
+  if (!g.lora.empty()) text["parameters"] += fmt::format(", Lora: {} ({:g})", std::filesystem::path(g.lora).filename().string(), g.lora_scale);
+  return text;
 }
 
 }  // namespace
 
 void sample_images(const SampleConfig& c) {
   set_threads(c.threads);
+  std::vector<std::string> prompts = prompts_of(c);
   const Generator generator(c.generator);
+  if (prompts.empty()) {
+    VGGFLOW_CHECK(dynamic_cast<const NanoModel*>(&generator.model()), "[sample] expected prompts: pass --prompts FILE, or \"prompts=[a red heart, a ghost]\"");
+    prompts = display_prompts();
+  }
   const std::filesystem::path out = c.out;
   make_writable_folder(out);
-  std::vector<std::string> captions;
-  for (const std::string& prompt : prompts_of(c)) captions.insert(captions.end(), static_cast<size_t>(c.images), prompt);
-  const auto total = static_cast<int64_t>(captions.size());
-  const auto& network = generator.model().options.network;
+  const std::vector<Job> jobs = jobs_of(c, prompts);
+  const auto total = std::ssize(jobs);
+  generator.model().prepare(prompts);
+  log_info("{}", generator.model().description());
   Progress progress("sample", total);
-  std::vector<Tensor> all;
+  std::vector<Tensor> shown;
   for (int64_t start = 0; start < total; start += c.batch) {
-    const int64_t count = std::min(c.batch, total - start);
-    const Tensor noise = keyed_normal(static_cast<uint64_t>(c.seed), Purpose::kEvalNoise, 0, static_cast<uint64_t>(start), count,
-                                      {network.channels, network.sample_size, network.sample_size});
-    const Tensor x = (generator.generate({captions.begin() + start, captions.begin() + start + count}, noise, c.generator.aligned()) + 1) / 2;
-    for (int64_t i = 0; i < count; ++i) {
-      write_png(out / fmt::format("{:05}.png", start + i), image_grid(x.narrow(0, i, 1), 1, c.enlarge, 0),
-                {{"prompt", captions[static_cast<size_t>(start + i)]}, {"seed", fmt::to_string(c.seed)}, {"sample", fmt::to_string(start + i)},
-                 {"guidance", fmt::to_string(c.generator.guidance)}, {"steps", fmt::to_string(c.generator.time_grid.steps)}, {"lora", c.generator.lora}});
+    const std::vector<Job> batch(jobs.begin() + start, jobs.begin() + std::min<int64_t>(start + c.batch, total));
+    std::vector<std::string> captions;
+    std::vector<Tensor> noise;
+    for (const Job& job : batch) {
+      captions.push_back(job.prompt);
+      noise.push_back(keyed_normal(static_cast<uint64_t>(job.seed), Purpose::kEvalNoise, 0, 0, 1, generator.model().state_shape()));
     }
-    all.push_back(x);
-    progress.advance(start + count);
+    const Tensor x = (generator.generate(captions, at::cat(noise), c.generator.aligned()) + 1) / 2;
+    for (int64_t i = 0; i < x.size(0); ++i) {
+      const Image image = image_grid(x.narrow(0, i, 1), 1, c.enlarge, 0);
+      write_png(out / fmt::format("{:05}.png", start + i), image, chunks_of(c, generator, batch[static_cast<size_t>(i)], image));
+    }
+    shown.push_back(thumbnails(x));
+    progress.advance(start + x.size(0));
   }
-  write_png(out / "grid.png", image_grid(at::cat(all), std::min<int64_t>(8, total), 2));
+  write_png(out / "grid.png", image_grid(at::cat(shown), std::min<int64_t>(8, total), 2));
   log_info("wrote {} images and grid.png to {}", total, out.string());
 }
 
-EvalSetup::EvalSetup(const EvalConfig& c, const NanoModel& model) : reward(make_reward(c.reward, c.reward_files.resources())), judge(Judge::load(c.judge)) {
-  evaluator = std::make_unique<Evaluator>(c.eval, eval_prompts(c), *reward, *judge, load_panel(c.eval.panel, c.reward, c.reward_files.resources()),
-                                          model.options.network.sample_size);
+EvalSetup::EvalSetup(const EvalConfig& c, const FlowModel& model) : source(make_prompt_source(c.prompts, c.data)), reward(make_reward(c.reward, c.reward_files.resources())) {
+  if (source->labelled()) judge = Judge::load(c.judge);
+  const Split split = c.split == "all" ? Split::kAll : c.split == "train" ? Split::kTrain : Split::kHeldOut;
+  const auto prompts = source->evaluation(split, static_cast<uint64_t>(c.eval.seed), c.eval.prompts);
+  model.prepare(captions_of(prompts));
+  evaluator = std::make_unique<Evaluator>(c.eval, prompts, *reward, judge.get(), nullptr,
+                                          load_panel(c.eval.panel, source->labelled(), c.reward, c.reward_files.resources()), model.state_shape());
 }
 
 void run_eval(const EvalConfig& c) {
@@ -115,7 +159,7 @@ void run_eval(const EvalConfig& c) {
   const auto with = [&](bool aligned) {
     return [&generator, aligned](const std::vector<std::string>& captions, const Tensor& noise) { return generator.generate(captions, noise, aligned); };
   };
-  Json result{{"model", c.generator.model}, {"lora", c.generator.lora}, {"guide", c.generator.guide.kind}, {"reward", c.reward}, {"split", c.split},
+  Json result{{"model", c.generator.flow.model}, {"lora", c.generator.lora}, {"guide", c.generator.guide.kind}, {"reward", c.reward}, {"split", c.split},
               {"prompts", c.eval.prompts}, {"images_per_prompt", c.eval.images}, {"seed", c.eval.seed}};
   const Evaluation base = setup.evaluator->evaluate_base(with(false));
   log_info("{}", describe("base", base));
@@ -123,10 +167,10 @@ void run_eval(const EvalConfig& c) {
   if (c.generator.aligned()) {
     const Evaluation aligned = setup.evaluator->evaluate(with(true));
     log_info("{}", describe("aligned", aligned));
-    log_info("the reward moved by {:+.2f} +- {:.2f} sd of the base within a prompt, the judge's accuracy by {:+.1f} +- {:.1f} points (paired by "
-             "prompt); diversity kept: {:.0f} %",
-             aligned.reward_change.mean / base.reward_sd_within_prompt, aligned.reward_change.se / base.reward_sd_within_prompt,
-             100 * aligned.judge_change.mean, 100 * aligned.judge_change.se, 100 * aligned.diversity.mean / base.diversity.mean);
+    const double sd = base.reward_sd_within_prompt;
+    const std::string judge = aligned.judged ? fmt::format(", the judge's accuracy by {:+.1f} +- {:.1f} points", 100 * aligned.judge_change.mean, 100 * aligned.judge_change.se) : "";
+    log_info("the reward moved by {:+.2f} +- {:.2f} sd of the base within a prompt{} (paired by prompt); diversity kept: {:.0f} %", aligned.reward_change.mean / sd,
+             aligned.reward_change.se / sd, judge, 100 * aligned.diversity.mean / base.diversity.mean);
     for (const auto& [name, text] : complaints(base, aligned, c.eval.diversity_floor)) log_info("warning: {}", text);
     result["aligned"] = aligned.to_json();
   }

@@ -5,26 +5,25 @@
 #include "vggflow/eval/guide.h"
 #include "vggflow/flow/sampling.h"
 #include "vggflow/models/lora_formats.h"
-#include "vggflow/models/nano.h"
+#include "vggflow/data/prompt_source.h"
+#include "vggflow/models/open_model.h"
 
 namespace vggflow {
 
 /// What sampling needs of a model: folder, adapter, guidance, grid.
 struct GeneratorOptions {
-  std::string model = "models/nano";
+  ModelOptions flow;
   std::string lora;
   double lora_scale = 1.0;
-  std::string precision = "auto";
   double guidance = 3.0;
   TimeGridOptions time_grid;
   GuideOptions guide;
 
   template <class V>
   void fields(V& v) {
-    v("model", model, "folder of the flow model");
+    flow.fields(v);
     v("lora", lora, "LoRA: a diffusers or kohya file or a PEFT folder; empty: the base model");
     v("lora_scale", lora_scale, "strength of the LoRA", range(-10, 10));
-    v("precision", precision, "of matrix products; auto: bf16 where the processor has it", choices({"auto", "bf16", "fp32"}));
     v("guidance", guidance, "guidance scale; 1 is none", range(0, 100));
     v.section("time_grid", time_grid);
     v.section("guide", guide);
@@ -37,15 +36,18 @@ struct GeneratorOptions {
 class Generator {
  public:
   explicit Generator(const GeneratorOptions& options);
-  /// x_1 (n, C, S, S) of captions from noise, with adapter (merged) and guidance, or of the base model.
+  /// Images (n, 3, H, W), about [-1, 1], of captions from noise (n, C, h, w), with adapter (merged) and guidance, or of the base model.
   Tensor generate(const std::vector<std::string>& captions, const Tensor& noise, bool aligned) const;
+  /// The end points x_1 (n, C, h, w) of the same.
+  Tensor latents(const std::vector<std::string>& captions, const Tensor& noise, bool aligned) const;
   /// The adapter acts with `strength` times lora_scale from now on.
   void set_strength(double strength);
-  const NanoModel& model() const { return *model_; }
+  const FlowModel& model() const { return *model_; }
+  const std::vector<double>& times() const { return times_; }
 
  private:
   GeneratorOptions options_;
-  std::unique_ptr<NanoModel> model_;
+  std::unique_ptr<FlowModel> model_;
   std::unique_ptr<LoraSet> lora_;
   std::unique_ptr<ValueGuide> guide_;
   std::vector<double> times_;
@@ -57,6 +59,7 @@ struct SampleConfig {
   std::string prompts_file;
   int64_t images = 1;
   int64_t seed = 0;
+  std::vector<int64_t> seeds;
   int64_t batch = 64;
   int64_t enlarge = 1;
   int64_t threads = 0;
@@ -65,16 +68,20 @@ struct SampleConfig {
   template <class V>
   void fields(V& v) {
     v("out", out, "folder of the images");
-    v("prompts", prompts, "captions, [red heart, ghost]; empty with no file: the 64 display captions");
-    v("prompts_file", prompts_file, "file with one caption a line");
+    v("prompts", prompts, "captions, [red heart, ghost]; empty with no file: nano's 64 display captions");
+    v("prompts_file", prompts_file, "file of prompts: a line each, or a column 'prompt' of CSV, TSV or JSON");
     v("images", images, "images a prompt", range(1, 100000));
-    v("seed", seed, "seed of the noise", range(0, 1e15));
+    v("seed", seed, "seed of a prompt's first image; the others count on from it", range(0, 1e15));
+    v("seeds", seeds, "seeds of a prompt's images, one each, in place of images and seed");
     v("batch", batch, "images sampled at once", range(1, 100000));
     v("enlarge", enlarge, "whole-number enlargement of the PNG files", range(1, 64));
     v("threads", threads, "CPU threads; 0 takes all", range(0, 1024));
     v.section("generator", generator);
   }
 };
+
+/// Threads of all CPU work; 0 leaves all.
+void set_threads(int64_t threads);
 
 /// Writes one PNG an image (settings in its text chunks) and grid.png.
 void sample_images(const SampleConfig& config);
@@ -85,6 +92,7 @@ struct EvalConfig {
   RewardFiles reward_files;
   std::string judge = "models/judge";
   std::string split = "held_out";
+  PromptFiles prompts;
   int64_t threads = 0;
   GeneratorOptions generator;
   EmojiOptions data;
@@ -95,7 +103,8 @@ struct EvalConfig {
     v("out", out, "JSON file to write; empty: print only");
     v("reward", reward, "reward, or a weighted sum");
     reward_files.fields(v);
-    v("judge", judge, "folder of the judge");
+    v("judge", judge, "folder of the judge, which sees the emoji's prompts alone");
+    v.section("prompts", prompts);
     v("split", split, "which prompts", choices({"held_out", "train", "all"}));
     v("threads", threads, "CPU threads; 0 takes all", range(0, 1024));
     v.section("generator", generator);
@@ -109,7 +118,8 @@ void run_eval(const EvalConfig& config);
 
 /// What a comparison with the base needs of an EvalConfig: its reward, judge, panel and prompts.
 struct EvalSetup {
-  EvalSetup(const EvalConfig& config, const NanoModel& model);
+  EvalSetup(const EvalConfig& config, const FlowModel& model);
+  std::unique_ptr<PromptSource> source;
   std::unique_ptr<Reward> reward;
   std::unique_ptr<Judge> judge;
   std::unique_ptr<Evaluator> evaluator;

@@ -54,6 +54,7 @@ std::string page(const SweepConfig& c, const std::vector<Stop>& stops) {
 void run_sweep(const SweepConfig& c) {
   VGGFLOW_CHECK(!c.eval.generator.lora.empty(), "[sweep] expected generator.lora, the LoRA whose strength is swept");
   VGGFLOW_CHECK(!c.eval.out.empty(), "[sweep] expected out, a folder");
+  set_threads(c.eval.threads);
   const std::filesystem::path out = c.eval.out;
   make_writable_folder(out);
   Generator generator(c.eval.generator);
@@ -61,15 +62,14 @@ void run_sweep(const SweepConfig& c) {
   const auto images = [&](bool aligned) {
     return [&generator, aligned](const std::vector<std::string>& captions, const Tensor& noise) { return generator.generate(captions, noise, aligned); };
   };
-  const auto& network = generator.model().options.network;
-  const Tensor noise = keyed_normal(0, Purpose::kEvalNoise, 0, 0, static_cast<int64_t>(display_prompts().size()),
-                                    {network.channels, network.sample_size, network.sample_size});
+  const std::vector<std::string> shown = setup.source->display();
+  const Tensor noise = keyed_normal(0, Purpose::kEvalNoise, 0, 0, std::ssize(shown), generator.model().state_shape());
   Json lines = Json::array();
   std::vector<Stop> stops;
   const auto add = [&](double strength, const Evaluation& e, bool aligned) {
     stops.push_back({strength, e});
     lines.push_back({{"strength", strength}, {"metrics", e.to_json()}});
-    write_png(out / fmt::format("strength_{:.2f}.png", strength), image_grid((generator.generate(display_prompts(), noise, aligned) + 1) / 2, 8, 2));
+    write_png(out / fmt::format("strength_{:.2f}.png", strength), image_grid(thumbnails((generator.generate(shown, noise, aligned) + 1) / 2), 8, 2));
     log_info("strength {:.2f} | reward {:.3f} +- {:.3f} | judge {:.1f} % | diversity {:.0f} % | FD {:.2f}", strength, e.reward.mean, e.reward.se,
              100 * e.judge_accuracy.mean, 100 * e.diversity.mean / std::max(1e-12, stops.front().evaluation.diversity.mean), e.fd);
   };

@@ -9,7 +9,8 @@ namespace {
 
 std::vector<double> sigmas_of(const TimeGridOptions& o) {
   if (o.kind == "explicit") return o.sigmas;
-  const auto f = [&](double s) { return o.shift * s / (1 + (o.shift - 1) * s); };
+  const double shift = o.shift > 0 ? o.shift : 1.0;
+  const auto f = [&](double s) { return shift * s / (1 + (shift - 1) * s); };
   std::vector<double> sigmas;
   const auto n = static_cast<double>(o.steps);
   for (int64_t k = 0; k < o.steps; ++k) {
@@ -26,6 +27,12 @@ std::vector<double> sigmas_of(const TimeGridOptions& o) {
 }
 
 }  // namespace
+
+TimeGridOptions resolved_grid(TimeGridOptions o, double model_shift, bool model_shifts_twice) {
+  if (o.kind == "auto") o.kind = model_shifts_twice ? "diffusers_default" : "single_shift";
+  if (o.shift == 0) o.shift = model_shift;
+  return o;
+}
 
 std::vector<double> time_grid(const TimeGridOptions& options) {
   std::vector<double> times;

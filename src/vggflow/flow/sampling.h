@@ -15,21 +15,24 @@ using VelocityFunction = std::function<Tensor(const Tensor& x, const Tensor& t)>
 
 struct TimeGridOptions {
   int64_t steps = 20;
-  std::string kind = "single_shift";  ///< see time_grid
-  double shift = 1.0;                 ///< f(s) = shift s / (1 + (shift - 1) s) on sigma = 1 - t; 1 is uniform
-  std::vector<double> sigmas;         ///< for kind "explicit": decreasing, the final 0 is added
+  std::string kind = "auto";   ///< see time_grid
+  double shift = 0;            ///< f(s) = shift s / (1 + (shift - 1) s) on sigma = 1 - t; 1 is uniform
+  std::vector<double> sigmas = {};    ///< for kind "explicit": decreasing, the final 0 is added
 
   template <class V>
   void fields(V& v) {
     v("steps", steps, "Euler steps", range(1, 1000));
-    v("kind", kind, "single_shift: shift of linspace(1, 1/steps); diffusers_default: SD3's scheduler, which shifts twice; explicit",
-      choices({"single_shift", "diffusers_default", "explicit"}));
-    v("shift", shift, "static shift of the noise levels; 1 leaves them uniform", range(0.01, 100));
+    v("kind", kind, "single_shift: shift of linspace(1, 1/steps); diffusers_default: SD3's scheduler, which shifts twice; explicit; auto: what the model's own "
+      "pipeline does (nano: single_shift)", choices({"auto", "single_shift", "diffusers_default", "explicit"}));
+    v("shift", shift, "static shift of the noise levels; 1 leaves them uniform; 0 is the model's own", range(0, 100));
     v("sigmas", sigmas, "noise levels of an explicit grid, decreasing from 1, without the final 0");
   }
 };
 
-/// Flow times 0 = t_0 < ... < t_steps = 1. single_shift: sigma_k = f(1 - k/steps). diffusers_default: the end points are shifted
+/// The same options with kind "auto" and shift 0 replaced by what a model's own pipeline does.
+TimeGridOptions resolved_grid(TimeGridOptions options, double model_shift, bool model_shifts_twice);
+
+/// Flow times 0 = t_0 < ... < t_steps = 1. single_shift: sigma_k = f(1 - k/steps); so is "auto", and shift 0 is 1. diffusers_default: the end points are shifted
 /// first and f is applied again to a linear ramp between them (diffusers issue 13243).
 std::vector<double> time_grid(const TimeGridOptions& options);
 

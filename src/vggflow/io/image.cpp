@@ -51,6 +51,11 @@ void append_bytes(png_structp png, png_bytep data, png_size_t size) {
 
 }  // namespace
 
+at::Tensor thumbnails(const at::Tensor& images, int64_t side) {
+  const int64_t block = (std::max(images.size(2), images.size(3)) + side - 1) / side;
+  return block <= 1 ? images : at::avg_pool2d(images, {block, block});
+}
+
 std::vector<uint8_t> encode_png(const Image& image, const TextChunks& text) {
   std::vector<uint8_t> out;
   std::string error;

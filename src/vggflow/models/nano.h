@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 
+#include "vggflow/models/flow_model.h"
 #include "vggflow/models/word_encoder.h"
 #include "vggflow/text/vocabulary.h"
 
@@ -21,7 +22,7 @@ struct NanoOptions {
   }
 };
 
-class NanoModel : public Module {
+class NanoModel : public Module, public FlowModel {
  public:
   NanoModel(const NanoOptions& options, Vocabulary vocabulary);
   /// Reads config.yaml, vocabulary.txt and model.safetensors. Parameters are frozen, in `dtype`.
@@ -30,43 +31,19 @@ class NanoModel : public Module {
   void save(const std::filesystem::path& folder, const std::map<std::string, std::string>& metadata, at::ScalarType dtype = at::kBFloat16);
   void init(uint64_t seed);
 
-  Conditioning encode(const std::vector<std::string>& captions) const;
-  /// `count` rows of the empty caption.
-  Conditioning unconditional(int64_t count) const;
+  Mmdit& network() override { return transformer; }
+  const Mmdit& network() const override { return transformer; }
+  Conditioning encode(const std::vector<std::string>& captions) const override;
+  Conditioning unconditional(int64_t count) const override;
+  std::vector<int64_t> state_shape() const override;
+  /// Its states are the images.
+  Tensor decode(const Tensor& x1) const override { return x1; }
+  Dual decode(const Dual& x1) const override { return x1; }
 
   NanoOptions options;
   Vocabulary vocabulary;
   WordEncoder text;
   Mmdit transformer;
-};
-
-/// bf16 where the processor multiplies it in hardware, else fp32.
-at::ScalarType fast_dtype();
-/// dtype of the setting "auto" (fast_dtype), "bf16" or "fp32".
-at::ScalarType precision_dtype(const std::string& precision);
-
-/// The flow's velocity v = -u(x, 1000 (1 - t)) of a prompt batch with classifier-free guidance,
-/// v = v_unc + w (v_con - v_unc); w = 1 runs the conditional branch alone.
-class GuidedVelocity {
- public:
-  /// `conditioning` has one row a sample.
-  GuidedVelocity(const Mmdit& network, Conditioning conditioning, Conditioning unconditional, double guidance,
-                 bool detach_unconditional = true);
-  /// x (B, C, S, S), t (B); both branches run as one batch unless the unconditional one is left out of the gradient.
-  template <TensorLike T>
-  T operator()(const T& x, const T& t) const;
-  /// The same for a subset of the samples (row indices), x (M, ...), t (M).
-  GuidedVelocity rows(const Tensor& indices) const;
-  /// v_con, the conditional branch alone.
-  Tensor conditional(const Tensor& x, const Tensor& t) const;
-  void set_detach_unconditional(bool on) { detach_unconditional_ = on; }
-  void set_guidance(double scale) { guidance_ = scale; }
-
- private:
-  const Mmdit& network_;
-  Conditioning conditioning_, unconditional_;
-  double guidance_;
-  bool detach_unconditional_;
 };
 
 }  // namespace vggflow

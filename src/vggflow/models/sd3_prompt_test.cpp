@@ -25,7 +25,7 @@ using testing::message_of;
 using testing::relative_error;
 using testing::scaled_error;
 
-fs::path model_folder() { return testing::models_testdata("sd3_prompt"); }
+fs::path model_folder() { return testing::models_testdata("sd3_tiny"); }
 
 class Sd3PromptTest : public ::testing::Test {
  protected:

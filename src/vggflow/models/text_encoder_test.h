@@ -26,7 +26,7 @@ class TextEncoderReference {
 /// One component of the tiny model, "text_encoder", in a folder of the test's own.
 class ComponentCopy {
  public:
-  explicit ComponentCopy(const std::string& component) { std::filesystem::copy(models_testdata("sd3_prompt") / component, folder_.path()); }
+  explicit ComponentCopy(const std::string& component) { std::filesystem::copy(models_testdata("sd3_tiny") / component, folder_.path()); }
   const std::filesystem::path& path() const { return folder_.path(); }
   std::filesystem::path operator/(const std::string& name) const { return folder_ / name; }
   /// Its weights, to be changed and written again.

@@ -60,9 +60,8 @@ class Alignment {
   AlignConfig& config_;
   fs::path run_;
   uint64_t seed_;
-  EmojiSet set_;
-  EmojiSampler sampler_;
-  std::unique_ptr<NanoModel> model_;
+  std::unique_ptr<PromptSource> prompts_;
+  std::unique_ptr<FlowModel> model_;
   std::unique_ptr<Method> method_;
   std::unique_ptr<Reward> reward_;
   std::unique_ptr<Judge> judge_;
@@ -101,32 +100,37 @@ std::unique_ptr<ValueNetwork> value_network_of(const AlignConfig& c, const Metho
   return make_value_network(options, policy, c.lora_targets, static_cast<uint64_t>(c.seed));
 }
 
+TimeGridOptions training_grid(const AlignConfig& c, const FlowModel& model) {
+  return resolved_grid(c.time_grid, model.schedule().shift, model.schedule().shifts_twice);
+}
+
 // Adjoint Matching may train on 40 steps and be judged, as the others are, on 20.
-std::vector<double> evaluation_times(const AlignConfig& c) {
-  TimeGridOptions grid = c.time_grid;
+TimeGridOptions evaluation_grid(const AlignConfig& c, const FlowModel& model) {
+  TimeGridOptions grid = training_grid(c, model);
   VGGFLOW_CHECK(c.eval_steps == 0 || grid.kind != "explicit", "[align] expected eval_steps=0 with an explicit time grid, got {}: its levels are the steps", c.eval_steps);
   if (c.eval_steps > 0) grid.steps = c.eval_steps;
-  return time_grid(grid);
+  return grid;
 }
 
 Alignment::Alignment(AlignConfig& c)
-    : config_(c), run_(c.run), seed_(static_cast<uint64_t>(c.seed)), set_(load_emoji(c.data)), sampler_(set_),
-      model_(NanoModel::load(c.model, precision_dtype(c.precision))), method_(make_method(c.method, c.methods)),
-      reward_(make_reward(c.reward, c.reward_files.resources())), judge_(Judge::load(c.judge)),
-      lora_options_{c.lora_rank, c.lora_alpha, c.lora_targets}, lora_(std::make_unique<LoraSet>(model_->transformer, lora_options_, seed_)),
-      value_(value_network_of(c, *method_, model_->transformer)), times_(time_grid(c.time_grid)),
-      eval_times_(evaluation_times(c)) {
+    : config_(c), run_(c.run), seed_(static_cast<uint64_t>(c.seed)), prompts_(make_prompt_source(c.prompts, c.data)), model_(open_flow_model(c.flow)), method_(make_method(c.method, c.methods)),
+      reward_(make_reward(c.reward, c.reward_files.resources())), judge_(prompts_->labelled() ? Judge::load(c.judge) : nullptr),
+      lora_options_{c.lora_rank, c.lora_alpha, c.lora_targets}, lora_(std::make_unique<LoraSet>(model_->network(), lora_options_, seed_)),
+      value_(value_network_of(c, *method_, model_->network())), times_(time_grid(training_grid(c, *model_))),
+      eval_times_(time_grid(evaluation_grid(c, *model_))) {
   policy_buffer_ = std::make_unique<ParameterBuffer>(lora_->parameters());
   policy_adamw_ = std::make_unique<AdamW>(*policy_buffer_, c.policy_optimizer);
   ema_ = std::make_unique<Ema>(*policy_buffer_, c.ema_decay);
-  model_->transformer.passes = policy_passes_;
+  model_->network().passes = policy_passes_;
   if (value_) {
     value_buffer_ = std::make_unique<ParameterBuffer>(value_->trainable());
     value_adamw_ = std::make_unique<AdamW>(*value_buffer_, c.value_optimizer);
     value_->passes = value_passes_;
   }
-  const auto prompts = sampler_.draw_prompts(Split::kHeldOut, static_cast<uint64_t>(c.eval.seed), Purpose::kEvalPrompt, 0, 0, c.eval.prompts);
-  evaluator_ = std::make_unique<Evaluator>(c.eval, prompts, *reward_, *judge_, load_panel(c.eval.panel, c.reward, c.reward_files.resources()), model_->options.network.sample_size);
+  const auto prompts = prompts_->evaluation(Split::kHeldOut, static_cast<uint64_t>(c.eval.seed), c.eval.prompts);
+  model_->prepare(prompts_->all());
+  evaluator_ = std::make_unique<Evaluator>(c.eval, prompts, *reward_, judge_.get(), nullptr,
+                                           load_panel(c.eval.panel, prompts_->labelled(), c.reward, c.reward_files.resources()), model_->state_shape());
   for (const char* folder : {"grids", "tensorboard", "checkpoints"}) make_writable_folder(run_ / folder);
 }
 
@@ -135,7 +139,7 @@ double Alignment::value_scale() const { return method_->beta() > 0 ? 1 / method_
 
 ImageProblem Alignment::make_problem(const std::vector<std::string>& prompts) const {
   const ImageProblemOptions options{config_.guidance, GuidanceIn::parse(config_.guidance_in), config_.detach_unconditional, config_.clamp,
-                                    value_scale()};
+                                    value_scale(), config_.merge};
   return {{*model_, *lora_, *reward_, value_.get()}, options, prompts};
 }
 
@@ -146,17 +150,10 @@ double warm_up(int64_t index, int64_t count) {
   return count > 0 ? std::min(1.0, static_cast<double>(index + 1) / static_cast<double>(count)) : 1.0;
 }
 
-std::vector<std::string> captions_of(const std::vector<Prompt>& prompts) {
-  std::vector<std::string> out;
-  for (const Prompt& p : prompts) out.push_back(p.caption);
-  return out;
-}
-
 UpdateInput Alignment::input_of(int64_t index) const {
-  const auto& network = model_->options.network;
   UpdateInput input{.seed = seed_, .update = static_cast<uint64_t>(index), .first_sample = 0, .x0 = {}, .times = times_, .micro_batch = config_.micro_batch,
                     .beta_scale = warm_up(index, config_.beta_warmup)};
-  input.x0 = keyed_normal(seed_, Purpose::kNoise, input.update, 0, config_.batch, {network.channels, network.sample_size, network.sample_size});
+  input.x0 = keyed_normal(seed_, Purpose::kNoise, input.update, 0, config_.batch, model_->state_shape());
   return input;
 }
 
@@ -164,7 +161,7 @@ UpdateReport Alignment::update(int64_t index) {
   UpdateReport report;
   Stopwatch watch;
   const UpdateInput input = input_of(index);
-  ImageProblem problem = make_problem(captions_of(sampler_.draw_prompts(Split::kTrain, seed_, Purpose::kPrompt, input.update, 0, config_.batch)));
+  ImageProblem problem = make_problem(captions_of(prompts_->draw(seed_, input.update, 0, config_.batch)));
   lora_->merge();
   policy_buffer_->zero_grad();
   if (value_buffer_) value_buffer_->zero_grad();
@@ -198,7 +195,7 @@ void Alignment::optimizer_step(int64_t index, UpdateReport& report) {
 
 Tensor Alignment::generate(const std::vector<std::string>& captions, const Tensor& noise) const {
   ImageProblem problem = make_problem(captions);
-  return sample([&](const Tensor& x, const Tensor& t) { return problem.rollout_velocity(x, t); }, noise, eval_times_);
+  return model_->decode(sample([&](const Tensor& x, const Tensor& t) { return problem.rollout_velocity(x, t); }, noise, eval_times_));
 }
 
 // The averaged adapters are evaluated, and what the grids show: they are what lora_ema.safetensors holds.
@@ -214,24 +211,28 @@ void Alignment::evaluate(int64_t index) {
   eval_seconds_ += seconds;
   metrics_->write({{"kind", "eval"}, {"update", index}, {"prompts", config_.eval.prompts}, {"images_per_prompt", config_.eval.images},
                    {"metrics", last_.to_json()}, {"seconds", seconds}});
-  for (const auto& [name, value] : {std::pair{"reward", last_.reward.mean}, {"judge_accuracy", last_.judge_accuracy.mean},
-                                    {"diversity", last_.diversity.mean}, {"fd", last_.fd}, {"kid", last_.kid.mean}}) {
+  for (const auto& [name, value] : {std::pair{"reward", last_.reward.mean}, {"diversity", last_.diversity.mean}, {"fd", last_.fd}, {"kid", last_.kid.mean}}) {
     events_->scalar(fmt::format("eval/{}", name), value, index);
   }
+  if (last_.judged) events_->scalar("eval/judge_accuracy", last_.judge_accuracy.mean, index);
   const double gain = (last_.reward.mean - base_.reward.mean) / std::max(1e-12, base_.reward_sd_within_prompt);
-  log_info("eval {} | reward {:.3f} +- {:.3f} ({:+.2f} sd) | judge {:.1f} % ({:+.1f} +- {:.1f}) | diversity {:.3f} ({:.0f} %) | FD {:.2f} (floor {:.2f}) | "
-           "KID {:.4f} | {:.0f} s",
-           index, last_.reward.mean, last_.reward.se, gain, 100 * last_.judge_accuracy.mean, 100 * last_.judge_change.mean,
-           100 * last_.judge_change.se, last_.diversity.mean,
+  const std::string judge = last_.judged ? fmt::format("judge {:.1f} % ({:+.1f} +- {:.1f}) | ", 100 * last_.judge_accuracy.mean, 100 * last_.judge_change.mean,
+                                                       100 * last_.judge_change.se) : "";
+  log_info("eval {} | reward {:.3f} +- {:.3f} ({:+.2f} sd) | {}diversity {:.3f} ({:.0f} %) | FD {:.2f} (floor {:.2f}) | KID {:.4f} | {:.0f} s",
+           index, last_.reward.mean, last_.reward.se, gain, judge, last_.diversity.mean,
            100 * last_.diversity.mean / std::max(1e-12, base_.diversity.mean), last_.fd, last_.fd_floor, last_.kid.mean, seconds);
   if (index > 0) weigh(index);
 }
 
 void Alignment::write_grid(int64_t index) {
-  const auto& prompts = display_prompts();
-  const int64_t side = model_->options.network.sample_size;
-  const Tensor noise = keyed_normal(0, Purpose::kEvalNoise, 0, 0, static_cast<int64_t>(prompts.size()), {3, side, side});
-  const Image grid = image_grid((generate(prompts, noise) + 1) / 2, 8, 2);
+  const std::vector<std::string> prompts = prompts_->display();
+  std::vector<Tensor> shown;
+  for (int64_t start = 0; start < std::ssize(prompts); start += config_.eval.batch) {
+    const std::vector<std::string> part(prompts.begin() + start, prompts.begin() + std::min<int64_t>(std::ssize(prompts), start + config_.eval.batch));
+    const Tensor noise = keyed_normal(0, Purpose::kEvalNoise, 0, static_cast<uint64_t>(start), std::ssize(part), model_->state_shape());
+    shown.push_back(thumbnails((generate(part, noise) + 1) / 2));
+  }
+  const Image grid = image_grid(at::cat(shown), std::min<int64_t>(8, std::ssize(prompts)), 2);
   write_png(run_ / "grids" / fmt::format("eval_{:06}.png", index), grid,
             {{"prompts", fmt::format("{}", fmt::join(prompts, "; "))}, {"guidance", fmt::to_string(config_.guidance)}});
   events_->image("grid", grid, index);
@@ -284,7 +285,7 @@ void Alignment::write_update(int64_t index, const UpdateReport& r) {
 
 Metadata Alignment::lora_metadata() const {
   return {{"vggflow.method", config_.method}, {"vggflow.reward", config_.reward}, {"vggflow.seed", fmt::to_string(config_.seed)},
-          {"vggflow.updates", fmt::to_string(config_.updates)}, {"vggflow.base_model", fs::path(config_.model).filename()},
+          {"vggflow.updates", fmt::to_string(config_.updates)}, {"vggflow.base_model", fs::path(config_.flow.model).filename()},
           {"vggflow.config", to_yaml(fields_of(config_))}};
 }
 
@@ -357,14 +358,14 @@ bool Alignment::run() {
   metrics_ = std::make_unique<JsonLines>(run_ / "metrics.jsonl");
   events_ = std::make_unique<EventWriter>(run_ / "tensorboard");
   log_info("{} on {} | reward {} | {} adapted layers of rank {} ({} parameters) | value network {} | seed {}", config_.method,
-           model_->transformer.description(), config_.reward, lora_->paths().size(), config_.lora_rank, policy_buffer_->values().numel(),
+           model_->description(), config_.reward, lora_->paths().size(), config_.lora_rank, policy_buffer_->values().numel(),
            resolved_value_options(config_, *method_).kind, config_.seed);
   log_info("times {:.3f}", fmt::join(times_, " "));
   if (start > 0) {
     // The base model's images are made again: they come from the same keys.
     base_ = last_ = evaluator_->evaluate_base([&](const std::vector<std::string>& captions, const Tensor& noise) {
       ImageProblem problem = make_problem(captions);
-      return sample([&](const Tensor& x, const Tensor& t) { return problem.base({x, t, at::arange(x.size(0))}); }, noise, eval_times_);
+      return model_->decode(sample([&](const Tensor& x, const Tensor& t) { return problem.base({x, t, at::arange(x.size(0))}); }, noise, eval_times_));
     });
   }
   if (start == 0) evaluate(0);

@@ -2,9 +2,10 @@
 // The alignment run: updates of the policy's LoRA (and of the value network) by one of the methods, evaluation, logs, checkpoints.
 
 #include "vggflow/algorithms/registry.h"
-#include "vggflow/data/captions.h"
+#include "vggflow/data/prompt_source.h"
 #include "vggflow/eval/evaluate.h"
 #include "vggflow/flow/sampling.h"
+#include "vggflow/models/open_model.h"
 #include "vggflow/models/value_network.h"
 #include "vggflow/nn/lora.h"
 #include "vggflow/train/image_problem.h"
@@ -18,14 +19,14 @@ struct AlignConfig {
   bool resume = false;
   int64_t seed = 0;
   int64_t threads = 0;
-  std::string precision = "auto";
-  std::string model = "models/nano";
+  ModelOptions flow;
   std::string reward = "emoji-clip";
   RewardFiles reward_files;
   std::string judge = "models/judge";
   int64_t updates = 60;
   int64_t batch = 16;
   int64_t micro_batch = 80;
+  bool merge = true;
   double guidance = 3.0;
   std::vector<std::string> guidance_in{"rollout", "gradient", "adjoint", "base"};
   bool detach_unconditional = true;
@@ -41,6 +42,7 @@ struct AlignConfig {
   double lora_alpha = 8;
   std::vector<std::string> lora_targets{"transformer_blocks.*.attn.to_q", "transformer_blocks.*.attn.to_k",
                                         "transformer_blocks.*.attn.to_v", "transformer_blocks.*.attn.to_out.0"};
+  PromptFiles prompts;
   EmojiOptions data;
   TimeGridOptions time_grid;
   MethodOptions methods;
@@ -56,15 +58,15 @@ struct AlignConfig {
     v("resume", resume, "go on from the run's last checkpoint");
     v("seed", seed, "seed of prompts, noise, time bins and initialisation", range(0, 1e15));
     v("threads", threads, "CPU threads; 0 takes all", range(0, 1024));
-    v("precision", precision, "of the frozen weights and matrix products; auto: bf16 where the processor has it",
-      choices({"auto", "bf16", "fp32"}));
-    v("model", model, "folder of the flow model");
+    flow.fields(v);
     v("reward", reward, "reward, or a weighted sum: 0.7*emoji-clip + 0.3*colorfulness");
     reward_files.fields(v);
-    v("judge", judge, "folder of the judge");
+    v("judge", judge, "folder of the judge, which sees the emoji's prompts alone");
+    v.section("prompts", prompts);
     v("updates", updates, "updates of the policy", range(1, 1e7));
     v("batch", batch, "trajectories an update", range(1, 1e6));
     v("micro_batch", micro_batch, "transitions in one forward and backward pass", range(1, 1e6));
+    v("merge", merge, "rollouts run on weights with the adapters merged, which are held besides the base's; false saves that memory and costs time");
     v("guidance", guidance, "guidance scale", range(0, 100));
     v("guidance_in", guidance_in, "where it acts: rollout, gradient (the policy as it is trained), adjoint (the base that cotangents are pulled "
       "back through), base (the base that the policy is regressed on)");

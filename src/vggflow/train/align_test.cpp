@@ -12,6 +12,7 @@
 #include "vggflow/core/error.h"
 #include "vggflow/io/files.h"
 #include "vggflow/models/emoji_clip.h"
+#include "vggflow/models/nano.h"
 #include "vggflow/models/lora_file.h"
 #include "vggflow/testing/temporary_folder.h"
 #include "vggflow/train/checkpoint.h"
@@ -58,10 +59,10 @@ const fs::path& models() {
 AlignConfig tiny_config(const std::string& name) {
   AlignConfig c;
   c.run = (models() / name).string();
-  c.model = (models() / "nano").string();
+  c.flow.model = (models() / "nano").string();
   c.reward_files.reward_model = (models() / "clip").string();
   c.judge = (models() / "judge").string();
-  c.precision = "fp32";
+  c.flow.precision = "fp32";
   c.data.size = 16;
   c.updates = 4;
   c.batch = 3;

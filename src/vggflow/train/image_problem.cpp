@@ -19,7 +19,7 @@ GuidanceIn GuidanceIn::parse(const std::vector<std::string>& names) {
 
 ImageProblem::ImageProblem(const AlignmentModels& models, const ImageProblemOptions& options, std::vector<std::string> prompts)
     : models_(models), options_(options), prompts_(std::move(prompts)), conditioning_(models.model.encode(prompts_)),
-      velocity_(models.model.transformer, conditioning_, models.model.unconditional(static_cast<int64_t>(prompts_.size())), options.guidance,
+      velocity_(models.model.network(), conditioning_, models.model.unconditional(static_cast<int64_t>(prompts_.size())), options.guidance,
                 options.detach_unconditional) {}
 
 GuidedVelocity ImageProblem::velocity(const Tensor& rows, bool guided, bool detach) const {
@@ -30,7 +30,7 @@ GuidedVelocity ImageProblem::velocity(const Tensor& rows, bool guided, bool deta
 }
 
 Tensor ImageProblem::rollout_velocity(const Tensor& x, const Tensor& t) {
-  const AdapterScope scope(models_.lora, AdapterMode::kMerged);
+  const AdapterScope scope(models_.lora, rollout_mode());
   GuidedVelocity v = velocity_;
   if (!options_.guidance_in.rollout) v.set_guidance(1.0);
   return v(x, t);
@@ -54,7 +54,7 @@ Tensor ImageProblem::policy_known(const States& s, const Tensor& known) {
 
 Dual ImageProblem::policy_tangent(const Dual& x, const Dual& t, const Tensor& rows) {
   torch::autograd::AutoGradMode off(false);
-  const AdapterScope scope(models_.lora, AdapterMode::kMerged);
+  const AdapterScope scope(models_.lora, rollout_mode());
   return velocity(rows, options_.guidance_in.gradient, options_.detach_unconditional)(x, t);
 }
 
@@ -67,20 +67,26 @@ Tensor ImageProblem::base_field(const States& s, bool guided) {
 Tensor ImageProblem::base(const States& s) { return base_field(s, options_.guidance_in.base); }
 Tensor ImageProblem::adjoint_base(const States& s) { return base_field(s, options_.guidance_in.adjoint); }
 
+// What the reward sees of end points.
+template <TensorLike T>
+T ImageProblem::pixels(const T& x1) const {
+  return to_pixels(models_.model.decode(x1), options_.clamp);
+}
+
 Tensor ImageProblem::reward(const Tensor& x1, const Tensor& rows) {
-  return models_.reward.score(to_pixels(x1, options_.clamp), prompts_of(rows));
+  return models_.reward.score(pixels(x1), prompts_of(rows));
 }
 
 Dual ImageProblem::reward_tangent(const Dual& x1, const Tensor& rows) {
-  return models_.reward.score(to_pixels(x1, options_.clamp), prompts_of(rows));
+  return models_.reward.score(pixels(x1), prompts_of(rows));
 }
 
 Tensor ImageProblem::reward_parts(const Tensor& x1, const Tensor& rows) {
-  return models_.reward.parts(to_pixels(x1, options_.clamp), prompts_of(rows));
+  return models_.reward.parts(pixels(x1), prompts_of(rows));
 }
 
 Dual ImageProblem::reward_parts_tangent(const Dual& x1, const Tensor& rows) {
-  return models_.reward.parts(to_pixels(x1, options_.clamp), prompts_of(rows));
+  return models_.reward.parts(pixels(x1), prompts_of(rows));
 }
 
 Tensor ImageProblem::correction(const States& s) {

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "vggflow/algorithms/method.h"
-#include "vggflow/models/nano.h"
+#include "vggflow/models/flow_model.h"
 #include "vggflow/models/value_network.h"
 #include "vggflow/nn/lora.h"
 #include "vggflow/rewards/reward.h"
@@ -15,7 +15,7 @@ namespace vggflow {
 
 /// The networks of an alignment run; the base weights are frozen and held once.
 struct AlignmentModels {
-  NanoModel& model;
+  FlowModel& model;
   LoraSet& lora;
   const Reward& reward;
   ValueNetwork* value;  ///< null: no correction
@@ -37,13 +37,14 @@ struct ImageProblemOptions {
   bool detach_unconditional = true;
   std::string clamp = "hard";
   double value_scale = 1.0;  ///< nu = value_scale * network
+  bool merge = true;         ///< rollouts run on merged weights, which are held besides the base's; else with the adapters beside the base's weights
 };
 
 class ImageProblem : public AlignmentProblem {
  public:
   ImageProblem(const AlignmentModels& models, const ImageProblemOptions& options, std::vector<std::string> prompts);
 
-  /// With merged adapters, both guidance branches in one batch.
+  /// With merged adapters unless options say otherwise, both guidance branches in one batch.
   Tensor rollout_velocity(const Tensor& x, const Tensor& t) override;
   Tensor policy(const States& s) override;
   /// With the unconditional branch detached and the rollout guided as the gradient is: velocity + w (v_con - sg(v_con)).
@@ -65,6 +66,9 @@ class ImageProblem : public AlignmentProblem {
   CostShape cost_shape(int64_t batch, int64_t steps) const;
 
  private:
+  AdapterMode rollout_mode() const { return options_.merge ? AdapterMode::kMerged : AdapterMode::kOn; }
+  template <TensorLike T>
+  T pixels(const T& x1) const;
   GuidedVelocity velocity(const Tensor& rows, bool guided, bool detach) const;
   Tensor base_field(const States& s, bool guided);
   bool known_by_rollout() const;

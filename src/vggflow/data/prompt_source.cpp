@@ -1,0 +1,89 @@
+#include "vggflow/data/prompt_source.h"
+
+#include "vggflow/core/error.h"
+#include "vggflow/core/log.h"
+#include "vggflow/data/prompt_file.h"
+#include "vggflow/data/prompt_sets.h"
+
+namespace vggflow {
+namespace {
+
+constexpr ptrdiff_t kDisplayed = 16;
+
+class EmojiPrompts : public PromptSource {
+ public:
+  explicit EmojiPrompts(const EmojiOptions& options) : sampler_(load_emoji(options)) {}
+  std::vector<Prompt> draw(uint64_t seed, uint64_t update, uint64_t first, int64_t count) const override {
+    return sampler_.draw_prompts(Split::kTrain, seed, Purpose::kPrompt, update, first, count);
+  }
+  std::vector<Prompt> evaluation(Split split, uint64_t seed, int64_t count) const override {
+    if (split == Split::kAll) return sampler_.draw_all_prompts(seed, Purpose::kEvalPrompt, 0, count);
+    return sampler_.draw_prompts(split, seed, Purpose::kEvalPrompt, 0, 0, count);
+  }
+  std::vector<std::string> display() const override { return display_prompts(); }
+  bool labelled() const override { return true; }
+
+ private:
+  EmojiSampler sampler_;
+};
+
+std::vector<Prompt> unlabelled(const std::vector<std::string>& captions) {
+  std::vector<Prompt> out;
+  for (const std::string& caption : captions) out.push_back({caption, -1, -1});
+  return out;
+}
+
+class FilePrompts : public PromptSource {
+ public:
+  explicit FilePrompts(const PromptFiles& files) {
+    const std::string& train = files.train.empty() ? files.eval : files.train;
+    const std::string& eval = files.eval.empty() ? files.train : files.eval;
+    train_ = read_prompts(train);
+    eval_ = train == eval ? train_ : read_prompts(eval);
+    if (train == eval) {
+      log_info("warning: {} serves training and evaluation: the figures say nothing about other prompts", train);
+      return;
+    }
+    const PromptOverlap overlap = prompt_overlap(train_, eval_);
+    if (overlap.found() == 0) return;
+    log_info("warning: {} of {} evaluation prompts are in the training set or close to one of it ({} equal, {} equal but for case and punctuation, {} near), such as '{}'",
+             overlap.found(), overlap.eval, overlap.exact, overlap.normalized, overlap.near, overlap.examples.front().eval);
+  }
+  std::vector<Prompt> draw(uint64_t seed, uint64_t update, uint64_t first, int64_t count) const override {
+    std::vector<std::string> drawn;
+    for (uint64_t s = first; s < first + static_cast<uint64_t>(count); ++s) {
+      RandomStream random({seed, Purpose::kPrompt, update, s});
+      drawn.push_back(train_[static_cast<size_t>(random.below(std::ssize(train_)))]);
+    }
+    return unlabelled(drawn);
+  }
+  std::vector<Prompt> evaluation(Split split, uint64_t, int64_t count) const override {
+    const auto& list = split == Split::kTrain ? train_ : eval_;
+    VGGFLOW_CHECK(count <= std::ssize(list), "[prompts] expected at most {} prompts, as many as the file has, got eval.prompts={}", list.size(), count);
+    return unlabelled({list.begin(), list.begin() + count});
+  }
+  std::vector<std::string> display() const override { return {eval_.begin(), eval_.begin() + std::min(std::ssize(eval_), kDisplayed)}; }
+  std::vector<std::string> all() const override {
+    std::vector<std::string> both = train_;
+    both.insert(both.end(), eval_.begin(), eval_.end());
+    return both;
+  }
+
+ private:
+  std::vector<std::string> train_, eval_;
+};
+
+}  // namespace
+
+std::unique_ptr<PromptSource> make_prompt_source(const PromptFiles& files, const EmojiOptions& emoji) {
+  if (files.train.empty() && files.eval.empty()) return std::make_unique<EmojiPrompts>(emoji);
+  return std::make_unique<FilePrompts>(files);
+}
+
+std::vector<std::string> captions_of(const std::vector<Prompt>& prompts) {
+  std::vector<std::string> out;
+  for (const Prompt& p : prompts) out.push_back(p.caption);
+  return out;
+}
+
+}  // namespace vggflow

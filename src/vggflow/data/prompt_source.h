@@ -1,0 +1,44 @@
+#pragma once
+// Where a run's prompts come from: the emoji set with its balanced draws and labels, or files of prompts.
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "vggflow/data/captions.h"
+
+namespace vggflow {
+
+struct PromptFiles {
+  std::string train;
+  std::string eval;
+
+  template <class V>
+  void fields(V& v) {
+    v("train", train, "file of the prompts to train on: a line each, or a column 'prompt' of CSV, TSV or JSON; empty: the emoji's");
+    v("eval", eval, "file of the prompts to evaluate on, in its order; empty: the emoji's, or where prompts.train is given those");
+  }
+};
+
+class PromptSource {
+ public:
+  virtual ~PromptSource() = default;
+  /// `count` prompts for the samples first..first+count-1 of an update, keyed by (seed, kPrompt, update, sample).
+  virtual std::vector<Prompt> draw(uint64_t seed, uint64_t update, uint64_t first, int64_t count) const = 0;
+  /// `count` different-as-possible prompts of evaluations; files give their first lines and refuse more than they have.
+  virtual std::vector<Prompt> evaluation(Split split, uint64_t seed, int64_t count) const = 0;
+  /// Prompts of the grids that people look at.
+  virtual std::vector<std::string> display() const = 0;
+  /// Every prompt that may come, for encoding them beforehand; none where they are too cheap to matter.
+  virtual std::vector<std::string> all() const { return {}; }
+  /// Whether prompts carry the class that the judge should see.
+  virtual bool labelled() const { return false; }
+};
+
+/// The emoji's prompts where `files` names none.
+std::unique_ptr<PromptSource> make_prompt_source(const PromptFiles& files, const EmojiOptions& emoji);
+
+/// The captions alone.
+std::vector<std::string> captions_of(const std::vector<Prompt>& prompts);
+
+}  // namespace vggflow

@@ -1,0 +1,104 @@
+// Whole sampling runs of a tiny Stable Diffusion 3 from the same noise as diffusers' StableDiffusion3Pipeline. The values are those of
+// tools/reference/sd3_pipeline_reference.py.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "vggflow/eval/run.h"
+#include "vggflow/io/files.h"
+#include "vggflow/io/image.h"
+#include "vggflow/io/safetensors.h"
+#include "vggflow/ops/random_tensor.h"
+#include "vggflow/testing/gradient_check.h"
+#include "vggflow/testing/message.h"
+#include "vggflow/testing/temporary_folder.h"
+
+namespace vggflow {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::HasSubstr;
+using testing::message_of;
+using testing::scaled_error;
+
+const std::vector<std::string> kPrompts{"a photo of a cat", "it is 42 dogs"};
+
+fs::path tiny_folder() { return fs::path(VGGFLOW_SOURCE_DIR) / "src/vggflow/models/testdata/sd3_tiny"; }
+
+GeneratorOptions tiny_options() {
+  GeneratorOptions o;
+  o.flow.model = tiny_folder().string();
+  o.flow.precision = "fp32";
+  o.flow.sd3.t5_tokens = 20;
+  return o;
+}
+
+struct Case {
+  std::string name;
+  double guidance;
+  std::string negative;
+  bool t5;
+  int64_t width;
+};
+
+class Sd3Pipeline : public ::testing::TestWithParam<Case> {};
+INSTANTIATE_TEST_SUITE_P(Cases, Sd3Pipeline, ::testing::Values(Case{"guided", 4.5, "a dog", true, 16}, Case{"wide", 1.0, "", true, 24},
+                                                               Case{"without_t5", 7.0, "", false, 16}),
+                         [](const auto& info) { return info.param.name; });
+
+TEST_P(Sd3Pipeline, TwentyStepsEqualDiffusersFromTheSameNoise) {
+  const Case& c = GetParam();
+  const SafetensorsFile reference(tiny_folder() / "pipeline.safetensors");
+  GeneratorOptions o = tiny_options();
+  o.guidance = c.guidance;
+  o.flow.sd3.negative_prompt = c.negative;
+  o.flow.sd3.t5 = c.t5;
+  o.flow.sd3.height = 16;
+  o.flow.sd3.width = c.width;
+  const Generator generator(o);
+  const Tensor sigmas = reference.load(c.name + ".sigmas");
+  ASSERT_EQ(std::ssize(generator.times()), sigmas.numel());
+  EXPECT_LT(scaled_error(1 - at::tensor(generator.times(), at::kFloat), sigmas), 1e-6);
+  const Tensor noise = reference.load(c.name + ".noise");
+  const Tensor latents = generator.latents(kPrompts, noise, /*aligned=*/false);
+  EXPECT_LT(scaled_error(latents, reference.load(c.name + ".latents")), 1e-4);
+  const Tensor images = ((generator.generate(kPrompts, noise, /*aligned=*/false) + 1) / 2).clamp(0, 1);
+  EXPECT_LT(scaled_error(images, reference.load(c.name + ".images")), 1e-4);
+}
+
+TEST(Sd3Sampling, AnImageDependsOnItsSeedAndPromptAlone) {
+  const testing::TemporaryFolder folder;
+  SampleConfig c;
+  c.generator = tiny_options();
+  c.generator.flow.sd3.height = c.generator.flow.sd3.width = 16;
+  c.generator.flow.sd3.negative_prompt = "a dog";
+  c.generator.time_grid.steps = 3;
+  c.prompts = kPrompts;
+  c.images = 2;
+  c.seed = 5;
+  c.out = (folder / "together").string();
+  sample_images(c);
+  c.prompts = {kPrompts[1]};
+  c.seeds = {6};
+  c.batch = 1;
+  c.out = (folder / "alone").string();
+  sample_images(c);
+  EXPECT_EQ(read_png(folder / "together/00003.png").rgb, read_png(folder / "alone/00000.png").rgb);
+  EXPECT_NE(read_png(folder / "together/00002.png").rgb, read_png(folder / "alone/00000.png").rgb);
+  const std::string bytes = read_text(folder / "alone/00000.png");
+  EXPECT_THAT(bytes, HasSubstr("it is 42 dogs\nNegative prompt: a dog\nSteps: 3, Sampler: Euler, CFG scale: 3, Seed: 6, Size: 16x16, Model: sd3_tiny"));
+}
+
+TEST(Sd3Sampling, RefusesToGuessPrompts) {
+  SampleConfig c;
+  c.generator = tiny_options();
+  EXPECT_THAT(message_of([&] { sample_images(c); }), HasSubstr("expected prompts: pass --prompts FILE"));
+}
+
+TEST(Sd3Sampling, ImagesOfAKnownSizeAreRefusedWhereTheyDoNotFitThePatches) {
+  GeneratorOptions o = tiny_options();
+  o.flow.sd3.height = 18;
+  EXPECT_THAT(message_of([&] { Generator g(o); }), HasSubstr("expected height and width in multiples of 4 up to 48, got 18"));
+}
+
+}  // namespace
+}  // namespace vggflow

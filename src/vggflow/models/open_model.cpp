@@ -1,0 +1,24 @@
+#include "vggflow/models/open_model.h"
+
+#include "vggflow/core/error.h"
+#include "vggflow/models/nano.h"
+
+namespace vggflow {
+
+namespace fs = std::filesystem;
+
+std::unique_ptr<FlowModel> open_flow_model(const ModelOptions& options) {
+  const at::ScalarType dtype = precision_dtype(options.precision);
+  const fs::path path = options.model;
+  if (fs::exists(path / "vocabulary.txt")) {
+    auto nano = NanoModel::load(path, dtype);
+    nano->transformer.checkpointing = options.checkpointing;
+    return nano;
+  }
+  const bool folder = fs::is_directory(path) && !fs::is_directory(path / "snapshots");
+  VGGFLOW_CHECK(!folder || fs::exists(path / "model_index.json"),
+                "[model] {} is no model: expected vocabulary.txt (nano) or model_index.json (Stable Diffusion 3 in diffusers' layout) in it", path.string());
+  return std::make_unique<Sd3Model>(options.model, options.sd3, dtype, options.checkpointing);
+}
+
+}  // namespace vggflow
