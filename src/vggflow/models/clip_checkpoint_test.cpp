@@ -123,6 +123,20 @@ TEST(ClipCheckpoint, ABareFileHasTheHeadsOfTheReleasedTowerAndTheActivationOfIts
               HasSubstr("has an image tower of width 640, which is no released one: put its config.json or open_clip_config.json beside it"));
 }
 
+TEST(ClipCheckpoint, PassesOverConstantsThatOlderFilesHold) {
+  const TemporaryFolder folder;
+  TensorList whole;
+  for (const auto& [name, tensor] : SafetensorsFile(clip_folder("transformers_quick") / "model.safetensors").views()) whole.emplace_back(name, tensor);
+  whole.emplace_back("vision_model.embeddings.position_ids", at::arange(10));
+  whole.emplace_back("text_model.embeddings.position_ids", at::arange(24));
+  write_safetensors(folder / "model.safetensors", whole);
+  fs::copy(clip_folder("transformers_quick") / "config.json", folder / "config.json");
+  const ClipCheckpoint c = read_clip_checkpoint(folder.path());
+  EXPECT_EQ(c.tensors.size(), whole.size() - 2);
+  make_clip_vision(c, at::kFloat);
+  make_clip_text(c, at::kFloat);
+}
+
 TEST(ClipCheckpoint, RefusesOtherNetworks) {
   const TemporaryFolder folder;
   const auto file = folder / "weights.safetensors";

@@ -64,6 +64,12 @@ TEST_P(ClipVisionParity, RunningLayersAgainChangesNothing) {
   again->recompute = true;
   EXPECT_TRUE(at::equal(gradient(*kept), gradient(*again)));
   EXPECT_TRUE(at::equal(hessian_product(*kept), hessian_product(*again)));
+  // That they do run again is told by what checkpointing cannot do.
+  const auto second = [&](const ClipVisionModel& net) {
+    const Tensor x = get("pixels").requires_grad_(true);
+    return message_of([&] { torch::autograd::grad({net.embed(x).sum()}, {x}, {}, /*retain_graph=*/true, /*create_graph=*/true); });
+  };
+  EXPECT_THAT(second(*again), HasSubstr("second derivatives cannot run through a checkpointed block"));
 }
 
 // bf16 products have 8 bits; the stream of tokens and the statistics of the norms stay in fp32.

@@ -73,6 +73,11 @@ TEST_P(ClipRewards, RecomputingGivesTheSameGradientAndBf16AboutTheSame) {
   other.recompute = true;
   const RewardGradient want = reward_gradient(*reward(), get("image"), prompts());
   EXPECT_TRUE(at::equal(reward_gradient(*reward(other), get("image"), prompts()).gradient, want.gradient));
+  EXPECT_THAT(message_of([&] {
+                const Tensor x = get("image").requires_grad_(true);
+                torch::autograd::grad({reward(other)->score(x, prompts()).sum()}, {x}, {}, /*retain_graph=*/true, /*create_graph=*/true);
+              }),
+              HasSubstr("second derivatives cannot run through a checkpointed block")) << "which shows that layers do run again";
   other.dtype = at::kBFloat16;
   const RewardGradient rough = reward_gradient(*reward(other), get("image"), prompts());
   EXPECT_EQ(rough.gradient.scalar_type(), at::kFloat);
@@ -83,7 +88,7 @@ TEST_P(ClipRewards, RecomputingGivesTheSameGradientAndBf16AboutTheSame) {
 TEST_P(ClipRewards, WithoutWeightsTheyAreAskedForByName) {
   const std::string weights = GetParam() == "aesthetic" || GetParam() == "clip-score" ? "clip-vit-l14" : GetParam();
   EXPECT_THAT(message_of([&] { reward({}); }),
-              HasSubstr(fmt::format("[reward] {} needs the weights '{}', which are not given; pass reward_weights=[{}=PATH]", GetParam(), weights, weights)));
+              HasSubstr(fmt::format("[reward] {0} needs the weights '{1}', which are not given; pass reward_weights=[{1}=PATH]", GetParam(), weights)));
 }
 
 TEST(ClipReward, TheTokenizerBesideTheWeightsGoesFirst) {
