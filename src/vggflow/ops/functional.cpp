@@ -72,6 +72,22 @@ Dual gelu_tanh(const Dual& x) {
   return {x.value * s, x.tangent * (s * (1 + x.value * (1 - s) * (a * (1 + 3 * b * sq))))};
 }
 
+// dy = (Phi + x phi) dx, phi the normal density.
+Tensor gelu(const Tensor& x) { return at::gelu(x); }
+Dual gelu(const Dual& x) {
+  const Tensor phi = at::exp(x.value * x.value * -0.5) * (0.5 * std::numbers::inv_sqrtpi * std::numbers::sqrt2);
+  const Tensor cdf = (at::erf(x.value * (0.5 * std::numbers::sqrt2)) + 1) * 0.5;
+  return {x.value * cdf, x.tangent * (cdf + x.value * phi)};
+}
+
+// y = x s(a x), a = 1.702; dy = (s + a x s (1 - s)) dx.
+constexpr double kQuickGelu = 1.702;
+Tensor quick_gelu(const Tensor& x) { return x * at::sigmoid(x * kQuickGelu); }
+Dual quick_gelu(const Dual& x) {
+  const Tensor s = at::sigmoid(x.value * kQuickGelu);
+  return {x.value * s, x.tangent * (s * (1 + x.value * (1 - s) * kQuickGelu))};
+}
+
 // ---- shape -----------------------------------------------------------------------------------------------------------
 
 Tensor reshape(const Tensor& x, at::IntArrayRef shape) { return x.reshape(shape); }

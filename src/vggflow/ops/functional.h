@@ -37,6 +37,12 @@ Dual safe_sqrt(const Dual& x, double eps);
 /// x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), the GELU of SD3's feed-forward layers. Fused on Tensor.
 Tensor gelu_tanh(const Tensor& x);
 Dual gelu_tanh(const Dual& x);
+/// x Phi(x), Phi the standard normal distribution: the exact GELU.
+Tensor gelu(const Tensor& x);
+Dual gelu(const Dual& x);
+/// x sigmoid(1.702 x), the GELU of OpenAI's CLIP.
+Tensor quick_gelu(const Tensor& x);
+Dual quick_gelu(const Dual& x);
 
 Tensor reshape(const Tensor& x, at::IntArrayRef shape);
 Dual reshape(const Dual& x, at::IntArrayRef shape);

@@ -40,6 +40,8 @@ std::vector<Case> cases() {
       VGGFLOW_CASE("square", SHAPES(V{3, 5}), ops::square(v[0])),
       VGGFLOW_CASE("safe_sqrt", SHAPES(V{3, 5}), ops::safe_sqrt(ops::square(v[0]), 0.1)),
       VGGFLOW_CASE("gelu_tanh", SHAPES(V{3, 5}), ops::gelu_tanh(v[0])),
+      VGGFLOW_CASE("gelu", SHAPES(V{3, 5}), ops::gelu(v[0])),
+      VGGFLOW_CASE("quick_gelu", SHAPES(V{3, 5}), ops::quick_gelu(v[0])),
       VGGFLOW_CASE("divide", SHAPES(V{3, 5}, V{3, 5}), v[0] / (ops::square(v[1]) + 1.0)),
       VGGFLOW_CASE("linear", SHAPES(V{2, 3, 4}), ops::linear(v[0], weight({5, 4}, 1), weight({5}, 2))),
       VGGFLOW_CASE("conv2d", SHAPES(V{2, 4, 6, 6}), ops::conv2d(v[0], weight({6, 2, 3, 3}, 1), weight({6}, 2), 2, 1, 2)),

@@ -7,6 +7,8 @@
 
 #include "vggflow/core/error.h"
 #include "vggflow/core/nearest.h"
+#include "vggflow/rewards/aesthetic.h"
+#include "vggflow/rewards/clip_reward.h"
 #include "vggflow/rewards/colorfulness.h"
 #include "vggflow/rewards/emoji_clip_reward.h"
 
@@ -17,8 +19,12 @@ using Factory = std::unique_ptr<Reward> (*)(const RewardResources&);
 
 const std::vector<std::pair<std::string, Factory>>& registry() {
   static const std::vector<std::pair<std::string, Factory>> list{
+      {"aesthetic", [](const RewardResources& r) -> std::unique_ptr<Reward> { return std::make_unique<AestheticReward>(r); }},
+      {"clip-score", make_clip_score},
       {"colorfulness", [](const RewardResources&) -> std::unique_ptr<Reward> { return std::make_unique<ColorfulnessReward>(); }},
       {"emoji-clip", [](const RewardResources& r) -> std::unique_ptr<Reward> { return std::make_unique<EmojiClipReward>(r.emoji_clip); }},
+      {"hpsv2.1", make_hpsv2},
+      {"pickscore", make_pickscore},
   };
   return list;
 }
@@ -92,7 +98,7 @@ std::filesystem::path RewardResources::at(const std::string& name, const std::st
 }
 
 RewardResources RewardFiles::resources() const {
-  RewardResources r{reward_model, {}};
+  RewardResources r{reward_model, {}, reward_dtype == "bf16" ? at::kBFloat16 : at::kFloat, reward_recompute};
   for (const std::string& entry : reward_weights) {
     const size_t equals = entry.find('=');
     VGGFLOW_CHECK(equals != std::string::npos && equals > 0 && equals + 1 < entry.size(), "[reward_weights] expected name=path, got '{}'", entry);

@@ -30,6 +30,8 @@ class Reward {
 struct RewardResources {
   std::filesystem::path emoji_clip;  ///< model folder
   std::map<std::string, std::filesystem::path> weights = {};
+  at::ScalarType dtype = at::kFloat;  ///< of the large networks' products
+  bool recompute = false;             ///< large networks keep little for their gradient and run forward twice
   /// The path given for `name`; an error that says how to give it where `reward` has none.
   std::filesystem::path at(const std::string& name, const std::string& reward) const;
 };
@@ -38,11 +40,15 @@ struct RewardResources {
 struct RewardFiles {
   std::string reward_model = "models/emoji-clip";
   std::vector<std::string> reward_weights;
+  std::string reward_dtype = "fp32";
+  bool reward_recompute = false;
 
   template <class V>
   void fields(V& v) {
     v("reward_model", reward_model, "folder of emoji-clip");
     v("reward_weights", reward_weights, "weights of the other rewards as name=path, [clip-vit-l14=DIR, aesthetic-head=FILE]: docs/rewards.md");
+    v("reward_dtype", reward_dtype, "arithmetic of the large rewards' products", choices({"fp32", "bf16"}));
+    v("reward_recompute", reward_recompute, "the large rewards' layers run again in the backward pass: less memory, one more forward pass");
   }
   RewardResources resources() const;
 };
