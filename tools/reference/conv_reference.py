@@ -9,8 +9,8 @@ conv_reference.py random OUT.safetensors        full-size networks with weights 
   inception, inception_tf1   pytorch-fid, torch-fidelity
 conv_reference.py rewards OUT.safetensors       of nima and mobilenet_v2 with those weights: score, gradient and Hessian product of the rewards
 conv_reference.py real ASSETS OUT.safetensors   scores of the rewards, and features, with real weights, of the images that the C++ test makes as well
-conv_reference.py accuracy ASSETS LITE0.safetensors [COUNT]   how often the class map of mobilenet-class, and EfficientNet-Lite0's twin of it, name the class of
-                                                CIFAR-10's photographs, by normalisation
+conv_reference.py accuracy ASSETS LITE0.safetensors SIDE COUNT   how often mobilenet-class, and its twin on EfficientNet-Lite0, name the class of COUNT photographs
+                                                a class of CIFAR-10, seen at SIDE pixels
 """
 import io
 import math
@@ -303,7 +303,7 @@ def real(assets, out):
     save_file({k: v.detach().float().contiguous() for k, v in values.items()}, out)
 
 
-def accuracy(assets, lite0_file, count=20):
+def accuracy(assets, lite0_file, side, count):
     from PIL import Image
 
     archive = zipfile.ZipFile(f"{assets}/cifar10/test_200_per_class.zip")
@@ -322,7 +322,7 @@ def accuracy(assets, lite0_file, count=20):
     for title, net, normalise, offset in (("mobilenet-class", v2, halves, 1), ("lite0, pixels in [-1, 1]", lite0, halves, 0),
                                           ("lite0, ImageNet's mean and deviation", lite0, imagenet, 0)):
         with torch.no_grad():
-            p = torch.cat([torch.softmax(net(normalise(square(part, 224))), 1) for part in x.split(20)])
+            p = torch.cat([torch.softmax(net(normalise(square(part, int(side)))), 1) for part in x.split(20)])
         by_class = torch.stack([p[:, [i + offset for i in ids]].sum(1) for ids in CLASSES.values()], 1)
         right = by_class.argmax(1) == labels
         print(f"{title}: {100 * right.float().mean():.1f} % of {len(labels)}; share of the ten classes {100 * by_class.sum(1).mean():.1f} %; " +

@@ -11,14 +11,23 @@
 namespace vggflow {
 namespace {
 
+// A few images at a time: sets are large, and a network's first layers take 5 MB an image.
+template <class F>
+Tensor in_parts(const Tensor& images, const F& features) {
+  constexpr int64_t kImages = 32;
+  torch::autograd::AutoGradMode off(false);
+  std::vector<Tensor> parts;
+  for (const Tensor& part : images.split(kImages)) parts.push_back(features(part.to(at::kFloat)));
+  return at::cat(parts);
+}
+
 /// The features before the classifier of a mobile network, of images stretched to 224 x 224 (bilinear, antialiased).
 class MobileFeatures : public FeatureNetwork {
  public:
   MobileFeatures(std::string name, std::unique_ptr<MobileNet> net) : name_(std::move(name)), net_(std::move(net)) {}
   Tensor features(const Tensor& images) const override {
-    torch::autograd::AutoGradMode off(false);
     constexpr int64_t kSide = 224;
-    return net_->features(ops::resize(images.to(at::kFloat), kSide, kSide, ops::Interpolation::kBilinear));
+    return in_parts(images, [&](const Tensor& part) { return net_->features(ops::resize(part, kSide, kSide, ops::Interpolation::kBilinear)); });
   }
   std::string name() const override { return name_; }
   std::string weights_hash() const override { return net_->options.hash; }
@@ -32,8 +41,7 @@ class InceptionFeatures : public FeatureNetwork {
  public:
   InceptionFeatures(std::string name, std::unique_ptr<InceptionV3> net) : name_(std::move(name)), net_(std::move(net)) {}
   Tensor features(const Tensor& images) const override {
-    torch::autograd::AutoGradMode off(false);
-    return net_->features(images.to(at::kFloat));
+    return in_parts(images, [&](const Tensor& part) { return net_->features(part); });
   }
   std::string name() const override { return name_; }
   std::string weights_hash() const override { return net_->hash; }

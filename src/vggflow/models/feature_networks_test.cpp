@@ -47,6 +47,15 @@ TEST(FeatureNetworks, MobileNetworksSeeImagesAt224) {
   EXPECT_LT(testing::relative_error(make_feature_network("mobilenet-v2", file)->features(image), load_mobilenet_v2(file)->features(large)), 1e-6);
 }
 
+// 33 images are two parts of what is computed at a time.
+TEST(FeatureNetworks, LargeSetsAreComputedInPartsWithTheSameResult) {
+  const testing::TemporaryFolder folder;
+  const auto net = make_feature_network("mobilenet-v2", ConvCase("mobilenet_v2").write_weights(folder / "w.safetensors"));
+  const Tensor images = testing::pattern("set", {33, 3, 8, 8}).to(at::kFloat), all = net->features(images);
+  EXPECT_THAT(all.sizes(), ElementsAre(33, 1280));
+  EXPECT_LT(testing::relative_error(all.narrow(0, 31, 2), net->features(images.narrow(0, 31, 2))), 1e-5);
+}
+
 TEST(FeatureNetworks, UnknownNamesListTheKnownOnes) {
   EXPECT_THAT(testing::message_of([] { make_feature_network("inception", "w"); }), HasSubstr("[features] unknown network 'inception'; known are clip, "));
   const auto names = feature_network_names();
