@@ -8,9 +8,12 @@
 #include "vggflow/core/error.h"
 #include "vggflow/core/nearest.h"
 #include "vggflow/rewards/aesthetic.h"
+#include "vggflow/rewards/class_reward.h"
 #include "vggflow/rewards/clip_reward.h"
 #include "vggflow/rewards/colorfulness.h"
 #include "vggflow/rewards/emoji_clip_reward.h"
+#include "vggflow/rewards/jpeg_reward.h"
+#include "vggflow/rewards/nima_reward.h"
 
 namespace vggflow {
 namespace {
@@ -24,6 +27,10 @@ const std::vector<std::pair<std::string, Factory>>& registry() {
       {"colorfulness", [](const RewardResources&) -> std::unique_ptr<Reward> { return std::make_unique<ColorfulnessReward>(); }},
       {"emoji-clip", [](const RewardResources& r) -> std::unique_ptr<Reward> { return std::make_unique<EmojiClipReward>(r.emoji_clip); }},
       {"hpsv2.1", make_hpsv2},
+      {"jpeg", [](const RewardResources& r) -> std::unique_ptr<Reward> { return std::make_unique<JpegReward>(r.jpeg_quality); }},
+      {"mobilenet-class", make_mobilenet_class},
+      {"nima-aesthetic", make_nima_aesthetic},
+      {"nima-technical", make_nima_technical},
       {"pickscore", make_pickscore},
   };
   return list;
@@ -40,6 +47,9 @@ class WeightedSum : public Reward {
     std::vector<double> all;
     for (const auto& [weight, reward] : parts_) all.push_back(weight);
     return all;
+  }
+  bool differentiable() const override {
+    return std::all_of(parts_.begin(), parts_.end(), [](const auto& part) { return part.second->differentiable(); });
   }
 
  private:
@@ -98,7 +108,7 @@ std::filesystem::path RewardResources::at(const std::string& name, const std::st
 }
 
 RewardResources RewardFiles::resources() const {
-  RewardResources r{reward_model, {}, reward_dtype == "bf16" ? at::kBFloat16 : at::kFloat, reward_recompute};
+  RewardResources r{reward_model, {}, reward_dtype == "bf16" ? at::kBFloat16 : at::kFloat, reward_recompute, nima_size, mobilenet_size, jpeg_quality};
   for (const std::string& entry : reward_weights) {
     const size_t equals = entry.find('=');
     VGGFLOW_CHECK(equals != std::string::npos && equals > 0 && equals + 1 < entry.size(), "[reward_weights] expected name=path, got '{}'", entry);
@@ -124,6 +134,14 @@ std::vector<std::pair<double, std::string>> parse_expression(const std::string& 
 }
 
 }  // namespace
+
+void fail_without_gradient(const std::string& name) {
+  fail("[reward] {} has no gradient: it can judge (eval, eval.panel, check), but a run cannot be trained on it, nor sampling be guided by it", name);
+}
+
+void require_differentiable(const Reward& reward, const std::string& name) {
+  if (!reward.differentiable()) fail_without_gradient(name);
+}
 
 std::vector<std::string> rewards_in(const std::string& expression) {
   std::vector<std::string> names;

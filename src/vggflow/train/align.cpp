@@ -116,6 +116,7 @@ Alignment::Alignment(AlignConfig& c)
       lora_options_{c.lora_rank, c.lora_alpha, c.lora_targets}, lora_(std::make_unique<LoraSet>(model_->transformer, lora_options_, seed_)),
       value_(value_network_of(c, *method_, model_->transformer)), times_(time_grid(c.time_grid)),
       eval_times_(evaluation_times(c)) {
+  require_differentiable(*reward_, c.reward);
   policy_buffer_ = std::make_unique<ParameterBuffer>(lora_->parameters());
   policy_adamw_ = std::make_unique<AdamW>(*policy_buffer_, c.policy_optimizer);
   ema_ = std::make_unique<Ema>(*policy_buffer_, c.ema_decay);
