@@ -11,6 +11,7 @@
 #include "vggflow/rewards/clip_reward.h"
 #include "vggflow/rewards/colorfulness.h"
 #include "vggflow/rewards/emoji_clip_reward.h"
+#include "vggflow/rewards/image_reward.h"
 
 namespace vggflow {
 namespace {
@@ -24,6 +25,7 @@ const std::vector<std::pair<std::string, Factory>>& registry() {
       {"colorfulness", [](const RewardResources&) -> std::unique_ptr<Reward> { return std::make_unique<ColorfulnessReward>(); }},
       {"emoji-clip", [](const RewardResources& r) -> std::unique_ptr<Reward> { return std::make_unique<EmojiClipReward>(r.emoji_clip); }},
       {"hpsv2.1", make_hpsv2},
+      {"imagereward", [](const RewardResources& r) -> std::unique_ptr<Reward> { return std::make_unique<ImageRewardReward>(r); }},
       {"pickscore", make_pickscore},
   };
   return list;
