@@ -3,8 +3,7 @@
 Usage: vit_reference.py src/vggflow/models/testdata
 Writes vit_reference.safetensors (for timm's and DINO's network the weights, standardised images, tokens and the gradient of the sum of
 their squares) and dreamsim/, a tiny folder as the dreamsim package leaves it, with dreamsim/reference.safetensors: images in [0, 1],
-embeddings, the distance of the first image to each of the others and that distance's gradient.
-Needs, besides requirements.txt, timm 1.0.31, dreamsim 0.2.1, open_clip_torch 3.3.0 and torchvision 0.26.0."""
+embeddings, the distance of the first image to each of the others and that distance's gradient."""
 import functools
 import pathlib
 import shutil
@@ -52,7 +51,7 @@ def vit_variants():
 
 
 def write_backbones(folder):
-    """The files that the package reads, and in `private` the one that only its unused DINO head needs."""
+    """The files that both the package and DreamSim::load read."""
     (folder / "checkpoints").mkdir(parents=True)
     torch.save(randomize(dino(DEPTHS["dino"])).state_dict(), folder / "checkpoints/dino_vitbase16_pretrain.pth")
     for name in ["clip", "open_clip"]:

@@ -14,13 +14,13 @@ from safetensors.numpy import save_file
 from transformers import BertTokenizer
 
 HERE = pathlib.Path(__file__).parent
-ADDED = {"bos_token": "[DEC]", "additional_special_tokens": ["[ENC]"]}
-EXTRA = ["[CLS] a [SEP] b", "x[MASK]y [mask] [PAD][UNK]", "[DEC] a photo [ENC]", "[ENC][DEC]x", "[dec] [ CLS ]", "a" * 100 + " " + "a" * 101, "é" * 100 + "中" * 3]
+EXTRA = ["[CLS] a [SEP] b", "x[MASK]y [mask] [PAD][UNK]", "[DEC] a photo [ENC]", "[ENC][DEC]x", "[dec] [ CLS ]",
+         "a" * 100 + " " + "a" * 101, "é" * 100 + "中" * 3]
 
 
 def load(file):
-    tokenizer = BertTokenizer.from_pretrained(file.parent) if file.name == "vocab.txt" else BertTokenizer(vocab={t: i for i, t in enumerate(
-        file.read_text(encoding="utf-8").split("\n")[:-1])})
+    tokens = file.read_text(encoding="utf-8").split("\n")[:-1]
+    tokenizer = BertTokenizer(vocab={token: i for i, token in enumerate(tokens)})
     tokenizer.add_special_tokens({"bos_token": "[DEC]"})
     tokenizer.add_special_tokens({"additional_special_tokens": ["[ENC]"]})
     return tokenizer
@@ -51,7 +51,8 @@ texts = [p.decode("utf-8", errors="replace") for p in data]
 (target / "wordpiece_vocab.txt").write_text("".join(t + "\n" for t in make_vocabulary(texts)), encoding="utf-8")
 shown = list(range(0, len(data), 10)) + list(range(len(data) - len(EXTRA), len(data)))
 ids = [load(target / "wordpiece_vocab.txt")(texts[i]).input_ids for i in shown]
-out = {"prompts": numpy.frombuffer(b"".join(data[i] for i in shown), numpy.uint8), "prompt_ends": numpy.cumsum([len(data[i]) for i in shown]).astype("<i4"),
+out = {"prompts": numpy.frombuffer(b"".join(data[i] for i in shown), numpy.uint8),
+       "prompt_ends": numpy.cumsum([len(data[i]) for i in shown]).astype("<i4"),
        "ids": numpy.array(sum(ids, []), "<i2"), "id_ends": numpy.cumsum([len(x) for x in ids]).astype("<i4")}
 if len(sys.argv) > 2:
     tokenizer = load(pathlib.Path(sys.argv[2]))

@@ -87,7 +87,8 @@ TEST(ImageReward, RefusesAVocabularyOfAnotherModelAndPromptsWithoutImages) {
   RewardResources other = resources();
   other.weights["bert-vocab"] = std::filesystem::path(VGGFLOW_SOURCE_DIR) / "src/vggflow/text/testdata/wordpiece_vocab.txt";
   EXPECT_THAT(message_of([&] { ImageRewardReward reward(other, tiny_options()); }), HasSubstr("[imagereward] expected 29 tokens in"));
-  EXPECT_THAT(message_of([] { ImageRewardReward(resources(), tiny_options()).score(images(), {"a"}); }), HasSubstr("expected one prompt an image, got 1 for 4"));
+  EXPECT_THAT(message_of([] { ImageRewardReward(resources(), tiny_options()).score(images(), {"a"}); }),
+              HasSubstr("expected one prompt an image, got 1 for 4"));
 }
 
 }  // namespace

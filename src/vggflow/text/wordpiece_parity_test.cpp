@@ -25,7 +25,9 @@ int64_t fnv(const std::vector<int64_t>& ids) {
 TEST(WordpieceParity, BertBaseUncasedGivesTheIdsOfTransformers) {
   const char* assets = std::getenv("VGGFLOW_ASSETS");
   const fs::path vocabulary = fs::path(assets ? assets : "") / "tokenizers/bert/vocab.txt";
-  if (!assets || !fs::exists(vocabulary)) GTEST_SKIP() << "left out: parity of BERT's tokenizer, because VGGFLOW_ASSETS holds no tokenizers/bert/vocab.txt";
+  if (!assets || !fs::exists(vocabulary)) {
+    GTEST_SKIP() << "left out: parity of BERT's tokenizer, because VGGFLOW_ASSETS holds no tokenizers/bert/vocab.txt";
+  }
   const fs::path data = fs::path(VGGFLOW_SOURCE_DIR) / "src/vggflow/text/testdata";
   const SafetensorsFile prompts(data / "tokenizer_reference.safetensors"), reference(data / "wordpiece_reference.safetensors");
   const Tensor bytes = prompts.load("prompts"), ends = prompts.load("prompt_ends").to(at::kLong);
