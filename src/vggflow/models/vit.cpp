@@ -1,6 +1,7 @@
 #include "vggflow/models/vit.h"
 
 #include "vggflow/core/error.h"
+#include "vggflow/nn/checkpoint.h"
 
 namespace vggflow {
 
@@ -55,7 +56,7 @@ T Vit::tokens(const T& images) const {
   const T first = lift<T>(cls_token.to(v.scalar_type()).expand({b, 1, d}));
   T x = ops::cat(std::vector<T>{first, patches}, 1) + pos_embed.to(v.scalar_type());
   if (pos_drop) x = pos_drop->forward(x);
-  for (const auto& block : blocks) x = block->forward(x);
+  for (const auto& block : blocks) x = recompute ? checkpoint(*block, x) : block->forward(x);
   return x;
 }
 template Tensor Vit::tokens(const Tensor&) const;

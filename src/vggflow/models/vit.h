@@ -49,6 +49,7 @@ class Vit : public Module {
   }
 
   VitOptions options;
+  bool recompute = false;  ///< blocks keep their inputs alone and run again in the backward pass (nn/checkpoint.h)
   Tensor cls_token;  ///< (1, 1, D)
   Tensor pos_embed;  ///< (1, 1 + patches, D)
   Conv2d patch_embed;

@@ -16,6 +16,7 @@ ImageRewardReward::ImageRewardReward(const RewardResources& resources, const Ima
       tokenizer_(resources.at("bert-vocab", "imagereward"), {"[DEC]", "[ENC]"}) {
   VGGFLOW_CHECK(tokenizer_.size() == options.text.vocabulary, "[imagereward] expected {} tokens in {} and the two that BLIP adds, got {}",
                 options.text.vocabulary - 2, resources.at("bert-vocab", "imagereward").string(), tokenizer_.size() - 2);
+  network_->visual_encoder.recompute = resources.recompute;
 }
 
 // The package pads to 35 tokens; the mask makes the length of the longest text do (ImageRewardNetwork.PaddingChangesNothing).

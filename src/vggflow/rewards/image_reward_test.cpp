@@ -4,6 +4,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <torch/csrc/autograd/autograd.h>
 
 #include <sstream>
 
@@ -73,6 +74,20 @@ TEST(ImageReward, APromptDoesNotSeeItsNeighbours) {
   for (int64_t i = 0; i < 4; ++i) {
     EXPECT_LT(relative_error(reward.score(images().narrow(0, i, 1), {prompts()[static_cast<size_t>(i)]}), all.narrow(0, i, 1)), 1e-5) << i;
   }
+}
+
+TEST(ImageReward, TheTowersBlocksRunAgainWhereAskedTo) {
+  RewardResources again = resources();
+  again.recompute = true;
+  const ImageRewardReward kept(resources(), tiny_options()), run_again(again, tiny_options());
+  const Tensor x = images(), d = random_double(x.sizes(), 2).to(at::kFloat);
+  EXPECT_TRUE(at::equal(reward_gradient(kept, x, prompts()).gradient, reward_gradient(run_again, x, prompts()).gradient));
+  EXPECT_TRUE(at::equal(reward_hessian_product(kept, x, d, prompts()), reward_hessian_product(run_again, x, d, prompts())));
+  // That they do run again is told by what checkpointing cannot do.
+  const Tensor leaf = x.clone().requires_grad_(true);
+  const Tensor score = run_again.score(leaf, prompts()).sum();
+  EXPECT_THAT(message_of([&] { torch::autograd::grad({score}, {leaf}, {}, /*retain_graph=*/true, /*create_graph=*/true); }),
+              HasSubstr("second derivatives cannot run through a checkpointed block"));
 }
 
 TEST(ImageReward, IsRegisteredAndSaysWhatItNeeds) {
