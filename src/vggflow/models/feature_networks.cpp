@@ -6,6 +6,7 @@
 #include "vggflow/models/clip_features.h"
 #include "vggflow/models/inception.h"
 #include "vggflow/models/mobilenet.h"
+#include "vggflow/models/vit_features.h"
 #include "vggflow/ops/resize.h"
 
 namespace vggflow {
@@ -59,6 +60,8 @@ const std::vector<std::pair<std::string, Opener>>& registry() {
   static const std::vector<std::pair<std::string, Opener>> list{
       {"clip", [](Path path) -> Made { return std::make_unique<ClipFeatures>(path); }},
       {"clip-projected", [](Path path) -> Made { return std::make_unique<ClipFeatures>(path, at::kFloat, /*unit=*/false); }},
+      {"dino-vitb16", [](Path path) -> Made { return std::make_unique<DinoFeatures>(path); }},
+      {"dreamsim", [](Path path) -> Made { return std::make_unique<DreamSimFeatures>(path); }},
       {"efficientnet-lite0", [](Path path) -> Made { return std::make_unique<MobileFeatures>("efficientnet-lite0", load_efficientnet_lite0(path)); }},
       {"inception-v3", [](Path path) -> Made { return std::make_unique<InceptionFeatures>("inception-v3", InceptionV3::load(path)); }},
       {"inception-v3-tf1", [](Path path) -> Made {

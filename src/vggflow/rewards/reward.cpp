@@ -12,6 +12,7 @@
 #include "vggflow/rewards/clip_reward.h"
 #include "vggflow/rewards/colorfulness.h"
 #include "vggflow/rewards/emoji_clip_reward.h"
+#include "vggflow/rewards/image_reward.h"
 #include "vggflow/rewards/jpeg_reward.h"
 #include "vggflow/rewards/nima_reward.h"
 
@@ -27,6 +28,7 @@ const std::vector<std::pair<std::string, Factory>>& registry() {
       {"colorfulness", [](const RewardResources&) -> std::unique_ptr<Reward> { return std::make_unique<ColorfulnessReward>(); }},
       {"emoji-clip", [](const RewardResources& r) -> std::unique_ptr<Reward> { return std::make_unique<EmojiClipReward>(r.emoji_clip); }},
       {"hpsv2.1", make_hpsv2},
+      {"imagereward", [](const RewardResources& r) -> std::unique_ptr<Reward> { return std::make_unique<ImageRewardReward>(r); }},
       {"jpeg", [](const RewardResources& r) -> std::unique_ptr<Reward> { return std::make_unique<JpegReward>(r.jpeg_quality); }},
       {"mobilenet-class", make_mobilenet_class},
       {"nima-aesthetic", make_nima_aesthetic},
