@@ -36,7 +36,7 @@ typedef struct vggflow_reward_option {
 typedef struct vggflow_reward_batch {
   int64_t count, height, width;
   const float* images;        /* (count, 3, height, width), contiguous, planes R G B. In [0, 1], but for two cases that may leave it a little:
-                                 clamp=none, and the steps of Hessian products (0.002 along a direction of root mean square 1). Always finite. */
+                                 clamp=none, and the steps of Hessian products (3e-4 along a direction of root mean square 1). Always finite. */
   const char* const* prompts; /* (count) */
 } vggflow_reward_batch;
 

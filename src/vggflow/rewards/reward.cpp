@@ -8,6 +8,7 @@
 #include "vggflow/rewards/emoji_clip_reward.h"
 #include "vggflow/rewards/expression.h"
 #include "vggflow/rewards/plugin_reward.h"
+#include "vggflow/rewards/remote_reward.h"
 
 namespace vggflow {
 namespace {
@@ -27,6 +28,8 @@ using Opener = std::unique_ptr<Reward> (*)(const std::string& address);
 
 const std::vector<std::pair<std::string, Opener>>& schemes() {
   static const std::vector<std::pair<std::string, Opener>> list{
+      {"http:", [](const std::string& address) -> std::unique_ptr<Reward> { return std::make_unique<RemoteReward>("http:" + address); }},
+      {"https:", [](const std::string& address) -> std::unique_ptr<Reward> { return std::make_unique<RemoteReward>("https:" + address); }},
       {"plugin:", [](const std::string& address) -> std::unique_ptr<Reward> { return std::make_unique<PluginReward>(address); }},
   };
   return list;
@@ -46,6 +49,11 @@ class WeightedSum : public Reward {
   }
   bool differentiable() const override {
     return std::all_of(parts_.begin(), parts_.end(), [](const auto& part) { return part.second->differentiable(); });
+  }
+  int64_t unscored() const override {
+    int64_t sum = 0;
+    for (const auto& [weight, reward] : parts_) sum += reward->unscored();
+    return sum;
   }
   std::string describe() const override {
     std::vector<std::string> lines;
@@ -110,9 +118,12 @@ RewardResources RewardFiles::resources() const {
   return r;
 }
 
+void fail_without_gradient(const std::string& name) {
+  fail("[reward] {} has no gradient: it can judge (eval, eval.panel, check), but a run cannot be trained on it, nor sampling be guided by it", name);
+}
+
 void require_differentiable(const Reward& reward, const std::string& name) {
-  VGGFLOW_CHECK(reward.differentiable(), "[reward] {} has no gradient: it can judge (eval, eval.panel, check), but a run cannot be trained on it, nor "
-                "sampling be guided by it", name);
+  if (!reward.differentiable()) fail_without_gradient(name);
 }
 
 std::vector<std::string> rewards_in(const std::string& expression) {

@@ -26,6 +26,8 @@ class Reward {
   virtual std::vector<double> weights() const { return {1.0}; }
   /// Whether there are gradients; without them a reward can judge, but not train.
   virtual bool differentiable() const { return true; }
+  /// Images so far that got no score: theirs is NaN. Only a judge that may decline has any.
+  virtual int64_t unscored() const { return 0; }
   /// Input size and normalisation in a line for people; empty where the reward does not tell.
   virtual std::string describe() const { return {}; }
 };
@@ -56,6 +58,8 @@ std::vector<std::string> reward_names();
 
 /// Throws, naming `name`, unless the reward has gradients: whoever trains or guides with a reward calls this first.
 void require_differentiable(const Reward& reward, const std::string& name);
+/// What it throws; for the functions of rewards that have none.
+[[noreturn]] void fail_without_gradient(const std::string& name);
 
 /// Names of the rewards that an expression is made of.
 std::vector<std::string> rewards_in(const std::string& expression);
