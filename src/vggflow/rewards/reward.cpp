@@ -9,6 +9,7 @@
 #include "vggflow/rewards/expression.h"
 #include "vggflow/rewards/plugin_reward.h"
 #include "vggflow/rewards/remote_reward.h"
+#include "vggflow/rewards/torchscript_reward.h"
 
 namespace vggflow {
 namespace {
@@ -31,6 +32,7 @@ const std::vector<std::pair<std::string, Opener>>& schemes() {
       {"http:", [](const std::string& address) -> std::unique_ptr<Reward> { return std::make_unique<RemoteReward>("http:" + address); }},
       {"https:", [](const std::string& address) -> std::unique_ptr<Reward> { return std::make_unique<RemoteReward>("https:" + address); }},
       {"plugin:", [](const std::string& address) -> std::unique_ptr<Reward> { return std::make_unique<PluginReward>(address); }},
+      {"torchscript:", [](const std::string& address) -> std::unique_ptr<Reward> { return std::make_unique<TorchScriptReward>(address); }},
   };
   return list;
 }
