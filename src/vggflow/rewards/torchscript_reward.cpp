@@ -57,6 +57,8 @@ Tensor TorchScriptReward::score(const Tensor& images, const std::vector<std::str
   const Tensor scores = out.toTensor();
   VGGFLOW_CHECK(scores.dim() == 1 && scores.size(0) == images.size(0), "[torchscript] expected scores ({}) from {}, got {}", images.size(0), file_.string(),
                 shape_string(scores));
+  VGGFLOW_CHECK(scores.requires_grad() || !images.requires_grad() || !torch::autograd::GradMode::is_enabled(), "[torchscript] {} has no gradient to the "
+                "images: its scores do not depend on them, or are computed under no_grad", file_.string());
   return scores.to(images.scalar_type());
 }
 
@@ -66,7 +68,9 @@ Dual TorchScriptReward::score(const Dual& images, const std::vector<std::string>
   const Tensor x = differentiated ? images.value : images.value.detach().requires_grad_(true);
   const Tensor r = score(x, prompts);
   const Tensor gradient = torch::autograd::grad({r.sum()}, {x}, {}, /*retain_graph=*/differentiated, /*create_graph=*/differentiated)[0];
-  return {differentiated ? r : r.detach(), ops::sum(gradient * images.tangent, {1, 2, 3}, /*keepdim=*/false)};
+  // The gradient of a linear module is no function of x for autograd; 0 x makes it one, whose derivative is 0.
+  const Tensor tangent = ops::sum((gradient + 0 * x) * images.tangent, {1, 2, 3}, /*keepdim=*/false);
+  return {differentiated ? r : r.detach(), differentiated ? tangent : tangent.detach()};
 }
 
 }  // namespace vggflow

@@ -3,7 +3,7 @@
 // scores (B); one that takes images alone is given no texts. It runs on the CPU, in the images' dtype where its operators allow it.
 //
 // Autograd goes through it, twice where Hessian products are asked for: the tangent along dx is <grad r, dx>, and reverse mode through that
-// is exact. An operator without a second derivative is refused by PyTorch in its own words; consistency=off needs none.
+// is exact. An operator without a second derivative is refused by PyTorch in its own words; vgg.consistency.kind=off needs none.
 
 #include <filesystem>
 #include <memory>

@@ -68,6 +68,20 @@ TEST(TorchScriptReward, HasExactDerivativesUpToTheHessianProduct) {
   EXPECT_LT(relative_error(reward_hessian_product(*reward, images(), d, kPrompts), 12 * images() * d), 1e-12);
 }
 
+TEST(TorchScriptReward, ThatIsLinearHasHessianProductsOfZero) {
+  const Script script("\ndef forward(self, images):\n    return images.mean([1, 2, 3])\n");
+  const auto reward = make_reward(script.name(), {});
+  EXPECT_EQ(reward_hessian_product(*reward, images(), random_double({2, 3, 4, 5}, 2), kPrompts).abs().max().item<double>(), 0);
+}
+
+TEST(TorchScriptReward, WithoutAGradientIsRefusedWhereOneIsAsked) {
+  const Script script("\ndef forward(self, images):\n    return images.detach().mean([1, 2, 3])\n");
+  const auto reward = make_reward(script.name(), {});
+  EXPECT_LT(relative_error(reward->score(images(), kPrompts), images().mean({1, 2, 3})), 1e-12);
+  EXPECT_THAT(message_of([&] { reward_gradient(*reward, images(), kPrompts); }), HasSubstr("has no gradient to the images"));
+  EXPECT_THAT(message_of([&] { reward->score(Dual{images(), images()}, kPrompts); }), HasSubstr("has no gradient to the images"));
+}
+
 TEST(TorchScriptReward, ThatIsNoneIsRefused) {
   const auto refusal = [](const std::string& name) { return message_of([&] { make_reward(name, {})->score(images(), kPrompts); }); };
   const testing::TemporaryFolder folder;
