@@ -68,6 +68,22 @@ TEST(TorchScriptReward, HasExactDerivativesUpToTheHessianProduct) {
   EXPECT_LT(relative_error(reward_hessian_product(*reward, images(), d, kPrompts), 12 * images() * d), 1e-12);
 }
 
+// The optimizer of TorchScript would compile the first calls away: fused gradients of its own, which round otherwise.
+TEST(TorchScriptReward, GivesTheSameNumbersFromTheFirstCallOn) {
+  const Script script("\ndef forward(self, images):\n    y = torch.tanh(images * 2) * torch.sigmoid(images) + images / (1 + images * images)\n"
+                      "    return (torch.tanh(y) * torch.relu(y) * y).sum([1, 2, 3])\n");
+  const auto reward = make_reward(script.name(), {});
+  const Tensor x = images().to(at::kFloat), d = random_double({2, 3, 4, 5}, 2).to(at::kFloat);
+  const RewardGradient first = reward_gradient(*reward, x, kPrompts);
+  const Tensor product = reward_hessian_product(*reward, x, d, kPrompts);
+  for (int call = 0; call < 5; ++call) {
+    const RewardGradient again = reward_gradient(*reward, x, kPrompts);
+    EXPECT_TRUE(at::equal(again.score, first.score)) << call;
+    EXPECT_TRUE(at::equal(again.gradient, first.gradient)) << call;
+    EXPECT_TRUE(at::equal(reward_hessian_product(*reward, x, d, kPrompts), product)) << call;
+  }
+}
+
 TEST(TorchScriptReward, ThatIsLinearHasHessianProductsOfZero) {
   const Script script("\ndef forward(self, images):\n    return images.mean([1, 2, 3])\n");
   const auto reward = make_reward(script.name(), {});
