@@ -46,10 +46,15 @@ class Parser {
     skip_spaces();
     const double w = weight();
     skip_spaces();
-    const std::string name = trim(at_ < text_.size() && text_[at_] == '(' ? bracketed() : has_scheme(text_.substr(at_)) ? take(end_or(text_.find(" + ", at_))) : word());
+    const std::string name = trim(address_or_word());
     if (name.empty()) expected_term(name);
     skip_spaces();
     return {w, name};
+  }
+
+  std::string address_or_word() {
+    if (at_ < text_.size() && text_[at_] == '(') return bracketed();
+    return has_scheme(text_.substr(at_)) ? take(end_or(text_.find(" + ", at_))) : word();
   }
 
   // The number before a '*', or 1 where there is none.
