@@ -1,5 +1,6 @@
 #include "vggflow/rewards/plugin_reward.h"
 
+#include <ATen/ATen.h>
 #include <dlfcn.h>
 #include <torch/csrc/autograd/custom_function.h>
 

@@ -1,7 +1,10 @@
 #include "vggflow/rewards/remote_reward.h"
 
+#include <ATen/ATen.h>
 #include <torch/csrc/autograd/grad_mode.h>
 
+#include <algorithm>
+#include <cmath>
 #include <limits>
 
 #include "vggflow/core/config.h"

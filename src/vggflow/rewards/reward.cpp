@@ -1,6 +1,10 @@
 #include "vggflow/rewards/reward.h"
 
+#include <ATen/ATen.h>
 #include <torch/csrc/autograd/autograd.h>
+#include <torch/csrc/autograd/grad_mode.h>
+
+#include <algorithm>
 
 #include "vggflow/core/error.h"
 #include "vggflow/core/nearest.h"

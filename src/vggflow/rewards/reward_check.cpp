@@ -1,5 +1,8 @@
 #include "vggflow/rewards/reward_check.h"
 
+#include <ATen/ATen.h>
+
+#include <functional>
 #include <limits>
 
 #include "vggflow/core/error.h"
