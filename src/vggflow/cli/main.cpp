@@ -73,11 +73,18 @@ int run(int argc, char** argv) {
   bool healthy = true, complete = true;
   add_compare(app, comparison, complete);
   bool analytic = false;
-  std::string figures;
+  std::string figures, checked_reward;
+  std::vector<std::string> check_settings;
   auto* check_command = app.add_subcommand("check", "prove this installation: kernels against plain twins, a gradient check");
   auto* analytic_flag = check_command->add_flag("--analytic", analytic, "hold every method against closed forms instead (about a minute)");
   check_command->add_option("--figures", figures, "folder for the analytic suite's figures")->needs(analytic_flag);
-  check_command->callback([&] { healthy = analytic ? check_analytic(figures) : check(); });
+  auto* reward_option = check_command->add_option("--reward", checked_reward, "hold a reward against stored scores and differences instead")
+                            ->excludes(analytic_flag);
+  check_command->add_option("settings", check_settings, "key=value settings of --reward")->needs(reward_option);
+  check_command->footer("Settings of --reward:\n" + check_reward_help());
+  check_command->callback([&] {
+    healthy = analytic ? check_analytic(figures) : !checked_reward.empty() ? check_reward(checked_reward, check_settings) : check();
+  });
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {

@@ -47,6 +47,12 @@ TEST(ValueGuide, BoundsEachSamplesGradientByTheFixedNorm) {
   EXPECT_TRUE(at::allclose(norm, at::full({2}, 0.5f)));
 }
 
+TEST(ValueGuide, RefusesARewardWithoutGradient) {
+  Mmdit policy(shape());
+  EXPECT_THAT(testing::message_of([&] { ValueGuide({.kind = "one_step", .reward = "http://127.0.0.1:1/"}, policy); }),
+              ::testing::HasSubstr("[reward] http://127.0.0.1:1/ has no gradient"));
+}
+
 TEST(ValueGuide, TakesTheCorrectionOfAFile) {
   Mmdit policy(shape());
   const ValueOptions options{.kind = "mmdit", .width = 32, .layers = 1};

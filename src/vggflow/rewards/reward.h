@@ -1,6 +1,6 @@
 #pragma once
-// Differentiable rewards r(image, prompt). Each is a member function of one class and is named in one list (make_reward);
-// "0.7*emoji-clip + 0.3*colorfulness" is a weighted sum.
+// Rewards r(image, prompt), differentiable but for those that only judge. Each is a member function of one class and is named in one list
+// (make_reward); "0.7*emoji-clip + 0.3*colorfulness" is a weighted sum; names with a scheme, plugin:/path/lib.so, are a user's own.
 
 #include <filesystem>
 #include <map>
@@ -26,6 +26,10 @@ class Reward {
   virtual std::vector<double> weights() const { return {1.0}; }
   /// Whether there are gradients; without them a reward can judge, but not train.
   virtual bool differentiable() const { return true; }
+  /// Images so far that got no score: theirs is NaN. Only a judge that may decline has any.
+  virtual int64_t unscored() const { return 0; }
+  /// Input size and normalisation in a line for people; empty where the reward does not tell.
+  virtual std::string describe() const { return {}; }
 };
 
 /// Where rewards find the weights that are not the project's own: files or folders by name.
@@ -75,7 +79,7 @@ void require_differentiable(const Reward& reward, const std::string& name);
 /// Names of the rewards that an expression is made of.
 std::vector<std::string> rewards_in(const std::string& expression);
 
-/// A reward by name, or a weighted sum "w*name + w*name". An unknown name lists the known ones.
+/// A reward by name, or a weighted sum "w*name + w*name" (expression.h). An unknown name lists the known ones.
 std::unique_ptr<Reward> make_reward(const std::string& expression, const RewardResources& resources);
 
 /// Reward and gradient at `images`: r (B) and dr/dimages (B, 3, H, W).
