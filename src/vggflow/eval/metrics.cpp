@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "vggflow/core/error.h"
@@ -14,6 +15,39 @@ Estimate estimate(const std::vector<double>& values) {
   const Tensor x = at::tensor(values, at::kDouble);
   const auto n = static_cast<double>(values.size());
   return {x.mean().item<double>(), n > 1 ? x.std().item<double>() / std::sqrt(n) : 0.0};
+}
+
+Interval bootstrap_interval(const std::vector<double>& values, uint64_t seed, int64_t resamples, double level) {
+  VGGFLOW_CHECK(!values.empty() && resamples > 0 && level > 0 && level < 1,
+                "[metrics] expected values, resamples > 0 and a level within (0, 1), got {} values, {} and {}", values.size(), resamples, level);
+  const auto n = static_cast<int64_t>(values.size());
+  std::vector<double> means;
+  for (int64_t r = 0; r < resamples; ++r) {
+    RandomStream random({seed, Purpose::kMetric, /*update=*/2, static_cast<uint64_t>(r)});
+    double sum = 0;
+    for (int64_t i = 0; i < n; ++i) sum += values[static_cast<size_t>(random.below(n))];
+    means.push_back(sum / static_cast<double>(n));
+  }
+  const Tensor ends = at::quantile(at::tensor(means, at::kDouble), at::tensor({(1 - level) / 2, (1 + level) / 2}, at::kDouble));
+  return {ends[0].item<double>(), ends[1].item<double>()};
+}
+
+std::vector<double> jackknife_errors(int64_t units, int64_t groups, const std::function<std::vector<double>(const std::vector<bool>&)>& f) {
+  const int64_t count = std::min(units, groups);
+  VGGFLOW_CHECK(count >= 2, "[metrics] expected at least two units and groups for a jackknife, got {} and {}", units, groups);
+  std::vector<std::vector<double>> left_out;
+  for (int64_t g = 0; g < count; ++g) {
+    std::vector<bool> kept(static_cast<size_t>(units));
+    for (int64_t i = 0; i < units; ++i) kept[static_cast<size_t>(i)] = i % count != g;
+    left_out.push_back(f(kept));
+  }
+  std::vector<double> errors;
+  for (size_t v = 0; v < left_out.front().size(); ++v) {
+    std::vector<double> values;
+    for (const auto& all : left_out) values.push_back(all[v]);
+    errors.push_back(estimate(values).se * static_cast<double>(count - 1));  // (G-1)/G sum (f_g - mean)^2 = (G-1)^2 var / G
+  }
+  return errors;
 }
 
 double diversity(const Tensor& features) {
@@ -71,6 +105,50 @@ Estimate kernel_distance(const Tensor& a, const Tensor& b, uint64_t seed, int64_
     values.push_back(squared_mmd(pick(xa, 0), pick(xb, 1)));
   }
   return estimate(values);
+}
+
+double cmmd(const Tensor& a, const Tensor& b, double sigma) {
+  check_sets(a, b);
+  const auto mean_kernel = [&](const Tensor& x, const Tensor& y) {
+    const Tensor squared = 2 - 2 * x.matmul(y.t());  // |x - y|^2 of unit vectors
+    return (squared / (-2 * sigma * sigma)).exp().mean().item<double>();
+  };
+  const Tensor x = ops::l2_normalize(a.to(at::kDouble)), y = ops::l2_normalize(b.to(at::kDouble));
+  return 1000 * (mean_kernel(x, x) + mean_kernel(y, y) - 2 * mean_kernel(x, y));
+}
+
+double vendi_score(const Tensor& features) {
+  VGGFLOW_CHECK(features.dim() == 2 && features.size(0) > 0, "[metrics] expected features (n, d) of n > 0, got {}", shape_string(features));
+  const Tensor e = ops::l2_normalize(features.to(at::kDouble));
+  // X X^T and X^T X share their eigenvalues but for zeros: take the smaller.
+  const Tensor gram = e.size(0) < e.size(1) ? e.matmul(e.t()) : e.t().matmul(e);
+  const Tensor p = (at::linalg_eigvalsh(gram) / static_cast<double>(e.size(0))).clamp_min(0);
+  return std::exp(-at::xlogy(p, p).sum().item<double>());
+}
+
+namespace {
+
+// Distance of each row to its k-th nearest other row.
+Tensor reach(const Tensor& x, int64_t k) {
+  std::vector<Tensor> parts;
+  for (const Tensor& rows : x.split(1024)) parts.push_back(std::get<0>(at::kthvalue(at::cdist(rows, x), k + 1, 1)));  // the nearest is itself
+  return at::cat(parts);
+}
+
+double covered_share(const Tensor& x, const Tensor& centres, const Tensor& radii) {
+  int64_t covered = 0;
+  for (const Tensor& rows : x.split(1024)) covered += (at::cdist(rows, centres) <= radii).any(1).sum().item<int64_t>();
+  return static_cast<double>(covered) / static_cast<double>(x.size(0));
+}
+
+}  // namespace
+
+PrecisionRecall precision_recall(const Tensor& images, const Tensor& reference, int64_t k) {
+  check_sets(images, reference);
+  VGGFLOW_CHECK(k > 0 && images.size(0) > k && reference.size(0) > k, "[metrics] expected more than k = {} images a set for precision and recall, got {} and {}",
+                k, images.size(0), reference.size(0));
+  const Tensor a = images.to(at::kDouble), b = reference.to(at::kDouble);
+  return {covered_share(a, b, reach(b, k)), covered_share(b, a, reach(a, k))};
 }
 
 double saturated_share(const Tensor& pixels) { return ((pixels <= 0) | (pixels >= 1)).to(at::kDouble).mean().item<double>(); }

@@ -1,6 +1,7 @@
 #pragma once
 // Metrics over feature vectors, in double precision.
 
+#include <functional>
 #include <vector>
 
 #include "vggflow/core/random.h"
@@ -15,6 +16,20 @@ struct Estimate {
 
 /// Mean of independent values (one a prompt) with its standard error; the error of one value is 0.
 Estimate estimate(const std::vector<double>& values);
+
+/// Ends of an interval.
+struct Interval {
+  double low = 0, high = 0;
+};
+
+/// Percentile bootstrap of the mean of independent values (one a prompt): the middle `level` of the means of `resamples` draws with
+/// replacement, keyed by seed. One value has no width.
+Interval bootstrap_interval(const std::vector<double>& values, uint64_t seed, int64_t resamples = 2000, double level = 0.95);
+
+/// Delete-a-group jackknife of statistics that are no means over prompts (Frechet distance, recall): unit i of `units` is in group
+/// i mod G, G = min(units, groups), and se^2 = (G-1)/G sum_g (f_g - mean f)^2 with f_g = f(all units but group g's). One error a value that
+/// f returns. Unlike a bootstrap it shows no image twice, which these statistics would take for agreement. units >= 2.
+std::vector<double> jackknife_errors(int64_t units, int64_t groups, const std::function<std::vector<double>(const std::vector<bool>& kept)>& f);
 
 /// Feature variance of the images of one prompt (n, d): sum_ij |e_i - e_j|^2 / (2 n (n - 1)) over unit vectors e, which is one
 /// minus the mean cosine of pairs (the DreamSim diversity of Domingo-Enrich et al. 2024, with other features). n >= 2.
@@ -33,6 +48,21 @@ double squared_mmd(const Tensor& a, const Tensor& b);
 /// prompts are not independent images: pairs of one prompt are rarer within a set than across, so that the distance of two base
 /// sets lies below zero. Compare with that floor, not with zero.
 Estimate kernel_distance(const Tensor& a, const Tensor& b, uint64_t seed, int64_t subsets = 20, int64_t size = 100);
+
+/// CMMD (Jayasumana et al. 2024): 1000 MMD^2 with the kernel exp(-|x-y|^2 / (2 sigma^2)) between sets of unit vectors (rows are normalised),
+/// as published with the pairs of an image with itself, hence biased upwards for few images. Meant for CLIP features.
+double cmmd(const Tensor& a, const Tensor& b, double sigma = 10);
+
+/// Vendi score (Friedman & Dieng 2023) of features (n, d): exp of the entropy of the eigenvalues of K / n, K the cosines of pairs. Between
+/// 1 (all images alike) and min(n, d): an effective number of different images.
+double vendi_score(const Tensor& features);
+
+/// Improved precision and recall (Kynkaanniemi et al. 2019).
+struct PrecisionRecall {
+  double precision = 0;  ///< share of `images` within the reach of a reference image: distance to its k-th nearest neighbour of its own set
+  double recall = 0;     ///< the same with the roles exchanged
+};
+PrecisionRecall precision_recall(const Tensor& images, const Tensor& reference, int64_t k = 3);
 
 /// Share of values at the ends of the pixel range.
 double saturated_share(const Tensor& pixels);

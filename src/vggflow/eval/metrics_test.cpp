@@ -34,6 +34,97 @@ TEST(Metrics, EqualScipysValues) {
   EXPECT_NEAR(squared_mmd(a, b), -0.135100638070872, 1e-12);
 }
 
+// Values of tools/reference/set_metrics_reference.py: the relative bound is the 1e-3, what is met is far closer.
+TEST(Metrics, FrechetDistanceEqualsTorchFidelityAndScipyWithMoreImagesThanFeaturesAndWithFewer) {
+  EXPECT_NEAR(frechet_distance(reference_features(120, 50, 0), reference_features(90, 50, 0.4)), 2.29125839999, 1e-9);
+  // Fewer images: torch-fidelity says 7.36722332459 and scipy 7.36722327549, whose roots of a singular product lose digits; 40 digits say this.
+  EXPECT_NEAR(frechet_distance(reference_features(20, 50, 0), reference_features(24, 50, 0.4)), 7.36722394239, 1e-9);
+}
+
+TEST(Metrics, KernelDistanceOfWholeSetsEqualsTorchFidelitys) {
+  EXPECT_NEAR(squared_mmd(reference_features(60, 8, 0), reference_features(60, 8, 0.4)), -0.0588553208395, 1e-10);
+}
+
+Tensor reference_other() { return 0.8 * reference_features(40, 8, 2.0) + 0.1; }
+
+TEST(Metrics, PrecisionAndRecallEqualTorchFidelityAndPrdc) {
+  const Tensor a = reference_features(60, 8, 0), b = reference_other();
+  EXPECT_NEAR(precision_recall(a, b).precision, 44.0 / 60, 1e-12);
+  EXPECT_NEAR(precision_recall(a, b).recall, 1, 1e-12);
+  EXPECT_NEAR(precision_recall(b, a).recall, 44.0 / 60, 1e-12);
+  EXPECT_NEAR(precision_recall(a, b, /*k=*/5).precision, 56.0 / 60, 1e-12);
+}
+
+TEST(Metrics, PrecisionAndRecallTellAMissingModeFromAWrongOne) {
+  const Tensor left = random_double({40, 3}, 1), right = random_double({40, 3}, 2) + 100;
+  const Tensor both = at::cat({left, right});
+  EXPECT_EQ(precision_recall(left, both).precision, 1);
+  EXPECT_EQ(precision_recall(left, both).recall, 0.5);
+  EXPECT_EQ(precision_recall(both, left).precision, 0.5);
+  EXPECT_EQ(precision_recall(left, right).precision, 0);
+}
+
+TEST(Metrics, CmmdEqualsItsDefinition) {
+  EXPECT_NEAR(cmmd(reference_features(60, 8, 0), reference_other()), 3.1632355084, 1e-8);
+  EXPECT_NEAR(cmmd(reference_other(), reference_other()), 0, 1e-9);
+}
+
+// Two points at a right angle: |x - y|^2 = 2, so 1000 (1 + 1 - 2 exp(-1 / sigma^2)).
+TEST(Metrics, CmmdEqualsItsClosedFormForTwoPoints) {
+  const Tensor x = at::tensor({1.0, 0.0}).repeat({4, 1}), y = at::tensor({0.0, 3.0}).repeat({5, 1});
+  EXPECT_NEAR(cmmd(x, y), 2000 * (1 - std::exp(-0.01)), 1e-9);
+  EXPECT_NEAR(cmmd(x, y, /*sigma=*/1), 2000 * (1 - std::exp(-1.0)), 1e-8);
+}
+
+TEST(Metrics, VendiScoreEqualsVendiScores) {
+  EXPECT_NEAR(vendi_score(reference_features(60, 8, 0)), 7.95801579717, 1e-9);
+  EXPECT_NEAR(vendi_score(reference_features(5, 8, 0)), 3.00375589311, 1e-9);
+}
+
+TEST(Metrics, VendiScoreCountsDifferentImages) {
+  EXPECT_NEAR(vendi_score(at::ones({6, 4})), 1, 1e-9);
+  EXPECT_NEAR(vendi_score(at::eye(5)), 5, 1e-9);
+  EXPECT_NEAR(vendi_score(at::eye(5).repeat({3, 1})), 5, 1e-9);
+  // Shares 1/4 and 3/4 of two kinds.
+  const Tensor two = at::cat({at::eye(2).narrow(0, 0, 1), at::eye(2).narrow(0, 1, 1).repeat({3, 1})});
+  EXPECT_NEAR(vendi_score(two), std::exp(-0.25 * std::log(0.25) - 0.75 * std::log(0.75)), 1e-9);
+}
+
+std::vector<double> numbers(const Tensor& x) {
+  const Tensor y = x.contiguous();
+  return {y.const_data_ptr<double>(), y.const_data_ptr<double>() + y.numel()};
+}
+
+// scipy's ends come from 200,000 draws; of 20,000 draws the ends' own spread is about 0.002.
+TEST(Metrics, BootstrapIntervalEqualsScipys) {
+  const std::vector<double> x = numbers(reference_features(60, 8, 0).select(1, 0));
+  const Interval i = bootstrap_interval(x, 0, 20000);
+  EXPECT_NEAR(i.low, -0.1781, 0.006);
+  EXPECT_NEAR(i.high, 0.1743, 0.006);
+  EXPECT_EQ(bootstrap_interval(x, 0, 20000).low, i.low);
+  const Interval narrow = bootstrap_interval(x, 0, 20000, 0.5);
+  EXPECT_LT(narrow.high - narrow.low, 0.5 * (i.high - i.low));
+  EXPECT_EQ(bootstrap_interval({3.0}, 0).low, 3.0);
+  EXPECT_EQ(bootstrap_interval({3.0}, 0).high, 3.0);
+}
+
+TEST(Metrics, JackknifeOfAMeanIsItsStandardError) {
+  const std::vector<double> x = numbers(reference_features(60, 8, 0).select(1, 0));
+  const auto mean_of_kept = [&](const std::vector<bool>& kept) {
+    double sum = 0, count = 0;
+    for (size_t i = 0; i < x.size(); ++i) {
+      sum += kept[i] ? x[i] : 0;
+      count += kept[i] ? 1 : 0;
+    }
+    return std::vector<double>{sum / count, 7 * sum / count};
+  };
+  const auto each = jackknife_errors(60, 60, mean_of_kept);
+  EXPECT_NEAR(each[0], 0.0913049601701, 1e-10);
+  EXPECT_NEAR(each[0], estimate(x).se, 1e-10);
+  EXPECT_NEAR(each[1], 7 * each[0], 1e-10);
+  EXPECT_NEAR(jackknife_errors(60, 7, mean_of_kept)[0], 0.0364161195906, 1e-10);
+}
+
 TEST(Metrics, EstimateGivesMeanAndStandardError) {
   const Estimate e = estimate({1, 2, 3, 4});
   EXPECT_DOUBLE_EQ(e.mean, 2.5);
@@ -103,6 +194,11 @@ TEST(Metrics, RefuseSetsTheyCannotCompare) {
   EXPECT_THAT(message_of([&] { squared_mmd(a, a.narrow(0, 0, 1)); }), HasSubstr("[metrics] expected features (n, d) of one d and n > 1"));
   EXPECT_THAT(message_of([&] { kernel_distance(a, a.narrow(0, 0, 3), 0); }), HasSubstr("at least four images a set"));
   EXPECT_THAT(message_of([&] { within_group_sd(at::ones({5}), 2); }), HasSubstr("expected groups of 2 values, got 5"));
+  EXPECT_THAT(message_of([&] { precision_recall(a, a, /*k=*/6); }), HasSubstr("expected more than k = 6 images a set"));
+  EXPECT_THAT(message_of([&] { cmmd(a, random_double({6, 5}, 2)); }), HasSubstr("[metrics] expected features (n, d) of one d"));
+  EXPECT_THAT(message_of([] { vendi_score(at::ones({3})); }), HasSubstr("expected features (n, d) of n > 0"));
+  EXPECT_THAT(message_of([] { bootstrap_interval({}, 0); }), HasSubstr("got 0 values"));
+  EXPECT_THAT(message_of([] { jackknife_errors(1, 20, [](const std::vector<bool>&) { return std::vector<double>{0}; }); }), HasSubstr("at least two units"));
   EXPECT_THAT(message_of([] { estimate({}); }), HasSubstr("expected at least one value"));
 }
 

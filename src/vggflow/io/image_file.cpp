@@ -1,0 +1,257 @@
+#include "vggflow/io/image_file.h"
+
+#include <ATen/ATen.h>
+#include <png.h>
+
+#include <algorithm>
+#include <cctype>
+#include <csetjmp>
+#include <cstdio>
+#include <cstring>
+
+#include <jpeglib.h>  // needs cstdio before it
+
+#include <jerror.h>
+
+#include "vggflow/core/error.h"
+#include "vggflow/io/files.h"
+
+namespace vggflow {
+namespace {
+
+// 2^27 pixels are 400 MB: more is a mistake or an attack.
+constexpr uint64_t kMostPixels = uint64_t{1} << 27;
+
+void check_size(uint64_t width, uint64_t height, const std::string& name) {
+  VGGFLOW_CHECK(width * height <= kMostPixels, "[image] {} says that it is {} x {}: expected at most {} pixels", name, width, height, kMostPixels);
+}
+
+// Whether bytes are UTF-8: lead bytes are followed by as many continuations as they announce.
+bool is_utf8(const std::string& text) {
+  size_t left = 0;
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if ((byte >> 6) == 2) {
+      if (left-- == 0) return false;
+    } else {
+      if (left > 0) return false;
+      left = byte < 0x80 ? 0 : (byte >> 5) == 6 ? 1 : (byte >> 4) == 14 ? 2 : (byte >> 3) == 30 ? 3 : 4;
+      if (left == 4) return false;
+    }
+  }
+  return left == 0;
+}
+
+// PNG's plain text chunks are Latin-1 by the standard; many programs, this one too, put UTF-8 there.
+std::string utf8_of(const std::string& text) {
+  if (is_utf8(text)) return text;
+  std::string out;
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte < 0x80) {
+      out += c;
+    } else {
+      out += static_cast<char>(0xC0 | (byte >> 6));
+      out += static_cast<char>(0x80 | (byte & 0x3F));
+    }
+  }
+  return out;
+}
+
+struct PngSource {
+  std::span<const uint8_t> bytes;
+  size_t at = 0;
+};
+
+void on_png_error(png_structp png, png_const_charp message) {
+  *static_cast<std::string*>(png_get_error_ptr(png)) = message;
+  png_longjmp(png, 1);
+}
+void on_png_warning(png_structp, png_const_charp) {}
+
+void give_bytes(png_structp png, png_bytep out, png_size_t size) {
+  auto* source = static_cast<PngSource*>(png_get_io_ptr(png));
+  if (size > source->bytes.size() - source->at) png_error(png, "the file ends too early");
+  std::memcpy(out, source->bytes.data() + source->at, size);
+  source->at += size;
+}
+
+TextChunks text_of(png_structp png, png_infop info) {
+  TextChunks text;
+  png_textp chunks = nullptr;
+  int count = 0;
+  png_get_text(png, info, &chunks, &count);
+  for (int i = 0; i < count; ++i) {
+    const png_text& c = chunks[i];
+    const size_t length = c.compression >= PNG_ITXT_COMPRESSION_NONE ? c.itxt_length : c.text_length;
+    text[c.key] = utf8_of({c.text, length});
+  }
+  return text;
+}
+
+// Deflate gives at most 1032 bytes for one: an image that claims more is not in the file.
+void check_png_fits(png_structp png, png_infop info, size_t file_size, const std::string& name) {
+  const uint64_t width = png_get_image_width(png, info), height = png_get_image_height(png, info);
+  check_size(width, height, name);
+  VGGFLOW_CHECK(height * png_get_rowbytes(png, info) / 1032 <= file_size, "[image] {} says that it is {} x {}, which its {} bytes cannot hold", name, width,
+                height, file_size);
+}
+
+// Every object with a destructor lives outside the code that libpng may jump out of: the two steps are split by setjmp.
+ImageFile decode_png(std::span<const uint8_t> bytes, const std::string& name) {
+  ImageFile out;
+  std::string error;
+  PngSource source{bytes};
+  std::vector<png_bytep> rows;
+  png_structp png = png_create_read_struct(PNG_LIBPNG_VER_STRING, &error, on_png_error, on_png_warning);
+  png_infop info = png_create_info_struct(png);
+  if (setjmp(png_jmpbuf(png)) == 0) {
+    png_set_read_fn(png, &source, give_bytes);
+    png_read_info(png, info);
+  }
+  if (error.empty()) {
+    try {
+      check_png_fits(png, info, bytes.size(), name);
+      out.image = {png_get_image_width(png, info), png_get_image_height(png, info), {}};
+      out.image.rgb.resize(static_cast<size_t>(3 * out.image.width * out.image.height));
+    } catch (...) {
+      png_destroy_read_struct(&png, &info, nullptr);
+      throw;
+    }
+    for (int64_t y = 0; y < out.image.height; ++y) rows.push_back(out.image.rgb.data() + 3 * y * out.image.width);
+    if (setjmp(png_jmpbuf(png)) == 0) {
+      png_set_expand(png);
+      png_set_strip_16(png);
+      png_set_strip_alpha(png);
+      png_set_gray_to_rgb(png);
+      png_set_interlace_handling(png);
+      png_read_update_info(png, info);
+      png_read_image(png, rows.data());
+      png_read_end(png, info);
+    }
+    if (error.empty()) out.text = text_of(png, info);
+  }
+  png_destroy_read_struct(&png, &info, nullptr);
+  VGGFLOW_CHECK(error.empty(), "[image] {} is not a readable PNG: {}. Write it again", name, error);
+  return out;
+}
+
+// libjpeg's error hooks: errors jump, warnings that mean missing or wrong data count as errors, because the picture would be grey there.
+struct JpegErrors {
+  jpeg_error_mgr manager;
+  std::jmp_buf jump;
+  char message[JMSG_LENGTH_MAX];
+};
+
+void on_jpeg_error(j_common_ptr codec) {
+  auto* errors = reinterpret_cast<JpegErrors*>(codec->err);
+  codec->err->format_message(codec, errors->message);
+  std::longjmp(errors->jump, 1);
+}
+void on_jpeg_message(j_common_ptr codec, int level) {
+  if (level < 0 && codec->err->msg_code != JWRN_EXTRANEOUS_DATA) on_jpeg_error(codec);
+}
+
+jpeg_error_mgr* prepare(JpegErrors& errors) {
+  jpeg_error_mgr* manager = jpeg_std_error(&errors.manager);
+  manager->error_exit = on_jpeg_error;
+  manager->emit_message = on_jpeg_message;
+  errors.message[0] = '\0';
+  return manager;
+}
+
+ImageFile decode_jpeg(std::span<const uint8_t> bytes, const std::string& name) {
+  ImageFile out;
+  JpegErrors errors;
+  jpeg_decompress_struct codec{};
+  codec.err = prepare(errors);
+  jpeg_create_decompress(&codec);
+  if (setjmp(errors.jump) == 0) {
+    jpeg_mem_src(&codec, bytes.data(), bytes.size());
+    jpeg_read_header(&codec, TRUE);
+    codec.out_color_space = JCS_RGB;  // grey too; libjpeg refuses CMYK
+  }
+  const bool begun = errors.message[0] == '\0';
+  if (begun) {
+    try {
+      check_size(codec.image_width, codec.image_height, name);
+      out.image = {codec.image_width, codec.image_height, {}};
+      out.image.rgb.resize(static_cast<size_t>(3 * out.image.width * out.image.height));
+    } catch (...) {
+      jpeg_destroy_decompress(&codec);
+      throw;
+    }
+    if (setjmp(errors.jump) == 0) {
+      jpeg_start_decompress(&codec);
+      while (codec.output_scanline < codec.output_height) {
+        JSAMPROW row = out.image.rgb.data() + 3 * static_cast<size_t>(codec.output_scanline) * codec.output_width;
+        jpeg_read_scanlines(&codec, &row, 1);
+      }
+      jpeg_finish_decompress(&codec);
+    }
+  }
+  jpeg_destroy_decompress(&codec);
+  VGGFLOW_CHECK(errors.message[0] == '\0', "[image] {} is not a readable JPEG: {}. Write it again, as RGB or grey", name, errors.message);
+  return out;
+}
+
+bool begins_with(std::span<const uint8_t> bytes, std::initializer_list<uint8_t> mark) {
+  return bytes.size() >= mark.size() && std::equal(mark.begin(), mark.end(), bytes.begin());
+}
+
+}  // namespace
+
+ImageFile decode_image(std::span<const uint8_t> bytes, const std::string& name) {
+  if (begins_with(bytes, {0x89, 'P', 'N', 'G', '\r', '\n', 0x1A, '\n'})) return decode_png(bytes, name);
+  if (begins_with(bytes, {0xFF, 0xD8, 0xFF})) return decode_jpeg(bytes, name);
+  fail("[image] {} is neither a PNG nor a JPEG file. Convert it", name);
+}
+
+ImageFile read_image(const std::filesystem::path& file) {
+  const std::string bytes = read_text(file);
+  return decode_image({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()}, file.string());
+}
+
+bool is_image_name(const std::filesystem::path& file) {
+  std::string e = file.extension().string();
+  std::transform(e.begin(), e.end(), e.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  return e == ".png" || e == ".jpg" || e == ".jpeg";
+}
+
+std::vector<uint8_t> encode_jpeg(const Image& image, int quality) {
+  VGGFLOW_CHECK(image.width > 0 && image.height > 0 && image.width <= 65500 && image.height <= 65500,
+                "[image] expected 1 to 65500 pixels a side for a JPEG, got {} x {}", image.width, image.height);
+  JpegErrors errors;
+  jpeg_compress_struct codec{};
+  codec.err = prepare(errors);
+  unsigned char* bytes = nullptr;
+  unsigned long size = 0;
+  jpeg_create_compress(&codec);
+  if (setjmp(errors.jump) == 0) {
+    jpeg_mem_dest(&codec, &bytes, &size);
+    codec.image_width = static_cast<JDIMENSION>(image.width);
+    codec.image_height = static_cast<JDIMENSION>(image.height);
+    codec.input_components = 3;
+    codec.in_color_space = JCS_RGB;
+    jpeg_set_defaults(&codec);
+    jpeg_set_quality(&codec, quality, TRUE);
+    jpeg_start_compress(&codec, TRUE);
+    while (codec.next_scanline < codec.image_height) {
+      JSAMPROW row = const_cast<JSAMPROW>(image.rgb.data() + 3 * static_cast<size_t>(codec.next_scanline) * codec.image_width);
+      jpeg_write_scanlines(&codec, &row, 1);
+    }
+    jpeg_finish_compress(&codec);
+  }
+  jpeg_destroy_compress(&codec);
+  const std::vector<uint8_t> out(bytes, bytes + size);
+  std::free(bytes);
+  VGGFLOW_CHECK(errors.message[0] == '\0', "[image] cannot encode a JPEG of {} x {}: {}", image.width, image.height, errors.message);
+  return out;
+}
+
+at::Tensor to_pixels(const Image& image) {
+  const at::Tensor bytes = at::from_blob(const_cast<uint8_t*>(image.rgb.data()), {image.height, image.width, 3}, at::kByte);
+  return bytes.permute({2, 0, 1}).to(at::kFloat).div_(255).contiguous();
+}
+
+}  // namespace vggflow
