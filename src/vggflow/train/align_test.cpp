@@ -184,7 +184,6 @@ TEST(Align, RefusesAValueNetworkForAMethodThatTrainsNone) {
   EXPECT_THAT(testing::message_of([] { make_method("vggflow", {}); }), HasSubstr("known are adjoint-matching, draft, fitted-adjoint, refl, vgg-flow, vgg-flow-pmp"));
 }
 
-// beta_warmup scales what the methods regress on: at update 1 of 4 the control energy is a sixteenth.
 // As a judge the same reward is welcome.
 TEST(Align, RefusesToTrainOnARewardWithoutGradient) {
   AlignConfig c = tiny_config("no_gradient");
@@ -199,6 +198,7 @@ TEST(Align, RefusesToTrainOnARewardWithoutGradient) {
   EXPECT_THAT(testing::message_of([&] { align(c); }), HasSubstr("[reward] colorfulness + 0.01*jpeg has no gradient: it can judge"));
 }
 
+// beta_warmup scales what the methods regress on: at update 1 of 4 the control energy is a sixteenth.
 TEST(Align, WarmsBetaUp) {
   AlignConfig full = tiny_config("beta_full"), warm = tiny_config("beta_warm");
   full.value.kind = warm.value.kind = "none";
