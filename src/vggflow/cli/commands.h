@@ -21,6 +21,8 @@ void align(const ConfigArguments& arguments);
 void sample(const ConfigArguments& arguments);
 void eval(const ConfigArguments& arguments);
 void sweep(const ConfigArguments& arguments);
+/// Compares two sets of images; arguments that are no settings are the sets.
+void metrics(const ConfigArguments& arguments);
 /// The report of one run, or a Markdown comparison of several.
 void report(const std::vector<std::string>& runs);
 

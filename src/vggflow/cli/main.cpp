@@ -9,6 +9,7 @@
 #include "vggflow/cli/commands.h"
 #include "vggflow/core/config.h"
 #include "vggflow/eval/comparison_config.h"
+#include "vggflow/eval/metrics_run.h"
 #include "vggflow/eval/sweep.h"
 #include "vggflow/models/lora_export.h"
 #include "vggflow/train/align.h"
@@ -59,6 +60,7 @@ int run(int argc, char** argv) {
   add_configured<SampleConfig>(app, "sample", "write images of captions as PNG files", sample);
   add_configured<EvalConfig>(app, "eval", "compare a LoRA or a guided base with the base on held-out prompts", eval);
   add_configured<SweepConfig>(app, "sweep", "evaluate a LoRA at several strengths: reward against diversity without training", sweep);
+  add_configured<MetricsConfig>(app, "metrics", "compare two sets of images: metrics A B [key=value ...]; folders, images or lists of them", metrics);
   std::vector<std::string> runs;
   auto* report_command = app.add_subcommand("report", "write RUN/report.html; of several runs, print a Markdown comparison");
   report_command->add_option("runs", runs, "run folders")->required();
