@@ -3,7 +3,8 @@
 #include <ATen/ATen.h>
 
 #include "vggflow/core/error.h"
-#include "vggflow/models/weight_folder.h"
+#include "vggflow/io/content_hash.h"
+#include "vggflow/io/model_files.h"
 
 namespace vggflow {
 namespace {
@@ -14,7 +15,7 @@ Tensor fit(const Tensor& images, int64_t size) {
   return at::_upsample_bicubic2d_aa(images, {size, size}, /*align_corners=*/false).clamp(0, 1);
 }
 
-std::string hash_of(const std::filesystem::path& folder) { return fmt::format("{:016x}", WeightFolder(folder).fingerprint()); }
+std::string hash_of(const std::filesystem::path& folder) { return content_hash(open_component(folder).tensors); }
 
 }  // namespace
 
