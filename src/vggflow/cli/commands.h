@@ -21,6 +21,8 @@ void align(const ConfigArguments& arguments);
 void sample(const ConfigArguments& arguments);
 void eval(const ConfigArguments& arguments);
 void sweep(const ConfigArguments& arguments);
+/// Compares two sets of images; arguments that are no settings are the sets.
+void metrics(const ConfigArguments& arguments);
 /// The report of one run, or a Markdown comparison of several.
 void report(const std::vector<std::string>& runs);
 
@@ -40,5 +42,9 @@ bool check();
 /// Holds every method against closed forms, prints each claim's numbers and their bounds, and writes the figures to a folder unless it is
 /// empty; returns whether everything held.
 bool check_analytic(const std::string& figures);
+/// Asks of a reward what rewards promise, and prints the table; returns whether everything held. Settings are key=value.
+bool check_reward(const std::string& name, const std::vector<std::string>& settings);
+/// The settings of check_reward.
+std::string check_reward_help();
 
 }  // namespace vggflow::cli

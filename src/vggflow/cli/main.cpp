@@ -9,6 +9,7 @@
 #include "vggflow/cli/commands.h"
 #include "vggflow/core/config.h"
 #include "vggflow/eval/comparison_config.h"
+#include "vggflow/eval/metrics_run.h"
 #include "vggflow/eval/sweep.h"
 #include "vggflow/models/lora_export.h"
 #include "vggflow/train/align.h"
@@ -90,6 +91,7 @@ int run(int argc, char** argv) {
   add_configured<SampleConfig>(app, "sample", "write images of prompts as PNG files", sample, sample_shorthands());
   add_configured<EvalConfig>(app, "eval", "compare a LoRA or a guided base with the base on held-out prompts", eval);
   add_configured<SweepConfig>(app, "sweep", "evaluate a LoRA at several strengths: reward against diversity without training", sweep);
+  add_configured<MetricsConfig>(app, "metrics", "compare two sets of images: metrics A B [key=value ...]; folders, images or lists of them", metrics);
   std::vector<std::string> runs;
   auto* report_command = app.add_subcommand("report", "write RUN/report.html; of several runs, print a Markdown comparison");
   report_command->add_option("runs", runs, "run folders")->required();
@@ -104,11 +106,18 @@ int run(int argc, char** argv) {
   bool healthy = true, complete = true;
   add_compare(app, comparison, complete);
   bool analytic = false;
-  std::string figures;
+  std::string figures, checked_reward;
+  std::vector<std::string> check_settings;
   auto* check_command = app.add_subcommand("check", "prove this installation: kernels against plain twins, a gradient check");
   auto* analytic_flag = check_command->add_flag("--analytic", analytic, "hold every method against closed forms instead (about a minute)");
   check_command->add_option("--figures", figures, "folder for the analytic suite's figures")->needs(analytic_flag);
-  check_command->callback([&] { healthy = analytic ? check_analytic(figures) : check(); });
+  auto* reward_option = check_command->add_option("--reward", checked_reward, "hold a reward against stored scores and differences instead")
+                            ->excludes(analytic_flag);
+  check_command->add_option("settings", check_settings, "key=value settings of --reward")->needs(reward_option);
+  check_command->footer("Settings of --reward:\n" + check_reward_help());
+  check_command->callback([&] {
+    healthy = analytic ? check_analytic(figures) : !checked_reward.empty() ? check_reward(checked_reward, check_settings) : check();
+  });
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
