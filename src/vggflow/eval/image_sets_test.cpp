@@ -45,6 +45,9 @@ TEST_F(ImageSets, TakePromptsFromTextChunksAndFilesBeside) {
   const ImageSet set = read_image_set({folder_.path()});
   EXPECT_THAT(set.prompts, ElementsAre("a cat", "a dog, sitting", "a bird", "a fish"));
   EXPECT_EQ(set.left_out, 1);
+  const ImageSet all = read_image_set({folder_.path()}, Unprompted::kKeep);
+  EXPECT_EQ(all.size(), 5);
+  EXPECT_EQ(all.without_prompt(), 1);
   EXPECT_NEAR(level_of(set, 1), 20, 1e-4);
   EXPECT_NEAR(level_of(set, 3), 40, 1);
   EXPECT_EQ(set.pixels(0).sizes(), at::IntArrayRef({3, 4, 4}));

@@ -135,7 +135,8 @@ std::string score_sheet(const ImageSet& set, const ScoredImages& scored, int64_t
 }
 
 void run_score(const ScoreOptions& o) {
-  ImageSet set = resized(read_image_set({o.images.begin(), o.images.end()}), o.size);
+  const Unprompted unprompted = o.prompt.empty() ? Unprompted::kLeaveOut : Unprompted::kKeep;
+  ImageSet set = resized(read_image_set({o.images.begin(), o.images.end()}, unprompted), o.size);
   if (set.left_out > 0) log_info("left out {} images without a prompt beside images with one", set.left_out);
   for (std::string& prompt : set.prompts) {
     if (prompt.empty()) prompt = o.prompt;
