@@ -4,7 +4,7 @@ Usage: clip_reference.py src/vggflow/models/testdata src/vggflow/rewards/testdat
 Writes models/testdata/clip/<layout>/: the weights as each package saves them and reference.safetensors (all computed in float64): embeddings of
 pixels, the gradient, the directional derivative and the Hessian product of a cotangent, embeddings of token ids, exp(logit_scale).
 Writes rewards/testdata/clip_rewards.safetensors: scores and image gradients of the official formulas with the official preprocessing, the
-towers being those of models/testdata/clip, the prompts tokenized by models/testdata/sd3_prompt/tokenizer; aesthetic_head.safetensors is a small
+towers being those of models/testdata/clip, the prompts tokenized by models/testdata/sd3_tiny/tokenizer; aesthetic_head.safetensors is a small
 head. With the assets, aesthetic_real.safetensors: LAION's head on a random tower, which is in the file."""
 import importlib.util
 import json
@@ -26,7 +26,7 @@ VISION = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 3, "n
 PROMPTS = ["a photo of a cat", "naïve dog, it's 42! " * 20]
 
 models, rewards = map(pathlib.Path, sys.argv[1:3])
-tokenizer = CLIPTokenizer.from_pretrained(models / "sd3_prompt/tokenizer")
+tokenizer = CLIPTokenizer.from_pretrained(models / "sd3_tiny/tokenizer")
 TEXT = {"vocab_size": len(tokenizer), "hidden_size": 8, "intermediate_size": 20, "num_hidden_layers": 2, "num_attention_heads": 2,
         "max_position_embeddings": 24, "eos_token_id": 2}
 

@@ -6,6 +6,7 @@
 
 namespace vggflow {
 struct ExportOptions;
+struct ScoreOptions;
 }
 
 namespace vggflow::cli {
@@ -35,6 +36,8 @@ struct CompareArguments {
 bool compare(const CompareArguments& arguments);
 /// A LoRA in another program's layout, or merged into a model folder (models/lora_export.h).
 void export_command(const ExportOptions& options);
+/// Scores of images by rewards, as JSON lines and as a sheet (eval/score.h).
+void score(const ScoreOptions& options);
 /// What is in a safetensors file or a model folder.
 void inspect(const std::string& path);
 /// Proves the installation; returns whether everything held.

@@ -10,6 +10,7 @@
 #include "vggflow/core/config.h"
 #include "vggflow/eval/comparison_config.h"
 #include "vggflow/eval/metrics_run.h"
+#include "vggflow/eval/score.h"
 #include "vggflow/eval/sweep.h"
 #include "vggflow/models/lora_export.h"
 #include "vggflow/train/align.h"
@@ -83,6 +84,20 @@ void add_export(CLI::App& app, ExportOptions& options) {
   command->callback([&options] { export_command(options); });
 }
 
+void add_score(CLI::App& app, ScoreOptions& options) {
+  auto* command = app.add_subcommand("score", "score images by rewards: JSON lines and a sheet, the best first");
+  command->add_option("images", options.images, "folders, image files, or lists (CSV, JSON lines) with the columns image and prompt")->required();
+  command->add_option("--reward", options.rewards, "reward, or a weighted sum; several times: more columns, the first one sorts")->required()->allow_extra_args(false);
+  command->add_option("--prompt", options.prompt, "prompt of the images that have none in their PNG, in a text file beside them or in a list");
+  command->add_option("--out", options.out, "folder of scores.jsonl and scores.html")->capture_default_str();
+  command->add_option("--size", options.size, "side that images are resized to first; 0: as they are")->check(CLI::Range(0, 8192))->capture_default_str();
+  command->add_option("--batch", options.batch, "images scored together")->check(CLI::Range(1, 100000))->capture_default_str();
+  command->add_option("--thumbnails", options.most_thumbnails, "most pictures on the sheet")->check(CLI::Range(2, 1000000))->capture_default_str();
+  command->add_option("--reward-model", options.files.reward_model, "folder of emoji-clip")->capture_default_str();
+  command->add_option("--reward-weights", options.files.reward_weights, "weights of other rewards, name=path: docs/rewards.md")->allow_extra_args(false);
+  command->callback([&options] { score(options); });
+}
+
 int run(int argc, char** argv) {
   CLI::App app{"vggflow: align flow-matching image models with differentiable rewards"};
   app.require_subcommand(1);
@@ -102,6 +117,8 @@ int run(int argc, char** argv) {
   inspect_command->callback([&] { inspect(path); });
   ExportOptions exported;
   add_export(app, exported);
+  ScoreOptions scored;
+  add_score(app, scored);
   CompareArguments comparison;
   bool healthy = true, complete = true;
   add_compare(app, comparison, complete);

@@ -88,15 +88,15 @@ std::vector<Entry> find_entries(const std::vector<fs::path>& sources) {
 
 int64_t ImageSet::without_prompt() const { return std::count(prompts.begin(), prompts.end(), ""); }
 
-ImageSet read_image_set(const std::vector<fs::path>& sources) {
+ImageSet read_image_set(const std::vector<fs::path>& sources, Unprompted unprompted) {
   VGGFLOW_CHECK(!sources.empty(), "[image_set] expected at least one folder, image or list");
   std::vector<Entry> entries = find_entries(sources);
-  const bool any_prompt = std::any_of(entries.begin(), entries.end(), [](const Entry& e) { return !e.prompt.empty(); });
+  const bool leave_out = unprompted == Unprompted::kLeaveOut && std::any_of(entries.begin(), entries.end(), [](const Entry& e) { return !e.prompt.empty(); });
   ImageSet set;
   set.name = sources.size() == 1 ? sources[0].string() : fmt::format("{} and {} more", sources[0].string(), sources.size() - 1);
   std::vector<fs::path> files;
   for (const Entry& e : entries) {
-    if (any_prompt && e.prompt.empty()) {
+    if (leave_out && e.prompt.empty()) {
       ++set.left_out;
       continue;
     }

@@ -22,10 +22,13 @@ struct ImageSet {
   int64_t without_prompt() const;
 };
 
+/// What becomes of images without a prompt beside images with one.
+enum class Unprompted { kLeaveOut, kKeep };
+
 /// The images of folders (with their subfolders), image files and lists, in the order of their names. A list is a table (data/table.h) with a
 /// column `image`, `file`, `file_name` or `path`, relative to the list, and one `prompt` or `text`. Otherwise an image's prompt is its PNG's
 /// text chunk `prompt` or `parameters` (up to its "Negative prompt:" or "Steps:"), or the text file beside it (cat.png, cat.txt).
-ImageSet read_image_set(const std::vector<std::filesystem::path>& sources);
+ImageSet read_image_set(const std::vector<std::filesystem::path>& sources, Unprompted unprompted = Unprompted::kLeaveOut);
 
 /// Images (N, 3, H, W) in [0, 1] with their prompts.
 ImageSet image_set_of(std::string name, const Tensor& images, std::vector<std::string> prompts);

@@ -95,12 +95,13 @@ struct Distance {
   const char* name;
   int64_t least;  ///< images a set that it needs
   std::function<double(const Tensor& a, const Tensor& b)> f;
+  std::function<double(const Tensor& a, const Tensor& b)> smooth = f;  ///< what the jackknife takes: KID without its random subsets
 };
 
 std::vector<Distance> distances(const SetMetricOptions& o) {
   const auto seed = static_cast<uint64_t>(o.seed);
   return {{"fd", 2, frechet_distance},
-          {"kid", 4, [o, seed](const Tensor& a, const Tensor& b) { return kernel_distance(a, b, seed, o.kid_subsets, o.kid_size).mean; }},
+          {"kid", 4, [o, seed](const Tensor& a, const Tensor& b) { return kernel_distance(a, b, seed, o.kid_subsets, o.kid_size).mean; }, squared_mmd},
           {"cmmd", 2, [](const Tensor& a, const Tensor& b) { return cmmd(a, b); }},
           {"precision", o.neighbours + 1, [o](const Tensor& a, const Tensor& b) { return precision_recall(a, b, o.neighbours).precision; }},
           {"recall", o.neighbours + 1, [o](const Tensor& a, const Tensor& b) { return precision_recall(a, b, o.neighbours).recall; }}};
@@ -137,7 +138,7 @@ std::vector<std::optional<double>> errors(const SetComparison& c, size_t network
     const Tensor a = kept_rows(c.a, network, kept), b = kept_rows(*c.b, network, kept);
     enough = enough && std::min(a.size(0), b.size(0)) >= least;
     std::vector<double> values;
-    for (const Distance& d : all) values.push_back(enough ? d.f(a, b) : 0.0);
+    for (const Distance& d : all) values.push_back(enough ? d.smooth(a, b) : 0.0);
     return values;
   });
   return enough ? std::vector<std::optional<double>>(se.begin(), se.end()) : none;

@@ -20,13 +20,13 @@ std::string label_of(const std::string& name, const std::string& network) { retu
 
 std::string shown_mean(const std::optional<PromptMean>& m) {
   if (!m) return "–";
-  return fmt::format("{:.4g} ± {:.2g} <span class='sub'>[{:.4g}, {:.4g}]</span>", m->estimate.mean, m->estimate.se, m->interval.low, m->interval.high);
+  return fmt::format("{:.4g} ± {:.2g} <span class='sub'>[{:.3g}, {:.3g}]</span>", m->estimate.mean, m->estimate.se, m->interval.low, m->interval.high);
 }
 
 std::string set_line(const char* letter, const MeasuredSet& s) {
   std::string line = fmt::format("{}: {}, {} images of {} prompts, {:.1f} % of pixel values saturated", letter, escape_html(s.name), s.size(), s.grouped.groups.size(),
                                  100 * s.saturated);
-  if (s.left_out > 0) line += fmt::format("; {} images without a prompt were left out", s.left_out);
+  if (s.left_out > 0) line += fmt::format("; left out for want of a prompt: {}", s.left_out);
   return line;
 }
 
@@ -38,7 +38,7 @@ std::string means_table(const SetComparison& c) {
   }
   if (rows.empty()) return "";
   return "<h2>Means over prompts</h2><p class='sub'>± is the standard error over prompts, in brackets the bootstrap's 95 % interval; the change is paired by prompt. In "
-         "the rows of the distance by prompt, B is the floor: base against base.</p><div class='box scroll'><table><tr><th>measure</th><th>prompts</th><th>A</th><th>B</th>"
+         "the rows of the distance by prompt, B is the floor: base against base.</p><div class='box scroll'><table class='tight'><tr><th>measure</th><th>prompts</th><th>A</th><th>B</th>"
          "<th>A − B</th></tr>" + rows + "</table></div>";
 }
 
@@ -47,13 +47,14 @@ std::string distance_table(const SetComparison& c) {
   std::string rows;
   const auto cell = [](const std::optional<double>& v) { return v ? fmt::format("{:.5g}", *v) : std::string("–"); };
   for (const SetMeasure& m : c.as_a_whole) {
-    rows += fmt::format("<tr><td>{}</td><td>{:.5g}</td><td>{}</td><td>{}</td><td>{}</td></tr>", escape_html(label_of(m.name, m.network)), m.value, cell(m.se),
-                        cell(m.matched), cell(m.floor));
+    const std::string matched = c.base ? "" : "<td>" + cell(m.matched) + "</td>";
+    rows += fmt::format("<tr><td>{}</td><td>{:.5g}</td><td>{}</td>{}<td>{}</td></tr>", escape_html(label_of(m.name, m.network)), m.value,
+                        m.se ? fmt::format("{:.2g}", *m.se) : "–", matched, cell(m.floor));
   }
   const char* floor = c.base ? "The floor is the distance of the base's second set to B, at full size."
                              : "The floor is the distance between two halves of B; hold it against the distance of half of A to half of B, which is as biased.";
   return fmt::format("<h2>Distance of A to B</h2><p class='sub'>The error is a jackknife over prompts. {}</p><div class='box scroll'><table><tr><th>measure</th><th>A to B"
-                     "</th><th>error</th><th>half to half</th><th>floor</th></tr>{}</table></div>", floor, rows);
+                     "</th><th>error</th>{}<th>floor</th></tr>{}</table></div>", floor, c.base ? "" : "<th>half to half</th>", rows);
 }
 
 std::string networks_table(const SetComparison& c) {

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "vggflow/models/clip_features.h"
+#include "vggflow/models/reference_test.h"
 #include "vggflow/testing/gradient_check.h"
 #include "vggflow/testing/message.h"
 #include "vggflow/testing/temporary_folder.h"
@@ -18,17 +19,15 @@ using testing::message_of;
 using testing::random_double;
 using testing::relative_error;
 
-const fs::path kTestdata = fs::path(VGGFLOW_SOURCE_DIR) / "src/vggflow/models/testdata";
-
-ClipCheckpoint tiny() { return read_clip_checkpoint(kTestdata / "clip/transformers_quick"); }
+ClipCheckpoint tiny() { return read_clip_checkpoint(testing::models_testdata("clip/transformers_quick")); }
 Tensor images() { return at::sigmoid(random_double({2, 3, 17, 12}, 1)); }
 
 TEST(ClipTextEncoder, GivesAPromptTheVectorOfItsIds) {
-  const ClipTokenizer tokenizer(kTestdata / "sd3_prompt/tokenizer");
+  const ClipTokenizer tokenizer(testing::models_testdata("sd3_tiny/tokenizer"));
   const auto tower = make_clip_text(tiny(), at::kFloat);
   const auto ids = tokenizer.ids("a photo of a dog");
   const Tensor want = ops::l2_normalize(tower->forward(at::tensor(ids).unsqueeze(0)).pooled);
-  const ClipTextEncoder encoder(tiny(), kTestdata / "sd3_prompt/tokenizer", at::kFloat);
+  const ClipTextEncoder encoder(tiny(), testing::models_testdata("sd3_tiny/tokenizer"), at::kFloat);
   const Tensor got = encoder.embed({"a cat", "a photo of a dog", "a cat"});
   EXPECT_TRUE(at::equal(got[1], want[0]));
   EXPECT_TRUE(at::equal(got[0], got[2]));
@@ -36,7 +35,7 @@ TEST(ClipTextEncoder, GivesAPromptTheVectorOfItsIds) {
 }
 
 TEST(ClipTextEncoder, APromptThatIsTooLongKeepsItsFirstTokensAndTheEndMark) {
-  const ClipTokenizer tokenizer(kTestdata / "sd3_prompt/tokenizer");
+  const ClipTokenizer tokenizer(testing::models_testdata("sd3_tiny/tokenizer"));
   std::string prompt = "cat";
   for (int i = 0; i < 40; ++i) prompt += " of cat";
   auto ids = tokenizer.ids(prompt);
@@ -44,12 +43,12 @@ TEST(ClipTextEncoder, APromptThatIsTooLongKeepsItsFirstTokensAndTheEndMark) {
   ids[23] = ids.back();
   ids.resize(24);
   const Tensor want = ops::l2_normalize(make_clip_text(tiny(), at::kFloat)->forward(at::tensor(ids).unsqueeze(0)).pooled);
-  EXPECT_TRUE(at::equal(ClipTextEncoder(tiny(), kTestdata / "sd3_prompt/tokenizer", at::kFloat).embed({prompt}), want));
+  EXPECT_TRUE(at::equal(ClipTextEncoder(tiny(), testing::models_testdata("sd3_tiny/tokenizer"), at::kFloat).embed({prompt}), want));
 }
 
 TEST(ClipTextEncoder, RefusesATokenizerOfALargerVocabulary) {
-  const ClipCheckpoint openai = read_clip_checkpoint(kTestdata / "clip/openai/weights.pt");
-  EXPECT_THAT(message_of([&] { ClipTextEncoder(openai, kTestdata / "sd3_prompt/tokenizer", at::kFloat); }),
+  const ClipCheckpoint openai = read_clip_checkpoint(testing::models_testdata("clip/openai/weights.pt"));
+  EXPECT_THAT(message_of([&] { ClipTextEncoder(openai, testing::models_testdata("sd3_tiny/tokenizer"), at::kFloat); }),
               HasSubstr("knows 60: they do not belong together"));
 }
 
@@ -64,7 +63,7 @@ TEST(ClipImageEncoder, EmbedsImagesOfAnySizeAsUnitVectorsAndPassesDerivativesOn)
 }
 
 TEST(ClipFeatures, AreTheTowersEmbeddingsWithANameAndAHash) {
-  const ClipFeatures unit(kTestdata / "clip/transformers_quick"), projected(kTestdata / "clip/transformers_quick", at::kFloat, /*unit=*/false);
+  const ClipFeatures unit(testing::models_testdata("clip/transformers_quick")), projected(testing::models_testdata("clip/transformers_quick"), at::kFloat, /*unit=*/false);
   const ClipImageEncoder encoder(tiny(), at::kFloat);
   const Tensor x = images().to(at::kFloat).requires_grad_(true);
   EXPECT_TRUE(at::equal(unit.features(x), encoder.embed(x).detach()));
@@ -73,16 +72,16 @@ TEST(ClipFeatures, AreTheTowersEmbeddingsWithANameAndAHash) {
   EXPECT_EQ(unit.name(), "clip-vit-16x3");
   EXPECT_EQ(projected.name(), "clip-vit-16x3-projected");
   EXPECT_EQ(unit.weights_hash(), projected.weights_hash());
-  EXPECT_NE(unit.weights_hash(), ClipFeatures(kTestdata / "clip/transformers_gelu").weights_hash());
+  EXPECT_NE(unit.weights_hash(), ClipFeatures(testing::models_testdata("clip/transformers_gelu")).weights_hash());
 }
 
 TEST(ClipFeatures, TheHashDoesNotDependOnTheLayout) {
   const testing::TemporaryFolder folder;
   TensorList renamed;
-  for (const auto& [name, tensor] : read_clip_checkpoint(kTestdata / "clip/open_clip").tensors) renamed.emplace_back(name, tensor.contiguous());
+  for (const auto& [name, tensor] : read_clip_checkpoint(testing::models_testdata("clip/open_clip")).tensors) renamed.emplace_back(name, tensor.contiguous());
   write_safetensors(folder / "model.safetensors", renamed);
-  fs::copy(kTestdata / "clip/transformers_gelu/config.json", folder / "config.json");
-  const ClipFeatures theirs(kTestdata / "clip/open_clip"), ours(folder.path());
+  fs::copy(testing::models_testdata("clip/transformers_gelu/config.json"), folder / "config.json");
+  const ClipFeatures theirs(testing::models_testdata("clip/open_clip")), ours(folder.path());
   EXPECT_EQ(theirs.weights_hash(), ours.weights_hash());
   EXPECT_TRUE(at::equal(theirs.features(images().to(at::kFloat)), ours.features(images().to(at::kFloat))));
 }

@@ -29,7 +29,7 @@ const std::vector<std::string> kPrompts{"a photo of a cat", "it is 42 dogs", "a 
 
 ModelOptions tiny_model(bool checkpointing) {
   ModelOptions o;
-  o.model = (testing::models_testdata("sd3_tiny")).string();
+  o.model = testing::models_testdata("sd3_tiny").string();
   o.precision = "fp32";
   o.checkpointing = checkpointing;
   o.sd3.t5_tokens = 20;
