@@ -51,6 +51,12 @@ grep -q "step $((done_updates + 1))/500" "$out/c.log" || die "the resumed run di
 
 "$vggflow" sample "out=$out/s" "prompts=[red heart, ghost]" "generator.lora=$out/a/lora_ema.safetensors" 2>/dev/null || die "sample failed"
 [ -s "$out/s/00001.png" ] && [ -s "$out/s/grid.png" ] || die "sample wrote no images"
+"$vggflow" metrics "$out/s" "$out/s" "out=$out/m" "panel=[colorfulness]" 2>"$out/m.log" || die "metrics failed: $(tail -3 "$out/m.log")"
+grep -q '"saturated"' "$out/m/metrics.json" || die "metrics.json says nothing of saturation"
+refuse "expected at most two sets" "$vggflow" metrics "$out/s" "$out/s" "$out/s"
+"$vggflow" score --reward colorfulness --reward emoji-clip "$out/s" --out "$out/scores" 2>"$out/score.log" || die "score failed: $(tail -3 "$out/score.log")"
+[ "$(wc -l <"$out/scores/scores.jsonl")" = 2 ] || die "scores.jsonl does not hold the two images"
+grep -qE '(src|href)="?https?:' "$out/scores/scores.html" "$out/m/metrics.html" && die "a sheet names an address outside itself"
 # A LoRA in other layouts, and merged into the model: the same images without an adapter.
 refuse "exists already" "$vggflow" export "$out/a/lora_ema.safetensors" "$out/a/lora.safetensors"
 refuse "needs the base model" "$vggflow" export "$out/a/lora_ema.safetensors" "$out/merged" --format merged

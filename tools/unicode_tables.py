@@ -80,6 +80,35 @@ def decompositions():
     return out
 
 
+def bert_normalized(**rules):
+    """What BERT's normaliser makes of each code point under some of its rules."""
+    off = {"clean_text": False, "handle_chinese_chars": False, "strip_accents": False, "lowercase": False}
+    normalizer = normalizers.BertNormalizer(**off | rules)
+    return {c: normalizer.normalize_str(chr(c)) for c in CODES}
+
+
+def bert_dropped():
+    cleaned = bert_normalized(clean_text=True)
+    dropped = {c for c in CODES if not cleaned[c]}
+    assert all(cleaned[c] == " " for c in set(of_class(r"\s")) - dropped) and all(s in ("", " ", chr(c)) for c, s in cleaned.items())
+    return sorted(dropped)
+
+
+def bert_accents():
+    """Marks that are dropped from decomposed text."""
+    return [c for c, s in bert_normalized(strip_accents=True).items() if not s and normalizers.NFD().normalize_str(chr(c)) == chr(c)]
+
+
+def bert_ideographs():
+    return [c for c, s in bert_normalized(handle_chinese_chars=True).items() if s == f" {chr(c)} "]
+
+
+def bert_punctuation():
+    """Code points that stand alone between two letters."""
+    split = pre_tokenizers.BertPreTokenizer()
+    return [c for c in CODES if len(split.pre_tokenize_str(f"a{chr(c)}b")) == 3]
+
+
 GRAPHEME = {"CR": "kCr", "LF": "kLf", "Control": "kControl", "ZWJ": "kZwj", "SpacingMark": "kSpacingMark", "Prepend": "kPrepend",
             "Regional_Indicator": "kRegional", "L": "kLeading", "V": "kVowel", "T": "kTrailing"}
 
@@ -121,7 +150,7 @@ def emit(kind, name, rows):
 
 
 print("// Written by tools/unicode_tables.py: do not edit. What the pinned tokenizers library takes for letters, numbers, lower case,\n"
-      "// canonical decompositions and graphemes.\n#include \"vggflow/text/unicode_tables.h\"\n\nnamespace vggflow::unicode {\nnamespace {\n")
+      "// canonical decompositions and graphemes, and what BERT's normaliser does to a character.\n#include \"vggflow/text/unicode_tables.h\"\n\nnamespace vggflow::unicode {\nnamespace {\n")
 print("using enum Grapheme;")
 emit("Range", "kLetters", [r[:2] for r in ranges(of_class(r"\p{L}"))])
 emit("Range", "kNumbers", [r[:2] for r in ranges(of_class(r"\p{N}"))])
@@ -130,9 +159,15 @@ emit("CaseShift", "kLowerCase", lower_case())
 emit("CombiningRange", "kCombining", combining_classes())
 emit("Decomposition", "kDecompositions", decompositions())
 emit("GraphemeRange", "kGraphemes", grapheme_classes(sys.argv[1]))
+emit("Range", "kBertDropped", [r[:2] for r in ranges(bert_dropped())])
+emit("Range", "kBertAccents", [r[:2] for r in ranges(bert_accents())])
+emit("Range", "kBertIdeographs", [r[:2] for r in ranges(bert_ideographs())])
+emit("Range", "kBertPunctuation", [r[:2] for r in ranges(bert_punctuation())])
 print("\n}  // namespace\n")
 for kind, function, name in [("Range", "letters", "kLetters"), ("Range", "numbers", "kNumbers"), ("Range", "spaces", "kSpaces"),
                              ("CaseShift", "lower_case", "kLowerCase"), ("CombiningRange", "combining", "kCombining"),
-                             ("Decomposition", "decompositions", "kDecompositions"), ("GraphemeRange", "graphemes", "kGraphemes")]:
+                             ("Decomposition", "decompositions", "kDecompositions"), ("GraphemeRange", "graphemes", "kGraphemes"),
+                             ("Range", "bert_dropped", "kBertDropped"), ("Range", "bert_accents", "kBertAccents"),
+                             ("Range", "bert_ideographs", "kBertIdeographs"), ("Range", "bert_punctuation", "kBertPunctuation")]:
     print(f"std::span<const {kind}> {function}() {{ return {name}; }}")
 print("\n}  // namespace vggflow::unicode")

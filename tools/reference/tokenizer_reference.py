@@ -184,4 +184,5 @@ def main(assets, target):
     print(f"{len(data)} prompts, {len(b''.join(data))} bytes; longest {max(map(len, whole))} T5 ids")
 
 
-main(pathlib.Path(sys.argv[1]), sys.argv[2])
+if __name__ == "__main__":
+    main(pathlib.Path(sys.argv[1]), sys.argv[2])

@@ -6,6 +6,7 @@
 
 namespace vggflow {
 struct ExportOptions;
+struct ScoreOptions;
 }
 
 namespace vggflow::cli {
@@ -21,6 +22,8 @@ void align(const ConfigArguments& arguments);
 void sample(const ConfigArguments& arguments);
 void eval(const ConfigArguments& arguments);
 void sweep(const ConfigArguments& arguments);
+/// Compares two sets of images; arguments that are no settings are the sets.
+void metrics(const ConfigArguments& arguments);
 /// The report of one run, or a Markdown comparison of several.
 void report(const std::vector<std::string>& runs);
 
@@ -40,6 +43,8 @@ struct PlanArguments {
 void plan(const PlanArguments& arguments);
 /// A LoRA in another program's layout, or merged into a model folder (models/lora_export.h).
 void export_command(const ExportOptions& options);
+/// Scores of images by rewards, as JSON lines and as a sheet (eval/score.h).
+void score(const ScoreOptions& options);
 /// What is in a safetensors file or a model folder.
 void inspect(const std::string& path);
 /// Proves the installation; returns whether everything held.
@@ -47,5 +52,9 @@ bool check();
 /// Holds every method against closed forms, prints each claim's numbers and their bounds, and writes the figures to a folder unless it is
 /// empty; returns whether everything held.
 bool check_analytic(const std::string& figures);
+/// Asks of a reward what rewards promise, and prints the table; returns whether everything held. Settings are key=value.
+bool check_reward(const std::string& name, const std::vector<std::string>& settings);
+/// The settings of check_reward.
+std::string check_reward_help();
 
 }  // namespace vggflow::cli

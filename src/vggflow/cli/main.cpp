@@ -9,6 +9,8 @@
 #include "vggflow/cli/commands.h"
 #include "vggflow/core/config.h"
 #include "vggflow/eval/comparison_config.h"
+#include "vggflow/eval/metrics_run.h"
+#include "vggflow/eval/score.h"
 #include "vggflow/eval/sweep.h"
 #include "vggflow/models/lora_export.h"
 #include "vggflow/train/align.h"
@@ -92,6 +94,20 @@ void add_plan(CLI::App& app, PlanArguments& arguments) {
   command->callback([&] { plan(arguments); });
 }
 
+void add_score(CLI::App& app, ScoreOptions& options) {
+  auto* command = app.add_subcommand("score", "score images by rewards: JSON lines and a sheet, the best first");
+  command->add_option("images", options.images, "folders, image files, or lists (CSV, JSON lines) with the columns image and prompt")->required();
+  command->add_option("--reward", options.rewards, "reward, or a weighted sum; several times: more columns, the first one sorts")->required()->allow_extra_args(false);
+  command->add_option("--prompt", options.prompt, "prompt of the images that have none in their PNG, in a text file beside them or in a list");
+  command->add_option("--out", options.out, "folder of scores.jsonl and scores.html")->capture_default_str();
+  command->add_option("--size", options.size, "side that images are resized to first; 0: as they are")->check(CLI::Range(0, 8192))->capture_default_str();
+  command->add_option("--batch", options.batch, "images scored together")->check(CLI::Range(1, 100000))->capture_default_str();
+  command->add_option("--thumbnails", options.most_thumbnails, "most pictures on the sheet")->check(CLI::Range(2, 1000000))->capture_default_str();
+  command->add_option("--reward-model", options.files.reward_model, "folder of emoji-clip")->capture_default_str();
+  command->add_option("--reward-weights", options.files.reward_weights, "weights of other rewards, name=path: docs/rewards.md")->allow_extra_args(false);
+  command->callback([&options] { score(options); });
+}
+
 int run(int argc, char** argv) {
   CLI::App app{"vggflow: align flow-matching image models with differentiable rewards"};
   app.require_subcommand(1);
@@ -100,6 +116,7 @@ int run(int argc, char** argv) {
   add_configured<SampleConfig>(app, "sample", "write images of prompts as PNG files", sample, sample_shorthands());
   add_configured<EvalConfig>(app, "eval", "compare a LoRA or a guided base with the base on held-out prompts", eval);
   add_configured<SweepConfig>(app, "sweep", "evaluate a LoRA at several strengths: reward against diversity without training", sweep);
+  add_configured<MetricsConfig>(app, "metrics", "compare two sets of images: metrics A B [key=value ...]; folders, images or lists of them", metrics);
   std::vector<std::string> runs;
   auto* report_command = app.add_subcommand("report", "write RUN/report.html; of several runs, print a Markdown comparison");
   report_command->add_option("runs", runs, "run folders")->required();
@@ -112,15 +129,24 @@ int run(int argc, char** argv) {
   add_plan(app, planned);
   ExportOptions exported;
   add_export(app, exported);
+  ScoreOptions scored;
+  add_score(app, scored);
   CompareArguments comparison;
   bool healthy = true, complete = true;
   add_compare(app, comparison, complete);
   bool analytic = false;
-  std::string figures;
+  std::string figures, checked_reward;
+  std::vector<std::string> check_settings;
   auto* check_command = app.add_subcommand("check", "prove this installation: kernels against plain twins, a gradient check");
   auto* analytic_flag = check_command->add_flag("--analytic", analytic, "hold every method against closed forms instead (about a minute)");
   check_command->add_option("--figures", figures, "folder for the analytic suite's figures")->needs(analytic_flag);
-  check_command->callback([&] { healthy = analytic ? check_analytic(figures) : check(); });
+  auto* reward_option = check_command->add_option("--reward", checked_reward, "hold a reward against stored scores and differences instead")
+                            ->excludes(analytic_flag);
+  check_command->add_option("settings", check_settings, "key=value settings of --reward")->needs(reward_option);
+  check_command->footer("Settings of --reward:\n" + check_reward_help());
+  check_command->callback([&] {
+    healthy = analytic ? check_analytic(figures) : !checked_reward.empty() ? check_reward(checked_reward, check_settings) : check();
+  });
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {

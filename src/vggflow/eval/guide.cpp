@@ -11,6 +11,7 @@ namespace vggflow {
 
 ValueGuide::ValueGuide(const GuideOptions& options, FlowModel& model)
     : options_(options), model_(model), reward_(make_reward(options.reward, options.reward_files.resources())) {
+  require_differentiable(*reward_, options.reward);
   if (options.kind != "value") return;
   VGGFLOW_CHECK(!options.value.empty(), "[guide] expected guide.value, the value.safetensors of a run of vgg-flow, for guide.kind=value");
   value_ = load_value_network(options.value, model.network());

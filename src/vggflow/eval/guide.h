@@ -35,7 +35,7 @@ struct GuideOptions {
     v("clip_norm", clip_norm, "bound on each sample's reward gradient; 0 for none", range(0, 1e12));
     v("reward", reward, "reward, or a weighted sum");
     reward_files.fields(v);
-    v("clamp", clamp, "clip of pixels before the reward", choices({"hard", "straight_through", "none"}));
+    v("clamp", clamp, "clip of pixels before the reward", choices({"hard", "straight_through", "soft", "none"}));
     v("value", value, "file of the value network (kind value): value.safetensors of a run");
   }
 };

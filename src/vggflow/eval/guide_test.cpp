@@ -52,6 +52,12 @@ TEST(ValueGuide, BoundsEachSamplesGradientByTheFixedNorm) {
   EXPECT_TRUE(at::allclose(norm, at::full({2}, 0.5f)));
 }
 
+TEST(ValueGuide, RefusesARewardWithoutGradient) {
+  NanoModel model = tiny();
+  EXPECT_THAT(testing::message_of([&] { ValueGuide({.kind = "one_step", .reward = "http://127.0.0.1:1/"}, model); }),
+              ::testing::HasSubstr("[reward] http://127.0.0.1:1/ has no gradient"));
+}
+
 TEST(ValueGuide, TakesTheCorrectionOfAFile) {
   NanoModel model = tiny();
   const ValueOptions options{.kind = "mmdit", .width = 32, .layers = 1};

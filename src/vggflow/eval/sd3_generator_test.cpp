@@ -7,6 +7,7 @@
 #include "vggflow/io/files.h"
 #include "vggflow/io/image.h"
 #include "vggflow/io/safetensors.h"
+#include "vggflow/models/reference_test.h"
 #include "vggflow/ops/random_tensor.h"
 #include "vggflow/testing/gradient_check.h"
 #include "vggflow/testing/message.h"
@@ -22,7 +23,7 @@ using testing::scaled_error;
 
 const std::vector<std::string> kPrompts{"a photo of a cat", "it is 42 dogs"};
 
-fs::path tiny_folder() { return fs::path(VGGFLOW_SOURCE_DIR) / "src/vggflow/models/testdata/sd3_tiny"; }
+fs::path tiny_folder() { return testing::models_testdata("sd3_tiny"); }
 
 GeneratorOptions tiny_options() {
   GeneratorOptions o;

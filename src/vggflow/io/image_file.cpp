@@ -195,21 +195,46 @@ ImageFile decode_jpeg(std::span<const uint8_t> bytes, const std::string& name) {
   return out;
 }
 
+// The header of a PNG, its text up to the pixels.
+TextChunks png_head_text(std::span<const uint8_t> bytes, const std::string& name) {
+  TextChunks text;
+  std::string error;
+  PngSource source{bytes};
+  png_structp png = png_create_read_struct(PNG_LIBPNG_VER_STRING, &error, on_png_error, on_png_warning);
+  png_infop info = png_create_info_struct(png);
+  if (setjmp(png_jmpbuf(png)) == 0) {
+    png_set_read_fn(png, &source, give_bytes);
+    png_read_info(png, info);
+  }
+  if (error.empty()) text = text_of(png, info);
+  png_destroy_read_struct(&png, &info, nullptr);
+  VGGFLOW_CHECK(error.empty(), "[image] {} is not a readable PNG: {}. Write it again", name, error);
+  return text;
+}
+
 bool begins_with(std::span<const uint8_t> bytes, std::initializer_list<uint8_t> mark) {
   return bytes.size() >= mark.size() && std::equal(mark.begin(), mark.end(), bytes.begin());
 }
 
+std::span<const uint8_t> as_bytes(const std::string& text) { return {reinterpret_cast<const uint8_t*>(text.data()), text.size()}; }
+bool is_png(std::span<const uint8_t> bytes) { return begins_with(bytes, {0x89, 'P', 'N', 'G', '\r', '\n', 0x1A, '\n'}); }
+
 }  // namespace
 
 ImageFile decode_image(std::span<const uint8_t> bytes, const std::string& name) {
-  if (begins_with(bytes, {0x89, 'P', 'N', 'G', '\r', '\n', 0x1A, '\n'})) return decode_png(bytes, name);
+  if (is_png(bytes)) return decode_png(bytes, name);
   if (begins_with(bytes, {0xFF, 0xD8, 0xFF})) return decode_jpeg(bytes, name);
   fail("[image] {} is neither a PNG nor a JPEG file. Convert it", name);
 }
 
 ImageFile read_image(const std::filesystem::path& file) {
   const std::string bytes = read_text(file);
-  return decode_image({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()}, file.string());
+  return decode_image(as_bytes(bytes), file.string());
+}
+
+TextChunks read_image_text(const std::filesystem::path& file) {
+  const std::string bytes = read_text(file);
+  return is_png(as_bytes(bytes)) ? png_head_text(as_bytes(bytes), file.string()) : TextChunks{};
 }
 
 bool is_image_name(const std::filesystem::path& file) {

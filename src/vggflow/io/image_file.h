@@ -22,6 +22,9 @@ ImageFile read_image(const std::filesystem::path& file);
 /// The same from bytes; `name` is what errors call them.
 ImageFile decode_image(std::span<const uint8_t> bytes, const std::string& name);
 
+/// The text chunks that come before a PNG's pixels, without decoding those; none of a JPEG.
+TextChunks read_image_text(const std::filesystem::path& file);
+
 /// Whether the name ends in .png, .jpg or .jpeg.
 bool is_image_name(const std::filesystem::path& file);
 

@@ -51,6 +51,8 @@ TEST(ImageFile, ReadsTheTextOfAPngInEveryKindOfChunk) {
   EXPECT_EQ(text.at("prompt"), "a café, \"quoted\"");
   EXPECT_EQ(text.at("title"), "猫");
   EXPECT_EQ(text.at("parameters"), "a cat\nNegative prompt: dog\nSteps: 20");
+  EXPECT_EQ(read_image_text(kFolder / "rgb.png"), text);
+  EXPECT_TRUE(read_image_text(kFolder / "grey.jpg").empty());
   const auto own = encode_png(gradient(3, 2), {{"prompt", "a café"}});
   EXPECT_EQ(decode_image(own, "own").text.at("prompt"), "a café");
 }

@@ -8,6 +8,7 @@
 #include "vggflow/core/error.h"
 #include "vggflow/io/files.h"
 #include "vggflow/models/frozen_weights.h"
+#include "vggflow/models/reference_test.h"
 #include "vggflow/testing/count_calls.h"
 #include "vggflow/testing/gradient_check.h"
 #include "vggflow/testing/message.h"
@@ -24,7 +25,7 @@ using testing::norm_error;
 using testing::scaled_error;
 
 const SafetensorsFile& reference() {
-  static const SafetensorsFile file(fs::path(VGGFLOW_SOURCE_DIR) / "src/vggflow/models/testdata/vae_reference.safetensors");
+  static const SafetensorsFile file(testing::models_testdata("vae_reference.safetensors"));
   return file;
 }
 Tensor get(const std::string& name) { return reference().load("kl." + name); }
@@ -42,11 +43,7 @@ class AutoencoderKlParity : public ::testing::Test {
  protected:
   AutoencoderKlParity() : vae(tiny()) {
     // One error lists every name and shape that diffusers has and this network has not, and the other way round.
-    ComponentWeights weights{{}, {}, "reference"};
-    for (const auto& [name, entry] : reference().tensors()) {
-      if (name.starts_with(kWeights)) weights.tensors[name.substr(kWeights.size())] = reference().load(name);
-    }
-    adopt_weights(vae.parameters(), weights, at::kFloat);
+    adopt_weights(vae.parameters(), testing::weights_under(reference(), kWeights), at::kFloat);
   }
   AutoencoderKl vae;
 };

@@ -29,8 +29,8 @@ template Dual ResidualBlock::forward(const Dual&) const;
 
 EmojiClip::EmojiClip(const EmojiClipOptions& o, Vocabulary v)
     : options(o), vocabulary(std::move(v)), norm_out(kGroups, o.widths.back()), image_projection(o.widths.back(), o.embedding),
-      words(at::zeros({vocabulary.size(), o.text_width})), text_hidden(o.text_width, 2 * o.embedding),
-      text_projection(2 * o.embedding, o.embedding), logit_scale(at::full({1}, 2.0)) {
+      words(new_parameter({vocabulary.size(), o.text_width})), text_hidden(o.text_width, 2 * o.embedding),
+      text_projection(2 * o.embedding, o.embedding), logit_scale(new_parameter({1}, 2.0)) {
   for (size_t i = 0; i < o.widths.size(); ++i) {
     const int64_t from = i == 0 ? 3 : o.widths[i - 1];
     transitions.push_back(std::make_unique<Conv2d>(from, o.widths[i], 3, i == 0 ? 1 : 2, 1));

@@ -7,8 +7,11 @@
 #include "vggflow/core/error.h"
 #include "vggflow/models/autoencoder_kl.h"
 #include "vggflow/models/clip_text.h"
+#include "vggflow/models/emoji_clip.h"
+#include "vggflow/models/judge.h"
 #include "vggflow/models/mmdit.h"
 #include "vggflow/models/t5_encoder.h"
+#include "vggflow/models/word_encoder.h"
 #include "vggflow/testing/message.h"
 #include "vggflow/testing/temporary_folder.h"
 
@@ -98,6 +101,18 @@ TEST(ShapesOnly, LargeNetworksTakeNoMemoryUntilTheirWeightsCome) {
     expect_shapes(Mmdit(o), 8056627520);
   }
   EXPECT_FALSE(Linear(2, 2).weight.is_meta());
+}
+
+// Also parameters that a network holds beside its layers: embeddings, positions, scales.
+TEST(ShapesOnly, HoldsForTheNanoNetworks) {
+  const Vocabulary vocabulary({"red heart"}, 4);
+  const ShapesOnly guard;
+  const Judge judge({.classes = {"a", "b"}});
+  const EmojiClip clip({}, vocabulary);
+  const WordEncoder words(3, 4, 8);
+  for (const Module* net : {static_cast<const Module*>(&judge), static_cast<const Module*>(&clip), static_cast<const Module*>(&words)}) {
+    for (const NamedTensor& p : net->parameters()) EXPECT_TRUE(p.tensor->is_meta()) << p.name;
+  }
 }
 
 }  // namespace

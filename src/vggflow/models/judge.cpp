@@ -23,7 +23,7 @@ Tensor JudgeBlock::forward(const Tensor& x) const {
 
 Judge::Judge(const JudgeOptions& o)
     : options(o), patches(3, o.heads * o.head_dim, o.patch_size, o.patch_size),
-      positions(at::zeros({1, (o.size / o.patch_size) * (o.size / o.patch_size), o.heads * o.head_dim})), norm(o.heads * o.head_dim),
+      positions(new_parameter({1, (o.size / o.patch_size) * (o.size / o.patch_size), o.heads * o.head_dim})), norm(o.heads * o.head_dim),
       head(o.heads * o.head_dim, static_cast<int64_t>(o.classes.size())) {
   add("patches", patches);
   add("positions", positions);

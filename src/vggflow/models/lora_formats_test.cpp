@@ -15,6 +15,7 @@
 #include "vggflow/models/lora_keys.h"
 #include "vggflow/models/mmdit.h"
 #include "vggflow/models/nano.h"
+#include "vggflow/models/reference_test.h"
 #include "vggflow/ops/random_tensor.h"
 #include "vggflow/testing/gradient_check.h"
 #include "vggflow/testing/message.h"
@@ -29,7 +30,6 @@ using ::testing::HasSubstr;
 using testing::message_of;
 using testing::relative_error;
 
-fs::path testdata(const std::string& name) { return fs::path(VGGFLOW_SOURCE_DIR) / "src/vggflow/models/testdata" / name; }
 
 // The network, weights and inputs of tools/reference/lora_reference.py.
 class LoraFormats : public ::testing::Test {
@@ -37,7 +37,7 @@ class LoraFormats : public ::testing::Test {
   LoraFormats()
       : net({.sample_size = 8, .channels = 4, .patch_size = 2, .layers = 3, .heads = 2, .head_dim = 8, .context_dim = 12, .pooled_dim = 10,
              .pos_embed_max = 6}),
-        reference(testdata("lora/network.safetensors")) {
+        reference(testing::models_testdata("lora/network.safetensors")) {
     for (const NamedTensor& p : net.parameters()) *p.tensor = reference.load("weights." + p.name);
   }
 
@@ -80,7 +80,7 @@ struct Theirs {
 };
 
 TEST_F(LoraFormats, WhatDiffusersPeftAndKohyaWroteGivesTheirOutputs) {
-  const SafetensorsFile outputs(testdata("lora/outputs.safetensors"));
+  const SafetensorsFile outputs(testing::models_testdata("lora/outputs.safetensors"));
   const Tensor base = output({});
   EXPECT_LT(relative_error(base, outputs.load("base")), 1e-5);
   for (const Theirs& file : {Theirs{"diffusers_metadata", "lora/diffusers_metadata.safetensors", LoraLayout::kDiffusers},
@@ -88,7 +88,7 @@ TEST_F(LoraFormats, WhatDiffusersPeftAndKohyaWroteGivesTheirOutputs) {
                              Theirs{"diffusers_model", "lora/diffusers_model.safetensors", LoraLayout::kDiffusers},
                              Theirs{"peft", "lora/peft", LoraLayout::kPeft},
                              Theirs{"kohya", "lora/kohya.safetensors", LoraLayout::kKohya}}) {
-    const LoraFile lora = read_lora(testdata(file.path));
+    const LoraFile lora = read_lora(testing::models_testdata(file.path));
     EXPECT_EQ(lora.layout, file.layout) << file.name;
     const double error = relative_error(output(lora.layers), outputs.load(file.name));
     RecordProperty(file.name, std::to_string(error));
@@ -167,7 +167,7 @@ TEST_F(LoraFormats, AFusedAdapterOfOneProjectionOrUnequalRanksComesBackExactly) 
 }
 
 TEST_F(LoraFormats, ADenseFusedAdapterIsReadAtFullRankAndFusesAgainWithoutGrowing) {
-  const LoraFile lora = read_lora(testdata("lora/kohya.safetensors"));
+  const LoraFile lora = read_lora(testing::models_testdata("lora/kohya.safetensors"));
   const auto layers = by_path(lora.layers);
   EXPECT_EQ(layers.at("transformer_blocks.0.attn.to_q").rank(), 2);
   EXPECT_EQ(layers.at("transformer_blocks.0.attn.to_q").scale, 0.75);

@@ -14,6 +14,7 @@
 #include "vggflow/core/error.h"
 #include "vggflow/io/safetensors.h"
 #include "vggflow/models/lora_file.h"
+#include "vggflow/models/reference_test.h"
 #include "vggflow/models/self_check.h"
 #include "vggflow/models/value_network.h"
 #include "vggflow/testing/count_calls.h"
@@ -32,12 +33,12 @@ using testing::relative_error;
 using testing::scaled_error;
 
 const SafetensorsFile& reference() {
-  static const SafetensorsFile file(std::filesystem::path(VGGFLOW_SOURCE_DIR) / "src/vggflow/models/testdata/mmdit_reference.safetensors");
+  static const SafetensorsFile file(testing::models_testdata("mmdit_reference.safetensors"));
   return file;
 }
 // The second file of the script: what adapters and the tangents of bf16 give.
 const SafetensorsFile& adapters_reference() {
-  static const SafetensorsFile file(std::filesystem::path(VGGFLOW_SOURCE_DIR) / "src/vggflow/models/testdata/mmdit_adapters_reference.safetensors");
+  static const SafetensorsFile file(testing::models_testdata("mmdit_adapters_reference.safetensors"));
   return file;
 }
 

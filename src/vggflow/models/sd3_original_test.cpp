@@ -11,6 +11,7 @@
 #include "vggflow/core/error.h"
 #include "vggflow/models/lora_keys.h"
 #include "vggflow/models/mmdit.h"
+#include "vggflow/models/reference_test.h"
 #include "vggflow/testing/message.h"
 
 namespace vggflow {
@@ -22,7 +23,7 @@ using testing::message_of;
 
 // The tensors of the reference file under `prefix`.
 TensorMap reference(const std::string& prefix) {
-  static const SafetensorsFile file(std::filesystem::path(VGGFLOW_SOURCE_DIR) / "src/vggflow/models/testdata/sd3_original_reference.safetensors");
+  static const SafetensorsFile file(testing::models_testdata("sd3_original_reference.safetensors"));
   TensorMap out;
   for (const auto& [name, entry] : file.tensors()) {
     if (name.starts_with(prefix)) out[name.substr(prefix.size())] = file.load(name);

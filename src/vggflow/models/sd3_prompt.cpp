@@ -65,8 +65,11 @@ Sd3PromptEncoder::Sd3PromptEncoder(const fs::path& folder, const Sd3PromptOption
   if (options.use_t5) tokenizer_t5_.emplace(folder / "tokenizer_3");
   pooled_dim_ = ClipTextOptions::read(folder / "text_encoder").projection + ClipTextOptions::read(folder / "text_encoder_2").projection;
   if (!open_) open_ = [folder, variant = options.variant](const std::string& component) { return open_component(folder / component, variant); };
-  const auto number = [&](const std::string& end) {
-    const uint64_t encoder = hash_settings(folder / ("text_encoder" + end), fingerprint(open_("text_encoder" + end)));
+  // Opening refuses absent weights now and not at the first prompt; only kept results need to know them, which reads from every part of the files.
+  const auto number = [&](const std::string& end) -> std::string {
+    const ComponentWeights weights = open_("text_encoder" + end);
+    if (options.cache.empty()) return "";
+    const uint64_t encoder = hash_settings(folder / ("text_encoder" + end), fingerprint(weights));
     return fmt::format("{:016x}", hash_settings(folder / ("tokenizer" + end), encoder));
   };
   weights_ = fmt::format("{}-{}-{}-{}-{}-{}", number(""), number("_2"), options.use_t5 ? number("_3") : "none", options.t5_tokens, options.context_dim,

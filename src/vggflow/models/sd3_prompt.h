@@ -81,7 +81,7 @@ class Sd3PromptEncoder {
   OpenWeights open_;
   ClipTokenizer tokenizer_l_, tokenizer_g_;
   std::optional<T5Tokenizer> tokenizer_t5_;
-  std::string weights_;  ///< of all weights, configurations and vocabularies, and of the options that decide about the result
+  std::string weights_;  ///< where results are kept: of all weights, configurations and vocabularies, and of the options that decide about the result
   int64_t pooled_dim_ = 0;
   std::optional<Sd3TextEncoders> encoders_;
   int64_t loads_ = 0, encoded_ = 0;

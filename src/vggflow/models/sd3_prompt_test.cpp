@@ -9,6 +9,7 @@
 
 #include "vggflow/core/error.h"
 #include "vggflow/io/files.h"
+#include "vggflow/models/reference_test.h"
 #include "vggflow/testing/gradient_check.h"
 #include "vggflow/testing/message.h"
 #include "vggflow/testing/temporary_folder.h"
@@ -24,7 +25,7 @@ using testing::message_of;
 using testing::relative_error;
 using testing::scaled_error;
 
-fs::path model_folder() { return fs::path(VGGFLOW_SOURCE_DIR) / "src/vggflow/models/testdata/sd3_tiny"; }
+fs::path model_folder() { return testing::models_testdata("sd3_tiny"); }
 
 class Sd3PromptTest : public ::testing::Test {
  protected:

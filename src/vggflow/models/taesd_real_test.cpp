@@ -6,6 +6,7 @@
 
 #include "vggflow/io/safetensors.h"
 #include "vggflow/models/taesd.h"
+#include "vggflow/models/reference_test.h"
 #include "vggflow/testing/gradient_check.h"
 
 namespace vggflow {
@@ -23,7 +24,7 @@ class TaesdReal : public ::testing::Test {
     encoder = TaesdEncoder::load(std::filesystem::path(assets) / "taesd3");
   }
   static Tensor get(const std::string& name) {
-    static const SafetensorsFile file(std::filesystem::path(VGGFLOW_SOURCE_DIR) / "src/vggflow/models/testdata/taesd3_reference.safetensors");
+    static const SafetensorsFile file(testing::models_testdata("taesd3_reference.safetensors"));
     return file.load(name);
   }
   std::unique_ptr<TaesdDecoder> decoder;

@@ -7,6 +7,7 @@
 
 #include "vggflow/core/error.h"
 #include "vggflow/models/frozen_weights.h"
+#include "vggflow/models/reference_test.h"
 #include "vggflow/testing/gradient_check.h"
 #include "vggflow/testing/message.h"
 
@@ -19,19 +20,14 @@ using testing::norm_error;
 using testing::scaled_error;
 
 const SafetensorsFile& reference() {
-  static const SafetensorsFile file(std::filesystem::path(VGGFLOW_SOURCE_DIR) / "src/vggflow/models/testdata/vae_reference.safetensors");
+  static const SafetensorsFile file(testing::models_testdata("vae_reference.safetensors"));
   return file;
 }
 Tensor get(const std::string& name) { return reference().load("taesd." + name); }
 
 // Every weight of the reference has its place, and none is left over.
 void fill(Module& net, const std::string& side) {
-  ComponentWeights weights{{}, {}, "reference"};
-  const std::string prefix = "taesd.weights." + side + ".";
-  for (const auto& [name, entry] : reference().tensors()) {
-    if (name.starts_with(prefix)) weights.tensors[name.substr(prefix.size())] = reference().load(name);
-  }
-  adopt_weights(net.parameters(), weights, at::kFloat);
+  adopt_weights(net.parameters(), testing::weights_under(reference(), "taesd.weights." + side + "."), at::kFloat);
 }
 
 constexpr TaesdOptions kNarrow{.latent_channels = 16, .width = 4};

@@ -5,14 +5,10 @@
 #include <filesystem>
 #include <string>
 
-#include "vggflow/io/model_files.h"
+#include "vggflow/models/reference_test.h"
 #include "vggflow/testing/temporary_folder.h"
 
 namespace vggflow::testing {
-
-inline std::filesystem::path models_testdata(const std::string& name) {
-  return std::filesystem::path(VGGFLOW_SOURCE_DIR) / "src/vggflow/models/testdata" / name;
-}
 
 /// Values of one variant: "quick" and "gelu" of CLIP, "t5" and "t5_far".
 class TextEncoderReference {
@@ -20,14 +16,7 @@ class TextEncoderReference {
   explicit TextEncoderReference(const std::string& variant) : variant_(variant), file_(models_testdata("text_encoder_reference.safetensors")) {}
   Tensor get(const std::string& name) const { return file_.load(variant_ + "." + name); }
   /// transformers' state dict.
-  ComponentWeights weights() const {
-    ComponentWeights out{{}, {}, "reference"};
-    const std::string prefix = variant_ + ".weights.";
-    for (const auto& [name, entry] : file_.tensors()) {
-      if (name.starts_with(prefix)) out.tensors[name.substr(prefix.size())] = file_.load(name);
-    }
-    return out;
-  }
+  ComponentWeights weights() const { return weights_under(file_, variant_ + ".weights."); }
 
  private:
   std::string variant_;
@@ -37,7 +26,7 @@ class TextEncoderReference {
 /// One component of the tiny model, "text_encoder", in a folder of the test's own.
 class ComponentCopy {
  public:
-  explicit ComponentCopy(const std::string& component) { std::filesystem::copy(models_testdata("sd3_prompt") / component, folder_.path()); }
+  explicit ComponentCopy(const std::string& component) { std::filesystem::copy(models_testdata("sd3_tiny") / component, folder_.path()); }
   const std::filesystem::path& path() const { return folder_.path(); }
   std::filesystem::path operator/(const std::string& name) const { return folder_ / name; }
   /// Its weights, to be changed and written again.

@@ -5,7 +5,7 @@
 namespace vggflow {
 
 WordEncoder::WordEncoder(int64_t vocabulary, int64_t tokens, int64_t w)
-    : max_tokens(tokens), width(w), words(at::zeros({vocabulary, w})), positions(at::zeros({tokens, w})) {
+    : max_tokens(tokens), width(w), words(new_parameter({vocabulary, w})), positions(new_parameter({tokens, w})) {
   add("word_embedding.weight", words);
   add("position_embedding.weight", positions);
 }

@@ -72,6 +72,22 @@ Dual gelu_tanh(const Dual& x) {
   return {x.value * s, x.tangent * (s * (1 + x.value * (1 - s) * (a * (1 + 3 * b * sq))))};
 }
 
+// dy = (Phi + x phi) dx, phi the normal density.
+Tensor gelu(const Tensor& x) { return at::gelu(x); }
+Dual gelu(const Dual& x) {
+  const Tensor phi = at::exp(x.value * x.value * -0.5) * (0.5 * std::numbers::inv_sqrtpi * std::numbers::sqrt2);
+  const Tensor cdf = (at::erf(x.value * (0.5 * std::numbers::sqrt2)) + 1) * 0.5;
+  return {x.value * cdf, x.tangent * (cdf + x.value * phi)};
+}
+
+// y = x s(a x), a = 1.702; dy = (s + a x s (1 - s)) dx.
+constexpr double kQuickGelu = 1.702;
+Tensor quick_gelu(const Tensor& x) { return x * at::sigmoid(x * kQuickGelu); }
+Dual quick_gelu(const Dual& x) {
+  const Tensor s = at::sigmoid(x.value * kQuickGelu);
+  return {x.value * s, x.tangent * (s * (1 + x.value * (1 - s) * kQuickGelu))};
+}
+
 // ---- shape -----------------------------------------------------------------------------------------------------------
 
 Tensor reshape(const Tensor& x, at::IntArrayRef shape) { return x.reshape(shape); }
@@ -196,18 +212,51 @@ Dual gated_add(const Dual& x, const Dual& gate, const Dual& y) {
   return x + unsqueeze(gate, 1) * to_dtype(y, x.value.scalar_type());
 }
 
-// P = softmax(S), S = scale q k^T;  dP = P (dS - sum(P dS)),  d(P v) = dP v + P dv.
-Dual attention(const Dual& qkv, int64_t heads) {
-  const int64_t b = qkv.value.size(0), n = qkv.value.size(1), d = qkv.value.size(2) / 3, dh = d / heads;
-  const auto split = [&](const Tensor& t) { return t.reshape({b, n, 3, heads, dh}).permute({2, 0, 3, 1, 4}).unbind(0); };
-  const auto x = split(qkv.value), dx = split(qkv.tangent);
-  const Tensor q = x[0] * (1 / std::sqrt(static_cast<double>(dh))), dq = dx[0] * (1 / std::sqrt(static_cast<double>(dh)));
-  const Tensor kt = x[1].transpose(-1, -2);
-  const Tensor p = at::softmax(at::matmul(q, kt), -1);  // (B, H, N, N)
-  const Tensor ds = at::matmul(dq, kt) + at::matmul(q, dx[1].transpose(-1, -2));
+namespace {
+
+// (B, N, D) -> (B, H, N, D/H), and back.
+Tensor split_heads(const Tensor& x, int64_t heads) { return x.reshape({x.size(0), x.size(1), heads, -1}).transpose(1, 2); }
+Tensor join_heads(const Tensor& x) { return x.transpose(1, 2).reshape({x.size(0), x.size(2), -1}); }
+
+// P = softmax(S), S = scale q k^T + bias;  dP = P (dS - sum(P dS)),  d(P v) = dP v + P dv.
+Dual attend(const Dual& q_in, const Dual& k, const Dual& v, const Tensor& bias) {
+  const Dual q = q_in * (1 / std::sqrt(static_cast<double>(k.value.size(-1))));
+  const Tensor kt = k.value.transpose(-1, -2);
+  const Tensor s = at::matmul(q.value, kt);  // (B, H, N, M)
+  const Tensor p = at::softmax(bias.defined() ? s + bias : s, -1);
+  const Tensor ds = at::matmul(q.tangent, kt) + at::matmul(q.value, k.tangent.transpose(-1, -2));
   const Tensor dp = p * (ds - (p * ds).sum(-1, true));
-  const auto join = [&](const Tensor& t) { return t.transpose(1, 2).reshape({b, n, d}); };
-  return {join(at::matmul(p, x[2])), join(at::matmul(dp, x[2]) + at::matmul(p, dx[2]))};
+  return {join_heads(at::matmul(p, v.value)), join_heads(at::matmul(dp, v.value) + at::matmul(p, v.tangent))};
+}
+
+}  // namespace
+
+Dual attention(const Dual& qkv, int64_t heads) {
+  const int64_t b = qkv.value.size(0), n = qkv.value.size(1), d = qkv.value.size(2) / 3;
+  const auto split = [&](const Tensor& t) { return t.reshape({b, n, 3, heads, d / heads}).permute({2, 0, 3, 1, 4}).unbind(0); };
+  const auto x = split(qkv.value), dx = split(qkv.tangent);
+  return attend({x[0], dx[0]}, {x[1], dx[1]}, {x[2], dx[2]}, {});
+}
+
+namespace {
+
+void check_cross_attention(const Tensor& q, const Tensor& k, const Tensor& v, int64_t heads) {
+  VGGFLOW_CHECK(q.dim() == 3 && k.dim() == 3 && v.sizes() == k.sizes() && k.size(0) == q.size(0) && k.size(2) == q.size(2) && q.size(2) % heads == 0,
+                "[cross_attention] expected q (B, N, D) and k, v (B, M, D) with D a multiple of {} heads, got {}, {}, {}", heads, shape_string(q),
+                shape_string(k), shape_string(v));
+}
+
+}  // namespace
+
+Tensor cross_attention(const Tensor& q, const Tensor& k, const Tensor& v, int64_t heads, const Tensor& bias) {
+  check_cross_attention(q, k, v, heads);
+  const auto mask = bias.defined() ? std::optional<Tensor>(bias) : std::nullopt;
+  return join_heads(at::scaled_dot_product_attention(split_heads(q, heads), split_heads(k, heads), split_heads(v, heads), mask));
+}
+Dual cross_attention(const Dual& q, const Dual& k, const Dual& v, int64_t heads, const Tensor& bias) {
+  check_cross_attention(q.value, k.value, v.value, heads);
+  const auto split = [&](const Dual& x) { return Dual{split_heads(x.value, heads), split_heads(x.tangent, heads)}; };
+  return attend(split(q), split(k), split(v), bias);
 }
 
 namespace {

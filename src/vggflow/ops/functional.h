@@ -37,6 +37,12 @@ Dual safe_sqrt(const Dual& x, double eps);
 /// x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), the GELU of SD3's feed-forward layers. Fused on Tensor.
 Tensor gelu_tanh(const Tensor& x);
 Dual gelu_tanh(const Dual& x);
+/// x Phi(x), Phi the standard normal distribution: the exact GELU.
+Tensor gelu(const Tensor& x);
+Dual gelu(const Dual& x);
+/// x sigmoid(1.702 x), the GELU of OpenAI's CLIP.
+Tensor quick_gelu(const Tensor& x);
+Dual quick_gelu(const Dual& x);
 
 Tensor reshape(const Tensor& x, at::IntArrayRef shape);
 Dual reshape(const Dual& x, at::IntArrayRef shape);
@@ -93,6 +99,10 @@ Dual gated_add(const Dual& x, const Dual& gate, const Dual& y);
 /// softmax(q k^T / sqrt(D/H)) v for packed qkv (B, N, 3D) -> (B, N, D), heads of D/H channels, no mask. Fused on Tensor.
 Tensor attention(const Tensor& qkv, int64_t heads);
 Dual attention(const Dual& qkv, int64_t heads);
+/// softmax(q k^T / sqrt(D/H) + bias) v for q (B, N, D) and k, v (B, M, D) -> (B, N, D); bias is added to the scores (B, H, N, M), of any
+/// shape that broadcasts to them, or is undefined.
+Tensor cross_attention(const Tensor& q, const Tensor& k, const Tensor& v, int64_t heads, const Tensor& bias);
+Dual cross_attention(const Dual& q, const Dual& k, const Dual& v, int64_t heads, const Tensor& bias);
 /// Sinusoids of a timestep t (B): (B, dim), cosines first (diffusers: flip_sin_to_cos, downscale_freq_shift 0), frequencies
 /// 10000^(-i/(dim/2)).
 Tensor timestep_embedding(const Tensor& timestep, int64_t dim);

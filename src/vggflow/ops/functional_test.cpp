@@ -2,16 +2,20 @@
 // one, and reverse mode through a tangent (what the consistency loss needs).
 #include "vggflow/ops/functional.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
 
 #include "vggflow/ops/random_tensor.h"
 #include "vggflow/testing/gradient_check.h"
+#include "vggflow/testing/message.h"
 
 namespace vggflow {
 namespace {
 
+using ::testing::HasSubstr;
 using testing::gradient_error;
+using testing::message_of;
 using testing::random_double;
 using testing::relative_error;
 using testing::tangent_error;
@@ -40,6 +44,8 @@ std::vector<Case> cases() {
       VGGFLOW_CASE("square", SHAPES(V{3, 5}), ops::square(v[0])),
       VGGFLOW_CASE("safe_sqrt", SHAPES(V{3, 5}), ops::safe_sqrt(ops::square(v[0]), 0.1)),
       VGGFLOW_CASE("gelu_tanh", SHAPES(V{3, 5}), ops::gelu_tanh(v[0])),
+      VGGFLOW_CASE("gelu", SHAPES(V{3, 5}), ops::gelu(v[0])),
+      VGGFLOW_CASE("quick_gelu", SHAPES(V{3, 5}), ops::quick_gelu(v[0])),
       VGGFLOW_CASE("divide", SHAPES(V{3, 5}, V{3, 5}), v[0] / (ops::square(v[1]) + 1.0)),
       VGGFLOW_CASE("linear", SHAPES(V{2, 3, 4}), ops::linear(v[0], weight({5, 4}, 1), weight({5}, 2))),
       VGGFLOW_CASE("conv2d", SHAPES(V{2, 4, 6, 6}), ops::conv2d(v[0], weight({6, 2, 3, 3}, 1), weight({6}, 2), 2, 1, 2)),
@@ -53,6 +59,9 @@ std::vector<Case> cases() {
                    ops::layer_norm_modulate(v[0], v[1], v[2], 1e-6, at::kDouble)),
       VGGFLOW_CASE("gated_add", SHAPES(V{2, 3, 7}, V{2, 7}, V{2, 3, 7}), ops::gated_add(v[0], v[1], v[2])),
       VGGFLOW_CASE("attention", SHAPES(V{2, 5, 24}), ops::attention(v[0], 2)),
+      VGGFLOW_CASE("cross_attention", SHAPES(V{2, 3, 8}, V{2, 5, 8}, V{2, 5, 8}), ops::cross_attention(v[0], v[1], v[2], 2, {})),
+      VGGFLOW_CASE("biased_attention", SHAPES(V{2, 3, 8}, V{2, 5, 8}, V{2, 5, 8}),
+                   ops::cross_attention(v[0], v[1], v[2], 2, weight({2, 1, 1, 5}, 3))),
       VGGFLOW_CASE("timestep_embedding", SHAPES(V{4}), ops::timestep_embedding(v[0], 8)),
       VGGFLOW_CASE("cat_narrow_permute", SHAPES(V{2, 3, 4}, V{2, 5, 4}), ops::permute(ops::narrow(ops::cat({v[0], v[1]}, 1), 1, 2, 3), {0, 2, 1})),
       VGGFLOW_CASE("mean_sum", SHAPES(V{2, 3, 4}), ops::mean(ops::sum(ops::square(v[0]), {1}, true), {0, 2}, false)),
@@ -146,6 +155,14 @@ TEST(Functions, FusedFloatPathEqualsThePlainDoublePath) {
     const auto got = torch::autograd::grad({(z * w.to(at::kFloat)).sum()}, narrow_inputs);
     for (size_t k = 0; k < want.size(); ++k) EXPECT_LT(relative_error(got[k], want[k]), 1e-5) << name << " input " << k;
   }
+}
+
+TEST(Functions, CrossAttentionRefusesShapesThatDoNotFit) {
+  const auto refusal = [](at::IntArrayRef q, at::IntArrayRef k, int64_t heads) {
+    return message_of([&] { ops::cross_attention(at::zeros(q), at::zeros(k), at::zeros(k), heads, {}); });
+  };
+  EXPECT_THAT(refusal({2, 3, 8}, {2, 5, 6}, 2), HasSubstr("[cross_attention] expected q (B, N, D) and k, v (B, M, D) with D a multiple of 2 heads"));
+  EXPECT_THAT(refusal({2, 3, 8}, {2, 5, 8}, 3), HasSubstr("multiple of 3 heads, got (2, 3, 8), (2, 5, 8), (2, 5, 8)"));
 }
 
 TEST(KeyedNormal, ASampleDoesNotDependOnItsBatch) {

@@ -10,6 +10,7 @@ class ColorfulnessReward : public Reward {
  public:
   Tensor score(const Tensor& images, const std::vector<std::string>& prompts) const override;
   Dual score(const Dual& images, const std::vector<std::string>& prompts) const override;
+  std::string describe() const override { return "pixels at their own size, on the 0..255 scale"; }
 };
 
 }  // namespace vggflow

@@ -11,6 +11,7 @@ class EmojiClipReward : public Reward {
   explicit EmojiClipReward(const std::filesystem::path& folder) : model_(EmojiClip::load(folder)) {}
   Tensor score(const Tensor& images, const std::vector<std::string>& prompts) const override;
   Dual score(const Dual& images, const std::vector<std::string>& prompts) const override;
+  std::string describe() const override { return "pixels at their own size (trained at 32x32), as 2 (x - 1); words of its vocabulary"; }
 
  private:
   Tensor text(const std::vector<std::string>& prompts, at::ScalarType dtype) const;

@@ -1,14 +1,25 @@
 #include "vggflow/rewards/reward.h"
 
+#include <ATen/ATen.h>
 #include <torch/csrc/autograd/autograd.h>
+#include <torch/csrc/autograd/grad_mode.h>
 
-#include <cmath>
-#include <sstream>
+#include <algorithm>
 
 #include "vggflow/core/error.h"
 #include "vggflow/core/nearest.h"
+#include "vggflow/rewards/aesthetic.h"
+#include "vggflow/rewards/class_reward.h"
+#include "vggflow/rewards/clip_reward.h"
 #include "vggflow/rewards/colorfulness.h"
 #include "vggflow/rewards/emoji_clip_reward.h"
+#include "vggflow/rewards/expression.h"
+#include "vggflow/rewards/image_reward.h"
+#include "vggflow/rewards/jpeg_reward.h"
+#include "vggflow/rewards/nima_reward.h"
+#include "vggflow/rewards/plugin_reward.h"
+#include "vggflow/rewards/remote_reward.h"
+#include "vggflow/rewards/torchscript_reward.h"
 
 namespace vggflow {
 namespace {
@@ -17,8 +28,30 @@ using Factory = std::unique_ptr<Reward> (*)(const RewardResources&);
 
 const std::vector<std::pair<std::string, Factory>>& registry() {
   static const std::vector<std::pair<std::string, Factory>> list{
+      {"aesthetic", [](const RewardResources& r) -> std::unique_ptr<Reward> { return std::make_unique<AestheticReward>(r); }},
+      {"clip-score", make_clip_score},
       {"colorfulness", [](const RewardResources&) -> std::unique_ptr<Reward> { return std::make_unique<ColorfulnessReward>(); }},
       {"emoji-clip", [](const RewardResources& r) -> std::unique_ptr<Reward> { return std::make_unique<EmojiClipReward>(r.emoji_clip); }},
+      {"hpsv2.1", make_hpsv2},
+      {"imagereward", [](const RewardResources& r) -> std::unique_ptr<Reward> { return std::make_unique<ImageRewardReward>(r); }},
+      {"jpeg", [](const RewardResources& r) -> std::unique_ptr<Reward> { return std::make_unique<JpegReward>(r.jpeg_quality); }},
+      {"mobilenet-class", make_mobilenet_class},
+      {"nima-aesthetic", make_nima_aesthetic},
+      {"nima-technical", make_nima_technical},
+      {"pickscore", make_pickscore},
+  };
+  return list;
+}
+
+// Rewards of a user's own, by what their names begin with; the factory gets the rest of the name.
+using Opener = std::unique_ptr<Reward> (*)(const std::string& address);
+
+const std::vector<std::pair<std::string, Opener>>& schemes() {
+  static const std::vector<std::pair<std::string, Opener>> list{
+      {"http:", [](const std::string& address) -> std::unique_ptr<Reward> { return std::make_unique<RemoteReward>("http:" + address); }},
+      {"https:", [](const std::string& address) -> std::unique_ptr<Reward> { return std::make_unique<RemoteReward>("https:" + address); }},
+      {"plugin:", [](const std::string& address) -> std::unique_ptr<Reward> { return std::make_unique<PluginReward>(address); }},
+      {"torchscript:", [](const std::string& address) -> std::unique_ptr<Reward> { return std::make_unique<TorchScriptReward>(address); }},
   };
   return list;
 }
@@ -34,6 +67,21 @@ class WeightedSum : public Reward {
     std::vector<double> all;
     for (const auto& [weight, reward] : parts_) all.push_back(weight);
     return all;
+  }
+  bool differentiable() const override {
+    return std::all_of(parts_.begin(), parts_.end(), [](const auto& part) { return part.second->differentiable(); });
+  }
+  int64_t unscored() const override {
+    int64_t sum = 0;
+    for (const auto& [weight, reward] : parts_) sum += reward->unscored();
+    return sum;
+  }
+  std::string describe() const override {
+    std::vector<std::string> lines;
+    for (const auto& [weight, reward] : parts_) {
+      if (const std::string line = reward->describe(); !line.empty()) lines.push_back(line);
+    }
+    return fmt::format("{}", fmt::join(lines, "; "));
   }
 
  private:
@@ -57,23 +105,12 @@ std::unique_ptr<Reward> make_named(const std::string& name, const RewardResource
   for (const auto& [known, factory] : registry()) {
     if (known == name) return factory(resources);
   }
-  fail("[reward] unknown reward '{}'; known are {}", name, fmt::join(reward_names(), ", "));
-}
-
-std::string trim(const std::string& text) {
-  const size_t a = text.find_first_not_of(' '), b = text.find_last_not_of(' ');
-  return a == std::string::npos ? "" : text.substr(a, b - a + 1);
-}
-
-double parse_weight(const std::string& text, const std::string& expression) {
-  try {
-    size_t used = 0;
-    const double weight = std::stod(text, &used);
-    if (used == text.size() && std::isfinite(weight)) return weight;
-  } catch (const std::logic_error&) {
-    // reported below
+  std::vector<std::string> known = reward_names();
+  for (const auto& [scheme, open] : schemes()) {
+    if (name.starts_with(scheme)) return open(name.substr(scheme.size()));
+    known.push_back(scheme + "...");
   }
-  fail("[reward] expected 'weight*name + weight*name', got '{}' in '{}'", text, expression);
+  fail("[reward] unknown reward '{}'; known are {}", name, fmt::join(known, ", "));
 }
 
 }  // namespace
@@ -92,7 +129,7 @@ std::filesystem::path RewardResources::at(const std::string& name, const std::st
 }
 
 RewardResources RewardFiles::resources() const {
-  RewardResources r{reward_model, {}};
+  RewardResources r{reward_model, {}, reward_dtype == "bf16" ? at::kBFloat16 : at::kFloat, reward_recompute, nima_size, mobilenet_size, jpeg_quality};
   for (const std::string& entry : reward_weights) {
     const size_t equals = entry.find('=');
     VGGFLOW_CHECK(equals != std::string::npos && equals > 0 && equals + 1 < entry.size(), "[reward_weights] expected name=path, got '{}'", entry);
@@ -102,22 +139,13 @@ RewardResources RewardFiles::resources() const {
   return r;
 }
 
-namespace {
-
-// "0.7*a + b" as (weight, name) pairs.
-std::vector<std::pair<double, std::string>> parse_expression(const std::string& expression) {
-  if (expression.find_first_of("*+") == std::string::npos) return {{1.0, trim(expression)}};
-  std::vector<std::pair<double, std::string>> terms;
-  std::istringstream in(expression);
-  for (std::string term; std::getline(in, term, '+');) {
-    const size_t star = term.find('*');
-    terms.emplace_back(star == std::string::npos ? 1.0 : parse_weight(trim(term.substr(0, star)), expression),
-                       trim(star == std::string::npos ? term : term.substr(star + 1)));
-  }
-  return terms;
+void fail_without_gradient(const std::string& name) {
+  fail("[reward] {} has no gradient: it can judge (eval, eval.panel, check), but a run cannot be trained on it, nor sampling be guided by it", name);
 }
 
-}  // namespace
+void require_differentiable(const Reward& reward, const std::string& name) {
+  if (!reward.differentiable()) fail_without_gradient(name);
+}
 
 std::vector<std::string> rewards_in(const std::string& expression) {
   std::vector<std::string> names;
@@ -127,7 +155,7 @@ std::vector<std::string> rewards_in(const std::string& expression) {
 
 std::unique_ptr<Reward> make_reward(const std::string& expression, const RewardResources& resources) {
   const auto terms = parse_expression(expression);
-  if (terms.size() == 1 && terms.front().first == 1.0) return make_named(terms.front().second, resources);
+  if (terms.size() == 1 && terms.front().weight == 1.0) return make_named(terms.front().name, resources);
   auto sum = std::make_unique<WeightedSum>();
   for (const auto& [weight, name] : terms) sum->add(weight, make_named(name, resources));
   return sum;

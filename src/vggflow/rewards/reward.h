@@ -1,6 +1,6 @@
 #pragma once
-// Differentiable rewards r(image, prompt). Each is a member function of one class and is named in one list (make_reward);
-// "0.7*emoji-clip + 0.3*colorfulness" is a weighted sum.
+// Rewards r(image, prompt), differentiable but for those that only judge. Each is a member function of one class and is named in one list
+// (make_reward); "0.7*emoji-clip + 0.3*colorfulness" is a weighted sum; names with a scheme, plugin:/path/lib.so, are a user's own.
 
 #include <filesystem>
 #include <map>
@@ -24,12 +24,23 @@ class Reward {
   virtual Tensor parts(const Tensor& images, const std::vector<std::string>& prompts) const { return score(images, prompts).unsqueeze(0); }
   virtual Dual parts(const Dual& images, const std::vector<std::string>& prompts) const { return ops::unsqueeze(score(images, prompts), 0); }
   virtual std::vector<double> weights() const { return {1.0}; }
+  /// Whether there are gradients; without them a reward can judge, but not train.
+  virtual bool differentiable() const { return true; }
+  /// Images so far that got no score: theirs is NaN. Only a judge that may decline has any.
+  virtual int64_t unscored() const { return 0; }
+  /// Input size and normalisation in a line for people; empty where the reward does not tell.
+  virtual std::string describe() const { return {}; }
 };
 
 /// Where rewards find the weights that are not the project's own: files or folders by name.
 struct RewardResources {
   std::filesystem::path emoji_clip;  ///< model folder
   std::map<std::string, std::filesystem::path> weights = {};
+  at::ScalarType dtype = at::kFloat;  ///< of the large networks' products
+  bool recompute = false;             ///< large networks keep little for their gradient and run forward twice
+  int64_t nima_size = 224;            ///< side at which NIMA sees images
+  int64_t mobilenet_size = 224;       ///< side at which mobilenet-class sees them
+  int64_t jpeg_quality = 95;
   /// The path given for `name`; an error that says how to give it where `reward` has none.
   std::filesystem::path at(const std::string& name, const std::string& reward) const;
 };
@@ -38,11 +49,21 @@ struct RewardResources {
 struct RewardFiles {
   std::string reward_model = "models/emoji-clip";
   std::vector<std::string> reward_weights;
+  std::string reward_dtype = "fp32";
+  bool reward_recompute = false;
+  int64_t nima_size = 224;
+  int64_t mobilenet_size = 224;
+  int64_t jpeg_quality = 95;
 
   template <class V>
   void fields(V& v) {
     v("reward_model", reward_model, "folder of emoji-clip");
     v("reward_weights", reward_weights, "weights of the other rewards as name=path, [clip-vit-l14=DIR, aesthetic-head=FILE]: docs/rewards.md");
+    v("reward_dtype", reward_dtype, "arithmetic of the large rewards' products", choices({"fp32", "bf16"}));
+    v("reward_recompute", reward_recompute, "the large rewards' layers run again in the backward pass: less memory, one more forward pass");
+    v("nima_size", nima_size, "side in pixels at which nima-aesthetic and nima-technical see an image", range(32, 4096));
+    v("mobilenet_size", mobilenet_size, "side in pixels at which mobilenet-class sees an image", range(32, 4096));
+    v("jpeg_quality", jpeg_quality, "quality of the judge jpeg", range(1, 100));
   }
   RewardResources resources() const;
 };
@@ -50,10 +71,15 @@ struct RewardFiles {
 /// Known names, in alphabetical order.
 std::vector<std::string> reward_names();
 
+/// Throws, naming `name`, unless the reward has gradients: whoever trains or guides with a reward calls this first.
+void require_differentiable(const Reward& reward, const std::string& name);
+/// What it throws; for the functions of rewards that have none.
+[[noreturn]] void fail_without_gradient(const std::string& name);
+
 /// Names of the rewards that an expression is made of.
 std::vector<std::string> rewards_in(const std::string& expression);
 
-/// A reward by name, or a weighted sum "w*name + w*name". An unknown name lists the known ones.
+/// A reward by name, or a weighted sum "w*name + w*name" (expression.h). An unknown name lists the known ones.
 std::unique_ptr<Reward> make_reward(const std::string& expression, const RewardResources& resources);
 
 /// Reward and gradient at `images`: r (B) and dr/dimages (B, 3, H, W).

@@ -212,6 +212,11 @@ bool is_number(char32_t c) {
 
 bool is_space(char32_t c) { return find_range(spaces(), c) != nullptr; }
 
+bool is_bert_dropped(char32_t c) { return find_range(bert_dropped(), c) != nullptr; }
+bool is_bert_accent(char32_t c) { return find_range(bert_accents(), c) != nullptr; }
+bool is_bert_ideograph(char32_t c) { return find_range(bert_ideographs(), c) != nullptr; }
+bool is_bert_punctuation(char32_t c) { return find_range(bert_punctuation(), c) != nullptr; }
+
 std::u32string lower(std::u32string_view text) {
   std::u32string out;
   out.reserve(text.size());
@@ -229,11 +234,15 @@ std::u32string lower(std::u32string_view text) {
 std::u32string nfc(std::u32string_view text) {
   // Nothing below U+0300 is a mark or an excluded composite.
   if (std::ranges::all_of(text, [](char32_t c) { return c < 0x300; })) return std::u32string(text);
+  return compose_all(nfd(text));
+}
+
+std::u32string nfd(std::u32string_view text) {
   std::u32string parts;
   parts.reserve(text.size());
   for (const char32_t c : text) decompose(c, parts);
   sort_marks(parts);
-  return compose_all(parts);
+  return parts;
 }
 
 size_t grapheme_end(std::u32string_view text, size_t begin) {

@@ -40,5 +40,9 @@ std::span<const CaseShift> lower_case();
 std::span<const CombiningRange> combining();
 std::span<const Decomposition> decompositions();
 std::span<const GraphemeRange> graphemes();
+std::span<const Range> bert_dropped();
+std::span<const Range> bert_accents();
+std::span<const Range> bert_ideographs();
+std::span<const Range> bert_punctuation();
 
 }  // namespace vggflow::unicode

@@ -118,6 +118,7 @@ Alignment::Alignment(AlignConfig& c)
       lora_options_{c.lora_rank, c.lora_alpha, c.lora_targets}, lora_(std::make_unique<LoraSet>(model_->network(), lora_options_, seed_)),
       value_(value_network_of(c, *method_, model_->network())), times_(time_grid(training_grid(c, *model_))),
       eval_times_(time_grid(evaluation_grid(c, *model_))) {
+  require_differentiable(*reward_, c.reward);
   policy_buffer_ = std::make_unique<ParameterBuffer>(lora_->parameters());
   policy_adamw_ = std::make_unique<AdamW>(*policy_buffer_, c.policy_optimizer);
   ema_ = std::make_unique<Ema>(*policy_buffer_, c.ema_decay);

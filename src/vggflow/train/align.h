@@ -71,7 +71,7 @@ struct AlignConfig {
     v("guidance_in", guidance_in, "where it acts: rollout, gradient (the policy as it is trained), adjoint (the base that cotangents are pulled "
       "back through), base (the base that the policy is regressed on)");
     v("detach_unconditional", detach_unconditional, "no gradient through the policy's unconditional branch");
-    v("clamp", clamp, "clip of pixels before the reward", choices({"hard", "straight_through", "none"}));
+    v("clamp", clamp, "clip of pixels before the reward", choices({"hard", "straight_through", "soft", "none"}));
     v("warmup", warmup, "updates of linear warm-up of the learning rates", range(0, 1e6));
     v("beta_warmup", beta_warmup, "updates of linear warm-up of beta (Adjoint Matching: of lambda)", range(0, 1e6));
     v("grad_clip", grad_clip, "largest gradient norm of each network; 0 leaves it", range(0, 1e9));

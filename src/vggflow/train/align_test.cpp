@@ -185,6 +185,20 @@ TEST(Align, RefusesAValueNetworkForAMethodThatTrainsNone) {
   EXPECT_THAT(testing::message_of([] { make_method("vggflow", {}); }), HasSubstr("known are adjoint-matching, draft, fitted-adjoint, refl, vgg-flow, vgg-flow-pmp"));
 }
 
+// As a judge the same reward is welcome.
+TEST(Align, RefusesToTrainOnARewardWithoutGradient) {
+  AlignConfig c = tiny_config("no_gradient");
+  c.updates = 1;
+  c.eval_every = 1;
+  c.eval.panel = {"jpeg"};
+  ASSERT_TRUE(align(c));
+  const Json opinion = lines_of(c.run, "eval").back()["metrics"]["panel"]["jpeg"];
+  EXPECT_GT(opinion["mean"].get<double>(), 100);
+  c.run += "_refused";
+  c.reward = "colorfulness + 0.01*jpeg";
+  EXPECT_THAT(testing::message_of([&] { align(c); }), HasSubstr("[reward] colorfulness + 0.01*jpeg has no gradient: it can judge"));
+}
+
 // beta_warmup scales what the methods regress on: at update 1 of 4 the control energy is a sixteenth.
 TEST(Align, WarmsBetaUp) {
   AlignConfig full = tiny_config("beta_full"), warm = tiny_config("beta_warm");

@@ -12,6 +12,7 @@
 #include "vggflow/flow/sampling.h"
 #include "vggflow/io/jsonl.h"
 #include "vggflow/models/open_model.h"
+#include "vggflow/models/reference_test.h"
 #include "vggflow/ops/random_tensor.h"
 #include "vggflow/testing/message.h"
 #include "vggflow/testing/temporary_folder.h"
@@ -28,7 +29,7 @@ const std::vector<std::string> kPrompts{"a photo of a cat", "it is 42 dogs", "a 
 
 ModelOptions tiny_model(bool checkpointing) {
   ModelOptions o;
-  o.model = (fs::path(VGGFLOW_SOURCE_DIR) / "src/vggflow/models/testdata/sd3_tiny").string();
+  o.model = testing::models_testdata("sd3_tiny").string();
   o.precision = "fp32";
   o.checkpointing = checkpointing;
   o.sd3.t5_tokens = 20;

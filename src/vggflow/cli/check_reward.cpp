@@ -1,0 +1,45 @@
+#include <algorithm>
+#include <cstdio>
+
+#include "vggflow/cli/commands.h"
+#include "vggflow/cli/run_folder.h"
+#include "vggflow/rewards/reward_check.h"
+
+namespace vggflow::cli {
+namespace {
+
+struct CheckRewardConfig {
+  RewardFiles reward_files;
+  RewardCheckOptions check;
+
+  template <class V>
+  void fields(V& v) {
+    reward_files.fields(v);
+    check.fields(v);
+  }
+};
+
+}  // namespace
+
+std::string check_reward_help() {
+  CheckRewardConfig config;
+  return help_text(fields_of(config));
+}
+
+bool check_reward(const std::string& name, const std::vector<std::string>& settings) {
+  CheckRewardConfig config;
+  read_config(config, {"", settings});
+  const auto reward = make_reward(name, config.reward_files.resources());
+  const std::string description = reward->describe();
+  fmt::print("{}\npreprocessing: {}\n", name, description.empty() ? "the reward does not tell" : description);
+  bool ok = true;
+  for (const RewardCheckRow& r : vggflow::check_reward(*reward, name, config.check)) {
+    const std::string line = fmt::format("  {:<34} {}", r.name, r.found);
+    fmt::print("{}\n", r.expected.empty() ? line : fmt::format("{:<68} {}: {}", line, r.expected, r.ok ? "ok" : "FAILED"));
+    ok = ok && r.ok;
+  }
+  fmt::print("{}\n", ok ? "everything holds" : "this reward does not do what rewards promise");
+  return ok;
+}
+
+}  // namespace vggflow::cli

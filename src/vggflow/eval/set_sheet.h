@@ -1,0 +1,22 @@
+#pragma once
+// The HTML sheet of a comparison of image sets: figures with their errors, prompts with their changes, images side by side.
+
+#include <optional>
+#include <string>
+
+#include "vggflow/data/prompt_sets.h"
+#include "vggflow/eval/set_metrics.h"
+
+namespace vggflow {
+
+/// A self-contained page; `a` and `b` are the sets that were measured, for pictures.
+std::string comparison_sheet(const SetComparison& comparison, const ImageSet& a, const std::optional<ImageSet>& b,
+                             const std::optional<PromptOverlap>& overlap);
+
+/// What the checks of prompts and batches say, as HTML and as JSON: for any report.
+std::string overlap_html(const PromptOverlap& overlap);
+std::string audit_html(const BatchAudit& audit);
+Json overlap_json(const PromptOverlap& overlap);
+Json audit_json(const BatchAudit& audit);
+
+}  // namespace vggflow

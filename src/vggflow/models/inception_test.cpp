@@ -1,0 +1,49 @@
+// InceptionV3 in full size against pytorch-fid and torch-fidelity (tools/reference/conv_reference.py random).
+#include "vggflow/models/inception.h"
+
+#include <gmock/gmock.h>
+
+#include "vggflow/models/conv_case_test.h"
+#include "vggflow/testing/message.h"
+#include "vggflow/testing/temporary_folder.h"
+
+namespace vggflow {
+namespace {
+
+using ::testing::HasSubstr;
+using testing::ConvCase;
+using testing::message_of;
+
+void expect_equal(const ConvCase& reference, InceptionResize resize, const Tensor& image, double gradient_fp64 = 1e-6) {
+  const testing::TemporaryFolder folder;
+  const auto file = reference.write_weights(folder / "w.safetensors");
+  const auto exact = InceptionV3::load(file, resize, at::kDouble), net = InceptionV3::load(file, resize);
+  reference.expect_equal([&](const auto& x) { return exact->features(x); }, image, /*gradient_fp32=*/2e-2, gradient_fp64);
+  reference.expect_equal([&](const auto& x) { return net->features(x); }, image.to(at::kFloat), /*gradient_fp32=*/2e-2);
+}
+
+TEST(Inception, EqualsPytorchFid) {
+  const ConvCase reference("inception");
+  expect_equal(reference, InceptionResize::kHalfPixel, reference.image(24, 20, at::kDouble));
+}
+
+// That network takes bytes, so the image has 256 levels. Its resize repeats the last pixels, which makes exact ties under the maximum pools, and
+// rounding decides which of them gets the gradient: 3e-4 of it.
+TEST(Inception, EqualsTorchFidelityWithTensorFlowsResize) {
+  const ConvCase reference("inception_tf1");
+  const Tensor levels = at::floor(testing::pattern("inception_tf1.image", {1, 3, 24, 20}) * 256) / 255;
+  expect_equal(reference, InceptionResize::kTensorFlow1, levels.to(at::kFloat).to(at::kDouble), /*gradient_fp64=*/1e-3);
+}
+
+TEST(Inception, RefusesOtherWeights) {
+  const testing::TemporaryFolder folder;
+  const auto file = folder / "w.safetensors";
+  write_safetensors(file, {{"Conv2d_1a_3x3.conv.weight", at::zeros({32, 3, 3, 3})}});
+  const std::string said = message_of([&] { InceptionV3::load(file); });
+  EXPECT_THAT(said, HasSubstr("'Conv2d_1a_3x3.bn.weight' of shape (32) is missing"));
+  EXPECT_THAT(said, ::testing::Not(HasSubstr("'Conv2d_1a_3x3.conv.weight'")));
+  EXPECT_THAT(message_of([] { InceptionV3(InceptionResize::kHalfPixel).features(at::zeros({1, 1, 8, 8})); }), HasSubstr("[inception] expected images"));
+}
+
+}  // namespace
+}  // namespace vggflow

@@ -1,0 +1,94 @@
+#include "vggflow/rewards/class_reward.h"
+
+#include <cctype>
+
+#include "vggflow/core/error.h"
+#include "vggflow/ops/resize.h"
+
+namespace vggflow {
+namespace {
+
+std::vector<int64_t> ranges(std::initializer_list<std::pair<int64_t, int64_t>> first_and_last) {
+  std::vector<int64_t> all;
+  for (const auto& [first, last] : first_and_last) {
+    for (int64_t c = first; c <= last; ++c) all.push_back(c);
+  }
+  return all;
+}
+
+std::vector<std::string> words_of(const std::string& text) {
+  std::vector<std::string> words(1);
+  for (const char c : text) {
+    if (std::isalpha(static_cast<unsigned char>(c))) {
+      words.back() += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+    } else if (!words.back().empty()) {
+      words.emplace_back();
+    }
+  }
+  return words;
+}
+
+// What is added to the logits of classes that are not asked for: far below any logit, and finite, so that derivatives are numbers.
+constexpr double kOut = -1e9;
+
+}  // namespace
+
+const std::vector<ImageNetClasses>& cifar10_classes() {
+  static const std::vector<ImageNetClasses> all{
+      {"airplane", {404, 895}},
+      {"automobile", {436, 468, 511, 609, 627, 656, 661, 751, 817}},
+      {"bird", ranges({{7, 24}, {80, 100}, {127, 146}})},
+      {"cat", ranges({{281, 285}})},
+      {"deer", ranges({{351, 353}})},
+      {"dog", ranges({{151, 268}})},
+      {"frog", ranges({{30, 32}})},
+      {"horse", {339}},
+      {"ship", {403, 484, 510, 554, 625, 628, 724, 780, 814, 871, 914}},
+      {"truck", {555, 569, 675, 864, 867}},
+  };
+  return all;
+}
+
+const ImageNetClasses& class_in_prompt(const std::string& prompt) {
+  const auto words = words_of(prompt);
+  const ImageNetClasses* found = nullptr;
+  int64_t count = 0;
+  for (const ImageNetClasses& c : cifar10_classes()) {
+    if (std::find(words.begin(), words.end(), c.name) == words.end()) continue;
+    found = &c;
+    ++count;
+  }
+  if (count != 1) {
+    std::vector<std::string> names;
+    for (const ImageNetClasses& c : cifar10_classes()) names.push_back(c.name);
+    fail("[mobilenet-class] expected a prompt that names one of {} (\"a photo of a horse\"), got {} in '{}'", fmt::join(names, ", "),
+         count == 0 ? "none" : "several", prompt);
+  }
+  return *found;
+}
+
+ClassReward::ClassReward(std::unique_ptr<MobileNet> net, int64_t size) : net_(std::move(net)), size_(size), first_class_(net_->options.classes - 1000) {
+  VGGFLOW_CHECK(first_class_ == 0 || first_class_ == 1, "[mobilenet-class] expected a network of 1000 classes, or 1001 with a background, got {}",
+                net_->options.classes);
+}
+
+template <TensorLike T>
+T ClassReward::log_probability(const T& images, const std::vector<std::string>& prompts) const {
+  VGGFLOW_CHECK(primal(images).size(0) == static_cast<int64_t>(prompts.size()), "[mobilenet-class] expected one prompt an image, got {} for {}",
+                prompts.size(), primal(images).size(0));
+  const T logits = net_->logits(ops::resize(images, size_, size_, ops::Interpolation::kBilinear));
+  Tensor mask = at::full(primal(logits).sizes(), kOut, primal(logits).options());
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    mask[static_cast<int64_t>(i)].index_fill_(0, at::tensor(class_in_prompt(prompts[i]).classes) + first_class_, 0);
+  }
+  return ops::logsumexp(logits + mask, 1, /*keepdim=*/false) - ops::logsumexp(logits, 1, /*keepdim=*/false);
+}
+
+Tensor ClassReward::score(const Tensor& images, const std::vector<std::string>& prompts) const { return log_probability(images, prompts); }
+Dual ClassReward::score(const Dual& images, const std::vector<std::string>& prompts) const { return log_probability(images, prompts); }
+
+std::unique_ptr<Reward> make_mobilenet_class(const RewardResources& r) {
+  return std::make_unique<ClassReward>(load_mobilenet_v2(r.at("mobilenet-v2", "mobilenet-class")), r.mobilenet_size);
+}
+
+}  // namespace vggflow

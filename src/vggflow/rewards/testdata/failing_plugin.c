@@ -1,0 +1,85 @@
+/* A reward plug-in that misbehaves as its option fail=... or a macro says: what vggflow must refuse. Otherwise r = the first pixel. */
+#define _DEFAULT_SOURCE
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "vggflow/reward_plugin.h"
+
+typedef struct Failing {
+  char fail[32];
+  volatile int inside;
+} Failing;
+
+static int fails(const Failing* f, const char* how) { return strcmp(f->fail, how) == 0; }
+
+uint32_t vggflow_reward_abi(void) {
+#ifdef OTHER_ABI
+  return 99;
+#else
+  return VGGFLOW_REWARD_ABI;
+#endif
+}
+
+void* vggflow_reward_create(const vggflow_reward_option* options, size_t option_count, char* error, size_t error_size) {
+  Failing* f = calloc(1, sizeof(Failing));
+  for (size_t i = 0; i < option_count; ++i) snprintf(f->fail, sizeof f->fail, "%s", options[i].value);
+  if (fails(f, "create")) {
+    snprintf(error, error_size, "no licence for %s", options[0].key);
+    free(f);
+    return NULL;
+  }
+  return f;
+}
+
+void vggflow_reward_destroy(void* reward) { free(reward); }
+
+uint32_t vggflow_reward_flags(const void* reward) {
+  if (fails(reward, "flags")) return 12;
+  return fails(reward, "judge") ? 0 : VGGFLOW_REWARD_DIFFERENTIABLE;
+}
+
+#ifndef NO_SCORE
+int vggflow_reward_score(void* reward, const vggflow_reward_batch* batch, float* scores, char* error, size_t error_size) {
+  Failing* f = reward;
+  if (fails(f, "score")) {
+    snprintf(error, error_size, "out of luck with '%s'", batch->prompts[0]);
+    return 7;
+  }
+  if (fails(f, "flood")) {
+    memset(error, 'x', error_size);
+    return 1;
+  }
+  if (fails(f, "silent")) return 1;
+  if (fails(f, "overlap")) {
+    const int before = f->inside++;
+    usleep(20000);
+    f->inside--;
+    if (before != 0) {
+      snprintf(error, error_size, "two threads at once");
+      return 1;
+    }
+  }
+  for (int64_t i = 0; i < batch->count - fails(f, "short"); ++i) {
+    const float* image = batch->images + i * 3 * batch->height * batch->width;
+    scores[i] = fails(f, "infinite") && i == 1 ? INFINITY : image[0];
+  }
+  return 0;
+}
+#endif
+
+#ifndef NO_GRADIENT
+int vggflow_reward_gradient(void* reward, const vggflow_reward_batch* batch, float* scores, float* gradient, char* error, size_t error_size) {
+  const int64_t size = 3 * batch->height * batch->width;
+  if (fails(reward, "gradient")) {
+    snprintf(error, error_size, "lost the gradient");
+    return 1;
+  }
+  for (int64_t i = 0; i < batch->count; ++i) scores[i] = batch->images[i * size];
+  memset(gradient, 0, (size_t)(batch->count * size) * sizeof(float));
+  for (int64_t i = 0; i < batch->count; ++i) gradient[i * size] = fails(reward, "nan") ? NAN : 1;
+  return 0;
+}
+#endif
