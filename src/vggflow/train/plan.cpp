@@ -26,6 +26,13 @@ struct Rewards {
   std::vector<std::string> unknown;
 };
 
+// A name that no reward has is refused, as `align` refuses it; rewards by address ("plugin:...") are opened by it alone.
+void require_known(const std::string& name) {
+  const std::vector<std::string> known = reward_names();
+  VGGFLOW_CHECK(name.find(':') != std::string::npos || std::find(known.begin(), known.end(), name) != known.end(),
+                "[plan] unknown reward '{}'; known are {}", name, fmt::join(known, ", "));
+}
+
 // The towers behind the rewards by name; colorfulness is a few sums over pixels.
 Rewards rewards_of(const std::string& expression) {
   const VisionTower large{}, huge{.width = 1280, .layers = 32, .heads = 16, .tokens = 257, .patch = 14, .side = 224, .mlp = 5120, .text_parameters = 354e6};
@@ -46,7 +53,10 @@ Rewards rewards_of(const std::string& expression) {
       add({.text_parameters = 124e6});
     } else if (name == "hpsv2.1" || name == "pickscore") {
       add(huge);
-    } else if (name != "colorfulness" && name != "emoji-clip") {
+    } else if (name == "imagereward") {
+      add({.tokens = 197, .patch = 16, .text_parameters = 144e6});
+    } else if (name != "colorfulness" && name != "emoji-clip" && name != "jpeg") {
+      require_known(name);
       all.unknown.push_back(name);
     }
   }

@@ -145,12 +145,14 @@ TEST(Plan, RefusesWhatAlignRefuses) {
   EXPECT_THAT(message_of([&] { read_model_shape(c.flow); }), HasSubstr("/nowhere/model"));
 }
 
-TEST(Plan, NotesRewardsWhoseSizesItDoesNotKnow) {
+TEST(Plan, NotesRewardsWhoseSizesItDoesNotKnowAndRefusesUnknownOnes) {
   AlignConfig c = nano();
-  c.reward = "mine";
+  c.reward = "plugin:mine.so";
   const Plan p = plan(c, read_model_shape(c.flow));
   ASSERT_EQ(p.notes.size(), 1u);
-  EXPECT_THAT(p.notes[0], HasSubstr("'mine' are not known"));
+  EXPECT_THAT(p.notes[0], HasSubstr("'plugin:mine.so' are not known"));
+  c.reward = "aesthetc";
+  EXPECT_THAT(message_of([&] { plan(c, read_model_shape(c.flow)); }), HasSubstr("unknown reward 'aesthetc'; known are aesthetic, "));
 }
 
 TEST(Plan, TakesTheGivenRateOfThisMachine) {
