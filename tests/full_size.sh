@@ -20,18 +20,18 @@ model: $VGGFLOW_SD3_FOLDER
 precision: bf16
 reward: colorfulness
 prompts: {train: $out/prompts.txt, eval: $out/prompts.txt}
-sd3: {height: 256, width: 256}
+sd3: {height: 256, width: 256, t5_tokens: 20}
 updates: 1
 batch: 2
 micro_batch: 1
 checkpointing: true
 merge: false
 guidance: 5
-time_grid: {steps: 4}
-vgg: {beta: 100, bins: 2}
+time_grid: {steps: 3}
+vgg: {beta: 100, bins: 1}
 value: {kind: none}
-eval: {prompts: 1, images: 2, batch: 1}
-eval_steps: 2
+eval: {prompts: 1, images: 4, batch: 1}
+eval_steps: 1
 END
 
 runs=0

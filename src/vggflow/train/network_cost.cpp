@@ -95,8 +95,9 @@ PassCost mmdit_cost(const MmditOptions& o, const MmditCall& c) {
   if (c.checkpointing) cost.backward += linear + modulation + cost.attention;
   cost.graph += n * (kFloat * d + 2 * kFloat) + (c.trained ? n * e * d + m * e * real(o.context_dim) + n * kFloat * pixels : 0);
   cost.graph_once = c.checkpointing ? 0 : joined;
-  // Without gradient the feed-forward layer is the fullest moment: two fp32 images and the text, and the normed, hidden and activated tokens.
-  const double streams = kFloat * d * (2 * n + m), qkv = e * d * (3 * (n + m) * 2 + n + m);
+  // Without gradient the feed-forward layer is the fullest moment (two fp32 images and the text, and the normed, hidden and activated tokens), or the
+  // attention: qkv by stream and joined, its result, and the copies of k and v that bf16 products are packed into.
+  const double streams = kFloat * d * (2 * n + m), qkv = e * d * (n + m) * (3 * 2 + 1 + (e < kFloat ? 2 : 0));
   cost.idle = streams + std::max(9 * e * d * n, qkv);
   cost.unwind = kFloat * d * (2 * n + m) + 9 * e * d * n + (c.checkpointing ? block_graph : 0);
   return cost;

@@ -206,7 +206,8 @@ void Planner::count_parameters() {
     value_parameters_ = value_trained_ = adapter_parameters_ * real(c_.value.rank) / real(c_.lora_rank) + out;
   }
   network_parameters_ = mmdit_parameters(s_.network);
-  out_.parameters = {{"network", network_parameters_}, {"text encoders", s_.text_parameters}, {c_.flow.sd3.decoder == "taesd3" ? "TAESD3" : "VAE", decoder_parameters_},
+  const double grid = real(s_.network.pos_embed_max * s_.network.pos_embed_max * s_.network.width());  // of positions: a table in the file, no parameter
+  out_.parameters = {{"network", network_parameters_ - grid}, {"text encoders", s_.text_parameters}, {c_.flow.sd3.decoder == "taesd3" ? "TAESD3" : "VAE", decoder_parameters_},
                      {"adapters", adapter_parameters_}, {"value network", value_parameters_}, {"reward", reward_.parameters}};
 }
 

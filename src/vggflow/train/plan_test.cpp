@@ -49,7 +49,7 @@ TEST_P(Presets, ParseAndCanBePlannedWithoutTheModel) {
   const ModelShape shape = read_model_shape(c.flow);
   const Plan p = plan(c, shape);
   EXPECT_TRUE(p.notes.empty()) << p.notes.front();
-  EXPECT_EQ(amount(p.parameters, "network"), 2084951104.0);
+  EXPECT_EQ(amount(p.parameters, "network"), 2028328000.0);
   EXPECT_EQ(amount(p.parameters, "adapters"), 2359296.0);  // as the paper's code has it
   EXPECT_GT(amount(p.parameters, "reward"), 3e8);
   EXPECT_GT(p.half_flops, 1e15);
