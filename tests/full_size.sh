@@ -14,7 +14,7 @@ trap 'rm -rf "$out"' EXIT
 die() { echo "full_size: $*" >&2; exit 1; }
 number() { grep -o "\"$1\": *[0-9.e+]*" "$2" | head -1 | sed 's/.*: *//'; }
 
-printf 'a photo of a cat\na dog on a hill\n' >"$out/prompts.txt"
+echo 'a photo of a cat' >"$out/prompts.txt"
 cat >"$out/config.yaml" <<END
 model: $VGGFLOW_SD3_FOLDER
 precision: bf16
@@ -22,7 +22,7 @@ reward: colorfulness
 prompts: {train: $out/prompts.txt, eval: $out/prompts.txt}
 sd3: {height: 256, width: 256, t5_tokens: 20}
 updates: 1
-batch: 2
+batch: 1
 micro_batch: 1
 checkpointing: true
 merge: false

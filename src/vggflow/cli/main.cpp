@@ -155,9 +155,10 @@ int run(int argc, char** argv) {
   return healthy && complete ? 0 : 1;
 }
 
-// Large tensors come and go every step: keep their pages instead of returning them to the system each time.
+// Tensors come and go every step: keep their pages instead of returning them to the system each time. Those of 32 MiB and more, a large decoder's, are
+// mapped on their own: in the heap they leave holes of gigabytes, and the work on them is long against new pages.
 void keep_pages() {
-  mallopt(M_MMAP_THRESHOLD, 1 << 30);
+  mallopt(M_MMAP_THRESHOLD, 32 << 20);
   mallopt(M_TRIM_THRESHOLD, 2000 << 20);
   mallopt(M_TOP_PAD, 64 << 20);
 }
