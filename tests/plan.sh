@@ -42,7 +42,7 @@ sd3: {height: 32, width: 32, t5_tokens: 20}
 batch: 4
 guidance: 3
 time_grid: {steps: 4}
-vgg: {beta: 100}
+vgg: {beta: 100, bins: 2}
 value: {kind: none}
 eval: {prompts: 2, images: 4, batch: 4}
 threads: 1

@@ -10,10 +10,11 @@
 namespace vggflow {
 namespace {
 
-// Of the process without networks: program, LibTorch, oneDNN's kernels and threads. What it takes beyond the counted bytes of tensors (holes in the
-// heap, reordered copies inside of oneDNN) is a share of what comes and goes. Both measured: docs/plan.md.
-constexpr double kProcess = 0.25 * 1024 * 1024 * 1024;
-constexpr double kHeap = 1.35;
+// The process without networks (program, LibTorch, oneDNN's kernels and threads), and what nano's runs hold besides (emoji, judges and their passes).
+// What comes and goes takes more than the counted bytes of tensors: holes in the heap, reordered copies inside oneDNN. All measured: docs/plan.md.
+constexpr double kProcess = 0.17 * 1024 * 1024 * 1024;
+constexpr double kEmoji = 0.06 * 1024 * 1024 * 1024;
+constexpr double kHeap = 1.75;
 constexpr double kFloat = 4;
 
 double real(int64_t x) { return static_cast<double>(x); }
@@ -150,6 +151,8 @@ Planner::Planner(const AlignConfig& c, const ModelShape& s) : c_(c), s_(s), meth
   value_kind_ = c.value.kind == "auto" ? (method_->trains_value() ? "mmdit" : "none") : c.value.kind;
   VGGFLOW_CHECK(value_kind_ == "none" || method_->trains_value(), "[plan] {} trains no value network, got value.kind={}: expected none or auto", c.method, c.value.kind);
   steps_ = c.time_grid.kind == "explicit" ? std::ssize(c.time_grid.sigmas) : c.time_grid.steps;
+  const TransitionOptions* drawn = c.method == "vgg-flow" ? &c.methods.vgg.transitions : c.method == "vgg-flow-pmp" ? &c.methods.pmp.transitions : nullptr;
+  VGGFLOW_CHECK(!drawn || drawn->bins <= steps_, "[plan] expected at most {} bins for {} steps, got {}", steps_, steps_, drawn->bins);
   evaluation_steps_ = c.eval_steps > 0 ? c.eval_steps : steps_;
   const ImageProblemOptions problem{c.guidance, GuidanceIn::parse(c.guidance_in), c.detach_unconditional, c.clamp, 1.0, c.merge};
   cost_shape_ = cost_shape_of(problem, value_kind_ != "none", c.batch, steps_);
@@ -245,6 +248,7 @@ void Planner::hold_memory() {
   if (resident && !c_.prompts.train.empty() && prompts == 1) out_.notes.push_back("prompts.train cannot be read: the embeddings of its prompts are left out");
   // Adapters: values, gradient, two moments, average. A value network: without the average.
   held_ = {{"program", kProcess},
+           {"emoji and judges", s_.keeps_text_encoders ? kEmoji : 0},
            {"network", number_ * (network_parameters_ + (s_.keeps_text_encoders ? s_.text_parameters : 0))},
            {"merged weights", c_.merge ? number_ * adapted_weights_ : 0},
            {c_.flow.sd3.decoder == "taesd3" ? "TAESD3" : "VAE", kFloat * decoder_parameters_},
@@ -300,7 +304,7 @@ void Planner::run_through_moments() {
   // SD3's encoders are there before anything else is, but for the decoder; the nano's never leave.
   if (!s_.keeps_text_encoders) {
     const std::vector<Amount> all = held_;
-    held_ = {{"program", kProcess}, all[3], {"text encoders", number_ * s_.text_parameters}, {"network", s_.stored_bytes == number_ ? 0 : number_ * network_parameters_}};
+    held_ = {{"program", kProcess}, all[4], {"text encoders", number_ * s_.text_parameters}, {"network", s_.stored_bytes == number_ ? 0 : number_ * network_parameters_}};
     add_moment("prompts", {});
     held_ = all;
   }

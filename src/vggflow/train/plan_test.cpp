@@ -141,6 +141,9 @@ TEST(Plan, RefusesWhatAlignRefuses) {
   c = nano();
   c.lora_targets = {"nothing.*"};
   EXPECT_THAT(message_of([&] { plan(c, read_model_shape(c.flow)); }), HasSubstr("lora_targets match no layer"));
+  c = nano();
+  c.time_grid.steps = 4;
+  EXPECT_THAT(message_of([&] { plan(c, read_model_shape(c.flow)); }), HasSubstr("expected at most 4 bins for 4 steps, got 5"));
   c.flow.model = "/nowhere/model";
   EXPECT_THAT(message_of([&] { read_model_shape(c.flow); }), HasSubstr("/nowhere/model"));
 }
