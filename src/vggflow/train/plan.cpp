@@ -95,7 +95,7 @@ class Planner {
   std::unique_ptr<Method> method_;
   std::string value_kind_;
   CostShape cost_shape_;
-  int64_t steps_ = 0, evaluation_steps_ = 0;
+  int64_t steps_ = 0;
   double number_ = 4, adapted_ = 0, adapted_weights_ = 0, adapter_parameters_ = 0, network_parameters_ = 0;
   double value_parameters_ = 0, value_trained_ = 0, decoder_parameters_ = 0;
   double state_bytes_ = 0, pixel_bytes_ = 0, pixels_graph_ = 0, prompt_bytes_ = 0;
@@ -153,7 +153,6 @@ Planner::Planner(const AlignConfig& c, const ModelShape& s) : c_(c), s_(s), meth
   steps_ = c.time_grid.kind == "explicit" ? std::ssize(c.time_grid.sigmas) : c.time_grid.steps;
   const TransitionOptions* drawn = c.method == "vgg-flow" ? &c.methods.vgg.transitions : c.method == "vgg-flow-pmp" ? &c.methods.pmp.transitions : nullptr;
   VGGFLOW_CHECK(!drawn || drawn->bins <= steps_, "[plan] expected at most {} bins for {} steps, got {}", steps_, steps_, drawn->bins);
-  evaluation_steps_ = c.eval_steps > 0 ? c.eval_steps : steps_;
   const ImageProblemOptions problem{c.guidance, GuidanceIn::parse(c.guidance_in), c.detach_unconditional, c.clamp, 1.0, c.merge};
   cost_shape_ = cost_shape_of(problem, value_kind_ != "none", c.batch, steps_);
   find_adapted(c, s.network, adapted_, adapted_weights_, adapter_parameters_);
@@ -304,7 +303,7 @@ void Planner::run_through_moments() {
   // SD3's encoders are there before anything else is, but for the decoder; the nano's never leave.
   if (!s_.keeps_text_encoders) {
     const std::vector<Amount> all = held_;
-    held_ = {{"program", kProcess}, all[4], {"text encoders", number_ * s_.text_parameters}, {"network", s_.stored_bytes == number_ ? 0 : number_ * network_parameters_}};
+    held_ = {{"program", kProcess}, {"decoder", kFloat * decoder_parameters_}, {"text encoders", number_ * s_.text_parameters}, {"network", s_.stored_bytes == number_ ? 0 : number_ * network_parameters_}};
     add_moment("prompts", {});
     held_ = all;
   }
