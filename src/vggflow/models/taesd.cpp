@@ -1,5 +1,7 @@
 #include "vggflow/models/taesd.h"
 
+#include <cstdlib>
+
 #include "vggflow/core/error.h"
 #include "vggflow/models/frozen_weights.h"
 
@@ -18,6 +20,14 @@ std::unique_ptr<Conv2d> resampler(int64_t width, int64_t stride) {
 }
 
 }  // namespace
+
+std::filesystem::path taesd_folder(const std::string& given) {
+  if (!given.empty()) return given;
+  const char* assets = std::getenv("VGGFLOW_ASSETS");
+  VGGFLOW_CHECK(assets, "[taesd] expected the folder of taesd3_encoder.safetensors and taesd3_decoder.safetensors, got none: pass it (sd3.taesd=DIR of a model, taesd=DIR of "
+                "prepare), or let VGGFLOW_ASSETS name the folder that holds it as taesd3");
+  return std::filesystem::path(assets) / "taesd3";
+}
 
 TaesdBlock::TaesdBlock(int64_t width) : conv_0(width, width, 3, 1, 1), conv_2(width, width, 3, 1, 1), conv_4(width, width, 3, 1, 1) {
   add("conv.0", conv_0);
