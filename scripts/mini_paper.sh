@@ -34,7 +34,7 @@ pretrain() {
 }
 class_head() {
   pretrain "$1" target=class-head "head.network=$2" "head_data.network=$out/assets/$3" "head_data.photos=$out/assets/train.zip" \
-    "head_data.test_photos=$out/assets/test.zip" head_data.per_class=500 threads=1 fit.updates=2000 fit.batch=256 fit.warmup=0 fit.ema_decay=0.99 \
+    "head_data.test_photos=$out/assets/test.zip" head_data.per_class=300 threads=1 fit.updates=2000 fit.batch=256 fit.warmup=0 fit.ema_decay=0.99 \
     fit.optimizer.lr=3e-3 fit.optimizer.weight_decay=1e-2 fit.preview_every=500 fit.log_every=500 fit.checkpoint_every=2000
 }
 

@@ -50,7 +50,7 @@ template <TensorLike T>
 T NanoModel::decoded(const T& x1) const {
   if (options.decoder == "none") return x1;
   VGGFLOW_CHECK(decoder_, "[nano] the decoder of this model is not open");
-  return decoder_->decode(x1) * 2.0 - 1.0;
+  return ops::to_dtype(decoder_->decode(ops::to_dtype(x1, transformer.compute)), at::kFloat) * 2.0 - 1.0;
 }
 template Tensor NanoModel::decoded(const Tensor&) const;
 template Dual NanoModel::decoded(const Dual&) const;

@@ -4,6 +4,7 @@
 #include <ATen/ATen.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <torch/csrc/autograd/autograd.h>
 
 #include <cstdlib>
 
@@ -61,6 +62,20 @@ TEST(NanoWithADecoder, ItsImagesAreTaesdsOfItsStates) {
   EXPECT_TRUE(at::equal(model->decode(x), decoder->decode(x) * 2 - 1));
   EXPECT_TRUE(at::equal(model->decode(Dual{x, direction}).tangent, decoder->decode(Dual{x, direction}).tangent * 2));
   EXPECT_THAT(model->description(), HasSubstr("decoded by TAESD3 " + weights_hash(*decoder)));
+}
+
+// In bf16 an image is off by as much as 8-bit pixels are, and its gradient points where the exact one does.
+TEST(NanoWithADecoder, InBf16ImagesAndGradientsAreNearThoseInFp32) {
+  const Latent l;
+  ModelOptions low = l.open(l.taesd);
+  low.precision = "bf16";
+  const auto exact = open_flow_model(l.open(l.taesd)), rounded = open_flow_model(low);
+  const Tensor x = (testing::pattern("x", {2, 16, 2, 2}).to(at::kFloat) * 4 - 2).requires_grad_(true), cotangent = testing::pattern("c", {2, 3, 16, 16}).to(at::kFloat);
+  const Tensor want = exact->decode(x), got = rounded->decode(x);
+  EXPECT_EQ(got.scalar_type(), at::kFloat);
+  EXPECT_LT(((got - want).norm() / want.norm()).item<double>(), 0.02);
+  const Tensor g = torch::autograd::grad({want}, {x}, {cotangent})[0], h = torch::autograd::grad({got}, {x}, {cotangent})[0];
+  EXPECT_GT(((g * h).sum() / (g.norm() * h.norm())).item<double>(), 0.999);
 }
 
 TEST(NanoWithADecoder, RefusesOtherWeightsThanItWasTrainedFor) {

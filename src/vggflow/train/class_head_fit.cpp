@@ -33,7 +33,7 @@ double accuracy(const ClassHead& model, const LabelledFeatures& data) {
 HeadTask::HeadTask(ClassHeadOptions options, const HeadData& d) {
   VGGFLOW_CHECK(!d.photos.empty() && !d.test_photos.empty() && !d.network.empty(),
                 "[class-head] expected head_data.photos, head_data.test_photos (zips of CLASS/NAME.jpg) and head_data.network (a file of {} weights)", options.network);
-  const PhotoSet photos = read_photo_zip(d.photos, d.per_class), test_photos = read_photo_zip(d.test_photos);
+  const PhotoSet photos = read_photo_zip(d.photos, d.per_class), test_photos = read_photo_zip(d.test_photos, d.test_per_class);
   VGGFLOW_CHECK(photos.classes == test_photos.classes, "[class-head] expected test photographs of the classes {}, got {}", fmt::join(photos.classes, ", "),
                 fmt::join(test_photos.classes, ", "));
   auto network = load_head_network(options.network, d.network);

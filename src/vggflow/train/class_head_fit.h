@@ -11,6 +11,7 @@ struct HeadData {
   std::string test_photos;
   std::string network;
   int64_t per_class = 0;
+  int64_t test_per_class = 0;
   int64_t photo_size = 64;
   int64_t batch = 32;
 
@@ -20,6 +21,7 @@ struct HeadData {
     v("test_photos", test_photos, "zip of the same classes to be tested on");
     v("network", network, "file of the network's weights");
     v("per_class", per_class, "images of each class to learn from; 0: all", range(0, 1e7));
+    v("test_per_class", test_per_class, "images of each class to be tested on; 0: all", range(0, 1e7));
     v("photo_size", photo_size, "side in pixels that photographs are resized to first (bicubic, antialiased): that of the flow model's images", range(8, 4096));
     v("batch", batch, "images whose features are taken at once", range(1, 4096));
   }

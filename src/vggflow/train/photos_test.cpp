@@ -85,7 +85,7 @@ class Photos : public ::testing::Test {
     c.run = (folder / name).string();
     c.target = "class-head";
     c.head.size = 32;
-    c.head_data = {photos.string(), test_photos.string(), testing::ConvCase("mobilenet_v2").write_weights(folder / "v2.safetensors").string(), 0, 16, 5};
+    c.head_data = {photos.string(), test_photos.string(), testing::ConvCase("mobilenet_v2").write_weights(folder / "v2.safetensors").string(), 0, 0, 16, 5};
     c.fit.updates = 60;
     c.fit.batch = 8;
     c.fit.warmup = 0;
