@@ -63,6 +63,10 @@ JudgePanel load_panel(const std::vector<std::string>& given, bool emoji, const s
   return panel;
 }
 
+std::shared_ptr<const FeatureNetwork> load_evaluation_features(const EvalOptions& options, const OwnFeatures& own) {
+  return options.features == "auto" ? nullptr : open_features(options.features, own);
+}
+
 std::vector<std::pair<std::string, std::string>> complaints(const Evaluation& base, const Evaluation& now, double diversity_floor) {
   std::vector<std::pair<std::string, std::string>> all;
   const auto fell = [](const Estimate& change) { return change.mean < -2 * change.se; };
@@ -93,9 +97,9 @@ std::unique_ptr<ImageJudge> judge_of(const PromptSource& prompts, const std::str
   return judge;
 }
 
-Evaluator::Evaluator(const EvalOptions& options, const std::vector<Prompt>& prompts, const Reward& reward, const ImageJudge* judge, const FeatureNetwork* features,
-                     JudgePanel panel, std::vector<int64_t> noise_shape)
-    : options_(options), prompts_(prompts), reward_(reward), judge_(judge), features_(features), panel_(std::move(panel)), noise_shape_(std::move(noise_shape)) {
+Evaluator::Evaluator(const EvalOptions& options, const std::vector<Prompt>& prompts, const Reward& reward, const ImageJudge* judge,
+                     std::shared_ptr<const FeatureNetwork> features, JudgePanel panel, std::vector<int64_t> noise_shape)
+    : options_(options), prompts_(prompts), reward_(reward), judge_(judge), features_(std::move(features)), panel_(std::move(panel)), noise_shape_(std::move(noise_shape)) {
   for (const Prompt& p : prompts_) {
     captions_.insert(captions_.end(), static_cast<size_t>(options_.images), p.caption);
     classes_.insert(classes_.end(), static_cast<size_t>(options_.images), p.subgroup);

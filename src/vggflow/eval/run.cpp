@@ -148,7 +148,7 @@ EvalSetup::EvalSetup(const EvalConfig& c, const FlowModel& model) : source(make_
   const Split split = c.split == "all" ? Split::kAll : c.split == "train" ? Split::kTrain : Split::kHeldOut;
   const auto prompts = source->evaluation(split, static_cast<uint64_t>(c.eval.seed), c.eval.prompts);
   model.prepare(captions_of(prompts));
-  evaluator = std::make_unique<Evaluator>(c.eval, prompts, *reward, judge.get(), nullptr,
+  evaluator = std::make_unique<Evaluator>(c.eval, prompts, *reward, judge.get(), load_evaluation_features(c.eval, {c.judge, c.reward_files.reward_model}),
                                           load_panel(c.eval.panel, source->emoji(), c.reward, c.reward_files.resources()), model.state_shape());
 }
 

@@ -20,6 +20,8 @@ void NanoModel::init(uint64_t seed) {
   text.init(seed);
 }
 
+bool NanoModel::is_folder(const std::filesystem::path& folder) { return std::filesystem::exists(folder / "vocabulary.txt"); }
+
 std::unique_ptr<NanoModel> NanoModel::load(const std::filesystem::path& folder, at::ScalarType dtype) {
   NanoOptions options;
   load_yaml(fields_of(options), folder / "config.yaml");

@@ -31,6 +31,8 @@ struct NanoOptions {
 class NanoModel : public Module, public FlowModel {
  public:
   NanoModel(const NanoOptions& options, Vocabulary vocabulary);
+  /// Whether the folder holds a nano model.
+  static bool is_folder(const std::filesystem::path& folder);
   /// Reads config.yaml, vocabulary.txt and model.safetensors. Parameters are frozen, in `dtype`.
   static std::unique_ptr<NanoModel> load(const std::filesystem::path& folder, at::ScalarType dtype);
   /// Writes the same three files into `folder`, weights in `dtype`.

@@ -10,7 +10,7 @@ namespace fs = std::filesystem;
 std::unique_ptr<FlowModel> open_flow_model(const ModelOptions& options) {
   const at::ScalarType dtype = precision_dtype(options.precision);
   const fs::path path = options.model;
-  if (fs::exists(path / "vocabulary.txt")) {
+  if (NanoModel::is_folder(path)) {
     auto nano = NanoModel::load(path, dtype);
     nano->transformer.checkpointing = options.checkpointing;
     nano->open_decoder(options.sd3.taesd);

@@ -37,6 +37,15 @@ ComponentWeights Sd3Files::weights(const std::string& component) const {
   return open_component(folder(component), variant_);
 }
 
+bool Sd3Files::has_weights(const std::string& component) const {
+  if (original_.contains(component)) return true;
+  if (!has(component)) return false;
+  for (const auto& entry : fs::directory_iterator(folder(component))) {
+    if (entry.path().extension() == ".safetensors" || entry.path().extension() == ".bin") return true;
+  }
+  return false;
+}
+
 FlowSchedule read_sd3_schedule(const fs::path& file) {
   using Json = nlohmann::json;
   const Json json = read_json_file(file);
@@ -56,9 +65,7 @@ FlowSchedule read_sd3_schedule(const fs::path& file) {
 
 // ---- the model -------------------------------------------------------------------------------------------------------
 
-namespace {
-
-std::unique_ptr<Mmdit> load_transformer(const Sd3Files& files, at::ScalarType dtype) {
+std::unique_ptr<Mmdit> load_sd3_transformer(const Sd3Files& files, at::ScalarType dtype) {
   const MmditOptions options = mmdit_options_from_json(read_model_config(files.folder("transformer")));
   auto net = [&] {
     const ShapesOnly guard;
@@ -72,12 +79,10 @@ std::unique_ptr<Mmdit> load_transformer(const Sd3Files& files, at::ScalarType dt
   return net;
 }
 
-}  // namespace
-
 Sd3Model::Sd3Model(const std::string& path, const Sd3Options& o, at::ScalarType dtype, bool checkpointing) : options_(o) {
   const Sd3Files files(path, o);
   schedule_ = read_sd3_schedule(files.folder("scheduler") / "scheduler_config.json");
-  transformer_ = load_transformer(files, dtype);
+  transformer_ = load_sd3_transformer(files, dtype);
   transformer_->checkpointing = checkpointing;
   const auto vae_options = AutoencoderKlOptions::read(files.folder("vae") / "config.json");
   downscale_ = vae_options.downscale();
@@ -97,7 +102,7 @@ Sd3Model::Sd3Model(const std::string& path, const Sd3Options& o, at::ScalarType 
     VGGFLOW_CHECK(side % unit == 0 && side <= unit * transformer_->options.pos_embed_max, "[sd3] expected height and width in multiples of {} up to {}, got {}",
                   unit, unit * transformer_->options.pos_embed_max, side);
   }
-  const bool t5 = o.t5 && files.has("text_encoder_3") && files.has("tokenizer_3");
+  const bool t5 = o.t5 && files.has_weights("text_encoder_3") && files.has("tokenizer_3");
   if (o.t5 && !t5) log_info("{} has no T5 (text_encoder_3): its tokens are zeros, as in diffusers", path);
   prompts_ = std::make_unique<Sd3PromptEncoder>(
       files.root(), Sd3PromptOptions{.t5_tokens = o.t5_tokens, .context_dim = transformer_->options.context_dim, .use_t5 = t5, .dtype = dtype, .cache = o.embedding_cache,

@@ -57,6 +57,8 @@ class Sd3Files {
   bool has(const std::string& component) const { return index_.has(component); }
   /// The component's folder, which holds its config.json.
   std::filesystem::path folder(const std::string& component) const { return index_.at(component); }
+  /// Whether its weights lie there too.
+  bool has_weights(const std::string& component) const;
   /// Its weights: views of the files.
   ComponentWeights weights(const std::string& component) const;
   /// The folder that holds all of them, or all configurations.
@@ -73,6 +75,9 @@ class Sd3Files {
 /// scheduler/scheduler_config.json: shift of a FlowMatchEulerDiscreteScheduler. Refuses what the sampler here does not do: dynamic shifts,
 /// Karras, exponential or beta spacings, other schedulers.
 FlowSchedule read_sd3_schedule(const std::filesystem::path& file);
+
+/// The transformer with its weights, frozen, as views of the files where their dtype is `dtype`, in which it computes.
+std::unique_ptr<Mmdit> load_sd3_transformer(const Sd3Files& files, at::ScalarType dtype);
 
 class Sd3Model : public FlowModel {
  public:

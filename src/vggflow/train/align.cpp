@@ -6,6 +6,7 @@
 
 #include "vggflow/core/config.h"
 #include "vggflow/core/log.h"
+#include "vggflow/data/prompt_sets.h"
 #include "vggflow/io/files.h"
 #include "vggflow/io/image.h"
 #include "vggflow/io/tensorboard.h"
@@ -23,6 +24,7 @@ using torch::autograd::AutoGradMode;
 struct UpdateReport {
   MethodReport method;
   PassCounter policy, value;  ///< counted passes
+  BatchAudit audit;
   double seconds = 0, policy_norm = 0, value_norm = 0, lr = 0, beta_scale = 1;
   bool stepped = true;
 };
@@ -130,7 +132,7 @@ Alignment::Alignment(AlignConfig& c)
   }
   const auto prompts = prompts_->evaluation(Split::kHeldOut, static_cast<uint64_t>(c.eval.seed), c.eval.prompts);
   model_->prepare(prompts_->all());
-  evaluator_ = std::make_unique<Evaluator>(c.eval, prompts, *reward_, judge_.get(), nullptr,
+  evaluator_ = std::make_unique<Evaluator>(c.eval, prompts, *reward_, judge_.get(), load_evaluation_features(c.eval, {c.judge, c.reward_files.reward_model}),
                                            load_panel(c.eval.panel, prompts_->emoji(), c.reward, c.reward_files.resources()), model_->state_shape());
   for (const char* folder : {"grids", "tensorboard", "checkpoints"}) make_writable_folder(run_ / folder);
 }
@@ -162,7 +164,9 @@ UpdateReport Alignment::update(int64_t index) {
   UpdateReport report;
   Stopwatch watch;
   const UpdateInput input = input_of(index);
-  ImageProblem problem = make_problem(captions_of(prompts_->draw(seed_, input.update, 0, config_.batch)));
+  const std::vector<std::string> prompts = captions_of(prompts_->draw(seed_, input.update, 0, config_.batch));
+  report.audit = audit_batch(prompts, row_hashes(input.x0));
+  ImageProblem problem = make_problem(prompts);
   lora_->merge();
   policy_buffer_->zero_grad();
   if (value_buffer_) value_buffer_->zero_grad();
@@ -266,6 +270,7 @@ void Alignment::write_update(int64_t index, const UpdateReport& r) {
   const double mean = m.rewards.mean().item<double>(), sd = config_.batch > 1 ? m.rewards.std().item<double>() : 0.0;
   const double rate = static_cast<double>(config_.batch) / r.seconds;
   metrics_->write({{"kind", "update"}, {"update", index}, {"loss", m.loss}, {"reward", {{"mean", mean}, {"sd", sd}}}, {"values", m.values},
+                   {"unique", {{"pairs", r.audit.unique_pairs}, {"prompts", r.audit.unique_prompts}, {"noise", r.audit.unique_noise}}},
                    {"series", m.series}, {"grad_norm", {{"policy", r.policy_norm}, {"value", r.value_norm}}}, {"lr", r.lr}, {"beta_scale", r.beta_scale},
                    {"dropped", m.dropped}, {"stepped", r.stepped}, {"passes", json_of(r.policy, r.value)}, {"seconds", m.seconds},
                    {"images_per_second", rate}, {"rss_gib", memory_now_gib()}});

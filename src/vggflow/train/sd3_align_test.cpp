@@ -72,8 +72,8 @@ struct Tiny {
 };
 
 class Sd3With : public ::testing::TestWithParam<std::string> {};
-INSTANTIATE_TEST_SUITE_P(Methods, Sd3With, ::testing::ValuesIn(method_names()), [](const auto& info) {
-  std::string name = info.param;
+INSTANTIATE_TEST_SUITE_P(Methods, Sd3With, ::testing::ValuesIn(method_names()), [](const auto& method) {
+  std::string name = method.param;
   std::replace(name.begin(), name.end(), '-', '_');
   return name;
 });
@@ -97,7 +97,9 @@ TEST_P(Sd3With, RewardRisesAndLossFallsOnTheSameNoise) {
     ASSERT_TRUE(tiny.adamw->step(GetParam() == "vgg-flow" ? 3e-4 : 1e-3));
     last = tiny.update();
   }
-  if (const std::set<std::string> direct{"vgg-flow", "refl", "draft"}; direct.contains(GetParam())) EXPECT_LT(objective(last), objective(first));
+  if (const std::set<std::string> direct{"vgg-flow", "refl", "draft"}; direct.contains(GetParam())) {
+    EXPECT_LT(objective(last), objective(first));
+  }
   EXPECT_GT(last.rewards.mean().item<double>(), first.rewards.mean().item<double>());
 }
 
