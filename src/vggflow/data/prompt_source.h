@@ -12,7 +12,7 @@ namespace vggflow {
 struct PromptFiles {
   std::string train;
   std::string eval;
-  std::vector<std::string> classes;
+  std::vector<std::string> classes = {};
 
   template <class V>
   void fields(V& v) {

@@ -12,9 +12,9 @@ namespace vggflow {
 
 struct ClassHeadOptions {
   std::string network = "mobilenet-v2";
-  std::string network_hash;
+  std::string network_hash = {};
   int64_t size = 128;
-  std::vector<std::string> classes;
+  std::vector<std::string> classes = {};
 
   template <class V>
   void fields(V& v) {
