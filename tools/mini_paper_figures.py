@@ -45,7 +45,7 @@ def strips(file, rows):
         draw.text((4, r * (side + GAP) + side // 2 - 6), name, fill="black")
         for c, image in enumerate(images):
             sheet.paste(image.resize((side, side), Image.Resampling.BOX), (LABEL + c * (side + GAP), r * (side + GAP)))
-    sheet.quantize(256, dither=Image.Dither.FLOYDSTEINBERG).save(out / file, optimize=True)
+    sheet.quantize(256, kmeans=4, dither=Image.Dither.FLOYDSTEINBERG).save(out / file, optimize=True)
 
 
 def chart(file, report, title):
@@ -79,15 +79,15 @@ def existing(rows):
     return found
 
 
-nima = ["vgg-flow", "vgg-flow-pmp", "fitted-adjoint", "adjoint-matching", "refl", "draft-1", "draft-5", "draft-random", "draft-lv"]
-for comparison in ("nima", "class"):
-    rows = existing([("base", grid(comparison, nima[0], 0))] + [(arm, grid(comparison, arm, 20)) for arm in nima])
+methods = ["vgg-flow", "vgg-flow-pmp", "fitted-adjoint", "adjoint-matching", "refl", "draft-1", "draft-5", "draft-random", "draft-lv"]
+for comparison, last in (("nima", 20), ("class", 60)):
+    rows = existing([("base", grid(comparison, methods[0], 0))] + [(arm, grid(comparison, arm, last)) for arm in methods])
     if len(rows) > 1:
         strips(f"mini_paper_{comparison}.png", rows)
     if (runs / comparison / "report.html").exists():
         chart(f"mini_paper_{comparison}_diversity.svg", f"{comparison}/report.html", "Reward against diversity")
         chart(f"mini_paper_{comparison}_judge.svg", f"{comparison}/report.html", "Reward against the judge")
-hacking = [(f"{arm}, {update}", grid("hacking", arm, update)) for arm in ("refl", "draft-1", "vgg-flow-beta-20", "vgg-flow-beta-80") for update in (10, 20, 40)]
+hacking = [(f"{arm}, {update}", grid("hacking", arm, update)) for arm in ("refl", "draft-1", "vgg-flow-beta-20", "vgg-flow-beta-40", "vgg-flow-beta-80") for update in (20, 40)]
 rows = existing([("base", grid("hacking", "refl", 0))] + hacking)
 if len(rows) > 1:
     strips("mini_paper_hacking.png", rows)
