@@ -49,6 +49,7 @@ Json Evaluation::to_json() const {
             {"kid_se", kid.se},
             {"kid_floor", kid_floor.mean},
             {"saturated", saturated}};
+  if (unscored > 0) json["unscored"] = unscored;
   if (judged) json.update({{"judge_change", json_of(judge_change)}, {"judge_accuracy", json_of(judge_accuracy)}, {"judge_score", json_of(judge_score)}});
   return json;
 }
@@ -155,6 +156,7 @@ Evaluation Evaluator::summarize(const Measured& m, Scores& scores) const {
     e.panel[name].score = estimate_known(scores.panel[name]);
     e.panel[name].unscored = at::isnan(values).sum().item<int64_t>();
   }
+  e.unscored = at::isnan(m.reward).sum().item<int64_t>();
   e.reward_sd_within_prompt = within_group_sd(m.reward, options_.images);
   e.features = features_ ? features_->name() : judge_ ? "judge" : PixelFeatures().name();
   e.judged = judge_ != nullptr;
