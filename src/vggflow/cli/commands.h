@@ -18,6 +18,8 @@ struct ConfigArguments {
   std::vector<std::string> overrides;
 };
 
+/// Encodes photographs into the latents that a flow model is trained on.
+void prepare(const ConfigArguments& arguments);
 void pretrain(const ConfigArguments& arguments);
 void align(const ConfigArguments& arguments);
 void sample(const ConfigArguments& arguments);

@@ -15,6 +15,7 @@
 #include "vggflow/models/lora_export.h"
 #include "vggflow/models/sd3_write.h"
 #include "vggflow/train/align.h"
+#include "vggflow/train/prepare.h"
 #include "vggflow/train/pretrain.h"
 
 namespace vggflow::cli {
@@ -121,6 +122,7 @@ void add_score(CLI::App& app, ScoreOptions& options) {
 int run(int argc, char** argv) {
   CLI::App app{"vggflow: align flow-matching image models with differentiable rewards"};
   app.require_subcommand(1);
+  add_configured<PrepareConfig>(app, "prepare", "encode photographs into the latents that a flow model is trained on", prepare);
   add_configured<PretrainConfig>(app, "pretrain", "train the nano flow model, a reward model or the judge", pretrain);
   add_configured<AlignConfig>(app, "align", "align a flow model with a reward, evaluate it, write the report", align);
   add_configured<SampleConfig>(app, "sample", "write images of prompts as PNG files", sample, sample_shorthands());

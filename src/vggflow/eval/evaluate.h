@@ -9,11 +9,11 @@
 #include <vector>
 
 #include "vggflow/core/field.h"
-#include "vggflow/data/captions.h"
+#include "vggflow/data/prompt_source.h"
 #include "vggflow/eval/metrics.h"
 #include "vggflow/io/jsonl.h"
 #include "vggflow/models/feature_networks.h"
-#include "vggflow/models/judge.h"
+#include "vggflow/models/image_judge.h"
 #include "vggflow/rewards/reward.h"
 
 namespace vggflow {
@@ -74,12 +74,15 @@ std::shared_ptr<const FeatureNetwork> load_evaluation_features(const EvalOptions
 /// accuracy or a panel's score fell by more than two standard errors (paired by prompt), or diversity is below the floor.
 std::vector<std::pair<std::string, std::string>> complaints(const Evaluation& base, const Evaluation& now, double diversity_floor);
 
+/// The judge of these prompts: null where they carry no class, and an error where its classes are not theirs.
+std::unique_ptr<ImageJudge> judge_of(const PromptSource& prompts, const std::string& folder, const RewardResources& resources);
+
 /// Holds the prompts, the noise, and the base model's images, made once.
 class Evaluator {
  public:
   /// `judge`: names the class of an image, where prompts carry one; null leaves it out. `features`: for diversity and distances; null takes the judge's,
   /// or without one the pixels (models/pixel_features.h). `noise_shape` (C, H, W) is the model's.
-  Evaluator(const EvalOptions& options, const std::vector<Prompt>& prompts, const Reward& reward, const Judge* judge,
+  Evaluator(const EvalOptions& options, const std::vector<Prompt>& prompts, const Reward& reward, const ImageJudge* judge,
             std::shared_ptr<const FeatureNetwork> features, JudgePanel panel, std::vector<int64_t> noise_shape);
   /// Samples the base model: two sets from independent noise. Call before evaluate, with the adapter off.
   Evaluation evaluate_base(const ImageGenerator& base);
@@ -99,7 +102,6 @@ class Evaluator {
     double saturated = 0;
   };
   Measured measure(const ImageGenerator& model, uint64_t set, bool scores) const;
-  Tensor features(const Tensor& pixels) const;
   Evaluation summarize(const Measured& m, Scores& scores) const;
   Estimate prompt_diversity(const Tensor& features) const;
 
@@ -108,7 +110,7 @@ class Evaluator {
   std::vector<std::string> captions_;  ///< one an image
   std::vector<int64_t> classes_;       ///< one an image
   const Reward& reward_;
-  const Judge* judge_;
+  const ImageJudge* judge_;
   std::shared_ptr<const FeatureNetwork> features_;
   JudgePanel panel_;
   std::vector<int64_t> noise_shape_;

@@ -36,6 +36,31 @@ void NanoModel::save(const std::filesystem::path& folder, const std::map<std::st
   save_model(*this, fields_of(options), vocabulary, folder, metadata, dtype);
 }
 
+void NanoModel::open_decoder(const std::string& taesd) {
+  if (options.decoder == "none") return;
+  const auto folder = taesd_folder(taesd);
+  decoder_ = TaesdDecoder::load(folder);
+  VGGFLOW_CHECK(options.network.channels == decoder_->options.latent_channels, "[nano] TAESD3 reads {} latent channels, the network has {}",
+                decoder_->options.latent_channels, options.network.channels);
+  const std::string hash = weights_hash(*decoder_);
+  VGGFLOW_CHECK(options.decoder_hash.empty() || hash == options.decoder_hash, "[nano] the model was trained for a TAESD3 decoder with the hash {}, but that in {} has {}: pass sd3.taesd=DIR",
+                options.decoder_hash, folder.string(), hash);
+  options.decoder_hash = hash;
+}
+
+template <TensorLike T>
+T NanoModel::decoded(const T& x1) const {
+  if (options.decoder == "none") return x1;
+  VGGFLOW_CHECK(decoder_, "[nano] the decoder of this model is not open");
+  return ops::to_dtype(decoder_->decode(ops::to_dtype(x1, transformer.compute)), at::kFloat) * 2.0 - 1.0;
+}
+template Tensor NanoModel::decoded(const Tensor&) const;
+template Dual NanoModel::decoded(const Dual&) const;
+
+std::string NanoModel::description() const {
+  return options.decoder == "none" ? transformer.description() : fmt::format("{}, decoded by TAESD3 {}", transformer.description(), options.decoder_hash);
+}
+
 Conditioning NanoModel::encode(const std::vector<std::string>& captions) const {
   Tensor ids = at::empty({static_cast<int64_t>(captions.size()), vocabulary.max_tokens()}, at::kLong);
   auto* p = ids.mutable_data_ptr<int64_t>();

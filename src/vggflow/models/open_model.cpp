@@ -27,6 +27,7 @@ std::unique_ptr<FlowModel> open_flow_model(const ModelOptions& options) {
     refuse_sd3_settings(options.sd3, path);
     auto nano = NanoModel::load(path, dtype);
     nano->transformer.checkpointing = options.checkpointing;
+    nano->open_decoder(options.sd3.taesd);
     return nano;
   }
   const bool folder = fs::is_directory(path) && !fs::is_directory(path / "snapshots");

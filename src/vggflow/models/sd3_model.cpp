@@ -89,9 +89,8 @@ Sd3Model::Sd3Model(const std::string& path, const Sd3Options& o, at::ScalarType 
   VGGFLOW_CHECK(vae_options.latent_channels == transformer_->options.channels, "[sd3] {}: the autoencoder has {} latent channels, the transformer {}", path,
                 vae_options.latent_channels, transformer_->options.channels);
   if (o.decoder == "taesd3") {
-    VGGFLOW_CHECK(!o.taesd.empty(), "[sd3] decoder=taesd3 needs sd3.taesd, the folder of taesd3_decoder.safetensors");
     VGGFLOW_CHECK(!o.tiling, "[sd3] expected tiling with decoder=vae only: TAESD3 needs none");
-    taesd_ = TaesdDecoder::load(o.taesd);
+    taesd_ = TaesdDecoder::load(taesd_folder(o.taesd));
     VGGFLOW_CHECK(taesd_->options.latent_channels == transformer_->options.channels, "[sd3] {}: TAESD3 reads {} latent channels, the transformer has {}", path,
                   taesd_->options.latent_channels, transformer_->options.channels);
   } else {

@@ -41,7 +41,7 @@ struct Sd3Options {
     v("height", height, "of the images in pixels; 0: what the model was trained for", range(0, 65536));
     v("width", width, "of the images in pixels; 0: what the model was trained for", range(0, 65536));
     v("decoder", decoder, "from latents to images: the model's autoencoder, or the tiny TAESD3", choices({"vae", "taesd3"}));
-    v("taesd", taesd, "folder of taesd3_decoder.safetensors, for decoder=taesd3");
+    v("taesd", taesd, "folder of taesd3_decoder.safetensors, for decoder=taesd3 and for models of ours that it decodes; empty: taesd3 in the folder that VGGFLOW_ASSETS names");
     v("tiling", tiling, "decode large images tile by tile");
     v("negative_prompt", negative_prompt, "what guidance leads away from");
     v("t5", t5, "use the T5 encoder where the model has it; without it its tokens are zeros");

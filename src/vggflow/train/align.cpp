@@ -66,7 +66,7 @@ class Alignment {
   std::unique_ptr<FlowModel> model_;
   std::unique_ptr<Method> method_;
   std::unique_ptr<Reward> reward_;
-  std::unique_ptr<Judge> judge_;
+  std::unique_ptr<ImageJudge> judge_;
   LoraOptions lora_options_;
   std::unique_ptr<LoraSet> lora_;
   std::unique_ptr<ValueNetwork> value_;
@@ -116,7 +116,7 @@ TimeGridOptions evaluation_grid(const AlignConfig& c, const FlowModel& model) {
 
 Alignment::Alignment(AlignConfig& c)
     : config_(c), run_(c.run), seed_(static_cast<uint64_t>(c.seed)), prompts_(make_prompt_source(c.prompts, c.data)), model_(open_flow_model(c.flow)), method_(make_method(c.method, c.methods)),
-      reward_(make_reward(c.reward, c.reward_files.resources())), judge_(prompts_->labelled() ? Judge::load(c.judge) : nullptr),
+      reward_(make_reward(c.reward, c.reward_files.resources())), judge_(judge_of(*prompts_, c.judge, c.reward_files.resources())),
       lora_options_{c.lora_rank, c.lora_alpha, c.lora_targets}, lora_(std::make_unique<LoraSet>(model_->network(), lora_options_, seed_)),
       value_(value_network_of(c, *method_, model_->network())), times_(time_grid(training_grid(c, *model_))),
       eval_times_(time_grid(evaluation_grid(c, *model_))) {
@@ -134,7 +134,7 @@ Alignment::Alignment(AlignConfig& c)
   const auto prompts = prompts_->evaluation(Split::kHeldOut, static_cast<uint64_t>(c.eval.seed), c.eval.prompts);
   model_->prepare(prompts_->all());
   evaluator_ = std::make_unique<Evaluator>(c.eval, prompts, *reward_, judge_.get(), load_evaluation_features(c.eval, {c.judge, c.reward_files.reward_model}),
-                                           load_panel(c.eval.panel, prompts_->labelled(), c.reward, c.reward_files.resources()), model_->state_shape());
+                                           load_panel(c.eval.panel, prompts_->emoji(), c.reward, c.reward_files.resources()), model_->state_shape());
   for (const char* folder : {"grids", "tensorboard", "checkpoints"}) make_writable_folder(run_ / folder);
 }
 
