@@ -101,6 +101,8 @@ std::unique_ptr<ImageJudge> judge_of(const PromptSource& prompts, const std::str
 Evaluator::Evaluator(const EvalOptions& options, const std::vector<Prompt>& prompts, const Reward& reward, const ImageJudge* judge,
                      std::shared_ptr<const FeatureNetwork> features, JudgePanel panel, std::vector<int64_t> noise_shape)
     : options_(options), prompts_(prompts), reward_(reward), judge_(judge), features_(std::move(features)), panel_(std::move(panel)), noise_shape_(std::move(noise_shape)) {
+  VGGFLOW_CHECK(std::ssize(prompts_) * options_.images >= 4, "[eval] expected eval.prompts times eval.images to be 4 at least, for distances between sets, got {} times {}",
+                prompts_.size(), options_.images);
   for (const Prompt& p : prompts_) {
     captions_.insert(captions_.end(), static_cast<size_t>(options_.images), p.caption);
     classes_.insert(classes_.end(), static_cast<size_t>(options_.images), p.subgroup);
