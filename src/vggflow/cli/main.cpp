@@ -29,7 +29,7 @@ struct Shorthand {
 void add_shorthands(CLI::App& command, const std::shared_ptr<ConfigArguments>& arguments, const std::vector<Shorthand>& all) {
   for (const Shorthand& s : all) {
     const std::string key = s.key;
-    command.add_option_function<std::string>(s.option, [arguments, key](const std::string& value) { arguments->overrides.push_back(key + "=" + value); },
+    command.add_option_function<std::string>(s.option, [arguments, key](const std::string& value) { arguments->overrides.push_back(key + "=" + yaml_scalar(value)); },
                                              fmt::format("{} ({})", s.help, s.key));
   }
 }

@@ -69,6 +69,7 @@ class FilePrompts : public PromptSource {
     const std::string& eval = files.eval.empty() ? files.train : files.eval;
     train_ = read_prompts(train);
     eval_ = train == eval ? train_ : read_prompts(eval);
+    if (files.train.empty()) return;
     if (train == eval) {
       log_info("warning: {} serves training and evaluation: the figures say nothing about other prompts", train);
       return;

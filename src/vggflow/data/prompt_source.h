@@ -16,7 +16,7 @@ struct PromptFiles {
 
   template <class V>
   void fields(V& v) {
-    v("train", train, "file of the prompts to train on: a line each, or a column 'prompt' of CSV, TSV or JSON; empty: the emoji's");
+    v("train", train, "file of the prompts to train on: a line each, or a column 'prompt' of CSV, TSV or JSON; with prompts.eval alone there is no training");
     v("eval", eval, "file of the prompts to evaluate on, in its order; empty: the emoji's, or where prompts.train is given those");
     v("classes", classes, "in place of files: classes whose captions, 'a photo of a CLASS', are the prompts of training and evaluation; the judge's, in its order");
   }

@@ -49,6 +49,7 @@ Json Evaluation::to_json() const {
             {"kid_se", kid.se},
             {"kid_floor", kid_floor.mean},
             {"saturated", saturated}};
+  if (unscored > 0) json["unscored"] = unscored;
   if (judged) json.update({{"judge_change", json_of(judge_change)}, {"judge_accuracy", json_of(judge_accuracy)}, {"judge_score", json_of(judge_score)}});
   return json;
 }
@@ -100,6 +101,8 @@ std::unique_ptr<ImageJudge> judge_of(const PromptSource& prompts, const std::str
 Evaluator::Evaluator(const EvalOptions& options, const std::vector<Prompt>& prompts, const Reward& reward, const ImageJudge* judge,
                      std::shared_ptr<const FeatureNetwork> features, JudgePanel panel, std::vector<int64_t> noise_shape)
     : options_(options), prompts_(prompts), reward_(reward), judge_(judge), features_(std::move(features)), panel_(std::move(panel)), noise_shape_(std::move(noise_shape)) {
+  VGGFLOW_CHECK(std::ssize(prompts_) * options_.images >= 4, "[eval] expected eval.prompts times eval.images to be 4 at least, for distances between sets, got {} times {}",
+                prompts_.size(), options_.images);
   for (const Prompt& p : prompts_) {
     captions_.insert(captions_.end(), static_cast<size_t>(options_.images), p.caption);
     classes_.insert(classes_.end(), static_cast<size_t>(options_.images), p.subgroup);
@@ -158,6 +161,7 @@ Evaluation Evaluator::summarize(const Measured& m, Scores& scores) const {
     e.panel[name].score = estimate_known(scores.panel[name]);
     e.panel[name].unscored = at::isnan(values).sum().item<int64_t>();
   }
+  e.unscored = at::isnan(m.reward).sum().item<int64_t>();
   e.reward_sd_within_prompt = within_group_sd(m.reward, options_.images);
   e.features = features_ ? features_->name() : judge_ ? judge_->name() : PixelFeatures().name();
   e.judged = judge_ != nullptr;

@@ -50,6 +50,7 @@ struct Evaluation {
   bool judged = false;                   ///< whether there is a judge: without one its figures are left out
   std::string features;                  ///< the network that diversity and distances are taken on
   double reward_sd_within_prompt = 0, saturated = 0;
+  int64_t unscored = 0;         ///< images that the reward gave no score (not a number): they are left out
   double fd = 0, fd_floor = 0;  ///< to the base's second set of images; the floor is the base's first set against it
   Estimate kid, kid_floor;
   struct Opinion {

@@ -36,5 +36,13 @@ TEST(Evaluator, TakesDiversityAndDistancesOnTheNamedNetwork) {
   EXPECT_THAT(testing::message_of([] { evaluated("dreamsim"); }), HasSubstr("expected the path of dreamsim's weights: dreamsim=PATH"));
 }
 
+TEST(Evaluator, RefusesTooFewImagesBeforeItDrawsAny) {
+  EvalOptions options;
+  options.images = 3;
+  const auto reward = make_reward("colorfulness", {});
+  EXPECT_THAT(testing::message_of([&] { Evaluator(options, {{"ghost"}}, *reward, nullptr, nullptr, {}, {3, 32, 32}); }),
+              HasSubstr("expected eval.prompts times eval.images to be 4 at least, for distances between sets, got 1 times 3"));
+}
+
 }  // namespace
 }  // namespace vggflow

@@ -32,6 +32,7 @@ std::optional<ImageSet> read_set(const std::vector<std::string>& sources, const 
 
 ImageSet prepared(ImageSet set, const MetricsConfig& c) {
   if (set.left_out > 0) log_info("{}: left out {} images without a prompt beside images with one", set.name, set.left_out);
+  if (set.without_prompt() > 0 && !c.panel.empty()) log_info("{}: {} images have no prompt: rewards are given the empty one", set.name, set.without_prompt());
   if (c.metrics.images_per_prompt > 0) set = first_of_each(set, c.metrics.images_per_prompt);
   return resized(std::move(set), c.size);
 }
@@ -61,6 +62,8 @@ void compare_and_report(const MetricsConfig& c, ImageSet a, std::optional<ImageS
   a = prepared(std::move(a), c);
   if (b) b = prepared(*std::move(b), c);
   if (base) base = prepared(*std::move(base), c);
+  const std::filesystem::path out = c.out;
+  make_writable_folder(out);
   FeatureNetworks networks;
   for (const std::string& name : c.features) networks.push_back(open_features(name, {c.judge, c.reward_files.reward_model}));
   const RewardPanel panel = load_rewards(c);
@@ -76,8 +79,6 @@ void compare_and_report(const MetricsConfig& c, ImageSet a, std::optional<ImageS
     result["train_prompts"] = overlap_json(*overlap);
     log_info("{} of {} prompts are among the {} training prompts, or close to one", overlap->found(), overlap->eval, overlap->train);
   }
-  const std::filesystem::path out = c.out;
-  make_writable_folder(out);
   write_text(out / "metrics.json", result.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
   write_text(out / "metrics.html", comparison_sheet(comparison, a, b, overlap));
   log_info("wrote {}", (out / "metrics.html").string());

@@ -12,7 +12,10 @@ namespace fs = std::filesystem;
 
 SetSource source_of(const std::string& name) {
   const fs::path path = name;
-  if (name == "base" && !fs::exists(path)) return SetSource::kBase;
+  if (name == "base") {
+    VGGFLOW_CHECK(!fs::exists(path), "[metrics] 'base' is the base model, and there is a folder of that name too: write ./base for the folder, or a model's folder for the model");
+    return SetSource::kBase;
+  }
   if (fs::is_directory(path)) {
     if (NanoModel::is_folder(path) || fs::exists(path / "model_index.json") || fs::is_directory(path / "snapshots")) return SetSource::kModel;
     const bool lora = fs::exists(path / "adapter_config.json") || fs::exists(path / "pytorch_lora_weights.safetensors");

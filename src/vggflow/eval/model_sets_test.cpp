@@ -59,6 +59,12 @@ TEST_F(ModelSets, AreToldFromImages) {
   EXPECT_EQ(source_of(path("fresh.safetensors")), SetSource::kLora);
   EXPECT_EQ(source_of(path("peft")), SetSource::kLora);
   EXPECT_EQ(source_of("base"), SetSource::kBase);
+  const fs::path before = fs::current_path();
+  fs::create_directories(folder / "base");
+  fs::current_path(folder.path());
+  EXPECT_THAT(message_of([] { source_of("base"); }), HasSubstr("'base' is the base model, and there is a folder of that name too: write ./base"));
+  EXPECT_EQ(source_of("./base"), SetSource::kImages);
+  fs::current_path(before);
 }
 
 TEST_F(ModelSets, AnAdapterThatChangesNothingDrawsTheBasesImages) {

@@ -134,7 +134,9 @@ void Sd3Model::prepare(const std::vector<std::string>& prompts) const {
   if (missing.empty()) return;
   const Sd3Prompt encoded = prompts_->encode(missing);
   prompts_->drop_encoders();
-  for (const std::string& warning : encoded.warnings) log_info("warning: {}", warning);
+  for (const std::string& warning : encoded.warnings) {
+    if (warned_.insert(warning).second) log_info("warning: {}", warning);
+  }
   for (size_t i = 0; i < missing.size(); ++i) {
     if (!keep && missing[i] != options_.negative_prompt) continue;
     const auto at = static_cast<int64_t>(i);
@@ -143,8 +145,9 @@ void Sd3Model::prepare(const std::vector<std::string>& prompts) const {
 }
 
 Conditioning Sd3Model::encode(const std::vector<std::string>& prompts) const {
-  prepare(prompts);
-  if (!options_.embedding_cache.empty()) {
+  if (options_.embedding_cache.empty()) {
+    prepare(prompts);
+  } else {
     const Conditioning all = prompts_->encode(prompts).embeddings;
     prompts_->drop_encoders();
     return all;

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -110,6 +111,7 @@ class Sd3Model : public FlowModel {
   std::unique_ptr<TaesdDecoder> taesd_;
   int64_t downscale_ = 8;
   std::unique_ptr<Sd3PromptEncoder> prompts_;
+  mutable std::set<std::string> warned_;                    ///< what was said of prompts, once
   mutable std::map<std::string, Conditioning> embeddings_;  ///< one row a prompt: all without a cache folder, else the negative prompt alone
 };
 

@@ -4,6 +4,7 @@
 //   r = log sum_{c in C(prompt)} softmax(logits)_c  <= 0,
 // with C the classes of ImageNet that belong to it (cifar10_classes(); docs/rewards.md tells how they were chosen).
 
+#include "vggflow/core/error.h"
 #include "vggflow/models/class_head.h"
 #include "vggflow/rewards/reward.h"
 
@@ -28,6 +29,7 @@ class ClassReward : public Reward {
   ClassReward(std::unique_ptr<MobileNet> net, int64_t size);
   Tensor score(const Tensor& images, const std::vector<std::string>& prompts) const override;
   Dual score(const Dual& images, const std::vector<std::string>& prompts) const override;
+  std::string describe() const override { return fmt::format("stretched to {} x {}, bilinear, antialiased; pixels to [-1, 1]", size_, size_); }
 
  private:
   template <TensorLike T>

@@ -94,6 +94,16 @@ TEST(RewardCheck, FindsAWrongGradient) {
   EXPECT_EQ(failed(check_reward(reward, "quartic", options("fp64"))).size(), 3);
 }
 
+TEST(RewardCheck, DoesNotJudgeSlopesThatBf16Rounds) {
+  Quartic reward;
+  reward.gradient_factor = 1.1;
+  RewardCheckOptions o = options();
+  o.low_precision = true;
+  const auto rows = check_reward(reward, "quartic", o);
+  EXPECT_THAT(failed(rows), IsEmpty());
+  EXPECT_THAT(found(rows, "slopes along the gradient"), HasSubstr("not judged: bf16"));
+}
+
 TEST(RewardCheck, TellsHowFarAHessianProductIsOffDifferences) {
   Quartic reward;
   EXPECT_LT(std::stod(found(check_reward(reward, "quartic", options("fp64")), "  off differences of the gradient")), 1e-6);

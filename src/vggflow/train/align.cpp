@@ -121,6 +121,7 @@ Alignment::Alignment(AlignConfig& c)
       value_(value_network_of(c, *method_, model_->network())), times_(time_grid(training_grid(c, *model_))),
       eval_times_(time_grid(evaluation_grid(c, *model_))) {
   require_differentiable(*reward_, c.reward);
+  VGGFLOW_CHECK(c.prompts.eval.empty() || !c.prompts.train.empty(), "[align] expected prompts.train, the prompts to train on, besides prompts.eval={}", c.prompts.eval);
   policy_buffer_ = std::make_unique<ParameterBuffer>(lora_->parameters());
   policy_adamw_ = std::make_unique<AdamW>(*policy_buffer_, c.policy_optimizer);
   ema_ = std::make_unique<Ema>(*policy_buffer_, c.ema_decay);

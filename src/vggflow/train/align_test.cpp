@@ -12,6 +12,7 @@
 #include "vggflow/core/error.h"
 #include "vggflow/io/files.h"
 #include "vggflow/models/emoji_clip.h"
+#include "vggflow/models/judge.h"
 #include "vggflow/models/nano.h"
 #include "vggflow/models/lora_file.h"
 #include "vggflow/testing/temporary_folder.h"

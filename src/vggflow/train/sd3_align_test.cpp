@@ -141,6 +141,18 @@ TEST(Sd3Alignment, RunsWithPromptFilesAndWithoutAJudge) {
   for (const char* file : {"lora.safetensors", "grids/eval_000002.png", "summary.json"}) EXPECT_TRUE(fs::exists(fs::path(c.run) / file)) << file;
 }
 
+TEST(Sd3Alignment, RefusesToTrainOnThePromptsOfTheEvaluation) {
+  const testing::TemporaryFolder folder;
+  std::ofstream(folder / "eval.txt") << "a dog\na cat\n";
+  AlignConfig c;
+  c.run = (folder / "run").string();
+  c.reward = "colorfulness";
+  c.flow = tiny_model(true);
+  c.prompts.eval = (folder / "eval.txt").string();
+  c.eval.prompts = 2;
+  EXPECT_THAT(testing::message_of([&] { align(c); }), ::testing::HasSubstr("expected prompts.train, the prompts to train on, besides prompts.eval="));
+}
+
 TEST(Sd3Alignment, AdaptersAndTheBaseShareOneCopyOfTheWeights) {
   Tiny tiny("vgg-flow");
   std::set<const void*> before;
