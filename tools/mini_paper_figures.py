@@ -17,7 +17,7 @@ runs, out = map(pathlib.Path, sys.argv[1:])
 
 GAP, LABEL = 2, 130  # pixels between images of a grid, and for the names
 
-COLOURS = ["#2563eb", "#d9480f", "#2b8a3e", "#9c36b5", "#0c8599", "#a07000", "#c2255c", "#5c677d"]
+COLOURS = ["#2563eb", "#d9480f", "#2b8a3e", "#9c36b5", "#0c8599", "#a07000", "#c2255c", "#5c6773", "#74b816", "#000000"]
 STYLE = (
     "<style>text{fill:#1d1d1f;font:11px system-ui,sans-serif}.title{font-size:13px;font-weight:600}.tick{fill:#6b6b70;font-size:10px}"
     ".grid{stroke:#e2e0da}path,line{fill:none;stroke-width:1.8}.dashed{stroke-dasharray:5 4}.faint{opacity:.45}"
