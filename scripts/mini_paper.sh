@@ -41,7 +41,7 @@ class_head() {
 "$vggflow" prepare "photos=$out/assets/train.zip" "taesd=$out/assets/taesd3" "out=$out/latents.safetensors"
 class_head $out/head mobilenet-v2 mobilenet_v2.safetensors
 class_head $out/judge efficientnet-lite0 efficientnet_lite0.safetensors
-pretrain $out/flow --config configs/mini-paper-flow.yaml
+pretrain $out/flow --config configs/pretrain/mini-paper.yaml
 for comparison in mini-paper mini-paper-hacking mini-paper-class; do
   "$vggflow" compare configs/compare/$comparison.yaml "$@"
 done

@@ -16,7 +16,7 @@ namespace vggflow {
 struct NanoOptions {
   int64_t text_width = 96;
   std::string decoder = "none";
-  std::string decoder_hash;
+  std::string decoder_hash = {};
   MmditOptions network;
 
   template <class V>
