@@ -1,10 +1,11 @@
-# vggflow_layer(<name> [SOURCES f...] [TESTS f_test.cpp...] [REAL_TESTS f_real_test.cpp...] [LAYERS l...] [LIBS lib...]
-#               [TEST_LAYERS l...] [TEST_LIBS lib...])
+# vggflow_layer(<name> [SOURCES f...] [TESTS f_test.cpp...] [REAL_TESTS f_real_test.cpp...] [SLOW_TESTS f_slow_test.cpp...] [LAYERS l...]
+#               [LIBS lib...] [TEST_LAYERS l...] [TEST_LIBS lib...])
 # One folder under src/vggflow is one target. LAYERS is the list of layers it may know (docs/architecture.md, checked by
 # tests/check_layers.py); tests may know `testing` besides and what TEST_LAYERS adds. REAL_TESTS read $VGGFLOW_ASSETS: an
-# executable of their own with the label `real`.
+# executable of their own with the label `real`. SLOW_TESTS read $VGGFLOW_SD3_FOLDER, a full-size model, and take minutes: label `slow`, left
+# out by `ctest --preset cpu`; docs/sd3.md says how to run them.
 function(vggflow_layer name)
-  cmake_parse_arguments(L "" "" "SOURCES;TESTS;REAL_TESTS;LAYERS;LIBS;TEST_LAYERS;TEST_LIBS" ${ARGN})
+  cmake_parse_arguments(L "" "" "SOURCES;TESTS;REAL_TESTS;SLOW_TESTS;LAYERS;LIBS;TEST_LAYERS;TEST_LIBS" ${ARGN})
   set(target vggflow_${name})
   if(L_SOURCES)
     add_library(${target} STATIC ${L_SOURCES})
@@ -26,6 +27,9 @@ function(vggflow_layer name)
   if(L_REAL_TESTS AND VGGFLOW_BUILD_TESTS)
     vggflow_layer_test(${name} ${name}_real_test real "${L_REAL_TESTS}" "${L_TEST_LAYERS}" "${L_TEST_LIBS}")
   endif()
+  if(L_SLOW_TESTS AND VGGFLOW_BUILD_TESTS)
+    vggflow_layer_test(${name} ${name}_slow_test slow "${L_SLOW_TESTS}" "${L_TEST_LAYERS}" "${L_TEST_LIBS}")
+  endif()
 endfunction()
 
 function(vggflow_layer_test name test label sources layers libs)
@@ -36,8 +40,12 @@ function(vggflow_layer_test name test label sources layers libs)
   endforeach()
   target_compile_definitions(${test} PRIVATE "VGGFLOW_SOURCE_DIR=\"${PROJECT_SOURCE_DIR}\"")
   vggflow_precompile(${test})
+  set(timeout 300)
+  if(label STREQUAL "slow")
+    set(timeout 1800)
+  endif()
   gtest_discover_tests(${test} TEST_PREFIX "${name}." DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60
-    PROPERTIES LABELS "${label}" TIMEOUT 300)
+    PROPERTIES LABELS "${label}" TIMEOUT ${timeout})
 endfunction()
 
 # All torch code shares one precompiled header; layers without torch compile fast enough without.

@@ -37,6 +37,13 @@ struct CompareArguments {
 };
 /// Runs methods x settings x seeds and writes one report; returns whether every run is finished.
 bool compare(const CompareArguments& arguments);
+struct PlanArguments {
+  ConfigArguments config;
+  bool json = false;
+  double gflops = 0;  ///< rate of this machine's products; 0: measured
+};
+/// What a run of `align` with these settings will need, before anything is loaded.
+void plan(const PlanArguments& arguments);
 /// A LoRA in another program's layout, or merged into a model folder (models/lora_export.h).
 void export_command(const ExportOptions& options);
 /// A Stable Diffusion 3 model in another layout or number format (models/sd3_write.h).

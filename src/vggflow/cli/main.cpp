@@ -105,6 +105,16 @@ void add_export(CLI::App& app, ExportOptions& options) {
   command->callback([&options] { export_command(options); });
 }
 
+void add_plan(CLI::App& app, PlanArguments& arguments) {
+  auto* command = app.add_subcommand("plan", "predict parameters, memory and time of `align` with these settings, and what would make them fit");
+  command->add_option("config", arguments.config.file, "YAML file of settings, those of align")->required()->check(CLI::ExistingFile);
+  command->add_option("settings", arguments.config.overrides, "key=value overrides");
+  command->add_flag("--json", arguments.json, "for programs: bytes, operations and seconds");
+  command->add_option("--gflops", arguments.gflops, "rate of this machine's matrix products in GFLOP/s; without it, it is measured")->check(CLI::PositiveNumber);
+  command->footer("Nothing is loaded: configurations and the headers of weight files are read. How far it can be trusted: docs/plan.md.");
+  command->callback([&] { plan(arguments); });
+}
+
 void add_score(CLI::App& app, ScoreOptions& options) {
   auto* command = app.add_subcommand("score", "score images by rewards: JSON lines and a sheet, the best first");
   command->add_option("images", options.images, "folders, image files, or lists (CSV, JSON lines) with the columns image and prompt")->required();
@@ -137,6 +147,8 @@ int run(int argc, char** argv) {
   auto* inspect_command = app.add_subcommand("inspect", "list what is in a safetensors file, a model folder or a run");
   inspect_command->add_option("path", path, "file or folder")->required();
   inspect_command->callback([&] { inspect(path); });
+  PlanArguments planned;
+  add_plan(app, planned);
   ExportOptions exported;
   add_export(app, exported);
   ConvertOptions converted;
@@ -167,9 +179,10 @@ int run(int argc, char** argv) {
   return healthy && complete ? 0 : 1;
 }
 
-// Large tensors come and go every step: keep their pages instead of returning them to the system each time.
+// Tensors come and go every step: keep their pages instead of returning them to the system each time. Those of 32 MiB and more, a large decoder's, are
+// mapped on their own: in the heap they leave holes of gigabytes, and the work on them is long against new pages.
 void keep_pages() {
-  mallopt(M_MMAP_THRESHOLD, 1 << 30);
+  mallopt(M_MMAP_THRESHOLD, 32 << 20);
   mallopt(M_TRIM_THRESHOLD, 2000 << 20);
   mallopt(M_TOP_PAD, 64 << 20);
 }

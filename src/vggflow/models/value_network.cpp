@@ -133,16 +133,20 @@ class LoraValue : public ValueNetwork {
 
 }  // namespace
 
-std::unique_ptr<ValueNetwork> make_value_network(const ValueOptions& options, Mmdit& policy, const std::vector<std::string>& targets, uint64_t seed) {
-  if (options.kind == "none") return nullptr;
-  if (options.kind == "unet") return std::make_unique<UnetValue>(options, policy.options, seed);
-  if (options.kind == "lora") return std::make_unique<LoraValue>(options, policy, targets, seed);
-  MmditOptions small = policy.options;
+MmditOptions small_value_options(const ValueOptions& options, const MmditOptions& policy) {
+  MmditOptions small = policy;
   small.head_dim = 32;
   small.heads = options.width / 32;
   small.layers = options.layers;
   std::erase_if(small.dual_attention_layers, [&](int64_t layer) { return layer >= small.layers; });
-  return std::make_unique<MmditValue>(small, seed);
+  return small;
+}
+
+std::unique_ptr<ValueNetwork> make_value_network(const ValueOptions& options, Mmdit& policy, const std::vector<std::string>& targets, uint64_t seed) {
+  if (options.kind == "none") return nullptr;
+  if (options.kind == "unet") return std::make_unique<UnetValue>(options, policy.options, seed);
+  if (options.kind == "lora") return std::make_unique<LoraValue>(options, policy, targets, seed);
+  return std::make_unique<MmditValue>(small_value_options(options, policy.options), seed);
 }
 
 namespace {

@@ -17,6 +17,27 @@ GuidanceIn GuidanceIn::parse(const std::vector<std::string>& names) {
   return in;
 }
 
+namespace {
+
+bool known_by_rollout(const ImageProblemOptions& o) { return o.detach_unconditional && o.guidance != 1.0 && o.guidance_in.gradient && o.guidance_in.rollout; }
+
+}  // namespace
+
+CostShape cost_shape_of(const ImageProblemOptions& o, bool value, int64_t batch, int64_t steps) {
+  const auto branches = [&](bool guided) { return guided && o.guidance != 1.0 ? 2.0 : 1.0; };
+  CostShape s{.batch = static_cast<double>(batch), .steps = static_cast<double>(steps)};
+  s.rollout = branches(o.guidance_in.rollout);
+  s.policy = s.tangent = branches(o.guidance_in.gradient);
+  s.policy_graph = o.detach_unconditional ? 1.0 : s.policy;
+  s.known = known_by_rollout(o) ? 1.0 : s.policy;
+  s.known_graph = known_by_rollout(o) ? 1.0 : s.policy_graph;
+  s.base = branches(o.guidance_in.base);
+  s.adjoint = branches(o.guidance_in.adjoint);
+  s.adjoint_is_base = o.guidance_in.adjoint == o.guidance_in.base;
+  s.value = value;
+  return s;
+}
+
 ImageProblem::ImageProblem(const AlignmentModels& models, const ImageProblemOptions& options, std::vector<std::string> prompts)
     : models_(models), options_(options), prompts_(std::move(prompts)), conditioning_(models.model.encode(prompts_)),
       velocity_(models.model.network(), conditioning_, models.model.unconditional(static_cast<int64_t>(prompts_.size())), options.guidance,
@@ -41,12 +62,8 @@ Tensor ImageProblem::policy(const States& s) {
   return velocity(s.rows, options_.guidance_in.gradient, options_.detach_unconditional)(s.x, s.t);
 }
 
-bool ImageProblem::known_by_rollout() const {
-  return options_.detach_unconditional && options_.guidance != 1.0 && options_.guidance_in.gradient && options_.guidance_in.rollout;
-}
-
 Tensor ImageProblem::policy_known(const States& s, const Tensor& known) {
-  if (!known_by_rollout()) return policy(s);
+  if (!known_by_rollout(options_)) return policy(s);
   const AdapterScope scope(models_.lora, AdapterMode::kOn);
   const Tensor branch = velocity(s.rows, true, true).conditional(s.x, s.t);
   return known + options_.guidance * (branch - branch.detach());
@@ -96,21 +113,6 @@ Tensor ImageProblem::correction(const States& s) {
 Dual ImageProblem::correction_tangent(const Dual& x, const Dual& t, const Tensor& rows) {
   const Dual nu = models_.value->evaluate(x, Dual{(1 - t.value) * 1000, t.tangent * -1000}, conditioning_of(rows));
   return {nu.value * options_.value_scale, nu.tangent * options_.value_scale};
-}
-
-CostShape ImageProblem::cost_shape(int64_t batch, int64_t steps) const {
-  const auto branches = [&](bool guided) { return guided && options_.guidance != 1.0 ? 2.0 : 1.0; };
-  CostShape s{.batch = static_cast<double>(batch), .steps = static_cast<double>(steps)};
-  s.rollout = branches(options_.guidance_in.rollout);
-  s.policy = s.tangent = branches(options_.guidance_in.gradient);
-  s.policy_graph = options_.detach_unconditional ? 1.0 : s.policy;
-  s.known = known_by_rollout() ? 1.0 : s.policy;
-  s.known_graph = known_by_rollout() ? 1.0 : s.policy_graph;
-  s.base = branches(options_.guidance_in.base);
-  s.adjoint = branches(options_.guidance_in.adjoint);
-  s.adjoint_is_base = adjoint_is_base();
-  s.value = has_correction();
-  return s;
 }
 
 std::vector<std::string> ImageProblem::prompts_of(const Tensor& rows) const {

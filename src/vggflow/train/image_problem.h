@@ -40,6 +40,9 @@ struct ImageProblemOptions {
   bool merge = true;         ///< rollouts run on merged weights, which are held besides the base's; else with the adapters beside the base's weights
 };
 
+/// What the calls of a problem with these options cost, for the methods' formulas; `value`: whether there is a value network.
+CostShape cost_shape_of(const ImageProblemOptions& options, bool value, int64_t batch, int64_t steps);
+
 class ImageProblem : public AlignmentProblem {
  public:
   ImageProblem(const AlignmentModels& models, const ImageProblemOptions& options, std::vector<std::string> prompts);
@@ -62,8 +65,7 @@ class ImageProblem : public AlignmentProblem {
   Tensor correction(const States& s) override;
   Dual correction_tangent(const Dual& x, const Dual& t, const Tensor& rows) override;
 
-  /// What this problem's calls cost, for the methods' formulas: batch and steps are the caller's.
-  CostShape cost_shape(int64_t batch, int64_t steps) const;
+  CostShape cost_shape(int64_t batch, int64_t steps) const { return cost_shape_of(options_, has_correction(), batch, steps); }
 
  private:
   AdapterMode rollout_mode() const { return options_.merge ? AdapterMode::kMerged : AdapterMode::kOn; }
@@ -71,7 +73,6 @@ class ImageProblem : public AlignmentProblem {
   T pixels(const T& x1) const;
   GuidedVelocity velocity(const Tensor& rows, bool guided, bool detach) const;
   Tensor base_field(const States& s, bool guided);
-  bool known_by_rollout() const;
   std::vector<std::string> prompts_of(const Tensor& rows) const;
   Conditioning conditioning_of(const Tensor& rows) const;
   AlignmentModels models_;

@@ -1,0 +1,166 @@
+// What a plan reads: model folders' configurations and file headers, published sizes, and devices.
+#include <ATen/Parallel.h>
+#include <ATen/ops/matmul.h>
+#include <ATen/ops/randn.h>
+#include <torch/csrc/autograd/grad_mode.h>
+
+#include <fstream>
+#include <limits>
+#include <nlohmann/json.hpp>
+
+#include "vggflow/core/config.h"
+#include "vggflow/core/error.h"
+#include "vggflow/core/log.h"
+#include "vggflow/io/model_files.h"
+#include "vggflow/models/nano.h"
+#include "vggflow/train/plan.h"
+
+namespace vggflow {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr double kGiB = 1024.0 * 1024.0 * 1024.0;
+
+double real(int64_t x) { return static_cast<double>(x); }
+
+ModelShape nano_shape(const fs::path& folder) {
+  NanoOptions options;
+  load_yaml(fields_of(options), folder / "config.yaml");
+  const Vocabulary vocabulary = Vocabulary::load(folder / "vocabulary.txt");
+  ModelShape shape;
+  shape.description = folder.string();
+  shape.network = options.network;
+  shape.text_tokens = vocabulary.max_tokens();
+  shape.height = shape.width = options.network.sample_size;
+  shape.text_parameters = real((vocabulary.size() + vocabulary.max_tokens()) * options.text_width);
+  shape.keeps_text_encoders = true;
+  return shape;
+}
+
+// The releases' transformer/config.json; their other parts are alike.
+MmditOptions published_network(const std::string& name) {
+  MmditOptions o{.sample_size = 128, .channels = 16, .patch_size = 2, .layers = 24, .heads = 24, .head_dim = 64, .context_dim = 4096, .pooled_dim = 2048,
+                 .pos_embed_max = 192};
+  if (name.find("3.5-medium") != std::string::npos) {
+    o.pos_embed_max = 384;
+    o.qk_norm = true;
+    for (int64_t i = 0; i < 13; ++i) o.dual_attention_layers.push_back(i);
+  } else if (name.find("3.5-large") != std::string::npos) {
+    o.layers = o.heads = 38;
+    o.qk_norm = true;
+  }
+  return o;
+}
+
+bool is_published(const std::string& name) {
+  for (const char* release : {"stable-diffusion-3-medium", "stable-diffusion-3.5-medium", "stable-diffusion-3.5-large"}) {
+    if (name.find(release) != std::string::npos) return true;
+  }
+  return false;
+}
+
+ClipTextOptions clip_g() {
+  return {.width = 1280, .mlp_width = 5120, .layers = 32, .heads = 20, .projection = 1280, .activation = "gelu"};
+}
+
+void finish_sd3(ModelShape& shape, const Sd3Options& o, bool t5_there) {
+  const int64_t scale = shape.vae.downscale();
+  shape.height = o.height > 0 ? o.height / scale : shape.network.sample_size;
+  shape.width = o.width > 0 ? o.width / scale : shape.network.sample_size;
+  shape.text_tokens = 77 + o.t5_tokens;
+  shape.has_decoder = true;
+  if (o.t5 && t5_there) shape.text_parameters += t5_parameters({});
+}
+
+ModelShape published_shape(const ModelOptions& options) {
+  ModelShape shape;
+  shape.description = fmt::format("{}: not on this machine, its published sizes are taken", options.model);
+  shape.network = published_network(options.model);
+  shape.text_parameters = clip_text_parameters({}) + clip_text_parameters(clip_g());
+  finish_sd3(shape, options.sd3, true);
+  return shape;
+}
+
+// Bytes of a number in the component's largest tensor: of the file, its header alone is read.
+double stored_bytes(const Sd3Files& files, const std::string& component) {
+  int64_t largest = 0;
+  double bytes = 4;
+  for (const auto& [name, tensor] : files.weights(component).tensors) {
+    if (tensor.numel() <= largest) continue;
+    largest = tensor.numel();
+    bytes = real(tensor.element_size());
+  }
+  return bytes;
+}
+
+ModelShape sd3_shape(const ModelOptions& options) {
+  const Sd3Files files(options.model, options.sd3);
+  ModelShape shape;
+  shape.description = options.model;
+  shape.network = mmdit_options_from_json(read_model_config(files.folder("transformer")));
+  shape.vae = AutoencoderKlOptions::read(files.folder("vae") / "config.json");
+  shape.stored_bytes = stored_bytes(files, "transformer");
+  for (const char* clip : {"text_encoder", "text_encoder_2"}) shape.text_parameters += clip_text_parameters(ClipTextOptions::read(files.folder(clip)));
+  const bool t5 = options.sd3.t5 && files.has("text_encoder_3");
+  finish_sd3(shape, options.sd3, false);
+  if (t5) shape.text_parameters += t5_parameters(T5Options::read(files.folder("text_encoder_3")));
+  return shape;
+}
+
+// FLOP/s of the best of a few products of 1024 x 1024.
+double measured_rate(at::ScalarType dtype) {
+  const torch::autograd::AutoGradMode off(false);
+  constexpr int64_t kSide = 1024;
+  const Tensor a = at::randn({kSide, kSide}).to(dtype), b = at::randn({kSide, kSide}).to(dtype);
+  double best = std::numeric_limits<double>::infinity();
+  for (int i = 0; i < 6; ++i) {
+    Stopwatch watch;
+    at::matmul(a, b);
+    best = std::min(best, watch.seconds());
+  }
+  return 2.0 * kSide * kSide * kSide / best;
+}
+
+double machine_memory() {
+  std::ifstream in("/proc/meminfo");
+  for (std::string key, unit; in >> key;) {
+    double kib = 0;
+    in >> kib;
+    std::getline(in, unit);
+    if (key == "MemTotal:") return kib * 1024;
+  }
+  fail("[plan] expected a line MemTotal in /proc/meminfo, got none");
+}
+
+}  // namespace
+
+ModelShape read_model_shape(const ModelOptions& options) {
+  const fs::path path = options.model;
+  if (fs::exists(path / "vocabulary.txt")) return nano_shape(path);
+  if (fs::exists(path)) return sd3_shape(options);
+  if (!is_published(options.model)) return sd3_shape(options);
+  try {
+    return sd3_shape(options);
+  } catch (const std::exception&) {
+    return published_shape(options);  // not in the cache
+  }
+}
+
+const std::vector<Device>& known_devices() {
+  // Dense peaks: bf16 989, 989, 312, 165 and TF32 494, 494, 156, 82 TFLOP/s; a transformer reaches about 45 % of the first, convolutions 40 % of the second.
+  // Memory in MiB as nvidia-smi shows it (A100: the one of 80 GB).
+  constexpr double kMiB = kGiB / 1024;
+  static const std::vector<Device> list{{"h100", 81559 * kMiB, 445e12, 198e12}, {"h200", 143771 * kMiB, 445e12, 198e12}, {"a100", 81920 * kMiB, 140e12, 62e12},
+                                        {"4090", 24564 * kMiB, 74e12, 33e12}};
+  return list;
+}
+
+Device this_machine(at::ScalarType compute, double flops) {
+  // What networks reach of a large product's rate: measured on alignment runs, docs/plan.md.
+  constexpr double kNetwork = 0.5, kConvolutions = 0.4;
+  const double half = flops > 0 ? flops : measured_rate(compute), full = flops > 0 ? flops : measured_rate(at::kFloat);
+  return {"this machine", machine_memory(), kNetwork * half, kConvolutions * full};
+}
+
+}  // namespace vggflow
