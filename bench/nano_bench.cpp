@@ -13,6 +13,7 @@
 #include "vggflow/algorithms/vgg_flow.h"
 #include "vggflow/core/log.h"
 #include "vggflow/flow/sampling.h"
+#include "vggflow/models/nano.h"
 #include "vggflow/models/value_network.h"
 #include "vggflow/ops/random_tensor.h"
 #include "vggflow/train/image_problem.h"

@@ -22,7 +22,7 @@ refuse "did you mean 'updates'" "$vggflow" align update=3
 refuse "expected 'vgg.eta' to be one of" "$vggflow" align "run=$out/x" vgg.eta=cubic
 refuse "cannot open the font /no.ttf" "$vggflow" align --config configs/nano.yaml "run=$out/font" data.font=/no.ttf
 refuse "does not know the word 'dragonn'" "$vggflow" sample --config /dev/null "out=$out/s" "prompts=[dragonn]"
-refuse "unknown reward 'aesthetic'" "$vggflow" align --config configs/nano.yaml "run=$out/reward" reward=aesthetic
+refuse "unknown reward 'aesthetik'" "$vggflow" align --config configs/nano.yaml "run=$out/reward" reward=aesthetik
 refuse "cannot make the folder" "$vggflow" align --config configs/nano.yaml run=/proc/vggflow
 refuse "holds no metrics.jsonl" "$vggflow" report "$out"
 refuse "holds no .safetensors" "$vggflow" inspect "$out"

@@ -5,6 +5,7 @@
 #include <vector>
 
 namespace vggflow {
+struct ConvertOptions;
 struct ExportOptions;
 struct ScoreOptions;
 }
@@ -17,6 +18,8 @@ struct ConfigArguments {
   std::vector<std::string> overrides;
 };
 
+/// Encodes photographs into the latents that a flow model is trained on.
+void prepare(const ConfigArguments& arguments);
 void pretrain(const ConfigArguments& arguments);
 void align(const ConfigArguments& arguments);
 void sample(const ConfigArguments& arguments);
@@ -43,6 +46,8 @@ struct PlanArguments {
 void plan(const PlanArguments& arguments);
 /// A LoRA in another program's layout, or merged into a model folder (models/lora_export.h).
 void export_command(const ExportOptions& options);
+/// A Stable Diffusion 3 model in another layout or number format (models/sd3_write.h).
+void convert_command(const ConvertOptions& options);
 /// Scores of images by rewards, as JSON lines and as a sheet (eval/score.h).
 void score(const ScoreOptions& options);
 /// What is in a safetensors file or a model folder.

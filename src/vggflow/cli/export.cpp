@@ -1,9 +1,11 @@
 #include "vggflow/cli/commands.h"
 #include "vggflow/core/log.h"
 #include "vggflow/models/lora_export.h"
+#include "vggflow/models/sd3_write.h"
 
 namespace vggflow::cli {
 
 void export_command(const ExportOptions& options) { log_info("{}", export_lora(options)); }
+void convert_command(const ConvertOptions& options) { log_info("{}", convert_model(options)); }
 
 }  // namespace vggflow::cli

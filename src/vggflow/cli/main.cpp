@@ -13,7 +13,9 @@
 #include "vggflow/eval/score.h"
 #include "vggflow/eval/sweep.h"
 #include "vggflow/models/lora_export.h"
+#include "vggflow/models/sd3_write.h"
 #include "vggflow/train/align.h"
+#include "vggflow/train/prepare.h"
 #include "vggflow/train/pretrain.h"
 
 namespace vggflow::cli {
@@ -27,7 +29,7 @@ struct Shorthand {
 void add_shorthands(CLI::App& command, const std::shared_ptr<ConfigArguments>& arguments, const std::vector<Shorthand>& all) {
   for (const Shorthand& s : all) {
     const std::string key = s.key;
-    command.add_option_function<std::string>(s.option, [arguments, key](const std::string& value) { arguments->overrides.push_back(key + "=" + value); },
+    command.add_option_function<std::string>(s.option, [arguments, key](const std::string& value) { arguments->overrides.push_back(key + "=" + yaml_scalar(value)); },
                                              fmt::format("{} ({})", s.help, s.key));
   }
 }
@@ -71,15 +73,34 @@ void add_compare(CLI::App& app, CompareArguments& arguments, bool& complete) {
   command->callback([&] { complete = compare(arguments); });
 }
 
+void add_sd3_files(CLI::App& command, Sd3Options& options) {
+  command.add_option("--config", options.config, "of a single-file SD3 model: a diffusers folder with its configurations and tokenizers");
+  command.add_option("--variant", options.variant, "variant of the weight files, such as fp16");
+  command.add_option("--revision", options.revision, "of a model in the Hugging Face cache")->capture_default_str();
+}
+
+void add_convert(CLI::App& app, ConvertOptions& options) {
+  auto* command = app.add_subcommand("convert", "write a Stable Diffusion 3 model in another layout or number format");
+  command->add_option("model", options.model, "a folder in diffusers' layout (shards, variants, pickles), org/name in the Hugging Face cache, or a single file")->required();
+  command->add_option("out", options.out, "NAME.safetensors: one file in Stability's layout; else a folder in diffusers' layout. What exists is not overwritten")
+      ->required();
+  command->add_option("--dtype", options.dtype, "numbers")->check(CLI::IsMember({"keep", "fp32", "fp16", "bf16"}))->capture_default_str();
+  add_sd3_files(*command, options.sd3);
+  command->callback([&options] { convert_command(options); });
+}
+
 void add_export(CLI::App& app, ExportOptions& options) {
   auto* command = app.add_subcommand("export", "write a LoRA for diffusers, PEFT or ComfyUI, or merge it into a model folder");
   command->add_option("lora", options.lora, "LoRA in any layout. A run holds lora.safetensors (the last update's weights), lora_ema.safetensors "
                                             "(their average, what its evaluations show) and lora_best.safetensors: you choose")->required();
-  command->add_option("out", options.out, "file to write; a folder for peft and merged. What exists is not overwritten")->required();
+  command->add_option("out", options.out, "file to write; a folder for peft and merged (of an SD3 model also NAME.safetensors: one file in Stability's layout). "
+                                          "What exists is not overwritten")->required();
   command->add_option("--format", options.format, "layout")->check(CLI::IsMember({"diffusers", "peft", "kohya", "merged"}))->capture_default_str();
   command->add_option("--dtype", options.dtype, "numbers; fp16 and bf16 round A and B (merged: every weight) once")
       ->check(CLI::IsMember({"fp32", "fp16", "bf16"}))->capture_default_str();
-  command->add_option("--model", options.model, "folder of the base model: merged needs it; with it the check compares the network's output too");
+  command->add_option("--model", options.model, "the base model, nano or Stable Diffusion 3 (a folder, org/name in the Hugging Face cache, a single file): merged "
+                                                "needs it; with it the check compares the network's output too");
+  add_sd3_files(*command, options.sd3);
   command->footer("Every file is read back and compared before the command succeeds. Layouts and who reads them: docs/lora.md.");
   command->callback([&options] { export_command(options); });
 }
@@ -111,6 +132,7 @@ void add_score(CLI::App& app, ScoreOptions& options) {
 int run(int argc, char** argv) {
   CLI::App app{"vggflow: align flow-matching image models with differentiable rewards"};
   app.require_subcommand(1);
+  add_configured<PrepareConfig>(app, "prepare", "encode photographs into the latents that a flow model is trained on", prepare);
   add_configured<PretrainConfig>(app, "pretrain", "train the nano flow model, a reward model or the judge", pretrain);
   add_configured<AlignConfig>(app, "align", "align a flow model with a reward, evaluate it, write the report", align);
   add_configured<SampleConfig>(app, "sample", "write images of prompts as PNG files", sample, sample_shorthands());
@@ -129,6 +151,8 @@ int run(int argc, char** argv) {
   add_plan(app, planned);
   ExportOptions exported;
   add_export(app, exported);
+  ConvertOptions converted;
+  add_convert(app, converted);
   ScoreOptions scored;
   add_score(app, scored);
   CompareArguments comparison;

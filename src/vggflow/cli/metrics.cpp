@@ -5,7 +5,7 @@
 
 namespace vggflow::cli {
 
-// `metrics A B` is short for `metrics a=[A] b=[B]`: an argument that names something on the disk is a set.
+// `metrics A B` is short for `metrics a=[A] b=[B]`: an argument that names something on the disk, or base, is a set.
 void metrics(const ConfigArguments& arguments) {
   MetricsConfig config;
   ConfigArguments settings{arguments.file, {}};

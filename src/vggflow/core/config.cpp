@@ -98,16 +98,10 @@ void load_map(const Fields& fields, const YAML::Node& map, const std::string& pr
   }
 }
 
-std::string quote(const std::string& text) {
-  YAML::Emitter out;
-  out << YAML::DoubleQuoted << text;
-  return out.c_str();
-}
-
 std::string text_of(bool x) { return x ? "true" : "false"; }
 std::string text_of(int64_t x) { return fmt::to_string(x); }
 std::string text_of(double x) { return fmt::format("{}", x); }  // the shortest digits that read back exactly
-std::string text_of(const std::string& x) { return quote(x); }
+std::string text_of(const std::string& x) { return yaml_scalar(x); }
 template <class T>
 std::string text_of(const std::vector<T>& list) {
   std::vector<std::string> parts;
@@ -122,6 +116,12 @@ std::string constraint_text(const Field& field) {
 }
 
 }  // namespace
+
+std::string yaml_scalar(const std::string& text) {
+  YAML::Emitter out;
+  out << YAML::DoubleQuoted << text;
+  return out.c_str();
+}
 
 void load_yaml_text(const Fields& fields, const std::string& text, const std::string& origin) {
   YAML::Node root;

@@ -81,6 +81,9 @@ std::string help_text(const Fields& fields);
 /// All values with comments; load_yaml reads it back exactly.
 std::string to_yaml(const Fields& fields);
 
+/// Text as a YAML scalar that reads back exactly, whatever signs it holds.
+std::string yaml_scalar(const std::string& text);
+
 /// The value of a field as YAML.
 std::string value_text(const Field& field);
 

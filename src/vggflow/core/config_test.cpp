@@ -63,6 +63,27 @@ TEST(Config, OverridesReachSections) {
   EXPECT_THAT(differences(fields_of(c), fields_of(*std::make_unique<Outer>())), ElementsAre("resume", "optimizer.lr", "optimizer.weights"));
 }
 
+struct TextAndNumber {
+  std::string text;
+  double number = 0;
+
+  template <class V>
+  void fields(V& v) {
+    v("text", text, "any");
+    v("number", number, "a number");
+  }
+};
+
+TEST(Config, TextAsAScalarReadsBackWhateverItHolds) {
+  TextAndNumber config;
+  for (const std::string text : {"ugly #1", "quality: low", "[blurry]", "null", "", "a \"quoted\" \\ word", "7"}) {
+    apply_override(fields_of(config), "text=" + yaml_scalar(text));
+    EXPECT_EQ(config.text, text);
+  }
+  apply_override(fields_of(config), "number=" + yaml_scalar("7.5"));
+  EXPECT_EQ(config.number, 7.5);
+}
+
 TEST(Config, UnknownKeysNameLineAndNearestKey) {
   Outer c;
   EXPECT_THAT(message_of([&] { load_yaml_text(fields_of(c), "steps: 5\noptimizer:\n  learning: 1\n", "run.yaml"); }),

@@ -2,6 +2,7 @@
 
 #include "vggflow/core/error.h"
 #include "vggflow/core/log.h"
+#include "vggflow/data/photo_set.h"
 #include "vggflow/data/prompt_file.h"
 #include "vggflow/data/prompt_sets.h"
 
@@ -12,7 +13,7 @@ constexpr ptrdiff_t kDisplayed = 16;
 
 class EmojiPrompts : public PromptSource {
  public:
-  explicit EmojiPrompts(const EmojiOptions& options) : sampler_(load_emoji(options)) {}
+  explicit EmojiPrompts(const EmojiOptions& options) : EmojiPrompts(load_emoji(options)) {}
   std::vector<Prompt> draw(uint64_t seed, uint64_t update, uint64_t first, int64_t count) const override {
     return sampler_.draw_prompts(Split::kTrain, seed, Purpose::kPrompt, update, first, count);
   }
@@ -21,10 +22,38 @@ class EmojiPrompts : public PromptSource {
     return sampler_.draw_prompts(split, seed, Purpose::kEvalPrompt, 0, 0, count);
   }
   std::vector<std::string> display() const override { return display_prompts(); }
-  bool labelled() const override { return true; }
+  const std::vector<std::string>& classes() const override { return subgroups_; }
+  bool emoji() const override { return true; }
 
  private:
+  explicit EmojiPrompts(const EmojiSet& set) : sampler_(set), subgroups_(set.subgroups) {}
   EmojiSampler sampler_;
+  std::vector<std::string> subgroups_;
+};
+
+// There are few classes, so training and evaluation share their captions and differ in noise alone.
+class PhotoPrompts : public PromptSource {
+ public:
+  explicit PhotoPrompts(const std::vector<std::string>& classes) : classes_(classes) {}
+  std::vector<Prompt> draw(uint64_t seed, uint64_t update, uint64_t first, int64_t count) const override {
+    std::vector<Prompt> drawn;
+    for (uint64_t s = first; s < first + static_cast<uint64_t>(count); ++s) {
+      drawn.push_back(prompt(RandomStream({seed, Purpose::kPrompt, update, s}).below(std::ssize(classes_))));
+    }
+    return drawn;
+  }
+  std::vector<Prompt> evaluation(Split, uint64_t, int64_t count) const override {
+    VGGFLOW_CHECK(count <= std::ssize(classes_), "[prompts] expected at most {} prompts, one a class, got eval.prompts={}", classes_.size(), count);
+    std::vector<Prompt> all;
+    for (int64_t c = 0; c < count; ++c) all.push_back(prompt(c));
+    return all;
+  }
+  std::vector<std::string> display() const override { return photo_display(classes_); }
+  const std::vector<std::string>& classes() const override { return classes_; }
+
+ private:
+  Prompt prompt(int64_t place) const { return {photo_caption(classes_[static_cast<size_t>(place)]), place, -1}; }
+  std::vector<std::string> classes_;
 };
 
 std::vector<Prompt> unlabelled(const std::vector<std::string>& captions) {
@@ -40,6 +69,7 @@ class FilePrompts : public PromptSource {
     const std::string& eval = files.eval.empty() ? files.train : files.eval;
     train_ = read_prompts(train);
     eval_ = train == eval ? train_ : read_prompts(eval);
+    if (files.train.empty()) return;
     if (train == eval) {
       log_info("warning: {} serves training and evaluation: the figures say nothing about other prompts", train);
       return;
@@ -76,6 +106,10 @@ class FilePrompts : public PromptSource {
 }  // namespace
 
 std::unique_ptr<PromptSource> make_prompt_source(const PromptFiles& files, const EmojiOptions& emoji) {
+  if (!files.classes.empty()) {
+    VGGFLOW_CHECK(files.train.empty() && files.eval.empty(), "[prompts] expected prompts.classes, or prompts.train and prompts.eval, got both");
+    return std::make_unique<PhotoPrompts>(files.classes);
+  }
   if (files.train.empty() && files.eval.empty()) return std::make_unique<EmojiPrompts>(emoji);
   return std::make_unique<FilePrompts>(files);
 }

@@ -1,5 +1,5 @@
 #pragma once
-// Where a run's prompts come from: the emoji set with its balanced draws and labels, or files of prompts.
+// Where a run's prompts come from: the emoji set with its balanced draws and labels, the captions of photographs' classes, or files of prompts.
 
 #include <memory>
 #include <string>
@@ -12,11 +12,13 @@ namespace vggflow {
 struct PromptFiles {
   std::string train;
   std::string eval;
+  std::vector<std::string> classes = {};
 
   template <class V>
   void fields(V& v) {
-    v("train", train, "file of the prompts to train on: a line each, or a column 'prompt' of CSV, TSV or JSON; empty: the emoji's");
+    v("train", train, "file of the prompts to train on: a line each, or a column 'prompt' of CSV, TSV or JSON; with prompts.eval alone there is no training");
     v("eval", eval, "file of the prompts to evaluate on, in its order; empty: the emoji's, or where prompts.train is given those");
+    v("classes", classes, "in place of files: classes whose captions, 'a photo of a CLASS', are the prompts of training and evaluation; the judge's, in its order");
   }
 };
 
@@ -31,11 +33,17 @@ class PromptSource {
   virtual std::vector<std::string> display() const = 0;
   /// Every prompt that may come, for encoding them beforehand; none where they are too cheap to matter.
   virtual std::vector<std::string> all() const { return {}; }
-  /// Whether prompts carry the class that the judge should see.
-  virtual bool labelled() const { return false; }
+  /// Names of the classes that prompts carry and the judge should see, by their places; none where they carry none.
+  virtual const std::vector<std::string>& classes() const {
+    static const std::vector<std::string> none;
+    return none;
+  }
+  bool labelled() const { return !classes().empty(); }
+  /// Whether they are the emoji's.
+  virtual bool emoji() const { return false; }
 };
 
-/// The emoji's prompts where `files` names none.
+/// The emoji's prompts where `files` names neither files nor classes.
 std::unique_ptr<PromptSource> make_prompt_source(const PromptFiles& files, const EmojiOptions& emoji);
 
 /// The captions alone.

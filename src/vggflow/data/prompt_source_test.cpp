@@ -50,5 +50,28 @@ TEST(PromptSource, OneFileServesBothWhereTheOtherIsNotGiven) {
   EXPECT_EQ(captions_of(source->evaluation(Split::kHeldOut, 1, 1)), std::vector<std::string>{"a red heart"});
 }
 
+TEST(PromptSource, ClassesBecomeCaptionsWithTheirPlaces) {
+  PromptFiles files;
+  files.classes = {"cat", "frog", "ship"};
+  const auto source = make_prompt_source(files, {});
+  EXPECT_EQ(source->classes(), files.classes);
+  EXPECT_TRUE(source->labelled());
+  EXPECT_FALSE(source->emoji());
+  std::set<int64_t> seen;
+  for (const Prompt& p : source->draw(7, 3, 0, 40)) {
+    EXPECT_EQ(p.caption, "a photo of a " + files.classes.at(static_cast<size_t>(p.subgroup)));
+    seen.insert(p.subgroup);
+  }
+  EXPECT_EQ(seen.size(), 3u);
+  EXPECT_EQ(captions_of(source->draw(7, 3, 15, 5)), (std::vector<std::string>{source->draw(7, 3, 15, 1)[0].caption, source->draw(7, 3, 16, 1)[0].caption,
+                                                                           source->draw(7, 3, 17, 1)[0].caption, source->draw(7, 3, 18, 1)[0].caption,
+                                                                           source->draw(7, 3, 19, 1)[0].caption}));
+  EXPECT_EQ(captions_of(source->evaluation(Split::kHeldOut, 1, 2)), (std::vector<std::string>{"a photo of a cat", "a photo of a frog"}));
+  EXPECT_THAT(message_of([&] { source->evaluation(Split::kAll, 1, 4); }), HasSubstr("expected at most 3 prompts, one a class, got eval.prompts=4"));
+  EXPECT_EQ(source->display().size(), 12u);
+  files.train = "some.txt";
+  EXPECT_THAT(message_of([&] { make_prompt_source(files, {}); }), HasSubstr("expected prompts.classes, or prompts.train and prompts.eval, got both"));
+}
+
 }  // namespace
 }  // namespace vggflow

@@ -49,6 +49,7 @@ Json Evaluation::to_json() const {
             {"kid_se", kid.se},
             {"kid_floor", kid_floor.mean},
             {"saturated", saturated}};
+  if (unscored > 0) json["unscored"] = unscored;
   if (judged) json.update({{"judge_change", json_of(judge_change)}, {"judge_accuracy", json_of(judge_accuracy)}, {"judge_score", json_of(judge_score)}});
   return json;
 }
@@ -61,6 +62,10 @@ JudgePanel load_panel(const std::vector<std::string>& given, bool emoji, const s
     if (std::find(in_training.begin(), in_training.end(), name) == in_training.end()) panel.emplace_back(name, make_reward(name, resources));
   }
   return panel;
+}
+
+std::shared_ptr<const FeatureNetwork> load_evaluation_features(const EvalOptions& options, const OwnFeatures& own) {
+  return options.features == "auto" ? nullptr : open_features(options.features, own);
 }
 
 std::vector<std::pair<std::string, std::string>> complaints(const Evaluation& base, const Evaluation& now, double diversity_floor) {
@@ -85,19 +90,23 @@ std::vector<std::pair<std::string, std::string>> complaints(const Evaluation& ba
   return all;
 }
 
-Evaluator::Evaluator(const EvalOptions& options, const std::vector<Prompt>& prompts, const Reward& reward, const Judge* judge, const FeatureNetwork* features,
-                     JudgePanel panel, std::vector<int64_t> noise_shape)
-    : options_(options), prompts_(prompts), reward_(reward), judge_(judge), features_(features), panel_(std::move(panel)), noise_shape_(std::move(noise_shape)) {
+std::unique_ptr<ImageJudge> judge_of(const PromptSource& prompts, const std::string& folder, const RewardResources& resources) {
+  if (!prompts.labelled()) return nullptr;
+  auto judge = open_judge(folder, [&](const std::string& name) { return resources.at(name, "the judge " + folder); });
+  VGGFLOW_CHECK(judge->classes() == prompts.classes(), "[judge] {} names the classes {}, but the prompts' are {}: pass judge=FOLDER of theirs", folder,
+                fmt::join(judge->classes(), ", "), fmt::join(prompts.classes(), ", "));
+  return judge;
+}
+
+Evaluator::Evaluator(const EvalOptions& options, const std::vector<Prompt>& prompts, const Reward& reward, const ImageJudge* judge,
+                     std::shared_ptr<const FeatureNetwork> features, JudgePanel panel, std::vector<int64_t> noise_shape)
+    : options_(options), prompts_(prompts), reward_(reward), judge_(judge), features_(std::move(features)), panel_(std::move(panel)), noise_shape_(std::move(noise_shape)) {
+  VGGFLOW_CHECK(std::ssize(prompts_) * options_.images >= 4, "[eval] expected eval.prompts times eval.images to be 4 at least, for distances between sets, got {} times {}",
+                prompts_.size(), options_.images);
   for (const Prompt& p : prompts_) {
     captions_.insert(captions_.end(), static_cast<size_t>(options_.images), p.caption);
     classes_.insert(classes_.end(), static_cast<size_t>(options_.images), p.subgroup);
   }
-}
-
-Tensor Evaluator::features(const Tensor& pixels) const {
-  static const PixelFeatures plain;
-  if (features_) return features_->features(pixels);
-  return judge_ ? judge_->forward(pixels).features : plain.features(pixels);
 }
 
 // Noise is keyed by the image's place in the set, so it does not depend on the batch.
@@ -112,13 +121,14 @@ Evaluator::Measured Evaluator::measure(const ImageGenerator& model, uint64_t set
     const std::vector<std::string> captions(captions_.begin() + start, captions_.begin() + start + length);
     const Tensor noise = keyed_normal(static_cast<uint64_t>(options_.seed), Purpose::kEvalNoise, set, static_cast<uint64_t>(start), length, noise_shape_);
     const Tensor pixels = ((model(captions, noise) + 1) / 2).clamp(0, 1);
-    features_of.push_back(features(pixels));
+    const auto judgement = judge_ ? std::optional(judge_->forward(pixels)) : std::nullopt;
+    features_of.push_back(features_ ? features_->features(pixels) : judge_ ? judgement->features : PixelFeatures().features(pixels));
     if (!scores) continue;
     m.saturated += saturated_share(pixels) * static_cast<double>(length) / static_cast<double>(total);
     reward.push_back(reward_.score(pixels, captions));
     for (const auto& [name, judge] : panel_) panel[name].push_back(judge->score(pixels, captions));
     if (!judge_) continue;
-    const Tensor probabilities = at::softmax(judge_->forward(pixels).logits, 1);
+    const Tensor probabilities = at::softmax(judgement->logits, 1);
     const Tensor target = at::tensor(std::vector<int64_t>(classes_.begin() + start, classes_.begin() + start + length));
     right.push_back(probabilities.argmax(1) == target);
     confidence.push_back(probabilities.gather(1, target.unsqueeze(1)).squeeze(1));
@@ -151,8 +161,9 @@ Evaluation Evaluator::summarize(const Measured& m, Scores& scores) const {
     e.panel[name].score = estimate_known(scores.panel[name]);
     e.panel[name].unscored = at::isnan(values).sum().item<int64_t>();
   }
+  e.unscored = at::isnan(m.reward).sum().item<int64_t>();
   e.reward_sd_within_prompt = within_group_sd(m.reward, options_.images);
-  e.features = features_ ? features_->name() : judge_ ? "judge" : PixelFeatures().name();
+  e.features = features_ ? features_->name() : judge_ ? judge_->name() : PixelFeatures().name();
   e.judged = judge_ != nullptr;
   if (judge_) {
     scores.judge = group_means(m.right, options_.images);

@@ -9,11 +9,11 @@
 #include <vector>
 
 #include "vggflow/core/field.h"
-#include "vggflow/data/captions.h"
+#include "vggflow/data/prompt_source.h"
 #include "vggflow/eval/metrics.h"
 #include "vggflow/io/jsonl.h"
-#include "vggflow/models/feature_network.h"
-#include "vggflow/models/judge.h"
+#include "vggflow/models/feature_networks.h"
+#include "vggflow/models/image_judge.h"
 #include "vggflow/rewards/reward.h"
 
 namespace vggflow {
@@ -25,6 +25,7 @@ struct EvalOptions {
   int64_t batch = 64;
   double diversity_floor = 0.8;
   std::vector<std::string> panel{"auto"};
+  std::string features = "auto";
 
   template <class V>
   void fields(V& v) {
@@ -34,6 +35,8 @@ struct EvalOptions {
     v("batch", batch, "images sampled at once", range(1, 100000));
     v("diversity_floor", diversity_floor, "share of the base's diversity below which a model counts as collapsed", range(0, 1));
     v("panel", panel, "rewards that judge besides the judge; those that the run is trained on are left out; [auto]: emoji-clip for the emoji's prompts, none for others");
+    v("features", features, "network on which diversity and distances are taken: auto (the judge, without one pixels-8x8), judge, emoji-clip, or NAME=PATH "
+                            "(docs/metrics.md)");
   }
 };
 
@@ -47,6 +50,7 @@ struct Evaluation {
   bool judged = false;                   ///< whether there is a judge: without one its figures are left out
   std::string features;                  ///< the network that diversity and distances are taken on
   double reward_sd_within_prompt = 0, saturated = 0;
+  int64_t unscored = 0;         ///< images that the reward gave no score (not a number): they are left out
   double fd = 0, fd_floor = 0;  ///< to the base's second set of images; the floor is the base's first set against it
   Estimate kid, kid_floor;
   struct Opinion {
@@ -63,17 +67,23 @@ using JudgePanel = std::vector<std::pair<std::string, std::shared_ptr<const Rewa
 /// The panel of the given names, without those that the reward expression `trained` is made of. `emoji`: whether prompts are the emoji's, for [auto].
 JudgePanel load_panel(const std::vector<std::string>& names, bool emoji, const std::string& trained, const RewardResources& resources);
 
+/// The network that options.features names; null for auto.
+std::shared_ptr<const FeatureNetwork> load_evaluation_features(const EvalOptions& options, const OwnFeatures& own);
+
 /// What speaks against a model that has been evaluated, one sentence each with a short name before it; none of a healthy one: the judge's
 /// accuracy or a panel's score fell by more than two standard errors (paired by prompt), or diversity is below the floor.
 std::vector<std::pair<std::string, std::string>> complaints(const Evaluation& base, const Evaluation& now, double diversity_floor);
+
+/// The judge of these prompts: null where they carry no class, and an error where its classes are not theirs.
+std::unique_ptr<ImageJudge> judge_of(const PromptSource& prompts, const std::string& folder, const RewardResources& resources);
 
 /// Holds the prompts, the noise, and the base model's images, made once.
 class Evaluator {
  public:
   /// `judge`: names the class of an image, where prompts carry one; null leaves it out. `features`: for diversity and distances; null takes the judge's,
   /// or without one the pixels (models/pixel_features.h). `noise_shape` (C, H, W) is the model's.
-  Evaluator(const EvalOptions& options, const std::vector<Prompt>& prompts, const Reward& reward, const Judge* judge, const FeatureNetwork* features,
-            JudgePanel panel, std::vector<int64_t> noise_shape);
+  Evaluator(const EvalOptions& options, const std::vector<Prompt>& prompts, const Reward& reward, const ImageJudge* judge,
+            std::shared_ptr<const FeatureNetwork> features, JudgePanel panel, std::vector<int64_t> noise_shape);
   /// Samples the base model: two sets from independent noise. Call before evaluate, with the adapter off.
   Evaluation evaluate_base(const ImageGenerator& base);
   /// Samples from the first set's noise: same noise before and after.
@@ -92,7 +102,6 @@ class Evaluator {
     double saturated = 0;
   };
   Measured measure(const ImageGenerator& model, uint64_t set, bool scores) const;
-  Tensor features(const Tensor& pixels) const;
   Evaluation summarize(const Measured& m, Scores& scores) const;
   Estimate prompt_diversity(const Tensor& features) const;
 
@@ -101,8 +110,8 @@ class Evaluator {
   std::vector<std::string> captions_;  ///< one an image
   std::vector<int64_t> classes_;       ///< one an image
   const Reward& reward_;
-  const Judge* judge_;
-  const FeatureNetwork* features_;
+  const ImageJudge* judge_;
+  std::shared_ptr<const FeatureNetwork> features_;
   JudgePanel panel_;
   std::vector<int64_t> noise_shape_;
   Tensor base_features_, reference_features_;

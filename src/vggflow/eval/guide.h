@@ -24,7 +24,7 @@ struct GuideOptions {
   std::string reward = "colorfulness";
   RewardFiles reward_files = {};
   std::string clamp = "hard";
-  std::string value;
+  std::string value = {};
 
   template <class V>
   void fields(V& v) {

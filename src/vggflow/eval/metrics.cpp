@@ -88,7 +88,8 @@ double squared_mmd(const Tensor& a, const Tensor& b) {
     const auto n = static_cast<double>(k.size(0));
     return (k.sum() - k.diagonal().sum()).item<double>() / (n * (n - 1));
   };
-  return off_diagonal_mean(kernel(a, a)) + off_diagonal_mean(kernel(b, b)) - 2 * kernel(a, b).mean().item<double>();
+  const Tensor x = a.to(at::kDouble), y = b.to(at::kDouble);
+  return off_diagonal_mean(kernel(x, x)) + off_diagonal_mean(kernel(y, y)) - 2 * kernel(x, y).mean().item<double>();
 }
 
 Estimate kernel_distance(const Tensor& a, const Tensor& b, uint64_t seed, int64_t subsets, int64_t size) {
@@ -155,7 +156,10 @@ double saturated_share(const Tensor& pixels) { return ((pixels <= 0) | (pixels >
 
 double within_group_sd(const Tensor& values, int64_t size) {
   VGGFLOW_CHECK(size > 1 && values.numel() % size == 0, "[metrics] expected groups of {} values, got {} values", size, values.numel());
-  return std::sqrt(values.to(at::kDouble).view({-1, size}).var(1).mean().item<double>());
+  const Tensor groups = values.to(at::kDouble).view({-1, size}), known = groups.isnan().logical_not();
+  const Tensor n = known.sum(1, /*keepdim=*/true), mean = groups.nansum(1, /*keepdim=*/true) / n;
+  const Tensor variance = at::square(groups - mean).nansum(1, /*keepdim=*/true) / (n - 1);
+  return std::sqrt(variance.masked_select(n > 1).mean().item<double>());
 }
 
 }  // namespace vggflow

@@ -67,7 +67,7 @@ PrecisionRecall precision_recall(const Tensor& images, const Tensor& reference, 
 /// Share of values at the ends of the pixel range.
 double saturated_share(const Tensor& pixels);
 
-/// Root of the mean variance of values within groups of `size` consecutive ones.
+/// Root of the mean variance of values within groups of `size` consecutive ones; values that are not a number are left out, and groups of fewer than two others.
 double within_group_sd(const Tensor& values, int64_t size);
 
 }  // namespace vggflow

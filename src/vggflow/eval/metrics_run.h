@@ -1,6 +1,7 @@
 #pragma once
 // The job behind `vggflow metrics`: reads sets of images, measures and compares them, writes metrics.json and metrics.html.
 
+#include "vggflow/eval/model_sets.h"
 #include "vggflow/eval/set_metrics.h"
 
 namespace vggflow {
@@ -16,14 +17,15 @@ struct MetricsConfig {
   int64_t size = 0;
   int64_t threads = 0;
   SetMetricOptions metrics;
+  ModelSetOptions models;
 
   template <class V>
   void fields(V& v) {
-    v("a", a, "the set in question: folders, images or lists (CSV, JSON lines) of images with prompts");
+    v("a", a, "the set in question: folders, images or lists (CSV, JSON lines) of images with prompts; or a model's folder or a LoRA, whose images are drawn first, or base");
     v("b", b, "the set it is compared with, as a rule the base model's images; empty: a alone");
-    v("base", base, "a second set of the base's images, from other noise: its distance to b is the floor; empty: halves of b");
+    v("base", base, "a second set of the base's images, from other noise: its distance to b is the floor; empty: halves of b, and where b is a model, images of other seeds");
     v("out", out, "folder of metrics.json and metrics.html");
-    v("features", features, "networks whose features are compared: docs/metrics.md");
+    v("features", features, "networks whose features are compared, [judge, dreamsim=DIR, inception-v3=FILE]: docs/metrics.md");
     v("judge", judge, "folder of the judge");
     v("panel", panel, "rewards to score by, [colorfulness, emoji-clip]");
     reward_files.fields(v);
@@ -31,11 +33,9 @@ struct MetricsConfig {
     v("size", size, "side that images are resized to first; 0: as they are", range(0, 8192));
     v("threads", threads, "CPU threads; 0 takes all", range(0, 1024));
     v.section("metrics", metrics);
+    v.section("models", models);
   }
 };
-
-/// The network of a name, by the paths in the configuration; an unknown one lists the known ones.
-std::shared_ptr<const FeatureNetwork> load_features(const std::string& name, const MetricsConfig& config);
 
 /// Compares what the sets hold; `a`, `b` and `base` may come from a model as well as from files.
 void compare_and_report(const MetricsConfig& config, ImageSet a, std::optional<ImageSet> b, std::optional<ImageSet> base);

@@ -205,6 +205,7 @@ TEST(Metrics, RefuseSetsTheyCannotCompare) {
 TEST(Metrics, SmallHelpersCountWhatTheySay) {
   EXPECT_DOUBLE_EQ(saturated_share(at::tensor({0.0, 1.0, 0.5, 1.2})), 0.75);
   EXPECT_NEAR(within_group_sd(at::tensor({1.0, 3.0, 10.0, 12.0}), 2), std::sqrt(2.0), 1e-12);
+  EXPECT_NEAR(within_group_sd(at::tensor({1.0, NAN, 3.0, 10.0, NAN, NAN}), 3), std::sqrt(2.0), 1e-12) << "images without a score are left out";
 }
 
 }  // namespace

@@ -33,7 +33,7 @@ struct Chart {
 };
 
 /// Colours of the palette, s0 to s7 in the page's style.
-constexpr size_t kColours = 8;
+constexpr size_t kColours = 10;
 
 /// A line or trajectory chart; points that are not finite are left out, on a logarithmic axis also those that are not positive.
 std::string chart_svg(const Chart& chart);

@@ -250,7 +250,11 @@ std::string warnings(const RunData& data) {
   for (const Json& u : data.updates) dropped += std::max(0.0, number(u, "/dropped"));
   if (dropped > 0) all.push_back(fmt::format("{:.0f} transitions were left out because their reward or its gradient was not finite", dropped));
   std::string out = "<h2>Warnings</h2>";
-  if (all.empty()) return out + "<div class='box ok'>None: while the reward rose the judge did not fall by more than two standard errors, diversity stayed above 80 % of the base, nothing was dropped.</div>";
+  if (all.empty()) {
+    const bool judged = !data.evals.empty() && data.evals.front()["metrics"].contains("judge_accuracy");
+    return out + fmt::format("<div class='box ok'>None: {}diversity stayed above the floor of the run, nothing was dropped.</div>",
+                             judged ? "the judge did not fall by more than two standard errors, " : "");
+  }
   for (const std::string& warning : all) out += "<div class='box warn'>" + escape_html(warning) + "</div>";
   return out;
 }

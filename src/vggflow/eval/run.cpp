@@ -61,8 +61,8 @@ std::vector<std::string> prompts_of(const SampleConfig& c) {
 std::string describe(const char* name, const Evaluation& e) {
   const std::string judge = e.judged ? fmt::format("judge {:.1f} +- {:.1f} % | score {:.3f} | ", 100 * e.judge_accuracy.mean, 100 * e.judge_accuracy.se, e.judge_score.mean) : "";
   return fmt::format("{:<8} reward {:.3f} +- {:.3f} (sd within a prompt {:.3f}) | {}diversity {:.4f} +- {:.4f} | "
-                     "FD {:.2f} (floor {:.2f}) | KID {:.4f} +- {:.4f} (floor {:.4f}) | saturated {:.1f} %",
-                     name, e.reward.mean, e.reward.se, e.reward_sd_within_prompt, judge, e.diversity.mean, e.diversity.se, e.fd, e.fd_floor, e.kid.mean, e.kid.se, e.kid_floor.mean, 100 * e.saturated);
+                     "FD {:.2f} (floor {:.2f}) | KID {:.4f} +- {:.4f} (floor {:.4f}) | saturated {:.1f} %{}",
+                     name, e.reward.mean, e.reward.se, e.reward_sd_within_prompt, judge, e.diversity.mean, e.diversity.se, e.fd, e.fd_floor, e.kid.mean, e.kid.se, e.kid_floor.mean, 100 * e.saturated, e.unscored > 0 ? fmt::format(" | {} images without a score", e.unscored) : "");
 }
 
 }  // namespace
@@ -144,12 +144,12 @@ void sample_images(const SampleConfig& c) {
 }
 
 EvalSetup::EvalSetup(const EvalConfig& c, const FlowModel& model) : source(make_prompt_source(c.prompts, c.data)), reward(make_reward(c.reward, c.reward_files.resources())) {
-  if (source->labelled()) judge = Judge::load(c.judge);
+  judge = judge_of(*source, c.judge, c.reward_files.resources());
   const Split split = c.split == "all" ? Split::kAll : c.split == "train" ? Split::kTrain : Split::kHeldOut;
   const auto prompts = source->evaluation(split, static_cast<uint64_t>(c.eval.seed), c.eval.prompts);
   model.prepare(captions_of(prompts));
-  evaluator = std::make_unique<Evaluator>(c.eval, prompts, *reward, judge.get(), nullptr,
-                                          load_panel(c.eval.panel, source->labelled(), c.reward, c.reward_files.resources()), model.state_shape());
+  evaluator = std::make_unique<Evaluator>(c.eval, prompts, *reward, judge.get(), load_evaluation_features(c.eval, {c.judge, c.reward_files.reward_model}),
+                                          load_panel(c.eval.panel, source->emoji(), c.reward, c.reward_files.resources()), model.state_shape());
 }
 
 void run_eval(const EvalConfig& c) {

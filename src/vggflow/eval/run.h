@@ -103,7 +103,7 @@ struct EvalConfig {
     v("out", out, "JSON file to write; empty: print only");
     v("reward", reward, "reward, or a weighted sum");
     reward_files.fields(v);
-    v("judge", judge, "folder of the judge, which sees the emoji's prompts alone");
+    v("judge", judge, "folder of the judge, which sees prompts with classes alone");
     v.section("prompts", prompts);
     v("split", split, "which prompts", choices({"held_out", "train", "all"}));
     v("threads", threads, "CPU threads; 0 takes all", range(0, 1024));
@@ -121,7 +121,7 @@ struct EvalSetup {
   EvalSetup(const EvalConfig& config, const FlowModel& model);
   std::unique_ptr<PromptSource> source;
   std::unique_ptr<Reward> reward;
-  std::unique_ptr<Judge> judge;
+  std::unique_ptr<ImageJudge> judge;
   std::unique_ptr<Evaluator> evaluator;
 };
 

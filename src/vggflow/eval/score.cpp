@@ -70,6 +70,15 @@ constexpr const char* kStyle =
     "object-fit:contain}.card b{font-size:17px;color:var(--fg)}.rank{float:right}.prompt{color:var(--fg);line-height:1.35;max-height:5.4em;overflow:hidden;"
     "overflow-wrap:anywhere}</style>";
 
+// A sum may name a reward twice: "colorfulness", "colorfulness (2)".
+std::vector<std::string> unique_names(std::vector<std::string> names) {
+  std::map<std::string, int> seen;
+  for (std::string& name : names) {
+    if (const int count = ++seen[name]; count > 1) name += fmt::format(" ({})", count);
+  }
+  return names;
+}
+
 }  // namespace
 
 ScoredImages score_images(const ImageSet& set, const std::vector<std::string>& expressions, const RewardResources& resources, int64_t batch) {
@@ -81,7 +90,7 @@ ScoredImages score_images(const ImageSet& set, const std::vector<std::string>& e
   for (const std::string& expression : expressions) {
     rewards.push_back(make_reward(expression, resources));
     out.rewards.push_back(expression);
-    out.part_names.push_back(rewards.back()->weights().size() > 1 ? rewards_in(expression) : std::vector<std::string>{});
+    out.part_names.push_back(rewards.back()->weights().size() > 1 ? unique_names(rewards_in(expression)) : std::vector<std::string>{});
   }
   std::vector<std::vector<Tensor>> parts(rewards.size());
   Progress progress("score", set.size());
@@ -142,9 +151,9 @@ void run_score(const ScoreOptions& o) {
     if (prompt.empty()) prompt = o.prompt;
   }
   if (set.without_prompt() > 0) log_info("{} images have no prompt: they are scored with the empty one (--prompt gives one)", set.without_prompt());
-  const ScoredImages scored = score_images(set, o.rewards, o.files.resources(), o.batch);
   const std::filesystem::path out = o.out;
-  make_writable_folder(out);
+  make_writable_folder(out);  // before hours of scoring
+  const ScoredImages scored = score_images(set, o.rewards, o.files.resources(), o.batch);
   std::string lines;
   for (const Json& line : score_lines(set, scored)) lines += line.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
   write_text(out / "scores.jsonl", lines);

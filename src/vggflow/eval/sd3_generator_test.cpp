@@ -44,7 +44,7 @@ struct Case {
 class Sd3Pipeline : public ::testing::TestWithParam<Case> {};
 INSTANTIATE_TEST_SUITE_P(Cases, Sd3Pipeline, ::testing::Values(Case{"guided", 4.5, "a dog", true, 16}, Case{"wide", 1.0, "", true, 24},
                                                                Case{"without_t5", 7.0, "", false, 16}),
-                         [](const auto& info) { return info.param.name; });
+                         [](const auto& tested) { return tested.param.name; });
 
 TEST_P(Sd3Pipeline, TwentyStepsEqualDiffusersFromTheSameNoise) {
   const Case& c = GetParam();

@@ -7,6 +7,7 @@
 #include <map>
 
 #include "vggflow/core/error.h"
+#include "vggflow/core/log.h"
 #include "vggflow/data/prompt_sets.h"
 
 namespace vggflow {
@@ -61,14 +62,18 @@ void add_measure(SetComparison& c, const std::string& name, const std::string& n
   c.by_prompt.push_back(std::move(m));
 }
 
-// Every second image of each group, from the first or the second on.
+// Every second image of each group, from the first or the second on; of groups of an odd number the halves take the longer part in turn, so that
+// sets with one image a prompt have halves too.
 MeasuredSet half(const MeasuredSet& set, size_t which) {
   MeasuredSet out;
   Places kept;
+  size_t first = which;
   for (size_t g = 0; g < set.grouped.groups.size(); ++g) {
     out.grouped.groups.push_back(set.grouped.groups[g]);
     out.grouped.places.emplace_back();
-    for (size_t i = which; i < set.grouped.places[g].size(); i += 2) {
+    const size_t start = first;
+    if (set.grouped.places[g].size() % 2 == 1) first = 1 - first;
+    for (size_t i = start; i < set.grouped.places[g].size(); i += 2) {
       out.grouped.places.back().push_back(static_cast<int64_t>(kept.size()));
       kept.push_back(set.grouped.places[g][i]);
     }
@@ -154,7 +159,11 @@ void add_distances(SetComparison& c, size_t network) {
   const MeasuredSet a_half = half(c.a, 0), b_half = half(*c.b, 0), b_other = half(*c.b, 1);
   for (size_t i = 0; i < all.size(); ++i) {
     const auto value = distance_or_none(all[i], c.a.features[network], c.b->features[network]);
-    if (!value) continue;
+    if (!value) {
+      log_info("{} on {} is left out: it needs {} images in each set, and there are {} and {}", all[i].name, c.networks[network]->name(), all[i].least, c.a.size(),
+               c.b->size());
+      continue;
+    }
     SetMeasure m{all[i].name, c.networks[network]->name(), *value, se[i], {}, {}};
     if (c.base) {
       m.floor = distance_or_none(all[i], c.base->features[network], c.b->features[network]);
@@ -186,7 +195,7 @@ int64_t identical_images(const ImageSet& set, const std::vector<uint64_t>& hashe
 
 double mean_of(const Tensor& scores, const Places& places) {
   const Tensor x = rows_of(scores, places).to(at::kDouble);
-  return x.masked_select(x.isfinite()).mean().item<double>();  // NaN of none
+  return x.masked_select(x.isnan().logical_not()).mean().item<double>();  // NaN of none
 }
 
 Json json_of(const std::optional<PromptMean>& m) {
@@ -198,7 +207,7 @@ Json json_of(const std::optional<double>& v) { return v ? Json(*v) : Json(nullpt
 
 Json json_of(const MeasuredSet& s) {
   return {{"name", s.name}, {"images", s.size()}, {"prompts", s.grouped.groups.size()}, {"saturated", s.saturated}, {"left_out", s.left_out},
-          {"without_prompt", s.without_prompt}, {"identical", s.identical}};
+          {"without_prompt", s.without_prompt}, {"identical", s.identical}, {"unscored", s.unscored()}};
 }
 
 Json json_of(const GroupValues& values) {
@@ -213,6 +222,14 @@ int64_t MeasuredSet::size() const {
   int64_t n = 0;
   for (const auto& p : grouped.places) n += static_cast<int64_t>(p.size());
   return n;
+}
+
+std::vector<std::pair<std::string, int64_t>> MeasuredSet::unscored() const {
+  std::vector<std::pair<std::string, int64_t>> some;
+  for (const auto& [reward, values] : scores) {
+    if (const int64_t count = values.isnan().sum().item<int64_t>(); count > 0) some.emplace_back(reward, count);
+  }
+  return some;
 }
 
 MeasuredSet measure(const ImageSet& set, const FeatureNetworks& networks, const RewardPanel& panel, int64_t batch) {

@@ -53,6 +53,8 @@ struct MeasuredSet {
   double saturated = 0;                                    ///< share of pixel values at the ends of the range
   int64_t left_out = 0, without_prompt = 0, identical = 0; ///< identical: images that repeat another of the same prompt
   int64_t size() const;
+  /// Rewards that gave some images no score, with their number: those images are left out of its means.
+  std::vector<std::pair<std::string, int64_t>> unscored() const;
 };
 MeasuredSet measure(const ImageSet& set, const FeatureNetworks& networks, const RewardPanel& panel, int64_t batch);
 

@@ -145,6 +145,23 @@ TEST(SetMetrics, LeaveOutWhatTooFewImagesCannotTell) {
   EXPECT_FALSE(as_a_whole(c, "fd").floor);
 }
 
+// The usual set of FID: a prompt each. Halves are then of prompts.
+TEST(SetMetrics, HaveAFloorWithOneImageAPromptToo) {
+  const SetComparison c = compare_sets(measured(random_set(1, 8, 1)), measured(random_set(2, 8, 1)), {}, networks(), {});
+  EXPECT_GT(as_a_whole(c, "fd").floor.value(), 0);
+  EXPECT_GT(as_a_whole(c, "fd").matched.value(), 0);
+}
+
+TEST(SetMetrics, CountAndNameWhatHasNoScore) {
+  MeasuredSet set = measured(random_set(1, 2, 2));
+  set.scores = {{"judge", at::tensor({1.0, NAN, 3.0, NAN})}, {"other", at::ones({4})}};
+  EXPECT_THAT(set.unscored(), ::testing::ElementsAre(::testing::Pair("judge", 2)));
+  const SetComparison c = compare_sets(set, {}, {}, networks(), {});
+  EXPECT_DOUBLE_EQ(by_prompt(c, "judge").a.estimate.mean, 2);
+  EXPECT_EQ(c.to_json()["a"]["unscored"][0][1], 2);
+  EXPECT_THAT(comparison_sheet(c, random_set(1, 2, 2), {}, {}), HasSubstr("2 have no score of judge"));
+}
+
 TEST(SetMetrics, CountImagesThatRepeatOneOfTheirPrompt) {
   const Tensor x = random_set(1, 1, 2).pixels(0).unsqueeze(0);
   EXPECT_EQ(measured(image_set_of("a", x.repeat({4, 1, 1, 1}), {"x", "x", "y", "x"})).identical, 2);

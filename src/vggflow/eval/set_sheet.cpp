@@ -26,6 +26,8 @@ std::string shown_mean(const std::optional<PromptMean>& m) {
 std::string set_line(const char* letter, const MeasuredSet& s) {
   std::string line = fmt::format("{}: {}, {} images of {} prompts, {:.1f} % of pixel values saturated", letter, escape_html(s.name), s.size(), s.grouped.groups.size(),
                                  100 * s.saturated);
+  if (s.without_prompt > 0) line += fmt::format("; {} have no prompt, and rewards that read one are given the empty one", s.without_prompt);
+  for (const auto& [reward, count] : s.unscored()) line += fmt::format("; {} have no score of {}", count, escape_html(reward));
   if (s.left_out > 0) line += fmt::format("; left out for want of a prompt: {}", s.left_out);
   return line;
 }

@@ -30,23 +30,26 @@ std::string table(const std::vector<Stop>& stops) {
   std::string rows;
   for (const Stop& s : stops) {
     const Evaluation& e = s.evaluation;
-    rows += fmt::format("<tr><td>{:g}</td><td>{:.3f} ± {:.3f}</td><td>{:+.2f}</td><td>{:.1f} ± {:.1f}</td><td>{:.0f} %</td><td>{:.2f}</td><td>{:.4f}</td></tr>",
-                        s.strength, e.reward.mean, e.reward.se, (e.reward.mean - base.reward.mean) / std::max(1e-12, base.reward_sd_within_prompt),
-                        100 * e.judge_accuracy.mean, 100 * e.judge_accuracy.se, 100 * e.diversity.mean / std::max(1e-12, base.diversity.mean), e.fd, e.kid.mean);
+    const std::string judge = e.judged ? fmt::format("<td>{:.1f} ± {:.1f}</td>", 100 * e.judge_accuracy.mean, 100 * e.judge_accuracy.se) : "";
+    rows += fmt::format("<tr><td>{:g}</td><td>{:.3f} ± {:.3f}</td><td>{:+.2f}</td>{}<td>{:.0f} %</td><td>{:.2f}</td><td>{:.4f}</td></tr>",
+                        s.strength, e.reward.mean, e.reward.se, (e.reward.mean - base.reward.mean) / std::max(1e-12, base.reward_sd_within_prompt), judge,
+                        100 * e.diversity.mean / std::max(1e-12, base.diversity.mean), e.fd, e.kid.mean);
   }
-  return "<div class='box scroll'><table><tr><th>strength</th><th>reward</th><th>gain in sd</th><th>judge %</th><th>diversity kept</th><th>FD to base</th>"
-         "<th>KID</th></tr>" + rows + "</table></div>";
+  return std::string("<div class='box scroll'><table><tr><th>strength</th><th>reward</th><th>gain in sd</th>") + (base.judged ? "<th>judge %</th>" : "") +
+         "<th>diversity kept</th><th>FD to base</th><th>KID</th></tr>" + rows + "</table></div>";
 }
 
 std::string page(const SweepConfig& c, const std::vector<Stop>& stops) {
   const auto fixed = [](double v) { return Estimate{v, 0}; };
   const std::string title = "Strength of " + c.eval.generator.lora;
+  const bool judged = stops.front().evaluation.judged;
   return html_page(title, fmt::format("<h1>{}</h1><p class='sub'>{} prompts, {} images each; the same noise at every strength; ± is the standard error over "
                                       "prompts</p>", escape_html(title), c.eval.eval.prompts, c.eval.eval.images) +
                    table(stops) + "<div class='charts'>" +
                        chart_svg(against("Reward against diversity", "diversity", stops, [](const Evaluation& e) { return e.diversity; })) +
                        chart_svg(against("Reward against distance", "FD to base", stops, [&](const Evaluation& e) { return fixed(e.fd); })) +
-                       chart_svg(against("Reward against the judge", "judge accuracy", stops, [](const Evaluation& e) { return e.judge_accuracy; })) + "</div>");
+                       (judged ? chart_svg(against("Reward against the judge", "judge accuracy", stops, [](const Evaluation& e) { return e.judge_accuracy; })) : "") +
+                       "</div>");
 }
 
 }  // namespace
@@ -70,8 +73,8 @@ void run_sweep(const SweepConfig& c) {
     stops.push_back({strength, e});
     lines.push_back({{"strength", strength}, {"metrics", e.to_json()}});
     write_png(out / fmt::format("strength_{:.2f}.png", strength), image_grid(thumbnails((generator.generate(shown, noise, aligned) + 1) / 2), 8, 2));
-    log_info("strength {:.2f} | reward {:.3f} +- {:.3f} | judge {:.1f} % | diversity {:.0f} % | FD {:.2f}", strength, e.reward.mean, e.reward.se,
-             100 * e.judge_accuracy.mean, 100 * e.diversity.mean / std::max(1e-12, stops.front().evaluation.diversity.mean), e.fd);
+    log_info("strength {:.2f} | reward {:.3f} +- {:.3f}{} | diversity {:.0f} % | FD {:.2f}", strength, e.reward.mean, e.reward.se,
+             e.judged ? fmt::format(" | judge {:.1f} %", 100 * e.judge_accuracy.mean) : "", 100 * e.diversity.mean / std::max(1e-12, stops.front().evaluation.diversity.mean), e.fd);
   };
   add(0, setup.evaluator->evaluate_base(images(false)), false);
   for (const double strength : c.strengths) {

@@ -268,9 +268,10 @@ std::vector<uint8_t> encode_jpeg(const Image& image, int quality) {
     jpeg_finish_compress(&codec);
   }
   jpeg_destroy_compress(&codec);
+  // After an error `bytes` may be a block that libjpeg has replaced and freed already.
+  VGGFLOW_CHECK(errors.message[0] == '\0', "[image] cannot encode a JPEG of {} x {}: {}", image.width, image.height, errors.message);
   const std::vector<uint8_t> out(bytes, bytes + size);
   std::free(bytes);
-  VGGFLOW_CHECK(errors.message[0] == '\0', "[image] cannot encode a JPEG of {} x {}: {}", image.width, image.height, errors.message);
   return out;
 }
 

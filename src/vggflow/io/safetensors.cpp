@@ -173,21 +173,18 @@ TensorMap SafetensorsFile::views() const {
   return all;
 }
 
-void write_safetensors(const std::filesystem::path& file, const TensorList& tensors, const Metadata& metadata) {
+void write_safetensors(const std::filesystem::path& file, const std::vector<LazyTensor>& tensors, const Metadata& metadata) {
   Json header = Json::object();
   if (!metadata.empty()) header["__metadata__"] = metadata;
   uint64_t offset = 0;
-  std::vector<Tensor> ready;
-  for (const auto& [name, tensor] : tensors) {
-    const Tensor t = tensor.detach().to(at::kCPU).contiguous();
+  for (const LazyTensor& t : tensors) {
     const auto& names = dtype_names();
-    const auto found = std::find_if(names.begin(), names.end(), [&](const auto& n) { return n.second == t.scalar_type(); });
-    VGGFLOW_CHECK(found != names.end() && !header.contains(name) && name != "__metadata__",
-                  "[safetensors] cannot write tensor '{}': its dtype is not supported or its name comes twice", name);
-    const uint64_t end = offset + t.nbytes();
-    header[name] = {{"dtype", found->first}, {"shape", t.sizes().vec()}, {"data_offsets", {offset, end}}};
+    const auto found = std::find_if(names.begin(), names.end(), [&](const auto& n) { return n.second == t.dtype; });
+    VGGFLOW_CHECK(found != names.end() && !header.contains(t.name) && t.name != "__metadata__",
+                  "[safetensors] cannot write tensor '{}': its dtype is not supported or its name comes twice", t.name);
+    const uint64_t end = offset + static_cast<uint64_t>(c10::multiply_integers(t.shape)) * c10::elementSize(t.dtype);
+    header[t.name] = {{"dtype", found->first}, {"shape", t.shape}, {"data_offsets", {offset, end}}};
     offset = end;
-    ready.push_back(t);
   }
   std::string text = header.dump();
   text.resize((text.size() + 7) / 8 * 8, ' ');
@@ -195,8 +192,18 @@ void write_safetensors(const std::filesystem::path& file, const TensorList& tens
   AtomicFile out(file);
   out.write(&length, 8);
   out.write(text);
-  for (const Tensor& t : ready) out.write(t.const_data_ptr(), t.nbytes());
+  for (const LazyTensor& t : tensors) {
+    const Tensor made = t.make().detach().to(at::kCPU).contiguous();
+    VGGFLOW_CHECK(made.scalar_type() == t.dtype && made.sizes().vec() == t.shape, "[safetensors] tensor '{}' was announced otherwise than it was made", t.name);
+    out.write(made.const_data_ptr(), made.nbytes());
+  }
   out.commit();
+}
+
+void write_safetensors(const std::filesystem::path& file, const TensorList& tensors, const Metadata& metadata) {
+  std::vector<LazyTensor> all;
+  for (const auto& [name, tensor] : tensors) all.push_back({name, tensor.scalar_type(), tensor.sizes().vec(), [t = tensor] { return t; }});
+  write_safetensors(file, all, metadata);
 }
 
 void expect_fit(const TensorMap& tensors, const std::string& origin, const TensorList& targets) {

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -61,7 +62,17 @@ class SafetensorsFile {
   Metadata metadata_;
 };
 
-/// Writes atomically; tensors are made contiguous on the CPU.
+/// A tensor that is made when its turn to be written comes, so that a file may be larger than memory.
+struct LazyTensor {
+  std::string name;
+  at::ScalarType dtype;
+  std::vector<int64_t> shape;
+  std::function<Tensor()> make;  ///< of that dtype and shape
+};
+
+/// Writes atomically, one tensor after the other.
+void write_safetensors(const std::filesystem::path& file, const std::vector<LazyTensor>& tensors, const Metadata& metadata = {});
+/// The same of tensors that are there; they are made contiguous on the CPU.
 void write_safetensors(const std::filesystem::path& file, const TensorList& tensors, const Metadata& metadata = {});
 
 /// Throws where `tensors` are not those of `targets` (name, a tensor of the expected shape): every missing, unexpected and misshaped one is listed in

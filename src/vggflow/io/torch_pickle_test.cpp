@@ -9,45 +9,16 @@
 #include "vggflow/io/files.h"
 #include "vggflow/io/zip.h"
 #include "vggflow/testing/message.h"
+#include "vggflow/testing/stored_zip.h"
 
 namespace vggflow {
 namespace {
 
 using ::testing::HasSubstr;
 using testing::message_of;
-using Entries = std::vector<std::pair<std::string, std::string>>;
-
-template <class T>
-std::string raw(T value) {
-  return {reinterpret_cast<const char*>(&value), sizeof(T)};
-}
-
-// ---- a stored zip, as torch.save writes it --------------------------------------------------------------------------------
-
-struct ZipSpec {
-  uint16_t flags = 0, method = 0;
-  uint32_t size_lie = 0;    ///< added to the sizes that the directory states
-  uint16_t count_lie = 0;   ///< added to the number of entries
-  bool overlap = false;     ///< all entries point to the first
-};
-
-std::string zip_of(const Entries& entries, const ZipSpec& spec = {}) {
-  std::string out, directory;
-  for (const auto& [name, content] : entries) {
-    const auto offset = spec.overlap ? 0u : static_cast<uint32_t>(out.size());
-    const auto size = static_cast<uint32_t>(content.size());
-    const std::string common = raw<uint16_t>(20) + raw(spec.flags) + raw(spec.method) + raw<uint32_t>(0) + raw<uint32_t>(0);
-    out += raw<uint32_t>(0x04034b50) + common + raw(size) + raw(size) + raw(static_cast<uint16_t>(name.size())) + raw<uint16_t>(0) + name + content;
-    directory += raw<uint32_t>(0x02014b50) + raw<uint16_t>(20) + common + raw(size + spec.size_lie) + raw(size + spec.size_lie) +
-                 raw(static_cast<uint16_t>(name.size())) + raw<uint16_t>(0) + raw<uint16_t>(0) + raw<uint16_t>(0) + raw<uint16_t>(0) +
-                 raw<uint32_t>(0) + raw(offset) + name;
-  }
-  const auto count = static_cast<uint16_t>(entries.size() + spec.count_lie);
-  const auto start = static_cast<uint32_t>(out.size());
-  out += directory + raw<uint32_t>(0x06054b50) + raw<uint16_t>(0) + raw<uint16_t>(0) + raw(count) + raw(count) +
-         raw(static_cast<uint32_t>(directory.size())) + raw(start) + raw<uint16_t>(0);
-  return out;
-}
+using testing::raw;
+using testing::zip_of;
+using Entries = testing::ZipEntries;
 
 TensorList read_bytes(std::string bytes) { return read_torch_pickle(MappedFile::of_bytes(std::move(bytes), "test")); }
 

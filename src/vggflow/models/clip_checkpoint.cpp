@@ -1,6 +1,8 @@
 #include "vggflow/models/clip_checkpoint.h"
 
 #include <algorithm>
+#include <array>
+#include <cmath>
 #include <nlohmann/json.hpp>
 #include <set>
 
@@ -8,6 +10,7 @@
 #include "vggflow/io/files.h"
 #include "vggflow/io/model_files.h"
 #include "vggflow/models/frozen_weights.h"
+#include "vggflow/models/image_preprocess.h"
 
 namespace vggflow {
 namespace {
@@ -245,7 +248,20 @@ void refuse_variants(const Json& tower, const std::string& file) {
   }
 }
 
+// Towers that want their images standardised or fitted otherwise than OpenAI's would score wrongly in silence.
+void refuse_preprocessing(const Json& config, const char* mean, const char* deviation, const std::string& file) {
+  constexpr ImagePreprocess kClip;
+  for (const auto& [key, want] : {std::pair{mean, kClip.mean}, {deviation, kClip.deviation}}) {
+    if (!config.contains(key)) continue;
+    const auto got = config.at(key).get<std::array<double, 3>>();
+    for (size_t i = 0; i < 3; ++i) {
+      VGGFLOW_CHECK(std::abs(got[i] - want[i]) < 1e-4, "[clip] {} asks for {} = {}, expected CLIP's own {}", file, key, config.at(key).dump(), fmt::join(want, ", "));
+    }
+  }
+}
+
 void apply_open_clip_config(ClipCheckpoint& c, const Json& config, const std::string& file) {
+  if (config.contains("preprocess_cfg")) refuse_preprocessing(config.at("preprocess_cfg"), "mean", "std", file);
   const Json model = config.at("model_cfg"), vision = model.at("vision_cfg"), text = model.at("text_cfg");
   refuse_variants(vision, file);
   refuse_variants(text, file);
@@ -266,8 +282,11 @@ void read_options(ClipCheckpoint& c, const std::string& activation) {
   if (c.has_vision) read_vision_shapes(c);
   if (c.has_text) read_text_shapes(c);
   const fs::path file = c.folder / (c.layout == ClipLayout::kTransformers ? "config.json" : "open_clip_config.json");
-  const Json config = read_config(file);
+  const Json config = read_config(file), preprocessor = read_config(c.folder / "preprocessor_config.json");
   try {
+    if (c.has_vision && preprocessor.is_object()) {
+      refuse_preprocessing(preprocessor, "image_mean", "image_std", (c.folder / "preprocessor_config.json").string());
+    }
     if (config.is_null()) {
       apply_released(c, activation);
     } else if (c.layout == ClipLayout::kTransformers) {

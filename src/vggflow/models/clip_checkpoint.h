@@ -20,10 +20,10 @@ enum class ClipLayout {
 
 struct ClipCheckpoint {
   TensorMap tensors;  ///< by transformers' names; views of the files, whatever their dtype
-  ClipLayout layout;
+  ClipLayout layout = {};
   bool has_vision = false, has_text = false;
-  ClipVisionOptions vision;      ///< sizes of the tensors' shapes; what shapes do not tell as the configuration has it
-  ClipTextOptions text;
+  ClipVisionOptions vision = {};      ///< sizes of the tensors' shapes; what shapes do not tell as the configuration has it
+  ClipTextOptions text = {};
   std::filesystem::path folder;  ///< where the weights lie, and perhaps the tokenizer
   std::string origin;            ///< for errors
 };

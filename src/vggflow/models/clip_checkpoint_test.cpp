@@ -170,6 +170,22 @@ TEST(ClipCheckpoint, RefusesSettingsThatItDoesNotKnow) {
   EXPECT_THAT(refusal("{"), HasSubstr("[clip] expected JSON in"));
 }
 
+TEST(ClipCheckpoint, RefusesTowersThatWantOtherPreprocessing) {
+  const TemporaryFolder folder;
+  for (const auto& entry : fs::directory_iterator(clip_folder("open_clip"))) fs::copy(entry.path(), folder / entry.path().filename().string());
+  const std::string model = R"({"model_cfg": {"vision_cfg": {"head_width": 4}, "text_cfg": {"heads": 2}}, "preprocess_cfg": {"mean": )";
+  const auto refusal = [&](const std::string& mean) {
+    std::ofstream(folder / "open_clip_config.json") << model << mean << "}}";
+    return message_of([&] { read_clip_checkpoint(folder.path()); });
+  };
+  EXPECT_EQ(refusal("[0.48145466, 0.4578275, 0.40821073]"), "no error");
+  EXPECT_THAT(refusal("[0.5, 0.5, 0.5]"), HasSubstr("asks for mean = [0.5,0.5,0.5], expected CLIP's own 0.48145466, 0.4578275, 0.40821073"));
+  const TemporaryFolder other;
+  for (const auto& entry : fs::directory_iterator(clip_folder("transformers_quick"))) fs::copy(entry.path(), other / entry.path().filename().string());
+  std::ofstream(other / "preprocessor_config.json") << R"({"image_std": [0.5, 0.5, 0.5]})";
+  EXPECT_THAT(message_of([&] { read_clip_checkpoint(other.path()); }), HasSubstr("asks for image_std = [0.5,0.5,0.5]"));
+}
+
 // A folder of the hub may hold both layouts, each with its own configuration.
 TEST(ClipCheckpoint, InAFolderWithBothLayoutsTransformersWins) {
   const TemporaryFolder folder;

@@ -32,6 +32,7 @@ class ClipImageEncoder {
   }
   /// Trades one more forward pass for the memory of the activations (ClipVisionModel::recompute).
   void set_recompute(bool on) { tower_->recompute = on; }
+  std::string describe() const { return vggflow::describe(preprocess_); }
   const ClipVisionOptions& options() const { return tower_->options; }
 
  private:

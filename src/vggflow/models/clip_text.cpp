@@ -32,20 +32,6 @@ ClipTextOptions ClipTextOptions::read(const std::filesystem::path& folder) {
   return o;
 }
 
-ClipTextLayer::ClipTextLayer(const ClipTextOptions& o)
-    : heads_(o.heads), quick_(o.activation == "quick_gelu"), layer_norm1_(o.width, o.eps), layer_norm2_(o.width, o.eps),
-      q_proj_(o.width, o.width), k_proj_(o.width, o.width), v_proj_(o.width, o.width), out_proj_(o.width, o.width),
-      fc1_(o.width, o.mlp_width), fc2_(o.mlp_width, o.width) {
-  add("layer_norm1", layer_norm1_);
-  add("self_attn.q_proj", q_proj_);
-  add("self_attn.k_proj", k_proj_);
-  add("self_attn.v_proj", v_proj_);
-  add("self_attn.out_proj", out_proj_);
-  add("layer_norm2", layer_norm2_);
-  add("mlp.fc1", fc1_);
-  add("mlp.fc2", fc2_);
-}
-
 Tensor ClipTextLayer::attention(const Tensor& x) const {
   const Tensor out = at::scaled_dot_product_attention(split_heads(q_proj_.forward(x), heads_), split_heads(k_proj_.forward(x), heads_),
                                                       split_heads(v_proj_.forward(x), heads_), /*attn_mask=*/{}, /*dropout_p=*/0.0,

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "vggflow/models/clip_layer.h"
 #include "vggflow/models/frozen_weights.h"
 #include "vggflow/nn/module.h"
 
@@ -34,17 +35,13 @@ struct ClipTextOutput {
 };
 
 /// x + attn(norm1(x)), then x + mlp(norm2(x)); a token sees itself and those before it.
-class ClipTextLayer : public Module {
+class ClipTextLayer : public ClipLayer {
  public:
-  explicit ClipTextLayer(const ClipTextOptions& options);
+  explicit ClipTextLayer(const ClipTextOptions& options) : ClipLayer(options) {}
   Tensor forward(const Tensor& x) const;
 
  private:
   Tensor attention(const Tensor& x) const;
-  int64_t heads_;
-  bool quick_;
-  LayerNorm layer_norm1_, layer_norm2_;
-  Linear q_proj_, k_proj_, v_proj_, out_proj_, fc1_, fc2_;
 };
 
 class ClipTextModel : public Module {

@@ -34,20 +34,6 @@ const std::vector<std::pair<std::string, ClipVisionOptions>>& clip_vision_preset
   return list;
 }
 
-ClipVisionLayer::ClipVisionLayer(const ClipVisionOptions& o)
-    : heads_(o.heads), quick_(o.activation == "quick_gelu"), layer_norm1_(o.width, o.eps), layer_norm2_(o.width, o.eps),
-      q_proj_(o.width, o.width), k_proj_(o.width, o.width), v_proj_(o.width, o.width), out_proj_(o.width, o.width),
-      fc1_(o.width, o.mlp_width), fc2_(o.mlp_width, o.width) {
-  add("layer_norm1", layer_norm1_);
-  add("self_attn.q_proj", q_proj_);
-  add("self_attn.k_proj", k_proj_);
-  add("self_attn.v_proj", v_proj_);
-  add("self_attn.out_proj", out_proj_);
-  add("layer_norm2", layer_norm2_);
-  add("mlp.fc1", fc1_);
-  add("mlp.fc2", fc2_);
-}
-
 template <TensorLike T>
 T ClipVisionLayer::forward(const T& x) const {
   const auto stream = primal(x).scalar_type(), product = product_type(q_proj_.weight, primal(x));

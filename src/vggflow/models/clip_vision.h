@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "vggflow/models/clip_layer.h"
 #include "vggflow/nn/module.h"
 
 namespace vggflow {
@@ -27,17 +28,11 @@ struct ClipVisionOptions {
 const std::vector<std::pair<std::string, ClipVisionOptions>>& clip_vision_presets();
 
 /// x + attn(norm1(x)), then x + mlp(norm2(x)). x keeps its type; the products run in bf16 where the weights are bf16.
-class ClipVisionLayer : public Module {
+class ClipVisionLayer : public ClipLayer {
  public:
-  explicit ClipVisionLayer(const ClipVisionOptions& options);
+  explicit ClipVisionLayer(const ClipVisionOptions& options) : ClipLayer(options) {}
   template <TensorLike T>
   T forward(const T& x) const;
-
- private:
-  int64_t heads_;
-  bool quick_;
-  LayerNorm layer_norm1_, layer_norm2_;
-  Linear q_proj_, k_proj_, v_proj_, out_proj_, fc1_, fc2_;
 };
 
 class ClipVisionModel : public Module {

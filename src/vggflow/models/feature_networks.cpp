@@ -2,10 +2,14 @@
 
 #include <torch/csrc/autograd/grad_mode.h>
 
+#include <algorithm>
+
 #include "vggflow/core/error.h"
 #include "vggflow/models/clip_features.h"
 #include "vggflow/models/inception.h"
 #include "vggflow/models/mobilenet.h"
+#include "vggflow/models/nano_features.h"
+#include "vggflow/models/pixel_features.h"
 #include "vggflow/models/vit_features.h"
 #include "vggflow/ops/resize.h"
 
@@ -85,6 +89,19 @@ std::unique_ptr<FeatureNetwork> make_feature_network(const std::string& name, co
     if (known == name) return open(path);
   }
   fail("[features] unknown network '{}'; known are {}", name, fmt::join(feature_network_names(), ", "));
+}
+
+std::shared_ptr<const FeatureNetwork> open_features(const std::string& name, const OwnFeatures& own) {
+  if (name == "judge") return std::make_shared<JudgeFeatures>(own.judge);
+  if (name == "emoji-clip") return std::make_shared<EmojiClipFeatures>(own.emoji_clip);
+  if (name == PixelFeatures().name()) return std::make_shared<PixelFeatures>();
+  const auto known = feature_network_names();
+  const size_t equals = name.find('=');
+  const std::string network = name.substr(0, equals);
+  VGGFLOW_CHECK(std::find(known.begin(), known.end(), network) != known.end(), "[features] unknown network '{}'; known are judge, emoji-clip, {}, and with a path, {}",
+                network, PixelFeatures().name(), fmt::format("{}=PATH", fmt::join(known, "=PATH, ")));
+  VGGFLOW_CHECK(equals != std::string::npos, "[features] expected the path of {}'s weights: {}=PATH", name, name);
+  return make_feature_network(network, name.substr(equals + 1));
 }
 
 }  // namespace vggflow

@@ -62,5 +62,18 @@ TEST(FeatureNetworks, UnknownNamesListTheKnownOnes) {
   EXPECT_TRUE(std::is_sorted(names.begin(), names.end()));
 }
 
+TEST(OpenFeatures, TakesTheProjectsOwnByNameAndTheOthersWithAPath) {
+  const testing::TemporaryFolder folder;
+  const std::filesystem::path models = std::filesystem::path(VGGFLOW_SOURCE_DIR) / "models";
+  const OwnFeatures own{models / "judge", models / "emoji-clip"};
+  for (const char* name : {"judge", "emoji-clip", "pixels-8x8"}) EXPECT_EQ(open_features(name, own)->name(), name);
+  const auto file = ConvCase("lite0").write_weights(folder / "w.safetensors");
+  EXPECT_EQ(open_features("efficientnet-lite0=" + file.string(), own)->name(), "efficientnet-lite0");
+  EXPECT_THAT(testing::message_of([&] { open_features("efficientnet-lite0", own); }),
+              HasSubstr("[features] expected the path of efficientnet-lite0's weights: efficientnet-lite0=PATH"));
+  EXPECT_THAT(testing::message_of([&] { open_features("lite0=x", own); }),
+              HasSubstr("unknown network 'lite0'; known are judge, emoji-clip, pixels-8x8, and with a path, clip=PATH, "));
+}
+
 }  // namespace
 }  // namespace vggflow

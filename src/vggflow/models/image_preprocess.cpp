@@ -45,6 +45,14 @@ T squared(const T& x, const ImagePreprocess& o) {
 
 }  // namespace
 
+std::string describe(const ImagePreprocess& o) {
+  const char* fit = o.fit == Fit::kPad ? "the longer side to" : o.fit == Fit::kStretch ? "stretched to" : "the shorter side to";
+  const char* rest = o.fit == Fit::kPad ? ", black around it" : o.fit == Fit::kStretch ? "" : ", its middle";
+  return fmt::format("{} {}{}, {}{}; standardised by {:.3g} +- {:.3g}, {:.3g} +- {:.3g}, {:.3g} +- {:.3g}", fit, o.size, rest,
+                     o.interpolation == ops::Interpolation::kBicubic ? "bicubic" : "bilinear", o.antialias ? ", antialiased" : "", o.mean[0], o.deviation[0],
+                     o.mean[1], o.deviation[1], o.mean[2], o.deviation[2]);
+}
+
 template <TensorLike T>
 T preprocess(const T& images, const ImagePreprocess& o) {
   const Tensor& x = primal(images);

@@ -3,6 +3,7 @@
 // on floats throughout; the official scorers resize 8-bit images, and docs/rewards.md says how far apart the two are.
 
 #include <array>
+#include <string>
 
 #include "vggflow/ops/functional.h"
 #include "vggflow/ops/resize.h"
@@ -24,6 +25,9 @@ struct ImagePreprocess {
   bool antialias = true;
   std::array<double, 3> mean{0.48145466, 0.4578275, 0.40821073}, deviation{0.26862954, 0.26130258, 0.27577711};  ///< CLIP's
 };
+
+/// For people: "the shorter side to 224, its middle, bicubic, antialiased; standardised by ...".
+std::string describe(const ImagePreprocess& options);
 
 /// (fit(images) - mean) / deviation: (B, 3, size, size) of images (B, 3, H, W) in [0, 1].
 template <TensorLike T>

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "vggflow/core/field.h"
+#include "vggflow/models/image_judge.h"
 #include "vggflow/nn/module.h"
 
 namespace vggflow {
@@ -42,19 +43,16 @@ class JudgeBlock : public Module {
   Linear qkv, out, fc1, fc2;
 };
 
-struct Judgement {
-  Tensor features;  ///< (B, D), the pooled representation
-  Tensor logits;    ///< (B, classes)
-};
-
-class Judge : public Module {
+class Judge : public Module, public ImageJudge {
  public:
   explicit Judge(const JudgeOptions& options);
   static std::unique_ptr<Judge> load(const std::filesystem::path& folder);
   void save(const std::filesystem::path& folder, const std::map<std::string, std::string>& metadata);
   void init(uint64_t seed);
   /// images (B, 3, S, S) in [0, 1].
-  Judgement forward(const Tensor& images) const;
+  Judgement forward(const Tensor& images) const override;
+  const std::vector<std::string>& classes() const override { return options.classes; }
+  std::string name() const override { return "judge"; }
 
   JudgeOptions options;
   at::ScalarType compute = at::kFloat;

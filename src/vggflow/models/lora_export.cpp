@@ -4,15 +4,12 @@
 
 #include "vggflow/core/error.h"
 #include "vggflow/models/nano.h"
+#include "vggflow/models/open_model.h"
+#include "vggflow/models/sd3_write.h"
 #include "vggflow/ops/random_tensor.h"
 
 namespace vggflow {
 namespace {
-
-at::ScalarType dtype_of(const std::string& name) {
-  VGGFLOW_CHECK(name == "fp32" || name == "fp16" || name == "bf16", "[export] expected dtype fp32, fp16 or bf16, got '{}'", name);
-  return name == "fp32" ? at::kFloat : name == "fp16" ? at::kHalf : at::kBFloat16;
-}
 
 LoraLayout layout_of(const std::string& name) {
   for (const LoraLayout layout : {LoraLayout::kDiffusers, LoraLayout::kPeft, LoraLayout::kKohya}) {
@@ -37,7 +34,7 @@ Rounding compare_merged(const NanoModel& written, const NanoModel& merged, const
                   folder, got[i].name);
     const double change = (*want[i].tensor - *before[i].tensor).norm().item<double>();
     if (change == 0) continue;
-    VGGFLOW_CHECK(!at::equal(*got[i].tensor, *before[i].tensor), "[export] the change of '{}' is lost by rounding to {}: write fp32", got[i].name,
+    VGGFLOW_CHECK(!at::equal(*got[i].tensor, before[i].tensor->to(dtype).to(at::kFloat)), "[export] the change of '{}' is lost by rounding to {}: write fp32", got[i].name,
                   name_of(dtype));
     const double error = (*got[i].tensor - *want[i].tensor).norm().item<double>() / change;
     if (error >= rounding.worst) rounding = {error, got[i].name};
@@ -45,29 +42,49 @@ Rounding compare_merged(const NanoModel& written, const NanoModel& merged, const
   return rounding;
 }
 
+Metadata merged_metadata(const ExportOptions& options, const LoraFile& lora) {
+  Metadata metadata = lora.metadata;
+  metadata.erase("lora_adapter_metadata");
+  metadata["vggflow.merged_lora"] = std::filesystem::path(options.lora).filename();
+  return metadata;
+}
+
+std::string merged_line(const ExportOptions& options, size_t layers, double worst, const std::string& worst_name, const Tensor& got, const Tensor& want) {
+  const double error = (got - want).abs().max().item<double>() / want.abs().max().item<double>();
+  return fmt::format("wrote {}: model with {} layers merged, {}; weights read back exactly, rounding moves a layer's change by at most {:.1e} of it ('{}'), "
+                     "the network's output by {:.1e}",
+                     options.out, layers, options.dtype, worst, worst_name, error);
+}
+
+std::string export_merged_sd3(const ExportOptions& options, const LoraFile& lora) {
+  const auto dtype = dtype_of(options.dtype);
+  const Sd3Files files(options.model, options.sd3);
+  const Sd3Written seen = write_sd3(files, options.out, {dtype, lora.layers, merged_metadata(options, lora)});
+  const Sd3Files written(options.out, with_config(files.root()));
+  // One network after the other: in fp32 two of them may not fit.
+  const auto output = [&](const Sd3Files& model, const std::vector<LoraLayer>& layers) { return denoiser_of(*load_sd3_transformer(model, at::kFloat))(layers); };
+  const Tensor want = output(files, lora.layers);
+  return merged_line(options, seen.merged, seen.worst_rounding, seen.worst_name, output(written, {}), want);
+}
+
 std::string export_merged(const ExportOptions& options, const LoraFile& lora) {
   VGGFLOW_CHECK(!options.model.empty(), "[export] format merged needs the base model: pass --model FOLDER");
+  if (!NanoModel::is_folder(options.model)) return export_merged_sd3(options, lora);
   const auto dtype = dtype_of(options.dtype);
   const auto base = NanoModel::load(options.model, at::kFloat), merged = NanoModel::load(options.model, at::kFloat);
   LoraSet set(merged->transformer, lora.layers);
   set.bake();
-  Metadata metadata = lora.metadata;
-  metadata.erase("lora_adapter_metadata");
-  metadata["vggflow.merged_lora"] = std::filesystem::path(options.lora).filename();
-  merged->save(options.out, metadata, dtype);
+  merged->save(options.out, merged_metadata(options, lora), dtype);
   const auto written = NanoModel::load(options.out, at::kFloat);
   const Rounding rounding = compare_merged(*written, *merged, *base, dtype, options.out);
   const Tensor want = denoiser_of(base->transformer)(lora.layers), got = denoiser_of(written->transformer)({});
-  const double error = (got - want).abs().max().item<double>() / want.abs().max().item<double>();
-  return fmt::format("wrote {}: model with {} layers merged, {}; weights read back exactly, rounding moves a layer's change by at most {:.1e} of it ('{}'), "
-                     "the network's output by {:.1e}",
-                     options.out, lora.layers.size(), options.dtype, rounding.worst, rounding.worst_name, error);
+  return merged_line(options, lora.layers.size(), rounding.worst, rounding.worst_name, got, want);
 }
 
 std::string export_layout(const ExportOptions& options, const LoraFile& lora) {
-  const auto model = options.model.empty() ? nullptr : NanoModel::load(options.model, at::kFloat);
+  const auto model = options.model.empty() ? nullptr : open_flow_model({options.model, "fp32", /*checkpointing=*/false, options.sd3});
   const LoadBack seen = write_lora(options.out, lora.layers, layout_of(options.format), dtype_of(options.dtype), lora.metadata,
-                                   model ? denoiser_of(model->transformer) : Denoiser{});
+                                   model ? denoiser_of(model->network()) : Denoiser{});
   std::string line = fmt::format("wrote {}: {}, {}, {} tensors, {} layers{}; read back, the layers' outputs differ by at most {:.1e}", options.out,
                                  options.format, options.dtype, seen.tensors, seen.layers, seen.fresh ? ", fresh (changes nothing)" : "", seen.worst_layer);
   if (model) line += fmt::format(", the network's output by {:.1e} (the adapter changes it by {:.1e})", seen.denoiser_error, seen.denoiser_change);
@@ -82,7 +99,8 @@ Denoiser denoiser_of(Mmdit& network) {
     const MmditOptions& o = network.options;
     const auto random = [](uint64_t id, at::IntArrayRef shape) { return keyed_normal(/*seed=*/2, Purpose::kTest, 0, id, 2, shape); };
     const Conditioning conditioning{random(10, {5, o.context_dim}), random(20, {o.pooled_dim})};
-    const Tensor x = random(30, {o.channels, o.sample_size, o.sample_size}), timestep = at::tensor({250.0f, 800.0f});
+    const int64_t side = std::min<int64_t>(o.sample_size, 32);
+    const Tensor x = random(30, {o.channels, side, side}), timestep = at::tensor({250.0f, 800.0f});
     if (layers.empty()) return network.forward(x, timestep, conditioning);
     LoraSet set(network, layers);
     set.merge();

@@ -140,6 +140,11 @@ const char* name_of(LoraLayout layout) {
 
 const char* name_of(at::ScalarType dtype) { return dtype == at::kBFloat16 ? "bf16" : dtype == at::kHalf ? "fp16" : "fp32"; }
 
+at::ScalarType dtype_of(const std::string& name) {
+  VGGFLOW_CHECK(name == "fp32" || name == "fp16" || name == "bf16", "[export] expected dtype fp32, fp16 or bf16, got '{}'", name);
+  return name == "fp32" ? at::kFloat : name == "fp16" ? at::kHalf : at::kBFloat16;
+}
+
 bool LoraFile::fresh() const {
   return std::none_of(layers.begin(), layers.end(), [](const LoraLayer& layer) { return layer.b.ne(0).any().item<bool>(); });
 }

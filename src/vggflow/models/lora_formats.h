@@ -23,6 +23,9 @@ const char* name_of(LoraLayout layout);
 /// "fp32", "fp16", "bf16".
 const char* name_of(at::ScalarType dtype);
 
+/// The reverse.
+at::ScalarType dtype_of(const std::string& name);
+
 /// What a LoRA file says, by the paths of diffusers' SD3Transformer2DModel.
 struct LoraFile {
   LoraLayout layout = LoraLayout::kDiffusers;

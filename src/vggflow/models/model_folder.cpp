@@ -1,5 +1,6 @@
 #include "vggflow/models/model_folder.h"
 
+#include "vggflow/io/content_hash.h"
 #include "vggflow/io/files.h"
 #include "vggflow/io/safetensors.h"
 
@@ -20,6 +21,12 @@ void save_model(Module& model, const Fields& config, const std::optional<Vocabul
   write_text(folder / "config.yaml", to_yaml(config));
   if (vocabulary) write_text(folder / "vocabulary.txt", vocabulary->serialize());
   write_safetensors(folder / "model.safetensors", tensors, metadata);
+}
+
+std::string weights_hash(const Module& model) {
+  TensorMap tensors;
+  for (const NamedTensor& p : model.parameters()) tensors[p.name] = *p.tensor;
+  return content_hash(tensors);
 }
 
 void init_layers(Module& model, uint64_t seed) {

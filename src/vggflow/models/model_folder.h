@@ -18,6 +18,9 @@ void load_weights(Module& model, const std::filesystem::path& folder);
 void save_model(Module& model, const Fields& config, const std::optional<Vocabulary>& vocabulary, const std::filesystem::path& folder,
                 const std::map<std::string, std::string>& metadata, at::ScalarType dtype = at::kBFloat16);
 
+/// content_hash of a network's parameters as they are.
+std::string weights_hash(const Module& model);
+
 /// PyTorch's default initialisation of every linear and convolutional layer, keyed by its place in the network.
 void init_layers(Module& model, uint64_t seed);
 

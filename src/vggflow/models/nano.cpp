@@ -20,6 +20,8 @@ void NanoModel::init(uint64_t seed) {
   text.init(seed);
 }
 
+bool NanoModel::is_folder(const std::filesystem::path& folder) { return std::filesystem::exists(folder / "vocabulary.txt"); }
+
 std::unique_ptr<NanoModel> NanoModel::load(const std::filesystem::path& folder, at::ScalarType dtype) {
   NanoOptions options;
   load_yaml(fields_of(options), folder / "config.yaml");
@@ -32,6 +34,31 @@ std::unique_ptr<NanoModel> NanoModel::load(const std::filesystem::path& folder, 
 
 void NanoModel::save(const std::filesystem::path& folder, const std::map<std::string, std::string>& metadata, at::ScalarType dtype) {
   save_model(*this, fields_of(options), vocabulary, folder, metadata, dtype);
+}
+
+void NanoModel::open_decoder(const std::string& taesd) {
+  if (options.decoder == "none") return;
+  const auto folder = taesd_folder(taesd);
+  decoder_ = TaesdDecoder::load(folder);
+  VGGFLOW_CHECK(options.network.channels == decoder_->options.latent_channels, "[nano] TAESD3 reads {} latent channels, the network has {}",
+                decoder_->options.latent_channels, options.network.channels);
+  const std::string hash = weights_hash(*decoder_);
+  VGGFLOW_CHECK(options.decoder_hash.empty() || hash == options.decoder_hash, "[nano] the model was trained for a TAESD3 decoder with the hash {}, but that in {} has {}: pass sd3.taesd=DIR",
+                options.decoder_hash, folder.string(), hash);
+  options.decoder_hash = hash;
+}
+
+template <TensorLike T>
+T NanoModel::decoded(const T& x1) const {
+  if (options.decoder == "none") return x1;
+  VGGFLOW_CHECK(decoder_, "[nano] the decoder of this model is not open");
+  return ops::to_dtype(decoder_->decode(ops::to_dtype(x1, transformer.compute)), at::kFloat) * 2.0 - 1.0;
+}
+template Tensor NanoModel::decoded(const Tensor&) const;
+template Dual NanoModel::decoded(const Dual&) const;
+
+std::string NanoModel::description() const {
+  return options.decoder == "none" ? transformer.description() : fmt::format("{}, decoded by TAESD3 {}", transformer.description(), options.decoder_hash);
 }
 
 Conditioning NanoModel::encode(const std::vector<std::string>& captions) const {

@@ -37,6 +37,15 @@ ComponentWeights Sd3Files::weights(const std::string& component) const {
   return open_component(folder(component), variant_);
 }
 
+bool Sd3Files::has_weights(const std::string& component) const {
+  if (original_.contains(component)) return true;
+  if (!has(component)) return false;
+  for (const auto& entry : fs::directory_iterator(folder(component))) {
+    if (entry.path().extension() == ".safetensors" || entry.path().extension() == ".bin") return true;
+  }
+  return false;
+}
+
 FlowSchedule read_sd3_schedule(const fs::path& file) {
   using Json = nlohmann::json;
   const Json json = read_json_file(file);
@@ -56,9 +65,7 @@ FlowSchedule read_sd3_schedule(const fs::path& file) {
 
 // ---- the model -------------------------------------------------------------------------------------------------------
 
-namespace {
-
-std::unique_ptr<Mmdit> load_transformer(const Sd3Files& files, at::ScalarType dtype) {
+std::unique_ptr<Mmdit> load_sd3_transformer(const Sd3Files& files, at::ScalarType dtype) {
   const MmditOptions options = mmdit_options_from_json(read_model_config(files.folder("transformer")));
   auto net = [&] {
     const ShapesOnly guard;
@@ -72,21 +79,18 @@ std::unique_ptr<Mmdit> load_transformer(const Sd3Files& files, at::ScalarType dt
   return net;
 }
 
-}  // namespace
-
 Sd3Model::Sd3Model(const std::string& path, const Sd3Options& o, at::ScalarType dtype, bool checkpointing) : options_(o) {
   const Sd3Files files(path, o);
   schedule_ = read_sd3_schedule(files.folder("scheduler") / "scheduler_config.json");
-  transformer_ = load_transformer(files, dtype);
+  transformer_ = load_sd3_transformer(files, dtype);
   transformer_->checkpointing = checkpointing;
   const auto vae_options = AutoencoderKlOptions::read(files.folder("vae") / "config.json");
   downscale_ = vae_options.downscale();
   VGGFLOW_CHECK(vae_options.latent_channels == transformer_->options.channels, "[sd3] {}: the autoencoder has {} latent channels, the transformer {}", path,
                 vae_options.latent_channels, transformer_->options.channels);
   if (o.decoder == "taesd3") {
-    VGGFLOW_CHECK(!o.taesd.empty(), "[sd3] decoder=taesd3 needs sd3.taesd, the folder of taesd3_decoder.safetensors");
     VGGFLOW_CHECK(!o.tiling, "[sd3] expected tiling with decoder=vae only: TAESD3 needs none");
-    taesd_ = TaesdDecoder::load(o.taesd);
+    taesd_ = TaesdDecoder::load(taesd_folder(o.taesd));
     VGGFLOW_CHECK(taesd_->options.latent_channels == transformer_->options.channels, "[sd3] {}: TAESD3 reads {} latent channels, the transformer has {}", path,
                   taesd_->options.latent_channels, transformer_->options.channels);
   } else {
@@ -98,7 +102,7 @@ Sd3Model::Sd3Model(const std::string& path, const Sd3Options& o, at::ScalarType 
     VGGFLOW_CHECK(side % unit == 0 && side <= unit * transformer_->options.pos_embed_max, "[sd3] expected height and width in multiples of {} up to {}, got {}",
                   unit, unit * transformer_->options.pos_embed_max, side);
   }
-  const bool t5 = o.t5 && files.has("text_encoder_3") && files.has("tokenizer_3");
+  const bool t5 = o.t5 && files.has_weights("text_encoder_3") && files.has("tokenizer_3");
   if (o.t5 && !t5) log_info("{} has no T5 (text_encoder_3): its tokens are zeros, as in diffusers", path);
   prompts_ = std::make_unique<Sd3PromptEncoder>(
       files.root(), Sd3PromptOptions{.t5_tokens = o.t5_tokens, .context_dim = transformer_->options.context_dim, .use_t5 = t5, .dtype = dtype, .cache = o.embedding_cache,
@@ -130,7 +134,9 @@ void Sd3Model::prepare(const std::vector<std::string>& prompts) const {
   if (missing.empty()) return;
   const Sd3Prompt encoded = prompts_->encode(missing);
   prompts_->drop_encoders();
-  for (const std::string& warning : encoded.warnings) log_info("warning: {}", warning);
+  for (const std::string& warning : encoded.warnings) {
+    if (warned_.insert(warning).second) log_info("warning: {}", warning);
+  }
   for (size_t i = 0; i < missing.size(); ++i) {
     if (!keep && missing[i] != options_.negative_prompt) continue;
     const auto at = static_cast<int64_t>(i);
@@ -139,8 +145,9 @@ void Sd3Model::prepare(const std::vector<std::string>& prompts) const {
 }
 
 Conditioning Sd3Model::encode(const std::vector<std::string>& prompts) const {
-  prepare(prompts);
-  if (!options_.embedding_cache.empty()) {
+  if (options_.embedding_cache.empty()) {
+    prepare(prompts);
+  } else {
     const Conditioning all = prompts_->encode(prompts).embeddings;
     prompts_->drop_encoders();
     return all;

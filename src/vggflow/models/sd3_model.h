@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -40,7 +41,7 @@ struct Sd3Options {
     v("height", height, "of the images in pixels; 0: what the model was trained for", range(0, 65536));
     v("width", width, "of the images in pixels; 0: what the model was trained for", range(0, 65536));
     v("decoder", decoder, "from latents to images: the model's autoencoder, or the tiny TAESD3", choices({"vae", "taesd3"}));
-    v("taesd", taesd, "folder of taesd3_decoder.safetensors, for decoder=taesd3");
+    v("taesd", taesd, "folder of taesd3_decoder.safetensors, for decoder=taesd3 and for models of ours that it decodes; empty: taesd3 in the folder that VGGFLOW_ASSETS names");
     v("tiling", tiling, "decode large images tile by tile");
     v("negative_prompt", negative_prompt, "what guidance leads away from");
     v("t5", t5, "use the T5 encoder where the model has it; without it its tokens are zeros");
@@ -57,6 +58,8 @@ class Sd3Files {
   bool has(const std::string& component) const { return index_.has(component); }
   /// The component's folder, which holds its config.json.
   std::filesystem::path folder(const std::string& component) const { return index_.at(component); }
+  /// Whether its weights lie there too.
+  bool has_weights(const std::string& component) const;
   /// Its weights: views of the files.
   ComponentWeights weights(const std::string& component) const;
   /// The folder that holds all of them, or all configurations.
@@ -73,6 +76,9 @@ class Sd3Files {
 /// scheduler/scheduler_config.json: shift of a FlowMatchEulerDiscreteScheduler. Refuses what the sampler here does not do: dynamic shifts,
 /// Karras, exponential or beta spacings, other schedulers.
 FlowSchedule read_sd3_schedule(const std::filesystem::path& file);
+
+/// The transformer with its weights, frozen, as views of the files where their dtype is `dtype`, in which it computes.
+std::unique_ptr<Mmdit> load_sd3_transformer(const Sd3Files& files, at::ScalarType dtype);
 
 class Sd3Model : public FlowModel {
  public:
@@ -105,6 +111,7 @@ class Sd3Model : public FlowModel {
   std::unique_ptr<TaesdDecoder> taesd_;
   int64_t downscale_ = 8;
   std::unique_ptr<Sd3PromptEncoder> prompts_;
+  mutable std::set<std::string> warned_;                    ///< what was said of prompts, once
   mutable std::map<std::string, Conditioning> embeddings_;  ///< one row a prompt: all without a cache folder, else the negative prompt alone
 };
 

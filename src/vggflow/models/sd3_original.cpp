@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <optional>
+#include <set>
 
 #include "vggflow/core/error.h"
 
@@ -196,6 +197,49 @@ int64_t count_after(const std::vector<std::string>& names, const std::string& pr
   return count;
 }
 
+// ---- the way back ------------------------------------------------------------------------------------------------------
+
+void add_modules(std::vector<std::string>& names, const std::string& prefix, const Table& table) {
+  for (const auto& [from, to] : table) {
+    for (const char* leaf : {".weight", ".bias"}) names.push_back(prefix + from + leaf);
+  }
+}
+
+void add_fused(std::vector<std::string>& names, const std::string& prefix, const std::vector<Fused>& all) {
+  for (const Fused& fused : all) add_modules(names, prefix, {{fused.module, ""}});
+}
+
+std::vector<std::string> transformer_candidates(int64_t blocks) {
+  std::vector<std::string> names{std::string(kTransformer) + "pos_embed"};
+  add_modules(names, kTransformer, kOutside);
+  for (int64_t i = 0; i < blocks; ++i) {
+    const std::string image = fmt::format("{}joint_blocks.{}.x_block.", kTransformer, i), text = fmt::format("{}joint_blocks.{}.context_block.", kTransformer, i);
+    add_modules(names, image, kImage);
+    add_fused(names, image, kImageFused);
+    add_modules(names, text, kText);
+    add_fused(names, text, kTextFused);
+  }
+  return names;
+}
+
+std::vector<std::string> vae_candidates(int64_t levels, int64_t resnets) {
+  std::vector<std::string> names;
+  for (const char* side : {"encoder.", "decoder."}) {
+    const std::string prefix = std::string(kVae) + side;
+    add_modules(names, prefix, kEnds);
+    add_modules(names, prefix + "mid.attn_1.", kAttention);
+    for (const char* block : {"mid.block_1.", "mid.block_2."}) add_modules(names, prefix + block, kResnet);
+    for (int64_t level = 0; level < levels; ++level) {
+      for (const char* direction : {"down", "up"}) {
+        const std::string at = fmt::format("{}{}.{}.", prefix, direction, level);
+        for (int64_t i = 0; i < resnets; ++i) add_modules(names, fmt::format("{}block.{}.", at, i), kResnet);
+        add_modules(names, at, {{fmt::format("{}sample.conv", direction), ""}});
+      }
+    }
+  }
+  return names;
+}
+
 }  // namespace
 
 OriginalSizes original_sizes(const std::vector<std::string>& names) {
@@ -232,6 +276,56 @@ std::map<std::string, TensorMap> from_sd3_original(const TensorMap& tensors, con
   VGGFLOW_CHECK(problems.empty(), "[sd3_original] {} is not in the layout of a single-file SD3 checkpoint: {}", origin, fmt::join(problems, "; "));
   if (const auto clip_l = out.find("text_encoder"); clip_l != out.end()) complete_clip_l(clip_l->second);
   return out;
+}
+
+std::vector<OriginalSource> original_sources(const std::map<std::string, std::vector<std::string>>& names) {
+  OriginalSizes sizes;
+  int64_t resnets = 0;
+  std::set<std::pair<std::string, std::string>> waiting;
+  std::vector<std::string> candidates;
+  for (const auto& [component, all] : names) {
+    for (const std::string& name : all) waiting.emplace(component, name);
+    for (const auto& [prefix, encoder] : kTextEncoders) {
+      if (encoder != component) continue;
+      for (const std::string& name : all) candidates.push_back(prefix + name);
+    }
+    if (component == "transformer") sizes.joint_blocks = count_after(all, "transformer_blocks.");
+    if (component != "vae") continue;
+    sizes.vae_levels = count_after(all, "decoder.up_blocks.");
+    for (int64_t i = 0; i < sizes.vae_levels; ++i) resnets = std::max(resnets, count_after(all, fmt::format("decoder.up_blocks.{}.resnets.", i)));
+  }
+  for (const auto& more : {transformer_candidates(sizes.joint_blocks), vae_candidates(sizes.vae_levels, resnets)}) {
+    candidates.insert(candidates.end(), more.begin(), more.end());
+  }
+  std::vector<OriginalSource> sources;
+  for (const std::string& candidate : candidates) {
+    const OriginalSource source{candidate, original_targets(candidate, sizes)};
+    const auto there = [&](const OriginalTarget& t) { return waiting.contains({t.component, t.name}); };
+    if (source.parts.empty() || !std::all_of(source.parts.begin(), source.parts.end(), there)) continue;
+    for (const OriginalTarget& t : source.parts) waiting.erase({t.component, t.name});
+    sources.push_back(source);
+  }
+  std::vector<std::string> problems;
+  for (const auto& [component, name] : waiting) problems.push_back(component + "/" + name);
+  VGGFLOW_CHECK(problems.empty(), "[sd3_original] the single-file layout has no place for: {}", fmt::join(problems, ", "));
+  return sources;
+}
+
+Tensor to_original(const OriginalSource& source, const std::vector<Tensor>& parts) {
+  const Step step = source.parts.front().step;
+  if (step == Step::kThird) return at::cat(parts, 0);
+  const Tensor& x = parts.front();
+  if (step == Step::kCopy) return x;
+  if (step == Step::kMatrix) return x.reshape({x.size(0), x.size(1), 1, 1});
+  const auto halves = x.chunk(2, 0);
+  return at::cat({halves[1], halves[0]}, 0);
+}
+
+std::vector<int64_t> original_shape(const OriginalSource& source, std::vector<int64_t> part) {
+  const Step step = source.parts.front().step;
+  if (step == Step::kThird) part.at(0) *= 3;
+  if (step == Step::kMatrix) part.insert(part.end(), {1, 1});
+  return part;
 }
 
 }  // namespace vggflow

@@ -42,4 +42,19 @@ bool is_sd3_original(const TensorMap& tensors);
 /// shape does not allow the step are listed in one error; `origin` names the file.
 std::map<std::string, TensorMap> from_sd3_original(const TensorMap& tensors, const std::string& origin);
 
+/// One tensor of the original layout and what it is made of: one tensor of diffusers' layout, or q, k and v.
+struct OriginalSource {
+  std::string name;
+  std::vector<OriginalTarget> parts;
+};
+
+/// The way back: the original tensors that these ones (names by component) make up. One error lists every name that has no place and every
+/// q, k, v that is not complete.
+std::vector<OriginalSource> original_sources(const std::map<std::string, std::vector<std::string>>& names);
+
+/// The original tensor of its parts' values, in their order; the inverse of what from_sd3_original does.
+Tensor to_original(const OriginalSource& source, const std::vector<Tensor>& parts);
+/// Its shape, of the parts' shapes.
+std::vector<int64_t> original_shape(const OriginalSource& source, std::vector<int64_t> part);
+
 }  // namespace vggflow

@@ -5,11 +5,15 @@
 
 #include <filesystem>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "vggflow/nn/module.h"
 
 namespace vggflow {
+
+/// Where the two files are: `given`, or, where that is empty, taesd3 in the folder that VGGFLOW_ASSETS names. Throws, saying how to give it, without either.
+std::filesystem::path taesd_folder(const std::string& given);
 
 struct TaesdOptions {
   int64_t latent_channels = 16;

@@ -5,9 +5,10 @@
 #include <cstdlib>
 
 #include "vggflow/io/safetensors.h"
-#include "vggflow/models/taesd.h"
 #include "vggflow/models/reference_test.h"
+#include "vggflow/models/taesd.h"
 #include "vggflow/testing/gradient_check.h"
+#include "vggflow/testing/pattern.h"
 
 namespace vggflow {
 namespace {
@@ -49,27 +50,9 @@ TEST_F(TaesdReal, Bf16ErrsNoMoreThanItsRestatementDoes) {
   EXPECT_LT(theirs, 0.01);
 }
 
-// Colour waves of growing frequency with a soft disc, 64 x 64: synthetic_images() of the script.
-Tensor synthetic_images() {
-  const Tensor y = at::arange(64, at::kFloat).view({64, 1}), x = at::arange(64, at::kFloat).view({1, 64});
-  std::vector<Tensor> images;
-  for (int k = 0; k < 4; ++k) {
-    const double f = 0.05 * (k + 1);
-    const Tensor disc = at::sigmoid((12 + 3 * k - at::sqrt(at::square(x - 30) + at::square(y - 34))) / 1.5);
-    const double colour[] = {0.85, 0.2 + 0.15 * k, 0.3};
-    std::vector<Tensor> channels;
-    for (int c = 0; c < 3; ++c) {
-      const Tensor wave = 0.5 + 0.3 * at::sin(f * x + 0.7 * c) * at::cos(f * y - 0.4 * c);
-      channels.push_back(wave * (1 - disc) + disc * colour[c]);
-    }
-    images.push_back(at::stack(channels));
-  }
-  return at::stack(images);
-}
-
 // Photographs (100 of CIFAR-10's, upsampled to 64 pixels) gave 33.7 dB in the mean with the script's psnr command.
 TEST_F(TaesdReal, RoundTripsSmoothImages) {
-  const Tensor images = synthetic_images();
+  const Tensor images = testing::synthetic_images(at::kFloat);
   const Tensor back = decoder->decode(encoder->encode(images)).clamp(0, 1);
   const Tensor psnr = -10 * at::log10(at::square(back - images).mean({1, 2, 3}));
   const double printed[] = {40.20, 40.07, 37.25, 33.91};

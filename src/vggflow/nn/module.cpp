@@ -25,6 +25,9 @@ Tensor new_parameter(at::IntArrayRef shape, double value) {
   return shapes_only > 0 ? at::empty(shape, at::device(at::kMeta)) : at::full(shape, value, at::kFloat);
 }
 
+void Module::add(std::string name, Tensor& parameter) { tensors_.emplace_back(std::move(name), &parameter); }
+void Module::add(std::string name, Module& child) { children_.emplace_back(std::move(name), &child); }
+
 std::vector<NamedTensor> Module::parameters(const std::string& prefix) const {
   std::vector<NamedTensor> all;
   for (const auto& [name, tensor] : tensors_) all.push_back({join(prefix, name), tensor});

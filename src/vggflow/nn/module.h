@@ -47,8 +47,8 @@ class Module {
   void to(at::ScalarType dtype);
 
  protected:
-  void add(std::string name, Tensor& parameter) { tensors_.emplace_back(std::move(name), &parameter); }
-  void add(std::string name, Module& child) { children_.emplace_back(std::move(name), &child); }
+  void add(std::string name, Tensor& parameter);
+  void add(std::string name, Module& child);
 
  private:
   std::vector<std::pair<std::string, Tensor*>> tensors_;

@@ -127,9 +127,9 @@ TEST(Functions, ReverseModeRunsThroughTangents) {
     const auto tangent = [&](const std::vector<Tensor>& x) {
       std::vector<Dual> duals;
       for (size_t k = 0; k < x.size(); ++k) duals.push_back({x[k], random_double(x[k].sizes(), 500 + k)});
-      Tensor tangent = c.f_dual(duals).tangent;
-      for (const Tensor& each : x) tangent = tangent + 0 * each.sum();  // linear maps: the tangent does not depend on x
-      return tangent;
+      Tensor out = c.f_dual(duals).tangent;
+      for (const Tensor& each : x) out = out + 0 * each.sum();  // linear maps: the tangent does not depend on x
+      return out;
     };
     EXPECT_LT(gradient_error(tangent, inputs), 1e-7) << c.name;
   }

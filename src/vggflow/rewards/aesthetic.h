@@ -14,6 +14,8 @@ class AestheticReward : public Reward {
   Tensor score(const Tensor& images, const std::vector<std::string>& prompts) const override { return head(images_.embed(images)); }
   Dual score(const Dual& images, const std::vector<std::string>& prompts) const override { return head(images_.embed(images)); }
 
+  std::string describe() const override { return images_.describe() + "; the prompt is ignored"; }
+
  private:
   template <TensorLike T>
   T head(const T& vectors) const;

@@ -23,6 +23,7 @@ class ClipReward : public Reward {
   ClipReward(const ClipCheckpoint& checkpoint, const std::filesystem::path& tokenizer, const Options& options);
   Tensor score(const Tensor& images, const std::vector<std::string>& prompts) const override;
   Dual score(const Dual& images, const std::vector<std::string>& prompts) const override;
+  std::string describe() const override { return images_.describe() + "; prompts by CLIP's tokens"; }
 
  private:
   template <TensorLike T>

@@ -57,6 +57,11 @@ TEST_P(ClipRewards, ScoresAndImageGradientsEqualTheOfficialOnes) {
   EXPECT_LT((got.gradient - want).abs().max().item<double>(), 1e-4 * want.abs().max().item<double>());
 }
 
+TEST_P(ClipRewards, TellTheirPreprocessing) {
+  EXPECT_THAT(reward()->describe(), ::testing::AllOf(HasSubstr(GetParam() == "hpsv2.1" ? "the longer side to 12, black around it, bicubic" : "the shorter side to 12, its middle, bicubic"),
+                                                     HasSubstr("0.481 +- 0.269")));
+}
+
 TEST_P(ClipRewards, DerivativesEqualCentralDifferences) {
   const auto r = reward();
   const Tensor x = get("image").to(at::kDouble), d = testing::random_double(x.sizes(), 2, 0.1);

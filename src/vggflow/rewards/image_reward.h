@@ -1,6 +1,7 @@
 #pragma once
 // ImageReward (Xu et al. 2023): how people who compared images for a prompt would rank them, in deviations over the authors' set.
 
+#include "vggflow/models/image_preprocess.h"
 #include "vggflow/models/image_reward_network.h"
 #include "vggflow/rewards/reward.h"
 #include "vggflow/text/wordpiece_tokenizer.h"
@@ -13,10 +14,12 @@ class ImageRewardReward : public Reward {
   explicit ImageRewardReward(const RewardResources& resources, const ImageRewardOptions& options = {});
   Tensor score(const Tensor& images, const std::vector<std::string>& prompts) const override { return scored(images, prompts); }
   Dual score(const Dual& images, const std::vector<std::string>& prompts) const override { return scored(images, prompts); }
+  std::string describe() const override { return vggflow::describe(preprocessing()) + "; prompts by BERT's tokens, at most 35"; }
 
  private:
   template <TensorLike T>
   T scored(const T& images, const std::vector<std::string>& prompts) const;
+  ImagePreprocess preprocessing() const { return {.size = network_->options.vision.image, .fit = Fit::kCropTorchvision}; }
   TextBatch tokenize(const std::vector<std::string>& prompts) const;
   std::unique_ptr<ImageRewardNetwork> network_;
   WordpieceTokenizer tokenizer_;

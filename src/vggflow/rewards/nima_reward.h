@@ -2,6 +2,7 @@
 // NIMA (Talebi and Milanfar 2018): the mean of a predicted distribution of human ratings 1 to 10,  r = sum_i i softmax(logits)_i.
 // `nima-aesthetic` was trained on AVA's ratings of photographs, `nima-technical` on TID2013's of distortions. The prompt is ignored.
 
+#include "vggflow/core/error.h"
 #include "vggflow/models/mobilenet.h"
 #include "vggflow/rewards/reward.h"
 
@@ -13,6 +14,7 @@ class NimaReward : public Reward {
   NimaReward(std::unique_ptr<MobileNet> net, int64_t size) : net_(std::move(net)), size_(size) {}
   Tensor score(const Tensor& images, const std::vector<std::string>& prompts) const override;
   Dual score(const Dual& images, const std::vector<std::string>& prompts) const override;
+  std::string describe() const override { return fmt::format("stretched to {} x {}, bilinear, antialiased; pixels to [-1, 1]", size_, size_); }
 
  private:
   std::unique_ptr<MobileNet> net_;

@@ -107,6 +107,7 @@ struct PluginCall : torch::autograd::Function<PluginCall> {
 
 PluginReward::PluginReward(const std::string& address) {
   const Address a = split_options(address, '?');
+  VGGFLOW_CHECK(!a.base.empty(), "[plugin] expected plugin:/path/library.so, got plugin:{}", address);
   path_ = std::filesystem::absolute(a.base).string();
   library_ = load(path_);
   std::vector<vggflow_reward_option> options;

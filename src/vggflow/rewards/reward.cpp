@@ -29,6 +29,7 @@ using Factory = std::unique_ptr<Reward> (*)(const RewardResources&);
 const std::vector<std::pair<std::string, Factory>>& registry() {
   static const std::vector<std::pair<std::string, Factory>> list{
       {"aesthetic", [](const RewardResources& r) -> std::unique_ptr<Reward> { return std::make_unique<AestheticReward>(r); }},
+      {"class-head", make_class_head},
       {"clip-score", make_clip_score},
       {"colorfulness", [](const RewardResources&) -> std::unique_ptr<Reward> { return std::make_unique<ColorfulnessReward>(); }},
       {"emoji-clip", [](const RewardResources& r) -> std::unique_ptr<Reward> { return std::make_unique<EmojiClipReward>(r.emoji_clip); }},

@@ -12,6 +12,7 @@ struct RewardCheckOptions {
   std::string precision = "fp32";
   std::string stored = "models/reward-scores.json";
   int64_t seed = 0;
+  bool low_precision = false;  ///< the reward's products are bf16: differences of its scores are rounding, so slopes are told, not judged
 
   template <class V>
   void fields(V& v) {

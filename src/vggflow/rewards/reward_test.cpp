@@ -86,7 +86,7 @@ TEST(Rewards, WeightedSumsAddUp) {
 
 TEST(Rewards, UnknownNamesAndBadWeightsAreRefused) {
   EXPECT_THAT(message_of([] { reward_named("aestetic"); }),
-              HasSubstr("unknown reward 'aestetic'; known are aesthetic, clip-score, colorfulness, emoji-clip, hpsv2.1, imagereward, jpeg, "
+              HasSubstr("unknown reward 'aestetic'; known are aesthetic, class-head, clip-score, colorfulness, emoji-clip, hpsv2.1, imagereward, jpeg, "
                         "mobilenet-class, nima-aesthetic, nima-technical, pickscore"));
   EXPECT_THROW(reward_named("x*emoji-clip"), Error);
   EXPECT_THROW(reward_named("emoji-clip")->score(images(), {"red heart", "dragon"}), Error);

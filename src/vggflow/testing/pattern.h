@@ -36,4 +36,23 @@ inline Tensor pattern_weight(const std::string& name, at::IntArrayRef shape) {
   return (0.75 + 0.5 * u).to(at::kFloat);
 }
 
+/// Four images (4, 3, 64, 64) in [0, 1], computed in `dtype`: colour waves of growing frequency with a soft disc, synthetic_images() of
+/// tools/reference/conv_reference.py and vae_reference.py.
+inline Tensor synthetic_images(at::ScalarType dtype) {
+  const Tensor y = at::arange(64, dtype).view({64, 1}), x = at::arange(64, dtype).view({1, 64});
+  std::vector<Tensor> images;
+  for (int k = 0; k < 4; ++k) {
+    const double f = 0.05 * (k + 1);
+    const Tensor disc = at::sigmoid((12 + 3 * k - at::sqrt(at::square(x - 30) + at::square(y - 34))) / 1.5);
+    const double colour[] = {0.85, 0.2 + 0.15 * k, 0.3};
+    std::vector<Tensor> channels;
+    for (int c = 0; c < 3; ++c) {
+      const Tensor wave = 0.5 + 0.3 * at::sin(f * x + 0.7 * c) * at::cos(f * y - 0.4 * c);
+      channels.push_back(wave * (1 - disc) + disc * colour[c]);
+    }
+    images.push_back(at::stack(channels));
+  }
+  return at::stack(images);
+}
+
 }  // namespace vggflow::testing

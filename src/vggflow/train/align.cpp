@@ -6,6 +6,7 @@
 
 #include "vggflow/core/config.h"
 #include "vggflow/core/log.h"
+#include "vggflow/data/prompt_sets.h"
 #include "vggflow/io/files.h"
 #include "vggflow/io/image.h"
 #include "vggflow/io/tensorboard.h"
@@ -23,6 +24,7 @@ using torch::autograd::AutoGradMode;
 struct UpdateReport {
   MethodReport method;
   PassCounter policy, value;  ///< counted passes
+  BatchAudit audit;
   double seconds = 0, policy_norm = 0, value_norm = 0, lr = 0, beta_scale = 1;
   bool stepped = true;
 };
@@ -64,7 +66,7 @@ class Alignment {
   std::unique_ptr<FlowModel> model_;
   std::unique_ptr<Method> method_;
   std::unique_ptr<Reward> reward_;
-  std::unique_ptr<Judge> judge_;
+  std::unique_ptr<ImageJudge> judge_;
   LoraOptions lora_options_;
   std::unique_ptr<LoraSet> lora_;
   std::unique_ptr<ValueNetwork> value_;
@@ -114,11 +116,12 @@ TimeGridOptions evaluation_grid(const AlignConfig& c, const FlowModel& model) {
 
 Alignment::Alignment(AlignConfig& c)
     : config_(c), run_(c.run), seed_(static_cast<uint64_t>(c.seed)), prompts_(make_prompt_source(c.prompts, c.data)), model_(open_flow_model(c.flow)), method_(make_method(c.method, c.methods)),
-      reward_(make_reward(c.reward, c.reward_files.resources())), judge_(prompts_->labelled() ? Judge::load(c.judge) : nullptr),
+      reward_(make_reward(c.reward, c.reward_files.resources())), judge_(judge_of(*prompts_, c.judge, c.reward_files.resources())),
       lora_options_{c.lora_rank, c.lora_alpha, c.lora_targets}, lora_(std::make_unique<LoraSet>(model_->network(), lora_options_, seed_)),
       value_(value_network_of(c, *method_, model_->network())), times_(time_grid(training_grid(c, *model_))),
       eval_times_(time_grid(evaluation_grid(c, *model_))) {
   require_differentiable(*reward_, c.reward);
+  VGGFLOW_CHECK(c.prompts.eval.empty() || !c.prompts.train.empty(), "[align] expected prompts.train, the prompts to train on, besides prompts.eval={}", c.prompts.eval);
   policy_buffer_ = std::make_unique<ParameterBuffer>(lora_->parameters());
   policy_adamw_ = std::make_unique<AdamW>(*policy_buffer_, c.policy_optimizer);
   ema_ = std::make_unique<Ema>(*policy_buffer_, c.ema_decay);
@@ -130,8 +133,8 @@ Alignment::Alignment(AlignConfig& c)
   }
   const auto prompts = prompts_->evaluation(Split::kHeldOut, static_cast<uint64_t>(c.eval.seed), c.eval.prompts);
   model_->prepare(prompts_->all());
-  evaluator_ = std::make_unique<Evaluator>(c.eval, prompts, *reward_, judge_.get(), nullptr,
-                                           load_panel(c.eval.panel, prompts_->labelled(), c.reward, c.reward_files.resources()), model_->state_shape());
+  evaluator_ = std::make_unique<Evaluator>(c.eval, prompts, *reward_, judge_.get(), load_evaluation_features(c.eval, {c.judge, c.reward_files.reward_model}),
+                                           load_panel(c.eval.panel, prompts_->emoji(), c.reward, c.reward_files.resources()), model_->state_shape());
   for (const char* folder : {"grids", "tensorboard", "checkpoints"}) make_writable_folder(run_ / folder);
 }
 
@@ -162,7 +165,9 @@ UpdateReport Alignment::update(int64_t index) {
   UpdateReport report;
   Stopwatch watch;
   const UpdateInput input = input_of(index);
-  ImageProblem problem = make_problem(captions_of(prompts_->draw(seed_, input.update, 0, config_.batch)));
+  const std::vector<std::string> prompts = captions_of(prompts_->draw(seed_, input.update, 0, config_.batch));
+  report.audit = audit_batch(prompts, row_hashes(input.x0));
+  ImageProblem problem = make_problem(prompts);
   lora_->merge();
   policy_buffer_->zero_grad();
   if (value_buffer_) value_buffer_->zero_grad();
@@ -266,6 +271,7 @@ void Alignment::write_update(int64_t index, const UpdateReport& r) {
   const double mean = m.rewards.mean().item<double>(), sd = config_.batch > 1 ? m.rewards.std().item<double>() : 0.0;
   const double rate = static_cast<double>(config_.batch) / r.seconds;
   metrics_->write({{"kind", "update"}, {"update", index}, {"loss", m.loss}, {"reward", {{"mean", mean}, {"sd", sd}}}, {"values", m.values},
+                   {"unique", {{"pairs", r.audit.unique_pairs}, {"prompts", r.audit.unique_prompts}, {"noise", r.audit.unique_noise}}},
                    {"series", m.series}, {"grad_norm", {{"policy", r.policy_norm}, {"value", r.value_norm}}}, {"lr", r.lr}, {"beta_scale", r.beta_scale},
                    {"dropped", m.dropped}, {"stepped", r.stepped}, {"passes", json_of(r.policy, r.value)}, {"seconds", m.seconds},
                    {"images_per_second", rate}, {"rss_gib", memory_now_gib()}});

@@ -61,7 +61,7 @@ struct AlignConfig {
     flow.fields(v);
     v("reward", reward, "reward, or a weighted sum: 0.7*emoji-clip + 0.3*colorfulness");
     reward_files.fields(v);
-    v("judge", judge, "folder of the judge, which sees the emoji's prompts alone");
+    v("judge", judge, "folder of the judge, which sees prompts with classes alone");
     v.section("prompts", prompts);
     v("updates", updates, "updates of the policy", range(1, 1e7));
     v("batch", batch, "trajectories an update", range(1, 1e6));

@@ -12,6 +12,7 @@
 #include "vggflow/core/error.h"
 #include "vggflow/io/files.h"
 #include "vggflow/models/emoji_clip.h"
+#include "vggflow/models/judge.h"
 #include "vggflow/models/nano.h"
 #include "vggflow/models/lora_file.h"
 #include "vggflow/testing/temporary_folder.h"
@@ -238,6 +239,7 @@ TEST(Complaints, NameWhatFellWhileTheRewardRose) {
   base.diversity.mean = now.diversity.mean = 1;
   now.reward_change = {2, 0.1};
   EXPECT_TRUE(complaints(base, now, 0.8).empty());
+  now.judged = true;
   now.judge_change = {-0.1, 0.04};
   now.panel["emoji-clip"].change = {-1, 0.4};
   now.diversity.mean = 0.7;

@@ -125,7 +125,7 @@ TEST(Plan, SaysForPeopleAndForProgramsWhatFits) {
   const Plan p = plan(c, shape);
   const std::vector<Device> devices{{"tiny", 1e9, 1e12, 1e12}, {"vast", 1e15, 1e15, 1e15}};
   const std::string text = plan_text(c, shape, p, switches(c, shape), devices);
-  for (const char* what : {"1024x1024 pixels", "TAESD3", "memory at the fullest moment", "checkpointing=true", "fits on", "tiny"}) EXPECT_THAT(text, HasSubstr(what));
+  for (const char* what : {"1024x1024 pixels", "TAESD3", "memory at the fullest moment", "merge=false", "fits on", "tiny"}) EXPECT_THAT(text, HasSubstr(what));
   const Json json = plan_json(p, switches(c, shape), devices);
   EXPECT_EQ(json["peak_bytes"].get<double>(), p.peak);
   EXPECT_FALSE(json["devices"]["tiny"]["fits"].get<bool>());

@@ -7,7 +7,9 @@
 #include <nlohmann/json.hpp>
 
 #include "vggflow/core/config.h"
+#include "vggflow/core/error.h"
 #include "vggflow/core/log.h"
+#include "vggflow/data/photo_set.h"
 #include "vggflow/flow/sampling.h"
 #include "vggflow/io/files.h"
 #include "vggflow/io/image.h"
@@ -22,23 +24,31 @@ Tensor logit_normal_times(const PretrainConfig& c, int64_t update) {
   return at::sigmoid(z * c.time_sd + c.time_mean);
 }
 
+// What a flow model learns from: end points x_1 with the ids of their captions.
+struct FlowBatch {
+  Tensor x1, ids;
+};
+struct FlowData {
+  Vocabulary vocabulary;
+  std::vector<std::string> display;  ///< prompts of the previews
+  std::function<FlowBatch(const Vocabulary&, int64_t update)> batch;
+};
+
 // |u(x_t, t) - (x0 - x1)|^2 with x_t = t x1 + (1 - t) x0: u = -v predicts noise minus data, as SD3 does.
-Tensor flow_matching_loss(const NanoModel& model, const Batch& batch, const Tensor& noise, const Tensor& t) {
+Tensor flow_matching_loss(const NanoModel& model, const FlowBatch& batch, const Tensor& noise, const Tensor& t) {
   const Tensor s = expand_time(t, noise);
-  const Tensor x = s * batch.images + (1 - s) * noise;
+  const Tensor x = s * batch.x1 + (1 - s) * noise;
   const Tensor u = model.transformer.forward(x, (1 - t) * 1000, model.text.forward(batch.ids));
-  return at::mse_loss(u, noise - batch.images);
+  return at::mse_loss(u, noise - batch.x1);
 }
 
-// The 64 display prompts from fixed noise, as a grid.
-void write_preview(const NanoModel& model, const std::filesystem::path& file, double guidance) {
-  const auto& prompts = display_prompts();
+// The display prompts from fixed noise, as a grid.
+void write_preview(const NanoModel& model, const std::vector<std::string>& prompts, const std::filesystem::path& file, double guidance) {
   const auto n = static_cast<int64_t>(prompts.size());
-  const int64_t side = model.options.network.sample_size;
   const GuidedVelocity velocity(model.transformer, model.encode(prompts), model.unconditional(n), guidance);
-  const Tensor x0 = keyed_normal(0, Purpose::kEvalNoise, 0, 0, n, {model.options.network.channels, side, side});
+  const Tensor x0 = keyed_normal(0, Purpose::kEvalNoise, 0, 0, n, model.state_shape());
   const Tensor x1 = sample([&](const Tensor& x, const Tensor& t) { return velocity(x, t); }, x0, time_grid({}));
-  write_png(file, image_grid((x1 + 1) / 2, 8, 2));
+  write_png(file, image_grid((model.decode(x1) + 1) / 2, 8, 2));
 }
 
 struct EmojiSource {
@@ -72,22 +82,53 @@ void fit_and_save(Model& model, const PretrainConfig& config, const std::functio
   if (!curve.empty()) write_loss_curve(curve, run / "model");
 }
 
-void pretrain_flow(PretrainConfig& config, const EmojiSource& source) {
+FlowData emoji_data(const PretrainConfig& config, const EmojiSource& source) {
+  const auto batch = [&](const Vocabulary& vocabulary, int64_t update) {
+    const Batch b = make_batch(source.set, source.sampler, vocabulary, config.captions, static_cast<uint64_t>(config.fit.seed), static_cast<uint64_t>(update), 0, config.fit.batch);
+    return FlowBatch{b.images, b.ids};
+  };
+  return {build_vocabulary(source.set), display_prompts(), batch};
+}
+
+// Captions name the class, or nothing in a share captions.empty of them.
+FlowData latent_data(const PretrainConfig& config) {
+  const auto set = std::make_shared<const LatentSet>(read_latents(config.latents));
+  const MmditOptions& o = config.model.network;
+  VGGFLOW_CHECK(config.model.decoder != "none", "[pretrain] expected model.decoder=taesd3, which makes images of latents, got none");
+  VGGFLOW_CHECK(set->latents.sizes().slice(1) == at::IntArrayRef({o.channels, o.sample_size, o.sample_size}), "[pretrain] expected latents ({}, {}, {}) for this network, got {} in {}",
+                o.channels, o.sample_size, o.sample_size, shape_string(set->latents), config.latents);
+  std::vector<std::string> captions;
+  for (const std::string& name : set->classes) captions.push_back(photo_caption(name));
+  log_info("{} latents of {} classes", set->latents.size(0), captions.size());
+  const auto batch = [set, captions, &config](const Vocabulary& vocabulary, int64_t update) {
+    const auto seed = static_cast<uint64_t>(config.fit.seed), u = static_cast<uint64_t>(update);
+    const Tensor places = draw_places(set->labels.numel(), seed, u, 0, config.fit.batch), labels = set->labels.index_select(0, places);
+    std::vector<std::string> drawn;
+    for (int64_t i = 0; i < config.fit.batch; ++i) {
+      const bool empty = RandomStream({seed, Purpose::kCaption, u, static_cast<uint64_t>(i)}).chance(config.captions.empty);
+      drawn.push_back(empty ? "" : captions[static_cast<size_t>(labels[i].item<int64_t>())]);
+    }
+    return FlowBatch{set->latents.index_select(0, places), tokenize_all(vocabulary, drawn)};
+  };
+  return {photo_vocabulary(set->classes), photo_display(set->classes), batch};
+}
+
+void pretrain_flow(PretrainConfig& config, const FlowData& data) {
   const std::filesystem::path run = config.run;
-  NanoModel model(config.model, build_vocabulary(source.set));
+  NanoModel model(config.model, data.vocabulary);
   const auto seed = static_cast<uint64_t>(config.fit.seed);
   model.init(seed);
+  model.open_decoder(config.taesd);
   model.transformer.compute = precision_dtype(config.precision);
-  log_info("{}", model.transformer.description());
+  log_info("{}", model.description());
   make_writable_folder(run / "grids");
   const auto loss = [&](int64_t update) {
-    const auto u = static_cast<uint64_t>(update);
-    const Batch batch = make_batch(source.set, source.sampler, model.vocabulary, config.captions, seed, u, 0, config.fit.batch);
-    const Tensor noise = keyed_normal(seed, Purpose::kNoise, u, 0, config.fit.batch, batch.images.sizes().slice(1));
+    const FlowBatch batch = data.batch(model.vocabulary, update);
+    const Tensor noise = keyed_normal(seed, Purpose::kNoise, static_cast<uint64_t>(update), 0, config.fit.batch, batch.x1.sizes().slice(1));
     return flow_matching_loss(model, batch, noise, logit_normal_times(config, update));
   };
   fit_and_save(model, config, loss, [&](int64_t update) {
-    write_preview(model, run / "grids" / fmt::format("preview_{:06}.png", update), config.preview_guidance);
+    write_preview(model, data.display, run / "grids" / fmt::format("preview_{:06}.png", update), config.preview_guidance);
   });
 }
 
@@ -157,11 +198,20 @@ void pretrain_judge(PretrainConfig& config, const EmojiSource& source) {
   });
 }
 
+void pretrain_class_head(PretrainConfig& config) {
+  HeadTask task(config.head, config.head_data);
+  const auto right = [&](const LabelledFeatures& data) { return 100 * accuracy(*task.model, data); };
+  fit_and_save(*task.model, config, [&](int64_t update) { return task.loss(config.fit, update); },
+               [&](int64_t update) { log_info("update {}: the head names {:.1f} % of what it learns from, {:.1f} % of the test photographs", update, right(task.train), right(task.test)); });
+}
+
 }  // namespace
 
 void pretrain(PretrainConfig& config) {
+  if (config.target == "class-head") return pretrain_class_head(config);
+  if (config.target == "flow" && !config.latents.empty()) return pretrain_flow(config, latent_data(config));
   const EmojiSource source(config.data);
-  if (config.target == "flow") pretrain_flow(config, source);
+  if (config.target == "flow") pretrain_flow(config, emoji_data(config, source));
   if (config.target == "emoji-clip") pretrain_clip(config, source);
   if (config.target == "judge") pretrain_judge(config, source);
 }

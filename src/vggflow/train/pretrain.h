@@ -1,19 +1,21 @@
 #pragma once
-// Pre-training on emoji: the nano flow model by flow matching (Lipman et al. 2023; logit-normal times: Esser et al. 2024),
-// emoji-clip by the symmetric contrastive loss (Radford et al. 2021), the judge by cross entropy.
+// Pre-training on emoji, or on the latents of photographs: the nano flow model by flow matching (Lipman et al. 2023; logit-normal times: Esser et al. 2024),
+// emoji-clip by the symmetric contrastive loss (Radford et al. 2021), the judge and class heads by cross entropy.
 
 #include "vggflow/data/augment.h"
 #include "vggflow/data/captions.h"
 #include "vggflow/models/emoji_clip.h"
 #include "vggflow/models/judge.h"
 #include "vggflow/models/nano.h"
-#include "vggflow/train/fit.h"
+#include "vggflow/train/class_head_fit.h"
 
 namespace vggflow {
 
 struct PretrainConfig {
   std::string run = "runs/nano_base";
   std::string target = "flow";
+  std::string latents;
+  std::string taesd;
   bool resume = false;
   std::string precision = "auto";
   int64_t threads = 0;
@@ -27,12 +29,16 @@ struct PretrainConfig {
   NanoOptions model;
   EmojiClipOptions clip;
   JudgeOptions judge;
+  ClassHeadOptions head;
+  HeadData head_data;
   FitOptions fit;
 
   template <class V>
   void fields(V& v) {
     v("run", run, "folder of the run");
-    v("target", target, "what to train", choices({"flow", "emoji-clip", "judge"}));
+    v("target", target, "what to train", choices({"flow", "emoji-clip", "judge", "class-head"}));
+    v("latents", latents, "what a flow model with a decoder learns from, a file of `vggflow prepare`; empty: emoji");
+    v("taesd", taesd, "folder of taesd3_decoder.safetensors; empty: taesd3 in the folder that VGGFLOW_ASSETS names");
     v("resume", resume, "go on from the run's last checkpoint");
     v("precision", precision, "of matrix products; auto: bf16 where the processor has it", choices({"auto", "bf16", "fp32"}));
     v("threads", threads, "CPU threads; 0 takes all", range(0, 1024));
@@ -47,11 +53,13 @@ struct PretrainConfig {
     v.section("model", model);
     v.section("clip", clip);
     v.section("judge", judge);
+    v.section("head", head);
+    v.section("head_data", head_data);
     v.section("fit", fit);
   }
 };
 
-/// Trains the target on emoji and writes the model folder run/model.
+/// Trains the target and writes the model folder run/model.
 void pretrain(PretrainConfig& config);
 
 }  // namespace vggflow

@@ -72,8 +72,8 @@ struct Tiny {
 };
 
 class Sd3With : public ::testing::TestWithParam<std::string> {};
-INSTANTIATE_TEST_SUITE_P(Methods, Sd3With, ::testing::ValuesIn(method_names()), [](const auto& info) {
-  std::string name = info.param;
+INSTANTIATE_TEST_SUITE_P(Methods, Sd3With, ::testing::ValuesIn(method_names()), [](const auto& method) {
+  std::string name = method.param;
   std::replace(name.begin(), name.end(), '-', '_');
   return name;
 });
@@ -97,7 +97,9 @@ TEST_P(Sd3With, RewardRisesAndLossFallsOnTheSameNoise) {
     ASSERT_TRUE(tiny.adamw->step(GetParam() == "vgg-flow" ? 3e-4 : 1e-3));
     last = tiny.update();
   }
-  if (const std::set<std::string> direct{"vgg-flow", "refl", "draft"}; direct.contains(GetParam())) EXPECT_LT(objective(last), objective(first));
+  if (const std::set<std::string> direct{"vgg-flow", "refl", "draft"}; direct.contains(GetParam())) {
+    EXPECT_LT(objective(last), objective(first));
+  }
   EXPECT_GT(last.rewards.mean().item<double>(), first.rewards.mean().item<double>());
 }
 
@@ -137,6 +139,18 @@ TEST(Sd3Alignment, RunsWithPromptFilesAndWithoutAJudge) {
   EXPECT_FALSE((*last)["metrics"].contains("judge_accuracy"));
   EXPECT_EQ((*last)["metrics"]["features"], "pixels-8x8");
   for (const char* file : {"lora.safetensors", "grids/eval_000002.png", "summary.json"}) EXPECT_TRUE(fs::exists(fs::path(c.run) / file)) << file;
+}
+
+TEST(Sd3Alignment, RefusesToTrainOnThePromptsOfTheEvaluation) {
+  const testing::TemporaryFolder folder;
+  std::ofstream(folder / "eval.txt") << "a dog\na cat\n";
+  AlignConfig c;
+  c.run = (folder / "run").string();
+  c.reward = "colorfulness";
+  c.flow = tiny_model(true);
+  c.prompts.eval = (folder / "eval.txt").string();
+  c.eval.prompts = 2;
+  EXPECT_THAT(testing::message_of([&] { align(c); }), ::testing::HasSubstr("expected prompts.train, the prompts to train on, besides prompts.eval="));
 }
 
 TEST(Sd3Alignment, AdaptersAndTheBaseShareOneCopyOfTheWeights) {

@@ -1,0 +1,14 @@
+#include "vggflow/train/prepare.h"
+
+#include "vggflow/cli/commands.h"
+#include "vggflow/cli/run_folder.h"
+
+namespace vggflow::cli {
+
+void prepare(const ConfigArguments& arguments) {
+  PrepareConfig config;
+  read_config(config, arguments);
+  vggflow::prepare(config);
+}
+
+}  // namespace vggflow::cli

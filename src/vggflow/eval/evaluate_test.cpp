@@ -1,0 +1,48 @@
+#include "vggflow/eval/evaluate.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <ATen/ATen.h>
+
+#include "vggflow/testing/message.h"
+
+namespace vggflow {
+namespace {
+
+using ::testing::HasSubstr;
+
+// Noise taken for images: an evaluation of a model that draws what it is given.
+Evaluation evaluated(const std::string& features) {
+  const std::filesystem::path models = std::filesystem::path(VGGFLOW_SOURCE_DIR) / "models";
+  EvalOptions options;
+  options.images = 4;
+  options.features = features;
+  const auto reward = make_reward("colorfulness", {});
+  Evaluator evaluator(options, {{"ghost"}, {"wave"}}, *reward, /*judge=*/nullptr,
+                      load_evaluation_features(options, {.judge = models / "judge", .emoji_clip = models / "emoji-clip"}), {}, {3, 32, 32});
+  return evaluator.evaluate_base([](const std::vector<std::string>&, const Tensor& noise) { return (0.4 * noise).clamp(-1, 1); });
+}
+
+TEST(Evaluator, TakesDiversityAndDistancesOnTheNamedNetwork) {
+  const Evaluation plain = evaluated("auto"), clip = evaluated("emoji-clip"), judge = evaluated("judge");
+  EXPECT_EQ(plain.features, "pixels-8x8");
+  EXPECT_EQ(clip.features, "emoji-clip");
+  EXPECT_EQ(judge.features, "judge");
+  EXPECT_FALSE(judge.judged) << "features alone make no judge";
+  EXPECT_EQ(plain.reward.mean, clip.reward.mean);
+  EXPECT_NE(plain.diversity.mean, clip.diversity.mean);
+  EXPECT_NE(clip.diversity.mean, judge.diversity.mean);
+  EXPECT_THAT(testing::message_of([] { evaluated("dreamsim"); }), HasSubstr("expected the path of dreamsim's weights: dreamsim=PATH"));
+}
+
+TEST(Evaluator, RefusesTooFewImagesBeforeItDrawsAny) {
+  EvalOptions options;
+  options.images = 3;
+  const auto reward = make_reward("colorfulness", {});
+  EXPECT_THAT(testing::message_of([&] { Evaluator(options, {{"ghost"}}, *reward, nullptr, nullptr, {}, {3, 32, 32}); }),
+              HasSubstr("expected eval.prompts times eval.images to be 4 at least, for distances between sets, got 1 times 3"));
+}
+
+}  // namespace
+}  // namespace vggflow

@@ -1,0 +1,45 @@
+#pragma once
+// Sets of images that are still to be made: a flow model, or a LoRA on one, stands for the images it draws for held-out prompts.
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "vggflow/data/prompt_source.h"
+#include "vggflow/eval/run.h"
+
+namespace vggflow {
+
+/// What the name of a set stands for. `base` is the model of the generator's settings itself.
+enum class SetSource { kImages, kModel, kLora, kBase };
+SetSource source_of(const std::string& name);
+
+struct ModelSetOptions {
+  PromptFiles prompts;
+  std::string split = "held_out";
+  int64_t prompt_count = 20;
+  int64_t images = 16;
+  int64_t seed = 1000;
+  int64_t batch = 64;
+  EmojiOptions data;
+  GeneratorOptions generator;
+
+  template <class V>
+  void fields(V& v) {
+    v.section("prompts", prompts);
+    v("split", split, "which of the emoji's prompts", choices({"held_out", "train", "all"}));
+    v("prompt_count", prompt_count, "prompts that models draw", range(1, 100000));
+    v("images", images, "images a prompt that models draw", range(2, 100000));
+    v("seed", seed, "seed of the prompts, and of a prompt's first image; the second set of the base goes on from the last", range(0, 1e15));
+    v("batch", batch, "images drawn at once", range(1, 100000));
+    v.section("data", data);
+    v.section("generator", generator);
+  }
+};
+
+/// Draws the images of a source that is no set of images, as `vggflow sample` does, into `out`. The seeds of a prompt's images begin
+/// `skip` after options.seed.
+void draw_set(const std::string& source, const ModelSetOptions& options, int64_t skip, const std::filesystem::path& out);
+
+}  // namespace vggflow
