@@ -2,17 +2,11 @@
 # `vggflow compare` from outside, on real alignments of seconds: tuning, the tables' runs, nothing run twice, Ctrl-C, refusals, and the
 # report in Chromium where there is one. Usage: compare.sh SOURCE_DIR VGGFLOW
 set -u
+. "$(dirname "$0")/functions.sh"
 cd "$1" || exit 1
 vggflow=$2
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
-die() { echo "compare: $*" >&2; exit 1; }
-refuse() {  # MESSAGE COMMAND...
-  local message=$1 said
-  shift
-  said=$("$@" 2>&1) && die "expected a failure of: $*"
-  grep -qF -- "$message" <<<"$said" || die "expected '$message' from '$*', got: $said"
-}
 quick=("$vggflow" compare configs/compare/quick.yaml "out=$out/q" "seeds=[1]")
 compare() { "${quick[@]}" "$@"; }
 

@@ -2,12 +2,12 @@
 # Rewards of a user's own from outside: the commands of docs/custom-rewards.md build the example plug-in and check it, an update trains on
 # it with the example judge on the panel, and what cannot train is refused. Usage: custom_rewards.sh SOURCE_DIR VGGFLOW
 set -u
+. "$(dirname "$0")/functions.sh"
 cd "$1" || exit 1
 vggflow=$2
 out=$(mktemp -d)
 judge=
 trap 'rm -rf "$out"; [ -n "$judge" ] && kill "$judge"' EXIT
-die() { echo "custom_rewards: $*" >&2; exit 1; }
 
 compile=$(grep '^cc .*sharpness.c' docs/custom-rewards.md)
 [ "$(wc -l <<<"$compile")" = 1 ] || die "expected one command of cc in docs/custom-rewards.md, got: $compile"

@@ -2,19 +2,11 @@
 # The binary from outside: help, refusals with their message and a non-zero exit, a short run, Ctrl-C and resume, report, sample,
 # inspect; and TensorBoard, where .venv-test has it, reads the event files. Usage: end_to_end.sh SOURCE_DIR VGGFLOW
 set -u
+. "$(dirname "$0")/functions.sh"
 cd "$1" || exit 1
 vggflow=$2
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
-die() { echo "end_to_end: $*" >&2; exit 1; }
-
-# refuse MESSAGE COMMAND...: the command fails and says so.
-refuse() {
-  local message=$1 said
-  shift
-  said=$("$@" 2>&1) && die "expected a failure of: $*"
-  grep -qF -- "$message" <<<"$said" || die "expected '$message' from '$*', got: $said"
-}
 
 "$vggflow" check >"$out/check.txt" || die "check failed: $(cat "$out/check.txt")"
 "$vggflow" align --help | grep -q "vgg.beta" || die "align --help does not list vgg.beta"

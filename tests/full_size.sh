@@ -3,6 +3,7 @@
 # The folder comes from VGGFLOW_SD3_FOLDER (tools/reference/make_random_sd3.py makes one with random weights). 14 GiB of free memory are needed.
 # Usage: full_size.sh SOURCE_DIR VGGFLOW
 set -u
+. "$(dirname "$0")/functions.sh"
 cd "$1" || exit 1
 vggflow=$2
 if [ -z "${VGGFLOW_SD3_FOLDER:-}" ]; then
@@ -11,8 +12,6 @@ if [ -z "${VGGFLOW_SD3_FOLDER:-}" ]; then
 fi
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
-die() { echo "full_size: $*" >&2; exit 1; }
-number() { grep -o "\"$1\": *[0-9.e+]*" "$2" | head -1 | sed 's/.*: *//'; }
 
 echo 'a photo of a cat' >"$out/prompts.txt"
 cat >"$out/config.yaml" <<END

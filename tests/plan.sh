@@ -2,18 +2,11 @@
 # `vggflow plan` from outside: its peak against that of real runs of seconds, within 15 % for a tiny Stable Diffusion 3 and 20 % for nano; and refusals.
 # Usage: plan.sh SOURCE_DIR VGGFLOW
 set -u
+. "$(dirname "$0")/functions.sh"
 cd "$1" || exit 1
 vggflow=$2
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
-die() { echo "plan: $*" >&2; exit 1; }
-number() { grep -o "\"$1\": *[0-9.e+]*" "$2" | head -1 | sed 's/.*: *//'; }
-refuse() {  # MESSAGE COMMAND...
-  local message=$1 said
-  shift
-  said=$("$@" 2>&1) && die "expected a failure of: $*"
-  grep -qF -- "$message" <<<"$said" || die "expected '$message' from '$*', got: $said"
-}
 runs=0
 within() {  # CONFIG SETTINGS...
   local config=$1 run=$out/run$((++runs))

@@ -2,12 +2,12 @@
 # A report in headless Chromium: it renders, its parts are in the page, and it names nothing outside itself. The run folder is made
 # here. Ends with 77, which ctest shows as skipped, where there is no Chromium. Usage: report_in_browser.sh SOURCE_DIR VGGFLOW
 set -u
+. "$(dirname "$0")/functions.sh"
 command -v chromium >/dev/null || { echo "left out: opening the report in Chromium (scripts/setup.sh --test installs it)"; exit 77; }
 cd "$1" || exit 1
 vggflow=$2
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
-die() { echo "report_in_browser: $*" >&2; exit 1; }
 
 eval_line() {  # UPDATE REWARD JUDGE DIVERSITY FD
   printf '{"kind":"eval","update":%d,"prompts":20,"images_per_prompt":16,"metrics":{"reward":{"mean":%s,"se":0.4},"reward_sd_within_prompt":2.0,' "$1" "$2"

@@ -86,4 +86,10 @@ std::vector<int64_t> RandomStream::permutation(int64_t n) {
   return p;
 }
 
+std::vector<int64_t> keyed_places(int64_t size, uint64_t seed, Purpose purpose, uint64_t update, uint64_t first, int64_t count) {
+  std::vector<int64_t> places;
+  for (uint64_t s = first; s < first + static_cast<uint64_t>(count); ++s) places.push_back(RandomStream({seed, purpose, update, s}).below(size));
+  return places;
+}
+
 }  // namespace vggflow

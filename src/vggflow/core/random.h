@@ -58,4 +58,7 @@ class RandomStream {
   bool has_spare_ = false;
 };
 
+/// `count` places below `size`, one a global sample first..first+count-1, each the first number of (seed, purpose, update, sample).
+std::vector<int64_t> keyed_places(int64_t size, uint64_t seed, Purpose purpose, uint64_t update, uint64_t first, int64_t count);
+
 }  // namespace vggflow

@@ -39,6 +39,8 @@ struct Prompt {
 };
 
 enum class Split { kTrain, kHeldOut, kAll };
+/// Of the setting "train", "held_out" or "all".
+Split split_named(const std::string& name);
 
 /// Draws items so that a subgroup's share is proportional to sqrt(n) of its n base names: first the subgroup, then a base name, then
 /// a skin-tone variant. Prompts are base names of weight 1/sqrt(n); one in five (by a hash of the name) is held out.

@@ -100,9 +100,7 @@ LatentSet read_latents(const std::filesystem::path& file) {
 }
 
 Tensor draw_places(int64_t size, uint64_t seed, uint64_t update, uint64_t first, int64_t count) {
-  std::vector<int64_t> places;
-  for (uint64_t s = first; s < first + static_cast<uint64_t>(count); ++s) places.push_back(RandomStream({seed, Purpose::kData, update, s}).below(size));
-  return at::tensor(places);
+  return at::tensor(keyed_places(size, seed, Purpose::kData, update, first, count));
 }
 
 }  // namespace vggflow

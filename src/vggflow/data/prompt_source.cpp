@@ -37,9 +37,7 @@ class PhotoPrompts : public PromptSource {
   explicit PhotoPrompts(const std::vector<std::string>& classes) : classes_(classes) {}
   std::vector<Prompt> draw(uint64_t seed, uint64_t update, uint64_t first, int64_t count) const override {
     std::vector<Prompt> drawn;
-    for (uint64_t s = first; s < first + static_cast<uint64_t>(count); ++s) {
-      drawn.push_back(prompt(RandomStream({seed, Purpose::kPrompt, update, s}).below(std::ssize(classes_))));
-    }
+    for (const int64_t place : keyed_places(std::ssize(classes_), seed, Purpose::kPrompt, update, first, count)) drawn.push_back(prompt(place));
     return drawn;
   }
   std::vector<Prompt> evaluation(Split, uint64_t, int64_t count) const override {
@@ -81,10 +79,7 @@ class FilePrompts : public PromptSource {
   }
   std::vector<Prompt> draw(uint64_t seed, uint64_t update, uint64_t first, int64_t count) const override {
     std::vector<std::string> drawn;
-    for (uint64_t s = first; s < first + static_cast<uint64_t>(count); ++s) {
-      RandomStream random({seed, Purpose::kPrompt, update, s});
-      drawn.push_back(train_[static_cast<size_t>(random.below(std::ssize(train_)))]);
-    }
+    for (const int64_t place : keyed_places(std::ssize(train_), seed, Purpose::kPrompt, update, first, count)) drawn.push_back(train_[static_cast<size_t>(place)]);
     return unlabelled(drawn);
   }
   std::vector<Prompt> evaluation(Split split, uint64_t, int64_t count) const override {

@@ -9,6 +9,7 @@
 #include "vggflow/data/table.h"
 #include "vggflow/io/files.h"
 #include "vggflow/io/image_file.h"
+#include "vggflow/ops/resize.h"
 
 namespace vggflow {
 namespace fs = std::filesystem;
@@ -164,11 +165,7 @@ ImageSet first_of_each(const ImageSet& set, int64_t count) {
 
 ImageSet resized(ImageSet set, int64_t size) {
   if (size == 0) return set;
-  set.pixels = [size, pixels = set.pixels](int64_t i) {
-    const Tensor x = pixels(i);
-    if (x.size(1) == size && x.size(2) == size) return x;
-    return at::_upsample_bicubic2d_aa(x.unsqueeze(0), {size, size}, /*align_corners=*/false).clamp(0, 1).squeeze(0);
-  };
+  set.pixels = [size, pixels = set.pixels](int64_t i) { return ops::resize_pixels(pixels(i).unsqueeze(0), size, size).squeeze(0); };
   return set;
 }
 

@@ -28,8 +28,7 @@ SetSource source_of(const std::string& name) {
 }
 
 void draw_set(const std::string& source, const ModelSetOptions& o, int64_t skip, const fs::path& out) {
-  const Split split = o.split == "all" ? Split::kAll : o.split == "train" ? Split::kTrain : Split::kHeldOut;
-  SampleConfig sampled{.out = out.string(), .prompts = captions_of(make_prompt_source(o.prompts, o.data)->evaluation(split, static_cast<uint64_t>(o.seed), o.prompt_count)),
+  SampleConfig sampled{.out = out.string(), .prompts = captions_of(make_prompt_source(o.prompts, o.data)->evaluation(split_named(o.split), static_cast<uint64_t>(o.seed), o.prompt_count)),
                        .prompts_file = {}, .images = o.images, .seed = o.seed + skip, .seeds = {}, .batch = o.batch, .enlarge = 1, .threads = 0, .generator = o.generator};
   const SetSource kind = source_of(source);
   VGGFLOW_CHECK(kind != SetSource::kImages, "[metrics] {} is no model and no LoRA", source);

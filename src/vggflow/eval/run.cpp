@@ -145,8 +145,7 @@ void sample_images(const SampleConfig& c) {
 
 EvalSetup::EvalSetup(const EvalConfig& c, const FlowModel& model) : source(make_prompt_source(c.prompts, c.data)), reward(make_reward(c.reward, c.reward_files.resources())) {
   judge = judge_of(*source, c.judge, c.reward_files.resources());
-  const Split split = c.split == "all" ? Split::kAll : c.split == "train" ? Split::kTrain : Split::kHeldOut;
-  const auto prompts = source->evaluation(split, static_cast<uint64_t>(c.eval.seed), c.eval.prompts);
+  const auto prompts = source->evaluation(split_named(c.split), static_cast<uint64_t>(c.eval.seed), c.eval.prompts);
   model.prepare(captions_of(prompts));
   evaluator = std::make_unique<Evaluator>(c.eval, prompts, *reward, judge.get(), load_evaluation_features(c.eval, {c.judge, c.reward_files.reward_model}),
                                           load_panel(c.eval.panel, source->emoji(), c.reward, c.reward_files.resources()), model.state_shape());

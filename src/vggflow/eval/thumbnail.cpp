@@ -7,6 +7,7 @@
 #include "vggflow/core/error.h"
 #include "vggflow/eval/plot.h"
 #include "vggflow/io/image_file.h"
+#include "vggflow/ops/resize.h"
 
 namespace vggflow {
 
@@ -19,7 +20,7 @@ std::string thumbnail(const Tensor& pixels, int64_t side, const std::string& des
   Tensor small = pixels;
   if (longer > side) {
     const auto shrunk = [&](int64_t length) { return std::max<int64_t>(1, (length * side + longer / 2) / longer); };
-    small = at::_upsample_bicubic2d_aa(pixels.unsqueeze(0), {shrunk(height), shrunk(width)}, /*align_corners=*/false).clamp(0, 1).squeeze(0);
+    small = ops::resize_pixels(pixels.unsqueeze(0), shrunk(height), shrunk(width)).squeeze(0);
   }
   return element("jpeg", encode_jpeg(to_image(small), 85));
 }

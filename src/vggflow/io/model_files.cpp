@@ -257,6 +257,8 @@ TensorMap open_weights(const fs::path& file) {
   return out;
 }
 
+bool has_component(const fs::path& folder) { return !variants_in(folder).empty(); }
+
 ComponentWeights open_component(const fs::path& folder, const std::string& variant) {
   VGGFLOW_CHECK(fs::is_directory(folder), "[model_files] {} is no folder: expected a component of a model, such as transformer or vae", folder.string());
   std::vector<std::string> looked_for;

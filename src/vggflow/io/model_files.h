@@ -55,6 +55,9 @@ struct ComponentWeights {
 /// missing shards, tensors in the wrong shard and tensors that the index does not know are listed in one error.
 ComponentWeights open_component(const std::filesystem::path& folder, const std::string& variant = "");
 
+/// Whether open_component would find weights in `folder`, of whatever variant.
+bool has_component(const std::filesystem::path& folder);
+
 /// A number for these weights, to tell results of other weights apart: a hash of names, dtypes, shapes and 16 KiB of each tensor, as 64
 /// pieces of 256 bytes, evenly spaced from the first byte to the last. Seen (but for chance, 2^-64) is every change of a tensor of at most
 /// 16 KiB, and in larger ones every change of all numbers, as training makes it, or of all numbers of some 63rd part of it in a row.

@@ -5,14 +5,14 @@
 #include "vggflow/core/error.h"
 #include "vggflow/io/content_hash.h"
 #include "vggflow/io/model_files.h"
+#include "vggflow/ops/resize.h"
 
 namespace vggflow {
 namespace {
 
 Tensor fit(const Tensor& images, int64_t size) {
   VGGFLOW_CHECK(images.dim() == 4 && images.size(1) == 3, "[features] expected images (B, 3, H, W), got {}", shape_string(images));
-  if (images.size(2) == size && images.size(3) == size) return images;
-  return at::_upsample_bicubic2d_aa(images, {size, size}, /*align_corners=*/false).clamp(0, 1);
+  return ops::resize_pixels(images, size, size);
 }
 
 std::string hash_of(const std::filesystem::path& folder) { return content_hash(open_component(folder).tensors); }

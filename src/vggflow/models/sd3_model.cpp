@@ -38,12 +38,7 @@ ComponentWeights Sd3Files::weights(const std::string& component) const {
 }
 
 bool Sd3Files::has_weights(const std::string& component) const {
-  if (original_.contains(component)) return true;
-  if (!has(component)) return false;
-  for (const auto& entry : fs::directory_iterator(folder(component))) {
-    if (entry.path().extension() == ".safetensors" || entry.path().extension() == ".bin") return true;
-  }
-  return false;
+  return original_.contains(component) || (has(component) && has_component(folder(component)));
 }
 
 FlowSchedule read_sd3_schedule(const fs::path& file) {

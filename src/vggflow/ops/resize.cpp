@@ -20,4 +20,9 @@ Dual resize(const Dual& x, int64_t height, int64_t width, Interpolation interpol
   return {ops::resize(x.value, height, width, interpolation, antialias), ops::resize(x.tangent, height, width, interpolation, antialias)};
 }
 
+Tensor resize_pixels(const Tensor& pixels, int64_t height, int64_t width) {
+  if (pixels.size(2) == height && pixels.size(3) == width) return pixels;
+  return ops::resize(pixels, height, width, Interpolation::kBicubic).clamp(0, 1);
+}
+
 }  // namespace vggflow::ops

@@ -14,4 +14,7 @@ enum class Interpolation { kBilinear, kBicubic };
 Tensor resize(const Tensor& x, int64_t height, int64_t width, Interpolation interpolation, bool antialias = true);
 Dual resize(const Dual& x, int64_t height, int64_t width, Interpolation interpolation, bool antialias = true);
 
+/// Pixels (B, C, H, W) in [0, 1] at another size: bicubic, antialiased, and clipped, since that filter overshoots. The same size is left alone.
+Tensor resize_pixels(const Tensor& pixels, int64_t height, int64_t width);
+
 }  // namespace vggflow::ops

@@ -42,6 +42,17 @@ class TokenSplitter {
     const AddedToken* token = nullptr;  ///< the token that this part is, or null for ordinary text
   };
   std::vector<Part> split(std::u32string_view text) const;
+  /// Adds the ids of `text`: a token's own, and what `ordinary(text, out)` adds for the text between them.
+  template <class F>
+  void encode(std::u32string_view text, std::vector<int64_t>& out, const F& ordinary) const {
+    for (const Part& part : split(text)) {
+      if (part.token) {
+        out.push_back(part.token->id);
+      } else {
+        ordinary(part.text, out);
+      }
+    }
+  }
 
  private:
   const AddedToken* longest_at(std::u32string_view text) const;

@@ -81,14 +81,7 @@ std::string T5Tokenizer::normalize(std::u32string_view text) const {
 
 std::vector<int64_t> T5Tokenizer::ids(const std::string& prompt) const {
   std::vector<int64_t> out;
-  const std::u32string text = unicode::decode(prompt);
-  for (const auto& part : special_.split(text)) {
-    if (part.token) {
-      out.push_back(part.token->id);
-    } else {
-      append_text(part.text, out);
-    }
-  }
+  special_.encode(unicode::decode(prompt), out, [this](std::u32string_view text, std::vector<int64_t>& ids) { append_text(text, ids); });
   out.push_back(kEnd);
   return out;
 }

@@ -70,14 +70,7 @@ int64_t WordpieceTokenizer::id_of(const std::string& token) const {
 
 std::vector<int64_t> WordpieceTokenizer::ids(const std::string& prompt) const {
   std::vector<int64_t> out{first_};
-  const std::u32string text = unicode::decode(prompt);
-  for (const auto& part : special_.split(text)) {
-    if (part.token) {
-      out.push_back(part.token->id);
-    } else {
-      append_text(part.text, out);
-    }
-  }
+  special_.encode(unicode::decode(prompt), out, [this](std::u32string_view text, std::vector<int64_t>& ids) { append_text(text, ids); });
   out.push_back(last_);
   return out;
 }

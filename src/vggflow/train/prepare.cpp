@@ -30,7 +30,7 @@ Tensor encode_all(const TaesdEncoder& encoder, const Tensor& images, const Prepa
 }  // namespace
 
 Tensor resized_photos(const Tensor& images, int64_t size) {
-  return ops::resize(images.to(at::kFloat) / 255, size, size, ops::Interpolation::kBicubic).clamp(0, 1);
+  return ops::resize_pixels(images.to(at::kFloat) / 255, size, size);
 }
 
 void prepare(const PrepareConfig& c) {
