@@ -64,8 +64,8 @@ JudgePanel load_panel(const std::vector<std::string>& given, bool emoji, const s
   return panel;
 }
 
-std::shared_ptr<const FeatureNetwork> load_evaluation_features(const EvalOptions& options, const OwnFeatures& own) {
-  return options.features == "auto" ? nullptr : open_features(options.features, own);
+std::shared_ptr<const FeatureNetwork> load_evaluation_features(const EvalOptions& options, const OwnFeatures& own, const ImageJudge* judge) {
+  return options.features == "auto" || (options.features == "judge" && judge) ? nullptr : open_features(options.features, own);
 }
 
 std::vector<std::pair<std::string, std::string>> complaints(const Evaluation& base, const Evaluation& now, double diversity_floor) {

@@ -67,8 +67,8 @@ using JudgePanel = std::vector<std::pair<std::string, std::shared_ptr<const Rewa
 /// The panel of the given names, without those that the reward expression `trained` is made of. `emoji`: whether prompts are the emoji's, for [auto].
 JudgePanel load_panel(const std::vector<std::string>& names, bool emoji, const std::string& trained, const RewardResources& resources);
 
-/// The network that options.features names; null for auto.
-std::shared_ptr<const FeatureNetwork> load_evaluation_features(const EvalOptions& options, const OwnFeatures& own);
+/// The network that options.features names; null where the Evaluator's own choice is meant: auto, and judge where there is one.
+std::shared_ptr<const FeatureNetwork> load_evaluation_features(const EvalOptions& options, const OwnFeatures& own, const ImageJudge* judge);
 
 /// What speaks against a model that has been evaluated, one sentence each with a short name before it; none of a healthy one: the judge's
 /// accuracy or a panel's score fell by more than two standard errors (paired by prompt), or diversity is below the floor.

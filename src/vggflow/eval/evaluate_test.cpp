@@ -20,7 +20,7 @@ Evaluation evaluated(const std::string& features) {
   options.features = features;
   const auto reward = make_reward("colorfulness", {});
   Evaluator evaluator(options, {{"ghost"}, {"wave"}}, *reward, /*judge=*/nullptr,
-                      load_evaluation_features(options, {.judge = models / "judge", .emoji_clip = models / "emoji-clip"}), {}, {3, 32, 32});
+                      load_evaluation_features(options, {.judge = models / "judge", .emoji_clip = models / "emoji-clip"}, nullptr), {}, {3, 32, 32});
   return evaluator.evaluate_base([](const std::vector<std::string>&, const Tensor& noise) { return (0.4 * noise).clamp(-1, 1); });
 }
 

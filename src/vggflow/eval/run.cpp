@@ -147,7 +147,7 @@ EvalSetup::EvalSetup(const EvalConfig& c, const FlowModel& model) : source(make_
   judge = judge_of(*source, c.judge, c.reward_files.resources());
   const auto prompts = source->evaluation(split_named(c.split), static_cast<uint64_t>(c.eval.seed), c.eval.prompts);
   model.prepare(captions_of(prompts));
-  evaluator = std::make_unique<Evaluator>(c.eval, prompts, *reward, judge.get(), load_evaluation_features(c.eval, {c.judge, c.reward_files.reward_model}),
+  evaluator = std::make_unique<Evaluator>(c.eval, prompts, *reward, judge.get(), load_evaluation_features(c.eval, {c.judge, c.reward_files.reward_model}, judge.get()),
                                           load_panel(c.eval.panel, source->emoji(), c.reward, c.reward_files.resources()), model.state_shape());
 }
 

@@ -28,7 +28,7 @@ class FullSize : public ::testing::Test {
     }
     reference = std::make_unique<SafetensorsFile>(model / "reference.safetensors");
   }
-  std::unique_ptr<FlowModel> open(const char* precision) const { return open_flow_model({.model = model.string(), .precision = precision}); }
+  std::unique_ptr<FlowModel> open(const char* precision) const { return open_flow_model({.model = model.string(), .precision = precision, .sd3 = {}}); }
   Tensor velocity(const char* precision) const {
     const auto flow = open(precision);
     const at::ScalarType dtype = precision_dtype(precision);

@@ -133,7 +133,7 @@ Alignment::Alignment(AlignConfig& c)
   }
   const auto prompts = prompts_->evaluation(Split::kHeldOut, static_cast<uint64_t>(c.eval.seed), c.eval.prompts);
   model_->prepare(prompts_->all());
-  evaluator_ = std::make_unique<Evaluator>(c.eval, prompts, *reward_, judge_.get(), load_evaluation_features(c.eval, {c.judge, c.reward_files.reward_model}),
+  evaluator_ = std::make_unique<Evaluator>(c.eval, prompts, *reward_, judge_.get(), load_evaluation_features(c.eval, {c.judge, c.reward_files.reward_model}, judge_.get()),
                                            load_panel(c.eval.panel, prompts_->emoji(), c.reward, c.reward_files.resources()), model_->state_shape());
   for (const char* folder : {"grids", "tensorboard", "checkpoints"}) make_writable_folder(run_ / folder);
 }

@@ -183,6 +183,7 @@ TEST_F(Photos, ALatentModelIsAlignedOnClassesWithTheirJudge) {
   c.eval.prompts = 2;
   c.eval.images = 3;
   c.eval.panel = {"class-head"};
+  c.eval.features = "judge";
   c.lora_rank = 2;
   c.value.width = 32;
   c.value.layers = 1;
