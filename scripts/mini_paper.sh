@@ -32,16 +32,18 @@ pretrain() {
   [ -e "$run/config.yaml" ] && resume=(resume=true)
   "$vggflow" pretrain "$@" "run=$run" "${resume[@]}"
 }
+# class_head RUN NETWORK FILE PHOTOGRAPHS-A-CLASS WEIGHT-DECAY
 class_head() {
   pretrain "$1" target=class-head "head.network=$2" "head_data.network=$out/assets/$3" "head_data.photos=$out/assets/train.zip" \
-    "head_data.test_photos=$out/assets/test.zip" head_data.per_class=300 threads=1 fit.updates=2000 fit.batch=256 fit.warmup=0 fit.ema_decay=0.99 \
-    fit.optimizer.lr=3e-3 fit.optimizer.weight_decay=1e-2 fit.preview_every=500 fit.log_every=500 fit.checkpoint_every=2000
+    "head_data.test_photos=$out/assets/test.zip" "head_data.per_class=$4" threads=1 fit.updates=2000 fit.batch=256 fit.warmup=0 fit.ema_decay=0.99 \
+    fit.optimizer.lr=3e-3 "fit.optimizer.weight_decay=$5" fit.preview_every=500 fit.log_every=500 fit.checkpoint_every=2000
 }
 
 "$vggflow" prepare "photos=$out/assets/train.zip" "taesd=$out/assets/taesd3" "out=$out/latents.safetensors"
-class_head $out/head mobilenet-v2 mobilenet_v2.safetensors
-class_head $out/judge efficientnet-lite0 efficientnet_lite0.safetensors
+class_head $out/head mobilenet-v2 mobilenet_v2.safetensors 300 1e-2
+class_head $out/reward-head mobilenet-v2 mobilenet_v2.safetensors 1500 1
+class_head $out/judge efficientnet-lite0 efficientnet_lite0.safetensors 300 1e-2
 pretrain $out/flow --config configs/pretrain/mini-paper.yaml
-for comparison in mini-paper mini-paper-hacking mini-paper-class; do
+for comparison in mini-paper mini-paper-hacking mini-paper-class mini-paper-class-value; do
   "$vggflow" compare configs/compare/$comparison.yaml "$@"
 done
