@@ -21,6 +21,7 @@ class EmojiPrompts : public PromptSource {
     if (split == Split::kAll) return sampler_.draw_all_prompts(seed, Purpose::kEvalPrompt, 0, count);
     return sampler_.draw_prompts(split, seed, Purpose::kEvalPrompt, 0, 0, count);
   }
+  std::string evaluation_kind(Split split) const override { return split == Split::kTrain ? "training" : split == Split::kAll ? "partly held-out" : "held-out"; }
   std::vector<std::string> display() const override { return display_prompts(); }
   const std::vector<std::string>& classes() const override { return subgroups_; }
   bool emoji() const override { return true; }
@@ -46,6 +47,7 @@ class PhotoPrompts : public PromptSource {
     for (int64_t c = 0; c < count; ++c) all.push_back(prompt(c));
     return all;
   }
+  std::string evaluation_kind(Split) const override { return "training"; }
   std::vector<std::string> display() const override { return photo_display(classes_); }
   const std::vector<std::string>& classes() const override { return classes_; }
 
@@ -68,11 +70,13 @@ class FilePrompts : public PromptSource {
     train_ = read_prompts(train);
     eval_ = train == eval ? train_ : read_prompts(eval);
     if (files.train.empty()) return;
+    kind_ = "training";
     if (train == eval) {
       log_info("warning: {} serves training and evaluation: the figures say nothing about other prompts", train);
       return;
     }
     const PromptOverlap overlap = prompt_overlap(train_, eval_);
+    if (overlap.found() < overlap.eval) kind_ = overlap.found() == 0 ? "held-out" : "partly held-out";
     if (overlap.found() == 0) return;
     log_info("warning: {} of {} evaluation prompts are in the training set or close to one of it ({} equal, {} equal but for case and punctuation, {} near), such as '{}'",
              overlap.found(), overlap.eval, overlap.exact, overlap.normalized, overlap.near, overlap.examples.front().eval);
@@ -87,6 +91,7 @@ class FilePrompts : public PromptSource {
     VGGFLOW_CHECK(count <= std::ssize(list), "[prompts] expected at most {} prompts, as many as the file has, got eval.prompts={}", list.size(), count);
     return unlabelled({list.begin(), list.begin() + count});
   }
+  std::string evaluation_kind(Split split) const override { return split == Split::kTrain && !kind_.empty() ? "training" : kind_; }
   std::vector<std::string> display() const override { return {eval_.begin(), eval_.begin() + std::min(std::ssize(eval_), kDisplayed)}; }
   std::vector<std::string> all() const override {
     std::vector<std::string> both = train_;
@@ -96,6 +101,7 @@ class FilePrompts : public PromptSource {
 
  private:
   std::vector<std::string> train_, eval_;
+  std::string kind_;  // stays empty without a training file
 };
 
 }  // namespace

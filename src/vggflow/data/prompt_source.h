@@ -29,6 +29,8 @@ class PromptSource {
   virtual std::vector<Prompt> draw(uint64_t seed, uint64_t update, uint64_t first, int64_t count) const = 0;
   /// `count` different-as-possible prompts of evaluations; files give their first lines and refuse more than they have.
   virtual std::vector<Prompt> evaluation(Split split, uint64_t seed, int64_t count) const = 0;
+  /// What evaluation's prompts are to training, for reports: "held-out", "training", "partly held-out", or "" where nothing tells.
+  virtual std::string evaluation_kind(Split split) const = 0;
   /// Prompts of the grids that people look at.
   virtual std::vector<std::string> display() const = 0;
   /// Every prompt that may come, for encoding them beforehand; none where they are too cheap to matter.

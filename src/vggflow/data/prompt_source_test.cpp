@@ -73,5 +73,21 @@ TEST(PromptSource, ClassesBecomeCaptionsWithTheirPlaces) {
   EXPECT_THAT(message_of([&] { make_prompt_source(files, {}); }), HasSubstr("expected prompts.classes, or prompts.train and prompts.eval, got both"));
 }
 
+TEST(PromptSource, SaysWhetherEvaluationIsHeldOut) {
+  const Files files;
+  const auto kind = [](const PromptFiles& f, Split split = Split::kHeldOut) { return make_prompt_source(f, {})->evaluation_kind(split); };
+  EXPECT_EQ(kind(files.both()), "held-out");
+  EXPECT_EQ(kind(files.both(), Split::kTrain), "training");
+  EXPECT_EQ(kind({files.both().train, ""}), "training");
+  EXPECT_EQ(kind({"", files.both().eval}), "") << "there is no training to be held out from";
+  std::ofstream(files.folder / "mixed.txt") << "two ghosts\na Red heart\n";
+  EXPECT_EQ(kind({files.both().train, (files.folder / "mixed.txt").string()}), "partly held-out");
+  std::ofstream(files.folder / "same.txt") << "a Red heart\n";
+  EXPECT_EQ(kind({files.both().train, (files.folder / "same.txt").string()}), "training");
+  PromptFiles classes;
+  classes.classes = {"cat", "frog"};
+  EXPECT_EQ(kind(classes), "training");
+}
+
 }  // namespace
 }  // namespace vggflow
