@@ -120,7 +120,7 @@ RunResult read_result(const PlannedRun& plan) {
   std::erase_if(evals, [](const Json& e) { return !e.contains("metrics") || !e["metrics"].is_object(); });
   VGGFLOW_CHECK(!evals.empty(), "[compare] {} holds no evaluation", (plan.folder / "metrics.jsonl").string());
   RunResult out{plan, {}, {}, Json::parse(read_text(plan.folder / "summary.json"), nullptr, /*allow_exceptions=*/false),
-                number(evals.front(), "/prompts"), number(evals.front(), "/images_per_prompt")};
+                number(evals.front(), "/prompts"), number(evals.front(), "/images_per_prompt"), prompt_words(evals.front())};
   VGGFLOW_CHECK(out.summary.is_object(), "[compare] {} is damaged; remove it and run again", (plan.folder / "summary.json").string());
   for (const Json& e : evals) out.evals.push_back(point_of(e, evals.front()["metrics"]));
   add_costs_so_far(out.evals, evals, updates);
@@ -133,7 +133,7 @@ Spread spread(std::span<const double> values) {
   std::copy_if(values.begin(), values.end(), std::back_inserter(finite), [](double v) { return std::isfinite(v); });
   if (finite.empty()) return {kNone, kNone, 0};
   const Estimate e = estimate(finite);
-  return {e.mean, e.se, finite.size()};
+  return {e.mean, e.se.value_or(kNone), finite.size()};
 }
 
 double at_reward(std::span<const EvalPoint> evals, double level, Metric metric) {

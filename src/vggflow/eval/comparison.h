@@ -37,13 +37,14 @@ struct RunResult {
   RunCost cost;
   Json summary;
   double prompts = 0, images_per_prompt = 0;  ///< of its evaluations
+  std::string prompt_words = "prompts";       ///< "held-out prompts", "training prompts", or "prompts" where the run does not say
 };
 
 /// Reads a finished run. Lines of updates that a later line takes back (a run begun again) are left out. Throws where there is no
 /// evaluation or no readable summary.json.
 RunResult read_result(const PlannedRun& plan);
 
-/// Mean and standard error over seeds of the values that are finite, and how many they are.
+/// Mean and standard error (not a number of fewer than two) over seeds of the values that are finite, and how many they are.
 struct Spread {
   double mean = 0, se = 0;
   size_t n = 0;

@@ -27,7 +27,7 @@ inline Json fake_update(int64_t update) {
 }
 
 inline Json fake_eval(const FakeEval& e) {
-  return {{"kind", "eval"}, {"update", e.update}, {"prompts", 20}, {"images_per_prompt", 16}, {"metrics", fake_metrics(e)}, {"seconds", 3.0}};
+  return {{"kind", "eval"}, {"update", e.update}, {"prompts", 20}, {"prompt_kind", "held-out"}, {"images_per_prompt", 16}, {"metrics", fake_metrics(e)}, {"seconds", 3.0}};
 }
 
 inline void write_fake_summary(const std::filesystem::path& folder, int64_t seed) {

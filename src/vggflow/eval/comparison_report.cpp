@@ -162,7 +162,7 @@ std::string curves(const ComparisonView& view, const std::string& title, const A
   Chart fd = mean_chart(view, "Fréchet distance", x, kFd), kid = mean_chart(view, "KID", x, kKid);
   add_floor(fd, view, "fd_floor");
   add_floor(kid, view, "kid_floor");
-  return "<h2>" + title + "</h2>" + legend_html(view) + "<div class='charts'>" + chart_svg(mean_chart(view, "Reward, held-out prompts", x, kReward)) +
+  return "<h2>" + title + "</h2>" + legend_html(view) + "<div class='charts'>" + chart_svg(mean_chart(view, "Reward, " + view.first()->prompt_words, x, kReward)) +
          chart_svg(mean_chart(view, "Diversity kept", x, kKept)) + chart_svg(mean_chart(view, "Judge accuracy", x, kJudge)) + chart_svg(fd) + chart_svg(kid) +
          chart_svg(mean_chart(view, "Saturated pixels", x, kSaturated)) +
          "</div><p class='note'>Means over seeds; the band is one standard error over seeds. Dashed: base against base.</p>";
@@ -247,8 +247,8 @@ std::string subtitle(const ComparisonView& view) {
   const ComparisonConfig& c = view.data.config;
   std::string out = fmt::format("{} arms, seeds {}, from {}", c.arms.size(), fmt::join(c.seeds, ", "), c.base.string());
   if (const RunResult* run = view.first()) {
-    out += fmt::format("; reward {}, {:.0f} updates; evaluated on {} held-out prompts with {} images each", text(run->summary, "reward", "unknown"),
-                       run->evals.back().update, shown(run->prompts, 0), shown(run->images_per_prompt, 0));
+    out += fmt::format("; reward {}, {:.0f} updates; evaluated on {} {} with {} images each", text(run->summary, "reward", "unknown"),
+                       run->evals.back().update, shown(run->prompts, 0), run->prompt_words, shown(run->images_per_prompt, 0));
   }
   return out;
 }

@@ -70,6 +70,22 @@ TEST_F(ComparisonReport, HoldsEveryPart) {
   EXPECT_FALSE(holds(html, "class='box warn'"));
 }
 
+// Of classes, evaluation's prompts are training's; a run that does not say claims nothing.
+TEST_F(ComparisonReport, SaysWhatTheRunsSayOfTheirPrompts) {
+  const ComparisonConfig c = two_arms();
+  write_two_arms(c);
+  ComparisonData data = collect(c, command());
+  for (const auto& [words, piece] : {std::pair{"training prompts", "evaluated on 20 training prompts with 16 images each"}, {"prompts", "evaluated on 20 prompts with 16 images each"}}) {
+    for (RunResult& run : data.results) run.prompt_words = words;
+    write_comparison_report(data);
+    const std::string html = read_text(out_ / "report.html");
+    EXPECT_TRUE(holds(html, piece)) << piece;
+    EXPECT_TRUE(holds(read_text(out_ / "results.md"), piece)) << piece;
+    EXPECT_TRUE(holds(html, fmt::format("Reward, {}<", words))) << words;
+    EXPECT_FALSE(holds(html, "held-out"));
+  }
+}
+
 TEST_F(ComparisonReport, EmbedsTheLastGridOfEveryArmBesideTheBasesAndNamesNothingOutsideItself) {
   const ComparisonConfig c = two_arms();
   write_two_arms(c);

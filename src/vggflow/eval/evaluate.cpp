@@ -11,7 +11,8 @@
 namespace vggflow {
 namespace {
 
-Json json_of(const Estimate& e) { return {{"mean", e.mean}, {"se", e.se}}; }
+Json json_of(const std::optional<double>& v) { return v ? Json(*v) : Json(nullptr); }
+Json json_of(const Estimate& e) { return {{"mean", e.mean}, {"se", json_of(e.se)}}; }
 
 // Means of groups of `size` consecutive values; values that are not numbers are left out, and a group of nothing else is none.
 std::vector<double> group_means(const Tensor& values, int64_t size) {
@@ -21,7 +22,7 @@ std::vector<double> group_means(const Tensor& values, int64_t size) {
 
 Estimate estimate_known(std::vector<double> values) {
   std::erase_if(values, [](double v) { return std::isnan(v); });
-  return values.empty() ? Estimate{NAN, NAN} : estimate(values);
+  return values.empty() ? Estimate{NAN, std::nullopt} : estimate(values);
 }
 
 Estimate paired_change(std::vector<double> now, const std::vector<double>& before) {
@@ -34,7 +35,7 @@ Estimate paired_change(std::vector<double> now, const std::vector<double>& befor
 Json Evaluation::to_json() const {
   Json opinions = Json::object();
   for (const auto& [name, o] : panel) {
-    opinions[name] = {{"mean", o.score.mean}, {"se", o.score.se}, {"change", json_of(o.change)}};
+    opinions[name] = {{"mean", o.score.mean}, {"se", json_of(o.score.se)}, {"change", json_of(o.change)}};
     if (o.unscored > 0) opinions[name]["unscored"] = o.unscored;
   }
   Json json{{"reward", json_of(reward)},
@@ -46,7 +47,7 @@ Json Evaluation::to_json() const {
             {"fd", fd},
             {"fd_floor", fd_floor},
             {"kid", kid.mean},
-            {"kid_se", kid.se},
+            {"kid_se", json_of(kid.se)},
             {"kid_floor", kid_floor.mean},
             {"saturated", saturated}};
   if (unscored > 0) json["unscored"] = unscored;
@@ -70,18 +71,18 @@ std::shared_ptr<const FeatureNetwork> load_evaluation_features(const EvalOptions
 
 std::vector<std::pair<std::string, std::string>> complaints(const Evaluation& base, const Evaluation& now, double diversity_floor) {
   std::vector<std::pair<std::string, std::string>> all;
-  const auto fell = [](const Estimate& change) { return change.mean < -2 * change.se; };
+  const auto fell = [](const Estimate& change) { return change.se && change.mean < -2 * *change.se; };
   const bool rose = now.reward_change.mean > 0;
   const char* ending = rose ? " while the reward rose: reward hacking" : "";
   if (now.judged && fell(now.judge_change)) {
     all.emplace_back(rose ? "reward_hacking" : "judge",
-                     fmt::format("the judge's accuracy fell by {:.1f} +- {:.1f} points (paired by prompt){}", -100 * now.judge_change.mean,
-                                 100 * now.judge_change.se, ending));
+                     fmt::format("the judge's accuracy fell by {:.1f}{} points (paired by prompt){}", -100 * now.judge_change.mean,
+                                 error_text(now.judge_change.se, 1, 100), ending));
   }
   for (const auto& [name, o] : now.panel) {
     if (!fell(o.change)) continue;
     all.emplace_back(rose ? "reward_hacking" : "panel",
-                     fmt::format("{} fell by {:.3f} +- {:.3f} (paired by prompt){}", name, -o.change.mean, o.change.se, ending));
+                     fmt::format("{} fell by {:.3f}{} (paired by prompt){}", name, -o.change.mean, error_text(o.change.se, 3), ending));
   }
   if (now.diversity.mean < diversity_floor * base.diversity.mean) {
     all.emplace_back("diversity", fmt::format("diversity is {:.0f} % of the base model's, below the floor of {:.0f} %",

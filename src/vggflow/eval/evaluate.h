@@ -1,5 +1,5 @@
 #pragma once
-// An evaluation: images of held-out prompts from fixed noise, scored by the reward and by the judge and compared with the base
+// An evaluation: images of prompts, held-out ones as a rule, from fixed noise, scored by the reward and by the judge and compared with the base
 // model's images.
 
 #include <functional>
@@ -29,7 +29,7 @@ struct EvalOptions {
 
   template <class V>
   void fields(V& v) {
-    v("prompts", prompts, "held-out prompts", range(1, 100000));
+    v("prompts", prompts, "prompts to evaluate on; the report says whether they are held out", range(1, 100000));
     v("images", images, "images a prompt", range(2, 10000));
     v("seed", seed, "seed of prompts and noise", range(0, 1e15));
     v("batch", batch, "images sampled at once", range(1, 100000));
@@ -46,7 +46,7 @@ using ImageGenerator = std::function<Tensor(const std::vector<std::string>& capt
 /// What one model's images are worth.
 struct Evaluation {
   Estimate reward, judge_accuracy, judge_score, diversity;  ///< means over prompts; judge_score is the right class's probability
-  Estimate reward_change, judge_change;  ///< against the base's first set, paired by prompt: same prompts, same noise
+  Estimate reward_change{0, 0.0}, judge_change{0, 0.0};  ///< against the base's first set, paired by prompt: same prompts, same noise; the base's own is 0
   bool judged = false;                   ///< whether there is a judge: without one its figures are left out
   std::string features;                  ///< the network that diversity and distances are taken on
   double reward_sd_within_prompt = 0, saturated = 0;
@@ -54,7 +54,7 @@ struct Evaluation {
   double fd = 0, fd_floor = 0;  ///< to the base's second set of images; the floor is the base's first set against it
   Estimate kid, kid_floor;
   struct Opinion {
-    Estimate score, change;  ///< mean over prompts; against the base, paired by prompt
+    Estimate score, change{0, 0.0};  ///< mean over prompts; against the base, paired by prompt
     int64_t unscored = 0;    ///< images that it gave no score (not a number): they are left out
   };
   std::map<std::string, Opinion> panel;  ///< held-out rewards by name
@@ -71,7 +71,8 @@ JudgePanel load_panel(const std::vector<std::string>& names, bool emoji, const s
 std::shared_ptr<const FeatureNetwork> load_evaluation_features(const EvalOptions& options, const OwnFeatures& own, const ImageJudge* judge);
 
 /// What speaks against a model that has been evaluated, one sentence each with a short name before it; none of a healthy one: the judge's
-/// accuracy or a panel's score fell by more than two standard errors (paired by prompt), or diversity is below the floor.
+/// accuracy or a panel's score fell by more than two standard errors (paired by prompt; a change without an error is no fall), or diversity is
+/// below the floor.
 std::vector<std::pair<std::string, std::string>> complaints(const Evaluation& base, const Evaluation& now, double diversity_floor);
 
 /// The judge of these prompts: null where they carry no class, and an error where its classes are not theirs.

@@ -44,5 +44,25 @@ TEST(Evaluator, RefusesTooFewImagesBeforeItDrawsAny) {
               HasSubstr("expected eval.prompts times eval.images to be 4 at least, for distances between sets, got 1 times 3"));
 }
 
+// A fall by any amount would else be reward hacking.
+TEST(Evaluator, OfOnePromptHasNoErrorsAndNothingFallsBeyondChance) {
+  EvalOptions options;
+  options.images = 4;
+  const auto reward = make_reward("colorfulness", {});
+  Evaluator evaluator(options, {{"ghost"}}, *reward, /*judge=*/nullptr, nullptr, {{"jpeg", std::shared_ptr<const Reward>(make_reward("jpeg", {}))}}, {3, 32, 32});
+  const auto drawn = [&](double level) { return [level](const std::vector<std::string>&, const Tensor& noise) { return (level * noise).clamp(-1, 1); }; };
+  const Evaluation base = evaluator.evaluate_base(drawn(0.4)), now = evaluator.evaluate(drawn(0.8));
+  EXPECT_FALSE(now.reward.se);
+  EXPECT_FALSE(now.diversity.se);
+  EXPECT_NE(now.panel.at("jpeg").change.mean, 0);
+  const Json json = now.to_json();
+  EXPECT_TRUE(json["reward"]["se"].is_null() && json["panel"]["jpeg"]["se"].is_null() && json["panel"]["jpeg"]["change"]["se"].is_null()) << json;
+  Evaluation fell = now;
+  fell.panel.at("jpeg").change = {-5, std::nullopt};
+  EXPECT_TRUE(complaints(base, fell, 0).empty());
+  fell.panel.at("jpeg").change = {-5, 1};
+  EXPECT_EQ(complaints(base, fell, 0).size(), 1u);
+}
+
 }  // namespace
 }  // namespace vggflow

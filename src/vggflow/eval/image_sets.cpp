@@ -3,9 +3,13 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <cctype>
 #include <map>
+#include <memory>
+#include <set>
 
 #include "vggflow/core/error.h"
+#include "vggflow/core/log.h"
 #include "vggflow/data/table.h"
 #include "vggflow/io/files.h"
 #include "vggflow/io/image_file.h"
@@ -39,14 +43,30 @@ std::string prompt_beside(const fs::path& image) {
   return fs::is_regular_file(sidecar) ? trim(read_utf8(sidecar)) : "";
 }
 
-void add_folder(const fs::path& folder, std::vector<Entry>& entries) {
+// Images to other programs.
+bool is_foreign_image(const fs::path& file) {
+  static const std::set<std::string> endings{".apng", ".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jxl", ".ppm", ".tga", ".tif", ".tiff", ".webp"};
+  std::string ending = file.extension().string();
+  std::transform(ending.begin(), ending.end(), ending.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  return endings.contains(ending);
+}
+
+void add_folder(const fs::path& folder, std::vector<Entry>& entries, std::vector<std::string>& unread) {
   std::vector<fs::path> files;
+  std::vector<std::string> foreign;
   for (const auto& entry : fs::recursive_directory_iterator(folder)) {
-    if (entry.is_regular_file() && is_image_name(entry.path())) files.push_back(entry.path());
+    if (!entry.is_regular_file()) continue;
+    if (is_image_name(entry.path())) files.push_back(entry.path());
+    else if (is_foreign_image(entry.path())) foreign.push_back(entry.path().string());
   }
-  VGGFLOW_CHECK(!files.empty(), "[image_set] {} holds no image: expected .png, .jpg or .jpeg files", folder.string());
+  std::sort(foreign.begin(), foreign.end());
+  VGGFLOW_CHECK(!files.empty(), "[image_set] {} holds no image: expected .png, .jpg or .jpeg files{}", folder.string(), foreign.empty() ? "" : "; " + unread_note(foreign));
+  unread.insert(unread.end(), foreign.begin(), foreign.end());
   std::sort(files.begin(), files.end());
-  for (const fs::path& file : files) entries.push_back({file, prompt_beside(file), file.parent_path().lexically_relative(folder).string()});
+  for (const fs::path& file : files) {
+    const fs::path below = file.parent_path().lexically_relative(folder);
+    entries.push_back({file, prompt_beside(file), below == "." ? "" : below.string()});
+  }
 }
 
 size_t column_of(const Table& table, std::initializer_list<const char*> names) {
@@ -67,11 +87,11 @@ void add_list(const fs::path& file, std::vector<Entry>& entries) {
   }
 }
 
-std::vector<Entry> find_entries(const std::vector<fs::path>& sources) {
+std::vector<Entry> find_entries(const std::vector<fs::path>& sources, std::vector<std::string>& unread) {
   std::vector<Entry> entries;
   for (const fs::path& source : sources) {
     if (fs::is_directory(source)) {
-      add_folder(source, entries);
+      add_folder(source, entries, unread);
     } else {
       VGGFLOW_CHECK(fs::exists(source), "[image_set] there is no {}: expected a folder, an image or a list of images", source.string());
       if (is_table(source)) {
@@ -87,13 +107,22 @@ std::vector<Entry> find_entries(const std::vector<fs::path>& sources) {
 
 }  // namespace
 
+std::string unread_note(const std::vector<std::string>& unread) {
+  constexpr size_t kNamed = 5;
+  if (unread.empty()) return "";
+  std::vector<std::string> names;
+  for (size_t i = 0; i < std::min(kNamed, unread.size()); ++i) names.push_back(fs::path(unread[i]).filename().string());
+  return fmt::format("{} of a kind that is not read (expected PNG or JPEG): {}{}", unread.size() == 1 ? "1 file is an image" : fmt::format("{} files are images", unread.size()),
+                     fmt::join(names, ", "), unread.size() > kNamed ? ", ..." : "");
+}
+
 int64_t ImageSet::without_prompt() const { return std::count(prompts.begin(), prompts.end(), ""); }
 
 ImageSet read_image_set(const std::vector<fs::path>& sources, Unprompted unprompted) {
   VGGFLOW_CHECK(!sources.empty(), "[image_set] expected at least one folder, image or list");
-  std::vector<Entry> entries = find_entries(sources);
-  const bool leave_out = unprompted == Unprompted::kLeaveOut && std::any_of(entries.begin(), entries.end(), [](const Entry& e) { return !e.prompt.empty(); });
   ImageSet set;
+  const std::vector<Entry> entries = find_entries(sources, set.unread);
+  const bool leave_out = unprompted == Unprompted::kLeaveOut && std::any_of(entries.begin(), entries.end(), [](const Entry& e) { return !e.prompt.empty(); });
   set.name = sources.size() == 1 ? sources[0].string() : fmt::format("{} and {} more", sources[0].string(), sources.size() - 1);
   std::vector<fs::path> files;
   for (const Entry& e : entries) {
@@ -126,6 +155,7 @@ ImageSet subset(const ImageSet& set, const std::vector<int64_t>& places) {
   ImageSet out;
   out.name = set.name;
   out.left_out = set.left_out;
+  out.unread = set.unread;
   for (const int64_t place : places) {
     const auto i = static_cast<size_t>(place);
     out.labels.push_back(set.labels.at(i));
@@ -165,7 +195,14 @@ ImageSet first_of_each(const ImageSet& set, int64_t count) {
 
 ImageSet resized(ImageSet set, int64_t size) {
   if (size == 0) return set;
-  set.pixels = [size, pixels = set.pixels](int64_t i) { return ops::resize_pixels(pixels(i).unsqueeze(0), size, size).squeeze(0); };
+  set.pixels = [size, pixels = set.pixels, name = set.name, told = std::make_shared<bool>(false)](int64_t i) {
+    const Tensor x = pixels(i);
+    if (x.size(1) != x.size(2) && !*told) {
+      log_info("{}: images that are not square, such as one of {} x {} pixels, are stretched to {} x {}", name, x.size(2), x.size(1), size, size);
+      *told = true;
+    }
+    return ops::resize_pixels(x.unsqueeze(0), size, size).squeeze(0);
+  };
   return set;
 }
 

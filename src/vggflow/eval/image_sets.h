@@ -18,12 +18,16 @@ struct ImageSet {
   std::vector<std::string> groups;              ///< images of one group are compared with each other: the prompt, or else the subfolder
   std::function<Tensor(int64_t)> pixels;        ///< image i, (3, H, W) in [0, 1]
   int64_t left_out = 0;                         ///< images without a prompt beside images with one, such as grids
+  std::vector<std::string> unread = {};         ///< files of folders that are images of a kind that is not read, such as WebP
   int64_t size() const { return static_cast<int64_t>(prompts.size()); }
   int64_t without_prompt() const;
 };
 
 /// What becomes of images without a prompt beside images with one.
 enum class Unprompted { kLeaveOut, kKeep };
+
+/// "3 files are images of kinds that are not read (expected PNG or JPEG): a.webp, b.gif, ..."; empty of none.
+std::string unread_note(const std::vector<std::string>& unread);
 
 /// The images of folders (with their subfolders), image files and lists, in the order of their names. A list is a table (data/table.h) with a
 /// column `image`, `file`, `file_name` or `path`, relative to the list, and one `prompt` or `text`. Otherwise an image's prompt is its PNG's
@@ -46,7 +50,8 @@ GroupedImages group_images(const ImageSet& set);
 /// The first `count` images of every prompt; refuses a prompt that has fewer.
 ImageSet first_of_each(const ImageSet& set, int64_t count);
 
-/// The same set with images resized to size x size (bicubic, antialiased, clipped); 0 leaves them as they are.
+/// The same set with images resized to size x size (bicubic, antialiased, clipped), the first that is stretched with a line in the log; 0 leaves them as
+/// they are.
 ImageSet resized(ImageSet set, int64_t size);
 
 /// Calls f(first place, images (B, 3, H, W)) on runs of at most `batch` images of one size.

@@ -87,6 +87,27 @@ TEST_F(ImageSets, AreCutToTheFirstImagesOfEachPromptAndResized) {
   EXPECT_THAT(message_of([&] { first_of_each(set, 4); }), HasSubstr("six: expected at least 4 images a prompt, got 3 of 'a'"));
 }
 
+TEST_F(ImageSets, NameFilesThatOtherProgramsTakeForImages) {
+  png("a.png", 10);
+  for (const char* name : {"b.webp", "c.GIF", "d.tiff", "notes.txt"}) write_text(folder_ / name, "");
+  const ImageSet set = read_image_set({folder_.path()});
+  EXPECT_EQ(set.size(), 1);
+  EXPECT_EQ(set.unread.size(), 3u);
+  EXPECT_EQ(unread_note(set.unread), "3 files are images of a kind that is not read (expected PNG or JPEG): b.webp, c.GIF, d.tiff");
+  EXPECT_EQ(first_of_each(set, 1).unread.size(), 3u);
+}
+
+TEST_F(ImageSets, SayOnceThatImagesAreStretched) {
+  const auto said = [](int64_t width) {
+    const ImageSet set = resized(image_set_of("some", at::zeros({2, 3, 4, width}), {"a", "b"}), 8);
+    ::testing::internal::CaptureStderr();
+    for (int64_t i = 0; i < 2; ++i) set.pixels(i);
+    return ::testing::internal::GetCapturedStderr();
+  };
+  EXPECT_EQ(said(4), "");
+  EXPECT_EQ(said(6), "some: images that are not square, such as one of 6 x 4 pixels, are stretched to 8 x 8\n");
+}
+
 TEST_F(ImageSets, ComeInBatchesOfOneSize) {
   ImageSet set = image_set_of("mixed", at::zeros({5, 3, 2, 2}), {"", "", "", "", ""});
   set.pixels = [](int64_t i) { return at::full({3, i < 3 ? 2 : 4, 2}, static_cast<double>(i)); };
@@ -103,6 +124,7 @@ TEST_F(ImageSets, RefuseWhatHoldsNoImages) {
   EXPECT_THAT(message_of([&] { read_image_set({folder_ / "absent"}); }), HasSubstr("expected a folder, an image or a list of images"));
   EXPECT_THAT(message_of([] { read_image_set({}); }), HasSubstr("expected at least one folder, image or list"));
   write_text(folder_ / "x.webp", "");
+  EXPECT_THAT(message_of([&] { read_image_set({folder_.path()}); }), HasSubstr("expected .png, .jpg or .jpeg files; 1 file is an image of a kind that is not read"));
   EXPECT_THAT(message_of([&] { read_image_set({folder_ / "x.webp"}); }), HasSubstr("expected a folder, a .png, .jpg or .jpeg file, or a list"));
   write_text(folder_ / "a.csv", "name,prompt\nx.png,a\n");
   EXPECT_THAT(message_of([&] { read_image_set({folder_ / "a.csv"}); }), HasSubstr("expected a column image or file or file_name or path, got the columns name, prompt"));

@@ -2,6 +2,8 @@
 // Metrics over feature vectors, in double precision.
 
 #include <functional>
+#include <optional>
+#include <string>
 #include <vector>
 
 #include "vggflow/core/random.h"
@@ -9,13 +11,20 @@
 
 namespace vggflow {
 
-/// A mean and its standard error.
+/// A mean and its standard error; none where one value tells nothing of how far others lie.
 struct Estimate {
-  double mean = 0, se = 0;
+  double mean = 0;
+  std::optional<double> se;
 };
 
-/// Mean of independent values (one a prompt) with its standard error; the error of one value is 0.
+/// Mean of independent values (one a prompt) with its standard error; one value has none.
 Estimate estimate(const std::vector<double>& values);
+
+/// a - b of independent estimates.
+Estimate difference(const Estimate& a, const Estimate& b);
+
+/// " +- 0.014" with so many digits after the point, " (no error)" of none: what stands behind a mean. `factor`: 100 for percent.
+std::string error_text(const std::optional<double>& se, int digits, double factor = 1);
 
 /// Ends of an interval.
 struct Interval {
@@ -23,13 +32,31 @@ struct Interval {
 };
 
 /// Percentile bootstrap of the mean of independent values (one a prompt): the middle `level` of the means of `resamples` draws with
-/// replacement, keyed by seed. One value has no width.
+/// replacement, keyed by seed. At least two values: one has no interval.
 Interval bootstrap_interval(const std::vector<double>& values, uint64_t seed, int64_t resamples = 2000, double level = 0.95);
+
+/// The same of the difference of the means of two independent sets of values, both drawn anew.
+Interval bootstrap_interval_of_difference(const std::vector<double>& a, const std::vector<double>& b, uint64_t seed, int64_t resamples = 2000, double level = 0.95);
 
 /// Delete-a-group jackknife of statistics that are no means over prompts (Frechet distance, recall): unit i of `units` is in group
 /// i mod G, G = min(units, groups), and se^2 = (G-1)/G sum_g (f_g - mean f)^2 with f_g = f(all units but group g's). One error a value that
 /// f returns. Unlike a bootstrap it shows no image twice, which these statistics would take for agreement. units >= 2.
 std::vector<double> jackknife_errors(int64_t units, int64_t groups, const std::function<std::vector<double>(const std::vector<bool>& kept)>& f);
+
+/// The same from values that are there already: f without each group in turn.
+double jackknife_error(const std::vector<double>& left_out);
+
+/// The group, 0 to count - 1, of each image of two sets: (n1) and (n2), int64. Leaving one out takes its images from both.
+struct RowGroups {
+  Tensor a, b;
+  int64_t count = 1;
+};
+
+/// A distance between two sets, and the same without each group in turn.
+struct GroupedDistance {
+  double value = 0;
+  std::vector<double> without;
+};
 
 /// Feature variance of the images of one prompt (n, d): sum_ij |e_i - e_j|^2 / (2 n (n - 1)) over unit vectors e, which is one
 /// minus the mean cosine of pairs (the DreamSim diversity of Domingo-Enrich et al. 2024, with other features). n >= 2.
@@ -42,6 +69,8 @@ double frechet_distance(const Tensor& a, const Tensor& b);
 
 /// Unbiased squared MMD with the kernel (x.y/d + 1)^3 between sets of independent images (n1, d), (n2, d); n > 1.
 double squared_mmd(const Tensor& a, const Tensor& b);
+/// With all that a jackknife needs: one pass over the pairs in blocks, whose sums by groups are kept; no n1 x n2 matrix is.
+GroupedDistance squared_mmd(const Tensor& a, const Tensor& b, const RowGroups& groups);
 
 /// Kernel inception distance: mean of squared_mmd over `subsets` random subsets of at most `size` images and half a set. Its
 /// standard error is over subsets, which overlap: it leaves out how the sets themselves would vary. Sets drawn from the same
@@ -52,6 +81,7 @@ Estimate kernel_distance(const Tensor& a, const Tensor& b, uint64_t seed, int64_
 /// CMMD (Jayasumana et al. 2024): 1000 MMD^2 with the kernel exp(-|x-y|^2 / (2 sigma^2)) between sets of unit vectors (rows are normalised),
 /// as published with the pairs of an image with itself, hence biased upwards for few images. Meant for CLIP features.
 double cmmd(const Tensor& a, const Tensor& b, double sigma = 10);
+GroupedDistance cmmd(const Tensor& a, const Tensor& b, const RowGroups& groups, double sigma = 10);
 
 /// Vendi score (Friedman & Dieng 2023) of features (n, d): exp of the entropy of the eigenvalues of K / n, K the cosines of pairs. Between
 /// 1 (all images alike) and min(n, d): an effective number of different images.

@@ -2,7 +2,11 @@
 
 #include <ATen/Parallel.h>
 
+#include <algorithm>
+#include <set>
+
 #include "vggflow/core/log.h"
+#include "vggflow/data/captions.h"
 #include "vggflow/data/prompt_file.h"
 #include "vggflow/eval/set_sheet.h"
 #include "vggflow/io/files.h"
@@ -31,19 +35,61 @@ std::optional<ImageSet> read_set(const std::vector<std::string>& sources, const 
 }
 
 ImageSet prepared(ImageSet set, const MetricsConfig& c) {
+  if (!set.unread.empty()) log_info("warning: {}: {}", set.name, unread_note(set.unread));
   if (set.left_out > 0) log_info("{}: left out {} images without a prompt beside images with one", set.name, set.left_out);
   if (set.without_prompt() > 0 && !c.panel.empty()) log_info("{}: {} images have no prompt: rewards are given the empty one", set.name, set.without_prompt());
   if (c.metrics.images_per_prompt > 0) set = first_of_each(set, c.metrics.images_per_prompt);
   return resized(std::move(set), c.size);
 }
 
-std::string described(const PromptMean& m) { return fmt::format("{:.4g} +- {:.2g} [{:.4g}, {:.4g}]", m.estimate.mean, m.estimate.se, m.interval.low, m.interval.high); }
+// A preset names networks whose weights lie elsewhere on every machine.
+void check_features(const MetricsConfig& c) {
+  const auto known = feature_network_names();
+  std::vector<std::string> all;
+  bool bare = false;
+  for (const std::string& name : c.features) {
+    const bool lacks_path = std::find(known.begin(), known.end(), name) != known.end();
+    all.push_back(lacks_path ? name + "=PATH" : name);
+    bare = bare || lacks_path;
+  }
+  VGGFLOW_CHECK(!bare, "[metrics] expected the paths of the feature networks' weights, got features=[{}]: pass \"features=[{}]\" (which files: docs/metrics.md)",
+                fmt::join(c.features, ", "), fmt::join(all, ", "));
+  VGGFLOW_CHECK(!c.features.empty() || !c.panel.empty(), "[metrics] expected features=[...] or panel=[...], got neither: there is nothing to measure");
+}
+
+// Whether the set's prompts are names of emoji, and its images small: what the emoji's networks were made for.
+bool looks_like_emoji(const ImageSet& set, const EmojiOptions& data) {
+  constexpr int64_t kLargest = 128;  // of EmojiOptions::size
+  if (!std::filesystem::exists(data.list) || set.pixels(0).size(1) > kLargest) return false;
+  std::set<std::string> names;
+  for (const EmojiItem& item : parse_emoji_test(data.list)) names.insert({item.name, item.base_name, subgroup_caption(item.subgroup)});
+  return 2 * std::count_if(set.prompts.begin(), set.prompts.end(), [&](const std::string& p) { return names.contains(p); }) > set.size();
+}
+
+// What the emoji's networks say of other images is noise, however exact it looks.
+std::vector<std::string> foreign_features(const FeatureNetworks& networks, const ImageSet& set, const EmojiOptions& data) {
+  std::vector<std::string> warnings;
+  for (const auto& network : networks) {
+    if ((network->name() != "judge" && network->name() != "emoji-clip") || looks_like_emoji(set, data)) continue;
+    warnings.push_back(fmt::format("the features of {} are of emoji at 32 x 32 pixels, and the images of {} do not look like those: take "
+                                   "\"features=[dreamsim=DIR, clip=DIR, inception-v3=FILE]\", or pixels-8x8 without weights (docs/metrics.md)", network->name(), set.name));
+  }
+  return warnings;
+}
+
+std::string described(const PromptMean& m) {
+  const std::string interval = m.interval ? fmt::format(" [{:.4g}, {:.4g}]", m.interval->low, m.interval->high) : "";
+  return fmt::format("{:.4g}{}{}", m.estimate.mean, m.estimate.se ? fmt::format(" +- {:.2g}", *m.estimate.se) : " (no error)", interval);
+}
 
 void log_comparison(const SetComparison& c) {
+  for (const std::string& warning : c.warnings) log_info("warning: {}", warning);
+  if (c.shared) log_info("A and B have {} of {} and {} prompts in common", *c.shared, c.a.grouped.groups.size(), c.b->grouped.groups.size());
   for (const PromptMeasure& m : c.by_prompt) {
-    std::string line = fmt::format("{:<24} {:<12} {} over {} prompts", m.name, m.network, described(m.a), m.a.n);
+    std::string line = fmt::format("{:<24} {:<12} {} over {} {}", m.name, m.network, described(m.a), m.a.n, c.unit(m.a.n));
     if (m.b) line += " | B " + described(*m.b);
     if (m.change) line += " | A - B " + described(*m.change);
+    if (const double factor = published_factor(m); factor != 1) line += fmt::format(" | as published, {:g} times that: A {:.4g}", factor, factor * m.a.estimate.mean);
     log_line(line);
   }
   for (const SetMeasure& m : c.as_a_whole) {
@@ -58,6 +104,7 @@ void log_comparison(const SetComparison& c) {
 }  // namespace
 
 void compare_and_report(const MetricsConfig& c, ImageSet a, std::optional<ImageSet> b, std::optional<ImageSet> base) {
+  check_features(c);
   VGGFLOW_CHECK(b || !base, "[metrics] base=... is a second set of b's model: give b=... too");
   a = prepared(std::move(a), c);
   if (b) b = prepared(*std::move(b), c);
@@ -70,7 +117,12 @@ void compare_and_report(const MetricsConfig& c, ImageSet a, std::optional<ImageS
   const auto measured = [&](const std::optional<ImageSet>& set) {
     return set ? std::optional(measure(*set, networks, panel, c.metrics.batch)) : std::nullopt;
   };
-  const SetComparison comparison = compare_sets(measure(a, networks, panel, c.metrics.batch), measured(b), measured(base), networks, c.metrics);
+  SetComparison comparison = compare_sets(measure(a, networks, panel, c.metrics.batch), measured(b), measured(base), networks, c.metrics);
+  VGGFLOW_CHECK(!comparison.by_prompt.empty() || !comparison.as_a_whole.empty(),
+                "[metrics] nothing can be told of {} image{} of {}: diversity takes two of a prompt, a distance two in each set; a reward, panel=[colorfulness], takes one",
+                comparison.a.size(), comparison.a.size() == 1 ? "" : "s", comparison.a.name);
+  const auto foreign = foreign_features(networks, a, c.models.data);
+  comparison.warnings.insert(comparison.warnings.end(), foreign.begin(), foreign.end());
   log_comparison(comparison);
   std::optional<PromptOverlap> overlap;
   Json result = comparison.to_json();
@@ -87,6 +139,7 @@ void compare_and_report(const MetricsConfig& c, ImageSet a, std::optional<ImageS
 void run_metrics(const MetricsConfig& c) {
   if (c.threads > 0) at::set_num_threads(static_cast<int>(c.threads));
   VGGFLOW_CHECK(!c.a.empty(), "[metrics] expected a=FOLDER, and b=FOLDER to compare it with");
+  check_features(c);  // before hours of drawing
   // Without a second set of the base, a model draws one from other noise.
   const std::vector<std::string> base = c.base.empty() && is_drawn(c.b) ? c.b : c.base;
   ImageSet a = *read_set(c.a, c, "a");

@@ -28,7 +28,7 @@ TEST(Metrics, EqualScipysValues) {
   const Tensor a = reference_features(12, 5, 0), b = reference_features(9, 5, 1.5);
   const Tensor column = a.select(1, 0).contiguous();
   const double* first = column.const_data_ptr<double>();
-  EXPECT_NEAR(estimate({first, first + 12}).se, 0.204145024814258, 1e-12);
+  EXPECT_NEAR(estimate({first, first + 12}).se.value(), 0.204145024814258, 1e-12);
   EXPECT_NEAR(diversity(a), 1.08462713832471, 1e-12);
   EXPECT_NEAR(frechet_distance(a, b), 0.656790449324773, 1e-10);
   EXPECT_NEAR(squared_mmd(a, b), -0.135100638070872, 1e-12);
@@ -104,8 +104,15 @@ TEST(Metrics, BootstrapIntervalEqualsScipys) {
   EXPECT_EQ(bootstrap_interval(x, 0, 20000).low, i.low);
   const Interval narrow = bootstrap_interval(x, 0, 20000, 0.5);
   EXPECT_LT(narrow.high - narrow.low, 0.5 * (i.high - i.low));
-  EXPECT_EQ(bootstrap_interval({3.0}, 0).low, 3.0);
-  EXPECT_EQ(bootstrap_interval({3.0}, 0).high, 3.0);
+}
+
+TEST(Metrics, TheIntervalOfADifferenceIsThatOfIndependentSets) {
+  const std::vector<double> x = numbers(reference_features(60, 8, 0).select(1, 0)), y = numbers(reference_features(40, 8, 1.5).select(1, 0));
+  const Estimate change = difference(estimate(x), estimate(y));
+  EXPECT_NEAR(change.se.value(), std::hypot(*estimate(x).se, *estimate(y).se), 1e-12);
+  const Interval i = bootstrap_interval_of_difference(x, y, 0, 20000);
+  EXPECT_NEAR((i.low + i.high) / 2, change.mean, 0.1 * *change.se);
+  EXPECT_NEAR((i.high - i.low) / (2 * 1.96 * *change.se), 1, 0.05);
 }
 
 TEST(Metrics, JackknifeOfAMeanIsItsStandardError) {
@@ -120,7 +127,7 @@ TEST(Metrics, JackknifeOfAMeanIsItsStandardError) {
   };
   const auto each = jackknife_errors(60, 60, mean_of_kept);
   EXPECT_NEAR(each[0], 0.0913049601701, 1e-10);
-  EXPECT_NEAR(each[0], estimate(x).se, 1e-10);
+  EXPECT_NEAR(each[0], estimate(x).se.value(), 1e-10);
   EXPECT_NEAR(each[1], 7 * each[0], 1e-10);
   EXPECT_NEAR(jackknife_errors(60, 7, mean_of_kept)[0], 0.0364161195906, 1e-10);
 }
@@ -128,7 +135,55 @@ TEST(Metrics, JackknifeOfAMeanIsItsStandardError) {
 TEST(Metrics, EstimateGivesMeanAndStandardError) {
   const Estimate e = estimate({1, 2, 3, 4});
   EXPECT_DOUBLE_EQ(e.mean, 2.5);
-  EXPECT_NEAR(e.se, std::sqrt(5.0 / 3 / 4), 1e-12);
+  EXPECT_NEAR(e.se.value(), std::sqrt(5.0 / 3 / 4), 1e-12);
+}
+
+TEST(Metrics, OneValueHasNeitherErrorNorInterval) {
+  EXPECT_EQ(estimate({3.0}).mean, 3);
+  EXPECT_FALSE(estimate({3.0}).se);
+  EXPECT_FALSE(difference(estimate({3.0}), estimate({1, 2})).se);
+  EXPECT_EQ(error_text(estimate({3.0}).se, 2), " (no error)");
+  EXPECT_EQ(error_text(0.0314, 1, 100), " +- 3.1");
+  EXPECT_THAT(message_of([] { bootstrap_interval({3.0}, 0); }), HasSubstr("expected at least two values"));
+}
+
+// The definitions over whole matrices, in more than one block of rows, of all images and without each group.
+TEST(Metrics, KernelDistancesInBlocksEqualTheirDefinitionsWithoutEachGroupToo) {
+  const Tensor a = random_double({1100, 6}, 1), b = random_double({700, 6}, 2) + 0.3;
+  const RowGroups groups{at::arange(1100).remainder(7), at::arange(700).remainder(7), 7};
+  const auto mmd = [](const Tensor& x, const Tensor& y) {
+    const auto k = [](const Tensor& u, const Tensor& v) { return (u.matmul(v.t()) / 6 + 1).pow(3); };
+    const auto within = [&](const Tensor& u) {
+      const Tensor m = k(u, u);
+      return ((m.sum() - m.diagonal().sum()) / static_cast<double>(u.size(0) * (u.size(0) - 1))).item<double>();
+    };
+    return within(x) + within(y) - 2 * k(x, y).mean().item<double>();
+  };
+  const auto gaussian = [](const Tensor& x, const Tensor& y) {
+    const auto unit = [](const Tensor& u) { return u / u.norm(2, 1, true); };
+    const auto k = [&](const Tensor& u, const Tensor& v) { return (at::cdist(unit(u), unit(v)).square() / -200).exp().mean().item<double>(); };
+    return 1000 * (k(x, x) + k(y, y) - 2 * k(x, y));
+  };
+  const GroupedDistance kid = squared_mmd(a, b, groups), c = cmmd(a, b, groups);
+  EXPECT_NEAR(kid.value, mmd(a, b), 1e-12);
+  EXPECT_NEAR(squared_mmd(a, b), mmd(a, b), 1e-12);
+  EXPECT_NEAR(c.value, gaussian(a, b), 1e-9);  // a thousand times a difference of numbers near 1, and distances by way of cdist
+  EXPECT_NEAR(cmmd(a, b), c.value, 1e-12 * 1000);
+  ASSERT_EQ(kid.without.size(), 7u);
+  for (int64_t g = 0; g < 7; ++g) {
+    const auto kept = [g](const Tensor& x, const Tensor& of) { return x.index_select(0, at::nonzero(of != g).squeeze(1)); };
+    const Tensor ka = kept(a, groups.a), kb = kept(b, groups.b);
+    EXPECT_NEAR(kid.without[static_cast<size_t>(g)], mmd(ka, kb), 1e-12);
+    EXPECT_NEAR(c.without[static_cast<size_t>(g)], cmmd(ka, kb), 1e-12 * 1000);
+  }
+  EXPECT_NEAR(jackknife_error(kid.without),
+              jackknife_errors(7, 7, [&](const std::vector<bool>& keep) {
+                std::vector<double> v;
+                for (size_t g = 0; g < 7; ++g) {
+                  if (!keep[g]) v.push_back(kid.without[g]);
+                }
+                return v;
+              })[0], 1e-15);
 }
 
 TEST(Metrics, DiversityIsOneMinusTheMeanCosineOfPairs) {
@@ -197,7 +252,7 @@ TEST(Metrics, RefuseSetsTheyCannotCompare) {
   EXPECT_THAT(message_of([&] { precision_recall(a, a, /*k=*/6); }), HasSubstr("expected more than k = 6 images a set"));
   EXPECT_THAT(message_of([&] { cmmd(a, random_double({6, 5}, 2)); }), HasSubstr("[metrics] expected features (n, d) of one d"));
   EXPECT_THAT(message_of([] { vendi_score(at::ones({3})); }), HasSubstr("expected features (n, d) of n > 0"));
-  EXPECT_THAT(message_of([] { bootstrap_interval({}, 0); }), HasSubstr("got 0 values"));
+  EXPECT_THAT(message_of([] { bootstrap_interval({}, 0); }), HasSubstr("expected at least two values and one draw for an interval, got 0"));
   EXPECT_THAT(message_of([] { jackknife_errors(1, 20, [](const std::vector<bool>&) { return std::vector<double>{0}; }); }), HasSubstr("at least two units"));
   EXPECT_THAT(message_of([] { estimate({}); }), HasSubstr("expected at least one value"));
 }

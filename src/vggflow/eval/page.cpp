@@ -54,8 +54,17 @@ std::string text(const Json& object, const char* name, const std::string& otherw
   return object.is_object() && object.contains(name) && object[name].is_string() ? object[name].get<std::string>() : otherwise;
 }
 
+std::string prompt_words(const Json& eval_line) {
+  const std::string kind = text(eval_line, "prompt_kind");
+  return kind.empty() ? "prompts" : kind + " prompts";
+}
+
 std::string shown(double value, int digits, const char* after) {
   return std::isfinite(value) ? fmt::format("{:.{}f}{}", value, digits, after) : "–";
+}
+
+std::string shown(const Estimate& e, int digits, double factor) {
+  return shown(factor * e.mean, digits) + (e.se ? " ± " + shown(factor * *e.se, digits) : "");
 }
 
 }  // namespace vggflow

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <string>
 
+#include "vggflow/eval/metrics.h"
 #include "vggflow/io/jsonl.h"
 
 namespace vggflow {
@@ -20,7 +21,13 @@ double number(const Json& object, const std::string& path);
 /// The text of a member; `otherwise` where it is absent or no text.
 std::string text(const Json& object, const char* name, const std::string& otherwise = "");
 
+/// "held-out prompts", "training prompts": what an evaluation's line says of its prompts; "prompts" where it says nothing.
+std::string prompt_words(const Json& eval_line);
+
 /// With so many digits after the point; "–" where there is no number.
 std::string shown(double value, int digits, const char* after = "");
+
+/// "0.312 ± 0.014", the mean alone where there is no error. `factor`: 100 for percent.
+std::string shown(const Estimate& estimate, int digits, double factor = 1);
 
 }  // namespace vggflow

@@ -16,17 +16,26 @@ namespace fs = std::filesystem;
 using namespace nlohmann::literals;
 namespace {
 
+std::optional<double> number_if(const Json& object, const std::string& path) {
+  const double value = number(object, path);
+  return std::isfinite(value) ? std::optional(value) : std::nullopt;
+}
+
 int64_t update_of(const Json& line) {
   const double update = number(line, "/update");
   return std::isfinite(update) ? std::llround(update) : 0;
 }
 
 Estimate estimate_of(const Json& metrics, const std::string& name) {
-  return {number(metrics, "/" + name + "/mean"), number(metrics, "/" + name + "/se")};
+  return {number(metrics, "/" + name + "/mean"), number_if(metrics, "/" + name + "/se")};
 }
 
-using vggflow::shown;  // beside the overload below
-std::string shown(const Estimate& e, int digits) { return shown(e.mean, digits) + " ± " + shown(e.se, digits); }
+Estimate times(const Estimate& e, double factor) { return {factor * e.mean, e.se ? std::optional(factor * *e.se) : std::nullopt}; }
+
+// "± 0.12" and what follows, or that there is none: what stands in a tile under its figure.
+std::string error_note(const std::optional<double>& se, int digits, const char* after = "") {
+  return se ? "± " + shown(*se, digits, after) : "no error";
+}
 
 // What the report is made from.
 struct RunData {
@@ -94,6 +103,9 @@ std::string tile(const std::string& name, const std::string& value, const std::s
   return fmt::format("<div class='tile'><span>{}</span><b>{}</b><i>{}</i></div>", escape_html(name), escape_html(value), escape_html(note));
 }
 
+// Means over one prompt have no error.
+bool has_errors(const RunData& data) { return data.evals.empty() || number(data.evals.back(), "/prompts") != 1; }
+
 bool compares(const RunData& data) { return data.evals.size() > 1; }
 
 // "before → after", or "before" alone in a run that has no evaluation after the base's.
@@ -102,13 +114,14 @@ std::string change(const RunData& data, double before, double after, int digits,
 }
 
 std::string reward_note(const RunData& data, const Estimate& before, const Estimate& after, double sd) {
-  if (!compares(data) || !(sd > 0)) return "± " + shown(after.se, 2);
-  return fmt::format("± {}; {:+.2f} sd of the base within a prompt", shown(after.se, 2), (after.mean - before.mean) / sd);
+  if (!compares(data) || !(sd > 0)) return error_note(after.se, 2);
+  return fmt::format("{}; {:+.2f} sd of the base within a prompt", error_note(after.se, 2), (after.mean - before.mean) / sd);
 }
 
 std::string judge_note(const RunData& data, const Estimate& now, const Estimate& moved) {
-  if (!compares(data) || !std::isfinite(moved.mean)) return "± " + shown(100 * now.se, 1) + " points over prompts";
-  return fmt::format("{:+.1f} ± {:.1f} points, paired by prompt", 100 * moved.mean, 100 * moved.se);
+  if (!compares(data) || !std::isfinite(moved.mean)) return error_note(times(now, 100).se, 1, " points over prompts");
+  if (!moved.se) return fmt::format("{:+.1f} points, no error", 100 * moved.mean);
+  return fmt::format("{:+.1f} ± {:.1f} points, paired by prompt", 100 * moved.mean, 100 * *moved.se);
 }
 
 std::string tiles(const RunData& data) {
@@ -120,7 +133,7 @@ std::string tiles(const RunData& data) {
   return "<div class='tiles'>" +
          tile("Reward", change(data, r0.mean, r1.mean, 2), reward_note(data, r0, r1, number(base, "/reward_sd_within_prompt"))) +
          (std::isfinite(j1.mean) ? tile("Judge accuracy", change(data, 100 * j0.mean, 100 * j1.mean, 1, " %"), judge_note(data, j1, estimate_of(now, "judge_change"))) : "") +
-         tile("Diversity kept", compares(data) ? shown(100 * d1.mean / d0.mean, 0, " %") : "–", change(data, d0.mean, d1.mean, 3) + " ± " + shown(d1.se, 3)) +
+         tile("Diversity kept", compares(data) ? shown(100 * d1.mean / d0.mean, 0, " %") : "–", change(data, d0.mean, d1.mean, 3) + (d1.se ? " ± " + shown(*d1.se, 3) : "; no error")) +
          tile("Fréchet distance to base", shown(number(now, "/fd"), 2), "base against base: " + shown(number(base, "/fd_floor"), 2)) + "</div>";
 }
 
@@ -140,8 +153,8 @@ Series eval_series(const RunData& data, const std::string& name, const char* key
     const Json& m = e["metrics"];
     const bool estimated = m.contains(key) && m[key].is_object();
     const std::string path = std::string("/") + key;
-    const Estimate v = estimated ? estimate_of(m, key) : Estimate{number(m, path), number(m, path + "_se")};
-    s.points.push_back({number(e, "/update"), factor * v.mean, factor * v.se, ""});
+    const Estimate v = estimated ? estimate_of(m, key) : Estimate{number(m, path), number_if(m, path + "_se")};
+    s.points.push_back({number(e, "/update"), factor * v.mean, factor * v.se.value_or(0), ""});
   }
   return s;
 }
@@ -157,7 +170,7 @@ Series panel_series(const RunData& data, const std::string& panel) {
   Series s{panel, {}};
   for (const Json& e : data.evals) {
     const Json opinion = e["metrics"].value("panel", Json::object()).value(panel, Json::object());
-    s.points.push_back({number(e, "/update"), number(opinion, "/mean"), number(opinion, "/se"), ""});
+    s.points.push_back({number(e, "/update"), number(opinion, "/mean"), number_if(opinion, "/se").value_or(0), ""});
   }
   return s;
 }
@@ -177,7 +190,7 @@ Chart tradeoff(const RunData& data) {
   Chart chart{"Reward against diversity", "diversity", "reward", {{"run", {}}}};
   for (const Json& e : data.evals) {
     const Estimate diversity = estimate_of(e["metrics"], "diversity"), reward = estimate_of(e["metrics"], "reward");
-    chart.series[0].points.push_back({diversity.mean, reward.mean, reward.se, fmt::to_string(update_of(e)), diversity.se});
+    chart.series[0].points.push_back({diversity.mean, reward.mean, reward.se.value_or(0), fmt::to_string(update_of(e)), diversity.se.value_or(0)});
   }
   return chart;
 }
@@ -185,7 +198,7 @@ Chart tradeoff(const RunData& data) {
 std::string charts(const RunData& data) {
   const char* x = "update";
   std::string out = "<h2>Curves</h2><div class='charts'>";
-  out += chart_svg({"Reward, held-out prompts", x, "reward", {eval_series(data, "reward", "reward")}});
+  out += chart_svg({"Reward, " + (data.evals.empty() ? "prompts" : prompt_words(data.evals.front())), x, "reward", {eval_series(data, "reward", "reward")}});
   const bool judged = !data.evals.empty() && data.evals.front()["metrics"].contains("judge_accuracy");
   if (judged) out += chart_svg({"Judge accuracy", x, "%", {eval_series(data, "accuracy", "judge_accuracy", 100)}});
   out += chart_svg({"Diversity", x, "feature variance", {eval_series(data, "diversity", "diversity")}});
@@ -221,11 +234,11 @@ std::string evaluation_row(const Json& line) {
   const Json& m = line["metrics"];
   const Estimate judge = estimate_of(m, "judge_accuracy"), judge_change = estimate_of(m, "judge_change");
   const std::vector<std::string> cells{
-      fmt::to_string(update_of(line)), shown(estimate_of(m, "reward"), 3), shown({100 * judge.mean, 100 * judge.se}, 1),
-      shown({100 * judge_change.mean, 100 * judge_change.se}, 1),
+      fmt::to_string(update_of(line)), shown(estimate_of(m, "reward"), 3), shown(judge, 1, 100),
+      shown(judge_change, 1, 100),
       shown(estimate_of(m, "judge_score"), 3), shown(estimate_of(m, "diversity"), 4),
       fmt::format("{} ({})", shown(number(m, "/fd"), 2), shown(number(m, "/fd_floor"), 2)),
-      fmt::format("{} ({})", shown(Estimate{number(m, "/kid"), number(m, "/kid_se")}, 4), shown(number(m, "/kid_floor"), 4)),
+      fmt::format("{} ({})", shown(Estimate{number(m, "/kid"), number_if(m, "/kid_se")}, 4), shown(number(m, "/kid_floor"), 4)),
       shown(100 * number(m, "/saturated"), 1, " %")};
   return fmt::format("<tr><td>{}</td></tr>", fmt::join(cells, "</td><td>"));
 }
@@ -234,11 +247,11 @@ std::string evaluation_table(const RunData& data) {
   if (data.evals.empty()) return "";
   std::string rows;
   for (const Json& e : data.evals) rows += evaluation_row(e);
-  return fmt::format("<h2>Evaluations</h2><p class='sub'>{} held-out prompts, {} images each; ± is the standard error over prompts, of KID over random "
-                     "subsets. FD and KID are taken on the features of {} against a second set of base images; the floor in brackets is base "
+  return fmt::format("<h2>Evaluations</h2><p class='sub'>{} {}, {} images each; {}. FD and KID are taken on the features of {} against a second set of base images; the floor in brackets is base "
                      "against base. The floor of KID lies below zero because the two sets share their prompts.</p><div class='box scroll'><table><tr>"
                      "<th>update</th><th>reward</th><th>judge %</th><th>its change, paired</th><th>judge score</th><th>diversity</th><th>FD (floor)</th><th>KID (floor)</th><th>saturated</th></tr>{}"
-                     "</table></div>", shown(number(data.evals.front(), "/prompts"), 0), shown(number(data.evals.front(), "/images_per_prompt"), 0),
+                     "</table></div>", shown(number(data.evals.front(), "/prompts"), 0), prompt_words(data.evals.front()), shown(number(data.evals.front(), "/images_per_prompt"), 0),
+                     has_errors(data) ? "± is the standard error over prompts, of KID over random subsets" : "means over one prompt have no error; that of KID is over random subsets",
                      escape_html(text(data.evals.front()["metrics"], "features", "the judge")), rows);
 }
 
@@ -252,8 +265,8 @@ std::string warnings(const RunData& data) {
   std::string out = "<h2>Warnings</h2>";
   if (all.empty()) {
     const bool judged = !data.evals.empty() && data.evals.front()["metrics"].contains("judge_accuracy");
-    return out + fmt::format("<div class='box ok'>None: {}diversity stayed above the floor of the run, nothing was dropped.</div>",
-                             judged ? "the judge did not fall by more than two standard errors, " : "");
+    const char* fell = !has_errors(data) ? "with one prompt no fall of the judge or the panel is told from chance, " : judged ? "the judge did not fall by more than two standard errors, " : "";
+    return out + fmt::format("<div class='box ok'>None: {}diversity stayed above the floor of the run, nothing was dropped.</div>", fell);
   }
   for (const std::string& warning : all) out += "<div class='box warn'>" + escape_html(warning) + "</div>";
   return out;
@@ -351,7 +364,7 @@ std::string comparison_markdown(const std::vector<fs::path>& runs) {
       out += fmt::format(" {:.3g} |", values.back());
     }
     const Estimate e = estimate(values);
-    out += fmt::format(" {:.3g} ± {:.2g} |\n", e.mean, e.se);
+    out += e.se ? fmt::format(" {:.3g} ± {:.2g} |\n", e.mean, *e.se) : fmt::format(" {:.3g} |\n", e.mean);
   }
   return out;
 }

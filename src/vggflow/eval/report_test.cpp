@@ -26,7 +26,7 @@ Json metrics(double reward, double judge, double diversity) {
 }
 
 Json eval_line(int64_t update, double reward) {
-  return {{"kind", "eval"}, {"update", update}, {"prompts", 20}, {"images_per_prompt", 16}, {"metrics", metrics(reward, 0.9, 0.4)}};
+  return {{"kind", "eval"}, {"update", update}, {"prompts", 20}, {"prompt_kind", "held-out"}, {"images_per_prompt", 16}, {"metrics", metrics(reward, 0.9, 0.4)}};
 }
 
 Json update_line(int64_t update) {
@@ -144,6 +144,29 @@ TEST_F(Report, StandsDamagedPartsAndForeignFiles) {
   const std::string html = page();
   EXPECT_TRUE(holds(html, "summary.json (it is damaged)"));
   EXPECT_TRUE(holds(html, "grids/eval_*.png"));
+}
+
+TEST_F(Report, OfOnePromptShowsNoErrorsAndCallsNothingAFall) {
+  std::vector<Json> lines{eval_line(0, 10), eval_line(1, 12)};
+  for (Json& line : lines) {
+    line["prompts"] = 1;
+    line["prompt_kind"] = "training";
+    for (Json& value : line["metrics"]) {
+      if (value.is_object() && value.contains("se")) value["se"] = nullptr;
+    }
+    line["metrics"]["kid_se"] = nullptr;
+  }
+  write_lines(lines);
+  write_summary(run_, 0, 12);
+  write_grid("eval_000000.png", 1);
+  write_text(run_ / "config.yaml", "");
+  const std::string html = page();
+  for (const char* piece : {"1 training prompts, 16 images each; means over one prompt have no error", "Reward, training prompts", "no error; +1.00 sd of the base", "+0.0 points, no error",
+                            "<td>12.000</td>", "with one prompt no fall of the judge or the panel is told from chance"}) {
+    EXPECT_TRUE(holds(html, piece)) << piece;
+  }
+  for (const char* piece : {"± –", "± 0", ">nan", "± nan", "held-out"}) EXPECT_FALSE(holds(html, piece)) << piece;
+  EXPECT_THAT(comparison_markdown({run_}), HasSubstr("| aligned reward | 12 | 12 |"));
 }
 
 TEST_F(Report, RefusesAFolderThatIsNoRun) {

@@ -59,10 +59,10 @@ std::vector<std::string> prompts_of(const SampleConfig& c) {
 }
 
 std::string describe(const char* name, const Evaluation& e) {
-  const std::string judge = e.judged ? fmt::format("judge {:.1f} +- {:.1f} % | score {:.3f} | ", 100 * e.judge_accuracy.mean, 100 * e.judge_accuracy.se, e.judge_score.mean) : "";
-  return fmt::format("{:<8} reward {:.3f} +- {:.3f} (sd within a prompt {:.3f}) | {}diversity {:.4f} +- {:.4f} | "
-                     "FD {:.2f} (floor {:.2f}) | KID {:.4f} +- {:.4f} (floor {:.4f}) | saturated {:.1f} %{}",
-                     name, e.reward.mean, e.reward.se, e.reward_sd_within_prompt, judge, e.diversity.mean, e.diversity.se, e.fd, e.fd_floor, e.kid.mean, e.kid.se, e.kid_floor.mean, 100 * e.saturated, e.unscored > 0 ? fmt::format(" | {} images without a score", e.unscored) : "");
+  const std::string judge = e.judged ? fmt::format("judge {:.1f}{} % | score {:.3f} | ", 100 * e.judge_accuracy.mean, error_text(e.judge_accuracy.se, 1, 100), e.judge_score.mean) : "";
+  return fmt::format("{:<8} reward {:.3f}{} (sd within a prompt {:.3f}) | {}diversity {:.4f}{} | "
+                     "FD {:.2f} (floor {:.2f}) | KID {:.4f}{} (floor {:.4f}) | saturated {:.1f} %{}",
+                     name, e.reward.mean, error_text(e.reward.se, 3), e.reward_sd_within_prompt, judge, e.diversity.mean, error_text(e.diversity.se, 4), e.fd, e.fd_floor, e.kid.mean, error_text(e.kid.se, 4), e.kid_floor.mean, 100 * e.saturated, e.unscored > 0 ? fmt::format(" | {} images without a score", e.unscored) : "");
 }
 
 }  // namespace
@@ -159,7 +159,8 @@ void run_eval(const EvalConfig& c) {
     return [&generator, aligned](const std::vector<std::string>& captions, const Tensor& noise) { return generator.generate(captions, noise, aligned); };
   };
   Json result{{"model", c.generator.flow.model}, {"lora", c.generator.lora}, {"guide", c.generator.guide.kind}, {"reward", c.reward}, {"split", c.split},
-              {"prompts", c.eval.prompts}, {"images_per_prompt", c.eval.images}, {"seed", c.eval.seed}};
+              {"prompts", c.eval.prompts}, {"prompt_kind", setup.source->evaluation_kind(split_named(c.split))}, {"images_per_prompt", c.eval.images}, {"seed", c.eval.seed}};
+  if (c.eval.prompts == 1) log_info("eval.prompts=1: means over one prompt have no error, so that no fall is told from chance");
   const Evaluation base = setup.evaluator->evaluate_base(with(false));
   log_info("{}", describe("base", base));
   result["base"] = base.to_json();
@@ -167,9 +168,9 @@ void run_eval(const EvalConfig& c) {
     const Evaluation aligned = setup.evaluator->evaluate(with(true));
     log_info("{}", describe("aligned", aligned));
     const double sd = base.reward_sd_within_prompt;
-    const std::string judge = aligned.judged ? fmt::format(", the judge's accuracy by {:+.1f} +- {:.1f} points", 100 * aligned.judge_change.mean, 100 * aligned.judge_change.se) : "";
-    log_info("the reward moved by {:+.2f} +- {:.2f} sd of the base within a prompt{} (paired by prompt); diversity kept: {:.0f} %", aligned.reward_change.mean / sd,
-             aligned.reward_change.se / sd, judge, 100 * aligned.diversity.mean / base.diversity.mean);
+    const std::string judge = aligned.judged ? fmt::format(", the judge's accuracy by {:+.1f}{} points", 100 * aligned.judge_change.mean, error_text(aligned.judge_change.se, 1, 100)) : "";
+    log_info("the reward moved by {:+.2f}{} sd of the base within a prompt{} (paired by prompt); diversity kept: {:.0f} %", aligned.reward_change.mean / sd,
+             error_text(aligned.reward_change.se, 2, 1 / sd), judge, 100 * aligned.diversity.mean / base.diversity.mean);
     for (const auto& [name, text] : complaints(base, aligned, c.eval.diversity_floor)) log_info("warning: {}", text);
     result["aligned"] = aligned.to_json();
   }

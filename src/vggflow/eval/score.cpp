@@ -1,12 +1,15 @@
 #include "vggflow/eval/score.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 #include <torch/csrc/autograd/grad_mode.h>
 
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <utility>
 
+#include "vggflow/core/config.h"
 #include "vggflow/core/error.h"
 #include "vggflow/core/log.h"
 #include "vggflow/eval/metrics.h"
@@ -47,8 +50,8 @@ std::string summary_table(const ScoredImages& scored) {
     }
     const auto [low, high] = std::minmax_element(values.begin(), values.end());
     const Estimate mean = estimate(values);
-    rows += fmt::format("<tr><td>{}</td><td>{}</td><td>{:.4g} ± {:.2g}</td><td>{:.3g}</td><td>{:.4g}</td><td>{:.4g}</td></tr>", name, values.size(), mean.mean, mean.se,
-                        mean.se * std::sqrt(static_cast<double>(values.size())), *low, *high);
+    rows += fmt::format("<tr><td>{}</td><td>{}</td><td>{:.4g}{}</td><td>{}</td><td>{:.4g}</td><td>{:.4g}</td></tr>", name, values.size(), mean.mean,
+                        mean.se ? fmt::format(" ± {:.2g}", *mean.se) : "", mean.se ? fmt::format("{:.3g}", *mean.se * std::sqrt(static_cast<double>(values.size()))) : "–", *low, *high);
   }
   return "<div class='box scroll'><table><tr><th>reward</th><th>scored</th><th>mean ± se over images</th><th>sd</th><th>lowest</th><th>highest</th></tr>" + rows + "</table></div>";
 }
@@ -131,6 +134,7 @@ std::string score_sheet(const ImageSet& set, const ScoredImages& scored, int64_t
   const size_t best = (shown_count + 1) / 2;
   std::string body = kStyle + fmt::format("<h1>{} images by {}</h1><p class='sub'>{}</p>", total, escape_html(scored.rewards[0]), escape_html(set.name));
   if (set.left_out > 0) body += fmt::format("<div class='box warn'>Left out for want of a prompt, beside images with one: {}.</div>", set.left_out);
+  if (!set.unread.empty()) body += "<div class='box warn'>Not scored: " + escape_html(unread_note(set.unread)) + ".</div>";
   if (set.without_prompt() > 0) body += fmt::format("<div class='box warn'>Scored with the empty prompt: {} images that have none.</div>", set.without_prompt());
   body += summary_table(scored);
   const auto cards = [&](size_t from, size_t to) {
@@ -143,9 +147,23 @@ std::string score_sheet(const ImageSet& set, const ScoredImages& scored, int64_t
                                  cards(total - (shown_count - best), total));
 }
 
+ScoreOptions with_settings(ScoreOptions options) {
+  std::vector<std::string> images;
+  const Fields fields = fields_of(options);
+  for (const std::string& argument : std::exchange(options.images, {})) {
+    const bool setting = argument.find('=') != std::string::npos && !std::filesystem::exists(argument);
+    if (setting) apply_override(fields, argument);
+    else images.push_back(argument);
+  }
+  options.images = std::move(images);
+  return options;
+}
+
 void run_score(const ScoreOptions& o) {
+  if (o.threads > 0) at::set_num_threads(static_cast<int>(o.threads));
   const Unprompted unprompted = o.prompt.empty() ? Unprompted::kLeaveOut : Unprompted::kKeep;
   ImageSet set = resized(read_image_set({o.images.begin(), o.images.end()}, unprompted), o.size);
+  if (!set.unread.empty()) log_info("warning: {}", unread_note(set.unread));
   if (set.left_out > 0) log_info("left out {} images without a prompt beside images with one", set.left_out);
   for (std::string& prompt : set.prompts) {
     if (prompt.empty()) prompt = o.prompt;
@@ -164,7 +182,8 @@ void run_score(const ScoreOptions& o) {
       log_info("{}: no image got a score", scored.rewards[r]);
     } else {
       const Estimate mean = estimate(values);
-      log_info("{}: mean {:.4g} +- {:.2g} over {} of {} images", scored.rewards[r], mean.mean, mean.se, values.size(), set.size());
+      log_info("{}: mean {:.4g}{} over {} of {} images", scored.rewards[r], mean.mean,
+               mean.se ? fmt::format(" +- {:.2g} (standard error over images)", *mean.se) : " (no error: one image)", values.size(), set.size());
     }
   }
   log_info("wrote {}", (out / "scores.html").string());

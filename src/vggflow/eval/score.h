@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "vggflow/core/field.h"
 #include "vggflow/eval/image_sets.h"
 #include "vggflow/io/jsonl.h"
 #include "vggflow/rewards/reward.h"
@@ -11,7 +12,7 @@
 namespace vggflow {
 
 struct ScoreOptions {
-  std::vector<std::string> images;   ///< folders, image files, lists
+  std::vector<std::string> images;   ///< folders, image files, lists; "key=value" of `fields` where no file has that name
   std::vector<std::string> rewards;  ///< expressions; the first one sorts
   RewardFiles files;
   std::string prompt;                ///< of images that have none
@@ -19,6 +20,18 @@ struct ScoreOptions {
   int64_t size = 0;                  ///< side that images are resized to; 0: as they are
   int64_t batch = 32;
   int64_t most_thumbnails = 400;     ///< on the sheet; of more images, the best and the worst halves of it
+  int64_t threads = 0;
+
+  template <class V>
+  void fields(V& v) {
+    v("prompt", prompt, "prompt of the images that have none in their PNG, in a text file beside them or in a list");
+    v("out", out, "folder of scores.jsonl and scores.html");
+    v("size", size, "side that images are resized to first; 0: as they are", range(0, 8192));
+    v("batch", batch, "images scored together", range(1, 100000));
+    v("thumbnails", most_thumbnails, "most pictures on the sheet", range(2, 1e6));
+    v("threads", threads, "CPU threads; 0 takes all", range(0, 1024));
+    files.fields(v);
+  }
 };
 
 /// Scores of images, best first by the first reward; images without a score (NaN) come last.
@@ -36,6 +49,9 @@ std::vector<Json> score_lines(const ImageSet& set, const ScoredImages& scored);
 
 /// A self-contained page.
 std::string score_sheet(const ImageSet& set, const ScoredImages& scored, int64_t most_thumbnails);
+
+/// The options with the settings among `images` applied.
+ScoreOptions with_settings(ScoreOptions options);
 
 /// Reads, scores, writes out/scores.jsonl and out/scores.html.
 void run_score(const ScoreOptions& options);

@@ -16,6 +16,7 @@
 namespace vggflow {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::Not;
@@ -101,8 +102,34 @@ TEST(Score, AJobOverAFolderWritesLinesAndASheet) {
   ::testing::internal::CaptureStderr();
   run_score(options);
   EXPECT_THAT(::testing::internal::GetCapturedStderr(), HasSubstr("3 images have no prompt: they are scored with the empty one"));
+  options.images = {(folder / "1.png").string()};
+  ::testing::internal::CaptureStderr();
+  run_score(options);
+  EXPECT_THAT(::testing::internal::GetCapturedStderr(), HasSubstr("(no error: one image) over 1 of 1 images"));
+  EXPECT_THAT(read_text(folder / "out" / "scores.html"), Not(HasSubstr("± 0")));
+  write_text(folder / "more.webp", "not read");
+  options.images = {folder.path().string()};
+  ::testing::internal::CaptureStderr();
+  run_score(options);
+  EXPECT_THAT(::testing::internal::GetCapturedStderr(), AllOf(HasSubstr("not read (expected PNG or JPEG): more.webp"), HasSubstr("(standard error over images) over 3 of 3 images")));
+  EXPECT_THAT(read_text(folder / "out" / "scores.html"), HasSubstr("Not scored: 1 file is an image"));
   options.rewards = {};
   EXPECT_THAT(message_of([&] { run_score(options); }), HasSubstr("expected at least one reward; known are"));
+}
+
+TEST(Score, TakesTheSettingsOfRewardsAmongTheImages) {
+  ScoreOptions options;
+  options.images = {"folder", "nima_size=128", "reward_dtype=bf16", "reward_weights=[pickscore=x]", "threads=1"};
+  options = with_settings(options);
+  EXPECT_THAT(options.images, ElementsAre("folder"));
+  EXPECT_EQ(options.files.resources().nima_size, 128);
+  EXPECT_EQ(options.files.resources().dtype, at::kBFloat16);
+  EXPECT_EQ(options.files.resources().weights.at("pickscore"), "x");
+  EXPECT_EQ(options.threads, 1);
+  options.images = {"folder", "nima_siz=128"};
+  EXPECT_THAT(message_of([&] { with_settings(options); }), HasSubstr("nima_size"));
+  options.files.reward_weights = {"nosuch=/x"};
+  EXPECT_THAT(message_of([&] { options.files.resources(); }), HasSubstr("nothing asks for weights named 'nosuch'; did you mean"));
 }
 
 }  // namespace

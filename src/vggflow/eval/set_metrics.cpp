@@ -3,8 +3,10 @@
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/grad_mode.h>
 
+#include <algorithm>
 #include <cmath>
 #include <map>
+#include <set>
 
 #include "vggflow/core/error.h"
 #include "vggflow/core/log.h"
@@ -17,6 +19,11 @@ using Places = std::vector<int64_t>;
 using GroupValues = std::vector<std::pair<std::string, double>>;
 
 Tensor rows_of(const Tensor& x, const Places& places) { return x.index_select(0, at::tensor(places, at::kLong)); }
+
+double mean_of(const Tensor& scores, const Places& places) {
+  const Tensor x = rows_of(scores, places).to(at::kDouble);
+  return x.masked_select(x.isnan().logical_not()).mean().item<double>();  // NaN of none
+}
 
 // Values of the groups for which f is defined: it returns NaN for the others.
 GroupValues values_by_group(const MeasuredSet& set, const std::function<double(const Places&)>& f) {
@@ -33,9 +40,11 @@ std::vector<double> numbers_of(const GroupValues& values) {
   return out;
 }
 
-std::optional<PromptMean> mean_over_prompts(const std::vector<double>& values, const SetMetricOptions& o) {
+std::optional<PromptMean> mean_over(const std::vector<double>& values, const SetMetricOptions& o) {
   if (values.empty()) return std::nullopt;
-  return PromptMean{static_cast<int64_t>(values.size()), estimate(values), bootstrap_interval(values, static_cast<uint64_t>(o.seed), o.bootstrap)};
+  PromptMean m{static_cast<int64_t>(values.size()), estimate(values), std::nullopt};
+  if (values.size() > 1) m.interval = bootstrap_interval(values, static_cast<uint64_t>(o.seed), o.bootstrap);
+  return m;
 }
 
 std::vector<double> paired_changes(const GroupValues& a, const GroupValues& b) {
@@ -47,18 +56,74 @@ std::vector<double> paired_changes(const GroupValues& a, const GroupValues& b) {
   return changes;
 }
 
-// f(set, places of one prompt's images) for both sets; nothing where no prompt of a has a value.
-void add_measure(SetComparison& c, const std::string& name, const std::string& network, const std::function<double(const MeasuredSet&, const Places&)>& f) {
-  PromptMeasure m{name, network, {}, {}, {}, {}, {}};
-  m.values_a = values_by_group(c.a, [&](const Places& places) { return f(c.a, places); });
-  const auto mean = mean_over_prompts(numbers_of(m.values_a), c.options);
+// Of one set's images, by place.
+using Statistic = std::function<double(const MeasuredSet&, const Places&)>;
+
+// Means over prompts, the change paired; nothing where no prompt of a has a value.
+void add_over_prompts(SetComparison& c, PromptMeasure m) {
+  const auto mean = mean_over(numbers_of(m.values_a), c.options);
   if (!mean) return;
   m.a = *mean;
   if (c.b) {
-    m.values_b = values_by_group(*c.b, [&](const Places& places) { return f(*c.b, places); });
-    m.b = mean_over_prompts(numbers_of(m.values_b), c.options);
-    m.change = mean_over_prompts(paired_changes(m.values_a, m.values_b), c.options);
+    m.b = mean_over(numbers_of(m.values_b), c.options);
+    m.change = mean_over(paired_changes(m.values_a, m.values_b), c.options);
   }
+  c.by_prompt.push_back(std::move(m));
+}
+
+PromptMeasure values_of(const SetComparison& c, const std::string& name, const std::string& network, const Statistic& f) {
+  PromptMeasure m{name, network, {}, {}, {}, {}, {}};
+  m.values_a = values_by_group(c.a, [&](const Places& places) { return f(c.a, places); });
+  if (c.b) m.values_b = values_by_group(*c.b, [&](const Places& places) { return f(*c.b, places); });
+  return m;
+}
+
+std::vector<double> finite_of(const Tensor& scores) {
+  const Tensor x = scores.to(at::kDouble).masked_select(scores.isfinite()).contiguous();
+  return {x.const_data_ptr<double>(), x.const_data_ptr<double>() + x.numel()};
+}
+
+// Means over images, each a sample of its own.
+void add_score_over_images(SetComparison& c, size_t r, PromptMeasure m) {
+  const std::vector<double> a = finite_of(c.a.scores[r].second), b = c.b ? finite_of(c.b->scores[r].second) : std::vector<double>{};
+  const auto mean = mean_over(a, c.options);
+  if (!mean) return;
+  m.a = *mean;
+  m.b = mean_over(b, c.options);
+  if (m.b) m.change = PromptMean{m.a.n + m.b->n, difference(m.a.estimate, m.b->estimate), std::nullopt};
+  if (a.size() > 1 && b.size() > 1) m.change->interval = bootstrap_interval_of_difference(a, b, static_cast<uint64_t>(c.options.seed), c.options.bootstrap);
+  c.by_prompt.push_back(std::move(m));
+}
+
+// A statistic of all images of a set, its error a jackknife over images.
+std::optional<PromptMean> over_images(const MeasuredSet& s, const Statistic& f, const SetMetricOptions& o) {
+  const auto value = [&](const std::vector<bool>& kept) {
+    Places places;
+    for (int64_t i = 0; i < s.size(); ++i) {
+      if (kept[static_cast<size_t>(i)]) places.push_back(i);
+    }
+    return std::vector<double>{f(s, places)};
+  };
+  PromptMean m{s.size(), {value(std::vector<bool>(static_cast<size_t>(s.size()), true))[0], std::nullopt}, std::nullopt};
+  if (!std::isfinite(m.estimate.mean)) return std::nullopt;
+  if (s.size() > 3 && o.jackknife > 1) m.estimate.se = jackknife_errors(s.size(), o.jackknife, value)[0];
+  return m;
+}
+
+void add_score(SetComparison& c, size_t r) {
+  PromptMeasure m = values_of(c, c.a.scores[r].first, "", [r](const MeasuredSet& s, const Places& places) { return mean_of(s.scores[r].second, places); });
+  if (c.over_images) add_score_over_images(c, r, std::move(m));
+  else add_over_prompts(c, std::move(m));
+}
+
+void add_statistic(SetComparison& c, const std::string& name, const std::string& network, const Statistic& f) {
+  PromptMeasure m = values_of(c, name, network, f);
+  if (!c.over_images) return add_over_prompts(c, std::move(m));
+  const auto a = over_images(c.a, f, c.options);
+  if (!a) return;
+  m.a = *a;
+  if (c.b) m.b = over_images(*c.b, f, c.options);
+  if (m.b) m.change = PromptMean{m.a.n + m.b->n, difference(m.a.estimate, m.b->estimate), std::nullopt};
   c.by_prompt.push_back(std::move(m));
 }
 
@@ -96,57 +161,75 @@ GroupValues prompt_distances(const MeasuredSet& set, const MeasuredSet& referenc
   return values;
 }
 
+Tensor without_group(const Tensor& x, const Tensor& groups, int64_t g) { return x.index_select(0, at::nonzero(groups != g).squeeze(1)); }
+
 struct Distance {
   const char* name;
   int64_t least;  ///< images a set that it needs
   std::function<double(const Tensor& a, const Tensor& b)> f;
-  std::function<double(const Tensor& a, const Tensor& b)> smooth = f;  ///< what the jackknife takes: KID without its random subsets
+  /// f without each group in turn; of KID without its random subsets.
+  std::function<std::vector<double>(const Tensor& a, const Tensor& b, const RowGroups& groups)> left_out;
 };
+
+Distance again_for_each(const char* name, int64_t least, std::function<double(const Tensor&, const Tensor&)> f) {
+  const auto left_out = [f](const Tensor& a, const Tensor& b, const RowGroups& groups) {
+    std::vector<double> values;
+    for (int64_t g = 0; g < groups.count; ++g) values.push_back(f(without_group(a, groups.a, g), without_group(b, groups.b, g)));
+    return values;
+  };
+  return {name, least, f, left_out};
+}
 
 std::vector<Distance> distances(const SetMetricOptions& o) {
   const auto seed = static_cast<uint64_t>(o.seed);
-  return {{"fd", 2, frechet_distance},
-          {"kid", 4, [o, seed](const Tensor& a, const Tensor& b) { return kernel_distance(a, b, seed, o.kid_subsets, o.kid_size).mean; }, squared_mmd},
-          {"cmmd", 2, [](const Tensor& a, const Tensor& b) { return cmmd(a, b); }},
-          {"precision", o.neighbours + 1, [o](const Tensor& a, const Tensor& b) { return precision_recall(a, b, o.neighbours).precision; }},
-          {"recall", o.neighbours + 1, [o](const Tensor& a, const Tensor& b) { return precision_recall(a, b, o.neighbours).recall; }}};
+  return {again_for_each("fd", 2, frechet_distance),
+          {"kid", 4, [o, seed](const Tensor& a, const Tensor& b) { return kernel_distance(a, b, seed, o.kid_subsets, o.kid_size).mean; },
+           [](const Tensor& a, const Tensor& b, const RowGroups& groups) { return squared_mmd(a, b, groups).without; }},
+          {"cmmd", 2, [](const Tensor& a, const Tensor& b) { return cmmd(a, b); },
+           [](const Tensor& a, const Tensor& b, const RowGroups& groups) { return cmmd(a, b, groups).without; }},
+          again_for_each("precision", o.neighbours + 1, [o](const Tensor& a, const Tensor& b) { return precision_recall(a, b, o.neighbours).precision; }),
+          again_for_each("recall", o.neighbours + 1, [o](const Tensor& a, const Tensor& b) { return precision_recall(a, b, o.neighbours).recall; })};
 }
 
-// Rows of the groups that a jackknife keeps, by name, so that a prompt leaves both sets at once.
-Tensor kept_rows(const MeasuredSet& set, size_t network, const std::map<std::string, bool>& kept) {
-  Places places;
+// The jackknife's group of each image, prompts in turn, so that a prompt leaves both sets at once.
+Tensor groups_of(const MeasuredSet& set, std::map<std::string, int64_t>& known, int64_t count) {
+  Tensor groups = at::zeros({set.size()}, at::kLong);
+  int64_t* group = groups.mutable_data_ptr<int64_t>();
   for (size_t g = 0; g < set.grouped.groups.size(); ++g) {
-    if (kept.at(set.grouped.groups[g])) places.insert(places.end(), set.grouped.places[g].begin(), set.grouped.places[g].end());
+    const int64_t unit = known.emplace(set.grouped.groups[g], static_cast<int64_t>(known.size())).first->second;
+    for (const int64_t i : set.grouped.places[g]) group[i] = unit % count;
   }
-  return rows_of(set.features[network], places);
+  return groups;
 }
 
-std::vector<std::string> all_groups(const MeasuredSet& a, const MeasuredSet& b) {
-  std::vector<std::string> names = a.grouped.groups;
-  for (const std::string& g : b.grouped.groups) {
-    if (std::find(names.begin(), names.end(), g) == names.end()) names.push_back(g);
+// None where there are not two units, or nothing that both sets have and could leave together.
+std::optional<RowGroups> jackknife_groups(const SetComparison& c) {
+  if (c.over_images) {
+    const int64_t count = std::min({c.options.jackknife, c.a.size(), c.b->size()});
+    if (count < 2) return std::nullopt;
+    return RowGroups{at::arange(c.a.size(), at::kLong).remainder(count), at::arange(c.b->size(), at::kLong).remainder(count), count};
   }
-  return names;
+  const int64_t units = std::ssize(c.a.grouped.groups) + std::ssize(c.b->grouped.groups) - *c.shared, count = std::min(c.options.jackknife, units);
+  if (count < 2 || *c.shared == 0) return std::nullopt;
+  std::map<std::string, int64_t> known;
+  RowGroups groups{groups_of(c.a, known, count), {}, count};
+  groups.b = groups_of(*c.b, known, count);
+  return groups;
+}
+
+// Whether both sets keep `least` images without any of the groups.
+bool enough(const RowGroups& groups, int64_t least) {
+  const auto kept = [&](const Tensor& g) { return g.numel() - at::bincount(g, {}, groups.count).max().item<int64_t>(); };
+  return std::min(kept(groups.a), kept(groups.b)) >= least;
 }
 
 // The jackknife's error of each distance; none where leaving a group out leaves too few images.
 std::vector<std::optional<double>> errors(const SetComparison& c, size_t network, const std::vector<Distance>& all) {
-  const std::vector<std::string> names = all_groups(c.a, *c.b);
-  std::vector<std::optional<double>> none(all.size());
-  const int64_t groups = std::min<int64_t>(c.options.jackknife, static_cast<int64_t>(names.size()));
-  const int64_t least = std::max<int64_t>(4, c.options.neighbours + 1);
-  if (groups < 2) return none;
-  bool enough = true;
-  const auto se = jackknife_errors(static_cast<int64_t>(names.size()), groups, [&](const std::vector<bool>& keep) {
-    std::map<std::string, bool> kept;
-    for (size_t i = 0; i < names.size(); ++i) kept[names[i]] = keep[i];
-    const Tensor a = kept_rows(c.a, network, kept), b = kept_rows(*c.b, network, kept);
-    enough = enough && std::min(a.size(0), b.size(0)) >= least;
-    std::vector<double> values;
-    for (const Distance& d : all) values.push_back(enough ? d.smooth(a, b) : 0.0);
-    return values;
-  });
-  return enough ? std::vector<std::optional<double>>(se.begin(), se.end()) : none;
+  std::vector<std::optional<double>> se(all.size());
+  const auto groups = jackknife_groups(c);
+  if (!groups || !enough(*groups, std::max<int64_t>(4, c.options.neighbours + 1))) return se;
+  for (size_t i = 0; i < all.size(); ++i) se[i] = jackknife_error(all[i].left_out(c.a.features[network], c.b->features[network], *groups));
+  return se;
 }
 
 std::optional<double> distance_or_none(const Distance& d, const Tensor& a, const Tensor& b) {
@@ -175,39 +258,66 @@ void add_distances(SetComparison& c, size_t network) {
   }
 }
 
-// The paper's distance: its "b" is the floor, base against base. Without a second set of the base both sides are halves.
+// The paper's distance, of all images of a prompt: where there is a second set of the base its distance is the floor, "b". Without, the floor is
+// that of halves of b, half as large a set and more biased, and stands beside the distance of half of a.
 void add_prompt_distance(SetComparison& c, size_t network) {
+  VGGFLOW_CHECK(!c.over_images, "[set_metrics] metrics.per_prompt_fd compares images of the same prompt, and these have none");
+  VGGFLOW_CHECK(*c.shared > 0, "[set_metrics] metrics.per_prompt_fd compares images of the same prompt, and A and B have none in common: '{}' and '{}'",
+                c.a.grouped.groups.front(), c.b->grouped.groups.front());
+  const std::string& name = c.networks[network]->name();
+  PromptMeasure whole{"fd by prompt", name, {}, {}, {}, prompt_distances(c.a, *c.b, network), c.base ? prompt_distances(*c.base, *c.b, network) : GroupValues{}};
+  VGGFLOW_CHECK(!whole.values_a.empty(), "[set_metrics] expected prompts with at least 2 images in both sets for the distance by prompt");
+  add_over_prompts(c, std::move(whole));
+  if (c.base) return;
   const MeasuredSet other = half(*c.b, 1);
-  PromptMeasure m{c.base ? "fd by prompt" : "fd by prompt, halves", c.networks[network]->name(), {}, {}, {}, {}, {}};
-  m.values_a = c.base ? prompt_distances(c.a, *c.b, network) : prompt_distances(half(c.a, 0), other, network);
-  m.values_b = c.base ? prompt_distances(*c.base, *c.b, network) : prompt_distances(half(*c.b, 0), other, network);
-  const auto mean = mean_over_prompts(numbers_of(m.values_a), c.options);
-  VGGFLOW_CHECK(mean, "[set_metrics] expected prompts with at least {} images in both sets for the distance by prompt", c.base ? 2 : 4);
-  m.a = *mean;
-  m.b = mean_over_prompts(numbers_of(m.values_b), c.options);
-  m.change = mean_over_prompts(paired_changes(m.values_a, m.values_b), c.options);
-  c.by_prompt.push_back(std::move(m));
+  add_over_prompts(c, {"fd by prompt, halves", name, {}, {}, {}, prompt_distances(half(c.a, 0), other, network), prompt_distances(half(*c.b, 0), other, network)});
+}
+
+int64_t shared_groups(const MeasuredSet& a, const MeasuredSet& b) {
+  const std::set<std::string> names(b.grouped.groups.begin(), b.grouped.groups.end());
+  return std::count_if(a.grouped.groups.begin(), a.grouped.groups.end(), [&](const std::string& g) { return names.contains(g); });
+}
+
+// Nothing tells the images apart: they are samples of their own.
+bool is_heap(const MeasuredSet& s) { return s.grouped.groups.size() == 1 && s.without_prompt == s.size(); }
+
+void find_shared(SetComparison& c) {
+  c.over_images = is_heap(c.a) && (!c.b || is_heap(*c.b)) && (!c.base || is_heap(*c.base));
+  if (!c.b || c.over_images) return;
+  const int64_t in_a = std::ssize(c.a.grouped.groups), in_b = std::ssize(c.b->grouped.groups);
+  c.shared = shared_groups(c.a, *c.b);
+  if (*c.shared == 0) {
+    c.warnings.push_back(fmt::format("A and B have none of their {} and {} prompts in common: their distance is one of prompts too, and there is neither A - B nor an error of a "
+                                     "distance", in_a, in_b));
+  } else if (2 * *c.shared < std::max(in_a, in_b)) {
+    c.warnings.push_back(fmt::format("A and B have only {} of their {} and {} prompts in common: A - B is of those, distances are of all images", *c.shared, in_a, in_b));
+  }
+  if (!c.base) return;
+  c.base_shared = shared_groups(*c.base, *c.b);
+  if (2 * *c.base_shared < std::max(in_b, std::ssize(c.base->grouped.groups))) {
+    c.warnings.push_back(fmt::format("the second set of the base has {} of its {} prompts in common with B's {}: their distance is no floor", *c.base_shared,
+                                     c.base->grouped.groups.size(), in_b));
+  }
 }
 
 int64_t identical_images(const ImageSet& set, const std::vector<uint64_t>& hashes) {
   return audit_batch(set.groups, hashes).repeated();
 }
 
-double mean_of(const Tensor& scores, const Places& places) {
-  const Tensor x = rows_of(scores, places).to(at::kDouble);
-  return x.masked_select(x.isnan().logical_not()).mean().item<double>();  // NaN of none
+template <class Number>
+Json json_of(const std::optional<Number>& v) {
+  return v ? Json(*v) : Json(nullptr);
 }
 
 Json json_of(const std::optional<PromptMean>& m) {
   if (!m) return nullptr;
-  return {{"mean", m->estimate.mean}, {"se", m->estimate.se}, {"low", m->interval.low}, {"high", m->interval.high}, {"n", m->n}};
+  return {{"mean", m->estimate.mean}, {"se", json_of(m->estimate.se)}, {"low", m->interval ? Json(m->interval->low) : Json(nullptr)},
+          {"high", m->interval ? Json(m->interval->high) : Json(nullptr)}, {"n", m->n}};
 }
-
-Json json_of(const std::optional<double>& v) { return v ? Json(*v) : Json(nullptr); }
 
 Json json_of(const MeasuredSet& s) {
   return {{"name", s.name}, {"images", s.size()}, {"prompts", s.grouped.groups.size()}, {"saturated", s.saturated}, {"left_out", s.left_out},
-          {"without_prompt", s.without_prompt}, {"identical", s.identical}, {"unscored", s.unscored()}};
+          {"without_prompt", s.without_prompt}, {"identical", s.identical}, {"unread", s.unread}, {"unscored", s.unscored()}};
 }
 
 Json json_of(const GroupValues& values) {
@@ -217,6 +327,8 @@ Json json_of(const GroupValues& values) {
 }
 
 }  // namespace
+
+double published_factor(const PromptMeasure& m) { return m.name == "diversity" && m.network.starts_with("clip-") ? 2 : 1; }
 
 int64_t MeasuredSet::size() const {
   int64_t n = 0;
@@ -239,6 +351,7 @@ MeasuredSet measure(const ImageSet& set, const FeatureNetworks& networks, const 
   out.name = set.name;
   out.grouped = group_images(set);
   out.left_out = set.left_out;
+  out.unread = set.unread;
   out.without_prompt = set.without_prompt();
   std::vector<std::vector<Tensor>> features(networks.size()), scores(panel.size());
   std::vector<uint64_t> hashes;
@@ -263,15 +376,14 @@ SetComparison compare_sets(MeasuredSet a, std::optional<MeasuredSet> b, std::opt
                            const SetMetricOptions& options) {
   SetComparison c{std::move(a), std::move(b), std::move(base), networks, options, {}, {}};
   VGGFLOW_CHECK(c.b || !c.base, "[set_metrics] a second set of the base needs a first one to be compared with");
-  for (size_t r = 0; r < c.a.scores.size(); ++r) {
-    add_measure(c, c.a.scores[r].first, "", [r](const MeasuredSet& s, const Places& places) { return mean_of(s.scores[r].second, places); });
-  }
+  find_shared(c);
+  for (size_t r = 0; r < c.a.scores.size(); ++r) add_score(c, r);
   for (size_t n = 0; n < networks.size(); ++n) {
     const auto of_several = [n](double (*f)(const Tensor&)) {
       return [n, f](const MeasuredSet& s, const Places& places) { return places.size() < 2 ? std::nan("") : f(rows_of(s.features[n], places)); };
     };
-    add_measure(c, "diversity", networks[n]->name(), of_several(diversity));
-    add_measure(c, "vendi score", networks[n]->name(), of_several(vendi_score));
+    add_statistic(c, "diversity", networks[n]->name(), of_several(diversity));
+    add_statistic(c, "vendi score", networks[n]->name(), of_several(vendi_score));
     if (!c.b) continue;
     if (options.per_prompt_fd) add_prompt_distance(c, n);
     add_distances(c, n);
@@ -286,13 +398,13 @@ Json SetComparison::to_json() const {
                     {"vendi_a", vendi_score(a.features[n])}, {"vendi_b", b ? Json(vendi_score(b->features[n])) : Json(nullptr)}});
   }
   for (const PromptMeasure& m : by_prompt) {
-    prompts.push_back({{"name", m.name}, {"network", m.network}, {"a", json_of(std::optional(m.a))}, {"b", json_of(m.b)}, {"change", json_of(m.change)},
+    prompts.push_back({{"name", m.name}, {"network", m.network}, {"published_factor", published_factor(m)}, {"a", json_of(std::optional(m.a))}, {"b", json_of(m.b)}, {"change", json_of(m.change)},
                        {"values_a", json_of(m.values_a)}, {"values_b", json_of(m.values_b)}});
   }
   for (const SetMeasure& m : as_a_whole) {
     whole.push_back({{"name", m.name}, {"network", m.network}, {"value", m.value}, {"se", json_of(m.se)}, {"floor", json_of(m.floor)}, {"matched", json_of(m.matched)}});
   }
-  return {{"a", json_of(a)}, {"b", b ? json_of(*b) : Json(nullptr)}, {"base", base ? json_of(*base) : Json(nullptr)}, {"networks", nets}, {"by_prompt", prompts},
+  return {{"unit", over_images ? "image" : "prompt"}, {"shared_prompts", json_of(shared)}, {"base_shared_prompts", json_of(base_shared)}, {"warnings", warnings}, {"a", json_of(a)}, {"b", b ? json_of(*b) : Json(nullptr)}, {"base", base ? json_of(*base) : Json(nullptr)}, {"networks", nets}, {"by_prompt", prompts},
           {"as_a_whole", whole}};
 }
 

@@ -38,7 +38,7 @@ struct SetMetricOptions {
     v("kid_subsets", kid_subsets, "random subsets of KID", range(1, 1e6));
     v("kid_size", kid_size, "most images a subset of KID; half a set at most", range(2, 1e6));
     v("bootstrap", bootstrap, "draws of prompts for the intervals", range(10, 1e7));
-    v("jackknife", jackknife, "groups of prompts left out in turn for the errors of set distances; 0: no errors", range(0, 1e6));
+    v("jackknife", jackknife, "groups of prompts (without prompts, of images) left out in turn for the errors of set distances; 0: no errors", range(0, 1e6));
     v("seed", seed, "seed of subsets and bootstrap", range(0, 1e15));
     v("batch", batch, "images looked at together", range(1, 1e5));
   }
@@ -52,32 +52,38 @@ struct MeasuredSet {
   std::vector<std::pair<std::string, Tensor>> scores;      ///< one (N) a reward, by name; NaN where it gave none
   double saturated = 0;                                    ///< share of pixel values at the ends of the range
   int64_t left_out = 0, without_prompt = 0, identical = 0; ///< identical: images that repeat another of the same prompt
+  std::vector<std::string> unread;                         ///< files that are images of a kind that is not read
   int64_t size() const;
   /// Rewards that gave some images no score, with their number: those images are left out of its means.
   std::vector<std::pair<std::string, int64_t>> unscored() const;
 };
 MeasuredSet measure(const ImageSet& set, const FeatureNetworks& networks, const RewardPanel& panel, int64_t batch);
 
-/// A mean over prompts.
+/// A mean over prompts; over images where there is no prompt and no subfolder to tell them apart.
 struct PromptMean {
-  int64_t n = 0;  ///< prompts
+  int64_t n = 0;  ///< prompts, or images
   Estimate estimate;
-  Interval interval;  ///< bootstrap over prompts, 95 %
+  std::optional<Interval> interval;  ///< bootstrap over them, 95 %; none of one, and none of a statistic of all images such as diversity
 };
 
 /// A quantity that every prompt has a value of.
 struct PromptMeasure {
   std::string name, network;  ///< "diversity" of "judge"; a reward has no network
   PromptMean a;
-  std::optional<PromptMean> b, change;  ///< b; a - b over the prompts that both have, paired
+  /// b; a - b over the prompts that both have, paired. Over images it is the difference of independent means, n the images of both sets.
+  std::optional<PromptMean> b, change;
   std::vector<std::pair<std::string, double>> values_a, values_b;  ///< by group
 };
+
+/// What published figures of this measure are multiples of ours: 2 of diversity on CLIP, which the reference code of Adjoint Matching, whom the paper
+/// follows, divides by n (n - 1) and not by 2 n (n - 1) as on DreamSim; 1 of all others.
+double published_factor(const PromptMeasure& measure);
 
 /// A distance between the sets as a whole.
 struct SetMeasure {
   std::string name, network;
   double value = 0;
-  std::optional<double> se;  ///< jackknife over prompts; none with one prompt
+  std::optional<double> se;  ///< jackknife over prompts (over images without any); none with one prompt, and of sets that have no prompt in common
   /// The same between two sets of the base: the given third set, or halves of b. With halves `matched` is the distance of half of a to half of
   /// b: of the floor's size, so that these two may be compared.
   std::optional<double> floor, matched;
@@ -90,6 +96,12 @@ struct SetComparison {
   SetMetricOptions options;
   std::vector<PromptMeasure> by_prompt;
   std::vector<SetMeasure> as_a_whole;
+  bool over_images = false;  ///< whether means are over images: there is no prompt and no subfolder
+  /// Prompts (or subfolders) that a has in common with b, and base with b; none where there is no such set, or none has prompts.
+  std::optional<int64_t> shared = {}, base_shared = {};
+  std::vector<std::string> warnings = {};  ///< what a reader of the figures must know, a sentence each
+  /// "prompts" or "images", "prompt" or "image" of one.
+  const char* unit(int64_t n) const { return over_images ? (n == 1 ? "image" : "images") : n == 1 ? "prompt" : "prompts"; }
   Json to_json() const;
 };
 

@@ -7,6 +7,7 @@
 
 #include <cmath>
 
+#include "vggflow/core/config.h"
 #include "vggflow/eval/metrics_run.h"
 #include "vggflow/eval/set_sheet.h"
 #include "vggflow/io/files.h"
@@ -18,6 +19,8 @@
 namespace vggflow {
 namespace {
 
+using ::testing::AllOf;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::Not;
 using testing::message_of;
@@ -96,8 +99,8 @@ TEST(SetMetrics, PairChangesByPromptWhateverTheOrder) {
   EXPECT_EQ(m.a.n, 4);
   EXPECT_EQ(m.change->n, 3);
   EXPECT_NEAR(m.change->estimate.mean, 0.05, 1e-6);
-  EXPECT_NEAR(m.change->estimate.se, 0, 1e-6);
-  EXPECT_NEAR(m.change->interval.low, 0.05, 1e-6);
+  EXPECT_NEAR(m.change->estimate.se.value(), 0, 1e-6);
+  EXPECT_NEAR(m.change->interval.value().low, 0.05, 1e-6);
 }
 
 TEST(SetMetrics, MissingScoresAreNotZero) {
@@ -134,7 +137,112 @@ TEST(SetMetrics, ThePapersDistanceIsTheMeanOverPromptsAgainstTheBase) {
   }
   EXPECT_NEAR(m.a.estimate.mean, sum, 1e-9);
   EXPECT_NEAR(m.b->estimate.mean, floor, 1e-9);
-  EXPECT_EQ(by_prompt(compare_sets(a, b, {}, networks(), options), "fd by prompt, halves").a.n, 3);
+}
+
+// Without a second set of the base the figure is still that of all images; halves are the floor alone.
+TEST(SetMetrics, ThePapersDistanceIsOfAllImagesWithoutASecondSetOfTheBaseToo) {
+  const auto a = measured(random_set(1, 3, 8, 0.1)), b = measured(random_set(2, 3, 8)), again = measured(random_set(3, 3, 8));
+  SetMetricOptions options;
+  options.per_prompt_fd = true;
+  const SetComparison alone = compare_sets(a, b, {}, networks(), options), with_base = compare_sets(a, b, again, networks(), options);
+  EXPECT_EQ(by_prompt(alone, "fd by prompt").a.estimate.mean, by_prompt(with_base, "fd by prompt").a.estimate.mean);
+  EXPECT_FALSE(by_prompt(alone, "fd by prompt").b);
+  const PromptMeasure& halves = by_prompt(alone, "fd by prompt, halves");
+  EXPECT_EQ(halves.a.n, 3);
+  EXPECT_GT(halves.a.estimate.mean, by_prompt(alone, "fd by prompt").a.estimate.mean) << "fewer images, more bias";
+  EXPECT_TRUE(halves.b && halves.change);
+  EXPECT_THAT(message_of([&] { by_prompt(with_base, "fd by prompt, halves"); }), HasSubstr("no measure"));
+}
+
+ImageSet without_prompts(uint64_t id, int64_t images, double shift = 0) {
+  ImageSet set = random_set(id, 1, images, shift);
+  set.prompts.assign(set.prompts.size(), "");
+  set.groups = set.prompts;
+  return set;
+}
+
+// A flat folder: the images are the sample, and errors say so.
+TEST(SetMetrics, WithoutPromptsImagesAreTheSample) {
+  const ImageSet x = without_prompts(1, 40), y = without_prompts(2, 30, 0.1);
+  const SetComparison c = compare_sets(measured(x), measured(y), {}, networks(), {});
+  ASSERT_TRUE(c.over_images);
+  EXPECT_FALSE(c.shared);
+  std::vector<double> levels, others;
+  for (int64_t i = 0; i < 40; ++i) levels.push_back(x.pixels(i).mean().item<double>());
+  for (int64_t i = 0; i < 30; ++i) others.push_back(y.pixels(i).mean().item<double>());
+  const PromptMeasure& level = by_prompt(c, "level");
+  EXPECT_EQ(level.a.n, 40);
+  EXPECT_NEAR(level.a.estimate.se.value(), *estimate(levels).se, 1e-7);
+  EXPECT_LT(level.a.interval.value().low, level.a.estimate.mean);
+  EXPECT_NEAR(level.change.value().estimate.mean, estimate(levels).mean - estimate(others).mean, 1e-6);
+  EXPECT_NEAR(level.change->estimate.se.value(), std::hypot(*estimate(levels).se, *estimate(others).se), 1e-7);
+  EXPECT_LT(level.change->interval.value().high, 0);
+  const PromptMeasure& diversity_of = by_prompt(c, "diversity");
+  EXPECT_GT(diversity_of.a.estimate.se.value(), 0);
+  EXPECT_FALSE(diversity_of.a.interval);
+  for (const char* name : {"fd", "kid", "cmmd", "precision", "recall"}) EXPECT_TRUE(as_a_whole(c, name).se) << name;
+  EXPECT_EQ(c.to_json()["unit"], "image");
+  EXPECT_THAT(comparison_sheet(c, x, y, {}), AllOf(HasSubstr("Means over images"), HasSubstr("a jackknife over images"), Not(HasSubstr("± nan")), Not(HasSubstr(">nan"))));
+}
+
+TEST(SetMetrics, OnePromptHasNoError) {
+  const ImageSet x = random_set(1, 1, 8), y = random_set(2, 1, 8, 0.1);
+  const SetComparison c = compare_sets(measured(x), measured(y), {}, networks(), {});
+  EXPECT_FALSE(c.over_images);
+  const PromptMeasure& level = by_prompt(c, "level");
+  EXPECT_FALSE(level.a.estimate.se);
+  EXPECT_FALSE(level.a.interval);
+  EXPECT_TRUE(level.change);
+  const Json json = c.to_json()["by_prompt"][0]["a"];
+  EXPECT_TRUE(json["se"].is_null() && json["low"].is_null() && json["high"].is_null()) << json;
+  EXPECT_THAT(comparison_sheet(c, x, y, {}), AllOf(HasSubstr("One prompt: there are no errors"), Not(HasSubstr("± 0 ")), Not(HasSubstr("± nan")), Not(HasSubstr(">nan"))));
+}
+
+// `set` with its prompts renamed from "prompt i" to "other i" from the `from`-th on.
+ImageSet renamed(ImageSet set, int64_t from) {
+  for (auto* names : {&set.prompts, &set.groups}) {
+    for (std::string& name : *names) {
+      if (std::stoll(name.substr(7)) >= from) name.replace(0, 6, "other");
+    }
+  }
+  return set;
+}
+
+TEST(SetMetrics, SayHowManyPromptsTheSetsShareAndGiveNoErrorWhereNone) {
+  const auto a = measured(random_set(1, 6, 4)), b = measured(random_set(2, 6, 4));
+  const auto compared = [&](const MeasuredSet& with, std::optional<MeasuredSet> base = {}) { return compare_sets(a, with, std::move(base), networks(), {}); };
+  const SetComparison all = compared(b), some = compared(measured(renamed(random_set(2, 6, 4), 2))), none = compared(measured(renamed(random_set(2, 6, 4), 0)));
+  EXPECT_EQ(all.shared, 6);
+  EXPECT_TRUE(all.warnings.empty());
+  EXPECT_TRUE(as_a_whole(all, "fd").se);
+  EXPECT_EQ(some.shared, 2);
+  EXPECT_THAT(some.warnings, ElementsAre(HasSubstr("only 2 of their 6 and 6 prompts in common")));
+  EXPECT_EQ(none.shared, 0);
+  EXPECT_THAT(none.warnings, ElementsAre(HasSubstr("none of their 6 and 6 prompts in common")));
+  EXPECT_FALSE(by_prompt(none, "level").change);
+  for (const SetMeasure& m : none.as_a_whole) EXPECT_FALSE(m.se) << m.name;
+  EXPECT_EQ(none.to_json()["shared_prompts"], 0);
+  const SetComparison foreign = compared(b, measured(renamed(random_set(3, 6, 4), 0)));
+  EXPECT_THAT(foreign.warnings, ElementsAre(HasSubstr("the second set of the base has 0 of its 6 prompts in common with B's 6: their distance is no floor")));
+  SetMetricOptions options;
+  options.per_prompt_fd = true;
+  EXPECT_THAT(message_of([&] { compare_sets(a, measured(renamed(random_set(2, 6, 4), 0)), {}, networks(), options); }),
+              HasSubstr("per_prompt_fd compares images of the same prompt, and A and B have none in common: 'prompt 0' and 'other 0'"));
+  EXPECT_THAT(message_of([&] { compare_sets(measured(random_set(1, 6, 1)), measured(random_set(2, 6, 1)), {}, networks(), options); }),
+              HasSubstr("expected prompts with at least 2 images in both sets"));
+}
+
+// The reference code divides CLIP's by n (n - 1): twice ours.
+TEST(SetMetrics, SayWhatPublishedClipDiversitiesAreMultiplesOf) {
+  class Clip : public PixelFeatures {
+    std::string name() const override { return "clip-vit-l14"; }
+  };
+  const ImageSet set = random_set(1, 3, 4);
+  const FeatureNetworks both{std::make_shared<PixelFeatures>(), std::make_shared<Clip>()};
+  const SetComparison c = compare_sets(measure(set, both, {}, 7), {}, {}, both, {});
+  const Json json = c.to_json()["by_prompt"];
+  for (const Json& m : json) EXPECT_EQ(m["published_factor"], m["name"] == "diversity" && m["network"] == "clip-vit-l14" ? 2 : 1) << m;
+  EXPECT_THAT(comparison_sheet(c, set, {}, {}), HasSubstr(fmt::format("as published: 2 times ours</td><td>3</td><td>{:.4g}</td>", 2 * by_prompt(c, "diversity").a.estimate.mean)));
 }
 
 TEST(SetMetrics, LeaveOutWhatTooFewImagesCannotTell) {
@@ -186,10 +294,7 @@ TEST(SetMetrics, TheSheetAndTheJsonHoldFiguresNetworkAndFloorAndEscapePrompts) {
   EXPECT_TRUE(json["as_a_whole"][0]["floor"].is_number());
 }
 
-TEST(SetMetrics, AuditsSayHowMuchOfABatchIsItsOwn) {
-  EXPECT_THAT(audit_html(audit_batch({"x", "x", "y", "y"}, {1, 1, 2, 2})), HasSubstr("4 samples are only 2 different pairs of prompt and noise: the effective batch is 50 %"));
-  EXPECT_THAT(audit_html(audit_batch({"x", "x"}, {1, 2})), HasSubstr("All 2 pairs of prompt and noise are different (1 prompts)"));
-  EXPECT_EQ(audit_json(audit_batch({"x", "x"}, {1, 1}))["unique_pairs"], 1);
+TEST(SetMetrics, SayThatNoPromptIsATrainingPrompt) {
   EXPECT_THAT(overlap_html(prompt_overlap({"a"}, {"b"})), HasSubstr("None of the 1 prompts is among the 1 training prompts"));
 }
 
@@ -216,10 +321,49 @@ TEST(SetMetrics, AJobOverFoldersWritesItsReport) {
   EXPECT_EQ(json["networks"][0]["name"], "judge");
   EXPECT_EQ(json["by_prompt"][0]["values_a"].size(), 2u);
   EXPECT_THAT(read_text(folder / "out" / "metrics.html"), HasSubstr("Distance of A to B"));
+  write_text(folder / "a" / "ninth.webp", "not read");
+  ::testing::internal::CaptureStderr();
+  run_metrics(config);
+  EXPECT_THAT(::testing::internal::GetCapturedStderr(), AllOf(HasSubstr("1 file is an image of a kind that is not read (expected PNG or JPEG): ninth.webp"),
+                                                              Not(HasSubstr("do not look like"))));
+  EXPECT_EQ(Json::parse(read_text(folder / "out" / "metrics.json"))["a"]["unread"].size(), 1u);
+  EXPECT_THAT(read_text(folder / "out" / "metrics.html"), HasSubstr("ninth.webp"));
+  config.features = config.panel = {};
+  EXPECT_THAT(message_of([&] { run_metrics(config); }), HasSubstr("expected features=[...] or panel=[...], got neither"));
   config.features = {"inception"};
   EXPECT_THAT(message_of([&] { run_metrics(config); }), HasSubstr("unknown network 'inception'; known are"));
   config.a = {};
   EXPECT_THAT(message_of([&] { run_metrics(config); }), HasSubstr("expected a=FOLDER"));
+}
+
+// Photographs by the emoji's judge are a mistake that no figure shows.
+TEST(SetMetrics, WarnWhereTheEmojisNetworksLookAtOtherImages) {
+  const TemporaryFolder folder;
+  std::filesystem::create_directories(folder / "photos");
+  for (int i = 0; i < 4; ++i) write_png(folder / "photos" / fmt::format("{}.png", i), to_image(random_double({3, 40, 40}, static_cast<uint64_t>(i)).abs().clamp(0, 1)), {{"prompt", "a photo"}});
+  MetricsConfig config;
+  config.a = {(folder / "photos").string()};
+  config.out = (folder / "out").string();
+  config.judge = std::string(VGGFLOW_SOURCE_DIR) + "/models/judge";
+  run_metrics(config);
+  EXPECT_THAT(Json::parse(read_text(folder / "out" / "metrics.json"))["warnings"][0].get<std::string>(), HasSubstr("the features of judge are of emoji at 32 x 32 pixels"));
+  config.features = {"pixels-8x8"};
+  run_metrics(config);
+  EXPECT_TRUE(Json::parse(read_text(folder / "out" / "metrics.json"))["warnings"].empty());
+  config.a = {(folder / "photos" / "0.png").string()};
+  EXPECT_THAT(message_of([&] { run_metrics(config); }), HasSubstr("nothing can be told of 1 image of"));
+}
+
+TEST(SetMetrics, ThePapersPresetAsksForItsNetworks) {
+  MetricsConfig config;
+  load_yaml(fields_of(config), std::string(VGGFLOW_SOURCE_DIR) + "/configs/metrics/paper.yaml");
+  EXPECT_EQ(config.metrics.images_per_prompt, 16);
+  EXPECT_TRUE(config.metrics.per_prompt_fd);
+  config.a = {"aligned"};
+  config.b = {"base"};
+  EXPECT_THAT(message_of([&] { run_metrics(config); }), HasSubstr("pass \"features=[dreamsim=PATH, clip=PATH, inception-v3=PATH]\""));
+  apply_override(fields_of(config), "features=[dreamsim=d, clip=c, inception-v3=i]");
+  EXPECT_THAT(message_of([&] { run_metrics(config); }), HasSubstr("there is no aligned"));
 }
 
 }  // namespace

@@ -20,7 +20,9 @@ std::string label_of(const std::string& name, const std::string& network) { retu
 
 std::string shown_mean(const std::optional<PromptMean>& m) {
   if (!m) return "–";
-  return fmt::format("{:.4g} ± {:.2g} <span class='sub'>[{:.3g}, {:.3g}]</span>", m->estimate.mean, m->estimate.se, m->interval.low, m->interval.high);
+  const std::string error = m->estimate.se ? fmt::format(" ± {:.2g}", *m->estimate.se) : "";
+  const std::string interval = m->interval ? fmt::format(" <span class='sub'>[{:.3g}, {:.3g}]</span>", m->interval->low, m->interval->high) : "";
+  return fmt::format("{:.4g}{}{}", m->estimate.mean, error, interval);
 }
 
 std::string set_line(const char* letter, const MeasuredSet& s) {
@@ -29,6 +31,7 @@ std::string set_line(const char* letter, const MeasuredSet& s) {
   if (s.without_prompt > 0) line += fmt::format("; {} have no prompt, and rewards that read one are given the empty one", s.without_prompt);
   for (const auto& [reward, count] : s.unscored()) line += fmt::format("; {} have no score of {}", count, escape_html(reward));
   if (s.left_out > 0) line += fmt::format("; left out for want of a prompt: {}", s.left_out);
+  if (!s.unread.empty()) line += "; " + escape_html(unread_note(s.unread));
   return line;
 }
 
@@ -38,10 +41,20 @@ std::string means_table(const SetComparison& c) {
     rows += fmt::format("<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>", escape_html(label_of(m.name, m.network)), m.a.n, shown_mean(m.a), shown_mean(m.b),
                         shown_mean(m.change));
   }
+  for (const PromptMeasure& m : c.by_prompt) {
+    if (const double factor = published_factor(m); factor != 1) {
+      rows += fmt::format("<tr><td>{}, as published: {:g} times ours</td><td>{}</td><td>{:.4g}</td><td>{}</td><td></td></tr>", escape_html(label_of(m.name, m.network)), factor, m.a.n,
+                          factor * m.a.estimate.mean, m.b ? fmt::format("{:.4g}", factor * m.b->estimate.mean) : "–");
+    }
+  }
   if (rows.empty()) return "";
-  return "<h2>Means over prompts</h2><p class='sub'>± is the standard error over prompts, in brackets the bootstrap's 95 % interval; the change is paired by prompt. In "
-         "the rows of the distance by prompt, B is the floor: base against base.</p><div class='box scroll'><table class='tight'><tr><th>measure</th><th>prompts</th><th>A</th><th>B</th>"
-         "<th>A − B</th></tr>" + rows + "</table></div>";
+  const char* errors = c.over_images ? "There are no prompts: ± is the standard error over images (of diversity and Vendi score a jackknife), in brackets the bootstrap's 95 % "
+                                       "interval; the change is that of independent sets."
+                       : c.a.grouped.groups.size() == 1 ? "One prompt: there are no errors, images of one prompt say nothing of others."
+                                                        : "± is the standard error over prompts, in brackets the bootstrap's 95 % interval; the change is paired by prompt. In "
+                                                          "the rows of the distance by prompt, B is the floor: base against base.";
+  return fmt::format("<h2>Means over {0}</h2><p class='sub'>{1}</p><div class='box scroll'><table class='tight'><tr><th>measure</th><th>{0}</th><th>A</th><th>B</th>"
+                     "<th>A − B</th></tr>{2}</table></div>", c.unit(2), errors, rows);
 }
 
 std::string distance_table(const SetComparison& c) {
@@ -55,8 +68,8 @@ std::string distance_table(const SetComparison& c) {
   }
   const char* floor = c.base ? "The floor is the distance of the base's second set to B, at full size."
                              : "The floor is the distance between two halves of B; hold it against the distance of half of A to half of B, which is as biased.";
-  return fmt::format("<h2>Distance of A to B</h2><p class='sub'>The error is a jackknife over prompts. {}</p><div class='box scroll'><table><tr><th>measure</th><th>A to B"
-                     "</th><th>error</th>{}<th>floor</th></tr>{}</table></div>", floor, c.base ? "" : "<th>half to half</th>", rows);
+  return fmt::format("<h2>Distance of A to B</h2><p class='sub'>The error is a jackknife over {}. {}</p><div class='box scroll'><table><tr><th>measure</th><th>A to B"
+                     "</th><th>error</th>{}<th>floor</th></tr>{}</table></div>", c.unit(2), floor, c.base ? "" : "<th>half to half</th>", rows);
 }
 
 std::string networks_table(const SetComparison& c) {
@@ -128,29 +141,20 @@ std::string overlap_html(const PromptOverlap& o) {
                      "</table></div>", o.found(), o.eval, o.train, o.exact, o.normalized, o.near, rows);
 }
 
-std::string audit_html(const BatchAudit& a) {
-  if (a.repeated() == 0) return fmt::format("<div class='box ok'>All {} pairs of prompt and noise are different ({} prompts).</div>", a.samples, a.unique_prompts);
-  return fmt::format("<div class='box warn'>{} samples are only {} different pairs of prompt and noise: the effective batch is {:.0f} % of the nominal one. '{}' occurs {} times "
-                     "with one noise.</div>", a.samples, a.unique_pairs, 100.0 * static_cast<double>(a.unique_pairs) / static_cast<double>(a.samples),
-                     escape_html(a.repeated_prompt), a.most_repeats);
-}
-
 Json overlap_json(const PromptOverlap& o) {
   Json examples = Json::array();
   for (const auto& e : o.examples) examples.push_back({{"eval", e.eval}, {"train", e.train}, {"shared_words", e.shared_words}});
   return {{"train", o.train}, {"eval", o.eval}, {"exact", o.exact}, {"normalized", o.normalized}, {"near", o.near}, {"examples", examples}};
 }
 
-Json audit_json(const BatchAudit& a) {
-  return {{"samples", a.samples}, {"unique_pairs", a.unique_pairs}, {"unique_prompts", a.unique_prompts}, {"unique_noise", a.unique_noise}, {"most_repeats", a.most_repeats},
-          {"repeated_prompt", a.repeated_prompt}};
-}
-
 std::string comparison_sheet(const SetComparison& c, const ImageSet& a, const std::optional<ImageSet>& b, const std::optional<PromptOverlap>& overlap) {
   std::string body = kStyle + std::string("<h1>") + (b ? "Two sets of images" : "A set of images") + "</h1><p class='sub'>" + set_line("A", c.a);
   if (c.b) body += "<br>" + set_line("B", *c.b);
   if (c.base) body += "<br>" + set_line("Second set of the base", *c.base);
-  body += "</p>" + identical_warning(c.a, "A") + (c.b ? identical_warning(*c.b, "B") : "");
+  if (c.shared) body += fmt::format("<br>A and B have {} prompts in common", *c.shared);
+  body += "</p>";
+  for (const std::string& warning : c.warnings) body += "<div class='box warn'>" + escape_html(warning) + ".</div>";
+  body += identical_warning(c.a, "A") + (c.b ? identical_warning(*c.b, "B") : "");
   body += means_table(c) + distance_table(c) + networks_table(c) + prompt_table(c) + pictures(c, a, b);
   if (overlap) body += "<h2>Training prompts</h2>" + overlap_html(*overlap);
   return html_page("image sets", body);

@@ -13,10 +13,8 @@ namespace vggflow {
 std::string comparison_sheet(const SetComparison& comparison, const ImageSet& a, const std::optional<ImageSet>& b,
                              const std::optional<PromptOverlap>& overlap);
 
-/// What the checks of prompts and batches say, as HTML and as JSON: for any report.
+/// What the check of prompts says, as HTML and as JSON: for any report.
 std::string overlap_html(const PromptOverlap& overlap);
-std::string audit_html(const BatchAudit& audit);
 Json overlap_json(const PromptOverlap& overlap);
-Json audit_json(const BatchAudit& audit);
 
 }  // namespace vggflow

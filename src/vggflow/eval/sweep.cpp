@@ -20,7 +20,7 @@ Chart against(const std::string& title, const std::string& x_label, const std::v
   Chart chart{title, x_label, "reward", {{"strength", {}}}};
   for (const Stop& s : stops) {
     const Estimate at = x(s.evaluation);
-    chart.series[0].points.push_back({at.mean, s.evaluation.reward.mean, s.evaluation.reward.se, fmt::format("{:g}", s.strength), at.se});
+    chart.series[0].points.push_back({at.mean, s.evaluation.reward.mean, s.evaluation.reward.se.value_or(0), fmt::format("{:g}", s.strength), at.se.value_or(0)});
   }
   return chart;
 }
@@ -30,9 +30,9 @@ std::string table(const std::vector<Stop>& stops) {
   std::string rows;
   for (const Stop& s : stops) {
     const Evaluation& e = s.evaluation;
-    const std::string judge = e.judged ? fmt::format("<td>{:.1f} ± {:.1f}</td>", 100 * e.judge_accuracy.mean, 100 * e.judge_accuracy.se) : "";
-    rows += fmt::format("<tr><td>{:g}</td><td>{:.3f} ± {:.3f}</td><td>{:+.2f}</td>{}<td>{:.0f} %</td><td>{:.2f}</td><td>{:.4f}</td></tr>",
-                        s.strength, e.reward.mean, e.reward.se, (e.reward.mean - base.reward.mean) / std::max(1e-12, base.reward_sd_within_prompt), judge,
+    const std::string judge = e.judged ? "<td>" + shown(e.judge_accuracy, 1, 100) + "</td>" : "";
+    rows += fmt::format("<tr><td>{:g}</td><td>{}</td><td>{:+.2f}</td>{}<td>{:.0f} %</td><td>{:.2f}</td><td>{:.4f}</td></tr>",
+                        s.strength, shown(e.reward, 3), (e.reward.mean - base.reward.mean) / std::max(1e-12, base.reward_sd_within_prompt), judge,
                         100 * e.diversity.mean / std::max(1e-12, base.diversity.mean), e.fd, e.kid.mean);
   }
   return std::string("<div class='box scroll'><table><tr><th>strength</th><th>reward</th><th>gain in sd</th>") + (base.judged ? "<th>judge %</th>" : "") +
@@ -40,11 +40,11 @@ std::string table(const std::vector<Stop>& stops) {
 }
 
 std::string page(const SweepConfig& c, const std::vector<Stop>& stops) {
-  const auto fixed = [](double v) { return Estimate{v, 0}; };
+  const auto fixed = [](double v) { return Estimate{v, std::nullopt}; };
   const std::string title = "Strength of " + c.eval.generator.lora;
   const bool judged = stops.front().evaluation.judged;
-  return html_page(title, fmt::format("<h1>{}</h1><p class='sub'>{} prompts, {} images each; the same noise at every strength; ± is the standard error over "
-                                      "prompts</p>", escape_html(title), c.eval.eval.prompts, c.eval.eval.images) +
+  return html_page(title, fmt::format("<h1>{}</h1><p class='sub'>{} prompts, {} images each; the same noise at every strength; {}</p>", escape_html(title), c.eval.eval.prompts, c.eval.eval.images,
+                                      c.eval.eval.prompts > 1 ? "± is the standard error over prompts" : "one prompt: no errors") +
                    table(stops) + "<div class='charts'>" +
                        chart_svg(against("Reward against diversity", "diversity", stops, [](const Evaluation& e) { return e.diversity; })) +
                        chart_svg(against("Reward against distance", "FD to base", stops, [&](const Evaluation& e) { return fixed(e.fd); })) +
@@ -73,7 +73,7 @@ void run_sweep(const SweepConfig& c) {
     stops.push_back({strength, e});
     lines.push_back({{"strength", strength}, {"metrics", e.to_json()}});
     write_png(out / fmt::format("strength_{:.2f}.png", strength), image_grid(thumbnails((generator.generate(shown, noise, aligned) + 1) / 2), 8, 2));
-    log_info("strength {:.2f} | reward {:.3f} +- {:.3f}{} | diversity {:.0f} % | FD {:.2f}", strength, e.reward.mean, e.reward.se,
+    log_info("strength {:.2f} | reward {:.3f}{}{} | diversity {:.0f} % | FD {:.2f}", strength, e.reward.mean, error_text(e.reward.se, 3),
              e.judged ? fmt::format(" | judge {:.1f} %", 100 * e.judge_accuracy.mean) : "", 100 * e.diversity.mean / std::max(1e-12, stops.front().evaluation.diversity.mean), e.fd);
   };
   add(0, setup.evaluator->evaluate_base(images(false)), false);

@@ -215,17 +215,17 @@ void Alignment::evaluate(int64_t index) {
   write_grid(index);
   const double seconds = watch.seconds();
   eval_seconds_ += seconds;
-  metrics_->write({{"kind", "eval"}, {"update", index}, {"prompts", config_.eval.prompts}, {"images_per_prompt", config_.eval.images},
+  metrics_->write({{"kind", "eval"}, {"update", index}, {"prompts", config_.eval.prompts}, {"prompt_kind", prompts_->evaluation_kind(Split::kHeldOut)}, {"images_per_prompt", config_.eval.images},
                    {"metrics", last_.to_json()}, {"seconds", seconds}});
   for (const auto& [name, value] : {std::pair{"reward", last_.reward.mean}, {"diversity", last_.diversity.mean}, {"fd", last_.fd}, {"kid", last_.kid.mean}}) {
     events_->scalar(fmt::format("eval/{}", name), value, index);
   }
   if (last_.judged) events_->scalar("eval/judge_accuracy", last_.judge_accuracy.mean, index);
   const double gain = (last_.reward.mean - base_.reward.mean) / std::max(1e-12, base_.reward_sd_within_prompt);
-  const std::string judge = last_.judged ? fmt::format("judge {:.1f} % ({:+.1f} +- {:.1f}) | ", 100 * last_.judge_accuracy.mean, 100 * last_.judge_change.mean,
-                                                       100 * last_.judge_change.se) : "";
-  log_info("eval {} | reward {:.3f} +- {:.3f} ({:+.2f} sd) | {}diversity {:.3f} ({:.0f} %) | FD {:.2f} (floor {:.2f}) | KID {:.4f} | {:.0f} s",
-           index, last_.reward.mean, last_.reward.se, gain, judge, last_.diversity.mean,
+  const std::string judge = last_.judged ? fmt::format("judge {:.1f} % ({:+.1f}{}) | ", 100 * last_.judge_accuracy.mean, 100 * last_.judge_change.mean,
+                                                       error_text(last_.judge_change.se, 1, 100)) : "";
+  log_info("eval {} | reward {:.3f}{} ({:+.2f} sd) | {}diversity {:.3f} ({:.0f} %) | FD {:.2f} (floor {:.2f}) | KID {:.4f} | {:.0f} s",
+           index, last_.reward.mean, error_text(last_.reward.se, 3), gain, judge, last_.diversity.mean,
            100 * last_.diversity.mean / std::max(1e-12, base_.diversity.mean), last_.fd, last_.fd_floor, last_.kid.mean, seconds);
   if (index > 0) weigh(index);
 }
