@@ -47,6 +47,8 @@ grep -q "step $((done_updates + 1))/500" "$out/c.log" || die "the resumed run di
 grep -q '"saturated"' "$out/m/metrics.json" || die "metrics.json says nothing of saturation"
 refuse "expected at most two sets" "$vggflow" metrics "$out/s" "$out/s" "$out/s"
 "$vggflow" score --reward colorfulness --reward emoji-clip "$out/s" --out "$out/scores" 2>"$out/score.log" || die "score failed: $(tail -3 "$out/score.log")"
+"$vggflow" score --reward jpeg "$out/s" jpeg_quality=50 threads=1 --out "$out/jpeg" 2>"$out/score.log" || die "score with a setting failed: $(tail -3 "$out/score.log")"
+refuse "nothing asks for weights named 'nosuch'" "$vggflow" score --reward jpeg "$out/s" --reward-weights nosuch=/x
 [ "$(wc -l <"$out/scores/scores.jsonl")" = 2 ] || die "scores.jsonl does not hold the two images"
 grep -qE '(src|href)="?https?:' "$out/scores/scores.html" "$out/m/metrics.html" && die "a sheet names an address outside itself"
 # A LoRA in other layouts, and merged into the model: the same images without an adapter.

@@ -50,6 +50,8 @@ void export_command(const ExportOptions& options);
 void convert_command(const ConvertOptions& options);
 /// Scores of images by rewards, as JSON lines and as a sheet (eval/score.h).
 void score(const ScoreOptions& options);
+/// Its settings.
+std::string score_help();
 /// What is in a safetensors file or a model folder.
 void inspect(const std::string& path);
 /// Proves the installation; returns whether everything held.

@@ -117,7 +117,7 @@ void add_plan(CLI::App& app, PlanArguments& arguments) {
 
 void add_score(CLI::App& app, ScoreOptions& options) {
   auto* command = app.add_subcommand("score", "score images by rewards: JSON lines and a sheet, the best first");
-  command->add_option("images", options.images, "folders, image files, or lists (CSV, JSON lines) with the columns image and prompt")->required();
+  command->add_option("images", options.images, "folders, image files, or lists (CSV, JSON lines) with the columns image and prompt; and key=value settings")->required();
   command->add_option("--reward", options.rewards, "reward, or a weighted sum; several times: more columns, the first one sorts")->required()->allow_extra_args(false);
   command->add_option("--prompt", options.prompt, "prompt of the images that have none in their PNG, in a text file beside them or in a list");
   command->add_option("--out", options.out, "folder of scores.jsonl and scores.html")->capture_default_str();
@@ -126,6 +126,7 @@ void add_score(CLI::App& app, ScoreOptions& options) {
   command->add_option("--thumbnails", options.most_thumbnails, "most pictures on the sheet")->check(CLI::Range(2, 1000000))->capture_default_str();
   command->add_option("--reward-model", options.files.reward_model, "folder of emoji-clip")->capture_default_str();
   command->add_option("--reward-weights", options.files.reward_weights, "weights of other rewards, name=path: docs/rewards.md")->allow_extra_args(false);
+  command->footer("Settings:\n" + score_help());
   command->callback([&options] { score(options); });
 }
 

@@ -8,6 +8,7 @@
 
 #include "vggflow/core/error.h"
 #include "vggflow/core/nearest.h"
+#include "vggflow/models/feature_networks.h"
 #include "vggflow/rewards/aesthetic.h"
 #include "vggflow/rewards/class_reward.h"
 #include "vggflow/rewards/clip_reward.h"
@@ -114,6 +115,14 @@ std::unique_ptr<Reward> make_named(const std::string& name, const RewardResource
   fail("[reward] unknown reward '{}'; known are {}", name, fmt::join(known, ", "));
 }
 
+// Names that some reward, or a class head for its network, asks weights by.
+std::vector<std::string> weight_names() {
+  std::vector<std::string> names{"aesthetic-head", "bert-vocab",  "class-head",     "clip-tokenizer", "clip-vit-l14",
+                                 "hpsv2.1",        "imagereward", "nima-aesthetic", "nima-technical", "pickscore"};
+  for (const std::string& network : feature_network_names()) names.push_back(network);
+  return names;
+}
+
 }  // namespace
 
 std::vector<std::string> reward_names() {
@@ -134,6 +143,10 @@ RewardResources RewardFiles::resources() const {
   for (const std::string& entry : reward_weights) {
     const size_t equals = entry.find('=');
     VGGFLOW_CHECK(equals != std::string::npos && equals > 0 && equals + 1 < entry.size(), "[reward_weights] expected name=path, got '{}'", entry);
+    const std::string name = entry.substr(0, equals);
+    const auto known = weight_names();
+    VGGFLOW_CHECK(std::find(known.begin(), known.end(), name) != known.end(), "[reward_weights] nothing asks for weights named '{}'; did you mean {}? (docs/rewards.md)", name,
+                  fmt::join(nearest(name, known), ", "));
     const auto [place, fresh] = r.weights.emplace(entry.substr(0, equals), entry.substr(equals + 1));
     VGGFLOW_CHECK(fresh, "[reward_weights] '{}' is given twice", place->first);
   }

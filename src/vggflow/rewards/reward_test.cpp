@@ -93,12 +93,14 @@ TEST(Rewards, UnknownNamesAndBadWeightsAreRefused) {
 }
 
 TEST(RewardFiles, GiveWeightsByNameOrSayHowTo) {
-  const RewardFiles files{"models/emoji-clip", {"head=" + random_clip().string(), "gone=/nowhere"}};
-  EXPECT_EQ(files.resources().at("head", "aesthetic"), random_clip());
+  const RewardFiles files{"models/emoji-clip", {"aesthetic-head=" + random_clip().string(), "pickscore=/nowhere"}};
+  EXPECT_EQ(files.resources().at("aesthetic-head", "aesthetic"), random_clip());
   EXPECT_THAT(message_of([&] { files.resources().at("tower", "aesthetic"); }), HasSubstr("pass reward_weights=[tower=PATH]"));
-  EXPECT_THAT(message_of([&] { files.resources().at("gone", "aesthetic"); }), HasSubstr("are not at /nowhere"));
+  EXPECT_THAT(message_of([&] { files.resources().at("pickscore", "pickscore"); }), HasSubstr("are not at /nowhere"));
   EXPECT_THAT(message_of([] { RewardFiles{"", {"head"}}.resources(); }), HasSubstr("expected name=path, got 'head'"));
-  EXPECT_THAT(message_of([] { RewardFiles{"", {"a=b", "a=c"}}.resources(); }), HasSubstr("'a' is given twice"));
+  EXPECT_THAT(message_of([] { RewardFiles{"", {"hpsv2.1=b", "hpsv2.1=c"}}.resources(); }), HasSubstr("'hpsv2.1' is given twice"));
+  EXPECT_THAT(message_of([] { RewardFiles{"", {"clip-vit-114=b"}}.resources(); }), HasSubstr("nothing asks for weights named 'clip-vit-114'; did you mean clip-vit-l14,"));
+  for (const char* name : {"mobilenet-v2", "nima-technical", "bert-vocab"}) RewardFiles{"", {fmt::format("{}=b", name)}}.resources();
 }
 
 TEST(Pixels, TheClampSettingDecidesOnTheGradientOfSaturatedPixels) {
