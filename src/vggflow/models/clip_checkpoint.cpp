@@ -273,6 +273,8 @@ void apply_open_clip_config(ClipCheckpoint& c, const Json& config, const std::st
 void apply_released(ClipCheckpoint& c, const std::string& activation) {
   constexpr int64_t kHeadWidth = 64;  // of every text tower and of OpenAI's image towers
   const bool openai = c.layout == ClipLayout::kOpenAi;
+  VGGFLOW_CHECK(openai || !activation.empty(), "[clip] {} has no configuration beside it, and its tensors do not tell GELU from quick-GELU: put its {} beside it", c.origin,
+                c.layout == ClipLayout::kTransformers ? "config.json" : "open_clip_config.json");
   if (c.has_vision) c.vision.heads = openai ? std::max<int64_t>(1, c.vision.width / kHeadWidth) : known_vision_heads(c, c.vision.width);
   c.text.heads = std::max<int64_t>(1, c.text.width / kHeadWidth);
   c.vision.activation = c.text.activation = openai ? "quick_gelu" : activation;

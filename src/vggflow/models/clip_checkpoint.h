@@ -31,7 +31,7 @@ struct ClipCheckpoint {
 /// Opens a file of weights (.safetensors, or a torch pickle: .bin, .pt, .pth) or a folder in the layout of the Hugging Face hub, transformers'
 /// or open_clip's (open_clip_model.safetensors, open_clip_pytorch_model.bin). The configuration beside the weights (config.json,
 /// open_clip_config.json) tells heads, activation and epsilon. Without one, heads are those of the released tower of this width and the
-/// activation is OpenAI's quick-GELU in its own layout, else `activation`. Throws for tensors that no CLIP of two transformers has.
+/// activation is OpenAI's quick-GELU in its own layout, else `activation`, or an error where that is empty. Throws for tensors that no CLIP of two transformers has.
 ClipCheckpoint read_clip_checkpoint(const std::filesystem::path& file_or_folder, const std::string& activation = "gelu");
 
 /// The frozen towers in fp32 or bf16; a tensor that has the dtype already stays a view of the file. Throws where the checkpoint lacks the

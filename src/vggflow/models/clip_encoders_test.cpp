@@ -75,6 +75,17 @@ TEST(ClipFeatures, AreTheTowersEmbeddingsWithANameAndAHash) {
   EXPECT_NE(unit.weights_hash(), ClipFeatures(testing::models_testdata("clip/transformers_gelu")).weights_hash());
 }
 
+TEST(ClipFeatures, RefuseToGuessTheActivationOfAFileWithoutAConfiguration) {
+  const testing::TemporaryFolder folder;
+  fs::copy(testing::models_testdata("clip/open_clip"), folder / "whole");
+  for (const auto& entry : fs::directory_iterator(testing::models_testdata("clip/open_clip"))) {
+    if (entry.path().extension() != ".json") fs::copy(entry.path(), folder / entry.path().filename());
+  }
+  EXPECT_NO_THROW(ClipFeatures(folder / "whole"));
+  EXPECT_THAT(message_of([&] { ClipFeatures{folder.path()}; }), HasSubstr("do not tell GELU from quick-GELU: put its open_clip_config.json beside it"));
+  EXPECT_NO_THROW(ClipFeatures(testing::models_testdata("clip/openai/weights.pt"))) << "OpenAI's own layout";
+}
+
 TEST(ClipFeatures, TheHashDoesNotDependOnTheLayout) {
   const testing::TemporaryFolder folder;
   TensorList renamed;

@@ -7,8 +7,8 @@
 namespace vggflow {
 namespace {
 
-// OpenAI's towers are the ones whose releases lack a configuration, and metrics are defined on them.
-ClipCheckpoint read(const std::filesystem::path& weights) { return read_clip_checkpoint(weights, /*activation=*/"quick_gelu"); }
+// OpenAI's towers are the ones whose releases lack a configuration; of any other the activation would be a guess, and a wrong one changes every figure.
+ClipCheckpoint read(const std::filesystem::path& weights) { return read_clip_checkpoint(weights, /*activation=*/""); }
 
 TensorMap vision_tensors(const ClipCheckpoint& checkpoint) {
   TensorMap out;
