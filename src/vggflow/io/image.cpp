@@ -62,10 +62,11 @@ std::vector<uint8_t> encode_png(const Image& image, const TextChunks& text) {
   std::vector<png_text> chunks;
   for (const auto& [key, value] : text) {
     png_text chunk{};
-    chunk.compression = PNG_TEXT_COMPRESSION_NONE;
+    const bool ascii = std::all_of(value.begin(), value.end(), [](char c) { return static_cast<unsigned char>(c) < 0x80; });
+    chunk.compression = ascii ? PNG_TEXT_COMPRESSION_NONE : PNG_ITXT_COMPRESSION_NONE;
     chunk.key = const_cast<char*>(key.c_str());
     chunk.text = const_cast<char*>(value.c_str());
-    chunk.text_length = value.size();
+    (ascii ? chunk.text_length : chunk.itxt_length) = value.size();
     chunks.push_back(chunk);
   }
   std::vector<png_bytep> rows;

@@ -5,6 +5,7 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <filesystem>
 
 #include "vggflow/io/files.h"
@@ -55,6 +56,27 @@ TEST(ImageFile, ReadsTheTextOfAPngInEveryKindOfChunk) {
   EXPECT_TRUE(read_image_text(kFolder / "grey.jpg").empty());
   const auto own = encode_png(gradient(3, 2), {{"prompt", "a café"}});
   EXPECT_EQ(decode_image(own, "own").text.at("prompt"), "a café");
+}
+
+// The text chunks of a PNG, zeros as '|'. Behind its signature come chunks: four bytes of length, four of type, the data, four of checksum.
+std::vector<std::string> text_chunks(const std::vector<uint8_t>& png) {
+  std::vector<std::string> found;
+  for (size_t at = 8; at + 12 <= png.size();) {
+    size_t length = 0;
+    for (size_t i = 0; i < 4; ++i) length = length << 8 | png[at + i];
+    std::string chunk(png.begin() + static_cast<int64_t>(at) + 4, png.begin() + static_cast<int64_t>(at + 8 + length));
+    std::replace(chunk.begin(), chunk.end(), '\0', '|');
+    if (chunk.substr(1, 3) == "EXt" || chunk.substr(1, 3) == "TXt") found.push_back(chunk);
+    at += 12 + length;
+  }
+  return found;
+}
+
+// By the standard tEXt is Latin-1 and iTXt UTF-8: key, 0, compressed 0, method 0, language 0, translated key 0, text.
+TEST(ImageFile, WritesAsciiAsPlainTextAndAllElseAsUnicodeText) {
+  const auto png = encode_png(gradient(3, 2), {{"prompt", "a café, 猫"}, {"seed", "7"}});
+  EXPECT_THAT(text_chunks(png), ::testing::ElementsAre("iTXtprompt|||||a café, 猫", "tEXtseed|7"));
+  EXPECT_EQ(decode_image(png, "own").text, (TextChunks{{"prompt", "a café, 猫"}, {"seed", "7"}}));
 }
 
 TEST(ImageFile, ReadsBackItsOwnJpegWithinQuantisation) {
