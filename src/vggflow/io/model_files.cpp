@@ -10,7 +10,9 @@
 
 #include "vggflow/core/error.h"
 #include "vggflow/core/hash.h"
+#include "vggflow/core/log.h"
 #include "vggflow/io/files.h"
+#include "vggflow/io/model_variants.h"
 #include "vggflow/io/torch_pickle.h"
 
 namespace vggflow {
@@ -170,18 +172,13 @@ std::optional<std::string> between(const std::string& name, const std::string& h
   return middle.starts_with('.') && middle.find('.', 1) == std::string::npos ? std::optional(middle.substr(1)) : std::nullopt;
 }
 
-// The variants for which `folder` holds weights.
-std::set<std::string> variants_in(const fs::path& folder) {
-  std::set<std::string> found;
-  for (const std::string& name : names_in(folder)) {
-    for (const Kind& kind : kinds()) {
-      for (const auto& variant : {between(name, kind.base, kind.ending), between(name, kind.base, kind.ending + ".index.json"),
-                                  between(name, kind.base + kind.ending + ".index", ".json")}) {
-        if (variant) found.insert(variant->empty() ? "(none)" : *variant);
-      }
-    }
-  }
-  return found;
+// A shard, as in model.fp16-00001-of-00002.safetensors: its index tells the variant.
+bool is_shard(const std::string& variant) { return variant.find("-of-") != std::string::npos; }
+
+std::string in_words(const std::set<std::string>& variants) {
+  std::vector<std::string> names;
+  for (const std::string& variant : variants) names.push_back(variant.empty() ? "(none)" : variant);
+  return fmt::format("{}", fmt::join(names, ", "));
 }
 
 std::map<std::string, std::string> weight_map(const fs::path& index) {
@@ -257,10 +254,36 @@ TensorMap open_weights(const fs::path& file) {
   return out;
 }
 
+std::set<std::string> variants_in(const fs::path& folder) {
+  std::set<std::string> found;
+  for (const std::string& name : names_in(folder)) {
+    for (const Kind& kind : kinds()) {
+      for (const auto& variant : {between(name, kind.base, kind.ending), between(name, kind.base, kind.ending + ".index.json"),
+                                  between(name, kind.base + kind.ending + ".index", ".json")}) {
+        if (variant && !is_shard(*variant)) found.insert(*variant);
+      }
+    }
+  }
+  return found;
+}
+
 bool has_component(const fs::path& folder) { return !variants_in(folder).empty(); }
 
-ComponentWeights open_component(const fs::path& folder, const std::string& variant) {
+std::string variant_to_open(const fs::path& folder, const std::string& wanted) {
+  const auto there = variants_in(folder);
+  if (there.empty() || there.contains(wanted)) return wanted;
+  if (there.contains("")) return "";
+  VGGFLOW_CHECK(wanted.empty(), "[model_files] {} has no weights of variant '{}' and no plain ones; it has the variants {}: pass one of them", folder.string(), wanted,
+                in_words(there));
+  VGGFLOW_CHECK(there.size() == 1, "[model_files] {} has no plain weights, but several variants, {}: pass the one to take as variant", folder.string(), in_words(there));
+  return *there.begin();
+}
+
+ComponentWeights open_component(const fs::path& folder, const std::string& wanted) {
   VGGFLOW_CHECK(fs::is_directory(folder), "[model_files] {} is no folder: expected a component of a model, such as transformer or vae", folder.string());
+  const std::string variant = variant_to_open(folder, wanted);
+  if (variant != wanted && variant.empty()) log_info("{} has no weights of variant '{}': the plain ones are taken", folder.string(), wanted);
+  if (variant != wanted && wanted.empty()) log_info("{} has no plain weights: those of its only variant, '{}', are taken", folder.string(), variant);
   std::vector<std::string> looked_for;
   for (const Kind& kind : kinds()) {
     const fs::path single = folder / single_name(kind, variant);
@@ -274,9 +297,6 @@ ComponentWeights open_component(const fs::path& folder, const std::string& varia
       looked_for.push_back(name);
     }
   }
-  const auto variants = variants_in(folder);
-  VGGFLOW_CHECK(variants.empty(), "[model_files] {} has no weights of variant '{}'; it has the variants {}", folder.string(),
-                variant.empty() ? "(none)" : variant, fmt::join(variants, ", "));
   fail("[model_files] {} holds no weights: looked for {}", folder.string(), fmt::join(looked_for, ", "));
 }
 

@@ -10,6 +10,7 @@
 
 #include "vggflow/core/error.h"
 #include "vggflow/io/files.h"
+#include "vggflow/io/model_variants.h"
 #include "vggflow/testing/message.h"
 #include "vggflow/testing/temporary_folder.h"
 
@@ -92,9 +93,33 @@ TEST_F(ModelFiles, AVariantIsTakenWhenAskedForAndOnlyThen) {
   weights("model.fp16.safetensors", {"a"}, 2);
   EXPECT_EQ(open_component(folder_).tensors.at("a")[0].item<float>(), 1);
   EXPECT_EQ(open_component(folder_, "fp16").tensors.at("a")[0].item<float>(), 2);
-  EXPECT_THAT(refusal("bf16"), HasSubstr("has no weights of variant 'bf16'; it has the variants (none), fp16"));
+}
+
+// As diffusers does; the log says it in one line.
+TEST_F(ModelFiles, AVariantThatIsNotThereGivesWayToThePlainFilesAndThePlainOnesToAnOnlyVariant) {
+  const auto logged = [&](const std::string& variant, double value) {
+    ::testing::internal::CaptureStderr();
+    EXPECT_EQ(open_component(folder_, variant).tensors.at("a")[0].item<float>(), value);
+    return ::testing::internal::GetCapturedStderr();
+  };
+  weights("model.safetensors", {"a"}, 1);
+  weights("model.fp16.safetensors", {"a"}, 2);
+  EXPECT_EQ(logged("", 1) + logged("fp16", 2), "");
+  EXPECT_THAT(logged("bf16", 1), HasSubstr("has no weights of variant 'bf16': the plain ones are taken"));
   fs::remove(folder_ / "model.safetensors");
-  EXPECT_THAT(refusal(), HasSubstr("has no weights of variant '(none)'; it has the variants fp16"));
+  EXPECT_THAT(logged("", 2), HasSubstr("has no plain weights: those of its only variant, 'fp16', are taken"));
+  EXPECT_THAT(refusal("bf16"), HasSubstr("has no weights of variant 'bf16' and no plain ones; it has the variants fp16: pass one of them"));
+  weights("model.ema.safetensors", {"a"}, 3);
+  EXPECT_THAT(refusal(), HasSubstr("has no plain weights, but several variants, ema, fp16: pass the one to take as variant"));
+  EXPECT_EQ(logged("ema", 3), "");
+}
+
+// The files of a hub's T5: model.safetensors.index.fp16.json beside model.fp16-00001-of-00002.safetensors.
+TEST_F(ModelFiles, AShardOfAVariantIsNoVariant) {
+  weights("model.fp16-00001-of-00001.safetensors", {"a"}, 2);
+  put("model.safetensors.index.fp16.json", R"({"weight_map":{"a":"model.fp16-00001-of-00001.safetensors"}})");
+  EXPECT_EQ(variants_in(folder_), std::set<std::string>{"fp16"});
+  EXPECT_EQ(open_component(folder_).tensors.at("a")[0].item<float>(), 2);
 }
 
 TEST_F(ModelFiles, ShardsAreJoined) {
@@ -105,7 +130,6 @@ TEST_F(ModelFiles, ShardsAreJoined) {
   const ComponentWeights opened = open_component(folder_);
   EXPECT_EQ(opened.files.size(), 2u);
   EXPECT_EQ(opened.tensors.at("b")[0].item<float>(), 2);
-  EXPECT_THAT(refusal("fp16"), HasSubstr("it has the variants (none)"));
   for (const char* name : {"model.safetensors.index.fp16.json", "model.fp16.safetensors.index.json"}) {
     put(name, map);
     EXPECT_EQ(open_component(folder_, "fp16").tensors.size(), 2u) << name;

@@ -7,6 +7,7 @@
 
 #include "vggflow/core/error.h"
 #include "vggflow/core/log.h"
+#include "vggflow/io/model_variants.h"
 #include "vggflow/models/frozen_weights.h"
 #include "vggflow/models/sd3_original.h"
 
@@ -15,10 +16,31 @@ namespace fs = std::filesystem;
 
 // ---- files -----------------------------------------------------------------------------------------------------------
 
+namespace {
+
+// As diffusers does: a hub's fp16 snapshot has the plain files of components that are only there as such. Says once what is taken in place of what.
+void check_variants(const Sd3Files& files, const std::string& wanted, const std::function<bool(const std::string&)>& in_a_folder) {
+  std::vector<std::string> plain;
+  std::map<std::string, std::vector<std::string>> only;  // by the variant that is taken
+  size_t there = 0;
+  for (const char* component : {"transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3"}) {
+    if (!in_a_folder(component)) continue;
+    ++there;
+    const std::string taken = variant_to_open(files.folder(component), wanted);
+    if (taken != wanted) (taken.empty() ? plain : only[taken]).emplace_back(component);
+  }
+  VGGFLOW_CHECK(wanted.empty() || plain.size() < there, "[sd3] no component of {} has weights of variant '{}': leave the variant out for the plain files",
+                files.root().string(), wanted);
+  if (!plain.empty()) log_info("no weights of variant '{}' of {}: the plain ones are taken", wanted, fmt::join(plain, ", "));
+  for (const auto& [variant, components] : only) log_info("no plain weights of {}: those of the only variant, '{}', are taken", fmt::join(components, ", "), variant);
+}
+
+}  // namespace
+
 Sd3Files::Sd3Files(const std::string& path, const Sd3Options& options) : variant_(options.variant) {
   if (fs::is_regular_file(path)) {
-    VGGFLOW_CHECK(!options.config.empty(), "[sd3] {} is a single file, which holds no configurations and no tokenizers: pass sd3.config, a folder of the model in "
-                  "diffusers' layout (its weights may be absent)", path);
+    VGGFLOW_CHECK(!options.config.empty(), "[sd3] {} is a single file, which holds no configurations and no tokenizers: pass a folder of the model in diffusers' "
+                  "layout (its weights may be absent) as sd3.config (sample, eval, sweep, metrics: generator.sd3.config; convert, export: --config FOLDER)", path);
     file_ = path;
     index_ = read_model_index(resolve_model(options.config, options.revision));
     const TensorMap tensors = open_weights(path);
@@ -29,12 +51,13 @@ Sd3Files::Sd3Files(const std::string& path, const Sd3Options& options) : variant
   }
   VGGFLOW_CHECK(index_.class_name == "StableDiffusion3Pipeline", "[sd3] {} holds a {}, expected a StableDiffusion3Pipeline", index_.folder.string(),
                 index_.class_name);
+  check_variants(*this, options.variant, [&](const std::string& component) { return !original_.contains(component) && has_weights(component); });
 }
 
 ComponentWeights Sd3Files::weights(const std::string& component) const {
   const auto found = original_.find(component);
   if (found != original_.end()) return {found->second, {file_}, fmt::format("[sd3] {} ({})", file_.string(), component)};
-  return open_component(folder(component), variant_);
+  return open_component(folder(component), variant_to_open(folder(component), variant_));
 }
 
 bool Sd3Files::has_weights(const std::string& component) const {
@@ -97,8 +120,10 @@ Sd3Model::Sd3Model(const std::string& path, const Sd3Options& o, at::ScalarType 
     VGGFLOW_CHECK(side % unit == 0 && side <= unit * transformer_->options.pos_embed_max, "[sd3] expected height and width in multiples of {} up to {}, got {}",
                   unit, unit * transformer_->options.pos_embed_max, side);
   }
-  const bool t5 = o.t5 && files.has_weights("text_encoder_3") && files.has("tokenizer_3");
-  if (o.t5 && !t5) log_info("{} has no T5 (text_encoder_3): its tokens are zeros, as in diffusers", path);
+  const bool t5 = o.t5 && files.has_weights("text_encoder_3");
+  VGGFLOW_CHECK(!t5 || files.has("tokenizer_3"), "[sd3] {} has T5's weights (text_encoder_3), but no tokenizer_3 in {}: put that folder there, or leave T5 out with sd3.t5=false",
+                path, files.root().string());
+  if (o.t5 && !t5) log_info("{} has no weights of T5 (text_encoder_3): its tokens are zeros, as in diffusers", path);
   prompts_ = std::make_unique<Sd3PromptEncoder>(
       files.root(), Sd3PromptOptions{.t5_tokens = o.t5_tokens, .context_dim = transformer_->options.context_dim, .use_t5 = t5, .dtype = dtype, .cache = o.embedding_cache,
                                      .variant = o.variant}, [files](const std::string& component) { return files.weights(component); });
