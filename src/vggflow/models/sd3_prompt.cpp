@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstring>
 #include <map>
+#include <set>
 
 #include "vggflow/core/error.h"
 #include "vggflow/core/hash.h"
@@ -46,6 +47,14 @@ uint64_t hash_settings(const fs::path& folder, uint64_t hash) {
   return hash;
 }
 
+// At most about 80 bytes, whole characters.
+std::string clipped(const std::string& text) {
+  size_t end = 80;
+  if (text.size() <= end) return text;
+  while (end > 0 && (static_cast<unsigned char>(text[end]) >> 6) == 2) --end;
+  return text.substr(0, end) + "...";
+}
+
 }  // namespace
 
 Conditioning sd3_conditioning(const ClipTextOutput& clip_l, const ClipTextOutput& clip_g, const Tensor& t5, const Sd3PromptOptions& options) {
@@ -84,15 +93,28 @@ Sd3Prompt Sd3PromptEncoder::encode(const std::vector<std::string>& prompts) {
   std::map<std::string, Conditioning> known;
   std::vector<std::string> missing;
   std::vector<Ids> missing_ids;
+  std::vector<std::string> cuts;  // the encoders that cut, prompt by prompt
+  int64_t cut_prompts = 0;
+  std::string first_cut;
   for (const std::string& prompt : prompts) {
     if (known.contains(prompt)) continue;
-    const Ids ids = tokenize(prompt, out.warnings);
+    const size_t before = cuts.size();
+    const Ids ids = tokenize(prompt, cuts);
+    cut_prompts += cuts.size() > before;
+    for (const std::string& removed : {ids.clip_l.removed, ids.clip_g.removed, ids.t5.removed}) {
+      if (first_cut.empty()) first_cut = removed;
+    }
     std::optional<Conditioning> kept = read_entry(prompt, out.warnings);
     if (!kept) {
       missing.push_back(prompt);
       missing_ids.push_back(ids);
     }
     known[prompt] = kept.value_or(Conditioning{});
+  }
+  if (cut_prompts > 0) {
+    const std::set<std::string> encoders(cuts.begin(), cuts.end());
+    out.warnings.push_back(fmt::format("{} of {} prompts are longer than an encoder reads and were cut, by {}; the first lost '{}'", cut_prompts, known.size(),
+                                       fmt::join(encoders, ", "), clipped(first_cut)));
   }
   for (size_t begin = 0; begin < missing.size(); begin += static_cast<size_t>(options_.batch)) {
     const size_t count = std::min(missing.size() - begin, static_cast<size_t>(options_.batch));
@@ -113,17 +135,17 @@ Sd3Prompt Sd3PromptEncoder::encode(const std::vector<std::string>& prompts) {
   return out;
 }
 
-Sd3PromptEncoder::Ids Sd3PromptEncoder::tokenize(const std::string& prompt, std::vector<std::string>& warnings) const {
+Sd3PromptEncoder::Ids Sd3PromptEncoder::tokenize(const std::string& prompt, std::vector<std::string>& cuts) const {
   Ids ids{tokenizer_l_.encode(prompt), tokenizer_g_.encode(prompt), {}};
   if (tokenizer_t5_) ids.t5 = tokenizer_t5_->encode(prompt, options_.t5_tokens);
-  const auto warn = [&](const char* encoder, int64_t limit, const std::string& removed) {
-    if (!removed.empty()) warnings.push_back(fmt::format("{} reads the first {} tokens of a prompt; cut off: '{}'", encoder, limit, removed));
+  const auto note = [&](const char* encoder, int64_t limit, const std::string& removed) {
+    if (!removed.empty()) cuts.push_back(fmt::format("{} (reads {} tokens)", encoder, limit));
   };
   // The two cut at different places only where their rules for "!" make another number of tokens of a prompt.
   const bool alike = ids.clip_l.removed == ids.clip_g.removed;
-  warn(alike ? "CLIP" : "CLIP-L", tokenizer_l_.max_tokens() - 2, ids.clip_l.removed);
-  if (!alike) warn("CLIP-G", tokenizer_g_.max_tokens() - 2, ids.clip_g.removed);
-  warn("T5", options_.t5_tokens - 1, ids.t5.removed);
+  note(alike ? "CLIP" : "CLIP-L", tokenizer_l_.max_tokens() - 2, ids.clip_l.removed);
+  if (!alike) note("CLIP-G", tokenizer_g_.max_tokens() - 2, ids.clip_g.removed);
+  note("T5", options_.t5_tokens - 1, ids.t5.removed);
   return ids;
 }
 
