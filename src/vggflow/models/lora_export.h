@@ -16,7 +16,18 @@ struct ExportOptions {
   std::string dtype = "fp32";        ///< fp32, fp16, bf16
   std::string model;                 ///< base model, nano or Stable Diffusion 3; needed by merged
   Sd3Options sd3 = {};               ///< of an SD3 model: config, variant and revision are read
+  std::string lora_text_encoders = "refuse";  ///< refuse, skip: adapters of text encoders in `lora`
 };
+
+/// As read_lora, but adapters of text encoders, which are not adapted here, are left out and listed in the log.
+LoraFile read_lora_of_transformer(const std::filesystem::path& path);
+
+/// Bound of the relative error that rounding may make in the network's output, where the layers' errors add up: five times load_back_tolerance.
+double denoiser_tolerance(at::ScalarType dtype);
+
+/// Holds outputs of a network whose weights were merged and rounded against those of base and adapter: the merged one may differ from the adapted one by
+/// denoiser_tolerance of its largest value, and by less than the adapter changes. Returns the relative difference.
+double check_merged_output(const Tensor& base, const Tensor& adapted, const Tensor& merged, at::ScalarType dtype);
 
 /// Does it and returns what was written and how far the copy is from the source, in one line.
 std::string export_lora(const ExportOptions& options);

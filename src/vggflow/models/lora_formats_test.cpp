@@ -5,8 +5,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <fstream>
+#include <set>
 
 #include "vggflow/core/error.h"
 #include "vggflow/io/files.h"
@@ -244,7 +246,7 @@ TEST_F(LoraFormats, EveryTensorWithoutAPlaceIsListedInOneError) {
                            {"transformer.context_embedder.lora_A.weight", at::full({2, 12}, NAN)}, {"transformer.norm_out.linear.alpha", at::ones({2})}});
   const std::string message = message_of([&] { read_lora(path); });
   EXPECT_THAT(message, AllOf(HasSubstr("lora_magnitude_vector' is no tensor of a LoRA"), HasSubstr("to_k' lacks its lora_B (up)"),
-                             HasSubstr("'text_encoder.layers.0.q_proj' is no linear layer of the MMDiT"),
+                             HasSubstr("1 adapters of text encoders, which are not adapted here (text_encoder.layers.0.q_proj)"),
                              HasSubstr("'transformer.proj_out' has 2 rows in A (down) and 3 columns in B (up)"),
                              HasSubstr("context_embedder.lora_A.weight' holds numbers that are not finite"),
                              HasSubstr("'transformer.norm_out.linear.alpha' has shape (2), expected one number")));
@@ -252,8 +254,67 @@ TEST_F(LoraFormats, EveryTensorWithoutAPlaceIsListedInOneError) {
                            {"lora_unet_joint_blocks_0_x_block_attn_qkv.lora_down.weight", a}, {"lora_unet_joint_blocks_0_x_block_attn_qkv.lora_up.weight", b},
                            {"lora_unet_joint_blocks_0_x_block_attn_proj.hada_w1_a", a}});
   EXPECT_THAT(message_of([&] { read_lora(path); }),
-              AllOf(HasSubstr("(read as kohya)"), HasSubstr("'lora_te1_text_model_q' is no layer of the MMDiT"),
+              AllOf(HasSubstr("(read as kohya)"), HasSubstr("(lora_te1_text_model_q); to leave them out, write a file without them: vggflow export LORA OUT --lora-text-encoders skip"),
                     HasSubstr("has 16 rows in lora_up: expected q, k and v of equal height"), HasSubstr("hada_w1_a' is no tensor of a LoRA")));
+}
+
+// As kohya and diffusers write them, diffusers with settings of the transformer alone.
+TEST_F(LoraFormats, AdaptersOfTextEncodersAreSkippedWhereAskedFor) {
+  const auto layers = trained({.rank = 2, .alpha = 2, .targets = {"transformer_blocks.0.attn.to_out.0"}});
+  const Tensor a = at::ones({1, 16}), b = at::ones({16, 1});
+  for (const auto& [layout, name, suffixes] : {std::tuple{LoraLayout::kKohya, "lora_te1_text_model_q", std::pair{".lora_down.weight", ".lora_up.weight"}},
+                                               {LoraLayout::kDiffusers, "text_encoder.text_model.q", {".lora_A.weight", ".lora_B.weight"}}}) {
+    const fs::path plain = folder / fmt::format("{}.safetensors", name_of(layout)), both = folder / fmt::format("{}_both.safetensors", name_of(layout));
+    write_lora(plain, layers, layout, at::kFloat);
+    const SafetensorsFile file(plain);
+    TensorList tensors{{name + std::string(suffixes.first), a}, {name + std::string(suffixes.second), b}};
+    for (const auto& [key, tensor] : file.views()) tensors.emplace_back(key, tensor);
+    write_safetensors(both, tensors, file.metadata());
+    EXPECT_THAT(message_of([&] { read_lora(both); }),
+                AllOf(HasSubstr(fmt::format("1 adapters of text encoders, which are not adapted here ({}); to leave them out, write a file without them: vggflow export LORA "
+                                            "OUT --lora-text-encoders skip", name)),
+                      ::testing::Not(HasSubstr("by its settings"))));
+    ::testing::internal::CaptureStderr();
+    const auto read = read_lora_of_transformer(both).layers;
+    EXPECT_THAT(::testing::internal::GetCapturedStderr(), HasSubstr(fmt::format("skipped 1 adapters of text encoders: {}", name)));
+    EXPECT_LT(relative_error(output(read), output(layers)), 1e-6);
+    ExportOptions o;
+    o.lora = both;
+    o.out = folder / fmt::format("{}_out", name_of(layout));
+    EXPECT_THAT(message_of([&] { export_lora(o); }), HasSubstr("--lora-text-encoders skip"));
+    o.lora_text_encoders = "skip";
+    EXPECT_THAT(export_lora(o), HasSubstr("2 tensors, 1 layers"));
+  }
+}
+
+// ComfyUI's way: the original network's names, or diffusers', behind "diffusion_model.".
+TEST_F(LoraFormats, ThePrefixDiffusionModelIsReadBeforeKnownNames) {
+  const auto layers = trained_everywhere();
+  write_lora(folder / "kohya.safetensors", layers, LoraLayout::kKohya, at::kFloat);
+  const std::vector<std::pair<std::string, std::string>> dotted{
+      {"lora_unet_", "diffusion_model."}, {"joint_blocks_", "joint_blocks."}, {"_x_block_", ".x_block."}, {"_context_block_", ".context_block."}, {"attn_", "attn."},
+      {"mlp_", "mlp."}, {"final_layer_", "final_layer."}, {"t_embedder_", "t_embedder."}, {"y_embedder_", "y_embedder."}, {"adaLN_modulation_", "adaLN_modulation."}};
+  TensorList original, prefixed;
+  for (const auto& [name, tensor] : SafetensorsFile(folder / "kohya.safetensors").views()) {
+    std::string key = name;
+    for (const auto& [from, to] : dotted) {
+      if (const size_t at = key.find(from); at != std::string::npos) key.replace(at, from.size(), to);
+    }
+    original.emplace_back(key, tensor.clone());
+  }
+  EXPECT_TRUE(std::any_of(original.begin(), original.end(), [](const auto& t) { return t.first == "diffusion_model.joint_blocks.0.x_block.attn.qkv.lora_down.weight"; }));
+  for (const LoraLayer& layer : layers) {
+    prefixed.emplace_back("diffusion_model." + layer.path + ".lora_A.weight", layer.a.detach());
+    prefixed.emplace_back("diffusion_model." + layer.path + ".lora_B.weight", layer.b.detach() * layer.scale);
+  }
+  for (const TensorList& tensors : {original, prefixed}) {
+    write_safetensors(folder / "prefixed.safetensors", tensors);
+    EXPECT_LT(relative_error(output(read_lora(folder / "prefixed.safetensors").layers), output(layers)), 1e-5);
+  }
+  prefixed.emplace_back("diffusion_model.double_blocks.0.img_attn.qkv.lora_A.weight", at::ones({1, 16}));
+  prefixed.emplace_back("diffusion_model.double_blocks.0.img_attn.qkv.lora_B.weight", at::ones({16, 1}));
+  write_safetensors(folder / "prefixed.safetensors", prefixed);
+  EXPECT_THAT(message_of([&] { read_lora(folder / "prefixed.safetensors"); }), HasSubstr("'diffusion_model.double_blocks.0.img_attn.qkv' is no linear layer of the MMDiT"));
 }
 
 TEST_F(LoraFormats, SettingsThatAreNotPlainLoraAreRefused) {
@@ -312,7 +373,7 @@ class LoraExport : public LoraFormats {
     NanoModel nano(options, Vocabulary({"red heart", "ghost"}, 4));
     uint64_t id = 0;
     for (const NamedTensor& p : nano.parameters()) *p.tensor = 0.2 * keyed_normal(4, Purpose::kTest, 0, id++, 1, p.tensor->sizes()).squeeze(0);
-    nano.save(folder / "nano", {});
+    nano.save(folder / "nano", {}, at::kFloat);
     LoraSet set(nano.transformer, {.rank = 2, .alpha = 4, .targets = {"transformer_blocks.*.attn.to_*", "transformer_blocks.*.ff.net.2"}}, 1);
     for (const NamedTensor& p : set.parameters()) *p.tensor = 0.3 * keyed_normal(4, Purpose::kTest, 0, id++, 1, p.tensor->sizes()).squeeze(0);
     layers = set.adapters();
@@ -353,7 +414,33 @@ TEST_F(LoraExport, AMergedModelFolderIsTheAdaptedModelWithoutAnAdapter) {
   }
 }
 
+// A value that fp16 rounds to nothing, and adapters whose change bf16 drowns: the name stays free for another try.
+TEST_F(LoraExport, AFailedExportLeavesNothing) {
+  const auto names = [&] {
+    std::set<std::string> all;
+    for (const auto& entry : fs::directory_iterator(folder)) all.insert(entry.path().filename());
+    return all;
+  };
+  for (LoraLayer& layer : layers) layer.b = layer.b * 1e-8;
+  write_lora(folder / "lora.safetensors", layers, LoraLayout::kDiffusers, at::kFloat);
+  const auto before = names();
+  for (const char* format : {"diffusers", "peft", "kohya"}) {
+    EXPECT_THAT(message_of([&] { export_lora(options("x", format, "fp16")); }), HasSubstr("does not read back as written")) << format;
+    EXPECT_EQ(names(), before) << format;
+    EXPECT_THAT(export_lora(options(fmt::format("x_{}", format), format, "fp32")), HasSubstr("wrote ")) << format;
+    fs::remove_all(folder / fmt::format("x_{}", format));
+  }
+  for (LoraLayer& layer : layers) layer.b = layer.b * 3e4;
+  write_lora(folder / "lora.safetensors", layers, LoraLayout::kDiffusers, at::kFloat);
+  EXPECT_THAT(message_of([&] { export_lora(options("x", "merged", "bf16")); }), HasSubstr("it would drown; nothing is written"));
+  EXPECT_EQ(names(), before);
+}
+
 TEST_F(LoraExport, RefusesWhatItCannotDo) {
+  for (const char* format : {"peft", "merged"}) {
+    EXPECT_THAT(message_of([&] { export_lora(options("x.safetensors", format)); }), HasSubstr("x.safetensors reads as the name of a file, but")) << format;
+  }
+  EXPECT_FALSE(fs::exists(folder / "x.safetensors"));
   EXPECT_THAT(message_of([&] { export_lora(options("lora.safetensors", "kohya")); }), HasSubstr("exists already: choose another name or remove it"));
   EXPECT_THAT(message_of([&] { export_lora(options("x", "onnx")); }), HasSubstr("expected format diffusers, peft, kohya or merged, got 'onnx'"));
   EXPECT_THAT(message_of([&] { export_lora(options("x", "kohya", "int8")); }), HasSubstr("expected dtype fp32, fp16 or bf16, got 'int8'"));

@@ -6,7 +6,9 @@
 #include <optional>
 
 #include "vggflow/core/error.h"
+#include "vggflow/core/log.h"
 #include "vggflow/io/files.h"
+#include "vggflow/models/lora_export.h"
 #include "vggflow/models/lora_formats.h"
 #include "vggflow/models/lora_keys.h"
 
@@ -56,6 +58,45 @@ Adapters collect(const SafetensorsFile& file, Problems& problems) {
     }
   }
   return adapters;
+}
+
+// Names as ComfyUI and its kin write them: the original network's, or diffusers', behind this prefix.
+constexpr const char* kComfyPrefix = "diffusion_model.";
+
+std::optional<std::string> behind_prefix(const std::string& name) {
+  return name.starts_with(kComfyPrefix) ? std::optional(name.substr(std::string(kComfyPrefix).size())) : std::nullopt;
+}
+
+std::string as_kohya(std::string path) {
+  std::replace(path.begin(), path.end(), '.', '_');
+  return "lora_unet_" + path;
+}
+
+// Takes the prefix off. The same few names outside the blocks are in both ways of naming: the others tell which one it is. Unknown names stay as they are.
+Adapters without_prefix(const Adapters& adapters, Problems& problems) {
+  const bool original = std::any_of(adapters.begin(), adapters.end(), [](const auto& entry) {
+    const auto path = behind_prefix(entry.first);
+    return path && !kohya_slot(*path) && !paths_of_kohya(as_kohya(*path)).empty();
+  });
+  Adapters out;
+  for (const auto& [name, adapter] : adapters) {
+    const auto path = behind_prefix(name);
+    const bool known = path && (original ? !paths_of_kohya(as_kohya(*path)).empty() : kohya_slot(*path).has_value());
+    const std::string plain = !known ? name : original ? as_kohya(*path) : *path;
+    if (!out.emplace(plain, adapter).second) problems.push_back(fmt::format("'{}' comes twice, with the prefix {} and without", plain, kComfyPrefix));
+  }
+  return out;
+}
+
+// Takes the adapters of text encoders out ("lora_te1_...", "text_encoder_2....", "text_encoders...."): only the transformer is adapted here.
+std::vector<std::string> take_text_encoders(Adapters& adapters) {
+  std::vector<std::string> taken;
+  std::erase_if(adapters, [&](const auto& entry) {
+    const bool text = entry.first.starts_with("lora_te") || entry.first.starts_with("text_encoder");
+    if (text) taken.push_back(entry.first);
+    return text;
+  });
+  return taken;
 }
 
 // Reports adapters whose matrices do not make a pair.
@@ -179,14 +220,17 @@ LoraLayout layout_of(const Adapters& adapters) {
   const auto any = [&](const char* prefix) {
     return std::any_of(adapters.begin(), adapters.end(), [&](const auto& a) { return a.first.starts_with(prefix); });
   };
-  return any("lora_unet_") || any("lora_te") ? LoraLayout::kKohya : any(kPeftPrefix) ? LoraLayout::kPeft : LoraLayout::kDiffusers;
+  return any("lora_unet_") ? LoraLayout::kKohya : any(kPeftPrefix) ? LoraLayout::kPeft : LoraLayout::kDiffusers;
 }
 
 // A layer of a diffusers or PEFT file.
 LoraLayer from_path(const std::string& name, LoraLayout layout, const Adapter& adapter, const Settings& settings, Problems& problems) {
   const std::string prefix = layout == LoraLayout::kPeft ? kPeftPrefix : "transformer.";
   const std::string path = name.starts_with(prefix) ? name.substr(prefix.size()) : name;
-  if (!kohya_slot(path)) problems.push_back(fmt::format("'{}' is no linear layer of the MMDiT", name));
+  if (!kohya_slot(path)) {
+    problems.push_back(fmt::format("'{}' is no linear layer of the MMDiT", name));
+    return {};
+  }
   const int64_t rank = adapter.down.size(0);
   const double scale = adapter.alpha.defined() ? adapter.alpha.item<double>() / static_cast<double>(rank) : settings.scale(path, rank, problems);
   return {path, adapter.down, adapter.up, scale};
@@ -213,12 +257,16 @@ Settings settings_of(const SafetensorsFile& file, LoraLayout layout) {
   return found == file.metadata().end() ? Settings() : Settings(found->second, file.path().string() + ": lora_adapter_metadata");
 }
 
-}  // namespace
-
-LoraFile read_lora(const std::filesystem::path& path) {
+LoraFile read(const std::filesystem::path& path, bool skip_text_encoders) {
   const SafetensorsFile file(tensors_file(path));
   Problems problems;
-  const Adapters adapters = collect(file, problems);
+  Adapters adapters = without_prefix(collect(file, problems), problems);
+  const auto text = take_text_encoders(adapters);
+  if (!text.empty() && skip_text_encoders) log_info("{}: skipped {} adapters of text encoders: {}", file.path().string(), text.size(), fmt::join(text, ", "));
+  if (!text.empty() && !skip_text_encoders) {
+    problems.push_back(fmt::format("{} adapters of text encoders, which are not adapted here ({}); to leave them out, write a file "
+                                   "without them: vggflow export LORA OUT --lora-text-encoders skip", text.size(), fmt::join(text, ", ")));
+  }
   LoraFile lora{.layout = layout_of(adapters), .layers = {}, .metadata = file.metadata(), .tensors = file.tensors().size()};
   const Settings settings = settings_of(file, lora.layout);
   std::map<std::string, LoraLayer> layers;
@@ -227,7 +275,7 @@ LoraFile read_lora(const std::filesystem::path& path) {
     const auto found = lora.layout == LoraLayout::kKohya ? from_kohya(name, adapter, problems)
                                                          : std::vector{from_path(name, lora.layout, adapter, settings, problems)};
     for (const LoraLayer& layer : found) {
-      if (!layers.emplace(layer.path, layer).second) problems.push_back(fmt::format("'{}' adapts '{}' a second time", name, layer.path));
+      if (!layer.path.empty() && !layers.emplace(layer.path, layer).second) problems.push_back(fmt::format("'{}' adapts '{}' a second time", name, layer.path));
     }
   }
   VGGFLOW_CHECK(problems.empty(), "[lora] {} (read as {}) has {} tensors or adapters without a place: {}", file.path().string(), name_of(lora.layout),
@@ -236,5 +284,10 @@ LoraFile read_lora(const std::filesystem::path& path) {
   for (auto& [layer_path, layer] : layers) lora.layers.push_back(std::move(layer));
   return lora;
 }
+
+}  // namespace
+
+LoraFile read_lora(const std::filesystem::path& path) { return read(path, /*skip_text_encoders=*/false); }
+LoraFile read_lora_of_transformer(const std::filesystem::path& path) { return read(path, /*skip_text_encoders=*/true); }
 
 }  // namespace vggflow
