@@ -3,6 +3,7 @@
 #include <torch/csrc/autograd/grad_mode.h>
 
 #include "vggflow/core/error.h"
+#include "vggflow/io/staged_output.h"
 #include "vggflow/models/nano.h"
 #include "vggflow/models/open_model.h"
 #include "vggflow/models/sd3_write.h"
@@ -49,8 +50,7 @@ Metadata merged_metadata(const ExportOptions& options, const LoraFile& lora) {
   return metadata;
 }
 
-std::string merged_line(const ExportOptions& options, size_t layers, double worst, const std::string& worst_name, const Tensor& got, const Tensor& want) {
-  const double error = (got - want).abs().max().item<double>() / want.abs().max().item<double>();
+std::string merged_line(const ExportOptions& options, size_t layers, double worst, const std::string& worst_name, double error) {
   return fmt::format("wrote {}: model with {} layers merged, {}; weights read back exactly, rounding moves a layer's change by at most {:.1e} of it ('{}'), "
                      "the network's output by {:.1e}",
                      options.out, layers, options.dtype, worst, worst_name, error);
@@ -59,32 +59,47 @@ std::string merged_line(const ExportOptions& options, size_t layers, double wors
 std::string export_merged_sd3(const ExportOptions& options, const LoraFile& lora) {
   const auto dtype = dtype_of(options.dtype);
   const Sd3Files files(options.model, options.sd3);
-  const Sd3Written seen = write_sd3(files, options.out, {dtype, lora.layers, merged_metadata(options, lora)});
-  const Sd3Files written(options.out, with_config(files.root()));
-  // One network after the other: in fp32 two of them may not fit.
-  const auto output = [&](const Sd3Files& model, const std::vector<LoraLayer>& layers) { return denoiser_of(*load_sd3_transformer(model, at::kFloat))(layers); };
-  const Tensor want = output(files, lora.layers);
-  return merged_line(options, seen.merged, seen.worst_rounding, seen.worst_name, output(written, {}), want);
+  double error = 0;
+  const auto check = [&](const Sd3Files& written) {
+    // One network after the other: in fp32 two of them may not fit.
+    const auto outputs = [](const Sd3Files& model, const std::vector<std::vector<LoraLayer>>& each) {
+      const auto network = load_sd3_transformer(model, at::kFloat);
+      std::vector<Tensor> all;
+      for (const auto& layers : each) all.push_back(denoiser_of(*network)(layers));
+      return all;
+    };
+    const auto before = outputs(files, {{}, lora.layers});
+    error = check_merged_output(before[0], before[1], outputs(written, {{}})[0], dtype);
+  };
+  const Sd3Written seen = write_sd3(files, options.out, {.dtype = dtype, .adapters = lora.layers, .metadata = merged_metadata(options, lora), .check = check});
+  return merged_line(options, seen.merged, seen.worst_rounding, seen.worst_name, error);
 }
 
 std::string export_merged(const ExportOptions& options, const LoraFile& lora) {
   VGGFLOW_CHECK(!options.model.empty(), "[export] format merged needs the base model: pass --model FOLDER");
   if (!NanoModel::is_folder(options.model)) return export_merged_sd3(options, lora);
   const auto dtype = dtype_of(options.dtype);
+  expect_folder_name(options.out, "a nano model");
+  StagedOutput staged(options.out);
   const auto base = NanoModel::load(options.model, at::kFloat), merged = NanoModel::load(options.model, at::kFloat);
   LoraSet set(merged->transformer, lora.layers);
   set.bake();
-  merged->save(options.out, merged_metadata(options, lora), dtype);
-  const auto written = NanoModel::load(options.out, at::kFloat);
+  merged->save(staged.path(), merged_metadata(options, lora), dtype);
+  const auto written = NanoModel::load(staged.path(), at::kFloat);
   const Rounding rounding = compare_merged(*written, *merged, *base, dtype, options.out);
-  const Tensor want = denoiser_of(base->transformer)(lora.layers), got = denoiser_of(written->transformer)({});
-  return merged_line(options, lora.layers.size(), rounding.worst, rounding.worst_name, got, want);
+  const Denoiser before = denoiser_of(base->transformer);
+  const double error = check_merged_output(before({}), before(lora.layers), denoiser_of(written->transformer)({}), dtype);
+  staged.commit();
+  return merged_line(options, lora.layers.size(), rounding.worst, rounding.worst_name, error);
 }
 
 std::string export_layout(const ExportOptions& options, const LoraFile& lora) {
+  const LoraLayout layout = layout_of(options.format);
+  if (layout == LoraLayout::kPeft) expect_folder_name(options.out, "PEFT's layout");
+  StagedOutput staged(options.out);
   const auto model = options.model.empty() ? nullptr : open_flow_model({options.model, "fp32", /*checkpointing=*/false, options.sd3});
-  const LoadBack seen = write_lora(options.out, lora.layers, layout_of(options.format), dtype_of(options.dtype), lora.metadata,
-                                   model ? denoiser_of(model->network()) : Denoiser{});
+  const LoadBack seen = write_lora(staged.path(), lora.layers, layout, dtype_of(options.dtype), lora.metadata, model ? denoiser_of(model->network()) : Denoiser{});
+  staged.commit();
   std::string line = fmt::format("wrote {}: {}, {}, {} tensors, {} layers{}; read back, the layers' outputs differ by at most {:.1e}", options.out,
                                  options.format, options.dtype, seen.tensors, seen.layers, seen.fresh ? ", fresh (changes nothing)" : "", seen.worst_layer);
   if (model) line += fmt::format(", the network's output by {:.1e} (the adapter changes it by {:.1e})", seen.denoiser_error, seen.denoiser_change);
@@ -109,9 +124,20 @@ Denoiser denoiser_of(Mmdit& network) {
   };
 }
 
+double check_merged_output(const Tensor& base, const Tensor& adapted, const Tensor& merged, at::ScalarType dtype) {
+  const double size = adapted.abs().max().item<double>(), bound = denoiser_tolerance(dtype);
+  const double error = (merged - adapted).abs().max().item<double>() / size, change = (adapted - base).abs().max().item<double>() / size;
+  const char* advice = "nothing is written: pass --dtype fp32 (of fp16 and bf16, fp16 rounds less), or keep the adapter a file of its own";
+  VGGFLOW_CHECK(error <= bound, "[export] rounding every weight to {} moves the network's output by {:.1e} of its largest value, allowed are {:.0e}; {}", name_of(dtype), error,
+                bound, advice);
+  VGGFLOW_CHECK(change == 0 || error < change, "[export] rounding every weight to {} moves the network's output by {:.1e} of its largest value, the adapter by {:.1e} only: it "
+                "would drown; {}", name_of(dtype), error, change, advice);
+  return error;
+}
+
 std::string export_lora(const ExportOptions& options) {
   VGGFLOW_CHECK(!std::filesystem::exists(options.out), "[export] {} exists already: choose another name or remove it", options.out);
-  const LoraFile lora = read_lora(options.lora);
+  const LoraFile lora = options.lora_text_encoders == "skip" ? read_lora_of_transformer(options.lora) : read_lora(options.lora);
   return options.format == "merged" ? export_merged(options, lora) : export_layout(options, lora);
 }
 

@@ -10,6 +10,7 @@
 
 #include "vggflow/core/error.h"
 #include "vggflow/io/files.h"
+#include "vggflow/models/lora_export.h"
 #include "vggflow/models/lora_keys.h"
 #include "vggflow/ops/random_tensor.h"
 
@@ -153,6 +154,8 @@ bool LoraFile::fresh() const {
 // cancel in the products: the bounds are twice what one rounding of each may do to one entry.
 double load_back_tolerance(at::ScalarType dtype) { return dtype == at::kBFloat16 ? 8e-3 : dtype == at::kHalf ? 1e-3 : 1e-5; }
 
+double denoiser_tolerance(at::ScalarType dtype) { return kDenoiserFactor * load_back_tolerance(dtype); }
+
 LoadBack write_lora(const std::filesystem::path& path, const std::vector<LoraLayer>& layers, LoraLayout layout, at::ScalarType dtype,
                     const Metadata& metadata, const Denoiser& denoiser) {
   torch::autograd::AutoGradMode off(false);
@@ -206,8 +209,8 @@ LoadBack check_load_back(const std::filesystem::path& path, const std::vector<Lo
     const Tensor base = denoiser({}), want = denoiser(layers), got = denoiser(back.layers);
     seen.denoiser_error = relative_error(got, want);
     seen.denoiser_change = relative_error(got, base);
-    if (!(seen.denoiser_error <= kDenoiserFactor * tolerance)) {
-      problems.push_back(fmt::format("the denoiser's output differs by {:.1e} (allowed {:.0e})", seen.denoiser_error, kDenoiserFactor * tolerance));
+    if (!(seen.denoiser_error <= denoiser_tolerance(dtype))) {
+      problems.push_back(fmt::format("the denoiser's output differs by {:.1e} (allowed {:.0e})", seen.denoiser_error, denoiser_tolerance(dtype)));
     }
     if (!seen.fresh && seen.denoiser_change == 0) problems.push_back("the adapter changes nothing in the denoiser's output");
   }

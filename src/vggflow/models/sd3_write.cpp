@@ -2,12 +2,15 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <set>
 
 #include "vggflow/core/error.h"
 #include "vggflow/core/log.h"
 #include "vggflow/io/files.h"
+#include "vggflow/io/staged_output.h"
+#include "vggflow/models/frozen_weights.h"
 #include "vggflow/models/lora_formats.h"
 #include "vggflow/models/sd3_original.h"
 
@@ -47,19 +50,45 @@ void attach(std::map<std::string, Piece>& transformer, const std::vector<LoraLay
   VGGFLOW_CHECK(problems.empty(), "[export] the adapters do not fit the transformer: {}", fmt::join(problems, "; "));
 }
 
+// Holds a component's weights against the network of its configuration, as opening the model does. In the weights' own dtype, which copies nothing.
+void expect_component(const Sd3Files& files, const std::string& component, const ComponentWeights& weights) {
+  const fs::path folder = files.folder(component);
+  const auto number = std::find_if(weights.tensors.begin(), weights.tensors.end(), [](const auto& t) { return t.second.is_floating_point(); });
+  const at::ScalarType dtype = number == weights.tensors.end() ? at::kFloat : number->second.scalar_type();
+  if (component == "transformer") {
+    load_sd3_transformer(files, dtype);
+  } else if (component == "vae") {
+    load_frozen<AutoencoderKl>(AutoencoderKlOptions::read(folder / "config.json"), weights, dtype);
+  } else if (component == "text_encoder_3") {
+    T5Encoder::load(T5Options::read(folder), weights, dtype);
+  } else {
+    ClipTextModel::load(ClipTextOptions::read(folder), weights, dtype);
+  }
+}
+
 Pieces pieces_of(const Sd3Files& files, const Sd3WriteOptions& options) {
   Pieces pieces;
-  for (const char* component : {"transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3"}) {
+  std::vector<std::string> absent, problems;
+  for (const std::string component : {"transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3"}) {
     if (!files.has_weights(component)) {
-      VGGFLOW_CHECK(std::string(component) == "text_encoder_3", "[sd3] {} has no {}, which every model of Stable Diffusion 3 needs", files.root().string(), component);
-      log_info("no T5 (text_encoder_3) there: it is left out");
+      // Stability gives files of the transformer and the autoencoder alone; a folder without them is an incomplete download.
+      VGGFLOW_CHECK(files.single_file() || component == "text_encoder_3", "[sd3] {} has no {}, which every model of Stable Diffusion 3 needs", files.root().string(), component);
+      absent.push_back(component);
       continue;
     }
-    for (const auto& [name, tensor] : files.weights(component).tensors) {
+    const ComponentWeights weights = files.weights(component);
+    try {
+      expect_component(files, component, weights);
+    } catch (const Error& e) {
+      problems.emplace_back(e.what());
+    }
+    for (const auto& [name, tensor] : weights.tensors) {
       const bool rounds = tensor.is_floating_point() && options.dtype;
       pieces[component][name] = {tensor, nullptr, rounds ? *options.dtype : tensor.scalar_type()};
     }
   }
+  VGGFLOW_CHECK(problems.empty(), "[export] the weights do not fit their configurations, nothing is written: {}", fmt::join(problems, "; "));
+  if (!absent.empty()) log_info("not there and left out: {}", fmt::join(absent, ", "));
   attach(pieces.at("transformer"), options.adapters);
   return pieces;
 }
@@ -80,7 +109,8 @@ void write_diffusers(const Sd3Files& files, const Pieces& pieces, const fs::path
   nlohmann::json index = read_json_file(files.root() / "model_index.json");
   for (auto& [component, what] : index.items()) {
     if (!what.is_array()) continue;
-    const bool left_out = component.ends_with("_3") && !pieces.contains("text_encoder_3");
+    const std::string network = component.starts_with("tokenizer") ? "text_encoder" + component.substr(std::string("tokenizer").size()) : component;
+    const bool left_out = (network == "vae" || network.starts_with("text_encoder")) && !pieces.contains(network);
     if (left_out) what = {nullptr, nullptr};
     if (!left_out && files.has(component)) copy_settings(files.folder(component), folder / component);
   }
@@ -159,19 +189,20 @@ Sd3Options with_config(const fs::path& folder) {
 }
 
 Sd3Written write_sd3(const Sd3Files& files, const fs::path& out, const Sd3WriteOptions& options) {
-  VGGFLOW_CHECK(!fs::exists(out), "[export] {} exists already: choose another name or remove it", out.string());
+  const bool one_file = out.extension() == ".safetensors";
+  if (!one_file) expect_folder_name(out, "diffusers' layout");
+  StagedOutput staged(out);
   const Pieces pieces = pieces_of(files, options);
-  if (out.extension() == ".safetensors") {
-    write_single_file(pieces, out, options.metadata);
+  if (one_file) {
+    write_single_file(pieces, staged.path(), options.metadata);
   } else {
-    write_folder(out, [&](const fs::path& folder) { write_diffusers(files, pieces, folder, options.metadata); });
+    write_folder(staged.path(), [&](const fs::path& folder) { write_diffusers(files, pieces, folder, options.metadata); });
   }
-  try {
-    return check_written(Sd3Files(out, with_config(files.root())), pieces, out);
-  } catch (...) {
-    fs::remove_all(out);  // nothing was there before, and what is there now is not what was meant
-    throw;
-  }
+  const Sd3Files written(staged.path(), with_config(files.root()));
+  const Sd3Written seen = check_written(written, pieces, out);
+  if (options.check) options.check(written);
+  staged.commit();
+  return seen;
 }
 
 std::string convert_model(const ConvertOptions& o) {

@@ -3,6 +3,7 @@
 // made, written and compared one at a time, so that the memory is that of one.
 
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -16,6 +17,8 @@ struct Sd3WriteOptions {
   std::optional<at::ScalarType> dtype;  ///< of every floating-point tensor; none: each as it is
   std::vector<LoraLayer> adapters = {}; ///< merged into the transformer: W + scale B A in fp32, rounded once
   Metadata metadata = {};               ///< for the header of the file that holds the transformer
+  /// Looks at the copy while it has its temporary name; what it throws removes that.
+  std::function<void(const Sd3Files& written)> check = {};
 };
 
 /// What was written, and what reading it back showed.
@@ -27,9 +30,10 @@ struct Sd3Written {
 };
 
 /// Writes the whole model. `out` ending in .safetensors is one file in Stability's layout (sd3_original.h), without tokenizers and configurations;
-/// any other is a folder in diffusers' layout with them. Afterwards it is opened again and every tensor held against what was meant, bit for bit.
-/// A T5 that the model lacks is left out. Throws for adapters that fit no layer, a change that rounding loses, and where `out` exists;
-/// then nothing is left behind.
+/// any other is a folder in diffusers' layout with them. First every component's tensors are held against the network of its configuration. What was
+/// written has a temporary name beside `out` while it is opened again and every tensor held against what was meant, bit for bit. A T5 that the model
+/// lacks is left out, of a single file every component that it lacks. Throws for weights that do not fit their configuration, adapters that fit no layer,
+/// a change that rounding loses, the name of a file for a folder, and where `out` exists; then nothing is left behind.
 Sd3Written write_sd3(const Sd3Files& files, const std::filesystem::path& out, const Sd3WriteOptions& options);
 
 /// Options that name the folder of a single file's configurations.
