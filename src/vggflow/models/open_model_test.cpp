@@ -28,21 +28,24 @@ TEST(OpenModel, TellsNanoFromStableDiffusion3) {
   EXPECT_THAT(message_of([&] { open_flow_model(options); }), HasSubstr("is no model: expected vocabulary.txt (nano) or model_index.json"));
 }
 
+Sd3Options with_variant(const std::string& variant) {
+  Sd3Options options;
+  options.variant = variant;
+  return options;
+}
+
 // A snapshot that was fetched with variant=fp16: the text encoders are there in fp16 alone, transformer and autoencoder plain.
 class MixedVariants : public ::testing::Test {
  protected:
   MixedVariants() {
     fs::copy(testing::models_testdata("sd3_tiny"), model, fs::copy_options::recursive);
-    for (const char* component : {"text_encoder", "text_encoder_2", "text_encoder_3"}) {
-      fs::rename(model / component / "model.safetensors", model / component / "model.fp16.safetensors");
-    }
+    for (const char* component : {"text_encoder", "text_encoder_2"}) fs::rename(model / component / "model.safetensors", model / component / "model.fp16.safetensors");
+    fs::rename(model / "text_encoder_3/model.safetensors.index.json", model / "text_encoder_3/model.safetensors.index.fp16.json");
   }
   // What opening it and using its encoders logs.
   std::string opened(const std::string& variant) const {
     ::testing::internal::CaptureStderr();
-    ModelOptions o{.model = model, .precision = "fp32", .sd3 = {}};
-    o.sd3.variant = variant;
-    open_flow_model(o)->prepare({"a cat"});
+    open_flow_model({.model = model, .precision = "fp32", .sd3 = with_variant(variant)})->prepare({"a cat"});
     return ::testing::internal::GetCapturedStderr();
   }
   const testing::TemporaryFolder scratch;
@@ -58,8 +61,8 @@ TEST_F(MixedVariants, OpenWithTheVariantAndWithoutAndSaySoInOneLine) {
 TEST_F(MixedVariants, WhatNoComponentHasOrWhatLeavesAChoiceIsRefused) {
   fs::copy_file(model / "text_encoder/model.fp16.safetensors", model / "text_encoder/model.ema.safetensors");
   EXPECT_THAT(message_of([&] { Sd3Files(model, {}); }), HasSubstr("text_encoder has no plain weights, but several variants, ema, fp16: pass the one to take as variant"));
-  EXPECT_THAT(message_of([&] { Sd3Files(model, {.variant = "bf16"}); }), HasSubstr("text_encoder has no weights of variant 'bf16' and no plain ones"));
-  EXPECT_THAT(message_of([] { Sd3Files(testing::models_testdata("sd3_tiny"), {.variant = "bf16"}); }),
+  EXPECT_THAT(message_of([&] { Sd3Files(model, with_variant("bf16")); }), HasSubstr("text_encoder has no weights of variant 'bf16' and no plain ones"));
+  EXPECT_THAT(message_of([] { Sd3Files(testing::models_testdata("sd3_tiny"), with_variant("bf16")); }),
               HasSubstr("no component of " + testing::models_testdata("sd3_tiny").string() + " has weights of variant 'bf16': leave the variant out"));
 }
 
