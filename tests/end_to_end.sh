@@ -54,6 +54,14 @@ grep -qE '(src|href)="?https?:' "$out/scores/scores.html" "$out/m/metrics.html" 
 # A LoRA in other layouts, and merged into the model: the same images without an adapter.
 refuse "exists already" "$vggflow" export "$out/a/lora_ema.safetensors" "$out/a/lora.safetensors"
 refuse "needs the base model" "$vggflow" export "$out/a/lora_ema.safetensors" "$out/merged" --format merged
+for format in peft merged; do
+  refuse "x.ckpt reads as the name of a file" "$vggflow" export "$out/a/lora_ema.safetensors" "$out/x.ckpt" --format $format --model models/nano
+done
+refuse "expected seeds of at least 0, got -2" "$vggflow" sample "out=$out/s" "seeds=[1, -2]"
+refuse "asks for 2 images a prompt and images for 3" "$vggflow" sample "out=$out/s" "seeds=[1, 2]" --images 3
+refuse "as many steps as the explicit grid has noise levels, 2, got 3" "$vggflow" sample "out=$out/s" generator.time_grid.kind=explicit "generator.time_grid.sigmas=[1, 0.5]" --steps 3
+touch "$out/single.safetensors"
+refuse "convert, export: --config FOLDER" "$vggflow" convert "$out/single.safetensors" "$out/converted"
 for format in diffusers peft kohya merged; do
   "$vggflow" export "$out/a/lora_ema.safetensors" "$out/$format" --format $format --model models/nano 2>"$out/export.log" ||
     die "export to $format failed: $(cat "$out/export.log")"
