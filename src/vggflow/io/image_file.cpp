@@ -42,7 +42,7 @@ bool is_utf8(const std::string& text) {
   return left == 0;
 }
 
-// PNG's plain text chunks are Latin-1 by the standard; many programs, this one too, put UTF-8 there.
+// PNG's plain text chunks are Latin-1 by the standard; many programs, older versions of this one too, put UTF-8 there.
 std::string utf8_of(const std::string& text) {
   if (is_utf8(text)) return text;
   std::string out;

@@ -50,8 +50,8 @@ struct ComponentWeights {
 };
 
 /// Opens the weights in a component's folder. Looked for, in this order: diffusion_pytorch_model or model (.safetensors), the same sharded
-/// (.safetensors.index.json), then diffusion_pytorch_model or pytorch_model as torch pickles (.bin, .bin.index.json). With
-/// a variant ("fp16") only files of that variant are taken; without one, only those without. Shards are held against the index:
+/// (.safetensors.index.json), then diffusion_pytorch_model or pytorch_model as torch pickles (.bin, .bin.index.json). Of the
+/// variants ("fp16") model_variants.h tells the one to take; another than asked for is logged. Shards are held against the index:
 /// missing shards, tensors in the wrong shard and tensors that the index does not know are listed in one error.
 ComponentWeights open_component(const std::filesystem::path& folder, const std::string& variant = "");
 

@@ -35,7 +35,7 @@ struct Sd3Options {
 
   template <class V>
   void fields(V& v) {
-    v("variant", variant, "variant of the weight files, such as fp16; empty: the plain files");
+    v("variant", variant, "variant of the weight files, such as fp16; components without it give their plain files; empty: the plain files, or the only variant there is");
     v("revision", revision, "branch, tag or commit, where the model is named org/name and lies in the Hugging Face cache");
     v("config", config, "for a single-file checkpoint: a diffusers folder with its configs and tokenizers, and the text encoders if the file has none");
     v("height", height, "of the images in pixels; 0: what the model was trained for", range(0, 65536));

@@ -35,13 +35,13 @@ struct Sd3PromptOptions {
   at::ScalarType dtype = at::kFloat;      ///< of weights, activations and results
   int64_t batch = 8;                      ///< prompts that go through the encoders at once
   std::filesystem::path cache = {};       ///< folder of results; empty: none are kept
-  std::string variant = "";               ///< of the weights' files, such as "fp16"; empty: the plain ones
+  std::string variant = "";               ///< of the weights' files, such as "fp16"; see model_variants.h
 };
 
 /// Opens the weights of "text_encoder", "text_encoder_2" or "text_encoder_3".
 using OpenWeights = std::function<ComponentWeights(const std::string& component)>;
 
-/// Embeddings, and what the caller should log of how they came about: what was cut, which kept results were of no use.
+/// Embeddings, and what the caller should log of how they came about: what was cut (one warning for all), which kept results were of no use.
 struct Sd3Prompt {
   Conditioning embeddings;
   std::vector<std::string> warnings;
@@ -68,7 +68,7 @@ class Sd3PromptEncoder {
   struct Ids {
     TokenizedPrompt clip_l, clip_g, t5;
   };
-  Ids tokenize(const std::string& prompt, std::vector<std::string>& warnings) const;
+  Ids tokenize(const std::string& prompt, std::vector<std::string>& cuts) const;  ///< notes the encoders that cut it
   Conditioning run(std::span<const Ids> ids);
   const Sd3TextEncoders& encoders();
   std::filesystem::path entry(const std::string& prompt) const;
