@@ -35,6 +35,9 @@ TimeGridOptions resolved_grid(TimeGridOptions o, double model_shift, bool model_
 }
 
 std::vector<double> time_grid(const TimeGridOptions& options) {
+  const int64_t levels = std::ssize(options.sigmas);
+  VGGFLOW_CHECK(options.kind != "explicit" || options.steps == TimeGridOptions{}.steps || options.steps == levels,
+                "[time_grid] expected as many steps as the explicit grid has noise levels, {}, got {}: leave steps out", levels, options.steps);
   std::vector<double> times;
   for (const double s : sigmas_of(options)) times.push_back(1.0 - s);
   times.push_back(1.0);

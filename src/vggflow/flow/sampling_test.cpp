@@ -26,6 +26,8 @@ TEST(TimeGrid, ExplicitLevelsAreUsedAsGiven) {
 }
 
 TEST(TimeGrid, RefusesLevelsThatDoNotDecrease) {
+  EXPECT_THAT(testing::message_of([] { time_grid({.steps = 3, .kind = "explicit", .sigmas = {1.0, 0.25}}); }),
+              ::testing::HasSubstr("expected as many steps as the explicit grid has noise levels, 2, got 3: leave steps out"));
   EXPECT_THAT(testing::message_of([] { time_grid({.kind = "explicit", .sigmas = {1.0, 0.5, 0.5}}); }),
               ::testing::HasSubstr("strictly decreasing noise levels, got 0.5 after 0.5"));
 }
