@@ -79,6 +79,15 @@ struct Job {
   int64_t seed;
 };
 
+// Settings of which one would be ignored without a word.
+void check_seeds(const SampleConfig& c) {
+  for (const int64_t seed : c.seeds) VGGFLOW_CHECK(seed >= 0, "[sample] expected seeds of at least 0, got {}", seed);
+  if (c.seeds.empty()) return;
+  VGGFLOW_CHECK(c.images == 1 || c.images == std::ssize(c.seeds), "[sample] seeds={} asks for {} images a prompt and images for {}: leave one of them out", fmt::join(c.seeds, ","),
+                c.seeds.size(), c.images);
+  VGGFLOW_CHECK(c.seed == 0 || c.seed == c.seeds.front(), "[sample] seeds={} begins with another seed than seed={}: leave one of them out", fmt::join(c.seeds, ","), c.seed);
+}
+
 std::vector<Job> jobs_of(const SampleConfig& c, const std::vector<std::string>& prompts) {
   std::vector<int64_t> seeds = c.seeds;
   if (c.seeds.empty()) {
@@ -109,6 +118,7 @@ TextChunks chunks_of(const SampleConfig& c, const Generator& generator, const Jo
 
 void sample_images(const SampleConfig& c) {
   set_threads(c.threads);
+  check_seeds(c);
   std::vector<std::string> prompts = prompts_of(c);
   const Generator generator(c.generator);
   if (prompts.empty()) {

@@ -79,6 +79,8 @@ TEST(Sd3Sampling, AnImageDependsOnItsSeedAndPromptAlone) {
   c.out = (folder / "together").string();
   sample_images(c);
   c.prompts = {kPrompts[1]};
+  c.images = 1;
+  c.seed = 0;
   c.seeds = {6};
   c.batch = 1;
   c.out = (folder / "alone").string();
@@ -93,6 +95,21 @@ TEST(Sd3Sampling, RefusesToGuessPrompts) {
   SampleConfig c;
   c.generator = tiny_options();
   EXPECT_THAT(message_of([&] { sample_images(c); }), HasSubstr("expected prompts: pass --prompts FILE"));
+}
+
+TEST(Sd3Sampling, RefusesSeedsThatAreNoneAndSettingsThatContradictThem) {
+  const auto refusal = [](const std::vector<int64_t>& seeds, int64_t images, int64_t seed) {
+    SampleConfig c;
+    c.generator.flow.model = "absent";
+    c.seeds = seeds;
+    c.images = images;
+    c.seed = seed;
+    return message_of([&] { sample_images(c); });
+  };
+  EXPECT_THAT(refusal({1, -2}, 1, 0), HasSubstr("[sample] expected seeds of at least 0, got -2"));
+  EXPECT_THAT(refusal({1, 2}, 3, 0), HasSubstr("[sample] seeds=1,2 asks for 2 images a prompt and images for 3: leave one of them out"));
+  EXPECT_THAT(refusal({1, 2}, 2, 5), HasSubstr("[sample] seeds=1,2 begins with another seed than seed=5: leave one of them out"));
+  for (const int64_t images : {1, 2}) EXPECT_THAT(refusal({1, 2}, images, 1), HasSubstr("'absent'")) << "it comes to the model";
 }
 
 TEST(Sd3Sampling, ImagesOfAKnownSizeAreRefusedWhereTheyDoNotFitThePatches) {
