@@ -75,7 +75,7 @@ void add_compare(CLI::App& app, CompareArguments& arguments, bool& complete) {
 
 void add_sd3_files(CLI::App& command, Sd3Options& options) {
   command.add_option("--config", options.config, "of a single-file SD3 model: a diffusers folder with its configurations and tokenizers");
-  command.add_option("--variant", options.variant, "variant of the weight files, such as fp16");
+  command.add_option("--variant", options.variant, "variant of the weight files, such as fp16; components without it give their plain files");
   command.add_option("--revision", options.revision, "of a model in the Hugging Face cache")->capture_default_str();
 }
 
@@ -100,6 +100,8 @@ void add_export(CLI::App& app, ExportOptions& options) {
       ->check(CLI::IsMember({"fp32", "fp16", "bf16"}))->capture_default_str();
   command->add_option("--model", options.model, "the base model, nano or Stable Diffusion 3 (a folder, org/name in the Hugging Face cache, a single file): merged "
                                                 "needs it; with it the check compares the network's output too");
+  command->add_option("--lora-text-encoders", options.lora_text_encoders, "adapters of text encoders in the LoRA, which are not adapted here: refuse the file, or skip them")
+      ->check(CLI::IsMember({"refuse", "skip"}))->capture_default_str();
   add_sd3_files(*command, options.sd3);
   command->footer("Every file is read back and compared before the command succeeds. Layouts and who reads them: docs/lora.md.");
   command->callback([&options] { export_command(options); });
