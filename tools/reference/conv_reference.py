@@ -7,10 +7,12 @@ conv_reference.py random OUT.safetensors        full-size networks with weights 
   mobilenet_v2_tv        torchvision's mobilenet_v2
   lite0, lite0_timm      PyPI's efficientnet-lite-pytorch, timm's tf_efficientnet_lite0
   inception, inception_tf1   pytorch-fid, torch-fidelity
+conv_reference.py gaps                          how far these packages' own gradients in fp32 are off theirs in fp64, at the images of `random`
 conv_reference.py rewards OUT.safetensors       of nima and mobilenet_v2 with those weights: score, gradient and Hessian product of the rewards
 conv_reference.py real ASSETS OUT.safetensors   scores of the rewards, and features, with real weights, of the images that the C++ test makes as well
 conv_reference.py accuracy ASSETS LITE0.safetensors SIDE COUNT   how often mobilenet-class, and its twin on EfficientNet-Lite0, name the class of COUNT photographs
                                                 a class of CIFAR-10, seen at SIDE pixels
+conv_reference.py noise ASSETS COUNT            NIMA's mean and deviation over COUNT photographs, and over as many images of noise (docs/rewards.md)
 """
 import io
 import math
@@ -116,34 +118,34 @@ def mobilenet_v2_net(layers):
     return numbered(timm_same("mobilenetv2_100", 1001), layers)
 
 
-def case_numbered(make, name, classes):
+def case_numbered(make, name, classes, dtype):
     layers = {k: weight(k, s) for k, s in numbered_shapes(timm_same(name, classes)).items()}
-    return layers, *heads_of(make(layers), halves)
+    return layers, *heads_of(make(layers).to(dtype), halves)
 
 
-def case_torchvision():
+def case_torchvision(dtype):
     net = torchvision.models.mobilenet_v2()
     state = weights_like(net.state_dict())
     net.load_state_dict(state)
-    net.double().eval()
+    net.to(dtype).eval()
     return state, (lambda x: net.features(imagenet(x)).mean((2, 3))), (lambda x: net(imagenet(x)))
 
 
-def case_lite0():
+def case_lite0(dtype):
     from efficientnet_lite_pytorch import EfficientNet
 
     net = EfficientNet.from_name("efficientnet-lite0")
     state = weights_like(net.state_dict())
     net.load_state_dict(state)
-    net.double().eval()
+    net.to(dtype).eval()
     return state, (lambda x: net.extract_features(halves(x)).mean((2, 3))), (lambda x: net(halves(x)))
 
 
-def case_lite0_timm():
+def case_lite0_timm(dtype):
     net = timm.create_model("tf_efficientnet_lite0")
     state = weights_like(net.state_dict())
     net.load_state_dict(state)
-    return state, *heads_of(net.double().eval(), halves)
+    return state, *heads_of(net.to(dtype).eval(), halves)
 
 
 def inception_fid(state):
@@ -174,19 +176,23 @@ def inception_state():
     return weights_like(made[0].state_dict())
 
 
-def case_inception():
+def case_inception(dtype):
     state = inception_state()
-    net = inception_fid(state)
+    net = inception_fid(state).to(dtype)
     return state, (lambda x: net(x)[0].flatten(1)), None
 
 
-def case_inception_tf1():
+def case_inception_tf1(dtype):
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
     state = inception_state()
     with tempfile.NamedTemporaryFile(suffix=".pth") as file:
         torch.save(state, file.name)
-        net = FeatureExtractorInceptionV3("inception", ["2048"], feature_extractor_weights_path=file.name, feature_extractor_internal_dtype="float64")
+        net = FeatureExtractorInceptionV3("inception", ["2048"], feature_extractor_weights_path=file.name)
+
+    # 0.4.0 stays in fp32 when asked for "float64" in words.
+    net.feature_extractor_internal_dtype = dtype
+    net.to(dtype)
 
     # Its forward takes bytes; levels of 255 and the graph without that check and cast give the gradient too.
     def features(x):
@@ -198,8 +204,8 @@ def case_inception_tf1():
     return state, features, None
 
 
-CASES = {"nima": (lambda: case_numbered(nima_net, "mobilenetv1_100", 10), (40, 56)),
-         "mobilenet_v2": (lambda: case_numbered(mobilenet_v2_net, "mobilenetv2_100", 1001), (40, 56)),
+CASES = {"nima": (lambda dtype: case_numbered(nima_net, "mobilenetv1_100", 10, dtype), (40, 56)),
+         "mobilenet_v2": (lambda dtype: case_numbered(mobilenet_v2_net, "mobilenetv2_100", 1001, dtype), (40, 56)),
          "mobilenet_v2_tv": (case_torchvision, (40, 56)), "lite0": (case_lite0, (64, 64)), "lite0_timm": (case_lite0_timm, (40, 56)),
          "inception": (case_inception, (24, 20)), "inception_tf1": (case_inception_tf1, (24, 20))}
 
@@ -214,7 +220,7 @@ def image_of(name, size):
 def random(out):
     values, shapes = {}, {}
     for name, (make, size) in CASES.items():
-        state, features, logits = make()
+        state, features, logits = make(torch.float64)
         shapes[name] = "\n".join(" ".join([k, *map(str, v.shape)]) for k, v in state.items())
         x = image_of(name, size).requires_grad_(True)
         y = features(x)
@@ -229,6 +235,17 @@ def random(out):
             values[f"{name}.logits"] = logits(x)[:, :10]
         print(name, "features", y.abs().mean().item(), y.abs().max().item(), "gradient", gradient.abs().max().item())
     save_file({k: v.detach().float().contiguous() for k, v in values.items()}, out, shapes)
+
+
+def gaps():
+    def gradient(name, make, size, dtype):
+        x = image_of(name, size).to(dtype).requires_grad_(True)
+        y = make(dtype)[1](x)
+        return torch.autograd.grad((y * (pattern(name + ".cotangent", y.shape) - 0.5).to(y.dtype)).sum(), x)[0].double()
+
+    for name, (make, size) in CASES.items():
+        want, got = (gradient(name, make, size, dtype) for dtype in (torch.float64, torch.float32))
+        print(f"{name}: {(got - want).norm() / want.norm():.1e} of the gradient's length", flush=True)
 
 
 # ---- rewards ----------------------------------------------------------------------------------------------------------------
@@ -303,17 +320,33 @@ def real(assets, out):
     save_file({k: v.detach().float().contiguous() for k, v in values.items()}, out)
 
 
-def accuracy(assets, lite0_file, side, count):
+def photographs(assets, per_class):
+    """(N, 3, 32, 32) in [0, 1] and classes, the first of every class of CIFAR-10's test images."""
     from PIL import Image
 
     archive = zipfile.ZipFile(f"{assets}/cifar10/test_200_per_class.zip")
     images, labels = [], []
     for label, name in enumerate(CLASSES):
-        files = sorted(n for n in archive.namelist() if f"{name}/" in n and n.endswith(".jpg"))[:int(count)]
-        for n in files:
+        for n in sorted(n for n in archive.namelist() if f"{name}/" in n and n.endswith(".jpg"))[:per_class]:
             images.append(torch.from_numpy(np.array(Image.open(io.BytesIO(archive.read(n))).convert("RGB"))).permute(2, 0, 1) / 255)
             labels.append(label)
-    x, labels = torch.stack(images).float(), torch.tensor(labels)
+    return torch.stack(images).float(), torch.tensor(labels)
+
+
+def noise(assets, count):
+    count = int(count)
+    sets = {"photographs": photographs(assets, count // len(CLASSES))[0], "coarse noise": pattern("noise.coarse", (count, 3, 32, 32)).float(),
+            "fine noise": pattern("noise.fine", (count, 3, 224, 224)).float()}
+    for kind in ("aesthetic", "technical"):
+        net = nima_net(load_file(f"{assets}/nima/nima_{kind}.safetensors")).float()
+        for side in (128, 224):
+            with torch.no_grad():
+                scores = {name: torch.cat([nima_score(net, part, side) for part in x.split(10)]) for name, x in sets.items()}
+            print(f"{kind} {side}: " + ", ".join(f"{name} {v.mean():.2f} +- {v.std():.2f}" for name, v in scores.items()), flush=True)
+
+
+def accuracy(assets, lite0_file, side, count):
+    x, labels = photographs(assets, int(count))
     v2 = mobilenet_v2_net(load_file(f"{assets}/mobilenet_v2/mobilenet_v2.safetensors")).float()
     from efficientnet_lite_pytorch import EfficientNet
 
@@ -331,4 +364,4 @@ def accuracy(assets, lite0_file, side, count):
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    {"random": random, "rewards": rewards, "real": real, "accuracy": accuracy}[sys.argv[1]](*sys.argv[2:])
+    {"random": random, "rewards": rewards, "real": real, "accuracy": accuracy, "noise": noise, "gaps": gaps}[sys.argv[1]](*sys.argv[2:])

@@ -2,8 +2,11 @@
 """Stored scores for `vggflow check --reward`: models/reward-scores.json, in float64 and written independently of the C++ code.
 
 The images are check_images() of src/vggflow/rewards/reward_check.cpp, whole numbers from a formula. colorfulness is Hasler and Suesstrunk's
-M3 in numpy; emoji-clip is its network in torch.nn.functional, from models/emoji-clip. Usage: reward_scores_reference.py [EMOJI_CLIP_FOLDER]
+M3 in numpy; emoji-clip is its network in torch.nn.functional, from models/emoji-clip; jpeg is Pillow's; NIMA and mobilenet-class are timm's networks
+with the weights in ASSETS (conv_reference.py). Scores are keyed by the weights' hash, that of src/vggflow/io/content_hash.h.
+Usage: reward_scores_reference.py ASSETS
 """
+import io
 import json
 import pathlib
 import sys
@@ -11,9 +14,12 @@ import sys
 import numpy as np
 import torch
 import torch.nn.functional as F
+from conv_reference import class_score, halves, mobilenet_v2_net, nima_net, nima_score, square
+from PIL import Image
 from safetensors.torch import load_file
 
 SIZE, PROMPTS = 32, ["red heart", "ghost", "blue heart", "red apple"]
+CLASS_PROMPTS = [f"a photo of a {name}" for name in ("horse", "ship", "cat", "truck")]
 
 
 def check_images(s):
@@ -57,10 +63,48 @@ def emoji_clip(images, prompts, folder):
     return ((image * text).sum(1) * w["logit_scale"].exp().clamp(max=100)).numpy()
 
 
+def content_hash(tensors):
+    """FNV-1a over words of eight bytes, the high half folded in: heads "name dtype shape" and bytes, in the order of names."""
+    value, mask = 0xCBF29CE484222325, 2 ** 64 - 1
+    names = {torch.float32: "Float", torch.float16: "Half"}
+    for name in sorted(tensors):
+        tensor = tensors[name].contiguous()
+        head = f"{name} {names[tensor.dtype]} {' '.join(map(str, tensor.shape))}\n".encode()
+        for data in (head, tensor.numpy().tobytes()):
+            data += bytes(8 - len(data) % 8)  # a last word even where nothing is left for it
+            for word in np.frombuffer(data, "<u8").tolist():
+                value = (value ^ word) * 0x100000001B3 & mask
+                value ^= value >> 32
+    return f"{value:016x}"
+
+
+def jpeg_bytes(image, quality=95):
+    file = io.BytesIO()
+    Image.fromarray((image * 255).round().astype(np.uint8).transpose(1, 2, 0)).save(file, "JPEG", quality=quality)
+    return len(file.getvalue())
+
+
+def entry(values, weights=None, **more):
+    hashed = {"weights": content_hash(weights)} if weights else {}
+    return {"values": [round(float(v), 9) for v in values]} | hashed | more
+
+
 root = pathlib.Path(__file__).resolve().parents[2]
-folder = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else root / "models/emoji-clip"
+assets = pathlib.Path(sys.argv[1])
 images = check_images(SIZE)
-scores = {"colorfulness": [colorfulness(image) for image in images], "emoji-clip": emoji_clip(images, PROMPTS, folder)}
+stretched = "stretched to 224 x 224, bilinear, antialiased; pixels to [-1, 1]"
+clip = root / "models/emoji-clip"
+scores = {"colorfulness": entry([colorfulness(image) for image in images]),
+          "emoji-clip": entry(emoji_clip(images, PROMPTS, clip), {k: v.float() for k, v in load_file(clip / "model.safetensors").items()}),
+          "jpeg": entry([jpeg_bytes(image) for image in images], preprocessing="8-bit pixels at their own size, JPEG of quality 95")}
+with torch.no_grad():
+    x = torch.from_numpy(images)
+    weights = load_file(assets / "mobilenet_v2/mobilenet_v2.safetensors")
+    values = class_score(mobilenet_v2_net(weights)(halves(square(x, 224))), [prompt.split()[-1] for prompt in CLASS_PROMPTS], 1)
+    scores["mobilenet-class"] = entry(values, weights, prompts=CLASS_PROMPTS, preprocessing=stretched)
+    for kind in ("aesthetic", "technical"):
+        weights = load_file(assets / f"nima/nima_{kind}.safetensors")
+        scores[f"nima-{kind}"] = entry(nima_score(nima_net(weights), x, 224), weights, preprocessing=stretched)
 out = {"source": "tools/reference/reward_scores_reference.py", "images": "check_images() of src/vggflow/rewards/reward_check.cpp", "size": SIZE,
-       "prompts": PROMPTS, "scores": {name: [round(float(v), 9) for v in values] for name, values in scores.items()}}
+       "prompts": PROMPTS, "scores": scores}
 (root / "models/reward-scores.json").write_text(json.dumps(out, indent=1) + "\n")

@@ -14,12 +14,16 @@ using ::testing::HasSubstr;
 using testing::ConvCase;
 using testing::message_of;
 
-void expect_equal(const ConvCase& reference, InceptionResize resize, const Tensor& image, double gradient_fp64 = 1e-6) {
+// conv_reference.py gaps: of this network's units a few are beside a kink at any image, and pytorch-fid's own fp32 gradient is this far off fp64's.
+constexpr double kGap = 2.7e-3;
+
+// Which units go over their kink is chance, and so is what each weighs: three times that gap.
+void expect_equal(const ConvCase& reference, InceptionResize resize, const Tensor& image) {
   const testing::TemporaryFolder folder;
   const auto file = reference.write_weights(folder / "w.safetensors");
   const auto exact = InceptionV3::load(file, resize, at::kDouble), net = InceptionV3::load(file, resize);
-  reference.expect_equal([&](const auto& x) { return exact->features(x); }, image, /*gradient_fp32=*/2e-2, gradient_fp64);
-  reference.expect_equal([&](const auto& x) { return net->features(x); }, image.to(at::kFloat), /*gradient_fp32=*/2e-2);
+  reference.expect_equal([&](const auto& x) { return exact->features(x); }, image);
+  reference.expect_equal([&](const auto& x) { return net->features(x); }, image.to(at::kFloat), /*gradient_fp32=*/3 * kGap);
 }
 
 TEST(Inception, EqualsPytorchFid) {
@@ -27,12 +31,11 @@ TEST(Inception, EqualsPytorchFid) {
   expect_equal(reference, InceptionResize::kHalfPixel, reference.image(24, 20, at::kDouble));
 }
 
-// That network takes bytes, so the image has 256 levels. Its resize repeats the last pixels, which makes exact ties under the maximum pools, and
-// rounding decides which of them gets the gradient: 3e-4 of it.
+// That network takes bytes, so the image has 256 levels.
 TEST(Inception, EqualsTorchFidelityWithTensorFlowsResize) {
   const ConvCase reference("inception_tf1");
   const Tensor levels = at::floor(testing::pattern("inception_tf1.image", {1, 3, 24, 20}) * 256) / 255;
-  expect_equal(reference, InceptionResize::kTensorFlow1, levels.to(at::kFloat).to(at::kDouble), /*gradient_fp64=*/1e-3);
+  expect_equal(reference, InceptionResize::kTensorFlow1, levels.to(at::kFloat).to(at::kDouble));
 }
 
 TEST(Inception, RefusesOtherWeights) {

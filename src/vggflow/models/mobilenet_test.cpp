@@ -20,13 +20,14 @@ struct LoadCase {
   std::unique_ptr<MobileNet> (*load)(const std::filesystem::path&, const MobileNetOptions&);
   MobileNetOptions options;
   int64_t height, width;
+  double gradient_fp32 = 1e-4;
 };
 
 const LoadCase kCases[] = {{"nima", load_nima, mobilenet_v1_options(10), 40, 56},
                            {"mobilenet_v2", load_mobilenet_v2, mobilenet_v2_options(1001), 40, 56},
                            {"mobilenet_v2_tv", load_mobilenet_v2, mobilenet_v2_options(1001), 40, 56},
                            {"lite0", load_efficientnet_lite0, efficientnet_lite0_options(), 64, 64},
-                           {"lite0_timm", load_efficientnet_lite0, efficientnet_lite0_options(), 40, 56}};
+                           {"lite0_timm", load_efficientnet_lite0, efficientnet_lite0_options(), 40, 56, /*gradient_fp32=*/1e-3}};  // one unit beside its kink: 8e-4
 
 TEST(MobileNet, EqualsTheReferencesInEveryLayout) {
   const testing::TemporaryFolder folder;
@@ -38,7 +39,7 @@ TEST(MobileNet, EqualsTheReferencesInEveryLayout) {
     const auto wide = c.load(file, exact), net = c.load(file, c.options);
     reference.expect_equal([&](const auto& x) { return wide->features(x); }, reference.image(c.height, c.width, at::kDouble));
     const Tensor image = reference.image(c.height, c.width);
-    reference.expect_equal([&](const auto& x) { return net->features(x); }, image);
+    reference.expect_equal([&](const auto& x) { return net->features(x); }, image, c.gradient_fp32);
     const Tensor logits = net->logits(image).narrow(1, 0, 10);
     EXPECT_LT(ConvCase::of_largest(logits, reference.get("logits")), 1e-4) << c.name;
     EXPECT_LT(ConvCase::of_largest(net->logits(Dual{image, at::zeros_like(image)}).value.narrow(1, 0, 10), reference.get("logits")), 1e-4) << c.name;

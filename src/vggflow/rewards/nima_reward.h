@@ -4,17 +4,19 @@
 
 #include "vggflow/core/error.h"
 #include "vggflow/models/mobilenet.h"
+#include "vggflow/rewards/hashed_weights.h"
 #include "vggflow/rewards/reward.h"
 
 namespace vggflow {
 
-class NimaReward : public Reward {
+class NimaReward : public Reward, public HashedWeights {
  public:
   /// Images are stretched to size x size (bilinear, antialiased) and scored there.
   NimaReward(std::unique_ptr<MobileNet> net, int64_t size) : net_(std::move(net)), size_(size) {}
   Tensor score(const Tensor& images, const std::vector<std::string>& prompts) const override;
   Dual score(const Dual& images, const std::vector<std::string>& prompts) const override;
   std::string describe() const override { return fmt::format("stretched to {} x {}, bilinear, antialiased; pixels to [-1, 1]", size_, size_); }
+  std::string weights_hash() const override { return net_->options.hash; }
 
  private:
   std::unique_ptr<MobileNet> net_;

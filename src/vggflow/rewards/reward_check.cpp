@@ -9,11 +9,15 @@
 #include "vggflow/io/files.h"
 #include "vggflow/io/jsonl.h"
 #include "vggflow/ops/random_tensor.h"
+#include "vggflow/rewards/hashed_weights.h"
 
 namespace vggflow {
 namespace {
 
 constexpr double kStoredBound = 1e-4;  // fp32 against float64
+constexpr double kExactBound = 1e-5, kRoundedBound = 2e-2;  // of slopes, in fp64 and in fp32
+constexpr double kGradientBound = 5e-2;                     // fp32's gradient against fp64's: rounding moves units over kinks
+const std::vector<std::string> kPrompts{"red heart", "ghost", "blue heart", "red apple"};
 
 Tensor norms(const Tensor& x) { return at::linalg_vector_norm(x.flatten(1), 2, {1}); }
 Tensor per_image(const Tensor& x) { return x.view({-1, 1, 1, 1}); }
@@ -38,16 +42,69 @@ Tensor settled(const std::vector<Tensor>& estimates, const std::function<Tensor(
   return at::stack(rows);
 }
 
+std::filesystem::path stored_file(const RewardCheckOptions& o) {
+  const std::filesystem::path usual = "models/reward-scores.json";
+  if (!o.stored.empty()) {
+    VGGFLOW_CHECK(std::filesystem::exists(o.stored), "[check] expected stored scores at stored={}, but no file is there; leave stored= out to take {}", o.stored,
+                  usual.string());
+    return o.stored;
+  }
+  if (std::filesystem::exists(usual)) return usual;
+  const std::filesystem::path program = std::filesystem::read_symlink("/proc/self/exe");
+  for (std::filesystem::path folder = program.parent_path(); folder.has_relative_path(); folder = folder.parent_path()) {
+    if (std::filesystem::exists(folder / usual)) return folder / usual;
+  }
+  return {};
+}
+
+// The scores that are known of a reward: of check_images(size), by weights of that hash (empty: it has none) and that preprocessing (empty: any).
+struct StoredScores {
+  std::vector<double> scores;
+  std::vector<std::string> prompts = kPrompts;
+  int64_t size = 0;
+  std::string weights, preprocessing;
+  std::string missing;  ///< why there are none
+};
+
+StoredScores read_stored(const RewardCheckOptions& o, const std::string& name) {
+  StoredScores s;
+  const std::filesystem::path path = stored_file(o);
+  if (path.empty()) {
+    s.missing = "there is no models/reward-scores.json, neither here nor above the program";
+    return s;
+  }
+  const Json file = Json::parse(read_text(path), nullptr, /*allow_exceptions=*/false);
+  const bool whole = file.is_object() && file.contains("scores") && file.contains("prompts") && file.contains("size");
+  VGGFLOW_CHECK(whole, "[check] expected a JSON object with scores, prompts and size in {}", path.string());
+  s.prompts = file["prompts"].get<std::vector<std::string>>();
+  s.size = file["size"].get<int64_t>();
+  if (!file["scores"].contains(name)) {
+    s.missing = fmt::format("{} has none of {}", path.string(), name);
+    return s;
+  }
+  const Json& entry = file["scores"][name];
+  VGGFLOW_CHECK(entry.is_object() && entry.contains("values"), "[check] expected an object with values for {} in {}", name, path.string());
+  s.scores = entry["values"].get<std::vector<double>>();
+  s.prompts = entry.value("prompts", s.prompts);
+  s.weights = entry.value("weights", "");
+  s.preprocessing = entry.value("preprocessing", "");
+  const auto images = std::ssize(s.prompts);
+  VGGFLOW_CHECK(std::ssize(s.scores) == images, "[check] expected {} scores of {} in {}, got {}", images, name, path.string(), s.scores.size());
+  return s;
+}
+
 class Check {
  public:
-  Check(const Reward& reward, const RewardCheckOptions& o)
-      : reward_(reward), options_(o), dtype_(o.precision == "fp64" ? at::kDouble : at::kFloat), count_(static_cast<int64_t>(o.prompts.size())) {
+  Check(const Reward& reward, const std::string& name, const RewardCheckOptions& o)
+      : reward_(reward), options_(o), stored_(read_stored(o, name)), prompts_(o.prompts.empty() ? stored_.prompts : o.prompts),
+        dtype_(o.precision == "fp64" ? at::kDouble : at::kFloat), count_(static_cast<int64_t>(prompts_.size())) {
     VGGFLOW_CHECK(count_ > 0, "[check] expected at least one prompt");
-    random_ = at::sigmoid(normal(0)).to(dtype_);
+    exact_random_ = at::sigmoid(normal(0));
+    random_ = exact_random_.to(dtype_);
   }
 
-  std::vector<RewardCheckRow> rows(const std::string& name) {
-    stored(name);
+  std::vector<RewardCheckRow> rows() {
+    stored();
     repetition();
     batch();
     if (reward_.differentiable()) {
@@ -68,80 +125,117 @@ class Check {
   void judge(const std::string& what, double error, double bound) {
     rows_.push_back({what, fmt::format("{:.1e}", error), fmt::format("at most {:.0e}", bound), error <= bound});
   }
-  double bound() const { return dtype_ == at::kDouble ? 1e-5 : 2e-2; }
+  void leave_out(const std::string& what, const std::string& why) { rows_.push_back({what, "left out: " + why, "", true, /*left_out=*/true}); }
   Tensor normal(uint64_t id) const {
     return keyed_normal(static_cast<uint64_t>(options_.seed), Purpose::kTest, 0, id * static_cast<uint64_t>(count_), count_, {3, options_.size, options_.size})
         .to(at::kDouble);
   }
-  Tensor scores(const Tensor& images) const { return reward_.score(images.to(dtype_), options_.prompts).to(at::kDouble); }
-  Tensor gradients(const Tensor& images) const { return reward_gradient(reward_, images.to(dtype_), options_.prompts).gradient.to(at::kDouble); }
-  // (f(x + h d) - f(x - h d)) / 2h where it settles, in root mean square steps of pixels.
-  Tensor difference(const std::function<Tensor(const Tensor&)>& f, const Tensor& d, const std::function<Tensor(const Tensor&)>& distance) const {
-    std::vector<double> steps{3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4};
-    if (dtype_ == at::kDouble) steps.insert(steps.end(), {1e-5, 1e-6});
+  Tensor scores(const Tensor& images, at::ScalarType dtype) const { return reward_.score(images.to(dtype), prompts_).to(at::kDouble); }
+  Tensor gradients(const Tensor& images, at::ScalarType dtype) const {
+    return reward_gradient(reward_, images.to(dtype), prompts_).gradient.to(at::kDouble);
+  }
+  // fp64 where every part of the reward computes in it, that is, sees what fp32 cannot tell from the same image.
+  at::ScalarType slope_type() const {
+    const Tensor fine = reward_.parts(exact_random_, prompts_).to(at::kDouble);
+    const Tensor coarse = reward_.parts(exact_random_.to(at::kFloat).to(at::kDouble), prompts_).to(at::kDouble);
+    return !options_.low_precision && (fine != coarse).any(1).all().item<bool>() ? at::kDouble : at::kFloat;
+  }
+  // (f(x + h d) - f(x - h d)) / 2h where it settles, in root mean square steps of pixels; in fp32 rounding forbids small ones.
+  Tensor difference(const std::function<Tensor(const Tensor&)>& f, const Tensor& x, const Tensor& d, const std::function<Tensor(const Tensor&)>& distance) const {
+    const auto steps = slope_type_ == at::kDouble ? std::vector{1e-5, 1e-6, 1e-7, 1e-8} : std::vector{3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4};
     std::vector<Tensor> estimates;
-    for (const double h : steps) estimates.push_back((f(random_ + h * d) - f(random_ - h * d)) / (2 * h));
+    for (const double h : steps) estimates.push_back((f(x + h * d) - f(x - h * d)) / (2 * h));
     return settled(estimates, distance);
   }
 
-  void stored(const std::string& name) {
+  void stored() {
     const std::string what = "stored scores";
-    if (!std::filesystem::exists(options_.stored)) return tell(what, "left out: there is no " + options_.stored);
-    const Json file = Json::parse(read_text(options_.stored), nullptr, /*allow_exceptions=*/false);
-    const bool whole = file.is_object() && file.contains("scores") && file.contains("prompts") && file.contains("size");
-    VGGFLOW_CHECK(whole, "[check] expected a JSON object with scores, prompts and size in {}", options_.stored);
-    if (!file["scores"].contains(name)) return tell(what, fmt::format("left out: {} has none of {}", options_.stored, name));
-    const auto want = file["scores"][name].get<std::vector<double>>();
-    const Tensor got = reward_.score(check_images(file["size"].get<int64_t>()).to(dtype_), file["prompts"].get<std::vector<std::string>>()).to(at::kDouble);
-    VGGFLOW_CHECK(static_cast<int64_t>(want.size()) == got.numel(), "[check] expected {} scores of {} in {}, got {}", got.numel(), name, options_.stored, want.size());
-    judge(fmt::format("{} of {} images", what, want.size()), score_error(got, at::tensor(want, at::kDouble)), kStoredBound);
+    if (!stored_.missing.empty()) return leave_out(what, stored_.missing);
+    const auto* hashed = dynamic_cast<const HashedWeights*>(&reward_);
+    const std::string weights = hashed ? hashed->weights_hash() : "", preprocessing = reward_.describe();
+    if (stored_.weights != weights) return leave_out(what, fmt::format("they are of the weights {}, these are {}", stored_.weights, weights));
+    if (!stored_.preprocessing.empty() && stored_.preprocessing != preprocessing) return leave_out(what, "they are of images " + stored_.preprocessing);
+    const Tensor got = reward_.score(check_images(stored_.size).to(dtype_), stored_.prompts).to(at::kDouble);
+    VGGFLOW_CHECK(std::ssize(stored_.scores) == got.numel(), "[check] expected {} stored scores, got {}", got.numel(), stored_.scores.size());
+    judge(fmt::format("{} of {} images", what, stored_.scores.size()), score_error(got, at::tensor(stored_.scores, at::kDouble)), kStoredBound);
   }
 
-  void repetition() { judge("the same scores again", score_error(scores(random_), scores(random_)), 0); }
+  void repetition() { judge("the same scores again", score_error(scores(random_, dtype_), scores(random_, dtype_)), 0); }
 
   void batch() {
-    const Tensor alone = reward_.score(random_.narrow(0, 0, 1), {options_.prompts.front()}).to(at::kDouble);
-    judge("an image alone as in a batch", score_error(alone, scores(random_).narrow(0, 0, 1)), kStoredBound);
+    const Tensor alone = reward_.score(random_.narrow(0, 0, 1), {prompts_.front()}).to(at::kDouble);
+    judge("an image alone as in a batch", score_error(alone, scores(random_, dtype_).narrow(0, 0, 1)), kStoredBound);
   }
 
   // Differences along d against <g, d>, relative to the larger of the slope and the gradient's norm (the size of a random slope).
+  Tensor rounded_error(const Tensor& want, const Tensor& scale, const Tensor& d) const {
+    const Tensor got = difference([this](const Tensor& x) { return scores(x, at::kFloat); }, random_, d, [](const Tensor& x) { return x.abs(); });
+    return (got - want).abs() / scale;
+  }
+
+  // The same in fp64, of the step that agrees best: a wrong gradient agrees at none. Where a unit has its kink within the smallest steps, the
+  // difference is a mean of the slopes on both sides, so it is held against what lies between them.
+  Tensor exact_error(const Tensor& want, const Tensor& scale, const Tensor& d) const {
+    Tensor best = at::full_like(want, std::numeric_limits<double>::infinity());
+    for (const bool kinks : {false, true}) {
+      for (const double h : {1e-6, 1e-7, 1e-8, 1e-9}) {
+        if ((best <= kExactBound).all().item<bool>() || (kinks && h > 1e-8)) continue;
+        const Tensor after = exact_random_ + h * d, before = exact_random_ - h * d;
+        const Tensor got = (scores(after, at::kDouble) - scores(before, at::kDouble)) / (2 * h);
+        Tensor low = want, high = want;
+        for (const Tensor& side : kinks ? std::vector{before, after} : std::vector<Tensor>()) {
+          const Tensor slope = (gradients(side, at::kDouble) * d).sum({1, 2, 3});
+          low = at::minimum(low, slope);
+          high = at::maximum(high, slope);
+        }
+        best = at::fmin(best, at::maximum((low - got).clamp_min(0), (got - high).clamp_min(0)) / scale);
+      }
+    }
+    return best;
+  }
+
   void slope(const char* what, const Tensor& g, const Tensor& d) {
-    const Tensor want = (g * d).sum({1, 2, 3});
-    const Tensor got = difference([this](const Tensor& x) { return scores(x); }, d, [](const Tensor& x) { return x.abs(); });
-    const Tensor error = (got - want).abs() / at::maximum(want.abs(), norms(g)).clamp_min(1e-12);
+    const Tensor want = (g * d).sum({1, 2, 3}), scale = at::maximum(want.abs(), norms(g)).clamp_min(1e-12);
+    const Tensor error = slope_type_ == at::kDouble ? exact_error(want, scale, d) : rounded_error(want, scale, d);
     const double worst = error.isnan().any().item<bool>() ? std::numeric_limits<double>::infinity() : error.max().item<double>();
-    if (options_.low_precision) return tell(fmt::format("slopes {}", what), fmt::format("{:.1e}, not judged: bf16 rounds the differences", worst));
-    judge(fmt::format("slopes {}", what), worst, bound());
+    const auto name = fmt::format("slopes {}", what);
+    if (options_.low_precision) return leave_out(name, fmt::format("{:.1e}, not judged: bf16 rounds the differences", worst));
+    judge(name, worst, slope_type_ == at::kDouble ? kExactBound : kRoundedBound);
   }
 
   void gradient() {
-    const Tensor g = gradients(random_);
+    slope_type_ = slope_type();
+    const Tensor g = gradients(slope_images(), slope_type_);
+    tell("slopes are taken in", slope_type_ == at::kDouble ? "fp64" : "fp32");
     tell("mean norm of the gradient", fmt::format("{:.3g}", norms(g).mean().item<double>()));
     slope("along the gradient", g, unit(g));
     slope("along a random half of it", g, unit(g * (normal(1) > 0)));
     slope("in random directions", g, unit(normal(2)));
+    if (slope_type_ == at::kFloat || dtype_ == at::kDouble) return;
+    const Tensor error = norms(gradients(slope_images(), at::kFloat) - g) / norms(g).clamp_min(1e-12);
+    judge("the gradient in fp32 against fp64", error.max().item<double>(), kGradientBound);
   }
 
   // Finite is asked. Equality with differences is told alone: a network of straight pieces has kinks where there is no second derivative.
   void hessian() {
     const Tensor d = unit(normal(2));
-    const Tensor got = reward_hessian_product(reward_, random_, d.to(dtype_), options_.prompts).to(at::kDouble);
-    const Tensor want = difference([this](const Tensor& x) { return gradients(x); }, d, norms);
+    const Tensor got = reward_hessian_product(reward_, slope_images().to(slope_type_), d.to(slope_type_), prompts_).to(at::kDouble);
+    const Tensor want = difference([this](const Tensor& x) { return gradients(x, slope_type_); }, slope_images(), d, norms);
     rows_.push_back({"Hessian products", fmt::format("{} not finite", at::isfinite(got).logical_not().sum().item<int64_t>()), "all finite",
                      at::isfinite(got).all().item<bool>()});
     tell("  off differences of the gradient", fmt::format("{:.1e}", (norms(got - want) / norms(want).clamp_min(1e-12)).max().item<double>()));
   }
 
   void extremes(const std::string& what, const Tensor& images) {
-    const Tensor r = scores(images), there = r.index({at::isfinite(r)});
+    const Tensor r = scores(images, dtype_), there = r.index({at::isfinite(r)});
     const auto missing = r.numel() - there.numel();
     std::string found = there.numel() == 0 ? "no scores" : fmt::format("{:.4g} to {:.4g}", there.min().item<double>(), there.max().item<double>());
     if (missing > 0) found += fmt::format(", {} of {} not finite", missing, r.numel());
     const bool judges = !reward_.differentiable();
     bool ok = missing == 0 || (judges && there.numel() > 0 && !at::isinf(r).any().item<bool>());
     if (!judges) {
-      const auto bad = at::isfinite(gradients(images)).logical_not().sum().item<int64_t>();
-      const Tensor product = reward_hessian_product(reward_, images, unit(normal(3)).to(dtype_), options_.prompts);
+      const auto bad = at::isfinite(gradients(images, dtype_)).logical_not().sum().item<int64_t>();
+      const Tensor product = reward_hessian_product(reward_, images, unit(normal(3)).to(dtype_), prompts_);
       const auto bad_products = at::isfinite(product).logical_not().sum().item<int64_t>();
       if (bad + bad_products > 0) found += fmt::format(", {} entries of gradients and {} of Hessian products not finite", bad, bad_products);
       ok = ok && bad + bad_products == 0;
@@ -149,11 +243,15 @@ class Check {
     rows_.push_back({what, found, judges ? "some scores, none infinite" : "all finite", ok});
   }
 
+  const Tensor& slope_images() const { return slope_type_ == at::kDouble ? exact_random_ : random_; }
+
   const Reward& reward_;
   const RewardCheckOptions& options_;
-  at::ScalarType dtype_;
+  StoredScores stored_;
+  std::vector<std::string> prompts_;
+  at::ScalarType dtype_, slope_type_ = at::kFloat;
   int64_t count_;
-  Tensor random_;
+  Tensor random_, exact_random_;
   std::vector<RewardCheckRow> rows_;
 };
 
@@ -172,7 +270,7 @@ Tensor check_images(int64_t s) {
 }
 
 std::vector<RewardCheckRow> check_reward(const Reward& reward, const std::string& name, const RewardCheckOptions& options) {
-  return Check(reward, options).rows(name);
+  return Check(reward, name, options).rows();
 }
 
 }  // namespace vggflow
