@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "vggflow/algorithms/step_check.h"
 #include "vggflow/algorithms/transitions.h"
-#include "vggflow/core/error.h"
 #include "vggflow/core/log.h"
 #include "vggflow/ops/random_tensor.h"
 
@@ -54,7 +54,7 @@ void sweep_back(AlignmentProblem& problem, const Trajectory& trajectory, int64_t
 
 int64_t draw_truncation(const DraftOptions& o, int64_t steps, RandomStream random) {
   if (o.kind == "full") return steps;
-  VGGFLOW_CHECK(o.k <= steps, "[draft] expected draft.k of at most {} (the steps), got {}", steps, o.k);
+  check_truncation(o, steps);
   if (o.kind == "uniform") return 1 + random.below(o.k);
   if (o.kind == "gaussian") return std::clamp<int64_t>(std::llround(static_cast<double>(o.k) + o.k_sd * random.normal()), 1, steps);
   return o.k;

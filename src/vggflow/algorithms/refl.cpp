@@ -1,15 +1,13 @@
 #include "vggflow/algorithms/refl.h"
 
+#include "vggflow/algorithms/step_check.h"
 #include "vggflow/algorithms/transitions.h"
-#include "vggflow/core/error.h"
 #include "vggflow/core/log.h"
 
 namespace vggflow {
 
 MethodReport Refl::update(AlignmentProblem& problem, const UpdateInput& input) const {
-  const auto steps = static_cast<int64_t>(input.times.size()) - 1;
-  VGGFLOW_CHECK(options_.k_min <= options_.k_max && options_.k_max < steps, "[refl] expected 0 <= refl.k_min <= refl.k_max < {} (the steps), got {} and {}",
-                steps, options_.k_min, options_.k_max);
+  check_window(options_, static_cast<int64_t>(input.times.size()) - 1);
   MethodReport report;
   Stopwatch watch;
   const Trajectory trajectory = roll_out(problem, input);

@@ -2,12 +2,13 @@
 
 #include <algorithm>
 
+#include "vggflow/algorithms/step_check.h"
 #include "vggflow/core/error.h"
 
 namespace vggflow {
 
 std::vector<int64_t> draw_transitions(const TransitionOptions& options, int64_t steps, RandomStream random) {
-  VGGFLOW_CHECK(options.bins <= steps, "[transitions] expected at most {} bins for {} steps, got {}", steps, steps, options.bins);
+  check_transitions(options, steps);
   std::vector<int64_t> picked;
   for (int64_t b = 0; b < options.bins; ++b) {
     const int64_t begin = b * steps / options.bins, end = (b + 1) * steps / options.bins;

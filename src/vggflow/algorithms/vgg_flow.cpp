@@ -44,11 +44,18 @@ void train_part(AlignmentProblem& problem, const VggFlowOptions& o, const ValueP
   sums.energy += (o.beta * points.g).square().sum().item<double>() / total;
 }
 
-double train_boundary(AlignmentProblem& problem, double alpha, const Tensor& x1) {
+// A mean over the finite end points' elements, in parts.
+double train_boundary(AlignmentProblem& problem, double alpha, const Tensor& x1, int64_t micro_batch) {
   const Tensor ok = at::isfinite(x1).flatten(1).all(1).nonzero().flatten();
-  const Tensor loss = boundary_residual(problem, x1.index_select(0, ok), ok).square().mean();
-  (alpha * loss).backward();
-  return loss.item<double>();
+  const auto total = static_cast<double>(ok.numel() * x1[0].numel());
+  double sum = 0;
+  in_parts(ok.numel(), micro_batch, [&](int64_t start, int64_t length) {
+    const Tensor rows = ok.narrow(0, start, length);
+    const Tensor loss = boundary_residual(problem, x1.index_select(0, rows), rows).square().sum() / total;
+    (alpha * loss).backward();
+    sum += loss.item<double>();
+  });
+  return sum;
 }
 
 }  // namespace
@@ -84,7 +91,7 @@ MethodReport VggFlow::update(AlignmentProblem& problem, const UpdateInput& input
   report.seconds["train"] = watch.lap();
   if (!problem.has_correction()) return report;
   if (options.consistency.kind != "off") report.loss["consistency"] = sums.consistency;
-  if (options.boundary) report.loss["boundary"] = train_boundary(problem, options.alpha, trajectory.final_state());
+  if (options.boundary) report.loss["boundary"] = train_boundary(problem, options.alpha, trajectory.final_state(), input.micro_batch);
   report.seconds["boundary"] = watch.lap();
   return report;
 }

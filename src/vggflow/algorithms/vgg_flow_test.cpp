@@ -111,6 +111,53 @@ TEST(VggFlow, TheBoundaryResidualIsTheCorrectionAtTheEnd) {
   EXPECT_EQ(largest(boundary_residual(problem, x, at::arange(3)) - (*nu)(x, at::ones({3}, at::kDouble))), 0);
 }
 
+// With matching and consistency off phi's gradient is the boundary's alone.
+TEST(VggFlow, TheBoundaryLossInPartsIsTheWholeOne) {
+  const auto boundary_of = [](int64_t micro_batch) {
+    const auto nu = std::make_shared<Mlp>(2, 4, 1, 1);
+    Problem problem(std::make_shared<LinearField>(symmetric_base()), quadratic(reward_matrix()), std::make_shared<Mlp>(2, 4, 2, 1), nu);
+    MethodOptions options = unclipped();
+    options.vgg.consistency.kind = "off";
+    options.vgg.alpha = 3;
+    UpdateInput input = update_input(1, 0, 5, 2, uniform_grid(6));
+    input.micro_batch = micro_batch;
+    const MethodReport report = make_method("vgg-flow", options)->update(problem, input);
+    const Tensor x1 = roll_out(problem, input).final_state();
+    const Tensor whole = boundary_residual(problem, x1, at::arange(5)).square().mean();
+    const Tensor expected = torch::autograd::grad({3 * whole}, {nu->parameters})[0];
+    return std::tuple{report.loss.at("boundary"), nu->parameters.grad(), whole.item<double>(), expected};
+  };
+  for (const int64_t micro_batch : {5, 80}) {  // one part: bit for bit
+    const auto [loss, gradient, whole, expected] = boundary_of(micro_batch);
+    EXPECT_EQ(loss, whole);
+    EXPECT_TRUE(at::equal(gradient, expected)) << largest(gradient - expected);
+  }
+  for (const int64_t micro_batch : {1, 2}) {
+    const auto [loss, gradient, whole, expected] = boundary_of(micro_batch);
+    EXPECT_NEAR(loss, whole, 1e-14);
+    EXPECT_GT(largest(expected), 1e-3);
+    EXPECT_LT(largest(gradient - expected), 1e-14);
+  }
+}
+
+// How many end points one pass through nu sees.
+TEST(VggFlow, TheBoundaryLossTakesNoMoreThanAMicroBatchAtOnce) {
+  struct Counting : Mlp {
+    using Mlp::Mlp;
+    Tensor operator()(const Tensor& x, const Tensor& t) const override {
+      if (t.min().item<double>() == 1) rows.push_back(x.size(0));
+      return Mlp::operator()(x, t);
+    }
+    mutable std::vector<int64_t> rows;
+  };
+  const auto nu = std::make_shared<Counting>(2, 4, 1, 1);
+  Problem problem(std::make_shared<LinearField>(symmetric_base()), quadratic(reward_matrix()), std::make_shared<Mlp>(2, 4, 2, 1), nu);
+  UpdateInput input = update_input(1, 0, 5, 2, uniform_grid(6));
+  input.micro_batch = 2;
+  make_method("vgg-flow", unclipped())->update(problem, input);
+  EXPECT_THAT(nu->rows, ElementsAre(2, 2, 1));
+}
+
 // The value network is only told of g through its own losses: matching leaves phi alone.
 TEST(VggFlow, MatchingAloneLeavesTheValueNetworkWithoutGradient) {
   const auto nu = std::make_shared<Mlp>(2, 4, 1, 1), control = std::make_shared<Mlp>(2, 4, 2, 1);

@@ -1,13 +1,15 @@
-#include "vggflow/train/align.h"
-
 #include "vggflow/cli/commands.h"
 #include "vggflow/cli/run_folder.h"
 #include "vggflow/eval/report.h"
+#include "vggflow/train/checks.h"
 
 namespace vggflow::cli {
 
 void align(const ConfigArguments& arguments) {
   AlignConfig config;
+  read_config(config, arguments);
+  check_run(config);  // before there is a folder, which would refuse the next attempt
+  config = {};
   open_run(config, arguments);
   if (!vggflow::align(config)) return;
   write_report(config.run);

@@ -3,7 +3,7 @@
 #include "vggflow/cli/commands.h"
 #include "vggflow/cli/run_folder.h"
 #include "vggflow/eval/comparison_report.h"
-#include "vggflow/train/align.h"
+#include "vggflow/train/checks.h"
 
 namespace vggflow::cli {
 namespace {
@@ -16,13 +16,13 @@ AlignConfig settings_of(const PlannedRun& run, const ComparisonConfig& compariso
   return config;
 }
 
-// Every setting of every arm is read once before anything is started: a wrong one is an error at once, not after hours.
+// Every setting of every arm is read and checked once before anything is started: a wrong one is an error at once, not after hours.
 void check_settings(const ComparisonConfig& comparison) {
   for (size_t arm = 0; arm < comparison.arms.size(); ++arm) {
     for (size_t setting = 0; setting < comparison.arms[arm].settings.size(); ++setting) {
       const PlannedRun run = planned_run(comparison, arm, setting, 0);
       try {
-        settings_of(run, comparison);
+        check_run(settings_of(run, comparison));
       } catch (const Error& e) {
         fail("[compare] arm '{}', setting '{}': {}", comparison.arms[arm].name, comparison.arms[arm].settings[setting].name, e.what());
       }

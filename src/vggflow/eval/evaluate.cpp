@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "vggflow/core/error.h"
+#include "vggflow/models/open_model.h"
 #include "vggflow/models/pixel_features.h"
 #include "vggflow/ops/random_tensor.h"
 
@@ -104,6 +105,7 @@ Evaluator::Evaluator(const EvalOptions& options, const std::vector<Prompt>& prom
     : options_(options), prompts_(prompts), reward_(reward), judge_(judge), features_(std::move(features)), panel_(std::move(panel)), noise_shape_(std::move(noise_shape)) {
   VGGFLOW_CHECK(std::ssize(prompts_) * options_.images >= 4, "[eval] expected eval.prompts times eval.images to be 4 at least, for distances between sets, got {} times {}",
                 prompts_.size(), options_.images);
+  options_.batch = images_at_once(options_.batch, noise_shape_);
   for (const Prompt& p : prompts_) {
     captions_.insert(captions_.end(), static_cast<size_t>(options_.images), p.caption);
     classes_.insert(classes_.end(), static_cast<size_t>(options_.images), p.subgroup);

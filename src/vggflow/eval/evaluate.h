@@ -22,7 +22,7 @@ struct EvalOptions {
   int64_t prompts = 20;
   int64_t images = 16;
   int64_t seed = 1000;
-  int64_t batch = 64;
+  int64_t batch = 0;
   double diversity_floor = 0.8;
   std::vector<std::string> panel{"auto"};
   std::string features = "auto";
@@ -32,7 +32,7 @@ struct EvalOptions {
     v("prompts", prompts, "prompts to evaluate on; the report says whether they are held out", range(1, 100000));
     v("images", images, "images a prompt", range(2, 10000));
     v("seed", seed, "seed of prompts and noise", range(0, 1e15));
-    v("batch", batch, "images sampled at once", range(1, 100000));
+    v("batch", batch, "images sampled at once; 0: 64, of latents fewer, as many as 64 images of 128 x 128 pixels have pixels", range(0, 100000));
     v("diversity_floor", diversity_floor, "share of the base's diversity below which a model counts as collapsed", range(0, 1));
     v("panel", panel, "rewards that judge besides the judge; those that the run is trained on are left out; [auto]: emoji-clip for the emoji's prompts, none for others");
     v("features", features, "network on which diversity and distances are taken: auto (the judge, without one pixels-8x8), judge, emoji-clip, or NAME=PATH "

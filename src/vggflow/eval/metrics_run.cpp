@@ -142,6 +142,9 @@ void run_metrics(const MetricsConfig& c) {
   check_features(c);  // before hours of drawing
   // Without a second set of the base, a model draws one from other noise.
   const std::vector<std::string> base = c.base.empty() && is_drawn(c.b) ? c.b : c.base;
+  for (const auto* sources : {&c.a, &c.b, &base}) {
+    if (is_drawn(*sources)) check_set(sources->front(), c.models);
+  }
   ImageSet a = *read_set(c.a, c, "a");
   std::optional<ImageSet> b = read_set(c.b, c, "b");
   compare_and_report(c, std::move(a), std::move(b), read_set(base, c, "base", /*skip=*/c.models.images));

@@ -27,7 +27,14 @@ SetSource source_of(const std::string& name) {
                                                                                                                                             : SetSource::kModel;
 }
 
+void check_set(const std::string& source, const ModelSetOptions& o) {
+  ModelOptions flow = o.generator.flow;
+  if (source_of(source) == SetSource::kModel) flow.model = source;
+  require_prompts(flow, o.prompts);
+}
+
 void draw_set(const std::string& source, const ModelSetOptions& o, int64_t skip, const fs::path& out) {
+  check_set(source, o);
   SampleConfig sampled{.out = out.string(), .prompts = captions_of(make_prompt_source(o.prompts, o.data)->evaluation(split_named(o.split), static_cast<uint64_t>(o.seed), o.prompt_count)),
                        .prompts_file = {}, .images = o.images, .seed = o.seed + skip, .seeds = {}, .batch = o.batch, .enlarge = 1, .threads = 0, .generator = o.generator};
   const SetSource kind = source_of(source);

@@ -21,7 +21,7 @@ struct ModelSetOptions {
   int64_t prompt_count = 20;
   int64_t images = 16;
   int64_t seed = 1000;
-  int64_t batch = 64;
+  int64_t batch = 0;
   EmojiOptions data;
   GeneratorOptions generator;
 
@@ -32,11 +32,14 @@ struct ModelSetOptions {
     v("prompt_count", prompt_count, "prompts that models draw", range(1, 100000));
     v("images", images, "images a prompt that models draw", range(2, 100000));
     v("seed", seed, "seed of the prompts, and of a prompt's first image; the second set of the base goes on from the last", range(0, 1e15));
-    v("batch", batch, "images drawn at once", range(1, 100000));
+    v("batch", batch, "images drawn at once; 0: 64, of latents fewer, as many as 64 images of 128 x 128 pixels have pixels", range(0, 100000));
     v.section("data", data);
     v.section("generator", generator);
   }
 };
+
+/// Throws where the model of a source that is no set of images would be given no prompts.
+void check_set(const std::string& source, const ModelSetOptions& options);
 
 /// Draws the images of a source that is no set of images, as `vggflow sample` does, into `out`. The seeds of a prompt's images begin
 /// `skip` after options.seed.

@@ -9,7 +9,6 @@
 #include "vggflow/data/prompt_file.h"
 #include "vggflow/io/files.h"
 #include "vggflow/io/image.h"
-#include "vggflow/models/nano.h"
 #include "vggflow/ops/random_tensor.h"
 
 namespace vggflow {
@@ -67,6 +66,12 @@ std::string describe(const char* name, const Evaluation& e) {
 
 }  // namespace
 
+void require_prompts(const ModelOptions& model, const PromptFiles& files) {
+  VGGFLOW_CHECK(!files.train.empty() || !files.eval.empty() || !files.classes.empty() || draws_emoji(model),
+                "[prompts] expected prompts for {}, since the emoji's captions and judge are the nano model's alone: pass prompts.train=FILE to train on and prompts.eval=FILE "
+                "to evaluate on (a prompt a line), or prompts.classes=[cat, dog] for a model of photographs", model.model);
+}
+
 void set_threads(int64_t threads) {
   if (threads > 0) at::set_num_threads(static_cast<int>(threads));
 }
@@ -122,7 +127,7 @@ void sample_images(const SampleConfig& c) {
   std::vector<std::string> prompts = prompts_of(c);
   const Generator generator(c.generator);
   if (prompts.empty()) {
-    VGGFLOW_CHECK(dynamic_cast<const NanoModel*>(&generator.model()), "[sample] expected prompts: pass --prompts FILE, or \"prompts=[a red heart, a ghost]\"");
+    VGGFLOW_CHECK(draws_emoji(c.generator.flow), "[sample] expected prompts: pass --prompts FILE, or \"prompts=[a red heart, a ghost]\"");
     prompts = display_prompts();
   }
   const std::filesystem::path out = c.out;
@@ -133,8 +138,9 @@ void sample_images(const SampleConfig& c) {
   log_info("{}", generator.model().description());
   Progress progress("sample", total);
   std::vector<Tensor> shown;
-  for (int64_t start = 0; start < total; start += c.batch) {
-    const std::vector<Job> batch(jobs.begin() + start, jobs.begin() + std::min<int64_t>(start + c.batch, total));
+  const int64_t at_once = images_at_once(c.batch, generator.model().state_shape());
+  for (int64_t start = 0; start < total; start += at_once) {
+    const std::vector<Job> batch(jobs.begin() + start, jobs.begin() + std::min<int64_t>(start + at_once, total));
     std::vector<std::string> captions;
     std::vector<Tensor> noise;
     for (const Job& job : batch) {
@@ -163,6 +169,7 @@ EvalSetup::EvalSetup(const EvalConfig& c, const FlowModel& model) : source(make_
 
 void run_eval(const EvalConfig& c) {
   set_threads(c.threads);
+  require_prompts(c.generator.flow, c.prompts);
   const Generator generator(c.generator);
   const EvalSetup setup(c, generator.model());
   const auto with = [&](bool aligned) {

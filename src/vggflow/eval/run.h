@@ -60,7 +60,7 @@ struct SampleConfig {
   int64_t images = 1;
   int64_t seed = 0;
   std::vector<int64_t> seeds;
-  int64_t batch = 64;
+  int64_t batch = 0;
   int64_t enlarge = 1;
   int64_t threads = 0;
   GeneratorOptions generator;
@@ -68,17 +68,20 @@ struct SampleConfig {
   template <class V>
   void fields(V& v) {
     v("out", out, "folder of the images");
-    v("prompts", prompts, "captions, [red heart, ghost]; empty with no file: nano's 64 display captions");
+    v("prompts", prompts, "captions, [red heart, ghost]; empty with no file: the 64 display captions of the nano model of emoji");
     v("prompts_file", prompts_file, "file of prompts: a line each, or a column 'prompt' of CSV, TSV or JSON");
     v("images", images, "images a prompt", range(1, 100000));
     v("seed", seed, "seed of a prompt's first image; the others count on from it", range(0, 1e15));
     v("seeds", seeds, "seeds of a prompt's images, one each, in place of images and seed");
-    v("batch", batch, "images sampled at once", range(1, 100000));
+    v("batch", batch, "images sampled at once; 0: 64, of latents fewer, as many as 64 images of 128 x 128 pixels have pixels", range(0, 100000));
     v("enlarge", enlarge, "whole-number enlargement of the PNG files", range(1, 64));
     v("threads", threads, "CPU threads; 0 takes all", range(0, 1024));
     v.section("generator", generator);
   }
 };
+
+/// Throws, before anything is drawn, where neither `files` nor the model's own captions (draws_emoji) say what to draw.
+void require_prompts(const ModelOptions& model, const PromptFiles& files);
 
 /// Threads of all CPU work; 0 leaves all.
 void set_threads(int64_t threads);

@@ -3,7 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "vggflow/eval/metrics_run.h"
 #include "vggflow/eval/run.h"
+#include "vggflow/eval/sweep.h"
 #include "vggflow/io/files.h"
 #include "vggflow/io/image.h"
 #include "vggflow/io/safetensors.h"
@@ -110,6 +112,76 @@ TEST(Sd3Sampling, RefusesSeedsThatAreNoneAndSettingsThatContradictThem) {
   EXPECT_THAT(refusal({1, 2}, 3, 0), HasSubstr("[sample] seeds=1,2 asks for 2 images a prompt and images for 3: leave one of them out"));
   EXPECT_THAT(refusal({1, 2}, 2, 5), HasSubstr("[sample] seeds=1,2 begins with another seed than seed=5: leave one of them out"));
   for (const int64_t images : {1, 2}) EXPECT_THAT(refusal({1, 2}, images, 1), HasSubstr("'absent'")) << "it comes to the model";
+}
+
+// At 32 x 32 pixels the emoji's judge would take the images.
+TEST(Sd3Evaluation, AsksForPromptsBeforeAnythingIsDrawn) {
+  const testing::TemporaryFolder folder;
+  const char* message = "since the emoji's captions and judge are the nano model's alone: pass prompts.train=FILE to train on and prompts.eval=FILE to evaluate on (a prompt a line), "
+                        "or prompts.classes=[cat, dog]";
+  EvalConfig c;
+  c.generator = tiny_options();
+  c.generator.flow.sd3.height = c.generator.flow.sd3.width = 32;
+  c.reward = "colorfulness";
+  EXPECT_THAT(message_of([&] { run_eval(c); }), HasSubstr(message));
+  SweepConfig sweep;
+  sweep.eval = c;
+  sweep.eval.generator.lora = "absent.safetensors";
+  sweep.eval.out = (folder / "sweep").string();
+  EXPECT_THAT(message_of([&] { run_sweep(sweep); }), HasSubstr(message));
+  MetricsConfig metrics;
+  metrics.a = {tiny_folder().string()};
+  metrics.out = (folder / "metrics").string();
+  EXPECT_THAT(message_of([&] { run_metrics(metrics); }), HasSubstr(message));
+  metrics.a = {"base"};
+  metrics.models.generator = tiny_options();
+  EXPECT_THAT(message_of([&] { run_metrics(metrics); }), HasSubstr(message));
+  EXPECT_FALSE(fs::exists(folder / "sweep") || fs::exists(folder / "metrics"));
+}
+
+TEST(Sd3Evaluation, DoesNotDependOnTheBatch) {
+  const testing::TemporaryFolder folder;
+  write_text(folder / "prompts.txt", "a photo of a cat\nit is 42 dogs\n");
+  const auto result = [&](int64_t batch) {
+    EvalConfig c;
+    c.generator = tiny_options();
+    c.generator.flow.sd3.height = c.generator.flow.sd3.width = 16;
+    c.generator.time_grid.steps = 3;
+    c.prompts.eval = (folder / "prompts.txt").string();
+    c.reward = "colorfulness";
+    c.eval.prompts = 2;
+    c.eval.images = 3;
+    c.eval.batch = batch;
+    c.out = (folder / "result.json").string();
+    run_eval(c);
+    const Json base = Json::parse(read_text(folder / "result.json")).at("base");
+    return std::pair{base.at("reward").at("mean").get<double>(), base.at("diversity").at("mean").get<double>()};
+  };
+  const auto [reward, diversity] = result(0);
+  for (const int64_t batch : {1, 4}) {
+    const auto [other_reward, other_diversity] = result(batch);
+    EXPECT_NEAR(other_reward, reward, 1e-5 * std::abs(reward)) << batch;
+    EXPECT_NEAR(other_diversity, diversity, 1e-5 * diversity) << batch;
+  }
+}
+
+TEST(Sd3Sampling, ABatchOfZeroIsChosenByTheSizeOfLatents) {
+  EXPECT_EQ(images_at_once(0, {3, 32, 32}), 64);
+  EXPECT_EQ(images_at_once(0, {3, 256, 256}), 64);
+  EXPECT_EQ(images_at_once(0, {16, 8, 8}), 64);
+  EXPECT_EQ(images_at_once(0, {16, 16, 16}), 64);
+  EXPECT_EQ(images_at_once(0, {16, 32, 32}), 16);
+  EXPECT_EQ(images_at_once(0, {16, 64, 64}), 4);
+  EXPECT_EQ(images_at_once(0, {16, 128, 128}), 1);
+  EXPECT_EQ(images_at_once(0, {16, 192, 192}), 1);
+  EXPECT_EQ(images_at_once(5, {16, 128, 128}), 5);
+}
+
+TEST(Sd3Sampling, OnlyNanoWithoutADecoderDrawsEmoji) {
+  ModelOptions o;
+  o.model = std::string(VGGFLOW_SOURCE_DIR) + "/models/nano";
+  EXPECT_TRUE(draws_emoji(o));
+  EXPECT_FALSE(draws_emoji(tiny_options().flow));
 }
 
 TEST(Sd3Sampling, ImagesOfAKnownSizeAreRefusedWhereTheyDoNotFitThePatches) {

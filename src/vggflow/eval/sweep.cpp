@@ -52,12 +52,24 @@ std::string page(const SweepConfig& c, const std::vector<Stop>& stops) {
                        "</div>");
 }
 
+// As many at once as evaluations draw.
+Tensor drawn(const Generator& generator, const std::vector<std::string>& prompts, const Tensor& noise, int64_t batch, bool aligned) {
+  const int64_t at_once = images_at_once(batch, generator.model().state_shape());
+  std::vector<Tensor> shown;
+  for (int64_t start = 0; start < std::ssize(prompts); start += at_once) {
+    const int64_t end = std::min<int64_t>(std::ssize(prompts), start + at_once);
+    shown.push_back(thumbnails((generator.generate({prompts.begin() + start, prompts.begin() + end}, noise.slice(0, start, end), aligned) + 1) / 2));
+  }
+  return at::cat(shown);
+}
+
 }  // namespace
 
 void run_sweep(const SweepConfig& c) {
   VGGFLOW_CHECK(!c.eval.generator.lora.empty(), "[sweep] expected generator.lora, the LoRA whose strength is swept");
   VGGFLOW_CHECK(!c.eval.out.empty(), "[sweep] expected out, a folder");
   set_threads(c.eval.threads);
+  require_prompts(c.eval.generator.flow, c.eval.prompts);
   const std::filesystem::path out = c.eval.out;
   make_writable_folder(out);
   Generator generator(c.eval.generator);
@@ -72,7 +84,7 @@ void run_sweep(const SweepConfig& c) {
   const auto add = [&](double strength, const Evaluation& e, bool aligned) {
     stops.push_back({strength, e});
     lines.push_back({{"strength", strength}, {"metrics", e.to_json()}});
-    write_png(out / fmt::format("strength_{:.2f}.png", strength), image_grid(thumbnails((generator.generate(shown, noise, aligned) + 1) / 2), 8, 2));
+    write_png(out / fmt::format("strength_{:.2f}.png", strength), image_grid(drawn(generator, shown, noise, c.eval.eval.batch, aligned), 8, 2));
     log_info("strength {:.2f} | reward {:.3f}{}{} | diversity {:.0f} % | FD {:.2f}", strength, e.reward.mean, error_text(e.reward.se, 3),
              e.judged ? fmt::format(" | judge {:.1f} %", 100 * e.judge_accuracy.mean) : "", 100 * e.diversity.mean / std::max(1e-12, stops.front().evaluation.diversity.mean), e.fd);
   };

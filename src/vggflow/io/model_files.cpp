@@ -12,6 +12,7 @@
 #include "vggflow/core/hash.h"
 #include "vggflow/core/log.h"
 #include "vggflow/io/files.h"
+#include "vggflow/io/hub_cache.h"
 #include "vggflow/io/model_variants.h"
 #include "vggflow/io/torch_pickle.h"
 
@@ -49,13 +50,22 @@ fs::path cache_folder() {
   return fs::path(environment("HOME").value_or(".")) / ".cache/huggingface/hub";
 }
 
-// "org/name", each of letters, digits, '.', '_' and '-', and no part that is a way out of the cache.
+}  // namespace
+
 bool is_repo_id(const std::string& id) {
   const auto plain = [](char c) { return std::isalnum(static_cast<unsigned char>(c)) || c == '.' || c == '_' || c == '-' || c == '/'; };
   const size_t slash = id.find('/');
   return std::all_of(id.begin(), id.end(), plain) && slash != std::string::npos && slash > 0 && slash + 1 < id.size() &&
          id.find('/', slash + 1) == std::string::npos && !id.starts_with('.') && id[slash + 1] != '.';
 }
+
+fs::path cached_repo(const std::string& id) {
+  std::string folder = "models--" + id;
+  folder.replace(folder.find('/'), 1, "--");
+  return cache_folder() / folder;
+}
+
+namespace {
 
 std::string trimmed(std::string text) {
   while (!text.empty() && std::isspace(static_cast<unsigned char>(text.back()))) text.pop_back();
@@ -92,9 +102,7 @@ fs::path resolve_model(const std::string& path_or_id, const std::string& revisio
     return fs::is_directory(folder / "snapshots") ? snapshot_of(folder, revision) : folder;
   }
   VGGFLOW_CHECK(is_repo_id(path_or_id), "[model_files] '{}' is no folder and no repository id (org/name); check the path", path_or_id);
-  std::string folder = "models--" + path_or_id;
-  folder.replace(folder.find('/'), 1, "--");
-  const fs::path repo = cache_folder() / folder;
+  const fs::path repo = cached_repo(path_or_id);
   VGGFLOW_CHECK(fs::is_directory(repo),
                 "[model_files] '{}' is neither a folder nor in the Hugging Face cache: looked for {} (set HF_HUB_CACHE or HF_HOME if the cache "
                 "is elsewhere). vggflow downloads nothing: get the model first, for example with 'hf download {}', or give the path of its folder",

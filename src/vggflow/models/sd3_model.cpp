@@ -97,6 +97,14 @@ std::unique_ptr<Mmdit> load_sd3_transformer(const Sd3Files& files, at::ScalarTyp
   return net;
 }
 
+void check_sd3_options(const Sd3Options& o, const MmditOptions& transformer, int64_t downscale) {
+  VGGFLOW_CHECK(!o.tiling || o.decoder != "taesd3", "[sd3] expected tiling with decoder=vae only: TAESD3 needs none");
+  const int64_t unit = downscale * transformer.patch_size, largest = unit * transformer.pos_embed_max;
+  for (const int64_t side : {o.height, o.width}) {
+    VGGFLOW_CHECK(side % unit == 0 && side <= largest, "[sd3] expected height and width in multiples of {} up to {}, got {}", unit, largest, side);
+  }
+}
+
 Sd3Model::Sd3Model(const std::string& path, const Sd3Options& o, at::ScalarType dtype, bool checkpointing) : options_(o) {
   const Sd3Files files(path, o);
   schedule_ = read_sd3_schedule(files.folder("scheduler") / "scheduler_config.json");
@@ -104,21 +112,16 @@ Sd3Model::Sd3Model(const std::string& path, const Sd3Options& o, at::ScalarType 
   transformer_->checkpointing = checkpointing;
   const auto vae_options = AutoencoderKlOptions::read(files.folder("vae") / "config.json");
   downscale_ = vae_options.downscale();
+  check_sd3_options(o, transformer_->options, downscale_);
   VGGFLOW_CHECK(vae_options.latent_channels == transformer_->options.channels, "[sd3] {}: the autoencoder has {} latent channels, the transformer {}", path,
                 vae_options.latent_channels, transformer_->options.channels);
   if (o.decoder == "taesd3") {
-    VGGFLOW_CHECK(!o.tiling, "[sd3] expected tiling with decoder=vae only: TAESD3 needs none");
     taesd_ = TaesdDecoder::load(taesd_folder(o.taesd));
     VGGFLOW_CHECK(taesd_->options.latent_channels == transformer_->options.channels, "[sd3] {}: TAESD3 reads {} latent channels, the transformer has {}", path,
                   taesd_->options.latent_channels, transformer_->options.channels);
   } else {
     vae_ = load_frozen<AutoencoderKl>(vae_options, files.weights("vae"), at::kFloat);
     vae_->checkpointing = checkpointing;
-  }
-  const int64_t unit = downscale_ * transformer_->options.patch_size;
-  for (const int64_t side : {o.height, o.width}) {
-    VGGFLOW_CHECK(side % unit == 0 && side <= unit * transformer_->options.pos_embed_max, "[sd3] expected height and width in multiples of {} up to {}, got {}",
-                  unit, unit * transformer_->options.pos_embed_max, side);
   }
   const bool t5 = o.t5 && files.has_weights("text_encoder_3");
   VGGFLOW_CHECK(!t5 || files.has("tokenizer_3"), "[sd3] {} has T5's weights (text_encoder_3), but no tokenizer_3 in {}: put that folder there, or leave T5 out with sd3.t5=false",

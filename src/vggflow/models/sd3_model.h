@@ -50,6 +50,9 @@ struct Sd3Options {
   }
 };
 
+/// Throws where such images cannot be made by this transformer and autoencoder: sides that are no multiples or too large, and settings that exclude each other.
+void check_sd3_options(const Sd3Options& options, const MmditOptions& transformer, int64_t downscale);
+
 /// The components of an SD3 model by diffusers' names, wherever they lie.
 class Sd3Files {
  public:

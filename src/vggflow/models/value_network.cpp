@@ -55,8 +55,6 @@ class UnetValue : public ValueNetwork {
   UnetValue(const ValueOptions& o, const MmditOptions& p, uint64_t seed)
       : time_(256, 2 * o.width), text_(p.pooled_dim, 2 * o.width), in_(p.channels, o.width, 3, 1, 1),
         middle_(o.width << (o.layers - 1), o.width << (o.layers - 1), 2 * o.width), norm_out_(kGroups, o.width), out_(o.width, p.channels, 3, 1, 1) {
-    VGGFLOW_CHECK(p.sample_size % (int64_t{1} << (o.layers - 1)) == 0, "[value_unet] expected a side that halves {} times, got {}",
-                  o.layers - 1, p.sample_size);
     add("time_embedder", time_);
     add("text_embedder", text_);
     add("conv_in", in_);
@@ -142,7 +140,13 @@ MmditOptions small_value_options(const ValueOptions& options, const MmditOptions
   return small;
 }
 
+void check_value_options(const ValueOptions& o, const MmditOptions& p) {
+  VGGFLOW_CHECK(o.kind != "unet" || p.sample_size % (int64_t{1} << (o.layers - 1)) == 0, "[value_unet] expected a side that halves {} times, got {}", o.layers - 1,
+                p.sample_size);
+}
+
 std::unique_ptr<ValueNetwork> make_value_network(const ValueOptions& options, Mmdit& policy, const std::vector<std::string>& targets, uint64_t seed) {
+  check_value_options(options, policy.options);
   if (options.kind == "none") return nullptr;
   if (options.kind == "unet") return std::make_unique<UnetValue>(options, policy.options, seed);
   if (options.kind == "lora") return std::make_unique<LoraValue>(options, policy, targets, seed);

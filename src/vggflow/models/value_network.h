@@ -41,6 +41,9 @@ class ValueNetwork : public Module {
 /// The network of kind "mmdit": the policy's inputs at a width and depth of its own.
 MmditOptions small_value_options(const ValueOptions& options, const MmditOptions& policy);
 
+/// Throws where the network cannot be built for the policy's states.
+void check_value_options(const ValueOptions& options, const MmditOptions& policy);
+
 /// A value network of the given kind for a policy; null for "none"; "auto" is "mmdit". "lora" shares the policy's frozen weights (they are held once) and
 /// takes `targets` for its adapters; its output layer starts at zero.
 std::unique_ptr<ValueNetwork> make_value_network(const ValueOptions& options, Mmdit& policy, const std::vector<std::string>& targets, uint64_t seed);

@@ -13,6 +13,7 @@
 #include "vggflow/models/lora_file.h"
 #include "vggflow/ops/random_tensor.h"
 #include "vggflow/train/checkpoint.h"
+#include "vggflow/train/checks.h"
 
 namespace vggflow {
 namespace fs = std::filesystem;
@@ -87,19 +88,8 @@ class Alignment {
   double eval_seconds_ = 0;
 };
 
-// "auto" is a small MMDiT where the method trains a value network.
-ValueOptions resolved_value_options(const AlignConfig& c, const Method& method) {
-  ValueOptions options = c.value;
-  if (options.kind == "auto") options.kind = method.trains_value() ? "mmdit" : "none";
-  return options;
-}
-
-// The value network of the run; a method that trains none refuses one.
 std::unique_ptr<ValueNetwork> value_network_of(const AlignConfig& c, const Method& method, Mmdit& policy) {
-  const ValueOptions options = resolved_value_options(c, method);
-  VGGFLOW_CHECK(options.kind == "none" || method.trains_value(), "[align] {} trains no value network, got value.kind={}: expected none or auto", c.method,
-                options.kind);
-  return make_value_network(options, policy, c.lora_targets, static_cast<uint64_t>(c.seed));
+  return make_value_network(resolved_value_options(c, method), policy, c.lora_targets, static_cast<uint64_t>(c.seed));
 }
 
 TimeGridOptions training_grid(const AlignConfig& c, const FlowModel& model) {
@@ -109,7 +99,6 @@ TimeGridOptions training_grid(const AlignConfig& c, const FlowModel& model) {
 // Adjoint Matching may train on 40 steps and be judged, as the others are, on 20.
 TimeGridOptions evaluation_grid(const AlignConfig& c, const FlowModel& model) {
   TimeGridOptions grid = training_grid(c, model);
-  VGGFLOW_CHECK(c.eval_steps == 0 || grid.kind != "explicit", "[align] expected eval_steps=0 with an explicit time grid, got {}: its levels are the steps", c.eval_steps);
   if (c.eval_steps > 0) grid.steps = c.eval_steps;
   return grid;
 }
@@ -121,7 +110,6 @@ Alignment::Alignment(AlignConfig& c)
       value_(value_network_of(c, *method_, model_->network())), times_(time_grid(training_grid(c, *model_))),
       eval_times_(time_grid(evaluation_grid(c, *model_))) {
   require_differentiable(*reward_, c.reward);
-  VGGFLOW_CHECK(c.prompts.eval.empty() || !c.prompts.train.empty(), "[align] expected prompts.train, the prompts to train on, besides prompts.eval={}", c.prompts.eval);
   policy_buffer_ = std::make_unique<ParameterBuffer>(lora_->parameters());
   policy_adamw_ = std::make_unique<AdamW>(*policy_buffer_, c.policy_optimizer);
   ema_ = std::make_unique<Ema>(*policy_buffer_, c.ema_decay);
@@ -233,8 +221,9 @@ void Alignment::evaluate(int64_t index) {
 void Alignment::write_grid(int64_t index) {
   const std::vector<std::string> prompts = prompts_->display();
   std::vector<Tensor> shown;
-  for (int64_t start = 0; start < std::ssize(prompts); start += config_.eval.batch) {
-    const std::vector<std::string> part(prompts.begin() + start, prompts.begin() + std::min<int64_t>(std::ssize(prompts), start + config_.eval.batch));
+  const int64_t at_once = images_at_once(config_.eval.batch, model_->state_shape());
+  for (int64_t start = 0; start < std::ssize(prompts); start += at_once) {
+    const std::vector<std::string> part(prompts.begin() + start, prompts.begin() + std::min<int64_t>(std::ssize(prompts), start + at_once));
     const Tensor noise = keyed_normal(0, Purpose::kEvalNoise, 0, static_cast<uint64_t>(start), std::ssize(part), model_->state_shape());
     shown.push_back(thumbnails((generate(part, noise) + 1) / 2));
   }
@@ -402,6 +391,9 @@ bool Alignment::run() {
 
 }  // namespace
 
-bool align(AlignConfig& config) { return Alignment(config).run(); }
+bool align(AlignConfig& config) {
+  check_run(config);
+  return Alignment(config).run();
+}
 
 }  // namespace vggflow

@@ -266,16 +266,18 @@ double vision_parameters(const VisionTower& t) {
   return real(t.layers) * (4 * d * d + 2 * d * real(t.mlp) + 9 * d + real(t.mlp)) + 3 * real(t.patch * t.patch) * d + real(t.tokens) * d + 5 * d;
 }
 
-PassCost vision_cost(const VisionTower& t) {
-  const double n = real(t.tokens), d = real(t.width), mlp = real(t.mlp), layers = real(t.layers);
+PassCost vision_cost(const VisionTower& t, int64_t bytes, bool recompute) {
+  const double n = real(t.tokens), d = real(t.width), mlp = real(t.mlp), layers = real(t.layers), e = real(bytes);
   PassCost cost;
   cost.attention = layers * 4 * n * n * d;
   const double linear = layers * 2 * n * (4 * d * d + 2 * d * mlp);
   cost.forward = linear + cost.attention + 2 * n * 3 * real(t.patch * t.patch) * d;
   cost.backward = linear + 2.5 * cost.attention + 2 * n * 3 * real(t.patch * t.patch) * d;
-  cost.graph = layers * kFloat * n * (2 * d + 4 * d + 2 * mlp);  // inputs of both norms; q, k, v and the attention's result; around the activation
-  cost.idle = kFloat * n * (2 * d + 3 * mlp);
-  cost.unwind = kFloat * n * (2 * d + 3 * mlp);
+  const double layer = n * (2 * kFloat * d + 4 * e * d + 2 * e * mlp);  // inputs of both norms; q, k, v and the attention's result; around the activation
+  cost.graph = layers * (recompute ? kFloat * n * d : layer) + 2 * kFloat * n * d;  // and around the norm before the first layer
+  cost.idle = n * (2 * kFloat * d + 5 * e * mlp);                                   // the steps of quick_gelu; gelu takes fewer
+  cost.unwind = n * (2 * kFloat * d + 3 * e * mlp) + (recompute ? layer : 0);
+  if (recompute) cost.backward += cost.forward;
   return cost;
 }
 

@@ -52,12 +52,13 @@ double clip_text_parameters(const ClipTextOptions& options);
 double t5_parameters(const T5Options& options);
 double unet_value_parameters(const ValueOptions& options, int64_t channels, int64_t pooled_dim);
 
-/// A vision transformer that scores an image, frozen, fp32: CLIP's image tower.
+/// A vision transformer that scores an image, frozen: CLIP's image tower.
 struct VisionTower {
   int64_t width = 1024, layers = 24, heads = 16, tokens = 257, patch = 14, side = 224, mlp = 4096;
   double text_parameters = 0;  ///< of the text tower beside it, and of heads
 };
 double vision_parameters(const VisionTower& tower);
-PassCost vision_cost(const VisionTower& tower);
+/// `bytes` of a number in the products; `recompute`: layers keep their inputs alone and run again.
+PassCost vision_cost(const VisionTower& tower, int64_t bytes = 4, bool recompute = false);
 
 }  // namespace vggflow

@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <fstream>
 
-#include "vggflow/core/error.h"
 #include "vggflow/flow/sampling.h"
 #include "vggflow/nn/lora.h"
+#include "vggflow/train/checks.h"
 
 namespace vggflow {
 namespace {
@@ -22,46 +22,51 @@ double real(int64_t x) { return static_cast<double>(x); }
 // ---- the pieces of a configuration -----------------------------------------------------------------------------------
 
 struct Rewards {
-  double parameters = 0;
+  double parameters = 0, bytes = 0;
   PassCost cost;             ///< an image, without the pixels' own
   std::vector<std::string> unknown;
 };
 
-// A name that no reward has is refused, as `align` refuses it; rewards by address ("plugin:...") are opened by it alone.
-void require_known(const std::string& name) {
-  const std::vector<std::string> known = reward_names();
-  VGGFLOW_CHECK(name.find(':') != std::string::npos || std::find(known.begin(), known.end(), name) != known.end(),
-                "[plan] unknown reward '{}'; known are {}", name, fmt::join(known, ", "));
-}
-
-// The towers behind the rewards by name; colorfulness is a few sums over pixels.
-Rewards rewards_of(const std::string& expression) {
+// The towers behind rewards by name; colorfulness is a few sums over pixels. ImageReward's products are fp32 in any case.
+Rewards rewards_of(const std::vector<std::string>& names, const RewardFiles& files) {
   const VisionTower large{}, huge{.width = 1280, .layers = 32, .heads = 16, .tokens = 257, .patch = 14, .side = 224, .mlp = 5120, .text_parameters = 354e6};
+  const int64_t given = files.reward_dtype == "bf16" ? 2 : 4;
   Rewards all;
-  const auto add = [&](const VisionTower& tower) {
-    const PassCost c = vision_cost(tower);
-    all.parameters += vision_parameters(tower) + tower.text_parameters;
+  const auto add = [&](const VisionTower& tower, int64_t bytes) {
+    const PassCost c = vision_cost(tower, bytes, files.reward_recompute);
+    const double parameters = vision_parameters(tower) + tower.text_parameters;
+    all.parameters += parameters;
+    all.bytes += real(bytes) * parameters;
     all.cost.forward += c.forward;
     all.cost.backward += c.backward;
     all.cost.graph += c.graph;
     all.cost.idle = std::max(all.cost.idle, c.idle);
     all.cost.unwind = std::max(all.cost.unwind, c.unwind);
   };
-  for (const std::string& name : rewards_in(expression)) {
+  for (const std::string& name : names) {
     if (name == "aesthetic") {
-      add(large);
+      add(large, given);
     } else if (name == "clip-score") {
-      add({.text_parameters = 124e6});
+      add({.text_parameters = 124e6}, given);
     } else if (name == "hpsv2.1" || name == "pickscore") {
-      add(huge);
+      add(huge, given);
     } else if (name == "imagereward") {
-      add({.tokens = 197, .patch = 16, .text_parameters = 144e6});
+      add({.tokens = 197, .patch = 16, .text_parameters = 144e6}, 4);
     } else if (name != "colorfulness" && name != "emoji-clip" && name != "jpeg") {
-      require_known(name);
       all.unknown.push_back(name);
     }
   }
   return all;
+}
+
+// Rewards that only judge; of [auto] there is none but emoji-clip, which counts as the emoji's.
+std::vector<std::string> panel_of(const AlignConfig& c) {
+  std::vector<std::string> names;
+  const std::vector<std::string> trained = rewards_in(c.reward);
+  for (const std::string& name : c.eval.panel) {
+    if (name != "auto" && std::find(trained.begin(), trained.end(), name) == trained.end()) names.push_back(name);
+  }
+  return names;
 }
 
 // How often an update asks for what, by its method; what runs through networks is in Passes.
@@ -96,14 +101,17 @@ class Planner {
   std::string value_kind_;
   CostShape cost_shape_;
   int64_t steps_ = 0;
-  double number_ = 4, adapted_ = 0, adapted_weights_ = 0, adapter_parameters_ = 0, network_parameters_ = 0;
+  double number_ = 4, adapted_weights_ = 0, adapter_parameters_ = 0, network_parameters_ = 0;
   double value_parameters_ = 0, value_trained_ = 0, decoder_parameters_ = 0;
   double state_bytes_ = 0, pixel_bytes_ = 0, pixels_graph_ = 0, prompt_bytes_ = 0;
   PassCost network_, with_adapters_, with_input_, decoder_, value_, value_pairs_, tangent_, policy_input_;
-  Rewards reward_;
+  Rewards reward_, panel_;
+  bool tiny_decoder_ = false;
   std::vector<Amount> held_, peak_parts_;
   Plan out_;
 };
+
+int64_t at_once(const AlignConfig& c, const ModelShape& s) { return images_at_once(c.eval.batch, {s.network.channels, s.height, s.width}); }
 
 double micro(const AlignConfig& c, double transitions) { return std::min(real(c.micro_batch), transitions); }
 
@@ -133,29 +141,25 @@ MmditCall Planner::base_call() const {
 }
 
 // The layers that adapters sit on, found in the network as it is built, without memory for its numbers.
-void find_adapted(const AlignConfig& c, const MmditOptions& o, double& layers, double& weights, double& parameters) {
+void find_adapted(const AlignConfig& c, const MmditOptions& o, double& weights, double& parameters) {
   const ShapesOnly guard;
   Mmdit network(o);
   for (auto& [path, module] : network.modules()) {
     auto* layer = dynamic_cast<Linear*>(module);
     if (!layer || std::none_of(c.lora_targets.begin(), c.lora_targets.end(), [&](const std::string& t) { return matches(t, path); })) continue;
-    layers += 1;
     weights += real(layer->in * layer->out);
     parameters += real(c.lora_rank * (layer->in + layer->out));
   }
-  VGGFLOW_CHECK(layers > 0, "[plan] lora_targets match no layer of the network: {}", fmt::join(c.lora_targets, ", "));
 }
 
-Planner::Planner(const AlignConfig& c, const ModelShape& s) : c_(c), s_(s), method_(make_method(c.method, c.methods)), reward_(rewards_of(c.reward)) {
+Planner::Planner(const AlignConfig& c, const ModelShape& s) : c_(c), s_(s), method_(make_method(c.method, c.methods)), reward_(rewards_of(rewards_in(c.reward), c.reward_files)),
+      panel_(rewards_of(panel_of(c), c.reward_files)), tiny_decoder_(s.tiny_decoder(c.flow)) {
   number_ = precision_dtype(c.flow.precision) == at::kFloat ? 4 : 2;
-  value_kind_ = c.value.kind == "auto" ? (method_->trains_value() ? "mmdit" : "none") : c.value.kind;
-  VGGFLOW_CHECK(value_kind_ == "none" || method_->trains_value(), "[plan] {} trains no value network, got value.kind={}: expected none or auto", c.method, c.value.kind);
-  steps_ = c.time_grid.kind == "explicit" ? std::ssize(c.time_grid.sigmas) : c.time_grid.steps;
-  const TransitionOptions* drawn = c.method == "vgg-flow" ? &c.methods.vgg.transitions : c.method == "vgg-flow-pmp" ? &c.methods.pmp.transitions : nullptr;
-  VGGFLOW_CHECK(!drawn || drawn->bins <= steps_, "[plan] expected at most {} bins for {} steps, got {}", steps_, steps_, drawn->bins);
+  value_kind_ = resolved_value_options(c, *method_).kind;
+  steps_ = rollout_steps(c);
   const ImageProblemOptions problem{c.guidance, GuidanceIn::parse(c.guidance_in), c.detach_unconditional, c.clamp, 1.0, c.merge};
   cost_shape_ = cost_shape_of(problem, value_kind_ != "none", c.batch, steps_);
-  find_adapted(c, s.network, adapted_, adapted_weights_, adapter_parameters_);
+  find_adapted(c, s.network, adapted_weights_, adapter_parameters_);
 
   MmditCall call = base_call();
   network_ = mmdit_cost(s.network, call);
@@ -173,14 +177,16 @@ Planner::Planner(const AlignConfig& c, const ModelShape& s) : c_(c), s_(s), meth
   pixels_graph_ = (c.reward.find("colorfulness") != std::string::npos ? 6 : 3) * pixel_bytes_;  // the clip, the scale, and what the reward keeps of pixels
   prompt_bytes_ = number_ * (real(s.text_tokens * s.network.context_dim) + real(s.network.pooled_dim));
   if (s.has_decoder) {
-    const bool tiny = c.flow.sd3.decoder == "taesd3";
+    const bool tiny = tiny_decoder_;
     const int64_t tile = s.vae.sample_size / s.vae.downscale();
     const bool tiled = c.flow.sd3.tiling && !tiny;
     decoder_ = tiny ? taesd_decoder_cost({.latent_channels = s.network.channels}, s.height, s.width)
                     : vae_decoder_cost(s.vae, tiled ? std::min(s.height, tile) : s.height, tiled ? std::min(s.width, tile) : s.width, c.flow.checkpointing);
     decoder_parameters_ = tiny ? taesd_decoder_parameters({.latent_channels = s.network.channels}) : vae_parameters(s.vae);
   }
-  for (const std::string& name : reward_.unknown) out_.notes.push_back(fmt::format("the sizes of reward '{}' are not known: its memory and time are left out", name));
+  for (const auto* rewards : {&reward_, &panel_}) {
+    for (const std::string& name : rewards->unknown) out_.notes.push_back(fmt::format("the sizes of reward '{}' are not known: its memory and time are left out", name));
+  }
 }
 
 // ---- parameters ------------------------------------------------------------------------------------------------------
@@ -209,8 +215,8 @@ void Planner::count_parameters() {
   }
   network_parameters_ = mmdit_parameters(s_.network);
   const double grid = real(s_.network.pos_embed_max * s_.network.pos_embed_max * s_.network.width());  // of positions: a table in the file, no parameter
-  out_.parameters = {{"network", network_parameters_ - grid}, {"text encoders", s_.text_parameters}, {c_.flow.sd3.decoder == "taesd3" ? "TAESD3" : "VAE", decoder_parameters_},
-                     {"adapters", adapter_parameters_}, {"value network", value_parameters_}, {"reward", reward_.parameters}};
+  out_.parameters = {{"network", network_parameters_ - grid}, {"text encoders", s_.text_parameters}, {tiny_decoder_ ? "TAESD3" : "VAE", decoder_parameters_},
+                     {"adapters", adapter_parameters_}, {"value network", value_parameters_}, {"reward", reward_.parameters}, {"panel", panel_.parameters}};
 }
 
 // ---- work ------------------------------------------------------------------------------------------------------------
@@ -225,11 +231,12 @@ void Planner::count_work() {
   const Demand want = demand();
   const double network = p.f * network_.forward + p.j * tangent_.forward / 2 + p.b * with_adapters_.backward;
   const double value = p.value_f * value_.forward + p.value_j * value_pairs_.forward / 2 + p.value_b * value_.backward;
-  const double look = decoder_.forward + reward_.cost.forward, gradient = look + decoder_.backward + reward_.cost.backward;
-  const double decoding = cost_shape_.batch * look + want.reward_gradients * gradient + want.hessian_products * 2 * gradient;
-  out_.work = {{"network", network}, {"value network", value}, {"decoder and reward", decoding}};
-  out_.half_flops = network + (value_kind_ == "lora" ? value : 0);
-  out_.full_flops = decoding + (value_kind_ == "lora" ? 0 : value);
+  const auto work = [&](const PassCost& part) { return cost_shape_.batch * part.forward + (want.reward_gradients + 2 * want.hessian_products) * (part.forward + part.backward); };
+  const double decoder = work(decoder_), reward = work(reward_.cost);
+  const bool fast_reward = number_ < kFloat && c_.reward_files.reward_dtype == "bf16";
+  out_.work = {{"network", network}, {"value network", value}, {"decoder and reward", decoder + reward}};
+  out_.half_flops = network + (value_kind_ == "lora" ? value : 0) + (fast_reward ? reward : 0);
+  out_.full_flops = decoder + (value_kind_ == "lora" ? 0 : value) + (fast_reward ? 0 : reward);
 }
 
 // ---- memory ----------------------------------------------------------------------------------------------------------
@@ -242,18 +249,24 @@ double prompts_in(const std::string& file) {
 }
 
 void Planner::hold_memory() {
-  const double prompts = prompts_in(c_.prompts.train) + prompts_in(c_.prompts.eval) + 1;
   const bool resident = !s_.keeps_text_encoders && c_.flow.sd3.embedding_cache.empty();
+  const bool none = c_.prompts.train.empty() && c_.prompts.eval.empty() && c_.prompts.classes.empty();
+  const double prompts = (none ? real(c_.eval.prompts) : prompts_in(c_.prompts.train) + prompts_in(c_.prompts.eval) + real(std::ssize(c_.prompts.classes))) + 1;
+  if (none && !draws_emoji(c_.flow)) {
+    out_.notes.push_back(fmt::format("no prompts are given, and align will ask for prompts.train and prompts.eval (or prompts.classes). Counted are the {} of eval.prompts, of {} tokens{}; "
+                                     "those to train on come on top", c_.eval.prompts, s_.text_tokens, resident ? fmt::format(" and {:.2f} MiB each", prompt_bytes_ / (1024 * 1024)) : ""));
+  }
   if (resident && !c_.prompts.train.empty() && prompts == 1) out_.notes.push_back("prompts.train cannot be read: the embeddings of its prompts are left out");
   // Adapters: values, gradient, two moments, average. A value network: without the average.
   held_ = {{"program", kProcess},
-           {"emoji and judges", s_.keeps_text_encoders ? kEmoji : 0},
+           {"emoji and judges", draws_emoji(c_.flow) ? kEmoji : 0},
            {"network", number_ * (network_parameters_ + (s_.keeps_text_encoders ? s_.text_parameters : 0))},
            {"merged weights", c_.merge ? number_ * adapted_weights_ : 0},
-           {c_.flow.sd3.decoder == "taesd3" ? "TAESD3" : "VAE", kFloat * decoder_parameters_},
+           {tiny_decoder_ ? "TAESD3" : "VAE", kFloat * decoder_parameters_},
            {"adapters and optimizer", kFloat * 5 * adapter_parameters_},
            {"value network and optimizer", kFloat * 4 * value_trained_},
-           {"reward", kFloat * reward_.parameters},
+           {"reward", reward_.bytes},
+           {"panel", panel_.bytes},
            {"prompt embeddings", resident ? prompts * prompt_bytes_ : 0},
            {"rollout states", state_bytes_ * cost_shape_.batch * (real(steps_) + 1) + 3 * demand().transitions * state_bytes_}};
 }
@@ -292,7 +305,8 @@ void Planner::value_moments(double rows) {
     const double policy = kept(policy_input_, rows * cost_shape_.policy_graph) + decode_graph(rows);
     with("graph of the value network", value_, rows, 3, std::max(policy + decode_unwind(rows), kept(with_input_, rows * cost_shape_.base)));
   }
-  add_moment("boundary", {{"graph of the value network", kept(value_, cost_shape_.batch)}, {"backward", cost_shape_.batch * value_.unwind}});
+  const double ends = micro(c_, cost_shape_.batch);
+  if (c_.methods.vgg.boundary) add_moment("boundary", {{"graph of the value network", kept(value_, ends)}, {"backward", ends * value_.unwind}});
 }
 
 void Planner::run_through_moments() {
@@ -309,7 +323,9 @@ void Planner::run_through_moments() {
   }
   add_moment("rollout", {{"forward", k.batch * k.rollout * network_.idle}, {"prompts of the batch", 3 * k.rollout * prompts}});
   add_moment("reward", {{"graph of decoder and reward", decode_graph(images)}, {"backward", decode_unwind(images)}, {"prompts of the batch", 2 * prompts}});
-  add_moment("reward", {{"forward", std::max(decoder_.idle, k.batch * reward_.cost.idle) + 2 * k.batch * pixel_bytes_}});
+  // SD3 decodes image by image where there is no gradient; the nano's decoder sees all at once.
+  const auto decoding = [&](double shown) { return (s_.keeps_text_encoders ? shown : 1) * decoder_.idle; };
+  add_moment("reward", {{"forward", std::max(decoding(k.batch), k.batch * reward_.cost.idle) + 2 * k.batch * pixel_bytes_}});
   const PassCost& policy = want.policy_input ? policy_input_ : with_adapters_;
   const double branches = want.policy_input ? k.policy_graph : k.known_graph;
   add_moment("training", {{"graph of the network", kept(policy, rows * branches)}, {"backward", rows * branches * policy.unwind}, {"prompts of the batch", 2 * prompts + 2 * rows * prompt_bytes_}});
@@ -319,9 +335,9 @@ void Planner::run_through_moments() {
     add_moment("adjoint", {{"graph of the base", kept(with_input_, pulled)}, {"backward", pulled * with_input_.unwind}, {"prompts of the batch", 2 * prompts}});
   }
   if (value_kind_ != "none") value_moments(rows);
-  const double shown = std::min(real(c_.eval.batch), real(c_.eval.prompts * c_.eval.images));
+  const double shown = std::min(real(at_once(c_, s_)), real(c_.eval.prompts * c_.eval.images));
   add_moment("evaluation", {{"forward", shown * k.rollout * network_.idle}, {"prompts of the batch", 3 * shown * k.rollout * prompt_bytes_}});
-  add_moment("evaluation", {{"forward", decoder_.idle + shown * (4 * pixel_bytes_ + reward_.cost.idle)}});
+  add_moment("evaluation", {{"forward", decoding(shown) + shown * (4 * pixel_bytes_ + std::max(reward_.cost.idle, panel_.cost.idle))}});
 }
 
 Plan Planner::run() {
@@ -336,9 +352,15 @@ Plan Planner::run() {
   return out_;
 }
 
+// Without the checks: what a switch changes fits where the configuration did.
+Plan planned(const AlignConfig& config, const ModelShape& shape) { return Planner(config, shape).run(); }
+
 }  // namespace
 
-Plan plan(const AlignConfig& config, const ModelShape& shape) { return Planner(config, shape).run(); }
+Plan plan(const AlignConfig& config, const ModelShape& shape) {
+  check_settings(config, shape);
+  return planned(config, shape);
+}
 
 // ---- switches --------------------------------------------------------------------------------------------------------
 
@@ -352,14 +374,17 @@ struct Change {
   bool saves_only = true;  ///< leaves the method as it is: part of "all of these"
 };
 
-bool sd3(const AlignConfig&, const ModelShape& s) { return s.has_decoder; }
+bool sd3(const AlignConfig&, const ModelShape& s) { return !s.keeps_text_encoders; }
+bool has_towers(const AlignConfig& c) { return rewards_of(rewards_in(c.reward), c.reward_files).cost.graph > 0; }
 
 const std::vector<Change>& changes() {
   static const std::vector<Change> list{
       {"checkpointing=true", "blocks run again in the backward pass", [](const AlignConfig& c, const ModelShape&) { return !c.flow.checkpointing; },
        [](AlignConfig& c, const ModelShape&) { c.flow.checkpointing = true; }},
       {"micro_batch=1", "one transition a pass", [](const AlignConfig& c, const ModelShape&) { return c.micro_batch > 1; }, [](AlignConfig& c, const ModelShape&) { c.micro_batch = 1; }},
-      {"eval.batch=1", "one image a pass of evaluations", [](const AlignConfig& c, const ModelShape&) { return c.eval.batch > 1; }, [](AlignConfig& c, const ModelShape&) { c.eval.batch = 1; }},
+      {"eval.batch=1", "one image a pass of evaluations", [](const AlignConfig& c, const ModelShape& s) { return at_once(c, s) > 1; }, [](AlignConfig& c, const ModelShape&) { c.eval.batch = 1; }},
+      {"reward_recompute=true", "the reward's layers run again in the backward pass", [](const AlignConfig& c, const ModelShape&) { return !c.reward_files.reward_recompute && has_towers(c); },
+       [](AlignConfig& c, const ModelShape&) { c.reward_files.reward_recompute = true; }},
       {"merge=false", "adapters beside the weights in rollouts, too", [](const AlignConfig& c, const ModelShape&) { return c.merge; }, [](AlignConfig& c, const ModelShape&) { c.merge = false; }},
       {"sd3.decoder=taesd3", "the tiny decoder instead of the VAE", [](const AlignConfig& c, const ModelShape& s) { return sd3(c, s) && c.flow.sd3.decoder != "taesd3"; },
        [](AlignConfig& c, const ModelShape&) {
@@ -368,6 +393,9 @@ const std::vector<Change>& changes() {
        }},
       {"precision=bf16", "weights and products in bf16", [](const AlignConfig& c, const ModelShape&) { return precision_dtype(c.flow.precision) == at::kFloat; },
        [](AlignConfig& c, const ModelShape&) { c.flow.precision = "bf16"; }},
+      {"reward_dtype=bf16", "the reward's weights and products in bf16",
+       [](const AlignConfig& c, const ModelShape&) { return c.reward_files.reward_dtype != "bf16" && rewards_of(rewards_in(c.reward), c.reward_files).bytes > 0; },
+       [](AlignConfig& c, const ModelShape&) { c.reward_files.reward_dtype = "bf16"; }, false},
       {"sd3.height=512 sd3.width=512", "smaller images", [](const AlignConfig& c, const ModelShape& s) { return sd3(c, s) && s.height * s.vae.downscale() > 512; },
        [](AlignConfig& c, const ModelShape&) { c.flow.sd3.height = c.flow.sd3.width = 512; }, false},
       {"batch=8", "fewer trajectories an update", [](const AlignConfig& c, const ModelShape&) { return c.batch > 8; }, [](AlignConfig& c, const ModelShape&) { c.batch = 8; }, false},
@@ -380,7 +408,7 @@ const std::vector<Change>& changes() {
 
 // The state's size follows the settings; everything else stays as it was read.
 ModelShape resized(const AlignConfig& c, ModelShape shape) {
-  if (!shape.has_decoder) return shape;
+  if (shape.keeps_text_encoders) return shape;
   const int64_t scale = shape.vae.downscale();
   if (c.flow.sd3.height > 0) shape.height = c.flow.sd3.height / scale;
   if (c.flow.sd3.width > 0) shape.width = c.flow.sd3.width / scale;
@@ -397,12 +425,12 @@ std::vector<Switch> switches(const AlignConfig& config, const ModelShape& shape)
     if (!change.applies(config, shape)) continue;
     AlignConfig changed = config;
     change.apply(changed, shape);
-    all.push_back({change.setting, change.what, plan(changed, resized(changed, shape))});
+    all.push_back({change.setting, change.what, planned(changed, resized(changed, shape))});
     if (!change.saves_only) continue;
     change.apply(saving, shape);
     saving_names += (saving_names.empty() ? "" : " ") + std::string(change.setting);
   }
-  if (!saving_names.empty()) all.push_back({saving_names, "all that leave images and method as they are", plan(saving, resized(saving, shape))});
+  if (!saving_names.empty()) all.push_back({saving_names, "all that leave images and method as they are", planned(saving, resized(saving, shape))});
   return all;
 }
 

@@ -21,11 +21,13 @@ struct ModelShape {
   double text_parameters = 0;     ///< of all text encoders
   bool keeps_text_encoders = false;  ///< nano's word table stays; SD3's encoders leave once the prompts are encoded
   AutoencoderKlOptions vae;
-  bool has_decoder = false;       ///< nano's states are images
+  bool has_decoder = false;       ///< states are latents; without one they are images
+  /// Whether it is TAESD3 that makes images of them.
+  bool tiny_decoder(const ModelOptions& options) const { return has_decoder && (keeps_text_encoders || options.sd3.decoder == "taesd3"); }
 };
 
-/// Reads the shape of config.flow's model: config.json and config.yaml, and of the weights the safetensors header alone. Where an org/name is not in
-/// the cache but is one of Stable Diffusion 3's releases, its published sizes are taken.
+/// Reads the shape of config.flow's model: config.json and config.yaml, and of the weights the safetensors header alone. Where nothing of an org/name lies in the
+/// cache and it is one of Stable Diffusion 3's releases, its published sizes are taken; a model that is there and does not open is an error.
 ModelShape read_model_shape(const ModelOptions& options);
 
 struct Amount {
@@ -60,7 +62,7 @@ struct Plan {
   double seconds(const Device& device) const { return half_flops / device.half + full_flops / device.full; }
 };
 
-/// The plan of a configuration. Throws where `align` would for the same settings.
+/// The plan of a configuration. Throws where check_settings does (checks.h).
 Plan plan(const AlignConfig& config, const ModelShape& shape);
 
 /// One setting changed against the configuration, and what it makes of memory and time.

@@ -11,6 +11,7 @@
 #include "vggflow/core/config.h"
 #include "vggflow/core/error.h"
 #include "vggflow/core/log.h"
+#include "vggflow/io/hub_cache.h"
 #include "vggflow/io/model_files.h"
 #include "vggflow/models/nano.h"
 #include "vggflow/train/plan.h"
@@ -35,6 +36,7 @@ ModelShape nano_shape(const fs::path& folder) {
   shape.height = shape.width = options.network.sample_size;
   shape.text_parameters = real((vocabulary.size() + vocabulary.max_tokens()) * options.text_width);
   shape.keeps_text_encoders = true;
+  shape.has_decoder = options.decoder != "none";
   return shape;
 }
 
@@ -137,14 +139,10 @@ double machine_memory() {
 
 ModelShape read_model_shape(const ModelOptions& options) {
   const fs::path path = options.model;
+  check_model_options(options);
   if (fs::exists(path / "vocabulary.txt")) return nano_shape(path);
-  if (fs::exists(path)) return sd3_shape(options);
-  if (!is_published(options.model)) return sd3_shape(options);
-  try {
-    return sd3_shape(options);
-  } catch (const std::exception&) {
-    return published_shape(options);  // not in the cache
-  }
+  const bool absent = !fs::exists(path) && is_repo_id(options.model) && !fs::exists(cached_repo(options.model));
+  return absent && is_published(options.model) ? published_shape(options) : sd3_shape(options);
 }
 
 const std::vector<Device>& known_devices() {

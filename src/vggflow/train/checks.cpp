@@ -1,0 +1,73 @@
+#include "vggflow/train/checks.h"
+
+#include <algorithm>
+
+#include "vggflow/algorithms/step_check.h"
+#include "vggflow/core/error.h"
+#include "vggflow/eval/run.h"
+
+namespace vggflow {
+namespace {
+
+void check_method(const AlignConfig& c, const ModelShape& shape) {
+  const auto method = make_method(c.method, c.methods);
+  check_steps(c.method, c.methods, rollout_steps(c));
+  const ValueOptions value = resolved_value_options(c, *method);
+  VGGFLOW_CHECK(value.kind == "none" || method->trains_value(), "[align] {} trains no value network, got value.kind={}: expected none or auto", c.method, value.kind);
+  check_value_options(value, shape.network);
+  const int64_t halved = int64_t{1} << (value.layers - 1);
+  VGGFLOW_CHECK(value.kind != "unet" || (shape.height % halved == 0 && shape.width % halved == 0), "[value_unet] expected states that halve {} times, got {} x {}", value.layers - 1,
+                shape.height, shape.width);
+}
+
+void check_grid(const AlignConfig& c) {
+  time_grid(c.time_grid);
+  VGGFLOW_CHECK(c.eval_steps == 0 || c.time_grid.kind != "explicit", "[align] expected eval_steps=0 with an explicit time grid, got {}: its levels are the steps", c.eval_steps);
+}
+
+// Rewards by address ("plugin:...") are opened by `align` alone.
+void check_rewards(const std::vector<std::string>& names) {
+  const std::vector<std::string> known = reward_names();
+  for (const std::string& name : names) {
+    VGGFLOW_CHECK(name.find(':') != std::string::npos || std::find(known.begin(), known.end(), name) != known.end(), "[reward] unknown reward '{}'; known are {}", name,
+                  fmt::join(known, ", "));
+  }
+}
+
+void check_evaluation(const AlignConfig& c) {
+  VGGFLOW_CHECK(c.eval.prompts * c.eval.images >= 4, "[eval] expected eval.prompts times eval.images to be 4 at least, for distances between sets, got {} times {}", c.eval.prompts,
+                c.eval.images);
+  if (c.eval.panel != std::vector<std::string>{"auto"}) check_rewards(c.eval.panel);
+  VGGFLOW_CHECK(c.prompts.eval.empty() || !c.prompts.train.empty(), "[align] expected prompts.train, the prompts to train on, besides prompts.eval={}", c.prompts.eval);
+  VGGFLOW_CHECK(c.prompts.classes.empty() || c.prompts.train.empty(), "[prompts] expected prompts.classes, or prompts.train and prompts.eval, got both");
+}
+
+}  // namespace
+
+int64_t rollout_steps(const AlignConfig& c) { return c.time_grid.kind == "explicit" ? std::ssize(c.time_grid.sigmas) : c.time_grid.steps; }
+
+ValueOptions resolved_value_options(const AlignConfig& c, const Method& method) {
+  ValueOptions options = c.value;
+  if (options.kind == "auto") options.kind = method.trains_value() ? "mmdit" : "none";
+  return options;
+}
+
+void check_settings(const AlignConfig& c, const ModelShape& shape) {
+  check_model_options(c.flow);
+  if (!shape.keeps_text_encoders) check_sd3_options(c.flow.sd3, shape.network, shape.vae.downscale());
+  check_grid(c);
+  check_method(c, shape);
+  GuidanceIn::parse(c.guidance_in);
+  check_rewards(rewards_in(c.reward));
+  check_evaluation(c);
+  const ShapesOnly guard;
+  Mmdit network(shape.network);
+  const LoraSet adapters(network, {c.lora_rank, c.lora_alpha, c.lora_targets}, 0);
+}
+
+void check_run(const AlignConfig& config) {
+  check_settings(config, read_model_shape(config.flow));
+  require_prompts(config.flow, config.prompts);
+}
+
+}  // namespace vggflow
