@@ -199,10 +199,10 @@ TEST(RewardCheck, TakesThePromptsOfTheStoredScoresUnlessOthersAreGiven) {
   };
   RewardCheckOptions o = options();
   o.stored = (folder / "scores.json").string();
-  write_text(o.stored, R"({"size": 8, "prompts": ["a"], "scores": {"quartic": {"values": [1, 2], "prompts": ["a horse", "a ship"]}}})");
+  write_text(o.stored, R"({"size": 8, "prompts": ["a"], "scores": {"quartic": {"values": [1, 2, 3, 4], "prompts": ["a horse", "a ship", "b", "c"]}}})");
   const Prompts reward;
   check_reward(reward, "quartic", o);
-  EXPECT_THAT(reward.seen, ElementsAre("a horse", "a ship"));
+  EXPECT_THAT(reward.seen, ElementsAre("a horse", "a ship", "b", "c"));
   o.prompts = {"x", "y", "z"};
   check_reward(reward, "quartic", o);
   EXPECT_THAT(reward.seen, ElementsAre("x", "y", "z"));
