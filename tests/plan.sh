@@ -54,7 +54,7 @@ within "$out/wide.yaml" "${wide[@]}"
 
 bound=0.2  # the nano runs' own peaks differ by 3 % from one time to the next
 inner=0.25
-quick=(threads=1 eval.prompts=4 eval.images=4)
+quick=(threads=1 time_grid.steps=6 eval.prompts=4 eval.images=4)
 within configs/nano.yaml "${quick[@]}"
 within configs/nano.yaml "${quick[@]}" value.kind=none
 within configs/nano.yaml "${quick[@]}" checkpointing=true

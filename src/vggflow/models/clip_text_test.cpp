@@ -112,10 +112,13 @@ TEST_F(ClipTextFolder, RefusesWeightsOfAnotherModelInOneList) {
                                HasSubstr("'text_model.final_layer_norm.bias' has shape (3), expected (8)"), HasSubstr("unexpected 'visual.weight'")));
 }
 
-TEST_F(ClipTextFolder, TakesTheVariantThatIsAskedFor) {
+TEST_F(ClipTextFolder, TakesTheVariantThatIsAskedForOrTheOnlyOneThereIs) {
   std::filesystem::rename(folder / "model.safetensors", folder / "model.fp16.safetensors");
   EXPECT_EQ(message_of([&] { load(at::kFloat, "fp16"); }), "no error");
-  EXPECT_THAT(refusal(), HasSubstr("has no weights of variant '(none)'; it has the variants fp16"));
+  EXPECT_EQ(refusal(), "no error");
+  EXPECT_THAT(message_of([&] { load(at::kFloat, "bf16"); }), HasSubstr("has no weights of variant 'bf16' and no plain ones; it has the variants fp16: pass one of them"));
+  std::filesystem::copy_file(folder / "model.fp16.safetensors", folder / "model.bf16.safetensors");
+  EXPECT_THAT(refusal(), HasSubstr("has no plain weights, but several variants, bf16, fp16: pass the one to take as variant"));
 }
 
 TEST_F(ClipTextFolder, RefusesAConfigurationThatIsNotClips) {
