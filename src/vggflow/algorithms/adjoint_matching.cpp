@@ -140,21 +140,15 @@ MethodReport AdjointMatching::update(AlignmentProblem& problem, const UpdateInpu
   return report;
 }
 
-namespace {
-
-double trained_steps(const AdjointMatchingOptions& o, double steps) {
-  return static_cast<double>(draw_steps(o, static_cast<int64_t>(steps), RandomStream({})).size());
-}
-
-}  // namespace
+int64_t trained_steps(const AdjointMatchingOptions& o, int64_t steps) { return std::ssize(draw_steps(o, steps, RandomStream({}))); }
 
 Passes AdjointMatching::cost(const CostShape& s, const MethodReport&) const {
-  const double m = s.batch * trained_steps(options_, s.steps);
+  const double m = s.batch * static_cast<double>(trained_steps(options_, static_cast<int64_t>(s.steps)));
   return {.f = s.batch * (s.steps * (s.rollout + s.adjoint) + s.base) + m * (s.known + s.base), .b = s.batch * s.steps * s.adjoint + m * s.known_graph};
 }
 
 std::string AdjointMatching::cost_formula(const CostShape& s) const {
-  return fmt::format("B (N {}F + {}F) + B N ({}F + {}B) + {} B ({}F + {}B)", s.rollout, s.base, s.adjoint, s.adjoint, trained_steps(options_, s.steps),
+  return fmt::format("B (N {}F + {}F) + B N ({}F + {}B) + {} B ({}F + {}B)", s.rollout, s.base, s.adjoint, s.adjoint, trained_steps(options_, static_cast<int64_t>(s.steps)),
                      s.known + s.base, s.known_graph);
 }
 

@@ -66,5 +66,7 @@ MemorylessPath roll_out_memoryless(AlignmentProblem& problem, const UpdateInput&
 
 /// Steps to train on, increasing.
 std::vector<int64_t> draw_steps(const AdjointMatchingOptions& options, int64_t steps, RandomStream random);
+/// How many of a trajectory's `steps` they are.
+int64_t trained_steps(const AdjointMatchingOptions& options, int64_t steps);
 
 }  // namespace vggflow

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <fstream>
 
+#include "vggflow/algorithms/adjoint_matching.h"
 #include "vggflow/flow/sampling.h"
 #include "vggflow/nn/lora.h"
 #include "vggflow/train/checks.h"
@@ -129,7 +130,7 @@ Demand Planner::demand() const {
     const double starts = d.kind == "lv" ? real(d.lv_noises) + (d.lv_own_step ? 1 : 0) : 1;
     return {.transitions = b, .reward_gradients = b * starts, .policy_input = true};
   }
-  if (c_.method == "adjoint-matching") return {.transitions = b * n, .reward_gradients = b, .adjoint = true};
+  if (c_.method == "adjoint-matching") return {.transitions = b * real(trained_steps(c_.methods.adjoint_matching, steps_)), .reward_gradients = b, .adjoint = true};
   if (c_.method == "vgg-flow-pmp") return {.transitions = b * c_.methods.pmp.transitions.count(), .reward_gradients = b, .adjoint = true};
   return {.transitions = b * c_.methods.fitted.transitions.count(), .reward_gradients = b * n, .adjoint = true};
 }

@@ -313,6 +313,21 @@ TEST(Plan, CountsTheBoundaryTermInMicroBatches) {
   EXPECT_EQ(amount(plan(c, shape).moments, "boundary"), 0);
 }
 
+// Four of six steps (two of the tail, two of the others): eight trajectories make 32 transitions, fewer than a micro-batch holds.
+TEST(Plan, CountsTheStepsThatAdjointMatchingTrains) {
+  AlignConfig c = nano();
+  c.method = "adjoint-matching";
+  c.time_grid.steps = 6;
+  c.batch = 8;
+  const ModelShape shape = read_model_shape(c.flow);
+  c.micro_batch = 32;
+  const double whole = amount(plan(c, shape).moments, "training");
+  c.micro_batch = 80;
+  EXPECT_EQ(amount(plan(c, shape).moments, "training"), whole);
+  c.micro_batch = 12;
+  EXPECT_LT(amount(plan(c, shape).moments, "training"), whole);
+}
+
 TEST(Plan, NotesRewardsWhoseSizesItDoesNotKnow) {
   AlignConfig c = nano();
   c.reward = "plugin:mine.so";
