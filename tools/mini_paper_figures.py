@@ -80,8 +80,8 @@ def existing(rows):
 
 
 methods = ["vgg-flow", "vgg-flow-pmp", "fitted-adjoint", "adjoint-matching", "refl", "draft-1", "draft-5", "draft-random", "draft-lv"]
-for comparison, last, arms in (("nima", 20, methods), ("class", 50, methods[:1] + ["vgg-flow-no-value"] + methods[1:])):
-    rows = existing([("base", grid(comparison, methods[0], 0))] + [(arm, grid(comparison, arm, last)) for arm in arms])
+for comparison, last in (("nima", 20), ("class", 50)):
+    rows = existing([("base", grid(comparison, methods[0], 0))] + [(arm, grid(comparison, arm, last)) for arm in methods])
     if len(rows) > 1:
         strips(f"mini_paper_{comparison}.png", rows)
     if (runs / comparison / "report.html").exists():
