@@ -9,8 +9,7 @@ void align(const ConfigArguments& arguments) {
   AlignConfig config;
   read_config(config, arguments);
   check_run(config);  // before there is a folder, which would refuse the next attempt
-  config = {};
-  open_run(config, arguments);
+  open_run(config);
   if (!vggflow::align(config)) return;
   write_report(config.run);
   log_info("report: {}/report.html", config.run);

@@ -10,7 +10,7 @@ namespace vggflow::cli {
 void plan(const PlanArguments& arguments) {
   AlignConfig config;
   read_config(config, arguments.config);
-  if (config.threads > 0) at::set_num_threads(static_cast<int>(config.threads));
+  set_threads(config.threads);
   const ModelShape shape = read_model_shape(config.flow);
   std::vector<Device> devices = known_devices();
   devices.push_back(this_machine(precision_dtype(config.flow.precision), 1e9 * arguments.gflops));

@@ -7,7 +7,8 @@ namespace vggflow::cli {
 
 void pretrain(const ConfigArguments& arguments) {
   PretrainConfig config;
-  open_run(config, arguments);
+  read_config(config, arguments);
+  open_run(config);
   vggflow::pretrain(config);
 }
 

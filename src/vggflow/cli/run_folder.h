@@ -1,14 +1,13 @@
 #pragma once
 // What all configured commands do first: read the settings, make the run folder, save the effective configuration.
 
-#include <ATen/Parallel.h>
-
 #include <filesystem>
 
 #include "vggflow/cli/commands.h"
 #include "vggflow/core/config.h"
 #include "vggflow/core/error.h"
 #include "vggflow/core/log.h"
+#include "vggflow/eval/run.h"
 #include "vggflow/io/files.h"
 
 namespace vggflow::cli {
@@ -38,11 +37,10 @@ void check_same_settings(Config& config, const std::filesystem::path& saved) {
                 saved.parent_path().string(), fmt::join(changed, ", "));
 }
 
-/// Reads the settings, makes the folder config.run and saves config.yaml there. A folder that already holds a run is refused
-/// unless config.resume is set, and then the settings must be the same.
+/// Makes the folder config.run and saves config.yaml there. A folder that already holds a run is refused unless config.resume is set, and
+/// then the settings must be the same.
 template <class Config>
-void open_run(Config& config, const ConfigArguments& arguments) {
-  read_config(config, arguments);
+void open_run(Config& config) {
   const std::filesystem::path run = config.run, saved = run / "config.yaml";
   if (std::filesystem::exists(saved)) {
     VGGFLOW_CHECK(config.resume, "[run] {} already holds a run. Choose another folder with run=..., or go on with resume=true", run.string());
@@ -51,7 +49,7 @@ void open_run(Config& config, const ConfigArguments& arguments) {
   make_writable_folder(run);
   open_log(run / "log.txt");
   write_text(saved, to_yaml(fields_of(config)));
-  if (config.threads > 0) at::set_num_threads(static_cast<int>(config.threads));
+  set_threads(config.threads);
   catch_interrupts();
 }
 

@@ -106,12 +106,14 @@ class FilePrompts : public PromptSource {
 
 }  // namespace
 
+void PromptFiles::check() const {
+  VGGFLOW_CHECK(classes.empty() || (train.empty() && eval.empty()), "[prompts] expected prompts.classes, or prompts.train and prompts.eval, got both");
+}
+
 std::unique_ptr<PromptSource> make_prompt_source(const PromptFiles& files, const EmojiOptions& emoji) {
-  if (!files.classes.empty()) {
-    VGGFLOW_CHECK(files.train.empty() && files.eval.empty(), "[prompts] expected prompts.classes, or prompts.train and prompts.eval, got both");
-    return std::make_unique<PhotoPrompts>(files.classes);
-  }
-  if (files.train.empty() && files.eval.empty()) return std::make_unique<EmojiPrompts>(emoji);
+  files.check();
+  if (!files.classes.empty()) return std::make_unique<PhotoPrompts>(files.classes);
+  if (!files.given()) return std::make_unique<EmojiPrompts>(emoji);
   return std::make_unique<FilePrompts>(files);
 }
 

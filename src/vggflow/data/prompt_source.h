@@ -14,6 +14,11 @@ struct PromptFiles {
   std::string eval;
   std::vector<std::string> classes = {};
 
+  /// Whether they say what to draw.
+  bool given() const { return !train.empty() || !eval.empty() || !classes.empty(); }
+  /// Throws where there are both files and classes.
+  void check() const;
+
   template <class V>
   void fields(V& v) {
     v("train", train, "file of the prompts to train on: a line each, or a column 'prompt' of CSV, TSV or JSON; with prompts.eval alone there is no training");

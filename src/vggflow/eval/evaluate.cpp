@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "vggflow/core/error.h"
+#include "vggflow/io/image.h"
 #include "vggflow/models/open_model.h"
 #include "vggflow/models/pixel_features.h"
 #include "vggflow/ops/random_tensor.h"
@@ -70,6 +71,21 @@ std::shared_ptr<const FeatureNetwork> load_evaluation_features(const EvalOptions
   return options.features == "auto" || (options.features == "judge" && judge) ? nullptr : open_features(options.features, own);
 }
 
+void check_set_size(int64_t prompts, int64_t images) {
+  VGGFLOW_CHECK(prompts * images >= 4, "[eval] expected eval.prompts times eval.images to be 4 at least, for distances between sets, got {} times {}", prompts, images);
+}
+
+Tensor drawn_thumbnails(const ImageGenerator& model, const std::vector<std::string>& prompts, int64_t batch, const std::vector<int64_t>& noise_shape) {
+  const int64_t at_once = images_at_once(batch, noise_shape), total = std::ssize(prompts);
+  std::vector<Tensor> shown;
+  for (int64_t start = 0; start < total; start += at_once) {
+    const std::vector<std::string> part(prompts.begin() + start, prompts.begin() + std::min(total, start + at_once));
+    const Tensor noise = keyed_normal(0, Purpose::kEvalNoise, 0, static_cast<uint64_t>(start), std::ssize(part), noise_shape);
+    shown.push_back(thumbnails((model(part, noise) + 1) / 2));
+  }
+  return at::cat(shown);
+}
+
 std::vector<std::pair<std::string, std::string>> complaints(const Evaluation& base, const Evaluation& now, double diversity_floor) {
   std::vector<std::pair<std::string, std::string>> all;
   const auto fell = [](const Estimate& change) { return change.se && change.mean < -2 * *change.se; };
@@ -103,8 +119,7 @@ std::unique_ptr<ImageJudge> judge_of(const PromptSource& prompts, const std::str
 Evaluator::Evaluator(const EvalOptions& options, const std::vector<Prompt>& prompts, const Reward& reward, const ImageJudge* judge,
                      std::shared_ptr<const FeatureNetwork> features, JudgePanel panel, std::vector<int64_t> noise_shape)
     : options_(options), prompts_(prompts), reward_(reward), judge_(judge), features_(std::move(features)), panel_(std::move(panel)), noise_shape_(std::move(noise_shape)) {
-  VGGFLOW_CHECK(std::ssize(prompts_) * options_.images >= 4, "[eval] expected eval.prompts times eval.images to be 4 at least, for distances between sets, got {} times {}",
-                prompts_.size(), options_.images);
+  check_set_size(std::ssize(prompts_), options_.images);
   options_.batch = images_at_once(options_.batch, noise_shape_);
   for (const Prompt& p : prompts_) {
     captions_.insert(captions_.end(), static_cast<size_t>(options_.images), p.caption);

@@ -70,6 +70,12 @@ JudgePanel load_panel(const std::vector<std::string>& names, bool emoji, const s
 /// The network that options.features names; null where the Evaluator's own choice is meant: auto, and judge where there is one.
 std::shared_ptr<const FeatureNetwork> load_evaluation_features(const EvalOptions& options, const OwnFeatures& own, const ImageJudge* judge);
 
+/// Throws where that many prompts and images a prompt are too few for distances between sets.
+void check_set_size(int64_t prompts, int64_t images);
+
+/// Thumbnails (n, 3, h, w) in [0, 1] of prompts that people look at, the i-th from the noise of place i with seed 0, `batch` at once (images_at_once).
+Tensor drawn_thumbnails(const ImageGenerator& model, const std::vector<std::string>& prompts, int64_t batch, const std::vector<int64_t>& noise_shape);
+
 /// What speaks against a model that has been evaluated, one sentence each with a short name before it; none of a healthy one: the judge's
 /// accuracy or a panel's score fell by more than two standard errors (paired by prompt; a change without an error is no fall), or diversity is
 /// below the floor.

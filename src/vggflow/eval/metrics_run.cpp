@@ -1,6 +1,5 @@
 #include "vggflow/eval/metrics_run.h"
 
-#include <ATen/Parallel.h>
 
 #include <algorithm>
 #include <set>
@@ -137,7 +136,7 @@ void compare_and_report(const MetricsConfig& c, ImageSet a, std::optional<ImageS
 }
 
 void run_metrics(const MetricsConfig& c) {
-  if (c.threads > 0) at::set_num_threads(static_cast<int>(c.threads));
+  set_threads(c.threads);
   VGGFLOW_CHECK(!c.a.empty(), "[metrics] expected a=FOLDER, and b=FOLDER to compare it with");
   check_features(c);  // before hours of drawing
   // Without a second set of the base, a model draws one from other noise.

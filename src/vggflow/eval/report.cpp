@@ -30,11 +30,9 @@ Estimate estimate_of(const Json& metrics, const std::string& name) {
   return {number(metrics, "/" + name + "/mean"), number_if(metrics, "/" + name + "/se")};
 }
 
-Estimate times(const Estimate& e, double factor) { return {factor * e.mean, e.se ? std::optional(factor * *e.se) : std::nullopt}; }
-
 // "± 0.12" and what follows, or that there is none: what stands in a tile under its figure.
-std::string error_note(const std::optional<double>& se, int digits, const char* after = "") {
-  return se ? "± " + shown(*se, digits, after) : "no error";
+std::string error_note(const std::optional<double>& se, int digits, const char* after = "", double factor = 1) {
+  return se ? "± " + shown(factor * *se, digits, after) : "no error";
 }
 
 // What the report is made from.
@@ -119,7 +117,7 @@ std::string reward_note(const RunData& data, const Estimate& before, const Estim
 }
 
 std::string judge_note(const RunData& data, const Estimate& now, const Estimate& moved) {
-  if (!compares(data) || !std::isfinite(moved.mean)) return error_note(times(now, 100).se, 1, " points over prompts");
+  if (!compares(data) || !std::isfinite(moved.mean)) return error_note(now.se, 1, " points over prompts", 100);
   if (!moved.se) return fmt::format("{:+.1f} points, no error", 100 * moved.mean);
   return fmt::format("{:+.1f} ± {:.1f} points, paired by prompt", 100 * moved.mean, 100 * *moved.se);
 }

@@ -8,8 +8,8 @@
 #include "vggflow/core/log.h"
 #include "vggflow/data/prompt_file.h"
 #include "vggflow/io/files.h"
-#include "vggflow/io/hub_cache.h"
 #include "vggflow/io/image.h"
+#include "vggflow/io/model_files.h"
 #include "vggflow/ops/random_tensor.h"
 
 namespace vggflow {
@@ -68,9 +68,8 @@ std::string describe(const char* name, const Evaluation& e) {
 }  // namespace
 
 void require_prompts(const ModelOptions& model, const PromptFiles& files) {
-  const bool there = std::filesystem::exists(model.model) || (is_repo_id(model.model) && std::filesystem::exists(cached_repo(model.model)));
-  if (!there) return;  // opening it says so
-  VGGFLOW_CHECK(!files.train.empty() || !files.eval.empty() || !files.classes.empty() || draws_emoji(model),
+  if (!is_on_this_machine(model.model)) return;  // opening it says so
+  VGGFLOW_CHECK(files.given() || draws_emoji(model),
                 "[prompts] expected prompts for {}, since the emoji's captions and judge are the nano model's alone: pass prompts.train=FILE to train on and prompts.eval=FILE "
                 "to evaluate on (a prompt a line), or prompts.classes=[cat, dog] for a model of photographs", model.model);
 }

@@ -1,7 +1,6 @@
 #include "vggflow/eval/score.h"
 
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
 #include <torch/csrc/autograd/grad_mode.h>
 
 #include <algorithm>
@@ -15,6 +14,7 @@
 #include "vggflow/eval/metrics.h"
 #include "vggflow/eval/page.h"
 #include "vggflow/eval/plot.h"
+#include "vggflow/eval/run.h"
 #include "vggflow/eval/thumbnail.h"
 #include "vggflow/io/files.h"
 
@@ -160,7 +160,7 @@ ScoreOptions with_settings(ScoreOptions options) {
 }
 
 void run_score(const ScoreOptions& o) {
-  if (o.threads > 0) at::set_num_threads(static_cast<int>(o.threads));
+  set_threads(o.threads);
   const Unprompted unprompted = o.prompt.empty() ? Unprompted::kLeaveOut : Unprompted::kKeep;
   ImageSet set = resized(read_image_set({o.images.begin(), o.images.end()}, unprompted), o.size);
   if (!set.unread.empty()) log_info("warning: {}", unread_note(set.unread));

@@ -6,7 +6,6 @@
 #include "vggflow/eval/plot.h"
 #include "vggflow/io/files.h"
 #include "vggflow/io/image.h"
-#include "vggflow/ops/random_tensor.h"
 
 namespace vggflow {
 namespace {
@@ -52,17 +51,6 @@ std::string page(const SweepConfig& c, const std::vector<Stop>& stops) {
                        "</div>");
 }
 
-// As many at once as evaluations draw.
-Tensor drawn(const Generator& generator, const std::vector<std::string>& prompts, const Tensor& noise, int64_t batch, bool aligned) {
-  const int64_t at_once = images_at_once(batch, generator.model().state_shape());
-  std::vector<Tensor> shown;
-  for (int64_t start = 0; start < std::ssize(prompts); start += at_once) {
-    const int64_t end = std::min<int64_t>(std::ssize(prompts), start + at_once);
-    shown.push_back(thumbnails((generator.generate({prompts.begin() + start, prompts.begin() + end}, noise.slice(0, start, end), aligned) + 1) / 2));
-  }
-  return at::cat(shown);
-}
-
 }  // namespace
 
 void run_sweep(const SweepConfig& c) {
@@ -78,13 +66,12 @@ void run_sweep(const SweepConfig& c) {
     return [&generator, aligned](const std::vector<std::string>& captions, const Tensor& noise) { return generator.generate(captions, noise, aligned); };
   };
   const std::vector<std::string> shown = setup.source->display();
-  const Tensor noise = keyed_normal(0, Purpose::kEvalNoise, 0, 0, std::ssize(shown), generator.model().state_shape());
   Json lines = Json::array();
   std::vector<Stop> stops;
   const auto add = [&](double strength, const Evaluation& e, bool aligned) {
     stops.push_back({strength, e});
     lines.push_back({{"strength", strength}, {"metrics", e.to_json()}});
-    write_png(out / fmt::format("strength_{:.2f}.png", strength), image_grid(drawn(generator, shown, noise, c.eval.eval.batch, aligned), 8, 2));
+    write_png(out / fmt::format("strength_{:.2f}.png", strength), image_grid(drawn_thumbnails(images(aligned), shown, c.eval.eval.batch, generator.model().state_shape()), 8, 2));
     log_info("strength {:.2f} | reward {:.3f}{}{} | diversity {:.0f} % | FD {:.2f}", strength, e.reward.mean, error_text(e.reward.se, 3),
              e.judged ? fmt::format(" | judge {:.1f} %", 100 * e.judge_accuracy.mean) : "", 100 * e.diversity.mean / std::max(1e-12, stops.front().evaluation.diversity.mean), e.fd);
   };

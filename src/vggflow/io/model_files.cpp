@@ -12,8 +12,6 @@
 #include "vggflow/core/hash.h"
 #include "vggflow/core/log.h"
 #include "vggflow/io/files.h"
-#include "vggflow/io/hub_cache.h"
-#include "vggflow/io/model_variants.h"
 #include "vggflow/io/torch_pickle.h"
 
 namespace vggflow {
@@ -59,11 +57,18 @@ bool is_repo_id(const std::string& id) {
          id.find('/', slash + 1) == std::string::npos && !id.starts_with('.') && id[slash + 1] != '.';
 }
 
+namespace {
+
+// Where the cache keeps a repository, there or not.
 fs::path cached_repo(const std::string& id) {
   std::string folder = "models--" + id;
   folder.replace(folder.find('/'), 1, "--");
   return cache_folder() / folder;
 }
+
+}  // namespace
+
+bool is_on_this_machine(const std::string& path_or_id) { return fs::exists(path_or_id) || (is_repo_id(path_or_id) && fs::exists(cached_repo(path_or_id))); }
 
 namespace {
 

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <map>
 #include <nlohmann/json_fwd.hpp>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -15,6 +16,12 @@ namespace vggflow {
 /// The folder of a model: a path is taken as it is (a `models--org--name` folder of the cache: its snapshot), and "org/name" is looked up
 /// in the cache at $HF_HUB_CACHE, $HF_HOME/hub or ~/.cache/huggingface/hub. `revision` is a branch, a tag or a commit.
 std::filesystem::path resolve_model(const std::string& path_or_id, const std::string& revision = "main");
+
+/// "org/name", each of letters, digits, '.', '_' and '-', and no part that is a way out of the cache.
+bool is_repo_id(const std::string& id);
+
+/// Whether there is something at that path, or a folder of "org/name" in the cache: where not, opening the model says what was looked for.
+bool is_on_this_machine(const std::string& path_or_id);
 
 /// A JSON file; an error that names it where it is absent or is no JSON.
 nlohmann::json read_json_file(const std::filesystem::path& file);
@@ -49,9 +56,16 @@ struct ComponentWeights {
   std::string origin;  ///< for errors: the folder and what was opened
 };
 
+/// The variants ("fp16") for which a component's folder holds weights; "" stands for the plain files.
+std::set<std::string> variants_in(const std::filesystem::path& folder);
+
+/// The variant that is taken where `wanted` is asked for, "" being the plain files: it itself, else, as in diffusers, the plain files, else, where
+/// none was asked for, the only variant there is. An error where that leaves a choice or nothing.
+std::string variant_to_open(const std::filesystem::path& folder, const std::string& wanted);
+
 /// Opens the weights in a component's folder. Looked for, in this order: diffusion_pytorch_model or model (.safetensors), the same sharded
 /// (.safetensors.index.json), then diffusion_pytorch_model or pytorch_model as torch pickles (.bin, .bin.index.json). Of the
-/// variants ("fp16") model_variants.h tells the one to take; another than asked for is logged. Shards are held against the index:
+/// variants ("fp16") variant_to_open tells the one to take; another than asked for is logged. Shards are held against the index:
 /// missing shards, tensors in the wrong shard and tensors that the index does not know are listed in one error.
 ComponentWeights open_component(const std::filesystem::path& folder, const std::string& variant = "");
 

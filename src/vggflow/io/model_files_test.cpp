@@ -10,7 +10,6 @@
 
 #include "vggflow/core/error.h"
 #include "vggflow/io/files.h"
-#include "vggflow/io/model_variants.h"
 #include "vggflow/testing/message.h"
 #include "vggflow/testing/temporary_folder.h"
 

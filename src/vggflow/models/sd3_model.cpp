@@ -7,7 +7,6 @@
 
 #include "vggflow/core/error.h"
 #include "vggflow/core/log.h"
-#include "vggflow/io/model_variants.h"
 #include "vggflow/models/frozen_weights.h"
 #include "vggflow/models/sd3_original.h"
 

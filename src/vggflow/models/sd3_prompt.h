@@ -35,7 +35,7 @@ struct Sd3PromptOptions {
   at::ScalarType dtype = at::kFloat;      ///< of weights, activations and results
   int64_t batch = 8;                      ///< prompts that go through the encoders at once
   std::filesystem::path cache = {};       ///< folder of results; empty: none are kept
-  std::string variant = "";               ///< of the weights' files, such as "fp16"; see model_variants.h
+  std::string variant = "";               ///< of the weights' files, such as "fp16"; see io/model_files.h
 };
 
 /// Opens the weights of "text_encoder", "text_encoder_2" or "text_encoder_3".

@@ -6,7 +6,6 @@
 
 #include "vggflow/core/error.h"
 #include "vggflow/models/class_head.h"
-#include "vggflow/rewards/hashed_weights.h"
 #include "vggflow/rewards/reward.h"
 
 namespace vggflow {
@@ -24,7 +23,7 @@ int64_t place_in_prompt(const std::string& prompt, const std::vector<std::string
 /// The same of CIFAR-10's.
 const ImageNetClasses& class_in_prompt(const std::string& prompt);
 
-class ClassReward : public Reward, public HashedWeights {
+class ClassReward : public Reward {
  public:
   /// Images are stretched to size x size (bilinear, antialiased).
   ClassReward(std::unique_ptr<MobileNet> net, int64_t size);

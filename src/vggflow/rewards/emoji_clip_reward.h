@@ -3,12 +3,11 @@
 
 #include "vggflow/models/emoji_clip.h"
 #include "vggflow/models/model_folder.h"
-#include "vggflow/rewards/hashed_weights.h"
 #include "vggflow/rewards/reward.h"
 
 namespace vggflow {
 
-class EmojiClipReward : public Reward, public HashedWeights {
+class EmojiClipReward : public Reward {
  public:
   explicit EmojiClipReward(const std::filesystem::path& folder) : model_(EmojiClip::load(folder)) {}
   Tensor score(const Tensor& images, const std::vector<std::string>& prompts) const override;

@@ -4,12 +4,11 @@
 
 #include "vggflow/core/error.h"
 #include "vggflow/models/mobilenet.h"
-#include "vggflow/rewards/hashed_weights.h"
 #include "vggflow/rewards/reward.h"
 
 namespace vggflow {
 
-class NimaReward : public Reward, public HashedWeights {
+class NimaReward : public Reward {
  public:
   /// Images are stretched to size x size (bilinear, antialiased) and scored there.
   NimaReward(std::unique_ptr<MobileNet> net, int64_t size) : net_(std::move(net)), size_(size) {}

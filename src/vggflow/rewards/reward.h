@@ -30,6 +30,8 @@ class Reward {
   virtual int64_t unscored() const { return 0; }
   /// Input size and normalisation in a line for people; empty where the reward does not tell.
   virtual std::string describe() const { return {}; }
+  /// Which weights it has (content_hash), for scores that are known of these alone; empty where there are none, or the reward does not tell.
+  virtual std::string weights_hash() const { return {}; }
 };
 
 /// Where rewards find the weights that are not the project's own: files or folders by name.

@@ -9,7 +9,6 @@
 #include "vggflow/io/files.h"
 #include "vggflow/io/jsonl.h"
 #include "vggflow/ops/random_tensor.h"
-#include "vggflow/rewards/hashed_weights.h"
 
 namespace vggflow {
 namespace {
@@ -151,8 +150,7 @@ class Check {
   void stored() {
     const std::string what = "stored scores";
     if (!stored_.missing.empty()) return leave_out(what, stored_.missing);
-    const auto* hashed = dynamic_cast<const HashedWeights*>(&reward_);
-    const std::string weights = hashed ? hashed->weights_hash() : "", preprocessing = reward_.describe();
+    const std::string weights = reward_.weights_hash(), preprocessing = reward_.describe();
     if (stored_.weights != weights) return leave_out(what, fmt::format("they are of the weights {}, these are {}", stored_.weights, weights));
     if (!stored_.preprocessing.empty() && stored_.preprocessing != preprocessing) return leave_out(what, "they are of images " + stored_.preprocessing);
     const Tensor got = reward_.score(check_images(stored_.size).to(dtype_), stored_.prompts).to(at::kDouble);

@@ -220,14 +220,9 @@ void Alignment::evaluate(int64_t index) {
 
 void Alignment::write_grid(int64_t index) {
   const std::vector<std::string> prompts = prompts_->display();
-  std::vector<Tensor> shown;
-  const int64_t at_once = images_at_once(config_.eval.batch, model_->state_shape());
-  for (int64_t start = 0; start < std::ssize(prompts); start += at_once) {
-    const std::vector<std::string> part(prompts.begin() + start, prompts.begin() + std::min<int64_t>(std::ssize(prompts), start + at_once));
-    const Tensor noise = keyed_normal(0, Purpose::kEvalNoise, 0, static_cast<uint64_t>(start), std::ssize(part), model_->state_shape());
-    shown.push_back(thumbnails((generate(part, noise) + 1) / 2));
-  }
-  const Image grid = image_grid(at::cat(shown), std::min<int64_t>(8, std::ssize(prompts)), 2);
+  const auto draw = [this](const std::vector<std::string>& captions, const Tensor& noise) { return generate(captions, noise); };
+  const Tensor shown = drawn_thumbnails(draw, prompts, config_.eval.batch, model_->state_shape());
+  const Image grid = image_grid(shown, std::min<int64_t>(8, std::ssize(prompts)), 2);
   write_png(run_ / "grids" / fmt::format("eval_{:06}.png", index), grid,
             {{"prompts", fmt::format("{}", fmt::join(prompts, "; "))}, {"guidance", fmt::to_string(config_.guidance)}});
   events_->image("grid", grid, index);

@@ -35,11 +35,10 @@ void check_rewards(const std::vector<std::string>& names) {
 }
 
 void check_evaluation(const AlignConfig& c) {
-  VGGFLOW_CHECK(c.eval.prompts * c.eval.images >= 4, "[eval] expected eval.prompts times eval.images to be 4 at least, for distances between sets, got {} times {}", c.eval.prompts,
-                c.eval.images);
+  check_set_size(c.eval.prompts, c.eval.images);
   if (c.eval.panel != std::vector<std::string>{"auto"}) check_rewards(c.eval.panel);
   VGGFLOW_CHECK(c.prompts.eval.empty() || !c.prompts.train.empty(), "[align] expected prompts.train, the prompts to train on, besides prompts.eval={}", c.prompts.eval);
-  VGGFLOW_CHECK(c.prompts.classes.empty() || c.prompts.train.empty(), "[prompts] expected prompts.classes, or prompts.train and prompts.eval, got both");
+  c.prompts.check();
 }
 
 }  // namespace

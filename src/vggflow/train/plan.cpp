@@ -251,7 +251,7 @@ double prompts_in(const std::string& file) {
 
 void Planner::hold_memory() {
   const bool resident = !s_.keeps_text_encoders && c_.flow.sd3.embedding_cache.empty();
-  const bool none = c_.prompts.train.empty() && c_.prompts.eval.empty() && c_.prompts.classes.empty();
+  const bool none = !c_.prompts.given();
   const double prompts = (none ? real(c_.eval.prompts) : prompts_in(c_.prompts.train) + prompts_in(c_.prompts.eval) + real(std::ssize(c_.prompts.classes))) + 1;
   if (none && !draws_emoji(c_.flow)) {
     out_.notes.push_back(fmt::format("no prompts are given, and align will ask for prompts.train and prompts.eval (or prompts.classes). Counted are the {} of eval.prompts, of {} tokens{}; "

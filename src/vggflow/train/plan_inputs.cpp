@@ -11,7 +11,6 @@
 #include "vggflow/core/config.h"
 #include "vggflow/core/error.h"
 #include "vggflow/core/log.h"
-#include "vggflow/io/hub_cache.h"
 #include "vggflow/io/model_files.h"
 #include "vggflow/models/nano.h"
 #include "vggflow/train/plan.h"
@@ -141,7 +140,7 @@ ModelShape read_model_shape(const ModelOptions& options) {
   const fs::path path = options.model;
   check_model_options(options);
   if (fs::exists(path / "vocabulary.txt")) return nano_shape(path);
-  const bool absent = !fs::exists(path) && is_repo_id(options.model) && !fs::exists(cached_repo(options.model));
+  const bool absent = is_repo_id(options.model) && !is_on_this_machine(options.model);
   return absent && is_published(options.model) ? published_shape(options) : sd3_shape(options);
 }
 

@@ -1,12 +1,12 @@
 #include "vggflow/train/prepare.h"
 
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
 #include <torch/csrc/autograd/grad_mode.h>
 
 #include "vggflow/core/error.h"
 #include "vggflow/core/log.h"
 #include "vggflow/data/photo_set.h"
+#include "vggflow/eval/run.h"
 #include "vggflow/io/files.h"
 #include "vggflow/models/taesd.h"
 #include "vggflow/models/model_folder.h"
@@ -35,7 +35,7 @@ Tensor resized_photos(const Tensor& images, int64_t size) {
 
 void prepare(const PrepareConfig& c) {
   VGGFLOW_CHECK(!c.photos.empty(), "[prepare] expected photos=FILE.zip, a zip of CLASS/NAME.jpg");
-  if (c.threads > 0) at::set_num_threads(static_cast<int>(c.threads));
+  set_threads(c.threads);
   torch::autograd::AutoGradMode off(false);
   const auto encoder = TaesdEncoder::load(taesd_folder(c.taesd));
   const std::string hash = weights_hash(*encoder);
