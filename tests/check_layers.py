@@ -12,10 +12,16 @@ problems = []
 
 def table():
     """Layer -> layers it may know, from the Markdown table."""
-    rows = re.findall(r"^\| (\w+) \| ([^|]+) \| [^|]+\|$", (root / "docs/architecture.md").read_text(), re.M)
+    rows = re.findall(r"^\| ([\w/]+) \| ([^|]+) \| [^|]+\|$", (root / "docs/architecture.md").read_text(), re.M)
     layers = {name: set() if may.strip() == "-" else set(may.split()) for name, may in rows if name != "layer"}
     layers["cli"] = set(layers) - {"cli", "testing"}
     return layers
+
+
+def layer_of(path):
+    """The deepest layer whose folder holds `path`, relative to src/vggflow."""
+    parents = [str(p) for p in pathlib.PurePath(path).parents]
+    return next((p for p in parents if p in layers), parents[-2] if len(parents) > 1 else "")
 
 
 def cmake_list(text, key):
@@ -29,14 +35,17 @@ def check_layer(name, may):
     extra = cmake_list(cmake, "LAYERS") - may
     if extra:
         problems.append(f"{name}/CMakeLists.txt links {sorted(extra)}, which the table does not allow")
-    for file in sorted(folder.glob("*.[ch]*")):
+    for file in sorted(folder.rglob("*.[ch]*")):
+        if layer_of(file.relative_to(root / "src/vggflow")) != name:
+            continue
         text = file.read_text()
         if file.suffix == ".h" and "#pragma once" not in text:
             problems.append(f"{file.relative_to(root)} has no #pragma once")
         allowed = may | {name}
         if file.stem.endswith("_test"):
             allowed = allowed | {"testing"} | cmake_list(cmake, "TEST_LAYERS")
-        for layer in re.findall(r'#include "vggflow/(\w+)/', text):
+        for path in re.findall(r'#include "vggflow/(\w[^"]*/[^"]+)"', text):
+            layer = layer_of(path)
             if layer not in allowed:
                 problems.append(f"{file.relative_to(root)} includes {layer}, which {name} may not know")
 
@@ -57,7 +66,7 @@ def check_tracked_files():
 
 
 layers = table()
-folders = {p.name for p in (root / "src/vggflow").iterdir() if p.is_dir()}
+folders = {str(p.parent.relative_to(root / "src/vggflow")) for p in (root / "src/vggflow").rglob("CMakeLists.txt")}
 if folders != set(layers):
     problems.append(f"folders {sorted(folders ^ set(layers))} are not both in src/vggflow and in the table")
 for layer in sorted(folders & set(layers)):

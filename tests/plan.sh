@@ -28,7 +28,7 @@ within() {  # CONFIG SETTINGS...
 # The tiny Stable Diffusion 3 tells what the program takes, and nothing of networks.
 printf 'a photo of a cat\na dog\n' >"$out/prompts.txt"
 cat >"$out/tiny.yaml" <<END
-model: src/vggflow/models/testdata/sd3_tiny
+model: tests/data/sd3_tiny
 precision: fp32
 reward: colorfulness
 prompts: {train: $out/prompts.txt, eval: $out/prompts.txt}
@@ -46,7 +46,7 @@ within "$out/tiny.yaml"
 program=$peak
 
 # One of 84 M parameters: weights, graph and passes are 0.8 GiB beside the program's 0.17.
-python3 tests/widen_sd3.py src/vggflow/models/testdata/sd3_tiny "$out/wide" 6 16 || die "no wider model was made"
+python3 tests/widen_sd3.py tests/data/sd3_tiny "$out/wide" 6 16 || die "no wider model was made"
 sed -e "s|^model:.*|model: $out/wide|" -e 's/height: 32, width: 32/height: 64, width: 64/' "$out/tiny.yaml" >"$out/wide.yaml"
 wide=(batch=2 guidance=1 time_grid.steps=3 vgg.bins=1 eval.images=2 eval_steps=1)
 inner=0.15
@@ -70,6 +70,6 @@ grep -q "^reward_recompute=true" "$out/preset.txt" || die "no switch of the rewa
 refuse "unknown setting 'batsh'; did you mean 'batch'?" "$vggflow" plan configs/nano.yaml batsh=2
 refuse "File does not exist" "$vggflow" plan nowhere.yaml
 refuse "docs is no model: expected vocabulary.txt (nano) or model_index.json" "$vggflow" plan configs/nano.yaml model=docs
-refuse "expected prompts for src/vggflow/models/testdata/sd3_tiny" "$vggflow" align --config "$out/tiny.yaml" "run=$out/none" prompts.train= prompts.eval=
+refuse "expected prompts for tests/data/sd3_tiny" "$vggflow" align --config "$out/tiny.yaml" "run=$out/none" prompts.train= prompts.eval=
 [ -e "$out/none" ] && die "a refused run left its folder"
 echo "plan: ok"

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Reference values of CLIP's towers from transformers, open_clip and OpenAI's package, and of the rewards on them, with random weights.
-Usage: clip_reference.py src/vggflow/models/testdata src/vggflow/rewards/testdata [shared/assets]
-Writes models/testdata/clip/<layout>/: the weights as each package saves them and reference.safetensors (all computed in float64): embeddings of
+Usage: clip_reference.py tests/data src/vggflow/rewards/testdata [shared/assets]
+Writes tests/data/clip/<layout>/: the weights as each package saves them and reference.safetensors (all computed in float64): embeddings of
 pixels, the gradient, the directional derivative and the Hessian product of a cotangent, embeddings of token ids, exp(logit_scale).
 Writes rewards/testdata/clip_rewards.safetensors: scores and image gradients of the official formulas with the official preprocessing, the
-towers being those of models/testdata/clip, the prompts tokenized by models/testdata/sd3_tiny/tokenizer; aesthetic_head.safetensors is a small
+towers being those of tests/data/clip, the prompts tokenized by tests/data/sd3_tiny/tokenizer; aesthetic_head.safetensors is a small
 head. With the assets, aesthetic_real.safetensors: LAION's head on a random tower, which is in the file."""
 import importlib.util
 import json

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Reference scores and image gradients of ImageReward with random weights, from the image-reward package itself.
-Usage: image_reward_reference.py src/vggflow/models/testdata/image_reward
+Usage: image_reward_reference.py tests/data/image_reward
 Writes ImageReward.pt (a state dict as torch.save writes it), vocab.txt (made up here) and reference.safetensors: the
 standardised images, the ids and masks of the package's tokenizer, scores, gradients to the images and the tower's tokens.
 The package is of 2023, so this script has an environment of its own: tools/reference/image_reward_requirements.txt."""

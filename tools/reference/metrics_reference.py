@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Reference values of src/vggflow/eval/metrics_test.cpp from scipy, on arrays that both sides make from one formula.
+"""Reference values of src/vggflow/metrics/metrics_test.cpp from scipy, on arrays that both sides make from one formula.
 
 Frechet distance by scipy.linalg.sqrtm, the unbiased squared MMD by loops over pairs, diversity by scipy's cosine distances, the
 standard error by scipy.stats.sem. Usage: metrics_reference.py

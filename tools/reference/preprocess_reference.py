@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Reference values of image preprocessing on float tensors: torchvision's Resize and CenterCrop (open_clip, OpenAI), transformers'
 CLIPImageProcessor and hpsv2's ResizeMaxSize, each with CLIP's standardisation, and the gradient of a cotangent.
-Usage: preprocess_reference.py src/vggflow/models/testdata/preprocess_reference.safetensors"""
+Usage: preprocess_reference.py tests/data/preprocess_reference.safetensors"""
 import importlib.util
 import pathlib
 import sys

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """A tiny Stable Diffusion 3 in diffusers' layout with random weights, and what diffusers' StableDiffusion3Pipeline makes of it from given noise.
-Usage: sd3_pipeline_reference.py src/vggflow/models/testdata/sd3_tiny
+Usage: sd3_pipeline_reference.py tests/data/sd3_tiny
 The folder holds the tokenizers and text encoders that text_encoder_reference.py wrote; this adds transformer/, vae/, scheduler/ and
 model_index.json, and pipeline.safetensors: for each case the noise, the scheduler's sigmas, the latents after 20 steps and the images."""
 import json

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Reference values of the set metrics in src/vggflow/eval/metrics_test.cpp, on arrays that both sides make from one formula.
+"""Reference values of the set metrics in src/vggflow/metrics/metrics_test.cpp, on arrays that both sides make from one formula.
 
 Frechet distance by torch-fidelity (eigenvalues) and by scipy.linalg.sqrtm, with more images than features and with fewer, there in 40 digits too; KID by torch-fidelity
 on whole sets; precision and recall by torch-fidelity and prdc; the Vendi score by vendi-score; CMMD by loops over pairs of its definition

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Reference values of SD3's text encoders from transformers and of its prompt embeddings from diffusers, with random weights.
-Usage: text_encoder_reference.py src/vggflow/models/testdata
+Usage: text_encoder_reference.py tests/data
 Writes text_encoder_reference.safetensors (for each variant the weights, ids, and outputs in fp32 and of the network in bf16) and sd3_tiny/, a tiny model folder in
 diffusers' layout (three tokenizers, three encoders) with sd3_tiny/reference.safetensors: what StableDiffusion3Pipeline.encode_prompt
 gives for some prompts, with and without T5. The tokenizers' vocabularies are made up here."""

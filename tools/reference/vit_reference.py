@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Reference values of vision transformers with random weights: timm's, DINO's own and DreamSim, from their packages.
-Usage: vit_reference.py src/vggflow/models/testdata
+Usage: vit_reference.py tests/data
 Writes vit_reference.safetensors (for timm's and DINO's network the weights, standardised images, tokens and the gradient of the sum of
 their squares) and dreamsim/, a tiny folder as the dreamsim package leaves it, with dreamsim/reference.safetensors: images in [0, 1],
 embeddings, the distance of the first image to each of the others and that distance's gradient."""

@@ -6,7 +6,7 @@
 
 #include <set>
 
-#include "vggflow/algorithms/analytic_claims.h"
+#include "vggflow/proofs/analytic_claims.h"
 #include "vggflow/testing/message.h"
 
 namespace vggflow {

@@ -6,7 +6,7 @@
 
 #include <limits>
 
-#include "vggflow/algorithms/analytic_problems.h"
+#include "vggflow/proofs/analytic_problems.h"
 #include "vggflow/testing/message.h"
 
 namespace vggflow {

@@ -5,7 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "vggflow/algorithms/adjoint.h"
-#include "vggflow/algorithms/analytic_problems.h"
+#include "vggflow/proofs/analytic_problems.h"
 #include "vggflow/testing/message.h"
 
 namespace vggflow {

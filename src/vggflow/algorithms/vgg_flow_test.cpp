@@ -6,7 +6,7 @@
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
 
-#include "vggflow/algorithms/analytic_claims.h"
+#include "vggflow/proofs/analytic_claims.h"
 #include "vggflow/algorithms/matching.h"
 #include "vggflow/testing/gradient_check.h"
 

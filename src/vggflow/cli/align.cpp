@@ -1,6 +1,6 @@
 #include "vggflow/cli/commands.h"
 #include "vggflow/cli/run_folder.h"
-#include "vggflow/eval/report.h"
+#include "vggflow/report/report.h"
 #include "vggflow/train/checks.h"
 
 namespace vggflow::cli {

@@ -5,8 +5,8 @@
 #include "vggflow/cli/commands.h"
 #include "vggflow/core/log.h"
 #include "vggflow/kernels/transformer.h"
-#include "vggflow/models/nano.h"
-#include "vggflow/models/self_check.h"
+#include "vggflow/families/nano/model.h"
+#include "vggflow/proofs/self_check.h"
 
 namespace vggflow::cli {
 

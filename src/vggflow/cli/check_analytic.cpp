@@ -1,9 +1,9 @@
 #include <cstdio>
 
-#include "vggflow/algorithms/analytic_suite.h"
+#include "vggflow/proofs/analytic_suite.h"
 #include "vggflow/cli/commands.h"
 #include "vggflow/core/log.h"
-#include "vggflow/eval/plot.h"
+#include "vggflow/report/plot.h"
 #include "vggflow/io/files.h"
 
 namespace vggflow::cli {

@@ -44,9 +44,9 @@ struct PlanArguments {
 };
 /// What a run of `align` with these settings will need, before anything is loaded.
 void plan(const PlanArguments& arguments);
-/// A LoRA in another program's layout, or merged into a model folder (models/lora_export.h).
+/// A LoRA in another program's layout, or merged into a model folder (convert/lora_export.h).
 void export_command(const ExportOptions& options);
-/// A Stable Diffusion 3 model in another layout or number format (models/sd3_write.h).
+/// A Stable Diffusion 3 model in another layout or number format (convert/sd3_write.h).
 void convert_command(const ConvertOptions& options);
 /// Scores of images by rewards, as JSON lines and as a sheet (eval/score.h).
 void score(const ScoreOptions& options);

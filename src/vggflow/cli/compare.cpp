@@ -2,7 +2,7 @@
 
 #include "vggflow/cli/commands.h"
 #include "vggflow/cli/run_folder.h"
-#include "vggflow/eval/comparison_report.h"
+#include "vggflow/experiments/comparison_report.h"
 #include "vggflow/train/checks.h"
 
 namespace vggflow::cli {

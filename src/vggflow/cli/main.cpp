@@ -8,15 +8,15 @@
 
 #include "vggflow/cli/commands.h"
 #include "vggflow/core/config.h"
-#include "vggflow/eval/comparison_config.h"
+#include "vggflow/experiments/comparison_config.h"
 #include "vggflow/eval/metrics_run.h"
 #include "vggflow/eval/score.h"
 #include "vggflow/eval/sweep.h"
-#include "vggflow/models/lora_export.h"
-#include "vggflow/models/sd3_write.h"
+#include "vggflow/convert/lora_export.h"
+#include "vggflow/convert/sd3_write.h"
 #include "vggflow/train/align.h"
-#include "vggflow/train/prepare.h"
-#include "vggflow/train/pretrain.h"
+#include "vggflow/pretrain/prepare.h"
+#include "vggflow/pretrain/pretrain.h"
 
 namespace vggflow::cli {
 namespace {

@@ -1,4 +1,4 @@
-#include "vggflow/train/plan.h"
+#include "vggflow/plan/plan.h"
 
 #include <cstdio>
 

@@ -1,4 +1,4 @@
-#include "vggflow/train/prepare.h"
+#include "vggflow/pretrain/prepare.h"
 
 #include "vggflow/cli/commands.h"
 #include "vggflow/cli/run_folder.h"

@@ -1,4 +1,4 @@
-#include "vggflow/train/pretrain.h"
+#include "vggflow/pretrain/pretrain.h"
 
 #include "vggflow/cli/commands.h"
 #include "vggflow/cli/run_folder.h"

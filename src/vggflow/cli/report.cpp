@@ -1,4 +1,4 @@
-#include "vggflow/eval/report.h"
+#include "vggflow/report/report.h"
 
 #include <cstdio>
 

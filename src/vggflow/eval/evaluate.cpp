@@ -6,8 +6,8 @@
 
 #include "vggflow/core/error.h"
 #include "vggflow/io/image.h"
-#include "vggflow/models/open_model.h"
-#include "vggflow/models/pixel_features.h"
+#include "vggflow/families/open_model.h"
+#include "vggflow/features/pixel_features.h"
 #include "vggflow/ops/random_tensor.h"
 
 namespace vggflow {

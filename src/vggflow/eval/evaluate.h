@@ -10,10 +10,10 @@
 
 #include "vggflow/core/field.h"
 #include "vggflow/data/prompt_source.h"
-#include "vggflow/eval/metrics.h"
+#include "vggflow/metrics/metrics.h"
 #include "vggflow/io/jsonl.h"
-#include "vggflow/models/feature_networks.h"
-#include "vggflow/models/image_judge.h"
+#include "vggflow/features/feature_networks.h"
+#include "vggflow/networks/vision/image_judge.h"
 #include "vggflow/rewards/reward.h"
 
 namespace vggflow {
@@ -88,7 +88,7 @@ std::unique_ptr<ImageJudge> judge_of(const PromptSource& prompts, const std::str
 class Evaluator {
  public:
   /// `judge`: names the class of an image, where prompts carry one; null leaves it out. `features`: for diversity and distances; null takes the judge's,
-  /// or without one the pixels (models/pixel_features.h). `noise_shape` (C, H, W) is the model's.
+  /// or without one the pixels (features/pixel_features.h). `noise_shape` (C, H, W) is the model's.
   Evaluator(const EvalOptions& options, const std::vector<Prompt>& prompts, const Reward& reward, const ImageJudge* judge,
             std::shared_ptr<const FeatureNetwork> features, JudgePanel panel, std::vector<int64_t> noise_shape);
   /// Samples the base model: two sets from independent noise. Call before evaluate, with the adapter off.

@@ -10,8 +10,8 @@
 #include <vector>
 
 #include "vggflow/core/field.h"
-#include "vggflow/models/flow_model.h"
-#include "vggflow/models/value_network.h"
+#include "vggflow/families/sd3/flow_model.h"
+#include "vggflow/families/value_network.h"
 #include "vggflow/rewards/reward.h"
 
 namespace vggflow {

@@ -7,9 +7,9 @@
 #include "vggflow/core/log.h"
 #include "vggflow/data/captions.h"
 #include "vggflow/data/prompt_file.h"
-#include "vggflow/eval/set_sheet.h"
+#include "vggflow/report/set_sheet.h"
 #include "vggflow/io/files.h"
-#include "vggflow/models/feature_networks.h"
+#include "vggflow/features/feature_networks.h"
 
 namespace vggflow {
 namespace {

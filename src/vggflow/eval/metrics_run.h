@@ -2,7 +2,7 @@
 // The job behind `vggflow metrics`: reads sets of images, measures and compares them, writes metrics.json and metrics.html.
 
 #include "vggflow/eval/model_sets.h"
-#include "vggflow/eval/set_metrics.h"
+#include "vggflow/metrics/set_metrics.h"
 
 namespace vggflow {
 

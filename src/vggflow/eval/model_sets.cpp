@@ -4,7 +4,7 @@
 
 #include "vggflow/core/error.h"
 #include "vggflow/core/log.h"
-#include "vggflow/models/nano.h"
+#include "vggflow/families/nano/model.h"
 
 namespace vggflow {
 

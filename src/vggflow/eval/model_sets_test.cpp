@@ -7,8 +7,8 @@
 #include "vggflow/eval/metrics_run.h"
 #include "vggflow/io/files.h"
 #include "vggflow/io/image_file.h"
-#include "vggflow/models/lora_formats.h"
-#include "vggflow/models/nano.h"
+#include "vggflow/weights/lora_formats.h"
+#include "vggflow/families/nano/model.h"
 #include "vggflow/testing/message.h"
 #include "vggflow/testing/temporary_folder.h"
 

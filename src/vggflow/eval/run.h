@@ -4,9 +4,9 @@
 #include "vggflow/eval/evaluate.h"
 #include "vggflow/eval/guide.h"
 #include "vggflow/flow/sampling.h"
-#include "vggflow/models/lora_formats.h"
+#include "vggflow/weights/lora_formats.h"
 #include "vggflow/data/prompt_source.h"
-#include "vggflow/models/open_model.h"
+#include "vggflow/families/open_model.h"
 
 namespace vggflow {
 

@@ -11,11 +11,11 @@
 #include "vggflow/core/config.h"
 #include "vggflow/core/error.h"
 #include "vggflow/core/log.h"
-#include "vggflow/eval/metrics.h"
-#include "vggflow/eval/page.h"
-#include "vggflow/eval/plot.h"
+#include "vggflow/metrics/metrics.h"
+#include "vggflow/report/page.h"
+#include "vggflow/report/plot.h"
 #include "vggflow/eval/run.h"
-#include "vggflow/eval/thumbnail.h"
+#include "vggflow/report/thumbnail.h"
 #include "vggflow/io/files.h"
 
 namespace vggflow {

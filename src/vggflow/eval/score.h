@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "vggflow/core/field.h"
-#include "vggflow/eval/image_sets.h"
+#include "vggflow/metrics/image_sets.h"
 #include "vggflow/io/jsonl.h"
 #include "vggflow/rewards/reward.h"
 

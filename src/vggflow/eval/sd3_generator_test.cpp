@@ -9,7 +9,7 @@
 #include "vggflow/io/files.h"
 #include "vggflow/io/image.h"
 #include "vggflow/io/safetensors.h"
-#include "vggflow/models/reference_test.h"
+#include "vggflow/testing/reference.h"
 #include "vggflow/ops/random_tensor.h"
 #include "vggflow/testing/gradient_check.h"
 #include "vggflow/testing/message.h"

@@ -2,8 +2,8 @@
 
 #include "vggflow/core/error.h"
 #include "vggflow/core/log.h"
-#include "vggflow/eval/page.h"
-#include "vggflow/eval/plot.h"
+#include "vggflow/report/page.h"
+#include "vggflow/report/plot.h"
 #include "vggflow/io/files.h"
 #include "vggflow/io/image.h"
 

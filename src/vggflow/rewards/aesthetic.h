@@ -2,7 +2,7 @@
 // LAION's improved aesthetic predictor (v2): a head of five linear layers on the unit vector of CLIP ViT-L/14, about 1 to 10. The layers
 // have no activation between them (dropout alone, in training), so the score is affine in the unit vector. The prompt is ignored.
 
-#include "vggflow/models/clip_encoders.h"
+#include "vggflow/networks/clip/clip_encoders.h"
 #include "vggflow/rewards/reward.h"
 
 namespace vggflow {

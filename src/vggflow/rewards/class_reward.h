@@ -1,11 +1,11 @@
 #pragma once
-// `class-head`: r = log softmax(logits)_c of a linear classifier on a frozen network's features (models/class_head.h), c its class that the prompt names.
+// `class-head`: r = log softmax(logits)_c of a linear classifier on a frozen network's features (networks/vision/class_head.h), c its class that the prompt names.
 // `mobilenet-class`: how sure MobileNetV2 is that an image shows the class of CIFAR-10 that the prompt names ("a photo of a horse"),
 //   r = log sum_{c in C(prompt)} softmax(logits)_c  <= 0,
 // with C the classes of ImageNet that belong to it (cifar10_classes(); docs/rewards.md tells how they were chosen).
 
 #include "vggflow/core/error.h"
-#include "vggflow/models/class_head.h"
+#include "vggflow/networks/vision/class_head.h"
 #include "vggflow/rewards/reward.h"
 
 namespace vggflow {

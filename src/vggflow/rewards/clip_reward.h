@@ -5,7 +5,7 @@
 //   clip-score  scale 100               torchmetrics' CLIPScore of one image, about 30; like it, without the clip at 0 that it puts on means
 // docs/rewards.md has sources, preprocessing and the names of the weights.
 
-#include "vggflow/models/clip_encoders.h"
+#include "vggflow/networks/clip/clip_encoders.h"
 #include "vggflow/rewards/reward.h"
 
 namespace vggflow {

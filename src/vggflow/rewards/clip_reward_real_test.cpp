@@ -6,8 +6,8 @@
 #include <fstream>
 
 #include "vggflow/io/safetensors.h"
-#include "vggflow/models/clip_checkpoint.h"
-#include "vggflow/models/image_preprocess.h"
+#include "vggflow/networks/clip/clip_checkpoint.h"
+#include "vggflow/networks/vision/image_preprocess.h"
 #include "vggflow/rewards/reward.h"
 #include "vggflow/testing/gradient_check.h"
 #include "vggflow/testing/temporary_folder.h"

@@ -5,7 +5,7 @@
 #include <cstdlib>
 
 #include "vggflow/io/safetensors.h"
-#include "vggflow/models/mobilenet.h"
+#include "vggflow/networks/vision/mobilenet.h"
 #include "vggflow/ops/resize.h"
 #include "vggflow/rewards/nima_reward.h"
 #include "vggflow/rewards/reward_check.h"

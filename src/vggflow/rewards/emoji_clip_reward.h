@@ -1,8 +1,8 @@
 #pragma once
 // The reward of the nano model: emoji-clip's scaled cosine exp(logit_scale) <image, text>, as PickScore and HPSv2 score.
 
-#include "vggflow/models/emoji_clip.h"
-#include "vggflow/models/model_folder.h"
+#include "vggflow/networks/vision/emoji_clip.h"
+#include "vggflow/networks/model_folder.h"
 #include "vggflow/rewards/reward.h"
 
 namespace vggflow {

@@ -1,7 +1,7 @@
 #include "vggflow/rewards/image_reward.h"
 
 #include "vggflow/core/error.h"
-#include "vggflow/models/image_preprocess.h"
+#include "vggflow/networks/vision/image_preprocess.h"
 
 namespace vggflow {
 namespace {

@@ -1,8 +1,8 @@
 #pragma once
 // ImageReward (Xu et al. 2023): how people who compared images for a prompt would rank them, in deviations over the authors' set.
 
-#include "vggflow/models/image_preprocess.h"
-#include "vggflow/models/image_reward_network.h"
+#include "vggflow/networks/vision/image_preprocess.h"
+#include "vggflow/networks/vision/image_reward_network.h"
 #include "vggflow/rewards/reward.h"
 #include "vggflow/text/wordpiece_tokenizer.h"
 

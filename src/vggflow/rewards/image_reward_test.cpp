@@ -10,7 +10,7 @@
 
 #include "vggflow/core/error.h"
 #include "vggflow/io/safetensors.h"
-#include "vggflow/models/reference_test.h"
+#include "vggflow/testing/reference.h"
 #include "vggflow/testing/gradient_check.h"
 #include "vggflow/testing/message.h"
 

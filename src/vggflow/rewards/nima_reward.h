@@ -3,7 +3,7 @@
 // `nima-aesthetic` was trained on AVA's ratings of photographs, `nima-technical` on TID2013's of distortions. The prompt is ignored.
 
 #include "vggflow/core/error.h"
-#include "vggflow/models/mobilenet.h"
+#include "vggflow/networks/vision/mobilenet.h"
 #include "vggflow/rewards/reward.h"
 
 namespace vggflow {

@@ -8,7 +8,7 @@
 
 #include "vggflow/core/error.h"
 #include "vggflow/core/nearest.h"
-#include "vggflow/models/feature_networks.h"
+#include "vggflow/features/feature_networks.h"
 #include "vggflow/rewards/aesthetic.h"
 #include "vggflow/rewards/class_reward.h"
 #include "vggflow/rewards/clip_reward.h"

@@ -4,7 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "vggflow/core/error.h"
-#include "vggflow/models/emoji_clip.h"
+#include "vggflow/networks/vision/emoji_clip.h"
 #include "vggflow/rewards/colorfulness.h"
 #include "vggflow/rewards/pixels.h"
 #include "vggflow/testing/gradient_check.h"

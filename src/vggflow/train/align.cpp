@@ -10,7 +10,7 @@
 #include "vggflow/io/files.h"
 #include "vggflow/io/image.h"
 #include "vggflow/io/tensorboard.h"
-#include "vggflow/models/lora_file.h"
+#include "vggflow/weights/lora_file.h"
 #include "vggflow/ops/random_tensor.h"
 #include "vggflow/train/checkpoint.h"
 #include "vggflow/train/checks.h"

@@ -11,14 +11,14 @@
 #include "vggflow/core/config.h"
 #include "vggflow/core/error.h"
 #include "vggflow/io/files.h"
-#include "vggflow/models/emoji_clip.h"
-#include "vggflow/models/judge.h"
-#include "vggflow/models/nano.h"
-#include "vggflow/models/lora_file.h"
+#include "vggflow/networks/vision/emoji_clip.h"
+#include "vggflow/networks/vision/judge.h"
+#include "vggflow/families/nano/model.h"
+#include "vggflow/weights/lora_file.h"
 #include "vggflow/testing/temporary_folder.h"
 #include "vggflow/train/checkpoint.h"
 #include "vggflow/testing/message.h"
-#include "vggflow/train/fit.h"
+#include "vggflow/pretrain/fit.h"
 
 namespace vggflow {
 namespace {

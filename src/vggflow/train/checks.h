@@ -2,7 +2,7 @@
 // What can be told to fail before a model is loaded: one list for `align`, which calls it first, and for `plan`.
 
 #include "vggflow/train/align.h"
-#include "vggflow/train/plan.h"
+#include "vggflow/families/model_shape.h"
 
 namespace vggflow {
 

@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "vggflow/algorithms/method.h"
-#include "vggflow/models/flow_model.h"
-#include "vggflow/models/value_network.h"
+#include "vggflow/families/sd3/flow_model.h"
+#include "vggflow/families/value_network.h"
 #include "vggflow/nn/lora.h"
 #include "vggflow/rewards/reward.h"
 

@@ -10,7 +10,7 @@
 #include "vggflow/algorithms/registry.h"
 #include "vggflow/core/error.h"
 #include "vggflow/flow/sampling.h"
-#include "vggflow/models/nano.h"
+#include "vggflow/families/nano/model.h"
 #include "vggflow/ops/random_tensor.h"
 #include "vggflow/testing/message.h"
 

@@ -1,0 +1,350 @@
+#include "vggflow/experiments/grid_run.h"
+
+#include <fcntl.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <cmath>
+#include <csignal>
+#include <cstring>
+#include <set>
+#include <sstream>
+#include <thread>
+
+#include "vggflow/core/error.h"
+#include "vggflow/core/log.h"
+#include "vggflow/report/page.h"
+#include "vggflow/io/files.h"
+
+namespace vggflow {
+namespace fs = std::filesystem;
+namespace {
+
+// Runs a command as the leader of its own process group, so that a terminal's Ctrl-C reaches it through us alone (a second
+// SIGINT would end it before it has saved); it is told when we die. Output is appended to `console`.
+pid_t start_process(const std::vector<std::string>& command, const fs::path& console) {
+  const int out = ::open(console.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+  VGGFLOW_CHECK(out >= 0, "[compare] cannot write {}: {}", console.string(), std::strerror(errno));
+  std::vector<char*> argv;
+  for (const std::string& word : command) argv.push_back(const_cast<char*>(word.c_str()));
+  argv.push_back(nullptr);
+  // An interrupt that comes before exec waits, and then ends the child: our handler would swallow it.
+  sigset_t interrupts, before;
+  sigemptyset(&interrupts);
+  sigaddset(&interrupts, SIGINT);
+  ::sigprocmask(SIG_BLOCK, &interrupts, &before);
+  const pid_t parent = ::getpid(), child = ::fork();
+  if (child == 0) {
+    std::signal(SIGINT, SIG_DFL);
+    ::sigprocmask(SIG_SETMASK, &before, nullptr);
+    ::setpgid(0, 0);
+    ::prctl(PR_SET_PDEATHSIG, SIGINT);
+    if (::getppid() != parent) ::_exit(130);
+    const int in = ::open("/dev/null", O_RDONLY);
+    for (const auto& [from, to] : {std::pair{in, 0}, {out, 1}, {out, 2}}) ::dup2(from, to);
+    ::execv(argv[0], argv.data());
+    constexpr char kMessage[] = "vggflow: the program could not be started\n";
+    (void)!::write(2, kMessage, sizeof(kMessage) - 1);
+    ::_exit(127);
+  }
+  const int error = errno;
+  ::sigprocmask(SIG_SETMASK, &before, nullptr);
+  ::close(out);
+  VGGFLOW_CHECK(child > 0, "[compare] cannot start a process: {}", std::strerror(error));
+  return child;
+}
+
+std::string last_line(const fs::path& file) {
+  std::istringstream in(fs::exists(file) ? read_text(file) : "");
+  std::string last;
+  for (std::string line; std::getline(in, line);) {
+    if (line.find_first_not_of(" \t\r") != std::string::npos) last = line;
+  }
+  return last.starts_with("vggflow: ") ? last.substr(9) : last;
+}
+
+std::string duration(double seconds) {
+  const auto s = static_cast<int64_t>(seconds + 0.5);
+  return s >= 3600 ? fmt::format("{}h{:02}m", s / 3600, s / 60 % 60) : fmt::format("{}m{:02}s", s / 60, s % 60);
+}
+
+int64_t last_update(const fs::path& folder) {
+  double last = 0;
+  for (const Json& line : read_json_lines(folder / "metrics.jsonl")) {
+    if (text(line, "kind") == "update") last = std::fmax(last, number(line, "/update"));
+  }
+  return static_cast<int64_t>(last);
+}
+
+// Starts runs, waits for them, writes what became of them.
+class GridRunner {
+ public:
+  GridRunner(const ComparisonConfig& config, const RunCommand& command, GridProgress& progress)
+      : config_(config), command_(command), progress_(progress), records_(config.out / "grid.jsonl"),
+        bar_("compare", static_cast<int64_t>(progress.total), static_cast<int64_t>(progress.done)) {}
+  bool run(const std::vector<PlannedRun>& runs);
+
+ private:
+  struct Child {
+    const PlannedRun* run;
+    pid_t process;
+    Stopwatch watch;
+  };
+  void start(const PlannedRun& run);
+  void reap();
+  void finish(const Child& child, int status, const rusage& usage);
+  void pass_on_interrupt();
+  void show();
+  void record(const PlannedRun& run, const std::string& status, double seconds, double peak_gib, double processor_seconds, const std::string& error);
+
+  const ComparisonConfig& config_;
+  const RunCommand& command_;
+  GridProgress& progress_;
+  JsonLines records_;
+  Progress bar_;
+  std::vector<Child> children_;
+  Stopwatch shown_;
+  bool told_ = false;
+};
+
+void GridRunner::record(const PlannedRun& run, const std::string& status, double seconds, double peak_gib, double processor_seconds,
+                        const std::string& error) {
+  const ComparisonArm& arm = config_.arms[run.arm];
+  Json line{{"arm", arm.name}, {"setting", arm.settings[run.setting].name}, {"seed", run.seed}, {"label", run.label}, {"status", status},
+            {"seconds", seconds}, {"peak_gib", peak_gib}, {"processor_seconds", processor_seconds}};
+  if (!error.empty()) line["error"] = error;
+  records_.write(line);
+}
+
+void GridRunner::start(const PlannedRun& run) {
+  const RunStatus status = status_of(run, command_);
+  if (status.state == RunState::kFinished) return;
+  if (status.state == RunState::kRefused) {
+    ++progress_.done;
+    log_info("[{}/{}] refused {}: {}", progress_.done, progress_.total, run.label, status.note);
+    record(run, "refused", 0, 0, 0, status.note);
+    return;
+  }
+  make_writable_folder(run.folder);
+  std::vector<std::string> command = run.arguments(config_.base);
+  command.insert(command.begin(), command_.program.string());
+  if (status.state == RunState::kHalfDone) {
+    command.push_back("resume=true");
+  } else {
+    fs::remove(run.folder / "config.yaml");  // of a start that came to nothing
+  }
+  if (config_.parallel > 1) {
+    command.push_back(fmt::format("threads={}", std::max<int64_t>(1, static_cast<int64_t>(std::thread::hardware_concurrency()) / config_.parallel)));
+  }
+  log_info("start {}{}", run.label, status.state == RunState::kHalfDone ? ", going on after " + status.note : "");
+  children_.push_back({&run, start_process(command, run.folder / "console.txt"), {}});
+}
+
+void GridRunner::finish(const Child& child, int status, const rusage& usage) {
+  const PlannedRun& run = *child.run;
+  const double seconds = child.watch.seconds(), peak = static_cast<double>(usage.ru_maxrss) / (1024.0 * 1024.0);
+  const auto time_of = [](const timeval& t) { return static_cast<double>(t.tv_sec) + 1e-6 * static_cast<double>(t.tv_usec); };
+  const double processor = time_of(usage.ru_utime) + time_of(usage.ru_stime);
+  const bool clean = WIFEXITED(status) && WEXITSTATUS(status) == 0;
+  if (clean && fs::exists(run.folder / "summary.json")) {
+    ++progress_.done;
+    ++progress_.timed;
+    progress_.seconds += seconds;
+    const double left = static_cast<double>(progress_.total - progress_.done) * progress_.seconds / static_cast<double>(progress_.timed);
+    log_info("[{}/{}] finished {} in {} | peak {:.2f} GiB | ETA {}", progress_.done, progress_.total, run.label, duration(seconds), peak,
+             duration(left / static_cast<double>(config_.parallel)));
+    record(run, "finished", seconds, peak, processor, "");
+    return;
+  }
+  if (told_) {
+    log_info("stopped {} after {}", run.label, duration(seconds));
+    record(run, "interrupted", seconds, peak, processor, "");
+    return;
+  }
+  ++progress_.done;
+  const std::string said = last_line(run.folder / "console.txt");
+  const std::string error = WIFSIGNALED(status) ? fmt::format("killed by signal {} ({}); its last line: {}", WTERMSIG(status), strsignal(WTERMSIG(status)), said)
+                            : clean             ? "it ended before its last update; its last line: " + said
+                            : said.empty()      ? fmt::format("it ended with exit status {} and said nothing", WEXITSTATUS(status))
+                                                : said;
+  log_info("[{}/{}] FAILED {} after {}: {}", progress_.done, progress_.total, run.label, duration(seconds), error);
+  record(run, "failed", seconds, peak, processor, error);
+}
+
+void GridRunner::reap() {
+  for (size_t i = 0; i < children_.size();) {
+    int status = 0;
+    rusage usage{};
+    const pid_t ended = ::wait4(children_[i].process, &status, WNOHANG, &usage);
+    VGGFLOW_CHECK(ended >= 0 || errno == EINTR, "[compare] cannot wait for {}: {}", children_[i].run->label, std::strerror(errno));
+    if (ended <= 0) {
+      ++i;
+      continue;
+    }
+    const Child child = children_[i];
+    children_.erase(children_.begin() + static_cast<std::ptrdiff_t>(i));
+    finish(child, status, usage);
+  }
+}
+
+void GridRunner::pass_on_interrupt() {
+  told_ = true;
+  if (children_.empty()) return;
+  log_info("interrupted: waiting until {} running alignment{} saved; a second Ctrl-C ends them at once", children_.size(),
+           children_.size() == 1 ? " has" : "s have");
+  for (const Child& child : children_) ::kill(child.process, SIGINT);
+}
+
+// The bar, with what each running alignment said last; at most once a second.
+void GridRunner::show() {
+  if (children_.empty() || shown_.seconds() < 1) return;
+  shown_.lap();
+  std::vector<std::string> notes;
+  for (const Child& child : children_) {
+    const std::string said = last_line(child.run->folder / "console.txt");
+    notes.push_back(fmt::format("{}: {}", child.run->label, said.substr(0, std::min<size_t>(32, said.find(" |")))));
+  }
+  bar_.advance(static_cast<int64_t>(progress_.done), fmt::format("{}", fmt::join(notes, "; ")));
+}
+
+bool GridRunner::run(const std::vector<PlannedRun>& runs) {
+  size_t next = 0;
+  while (true) {
+    if (interrupted() && !told_) pass_on_interrupt();
+    while (!interrupted() && next < runs.size() && children_.size() < static_cast<size_t>(config_.parallel)) start(runs[next++]);
+    if (children_.empty() && (interrupted() || next == runs.size())) return !interrupted();
+    reap();
+    show();
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
+}
+
+// Every run whose result may be needed: the tuning runs, and the tables' runs of the chosen settings.
+std::vector<PlannedRun> known_runs(const ComparisonConfig& config, const std::vector<std::optional<size_t>>& chosen) {
+  std::vector<PlannedRun> all = tuning_runs(config);
+  std::set<fs::path> seen;
+  for (const PlannedRun& run : all) seen.insert(run.folder);
+  for (const PlannedRun& run : table_runs(config, chosen)) {
+    if (seen.insert(run.folder).second) all.push_back(run);
+  }
+  return all;
+}
+
+// The last error of a run that failed.
+std::string last_error(const Json& records, const std::string& label) {
+  std::string error;
+  for (const Json& line : records) {
+    if (text(line, "label") == label) error = text(line, "status") == "failed" ? text(line, "error", "no message") : "";
+  }
+  return error;
+}
+
+void add_run(const PlannedRun& run, const RunCommand& command, ComparisonData& data) {
+  const RunStatus status = status_of(run, command);
+  if (status.state == RunState::kFinished) {
+    try {
+      data.results.push_back(read_result(run));
+    } catch (const Error& e) {
+      data.failures.push_back({run.label, e.what()});
+    }
+    return;
+  }
+  const std::string error = status.state == RunState::kRefused ? status.note : last_error(data.records, run.label);
+  if (!error.empty()) {
+    data.failures.push_back({run.label, error});
+  } else {
+    data.open.push_back(run.label + (status.note.empty() ? "" : " (" + status.note + ")"));
+  }
+}
+
+// How many runs the whole comparison has, and how many of them are finished; the tables' runs are counted before the choice, too.
+GridProgress count_runs(const ComparisonConfig& config, const RunCommand& command, const ComparisonData& data) {
+  GridProgress progress;
+  const auto& tuning = config.tuning_seeds();
+  progress.total = tuning_runs(config).size();
+  for (const ComparisonArm& arm : config.arms) {
+    for (const int64_t seed : config.seeds) {
+      progress.total += arm.settings.size() == 1 || std::find(tuning.begin(), tuning.end(), seed) == tuning.end();
+    }
+  }
+  for (const PlannedRun& run : known_runs(config, chosen_settings(data.selections))) {
+    progress.done += status_of(run, command).state == RunState::kFinished;
+  }
+  return progress;
+}
+
+}  // namespace
+
+RunStatus status_of(const PlannedRun& run, const RunCommand& command) {
+  if (!fs::exists(run.folder / "metrics.jsonl") || !fs::exists(run.folder / "config.yaml")) return {};
+  try {
+    const auto changed = command.changed_settings(run);
+    if (!changed.empty()) {
+      return {RunState::kRefused, fmt::format("{} was started with other settings: {} differ. Take another out=, leave the settings as they were, or "
+                                              "remove that folder to run it anew", run.folder.string(), fmt::join(changed, ", "))};
+    }
+    if (fs::exists(run.folder / "summary.json")) return {RunState::kFinished, ""};
+    return {RunState::kHalfDone, fmt::format("{} updates", last_update(run.folder))};
+  } catch (const Error& e) {
+    return {RunState::kRefused, e.what()};
+  }
+}
+
+ComparisonData collect(const ComparisonConfig& config, const RunCommand& command) {
+  ComparisonData data;
+  data.config = config;
+  if (fs::exists(config.out / "grid.jsonl")) data.records = read_json_lines(config.out / "grid.jsonl");
+  const std::vector<PlannedRun> tuning = tuning_runs(config);
+  for (const PlannedRun& run : tuning) add_run(run, command, data);
+  data.selections = select_settings(config, data.results);
+  const std::vector<PlannedRun> all = known_runs(config, chosen_settings(data.selections));
+  for (size_t i = tuning.size(); i < all.size(); ++i) add_run(all[i], command, data);
+  return data;
+}
+
+bool run_grid(const ComparisonConfig& config, const RunCommand& command, const std::vector<PlannedRun>& runs, GridProgress& progress) {
+  return GridRunner(config, command, progress).run(runs);
+}
+
+bool run_comparison(const ComparisonConfig& config, const RunCommand& command) {
+  make_writable_folder(config.out);
+  open_log(config.out / "log.txt");
+  write_text(config.out / "compare.yaml", config.text);
+  GridProgress progress = count_runs(config, command, collect(config, command));
+  log_info("compare: {} arms, {} runs, {} of them finished before", config.arms.size(), progress.total, progress.done);
+  if (!run_grid(config, command, tuning_runs(config), progress)) return false;
+  const auto chosen = chosen_settings(collect(config, command).selections);
+  for (size_t i = 0; i < config.arms.size(); ++i) {
+    const ComparisonArm& arm = config.arms[i];
+    if (arm.settings.size() == 1) continue;
+    log_info("{}: {}", arm.name, chosen[i] ? "chose " + arm.settings[*chosen[i]].name + " by " + config.select.by
+                                           : "no setting has finished on all tuning seeds, none is chosen");
+  }
+  return run_grid(config, command, table_runs(config, chosen), progress);
+}
+
+std::string describe_plan(const ComparisonConfig& config, const RunCommand& command) {
+  const ComparisonData data = collect(config, command);
+  const auto chosen = chosen_settings(data.selections);
+  std::string out;
+  for (const PlannedRun& run : known_runs(config, chosen)) {
+    const RunStatus status = status_of(run, command);
+    const char* state = status.state == RunState::kFinished   ? "finished"
+                        : status.state == RunState::kHalfDone ? "half done"
+                        : status.state == RunState::kRefused  ? "refused"
+                                                              : "to do";
+    out += fmt::format("{:<9} {}{}\n          vggflow {}\n", state, run.label, status.note.empty() ? "" : " (" + status.note + ")",
+                       fmt::join(run.arguments(config.base), " "));
+  }
+  for (size_t i = 0; i < config.arms.size(); ++i) {
+    if (!chosen[i]) out += fmt::format("later     {} on seeds {}: its setting is chosen after its tuning runs\n", config.arms[i].name, fmt::join(config.seeds, ", "));
+  }
+  return out;
+}
+
+}  // namespace vggflow

@@ -1,0 +1,59 @@
+#pragma once
+// The runs of a comparison as child processes: resumable, several at once, failures recorded, Ctrl-C passed on.
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "vggflow/experiments/comparison.h"
+
+namespace vggflow {
+
+/// The command that a run is: `vggflow compare` passes its own binary and what align's settings say.
+struct RunCommand {
+  std::filesystem::path program;
+  /// Settings that differ between a run and the config.yaml its folder was started with; throws where that is no config.yaml.
+  std::function<std::vector<std::string>(const PlannedRun&)> changed_settings;
+};
+
+enum class RunState { kAbsent, kHalfDone, kFinished, kRefused };
+struct RunStatus {
+  RunState state = RunState::kAbsent;
+  std::string note;  ///< how far it is, or why it is refused
+};
+/// What a run's folder holds: nothing to go on from, some updates, summary.json, or a run of other settings.
+RunStatus status_of(const PlannedRun& run, const RunCommand& command);
+
+struct RunFailure {
+  std::string label, error;
+};
+
+/// What is there of a comparison.
+struct ComparisonData {
+  ComparisonConfig config;
+  std::vector<RunResult> results;        ///< the finished runs, tuning runs among them
+  std::vector<ArmSelection> selections;  ///< one an arm
+  std::vector<RunFailure> failures;      ///< failed, refused or unreadable
+  std::vector<std::string> open;         ///< labels of runs that are not done yet
+  Json records = Json::array();          ///< lines of OUT/grid.jsonl: one a process that ended
+};
+ComparisonData collect(const ComparisonConfig& config, const RunCommand& command);
+
+/// How far a comparison is, for its log lines.
+struct GridProgress {
+  size_t total = 0, done = 0;  ///< runs of the whole comparison
+  double seconds = 0;          ///< spent on `timed` runs of this call
+  size_t timed = 0;
+};
+
+/// Runs what is not finished of `runs`, `config.parallel` at once. Returns false when it was interrupted: the children were told
+/// with SIGINT and have saved. A failed run is written to OUT/grid.jsonl and the others go on.
+bool run_grid(const ComparisonConfig& config, const RunCommand& command, const std::vector<PlannedRun>& runs, GridProgress& progress);
+
+/// All of a comparison: the tuning runs, the choice, the runs of the tables. Returns false when it was interrupted.
+bool run_comparison(const ComparisonConfig& config, const RunCommand& command);
+
+/// The list that --dry-run prints: each run with its state and its command line.
+std::string describe_plan(const ComparisonConfig& config, const RunCommand& command);
+
+}  // namespace vggflow

@@ -1,0 +1,318 @@
+#include "vggflow/families/sd3/mmdit.h"
+
+#include <cmath>
+
+#include "vggflow/core/error.h"
+#include "vggflow/nn/checkpoint.h"
+
+namespace vggflow {
+namespace {
+
+constexpr double kNormEps = 1e-6;
+
+// `count` equal slices of the last dimension.
+template <TensorLike T>
+std::vector<T> chunks(const T& x, int64_t count) {
+  std::vector<T> parts;
+  const int64_t width = primal(x).size(-1) / count;
+  for (int64_t i = 0; i < count; ++i) parts.push_back(ops::narrow(x, -1, i * width, width));
+  return parts;
+}
+
+// Three projections as one product: (..., D) -> (..., 3 D). Adapters are added per projection.
+template <TensorLike T>
+T joint_projection(const T& x, const Linear& q, const Linear& k, const Linear& v) {
+  const bool adapters = q.adapter == AdapterMode::kOn && (q.lora.a.defined() || k.lora.a.defined() || v.lora.a.defined());
+  if (adapters) return ops::cat(std::vector<T>{q.forward(x), k.forward(x), v.forward(x)}, -1);
+  const auto dtype = primal(x).scalar_type();
+  return ops::linear(x, at::cat({q.effective_weight(dtype), k.effective_weight(dtype), v.effective_weight(dtype)}, 0),
+                     at::cat({q.bias, k.bias, v.bias}, 0).to(dtype));
+}
+
+// RMSNorm over the channels of each head of a packed (B, N, 3D) tensor's first two thirds.
+template <TensorLike T>
+T normalize_heads(const T& qkv, int64_t heads, int64_t head_dim, const RmsNorm& nq, const RmsNorm& nk) {
+  const int64_t b = primal(qkv).size(0), n = primal(qkv).size(1), d = heads * head_dim;
+  const auto part = chunks(qkv, 3);
+  const auto per_head = [&](const T& x, const RmsNorm& norm) {
+    return ops::reshape(norm.forward(ops::reshape(x, {b, n, heads, head_dim})), {b, n, d});
+  };
+  return ops::cat(std::vector<T>{per_head(part[0], nq), per_head(part[1], nk), part[2]}, -1);
+}
+
+// One axis of diffusers' get_2d_sincos_pos_embed, (cells, D/2): sin(pos w_i), then cos(pos w_i), with w_i = 10000^(-i / (D/4)). The
+// cells of the stored grid span the `base` patches of the training size: pos = cell / (cells / base), in fp32 as there.
+Tensor sincos_axis(int64_t cells, int64_t base, int64_t width) {
+  const int64_t quarter = width / 4;
+  const auto cells_per_patch = static_cast<float>(static_cast<double>(cells) / static_cast<double>(base));
+  Tensor out = at::empty({cells, 2 * quarter});
+  auto a = out.accessor<float, 2>();
+  for (int64_t cell = 0; cell < cells; ++cell) {
+    const double pos = static_cast<float>(cell) / cells_per_patch;
+    for (int64_t i = 0; i < quarter; ++i) {
+      const double w = std::pow(10000.0, -static_cast<double>(i) / static_cast<double>(quarter));
+      a[cell][i] = static_cast<float>(std::sin(pos * w));
+      a[cell][quarter + i] = static_cast<float>(std::cos(pos * w));
+    }
+  }
+  return out;
+}
+
+// The tensors of values, or of values and tangents in turn, and back: checkpoint() knows tensors alone.
+std::vector<Tensor> flat(const std::vector<Tensor>& values) { return values; }
+std::vector<Tensor> flat(const std::vector<Dual>& values) {
+  std::vector<Tensor> all;
+  for (const Dual& v : values) all.insert(all.end(), {v.value, v.tangent});
+  return all;
+}
+template <TensorLike T>
+std::vector<T> unflat(const std::vector<Tensor>& all) {
+  if constexpr (std::same_as<T, Tensor>) {
+    return all;
+  } else {
+    std::vector<Dual> values;
+    for (size_t i = 0; i < all.size(); i += 2) values.push_back({all[i], all[i + 1]});
+    return values;
+  }
+}
+
+template <TensorLike T>
+void forward_checkpointed(const JointBlock& block, T& image, T& text, const T& silu_embedding) {
+  const auto f = [&block](const std::vector<Tensor>& inputs) {
+    auto v = unflat<T>(inputs);
+    block.forward(v[0], v[1], v[2]);
+    v.resize(block.context_pre_only ? 1 : 2);  // an input must not be returned as a result
+    return flat(v);
+  };
+  const auto out = unflat<T>(checkpoint(block, f, flat(std::vector<T>{image, text, silu_embedding})));
+  image = out[0];
+  if (!block.context_pre_only) text = out[1];
+}
+
+void init_xavier(Linear& layer, RandomStream& random) {
+  const double bound = std::sqrt(6.0 / static_cast<double>(layer.in + layer.out));
+  float* p = layer.weight.mutable_data_ptr<float>();
+  for (int64_t i = 0; i < layer.weight.numel(); ++i) p[i] = static_cast<float>((2 * random.uniform() - 1) * bound);
+  layer.bias.zero_();
+}
+
+}  // namespace
+
+Conditioning Conditioning::concat(const Conditioning& a, const Conditioning& b) {
+  return {at::cat({a.context, b.context}), at::cat({a.pooled, b.pooled})};
+}
+
+EmbedderMlp::EmbedderMlp(int64_t in, int64_t width) : linear_1(in, width), linear_2(width, width) {
+  add("linear_1", linear_1);
+  add("linear_2", linear_2);
+}
+
+FeedForward::FeedForward(int64_t width) : project_in(width, 4 * width), project_out(4 * width, width) {
+  add("net.0.proj", project_in);
+  add("net.2", project_out);
+}
+
+JointAttention::JointAttention(const MmditOptions& o, bool pre_only)
+    : heads(o.heads), head_dim(o.head_dim), context_pre_only(pre_only),
+      to_q(o.width(), o.width()), to_k(o.width(), o.width()), to_v(o.width(), o.width()),
+      add_q_proj(o.width(), o.width()), add_k_proj(o.width(), o.width()), add_v_proj(o.width(), o.width()),
+      to_out(o.width(), o.width()) {
+  add("to_q", to_q);
+  add("to_k", to_k);
+  add("to_v", to_v);
+  add("add_q_proj", add_q_proj);
+  add("add_k_proj", add_k_proj);
+  add("add_v_proj", add_v_proj);
+  add("to_out.0", to_out);
+  if (!context_pre_only) {
+    to_add_out = std::make_unique<Linear>(o.width(), o.width());
+    add("to_add_out", *to_add_out);
+  }
+  if (o.qk_norm) {
+    for (auto [norm, name] : {std::pair{&norm_q, "norm_q"}, {&norm_k, "norm_k"}, {&norm_added_q, "norm_added_q"},
+                              {&norm_added_k, "norm_added_k"}}) {
+      *norm = std::make_unique<RmsNorm>(o.head_dim);
+      add(name, **norm);
+    }
+  }
+}
+
+template <TensorLike T>
+JointAttention::Streams<T> JointAttention::forward(const T& image, const T& text) const {
+  const int64_t n = primal(image).size(1), m = primal(text).size(1);
+  T qkv_image = joint_projection(image, to_q, to_k, to_v);
+  T qkv_text = joint_projection(text, add_q_proj, add_k_proj, add_v_proj);
+  if (norm_q) {
+    qkv_image = normalize_heads(qkv_image, heads, head_dim, *norm_q, *norm_k);
+    qkv_text = normalize_heads(qkv_text, heads, head_dim, *norm_added_q, *norm_added_k);
+  }
+  const T out = ops::attention(ops::cat(std::vector<T>{qkv_image, qkv_text}, 1), heads);  // (B, N + M, D)
+  Streams<T> result{to_out.forward(ops::narrow(out, 1, 0, n)), T{}};
+  if (to_add_out) result.text = to_add_out->forward(ops::narrow(out, 1, n, m));
+  return result;
+}
+template JointAttention::Streams<Tensor> JointAttention::forward(const Tensor&, const Tensor&) const;
+template JointAttention::Streams<Dual> JointAttention::forward(const Dual&, const Dual&) const;
+
+SelfAttention::SelfAttention(const MmditOptions& o)
+    : heads(o.heads), head_dim(o.head_dim), to_q(o.width(), o.width()), to_k(o.width(), o.width()), to_v(o.width(), o.width()),
+      to_out(o.width(), o.width()) {
+  add("to_q", to_q);
+  add("to_k", to_k);
+  add("to_v", to_v);
+  add("to_out.0", to_out);
+  if (o.qk_norm) {
+    norm_q = std::make_unique<RmsNorm>(o.head_dim);
+    norm_k = std::make_unique<RmsNorm>(o.head_dim);
+    add("norm_q", *norm_q);
+    add("norm_k", *norm_k);
+  }
+}
+
+template <TensorLike T>
+T SelfAttention::forward(const T& x) const {
+  T qkv = joint_projection(x, to_q, to_k, to_v);
+  if (norm_q) qkv = normalize_heads(qkv, heads, head_dim, *norm_q, *norm_k);
+  return to_out.forward(ops::attention(qkv, heads));
+}
+template Tensor SelfAttention::forward(const Tensor&) const;
+template Dual SelfAttention::forward(const Dual&) const;
+
+JointBlock::JointBlock(const MmditOptions& o, bool pre_only, bool dual)
+    : context_pre_only(pre_only), norm1(o.width(), (dual ? 9 : 6) * o.width()), norm1_context(o.width(), (pre_only ? 2 : 6) * o.width()),
+      attn(o, pre_only), ff(o.width()) {
+  add("norm1.linear", norm1);
+  add("norm1_context.linear", norm1_context);
+  add("attn", attn);
+  if (dual) {
+    attn2 = std::make_unique<SelfAttention>(o);
+    add("attn2", *attn2);
+  }
+  add("ff", ff);
+  if (!context_pre_only) {
+    ff_context = std::make_unique<FeedForward>(o.width());
+    add("ff_context", *ff_context);
+  }
+}
+
+template <TensorLike T>
+void JointBlock::forward(T& image, T& text, const T& silu_embedding) const {
+  const auto dtype = primal(silu_embedding).scalar_type();
+  const auto mod = chunks(norm1.forward(silu_embedding), attn2 ? 9 : 6);
+  const auto mod_text = chunks(norm1_context.forward(silu_embedding), context_pre_only ? 2 : 6);
+  // The last block's text modulation has diffusers' AdaLayerNormContinuous order: scale, shift.
+  const T& text_shift = mod_text[context_pre_only ? 1 : 0];
+  const T& text_scale = mod_text[context_pre_only ? 0 : 1];
+  const auto out = attn.forward(ops::layer_norm_modulate(image, mod[0], mod[1], kNormEps, dtype),
+                                ops::layer_norm_modulate(text, text_shift, text_scale, kNormEps, dtype));
+  const T before = image;  // both attentions of a dual block see the same image
+  image = ops::gated_add(image, mod[2], out.image);
+  if (attn2) image = ops::gated_add(image, mod[8], attn2->forward(ops::layer_norm_modulate(before, mod[6], mod[7], kNormEps, dtype)));
+  image = ops::gated_add(image, mod[5], ff.forward(ops::layer_norm_modulate(image, mod[3], mod[4], kNormEps, dtype)));
+  if (context_pre_only) return;
+  text = ops::gated_add(text, mod_text[2], out.text);
+  text = ops::gated_add(text, mod_text[5],
+                        ff_context->forward(ops::layer_norm_modulate(text, mod_text[3], mod_text[4], kNormEps, dtype)));
+}
+template void JointBlock::forward(Tensor&, Tensor&, const Tensor&) const;
+template void JointBlock::forward(Dual&, Dual&, const Dual&) const;
+
+Mmdit::Mmdit(const MmditOptions& o)
+    : options(o), pos_embed(o.channels, o.width(), o.patch_size, o.patch_size), timestep_embedder(256, o.width()),
+      text_embedder(o.pooled_dim, o.width()), context_embedder(o.context_dim, o.width()), norm_out(o.width(), 2 * o.width()),
+      proj_out(o.width(), o.patch_size * o.patch_size * o.channels) {
+  check_mmdit_options(o);
+  add("pos_embed.proj", pos_embed);
+  add("time_text_embed.timestep_embedder", timestep_embedder);
+  add("time_text_embed.text_embedder", text_embedder);
+  add("context_embedder", context_embedder);
+  for (int64_t i = 0; i < o.layers; ++i) {
+    blocks.push_back(std::make_unique<JointBlock>(o, /*context_pre_only=*/i + 1 == o.layers, o.is_dual(i)));
+    add(fmt::format("transformer_blocks.{}", i), *blocks.back());
+  }
+  add("norm_out.linear", norm_out);
+  add("proj_out", proj_out);
+  axis_ = sincos_axis(o.pos_embed_max, o.sample_size / o.patch_size, o.width());
+}
+
+std::vector<std::pair<std::string, Tensor>> Mmdit::checkpoint_tensors() {
+  const int64_t side = options.pos_embed_max;
+  if (!position_grid.defined()) position_grid = at::zeros({1, side * side, options.width()}, pos_embed.weight.scalar_type());
+  std::vector<std::pair<std::string, Tensor>> all{{"pos_embed.pos_embed", position_grid}};
+  for (const NamedTensor& p : parameters()) all.emplace_back(p.name, *p.tensor);
+  return all;
+}
+
+// The first half of the channels encodes the column, the second half the row.
+Tensor Mmdit::positions(int64_t rows, int64_t columns) const {
+  const int64_t side = options.pos_embed_max, d = options.width(), top = (side - rows) / 2, left = (side - columns) / 2;
+  if (position_grid.defined()) {
+    return position_grid.view({side, side, d}).narrow(0, top, rows).narrow(1, left, columns).reshape({1, rows * columns, d});
+  }
+  const Tensor across = axis_.narrow(0, left, columns).unsqueeze(0).expand({rows, columns, d / 2});
+  const Tensor down = axis_.narrow(0, top, rows).unsqueeze(1).expand({rows, columns, d / 2});
+  return at::cat({across, down}, -1).view({1, rows * columns, d});
+}
+
+void Mmdit::init(uint64_t seed) {
+  uint64_t index = 0;
+  for (auto& [path, module] : modules()) {
+    RandomStream random({seed, Purpose::kInit, 0, index++});
+    if (auto* layer = dynamic_cast<Linear*>(module)) init_xavier(*layer, random);
+    if (auto* layer = dynamic_cast<Conv2d*>(module)) layer->init(random);
+  }
+  for (auto& block : blocks) {
+    block->norm1.init_zero();
+    block->norm1_context.init_zero();
+  }
+  norm_out.init_zero();
+  proj_out.init_zero();
+}
+
+template <TensorLike T>
+T Mmdit::forward(const T& x, const T& timestep, const Conditioning& conditioning) const {
+  const Tensor& xv = primal(x);
+  const int64_t p = options.patch_size, d = options.width(), c = options.channels;
+  const auto fits = [&](int64_t side) { return side >= p && side % p == 0 && side <= options.pos_embed_max * p; };
+  VGGFLOW_CHECK(xv.dim() == 4 && xv.size(1) == c && fits(xv.size(2)) && fits(xv.size(3)),
+                "[mmdit] expected x (B, {}, H, W) with H and W multiples of {} up to {}, got {}", c, p, options.pos_embed_max * p, shape_string(xv));
+  VGGFLOW_CHECK(conditioning.context.dim() == 3 && conditioning.context.size(0) == xv.size(0) &&
+                    conditioning.context.size(2) == options.context_dim && conditioning.pooled.size(1) == options.pooled_dim,
+                "[mmdit] expected text tokens ({}, T, {}) and pooled text ({}, {}), got {} and {}", xv.size(0), options.context_dim,
+                xv.size(0), options.pooled_dim, shape_string(conditioning.context), shape_string(conditioning.pooled));
+  const auto stream = xv.scalar_type();  // of the residual streams
+  const auto dtype = stream == at::kFloat ? compute : stream;
+  const int64_t b = xv.size(0), rows = xv.size(2) / p, columns = xv.size(3) / p;
+
+  T image = ops::to_dtype(pos_embed.forward(x), stream);  // (B, D, rows, columns)
+  image = ops::permute(ops::reshape(image, {b, d, rows * columns}), {0, 2, 1}) + positions(rows, columns).to(xv.options());  // (B, N, D)
+  T text = ops::to_dtype(context_embedder.forward(lift<T>(conditioning.context.to(dtype))), stream);
+  const T time = timestep_embedder.forward(ops::to_dtype(ops::timestep_embedding(timestep, 256), dtype));
+  const T embedding = ops::silu(time + text_embedder.forward(lift<T>(conditioning.pooled.to(dtype))));
+  for (const auto& block : blocks) {
+    if (checkpointing) {
+      forward_checkpointed(*block, image, text, embedding);
+    } else {
+      block->forward(image, text, embedding);
+    }
+  }
+
+  const auto mod = chunks(norm_out.forward(embedding), 2);  // scale, shift
+  const T out = ops::to_dtype(proj_out.forward(ops::layer_norm_modulate(image, mod[1], mod[0], kNormEps, dtype)), stream);
+  return counted(ops::reshape(ops::permute(ops::reshape(out, {b, rows, columns, p, p, c}), {0, 5, 1, 3, 2, 4}), xv.sizes()),
+                 passes);
+}
+template Tensor Mmdit::forward(const Tensor&, const Tensor&, const Conditioning&) const;
+template Dual Mmdit::forward(const Dual&, const Dual&, const Conditioning&) const;
+
+std::string Mmdit::description() const {
+  const int64_t patches = options.sample_size / options.patch_size;
+  const std::string dual = options.dual_attention_layers.empty() ? "" : fmt::format(", {} of them dual", options.dual_attention_layers.size());
+  return fmt::format("Mmdit({} joint blocks{}, width {}, {} heads of {}{}, {}x{}x{} in patches of {}, {} image tokens, text tokens of {}, "
+                     "{:.2f} M parameters)",
+                     options.layers, dual, options.width(), options.heads, options.head_dim, options.qk_norm ? " with QK norm" : "",
+                     options.channels, options.sample_size, options.sample_size, options.patch_size, patches * patches, options.context_dim,
+                     static_cast<double>(parameter_count()) * 1e-6);
+}
+
+}  // namespace vggflow

@@ -1,0 +1,131 @@
+#pragma once
+// MMDiT, the network of Stable Diffusion 3 (Esser et al. 2024, arXiv 2403.03206): image tokens and text tokens keep separate
+// weights and attend jointly. The releases differ in options alone: SD3 is plain, SD3.5-large normalizes queries and keys, and
+// SD3.5-medium does both that and a second attention among the image tokens of its first blocks ("dual", MMDiT-X). Parameter names are
+// those of diffusers' SD3Transformer2DModel, and so are the conventions: it takes the timestep 1000 * sigma, sigma = 1 - t, and
+// predicts u = noise - data = -v.
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "vggflow/families/sd3/mmdit_options.h"
+#include "vggflow/nn/pass_counter.h"
+#include "vggflow/nn/module.h"
+
+namespace vggflow {
+
+/// What a prompt becomes for the network.
+struct Conditioning {
+  Tensor context;  ///< (B, T, context_dim), token embeddings
+  Tensor pooled;   ///< (B, pooled_dim)
+  Conditioning rows(int64_t start, int64_t length) const {
+    return {context.narrow(0, start, length), pooled.narrow(0, start, length)};
+  }
+  static Conditioning concat(const Conditioning& a, const Conditioning& b);
+};
+
+/// linear_2(silu(linear_1(x))).
+class EmbedderMlp : public Module {
+ public:
+  EmbedderMlp(int64_t in, int64_t width);
+  template <TensorLike T>
+  T forward(const T& x) const {
+    return linear_2.forward(ops::silu(linear_1.forward(x)));
+  }
+  Linear linear_1, linear_2;
+};
+
+/// net.2(gelu_tanh(net.0.proj(x))), hidden width 4 D.
+class FeedForward : public Module {
+ public:
+  explicit FeedForward(int64_t width);
+  template <TensorLike T>
+  T forward(const T& x) const {
+    return project_out.forward(ops::gelu_tanh(project_in.forward(x)));
+  }
+  Linear project_in, project_out;
+};
+
+/// The joint attention of one block: image and text tokens, in this order, attend to each other.
+class JointAttention : public Module {
+ public:
+  JointAttention(const MmditOptions& options, bool context_pre_only);
+  /// Results for both streams; the text result is unset in a context_pre_only block.
+  template <TensorLike T>
+  struct Streams {
+    T image, text;
+  };
+  template <TensorLike T>
+  Streams<T> forward(const T& image, const T& text) const;
+
+  int64_t heads, head_dim;
+  bool context_pre_only;
+  Linear to_q, to_k, to_v, add_q_proj, add_k_proj, add_v_proj, to_out;
+  std::unique_ptr<Linear> to_add_out;
+  std::unique_ptr<RmsNorm> norm_q, norm_k, norm_added_q, norm_added_k;
+};
+
+/// The second attention of a dual block (`attn2`): image tokens attend to each other.
+class SelfAttention : public Module {
+ public:
+  explicit SelfAttention(const MmditOptions& options);
+  template <TensorLike T>
+  T forward(const T& x) const;
+
+  int64_t heads, head_dim;
+  Linear to_q, to_k, to_v, to_out;
+  std::unique_ptr<RmsNorm> norm_q, norm_k;
+};
+
+/// One joint block with adaLN-Zero modulation of both streams by the embedding of time and pooled text.
+class JointBlock : public Module {
+ public:
+  JointBlock(const MmditOptions& options, bool context_pre_only, bool dual);
+  /// silu_embedding is silu(emb) (B, D). Updates image (B, N, D) and text (B, T, D), fp32 streams; the last block leaves the text.
+  template <TensorLike T>
+  void forward(T& image, T& text, const T& silu_embedding) const;
+
+  bool context_pre_only;
+  Linear norm1;          ///< modulation, D -> 6 D: shift, scale, gate of attn, the same of ff; 9 D in a dual block: and of attn2
+  Linear norm1_context;  ///< modulation, D -> 6 D; 2 D in the last block
+  JointAttention attn;
+  std::unique_ptr<SelfAttention> attn2;
+  FeedForward ff;
+  std::unique_ptr<FeedForward> ff_context;
+};
+
+class Mmdit : public Module {
+ public:
+  explicit Mmdit(const MmditOptions& options);
+  /// u (B, C, H, W) fp32 from x (B, C, H, W) fp32 and timestep (B) in [0, 1000]. H and W are multiples of patch_size, at most
+  /// pos_embed_max patches. `compute` is the dtype of the matrix products.
+  template <TensorLike T>
+  T forward(const T& x, const T& timestep, const Conditioning& conditioning) const;
+  /// What a diffusers checkpoint holds: the parameters and the position grid, here made to receive it. A checkpoint's grid is used in
+  /// place of the computed one, as in diffusers, where it is a buffer and not derived from the config; its shape must fit.
+  std::vector<std::pair<std::string, Tensor>> checkpoint_tensors();
+  /// The position of each token (1, rows * columns, D), row by row: the centre of the grid.
+  Tensor positions(int64_t rows, int64_t columns) const;
+  /// Xavier-uniform linear layers; modulations and the output projection start at zero (DiT).
+  void init(uint64_t seed);
+  /// "Mmdit(6 joint blocks, width 160, ...)".
+  std::string description() const;
+
+  MmditOptions options;
+  at::ScalarType compute = at::kFloat;
+  bool checkpointing = false;            ///< blocks keep their inputs alone and run again in the backward pass (nn/checkpoint.h)
+  std::shared_ptr<PassCounter> passes;  ///< counts forward's calls where set
+  Conv2d pos_embed;        ///< patches to tokens
+  EmbedderMlp timestep_embedder, text_embedder;
+  Linear context_embedder;
+  std::vector<std::unique_ptr<JointBlock>> blocks;
+  Linear norm_out;         ///< D -> 2 D: scale, shift
+  Linear proj_out;         ///< D -> p p C
+  Tensor position_grid;    ///< (1, pos_embed_max^2, D) of a checkpoint, no parameter; undefined: the sin-cos grid, from its axis
+
+ private:
+  Tensor axis_;            // (pos_embed_max, D/2): the grid is separable, and 384^2 positions would take 0.9 GB
+};
+
+}  // namespace vggflow

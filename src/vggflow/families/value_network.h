@@ -1,0 +1,62 @@
+#pragma once
+// The learned part nu_phi(x, t) of the value gradient, conditioned on the prompt and on t. Every kind starts at exactly zero.
+
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "vggflow/core/field.h"
+#include "vggflow/families/sd3/mmdit.h"
+
+namespace vggflow {
+
+struct ValueOptions {
+  std::string kind = "auto";
+  int64_t width = 64;
+  int64_t layers = 2;
+  int64_t rank = 8;
+
+  template <class V>
+  void fields(V& v) {
+    v("kind", kind, "value network nu: a small MMDiT, a small U-Net, the flow model with adapters and an output layer of its own, or none; "
+      "auto: mmdit where the method trains one", choices({"auto", "none", "unet", "mmdit", "lora"}));
+    v("width", width, "its width (a multiple of 32)", range(32, 4096));
+    v("layers", layers, "joint blocks, or levels of the U-Net", range(1, 100));
+    v("rank", rank, "rank of lora's adapters, which sit where the policy's do", range(1, 4096));
+  }
+};
+
+class ValueNetwork : public Module {
+ public:
+  /// nu (B, C, S, S) at x (B, C, S, S) and timestep (B) in [0, 1000].
+  virtual Tensor evaluate(const Tensor& x, const Tensor& timestep, const Conditioning& conditioning) const = 0;
+  virtual Dual evaluate(const Dual& x, const Dual& timestep, const Conditioning& conditioning) const = 0;
+  /// What is trained: every parameter, unless the kind shares frozen weights.
+  virtual std::vector<NamedTensor> trainable() { return parameters(); }
+
+  std::shared_ptr<PassCounter> passes;  ///< counts calls where set
+};
+
+/// The network of kind "mmdit": the policy's inputs at a width and depth of its own.
+MmditOptions small_value_options(const ValueOptions& options, const MmditOptions& policy);
+
+/// Throws where the network cannot be built for the policy's states.
+void check_value_options(const ValueOptions& options, const MmditOptions& policy);
+
+/// A value network of the given kind for a policy; null for "none"; "auto" is "mmdit". "lora" shares the policy's frozen weights (they are held once) and
+/// takes `targets` for its adapters; its output layer starts at zero.
+std::unique_ptr<ValueNetwork> make_value_network(const ValueOptions& options, Mmdit& policy, const std::vector<std::string>& targets, uint64_t seed);
+
+/// Writes what is trained, with the kind, shape and scale that load_value_network needs: nu = scale * network.
+void save_value_network(const std::filesystem::path& file, ValueNetwork& network, const ValueOptions& options, const std::vector<std::string>& targets,
+                        double scale);
+
+/// A frozen value network and its scale.
+struct LoadedValueNetwork {
+  std::unique_ptr<ValueNetwork> network;
+  double scale = 1;
+};
+LoadedValueNetwork load_value_network(const std::filesystem::path& file, Mmdit& policy);
+
+}  // namespace vggflow
