@@ -1,11 +1,13 @@
-// Any bytes given to the reader of torch.save's files end in tensors or in an Error: no crash, no other exception, no read outside
-// the bytes. Most random bytes are no zip, so those that begin with a pickle's first byte are put into one.
+// Any bytes given to the reader of torch.save's files end in tensors or in an Error: no crash, no
+// other exception, no read outside the bytes. Most random bytes are no zip, so those that begin
+// with a pickle's first byte are put into one.
 #include <ATen/ATen.h>
 
 #include "vggflow/core/error.h"
 #include "vggflow/io/torch_pickle.h"
 
-// Whether the bytes were accepted; libFuzzer wants 0 for every input, so it gets the answer through this variable.
+// Whether the bytes were accepted; libFuzzer wants 0 for every input, so it gets the answer through
+// this variable.
 bool fuzz_accepted = false;
 
 namespace {
@@ -18,7 +20,8 @@ void put(std::string& out, T value) {
 // A zip with this program and a storage '0' of 64 bytes 0 or 1.
 std::string archive_of(const std::string& program) {
   std::string out, directory;
-  for (const auto& [name, content] : {std::pair<std::string, std::string>{"a/data.pkl", program}, {"a/data/0", std::string(64, '\1')}}) {
+  for (const auto& [name, content] : {std::pair<std::string, std::string>{"a/data.pkl", program},
+                                      {"a/data/0", std::string(64, '\1')}}) {
     std::string common;
     put<uint16_t>(common, 20);
     common.append(12, '\0');
@@ -53,8 +56,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   std::string bytes(reinterpret_cast<const char*>(data), size);
   if (size > 0 && data[0] == 0x80) bytes = archive_of(bytes);
   try {
-    for (const auto& [name, tensor] : vggflow::read_torch_pickle(vggflow::MappedFile::of_bytes(std::move(bytes), "fuzz"))) {
-      // Every element is read; a stride of zero makes huge tensors out of small storages, and those are left out.
+    for (const auto& [name, tensor] :
+         vggflow::read_torch_pickle(vggflow::MappedFile::of_bytes(std::move(bytes), "fuzz"))) {
+      // Every element is read; a stride of zero makes huge tensors out of small storages, and those
+      // are left out.
       if (tensor.numel() < 4096) tensor.contiguous().sum();
     }
     fuzz_accepted = true;

@@ -1,4 +1,5 @@
-// Runs every file of a corpus folder through a fuzzer's entry function. Files named good_* must be accepted, all others refused.
+// Runs every file of a corpus folder through a fuzzer's entry function. Files named good_* must be
+// accepted, all others refused.
 #include <cstdint>
 #include <cstdio>
 
@@ -15,10 +16,12 @@ int main(int argc, char** argv) {
   }
   int files = 0, wrong = 0;
   for (const auto& entry : std::filesystem::directory_iterator(argv[1])) {
-    const std::string bytes = vggflow::read_text(entry.path()), name = entry.path().filename().string();
+    const std::string bytes = vggflow::read_text(entry.path()),
+                      name = entry.path().filename().string();
     LLVMFuzzerTestOneInput(reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size());
     const bool good = name.starts_with("good_");
-    if (fuzz_accepted != good) fmt::print("{} was {}\n", name, fuzz_accepted ? "accepted" : "refused");
+    if (fuzz_accepted != good)
+      fmt::print("{} was {}\n", name, fuzz_accepted ? "accepted" : "refused");
     wrong += fuzz_accepted != good;
     ++files;
   }

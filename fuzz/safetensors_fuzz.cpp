@@ -1,18 +1,23 @@
-// Any bytes given to the safetensors reader end in tensors or in an Error: no crash, no other exception, no read outside the bytes.
+// Any bytes given to the safetensors reader end in tensors or in an Error: no crash, no other
+// exception, no read outside the bytes.
 #include <ATen/ATen.h>
 
 #include "vggflow/core/error.h"
 #include "vggflow/io/safetensors.h"
 
-// Whether the bytes were accepted; libFuzzer wants 0 for every input, so it gets the answer through this variable.
+// Whether the bytes were accepted; libFuzzer wants 0 for every input, so it gets the answer through
+// this variable.
 bool fuzz_accepted = false;
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   fuzz_accepted = false;
   try {
-    const vggflow::SafetensorsFile file(vggflow::MappedFile::of_bytes({reinterpret_cast<const char*>(data), size}, "fuzz"));
+    const vggflow::SafetensorsFile file(
+        vggflow::MappedFile::of_bytes({reinterpret_cast<const char*>(data), size}, "fuzz"));
     for (const auto& [name, entry] : file.tensors()) {
-      if (!at::equal(file.load(name).view({-1}).view(at::kByte), file.view(name).reshape({-1}).view(at::kByte))) std::abort();
+      if (!at::equal(file.load(name).view({-1}).view(at::kByte),
+                     file.view(name).reshape({-1}).view(at::kByte)))
+        std::abort();
     }
     fuzz_accepted = true;
   } catch (const vggflow::Error&) {

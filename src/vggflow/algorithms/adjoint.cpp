@@ -7,12 +7,15 @@ namespace vggflow {
 Tensor base_pull_back(AlignmentProblem& problem, const States& s, const Tensor& a) {
   torch::autograd::AutoGradMode on(true);
   const Tensor leaf = s.x.detach().requires_grad_(true);
-  return torch::autograd::grad({problem.adjoint_base({leaf, s.t, s.rows})}, {leaf}, {a.detach()})[0];
+  return torch::autograd::grad({problem.adjoint_base({leaf, s.t, s.rows})}, {leaf},
+                               {a.detach()})[0];
 }
 
-Tensor pull_back_step(const Trajectory& trajectory, size_t k, const Tensor& rows, const Tensor& a, int64_t micro_batch, const StepPullBack& step) {
+Tensor pull_back_step(const Trajectory& trajectory, size_t k, const Tensor& rows, const Tensor& a,
+                      int64_t micro_batch, const StepPullBack& step) {
   const double h = trajectory.times[k + 1] - trajectory.times[k];
-  const Tensor x = trajectory.states[k].index_select(0, rows), t = at::full({rows.numel()}, trajectory.times[k], x.options());
+  const Tensor x = trajectory.states[k].index_select(0, rows),
+               t = at::full({rows.numel()}, trajectory.times[k], x.options());
   std::vector<Tensor> parts;
   in_parts(rows.numel(), micro_batch, [&](int64_t start, int64_t length) {
     parts.push_back(step(slice({x, t, rows}, start, length), h, a.narrow(0, start, length)));
@@ -20,10 +23,12 @@ Tensor pull_back_step(const Trajectory& trajectory, size_t k, const Tensor& rows
   return at::cat(parts);
 }
 
-std::vector<Tensor> sweep(const Trajectory& trajectory, const Tensor& rows, const Tensor& end, int64_t micro_batch, const StepPullBack& step) {
+std::vector<Tensor> sweep(const Trajectory& trajectory, const Tensor& rows, const Tensor& end,
+                          int64_t micro_batch, const StepPullBack& step) {
   std::vector<Tensor> out(trajectory.times.size());
   out.back() = end;
-  for (size_t k = trajectory.times.size() - 1; k-- > 0;) out[k] = pull_back_step(trajectory, k, rows, out[k + 1], micro_batch, step);
+  for (size_t k = trajectory.times.size() - 1; k-- > 0;)
+    out[k] = pull_back_step(trajectory, k, rows, out[k + 1], micro_batch, step);
   return out;
 }
 
@@ -41,7 +46,8 @@ std::vector<int64_t> places(const Tensor& rows, int64_t largest) {
 
 }  // namespace
 
-Tensor gather(const std::vector<Tensor>& adjoints, const Transitions& transitions, const Tensor& rows) {
+Tensor gather(const std::vector<Tensor>& adjoints, const Transitions& transitions,
+              const Tensor& rows) {
   const Tensor& of = transitions.states.rows;
   const auto place = places(rows, of.max().item<int64_t>());
   std::vector<Tensor> out;
@@ -54,7 +60,9 @@ Tensor gather(const std::vector<Tensor>& adjoints, const Transitions& transition
 
 std::vector<double> mean_norms(const std::vector<Tensor>& adjoints) {
   std::vector<double> out;
-  for (const Tensor& a : adjoints) out.push_back(a.defined() ? at::linalg_vector_norm(a.flatten(1), 2, {1}).mean().item<double>() : 0.0);
+  for (const Tensor& a : adjoints)
+    out.push_back(a.defined() ? at::linalg_vector_norm(a.flatten(1), 2, {1}).mean().item<double>()
+                              : 0.0);
   return out;
 }
 

@@ -1,5 +1,6 @@
 #pragma once
-// Adjoints of Euler trajectories: cotangents pulled back through steps x_{k+1} = x_k + h_k v(x_k, t_k).
+// Adjoints of Euler trajectories: cotangents pulled back through steps x_{k+1} = x_k + h_k v(x_k,
+// t_k).
 
 #include "vggflow/algorithms/transitions.h"
 
@@ -11,15 +12,20 @@ Tensor base_pull_back(AlignmentProblem& problem, const States& states, const Ten
 /// How a cotangent at x_{k+1} becomes one at x_k.
 using StepPullBack = std::function<Tensor(const States& states, double h, const Tensor& a)>;
 
-/// The cotangent at x_k of the trajectory's kept rows, from `a` at x_{k+1}, in parts of `micro_batch` rows.
-Tensor pull_back_step(const Trajectory& trajectory, size_t k, const Tensor& rows, const Tensor& a, int64_t micro_batch, const StepPullBack& step);
+/// The cotangent at x_k of the trajectory's kept rows, from `a` at x_{k+1}, in parts of
+/// `micro_batch` rows.
+Tensor pull_back_step(const Trajectory& trajectory, size_t k, const Tensor& rows, const Tensor& a,
+                      int64_t micro_batch, const StepPullBack& step);
 
-/// Cotangents at x_0 ... x_N of the trajectory's kept rows, from `end` at x_N, each step in parts of `micro_batch` rows.
-std::vector<Tensor> sweep(const Trajectory& trajectory, const Tensor& rows, const Tensor& end, int64_t micro_batch, const StepPullBack& step);
+/// Cotangents at x_0 ... x_N of the trajectory's kept rows, from `end` at x_N, each step in parts
+/// of `micro_batch` rows.
+std::vector<Tensor> sweep(const Trajectory& trajectory, const Tensor& rows, const Tensor& end,
+                          int64_t micro_batch, const StepPullBack& step);
 
-/// The sweep's cotangents that transitions starting at step k see, a_{k+1} = dJ/dx_{k+1}, (M, ...): with them the regression on
-/// v_base - beta a solves the Euler-discretised problem exactly.
-Tensor gather(const std::vector<Tensor>& adjoints, const Transitions& transitions, const Tensor& rows);
+/// The sweep's cotangents that transitions starting at step k see, a_{k+1} = dJ/dx_{k+1}, (M, ...):
+/// with them the regression on v_base - beta a solves the Euler-discretised problem exactly.
+Tensor gather(const std::vector<Tensor>& adjoints, const Transitions& transitions,
+              const Tensor& rows);
 
 /// Mean norm of the cotangents at each step.
 std::vector<double> mean_norms(const std::vector<Tensor>& adjoints);

@@ -23,11 +23,13 @@ struct Terms {
   // (2/sigma) (v - v_base) + sigma a.
   Tensor residual(const Tensor& v, int64_t start, int64_t length) const {
     const Tensor scale = expand_time(sigma.narrow(0, start, length), v);
-    return (v - base.narrow(0, start, length)) * (2 / scale) + scale * adjoint.narrow(0, start, length);
+    return (v - base.narrow(0, start, length)) * (2 / scale) +
+           scale * adjoint.narrow(0, start, length);
   }
 };
 
-Terms terms_of(AlignmentProblem& problem, const MemorylessPath& path, const std::vector<Tensor>& adjoints, const Tensor& rows,
+Terms terms_of(AlignmentProblem& problem, const MemorylessPath& path,
+               const std::vector<Tensor>& adjoints, const Tensor& rows,
                const std::vector<int64_t>& steps, int64_t micro_batch) {
   const auto& times = path.trajectory.times;
   std::vector<Tensor> x, v, a, t, s, r, base;
@@ -38,11 +40,14 @@ Terms terms_of(AlignmentProblem& problem, const MemorylessPath& path, const std:
     v.push_back(path.velocities[at].index_select(0, rows));
     a.push_back(adjoints[at]);
     t.push_back(at::full({rows.numel()}, times[at], state.options()));
-    s.push_back(at::full({rows.numel()}, memoryless_sigma(times[at], times[at + 1] - times[at]), state.options()));
+    s.push_back(at::full({rows.numel()}, memoryless_sigma(times[at], times[at + 1] - times[at]),
+                         state.options()));
     r.push_back(rows);
   }
   Terms out{{at::cat(x), at::cat(t), at::cat(r)}, at::cat(v), {}, at::cat(a), at::cat(s)};
-  in_parts(out.states.x.size(0), micro_batch, [&](int64_t start, int64_t length) { base.push_back(base_value(problem, slice(out.states, start, length))); });
+  in_parts(out.states.x.size(0), micro_batch, [&](int64_t start, int64_t length) {
+    base.push_back(base_value(problem, slice(out.states, start, length)));
+  });
   out.base = at::cat(base);
   return out;
 }
@@ -66,8 +71,11 @@ double clip_bound(const AdjointMatchingOptions& o, double lambda, const Tensor& 
 
 double memoryless_sigma(double t, double h) { return std::sqrt(2 * (1 - t + h) / (t + h)); }
 
-std::vector<int64_t> draw_steps(const AdjointMatchingOptions& o, int64_t steps, RandomStream random) {
-  const auto share = [&](double s) { return static_cast<int64_t>(std::llround(s * static_cast<double>(steps))); };
+std::vector<int64_t> draw_steps(const AdjointMatchingOptions& o, int64_t steps,
+                                RandomStream random) {
+  const auto share = [&](double s) {
+    return static_cast<int64_t>(std::llround(s * static_cast<double>(steps)));
+  };
   const int64_t tail = std::clamp<int64_t>(share(o.tail), 0, steps), rest = steps - tail;
   std::vector<int64_t> picked = random.permutation(rest);
   picked.resize(static_cast<size_t>(std::min(rest, share(o.early))));
@@ -84,15 +92,19 @@ MemorylessPath roll_out_memoryless(AlignmentProblem& problem, const UpdateInput&
   const int64_t batch = input.x0.size(0);
   std::vector<int64_t> shape = input.x0.sizes().slice(1).vec();
   shape.insert(shape.begin(), static_cast<int64_t>(n));
-  const Tensor noise = keyed_normal(input.seed, Purpose::kPathNoise, input.update, input.first_sample, batch, shape).to(input.x0.scalar_type());
+  const Tensor noise =
+      keyed_normal(input.seed, Purpose::kPathNoise, input.update, input.first_sample, batch, shape)
+          .to(input.x0.scalar_type());
   for (size_t k = 0; k < n; ++k) {
     const Tensor& x = path.trajectory.states.back();
     const double t = input.times[k], h = input.times[k + 1] - t;
     const Tensor time = at::full({batch}, t, x.options());
     path.velocities.push_back(problem.rollout_velocity(x, time));
-    path.trajectory.states.push_back(k + 1 == n ? x + h * problem.base({x, time, at::arange(batch)})
-                                                : x + h * (2 * path.velocities.back() - x / (t + h)) +
-                                                      std::sqrt(h) * memoryless_sigma(t, h) * noise.select(1, static_cast<int64_t>(k)));
+    path.trajectory.states.push_back(k + 1 == n
+                                         ? x + h * problem.base({x, time, at::arange(batch)})
+                                         : x + h * (2 * path.velocities.back() - x / (t + h)) +
+                                               std::sqrt(h) * memoryless_sigma(t, h) *
+                                                   noise.select(1, static_cast<int64_t>(k)));
   }
   return path;
 }
@@ -105,7 +117,8 @@ MethodReport AdjointMatching::update(AlignmentProblem& problem, const UpdateInpu
   report.seconds["rollout"] = watch.lap();
 
   const Tensor all_rows = at::arange(input.x0.size(0));
-  const RewardGradients end = reward_gradients(problem, clip_, path.trajectory.final_state(), all_rows, input.micro_batch);
+  const RewardGradients end =
+      reward_gradients(problem, clip_, path.trajectory.final_state(), all_rows, input.micro_batch);
   const Tensor rows = finite_rows(end.finite, "adjoint_matching");
   report.rewards = end.reward;
   report.dropped = all_rows.numel() - rows.numel();
@@ -115,11 +128,13 @@ MethodReport AdjointMatching::update(AlignmentProblem& problem, const UpdateInpu
   const StepPullBack step = [&](const States& s, double h, const Tensor& a) {
     return a + h * (2 * base_pull_back(problem, s, a) - a / (s.t[0].item<double>() + h));
   };
-  const auto adjoints = sweep(path.trajectory, rows, -lambda * end.gradient.index_select(0, rows), input.micro_batch, step);
+  const auto adjoints = sweep(path.trajectory, rows, -lambda * end.gradient.index_select(0, rows),
+                              input.micro_batch, step);
   report.series["adjoint_norm"] = mean_norms(adjoints);
   report.seconds["adjoint"] = watch.lap();
 
-  const auto steps = draw_steps(options_, static_cast<int64_t>(input.times.size()) - 1, whole_update(input));
+  const auto steps =
+      draw_steps(options_, static_cast<int64_t>(input.times.size()) - 1, whole_update(input));
   const Terms terms = terms_of(problem, path, adjoints, rows, steps, input.micro_batch);
   const int64_t count = terms.states.x.size(0);
   const Tensor sizes = squared(terms.residual(terms.velocity, 0, count));
@@ -127,7 +142,8 @@ MethodReport AdjointMatching::update(AlignmentProblem& problem, const UpdateInpu
   const auto total = static_cast<double>(terms.states.x.numel());
   double loss = 0;
   in_parts(count, input.micro_batch, [&](int64_t start, int64_t length) {
-    const Tensor v = problem.policy_known(slice(terms.states, start, length), terms.velocity.narrow(0, start, length));
+    const Tensor v = problem.policy_known(slice(terms.states, start, length),
+                                          terms.velocity.narrow(0, start, length));
     const Tensor part = squared(terms.residual(v, start, length)).clamp_max(bound).sum() / total;
     part.backward();
     loss += part.item<double>();
@@ -140,15 +156,20 @@ MethodReport AdjointMatching::update(AlignmentProblem& problem, const UpdateInpu
   return report;
 }
 
-int64_t trained_steps(const AdjointMatchingOptions& o, int64_t steps) { return std::ssize(draw_steps(o, steps, RandomStream({}))); }
+int64_t trained_steps(const AdjointMatchingOptions& o, int64_t steps) {
+  return std::ssize(draw_steps(o, steps, RandomStream({})));
+}
 
 Passes AdjointMatching::cost(const CostShape& s, const MethodReport&) const {
-  const double m = s.batch * static_cast<double>(trained_steps(options_, static_cast<int64_t>(s.steps)));
-  return {.f = s.batch * (s.steps * (s.rollout + s.adjoint) + s.base) + m * (s.known + s.base), .b = s.batch * s.steps * s.adjoint + m * s.known_graph};
+  const double m =
+      s.batch * static_cast<double>(trained_steps(options_, static_cast<int64_t>(s.steps)));
+  return {.f = s.batch * (s.steps * (s.rollout + s.adjoint) + s.base) + m * (s.known + s.base),
+          .b = s.batch * s.steps * s.adjoint + m * s.known_graph};
 }
 
 std::string AdjointMatching::cost_formula(const CostShape& s) const {
-  return fmt::format("B (N {}F + {}F) + B N ({}F + {}B) + {} B ({}F + {}B)", s.rollout, s.base, s.adjoint, s.adjoint, trained_steps(options_, static_cast<int64_t>(s.steps)),
+  return fmt::format("B (N {}F + {}F) + B N ({}F + {}B) + {} B ({}F + {}B)", s.rollout, s.base,
+                     s.adjoint, s.adjoint, trained_steps(options_, static_cast<int64_t>(s.steps)),
                      s.known + s.base, s.known_graph);
 }
 

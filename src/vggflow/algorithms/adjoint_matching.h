@@ -1,17 +1,20 @@
 #pragma once
-// Adjoint Matching (Domingo-Enrich et al. 2024, arXiv 2409.08861): stochastic optimal control with the memoryless schedule, whose
-// fixed point samples p*(x_1) ~ p_base(x_1) exp(lambda r(x_1)).
+// Adjoint Matching (Domingo-Enrich et al. 2024, arXiv 2409.08861): stochastic optimal control with
+// the memoryless schedule, whose fixed point samples p*(x_1) ~ p_base(x_1) exp(lambda r(x_1)).
 //
-//   sigma_k^2 = 2 (1 - t_k + h_k) / (t_k + h_k)                       (App. G: h in numerator and denominator)
-//   x_{k+1} = x_k + h_k (2 v_theta(x_k, t_k) - x_k / (t_k + h_k)) + sqrt(h_k) sigma_k e_k;  the last step is x + h v_base, without noise
-//   a_N = -lambda grad r(x_N),   a_k = a_{k+1} + h_k [grad b(x_k, t_k)]^T a_{k+1},  b = 2 v_base - x / (t + h)      (lean adjoint)
-//   loss = sum_k | (2/sigma_k) (v_theta - v_base)(x_k, t_k) + sigma_k a_k |^2,  x and a detached
+//   sigma_k^2 = 2 (1 - t_k + h_k) / (t_k + h_k)                       (App. G: h in numerator and
+//   denominator) x_{k+1} = x_k + h_k (2 v_theta(x_k, t_k) - x_k / (t_k + h_k)) + sqrt(h_k) sigma_k
+//   e_k;  the last step is x + h v_base, without noise a_N = -lambda grad r(x_N),   a_k = a_{k+1} +
+//   h_k [grad b(x_k, t_k)]^T a_{k+1},  b = 2 v_base - x / (t + h)      (lean adjoint) loss = sum_k
+//   | (2/sigma_k) (v_theta - v_base)(x_k, t_k) + sigma_k a_k |^2,  x and a detached
 //
-// Steps with gradient: the last `tail` share of the grid, and as many again as `early` says, drawn without replacement from the
-// rest (paper: 10 + 10 of 40), the same for the whole update; the value of v_theta there is the rollout's. Terms (sums over a sample's
-// elements) above the clip have no gradient: clip_constant lambda^2 ("constant", the paper's LCT, 1.6), or a quantile of this update's
-// terms. The loss reported is the mean over elements and terms. Telemetry: adjoint norm and share of the loss by step. Guidance: rollouts,
-// gradient, adjoint and base branch each follow the problem's own setting.
+// Steps with gradient: the last `tail` share of the grid, and as many again as `early` says, drawn
+// without replacement from the rest (paper: 10 + 10 of 40), the same for the whole update; the
+// value of v_theta there is the rollout's. Terms (sums over a sample's elements) above the clip
+// have no gradient: clip_constant lambda^2 ("constant", the paper's LCT, 1.6), or a quantile of
+// this update's terms. The loss reported is the mean over elements and terms. Telemetry: adjoint
+// norm and share of the loss by step. Guidance: rollouts, gradient, adjoint and base branch each
+// follow the problem's own setting.
 
 #include "vggflow/algorithms/method.h"
 #include "vggflow/algorithms/reward_gradient.h"
@@ -33,7 +36,9 @@ struct AdjointMatchingOptions {
     v("lambda", lambda, "reward multiplier: the target is p_base exp(lambda r)", range(0, 1e12));
     v("tail", tail, "share of the steps, at the end, that are always trained", range(0, 1));
     v("early", early, "share of the steps drawn from the others", range(0, 1));
-    v("clip", clip, "terms above it have no gradient: clip_constant lambda^2, a quantile of the update's terms, or none",
+    v("clip", clip,
+      "terms above it have no gradient: clip_constant lambda^2, a quantile of the update's terms, "
+      "or none",
       choices({"constant", "quantile", "none"}));
     v("clip_constant", clip_constant, "the constant", range(0, 1e12));
     v("clip_quantile", clip_quantile, "the quantile", range(0, 1));
@@ -42,7 +47,8 @@ struct AdjointMatchingOptions {
 
 class AdjointMatching : public Method {
  public:
-  AdjointMatching(const AdjointMatchingOptions& options, const RewardClipOptions& clip) : options_(options), clip_(clip) {}
+  AdjointMatching(const AdjointMatchingOptions& options, const RewardClipOptions& clip)
+      : options_(options), clip_(clip) {}
   MethodReport update(AlignmentProblem& problem, const UpdateInput& input) const override;
   Passes cost(const CostShape& shape, const MethodReport& report) const override;
   std::string cost_formula(const CostShape& shape) const override;
@@ -61,11 +67,13 @@ struct MemorylessPath {
   std::vector<Tensor> velocities;
 };
 
-/// The SDE above from input.x0, without gradient; noise keyed by (seed, kPathNoise, update, sample).
+/// The SDE above from input.x0, without gradient; noise keyed by (seed, kPathNoise, update,
+/// sample).
 MemorylessPath roll_out_memoryless(AlignmentProblem& problem, const UpdateInput& input);
 
 /// Steps to train on, increasing.
-std::vector<int64_t> draw_steps(const AdjointMatchingOptions& options, int64_t steps, RandomStream random);
+std::vector<int64_t> draw_steps(const AdjointMatchingOptions& options, int64_t steps,
+                                RandomStream random);
 /// How many of a trajectory's `steps` they are.
 int64_t trained_steps(const AdjointMatchingOptions& options, int64_t steps);
 

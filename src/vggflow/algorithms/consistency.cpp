@@ -42,9 +42,10 @@ Consistency exact(const Call& c) {
     const Dual v = c.problem.policy_tangent(x, t, s.rows);
     const Tensor late = 1 - expand_time(s.t, s.x);
     const Tensor dx1 = w - v.value + late * v.tangent;
-    const Tensor hessian = reward_hessian_product(c.problem, c.p.reward_weights, s.x + late * v.value, dx1, s.rows);
-    return -expand_time(eta_derivative(c.schedule, s.t), s.x) * c.p.reward_gradient - expand_time(eta(c.schedule, s.t) * c.p.clip_factor, s.x) * hessian +
-           base.pull;
+    const Tensor hessian =
+        reward_hessian_product(c.problem, c.p.reward_weights, s.x + late * v.value, dx1, s.rows);
+    return -expand_time(eta_derivative(c.schedule, s.t), s.x) * c.p.reward_gradient -
+           expand_time(eta(c.schedule, s.t) * c.p.clip_factor, s.x) * hessian + base.pull;
   }();
   return {c.problem.correction_tangent(x, t, s.rows).tangent + constant, base.value};
 }
@@ -58,7 +59,8 @@ Tensor reward_gradient_at(const Call& c, const Tensor& x1) {
   return torch::autograd::grad({sum}, {leaf})[0] * expand_time(c.p.clip_factor, leaf);
 }
 
-// g at shifted points, differentiable to phi: the reward's gradient with the velocity there, and nu.
+// g at shifted points, differentiable to phi: the reward's gradient with the velocity there, and
+// nu.
 Tensor value_gradient_at(const Call& c, const States& s) {
   const Tensor velocity = [&] {
     AutoGradMode off(false);
@@ -69,27 +71,36 @@ Tensor value_gradient_at(const Call& c, const States& s) {
 }
 
 // A step along d that moves each sample by `size`, root mean square; (M).
-Tensor step_length(const Tensor& d, double size) { return size / d.flatten(1).square().mean(1).sqrt().clamp_min(1e-30); }
+Tensor step_length(const Tensor& d, double size) {
+  return size / d.flatten(1).square().mean(1).sqrt().clamp_min(1e-30);
+}
 
 Consistency paper(const Call& c) {
   const States& s = c.p.states;
   const double e = c.options.fd_t;
   const Tensor base = base_value(c.problem, s), w = base - c.beta * c.p.g;
   const Tensor later = (s.t + e).clamp_max(1), earlier = (s.t - e).clamp_min(0);
-  const Tensor in_time = (value_gradient_at(c, {s.x, later, s.rows}) - value_gradient_at(c, {s.x, earlier, s.rows})) / expand_time(later - earlier, s.x);
+  const Tensor in_time =
+      (value_gradient_at(c, {s.x, later, s.rows}) - value_gradient_at(c, {s.x, earlier, s.rows})) /
+      expand_time(later - earlier, s.x);
   const Tensor dw = step_length(w, c.options.fd_x), dg = step_length(c.p.g, c.options.fd_x);
   const Tensor move = expand_time(dw, s.x) * w, push = expand_time(dg, s.x) * c.p.g;
-  const Tensor along = (value_gradient_at(c, {s.x + move, s.t, s.rows}) - value_gradient_at(c, {s.x - move, s.t, s.rows})) / (2 * expand_time(dw, s.x));
-  const Tensor base_change = base_value(c.problem, {s.x + push, s.t, s.rows}) - base_value(c.problem, {s.x - push, s.t, s.rows});
+  const Tensor along = (value_gradient_at(c, {s.x + move, s.t, s.rows}) -
+                        value_gradient_at(c, {s.x - move, s.t, s.rows})) /
+                       (2 * expand_time(dw, s.x));
+  const Tensor base_change = base_value(c.problem, {s.x + push, s.t, s.rows}) -
+                             base_value(c.problem, {s.x - push, s.t, s.rows});
   return {in_time + along + base_change / (2 * expand_time(dg, s.x)), base};
 }
 
-// Paths of the gradient of r(x + (1 - t) v(x, t)) that the released code takes at its shifted points.
+// Paths of the gradient of r(x + (1 - t) v(x, t)) that the released code takes at its shifted
+// points.
 enum class Path { kNetwork, kBoth };
 Tensor released_reward_gradient(const Call& c, const States& s, Path path) {
   AutoGradMode on(true);
   const Tensor leaf = s.x.detach().requires_grad_(true);
-  const Tensor x1 = one_step_guess(path == Path::kBoth ? leaf : s.x.detach(), s.t, c.problem.policy({leaf, s.t, s.rows}));
+  const Tensor x1 = one_step_guess(path == Path::kBoth ? leaf : s.x.detach(), s.t,
+                                   c.problem.policy({leaf, s.t, s.rows}));
   const Tensor parts = c.problem.reward_parts(x1, s.rows);
   const Tensor sum = (c.p.reward_weights.to(parts.scalar_type()).unsqueeze(1) * parts).sum();
   return torch::autograd::grad({sum}, {leaf})[0] * expand_time(c.p.clip_factor, leaf);
@@ -100,20 +111,26 @@ Consistency release(const Call& c) {
   const States& s = c.p.states;
   const Tensor base = base_value(c.problem, s), w = base - c.beta * c.p.g;
   const auto g_at = [&](const States& at, Path path) {
-    return -expand_time(eta(c.schedule, at.t), at.x) * released_reward_gradient(c, at, path) + c.problem.correction(at);
+    return -expand_time(eta(c.schedule, at.t), at.x) * released_reward_gradient(c, at, path) +
+           c.problem.correction(at);
   };
-  const Tensor g = -expand_time(eta(c.schedule, s.t), s.x) * c.p.reward_gradient + c.problem.correction(s);
+  const Tensor g =
+      -expand_time(eta(c.schedule, s.t), s.x) * c.p.reward_gradient + c.problem.correction(s);
   const States later{s.x, s.t + kStep / kNetworkTime, s.rows}, moved{s.x + kStep * w, s.t, s.rows};
   const Tensor base_moved = c.problem.base({s.x + kStep * g, s.t, s.rows});
-  return {(g_at(later, Path::kNetwork) - g) / kStep + (g_at(moved, Path::kBoth) - g) / kStep + (base_moved - base) / kStep, base};
+  return {(g_at(later, Path::kNetwork) - g) / kStep + (g_at(moved, Path::kBoth) - g) / kStep +
+              (base_moved - base) / kStep,
+          base};
 }
 
 }  // namespace
 
-Consistency consistency(AlignmentProblem& problem, const ConsistencyOptions& options, const std::string& eta_schedule, double beta,
-                        const ValuePoints& points) {
+Consistency consistency(AlignmentProblem& problem, const ConsistencyOptions& options,
+                        const std::string& eta_schedule, double beta, const ValuePoints& points) {
   const Call call{problem, options, eta_schedule, beta, points};
-  return options.kind == "exact" ? exact(call) : options.kind == "paper" ? paper(call) : release(call);
+  return options.kind == "exact"   ? exact(call)
+         : options.kind == "paper" ? paper(call)
+                                   : release(call);
 }
 
 }  // namespace vggflow

@@ -17,14 +17,17 @@ namespace {
 struct Seed {
   Tensor rows, cotangent;
 };
-Seed reward_seed(AlignmentProblem& problem, const RewardClipOptions& clip, const RewardTransformOptions& transform, const Tensor& x1, const Tensor& rows,
+Seed reward_seed(AlignmentProblem& problem, const RewardClipOptions& clip,
+                 const RewardTransformOptions& transform, const Tensor& x1, const Tensor& rows,
                  double count, int64_t micro_batch, MethodReport& report) {
   const RewardGradients r = reward_gradients(problem, clip, x1, rows, micro_batch);
   const Tensor keep = finite_rows(r.finite, "draft");
   report.dropped += rows.numel() - keep.numel();
   report.values["clip_threshold"] = r.threshold;
-  report.loss["reward"] -= transformed(transform, r.reward.index_select(0, keep)).sum().item<double>() / count;
-  const Tensor cotangent = -expand_time(transform_slope(transform, r.reward), r.gradient) * r.gradient / count;
+  report.loss["reward"] -=
+      transformed(transform, r.reward.index_select(0, keep)).sum().item<double>() / count;
+  const Tensor cotangent =
+      -expand_time(transform_slope(transform, r.reward), r.gradient) * r.gradient / count;
   return {keep, cotangent.index_select(0, keep)};
 }
 
@@ -37,7 +40,8 @@ Tensor policy_pull_back(AlignmentProblem& problem, const States& s, const Tensor
 }
 
 // Steps N-1 ... N-K of the trajectory.
-void sweep_back(AlignmentProblem& problem, const Trajectory& trajectory, int64_t depth, const Seed& seed, int64_t micro_batch) {
+void sweep_back(AlignmentProblem& problem, const Trajectory& trajectory, int64_t depth,
+                const Seed& seed, int64_t micro_batch) {
   const size_t n = trajectory.times.size() - 1;
   in_parts(seed.rows.numel(), micro_batch, [&](int64_t start, int64_t length) {
     const Tensor rows = seed.rows.narrow(0, start, length);
@@ -45,7 +49,8 @@ void sweep_back(AlignmentProblem& problem, const Trajectory& trajectory, int64_t
     for (size_t j = n; j-- > n - static_cast<size_t>(depth);) {
       const double h = trajectory.times[j + 1] - trajectory.times[j];
       const Tensor x = trajectory.states[j].index_select(0, rows);
-      a = a + policy_pull_back(problem, {x, at::full({length}, trajectory.times[j], x.options()), rows}, h * a);
+      a = a + policy_pull_back(
+                  problem, {x, at::full({length}, trajectory.times[j], x.options()), rows}, h * a);
     }
   });
 }
@@ -56,7 +61,9 @@ int64_t draw_truncation(const DraftOptions& o, int64_t steps, RandomStream rando
   if (o.kind == "full") return steps;
   check_truncation(o, steps);
   if (o.kind == "uniform") return 1 + random.below(o.k);
-  if (o.kind == "gaussian") return std::clamp<int64_t>(std::llround(static_cast<double>(o.k) + o.k_sd * random.normal()), 1, steps);
+  if (o.kind == "gaussian")
+    return std::clamp<int64_t>(std::llround(static_cast<double>(o.k) + o.k_sd * random.normal()), 1,
+                               steps);
   return o.k;
 }
 
@@ -73,7 +80,8 @@ MethodReport Draft::update(AlignmentProblem& problem, const UpdateInput& input) 
   if (options_.kind != "lv") {
     const int64_t depth = draw_truncation(options_, steps, whole_update(input));
     report.values["depth"] = static_cast<double>(depth);
-    const Seed seed = reward_seed(problem, clip_, options_.transform, x1, rows, static_cast<double>(batch), input.micro_batch, report);
+    const Seed seed = reward_seed(problem, clip_, options_.transform, x1, rows,
+                                  static_cast<double>(batch), input.micro_batch, report);
     report.seconds["reward"] = watch.lap();
     sweep_back(problem, trajectory, depth, seed, input.micro_batch);
     report.seconds["train"] = watch.lap();
@@ -83,9 +91,12 @@ MethodReport Draft::update(AlignmentProblem& problem, const UpdateInput& input) 
   const double t = input.times[input.times.size() - 2];
   std::vector<int64_t> shape = x1.sizes().slice(1).vec();
   shape.insert(shape.begin(), options_.lv_noises);
-  const Tensor noises = keyed_normal(input.seed, Purpose::kPathNoise, input.update, input.first_sample, batch, shape).to(x1.scalar_type());
+  const Tensor noises =
+      keyed_normal(input.seed, Purpose::kPathNoise, input.update, input.first_sample, batch, shape)
+          .to(x1.scalar_type());
   std::vector<Tensor> starts;
-  for (int64_t i = 0; i < options_.lv_noises; ++i) starts.push_back(t * x1 + (1 - t) * noises.select(1, i));
+  for (int64_t i = 0; i < options_.lv_noises; ++i)
+    starts.push_back(t * x1 + (1 - t) * noises.select(1, i));
   if (options_.lv_own_step) starts.push_back(trajectory.states[trajectory.states.size() - 2]);
   const double count = static_cast<double>(batch) * static_cast<double>(starts.size());
   for (const Tensor& x : starts) {
@@ -94,9 +105,11 @@ MethodReport Draft::update(AlignmentProblem& problem, const UpdateInput& input) 
       torch::autograd::AutoGradMode off(false);
       return one_step_guess(x, states.t, problem.rollout_velocity(x, states.t));
     }();
-    const Seed seed = reward_seed(problem, clip_, options_.transform, end, rows, count, input.micro_batch, report);
+    const Seed seed = reward_seed(problem, clip_, options_.transform, end, rows, count,
+                                  input.micro_batch, report);
     in_parts(seed.rows.numel(), input.micro_batch, [&](int64_t start, int64_t length) {
-      policy_pull_back(problem, select(states, seed.rows.narrow(0, start, length)), (1 - t) * seed.cotangent.narrow(0, start, length));
+      policy_pull_back(problem, select(states, seed.rows.narrow(0, start, length)),
+                       (1 - t) * seed.cotangent.narrow(0, start, length));
     });
   }
   report.seconds["train"] = watch.lap();
@@ -105,14 +118,20 @@ MethodReport Draft::update(AlignmentProblem& problem, const UpdateInput& input) 
 
 Passes Draft::cost(const CostShape& s, const MethodReport& report) const {
   const double starts = static_cast<double>(options_.lv_noises + (options_.lv_own_step ? 1 : 0));
-  if (options_.kind == "lv") return {.f = s.batch * (s.steps * s.rollout + starts * (s.rollout + s.policy)), .b = s.batch * starts * s.policy_graph};
+  if (options_.kind == "lv")
+    return {.f = s.batch * (s.steps * s.rollout + starts * (s.rollout + s.policy)),
+            .b = s.batch * starts * s.policy_graph};
   const double depth = report.values.at("depth");
-  return {.f = s.batch * (s.steps * s.rollout + depth * s.policy), .b = s.batch * depth * s.policy_graph};
+  return {.f = s.batch * (s.steps * s.rollout + depth * s.policy),
+          .b = s.batch * depth * s.policy_graph};
 }
 
 std::string Draft::cost_formula(const CostShape& s) const {
-  if (options_.kind != "lv") return fmt::format("B N {}F + B K ({}F + {}B)", s.rollout, s.policy, s.policy_graph);
-  return fmt::format("B N {}F + {} B ({}F + {}B)", s.rollout, options_.lv_noises + (options_.lv_own_step ? 1 : 0), s.rollout + s.policy, s.policy_graph);
+  if (options_.kind != "lv")
+    return fmt::format("B N {}F + B K ({}F + {}B)", s.rollout, s.policy, s.policy_graph);
+  return fmt::format("B N {}F + {} B ({}F + {}B)", s.rollout,
+                     options_.lv_noises + (options_.lv_own_step ? 1 : 0), s.rollout + s.policy,
+                     s.policy_graph);
 }
 
 }  // namespace vggflow

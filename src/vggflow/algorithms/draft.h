@@ -1,18 +1,23 @@
 #pragma once
-// DRaFT (Clark et al. 2023): ascent on E[f(r(x_1))] by the exact gradient through the last K Euler steps.
+// DRaFT (Clark et al. 2023): ascent on E[f(r(x_1))] by the exact gradient through the last K Euler
+// steps.
 //
 //   x_{j+1} = x_j + h_j v_theta(x_j, t_j),   a_N = -f'(r) grad r(x_N) / B,
-//   a_j = a_{j+1} + h_j [dv/dx]^T a_{j+1},   grad_theta = sum_j h_j [dv/dtheta]^T a_{j+1},   j = N-1, ..., N-K.
+//   a_j = a_{j+1} + h_j [dv/dx]^T a_{j+1},   grad_theta = sum_j h_j [dv/dtheta]^T a_{j+1},   j =
+//   N-1, ..., N-K.
 //
-// The sum is taken by a backward sweep that recomputes one step's graph at a time from the stored states (gradient checkpointing
-// per step), so memory does not grow with K. Kinds of K:
+// The sum is taken by a backward sweep that recomputes one step's graph at a time from the stored
+// states (gradient checkpointing per step), so memory does not grow with K. Kinds of K:
 //   full      K = N
 //   fixed     K = k  (DRaFT-K; k = 1 is DRaFT-1)
 //   uniform   K uniform on {1, ..., k}, one draw an update
-//   gaussian  K = round(N(k, k_sd)) in [1, N], one draw an update (AlignProp's randomised truncation counts the other way: N - K)
-//   lv        DRaFT-LV: from the finished, detached x_N, `lv_noises` fresh noises give x = t x_N + (1 - t) e at the last step's t; one
-//             step from each with gradient, mean over them. With lv_own_step the trajectory's own last step is averaged in (FlowBP).
-// On diffusers' SD3 grid the last step has h = 0.009 and learning sees nothing else: choose the grid with care (time_grid.kind).
+//   gaussian  K = round(N(k, k_sd)) in [1, N], one draw an update (AlignProp's randomised
+//   truncation counts the other way: N - K) lv        DRaFT-LV: from the finished, detached x_N,
+//   `lv_noises` fresh noises give x = t x_N + (1 - t) e at the last step's t; one
+//             step from each with gradient, mean over them. With lv_own_step the trajectory's own
+//             last step is averaged in (FlowBP).
+// On diffusers' SD3 grid the last step has h = 0.009 and learning sees nothing else: choose the
+// grid with care (time_grid.kind).
 
 #include "vggflow/algorithms/method.h"
 #include "vggflow/algorithms/reward_gradient.h"
@@ -30,7 +35,8 @@ struct DraftOptions {
 
   template <class V>
   void fields(V& v) {
-    v("kind", kind, "which steps carry gradient", choices({"full", "fixed", "uniform", "gaussian", "lv"}));
+    v("kind", kind, "which steps carry gradient",
+      choices({"full", "fixed", "uniform", "gaussian", "lv"}));
     v("k", k, "K of fixed, its maximum of uniform, its mean of gaussian", range(1, 1000));
     v("k_sd", k_sd, "standard deviation of gaussian", range(0, 1000));
     v("lv_noises", lv_noises, "noises of lv", range(1, 1000));
@@ -41,7 +47,8 @@ struct DraftOptions {
 
 class Draft : public Method {
  public:
-  Draft(const DraftOptions& options, const RewardClipOptions& clip) : options_(options), clip_(clip) {}
+  Draft(const DraftOptions& options, const RewardClipOptions& clip)
+      : options_(options), clip_(clip) {}
   MethodReport update(AlignmentProblem& problem, const UpdateInput& input) const override;
   Passes cost(const CostShape& shape, const MethodReport& report) const override;
   std::string cost_formula(const CostShape& shape) const override;

@@ -7,22 +7,28 @@
 namespace vggflow {
 namespace {
 
-Tensor pull_back(AlignmentProblem& problem, const Trajectory& trajectory, size_t k, const Tensor& rows, const Tensor& a, int64_t micro_batch) {
+Tensor pull_back(AlignmentProblem& problem, const Trajectory& trajectory, size_t k,
+                 const Tensor& rows, const Tensor& a, int64_t micro_batch) {
   return pull_back_step(trajectory, k, rows, a, micro_batch,
-                        [&](const States& s, double h, const Tensor& cotangent) { return cotangent + h * base_pull_back(problem, s, cotangent); });
+                        [&](const States& s, double h, const Tensor& cotangent) {
+                          return cotangent + h * base_pull_back(problem, s, cotangent);
+                        });
 }
 
-// Pull-backs of one trajectory: one a step of the lambda-return, min(n, N - k) for the n-step target at x_k, k = 1 ... N-1.
+// Pull-backs of one trajectory: one a step of the lambda-return, min(n, N - k) for the n-step
+// target at x_k, k = 1 ... N-1.
 double pulls_of(const FittedAdjointOptions& o, double steps) {
   if (o.steps == 0) return steps - 1;
   double sum = 0;
-  for (int64_t k = 1; k < static_cast<int64_t>(steps); ++k) sum += static_cast<double>(std::min(o.steps, static_cast<int64_t>(steps) - k));
+  for (int64_t k = 1; k < static_cast<int64_t>(steps); ++k)
+    sum += static_cast<double>(std::min(o.steps, static_cast<int64_t>(steps) - k));
   return sum;
 }
 
 }  // namespace
 
-std::vector<Tensor> fitted_targets(AlignmentProblem& problem, const Trajectory& trajectory, const Tensor& rows, const std::vector<Tensor>& guesses,
+std::vector<Tensor> fitted_targets(AlignmentProblem& problem, const Trajectory& trajectory,
+                                   const Tensor& rows, const std::vector<Tensor>& guesses,
                                    const FittedAdjointOptions& options, int64_t micro_batch) {
   const size_t n = trajectory.times.size() - 1;
   std::vector<Tensor> out(n + 1);
@@ -38,7 +44,8 @@ std::vector<Tensor> fitted_targets(AlignmentProblem& problem, const Trajectory& 
   }
   const double lambda = options.lambda_return;
   for (size_t k = n - 1; k > 0; --k) {
-    out[k] = pull_back(problem, trajectory, k, rows, (1 - lambda) * guesses[k + 1] + lambda * out[k + 1], micro_batch);
+    out[k] = pull_back(problem, trajectory, k, rows,
+                       (1 - lambda) * guesses[k + 1] + lambda * out[k + 1], micro_batch);
   }
   return out;
 }
@@ -56,19 +63,28 @@ MethodReport FittedAdjoint::update(AlignmentProblem& problem, const UpdateInput&
   std::vector<Tensor> points;
   for (size_t k = 1; k <= n; ++k) {
     const Tensor& x = trajectory.states[k];
-    const Tensor velocity = k < n ? (trajectory.states[k + 1] - x) / (trajectory.times[k + 1] - trajectory.times[k]) : at::zeros_like(x);
-    points.push_back(one_step_guess(x, at::full({batch}, trajectory.times[k], x.options()), velocity));
+    const Tensor velocity =
+        k < n ? (trajectory.states[k + 1] - x) / (trajectory.times[k + 1] - trajectory.times[k])
+              : at::zeros_like(x);
+    points.push_back(
+        one_step_guess(x, at::full({batch}, trajectory.times[k], x.options()), velocity));
   }
-  const RewardGradients all = reward_gradients(problem, clip_, at::cat(points), at::arange(batch).repeat({static_cast<int64_t>(n)}), input.micro_batch);
-  const Tensor rows = finite_rows(all.finite.view({static_cast<int64_t>(n), batch}).all(0), "fitted_adjoint");
+  const RewardGradients all =
+      reward_gradients(problem, clip_, at::cat(points),
+                       at::arange(batch).repeat({static_cast<int64_t>(n)}), input.micro_batch);
+  const Tensor rows =
+      finite_rows(all.finite.view({static_cast<int64_t>(n), batch}).all(0), "fitted_adjoint");
   report.rewards = all.reward.narrow(0, static_cast<int64_t>(n - 1) * batch, batch);
   report.dropped = batch - rows.numel();
   report.values["clip_threshold"] = all.threshold;
   report.seconds["reward"] = watch.lap();
 
   std::vector<Tensor> guesses(n + 1);
-  for (size_t k = 1; k <= n; ++k) guesses[k] = -all.gradient.narrow(0, static_cast<int64_t>(k - 1) * batch, batch).index_select(0, rows);
-  const auto targets = fitted_targets(problem, trajectory, rows, guesses, options_, input.micro_batch);
+  for (size_t k = 1; k <= n; ++k)
+    guesses[k] =
+        -all.gradient.narrow(0, static_cast<int64_t>(k - 1) * batch, batch).index_select(0, rows);
+  const auto targets =
+      fitted_targets(problem, trajectory, rows, guesses, options_, input.micro_batch);
   report.series["adjoint_norm"] = mean_norms(targets);
   report.seconds["adjoint"] = watch.lap();
 
@@ -83,11 +99,13 @@ MethodReport FittedAdjoint::update(AlignmentProblem& problem, const UpdateInput&
 Passes FittedAdjoint::cost(const CostShape& s, const MethodReport&) const {
   const double m = s.batch * options_.transitions.count();
   const double pulls = s.batch * pulls_of(options_, s.steps);
-  return {.f = s.batch * s.steps * s.rollout + pulls * s.adjoint + m * (s.known + s.base), .b = pulls * s.adjoint + m * s.known_graph};
+  return {.f = s.batch * s.steps * s.rollout + pulls * s.adjoint + m * (s.known + s.base),
+          .b = pulls * s.adjoint + m * s.known_graph};
 }
 
 std::string FittedAdjoint::cost_formula(const CostShape& s) const {
-  return fmt::format("B N {}F + {} B ({}F + {}B) + {} B ({}F + {}B)", s.rollout, pulls_of(options_, s.steps), s.adjoint, s.adjoint,
+  return fmt::format("B N {}F + {} B ({}F + {}B) + {} B ({}F + {}B)", s.rollout,
+                     pulls_of(options_, s.steps), s.adjoint, s.adjoint,
                      options_.transitions.count(), s.known + s.base, s.known_graph);
 }
 

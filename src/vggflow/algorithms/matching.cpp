@@ -9,17 +9,20 @@ Tensor base_value(AlignmentProblem& problem, const States& states) {
   return problem.base(states);
 }
 
-Tensor matching_loss(AlignmentProblem& problem, const States& states, const Tensor& velocity, const Tensor& target, double total) {
+Tensor matching_loss(AlignmentProblem& problem, const States& states, const Tensor& velocity,
+                     const Tensor& target, double total) {
   const Tensor residual = problem.policy_known(states, velocity) - target;
   return (residual * residual).sum() / total;
 }
 
-double match(AlignmentProblem& problem, double beta, const Transitions& all, const Tensor& g, int64_t micro_batch) {
+double match(AlignmentProblem& problem, double beta, const Transitions& all, const Tensor& g,
+             int64_t micro_batch) {
   double sum = 0;
   in_parts(g.size(0), micro_batch, [&](int64_t start, int64_t length) {
     const States states = slice(all.states, start, length);
     const Tensor target = base_value(problem, states) - beta * g.narrow(0, start, length);
-    const Tensor loss = matching_loss(problem, states, all.velocity.narrow(0, start, length), target, static_cast<double>(g.numel()));
+    const Tensor loss = matching_loss(problem, states, all.velocity.narrow(0, start, length),
+                                      target, static_cast<double>(g.numel()));
     loss.backward();
     sum += loss.item<double>();
   });

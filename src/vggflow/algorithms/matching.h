@@ -1,5 +1,6 @@
 #pragma once
-// Value gradient matching (VGG-Flow, Eq. 14), the loss of every method that regresses the velocity on v_base - beta g:
+// Value gradient matching (VGG-Flow, Eq. 14), the loss of every method that regresses the velocity
+// on v_base - beta g:
 //
 //   L(theta) = E |v_theta - sg(v_base - beta g)|^2, a mean over elements
 
@@ -7,12 +8,15 @@
 
 namespace vggflow {
 
-/// |v_theta - target|^2 summed over the given transitions and divided by `total` elements; gradient to theta. `velocity` is v_theta
-/// there as the rollout found it.
-Tensor matching_loss(AlignmentProblem& problem, const States& states, const Tensor& velocity, const Tensor& target, double total);
+/// |v_theta - target|^2 summed over the given transitions and divided by `total` elements; gradient
+/// to theta. `velocity` is v_theta there as the rollout found it.
+Tensor matching_loss(AlignmentProblem& problem, const States& states, const Tensor& velocity,
+                     const Tensor& target, double total);
 
-/// The loss on v_base - beta g over all transitions in parts, its gradient accumulated; returns the mean over elements.
-double match(AlignmentProblem& problem, double beta, const Transitions& transitions, const Tensor& g, int64_t micro_batch);
+/// The loss on v_base - beta g over all transitions in parts, its gradient accumulated; returns the
+/// mean over elements.
+double match(AlignmentProblem& problem, double beta, const Transitions& transitions,
+             const Tensor& g, int64_t micro_batch);
 
 /// v_base without gradient.
 Tensor base_value(AlignmentProblem& problem, const States& states);

@@ -1,5 +1,6 @@
 #pragma once
-// A method of alignment: what one update does with a problem. Methods are registered in registry.cpp, one line each.
+// A method of alignment: what one update does with a problem. Methods are registered in
+// registry.cpp, one line each.
 
 #include <map>
 #include <string>
@@ -21,51 +22,58 @@ struct UpdateInput {
 };
 
 /// Random numbers of one draw for the whole update; no sample of a batch has its key.
-inline RandomStream whole_update(const UpdateInput& input) { return RandomStream({input.seed, Purpose::kTime, input.update, 0xFFFFFFFF}); }
+inline RandomStream whole_update(const UpdateInput& input) {
+  return RandomStream({input.seed, Purpose::kTime, input.update, 0xFFFFFFFF});
+}
 
-/// Passes of one update through the flow model and the value network, each over one sample and one guidance branch: f forward, j
-/// the tangents that a forward-mode pass carries besides (about one forward each), b backward (two for a pair of value and tangent).
+/// Passes of one update through the flow model and the value network, each over one sample and one
+/// guidance branch: f forward, j the tangents that a forward-mode pass carries besides (about one
+/// forward each), b backward (two for a pair of value and tangent).
 struct Passes {
   double f = 0, j = 0, b = 0;
   double value_f = 0, value_j = 0, value_b = 0;
 };
 
-/// What a cost formula depends on: trajectories, their steps, and how many guidance branches each kind of call runs.
+/// What a cost formula depends on: trajectories, their steps, and how many guidance branches each
+/// kind of call runs.
 struct CostShape {
   double batch = 1, steps = 1;
-  double rollout = 2;      ///< branches of a rollout step
-  double policy = 2;       ///< forwards of a policy call that carries a graph
-  double policy_graph = 1; ///< of these, branches with a graph
-  double known = 1;        ///< forwards where the policy's value is known
-  double known_graph = 1;  ///< of these, branches with a graph
-  double tangent = 2;      ///< branches of the policy's forward-mode pass
+  double rollout = 2;       ///< branches of a rollout step
+  double policy = 2;        ///< forwards of a policy call that carries a graph
+  double policy_graph = 1;  ///< of these, branches with a graph
+  double known = 1;         ///< forwards where the policy's value is known
+  double known_graph = 1;   ///< of these, branches with a graph
+  double tangent = 2;       ///< branches of the policy's forward-mode pass
   double base = 2, adjoint = 2;
   bool adjoint_is_base = true, value = false;
 };
 
 /// What an update found. Losses are means over elements or samples, as the method's head says.
 struct MethodReport {
-  std::map<std::string, double> loss;                 ///< by name
-  std::map<std::string, double> values;               ///< telemetry: control energy, clip threshold, ...
-  std::map<std::string, std::vector<double>> series;  ///< telemetry by step of the grid: adjoint norms, ...
-  std::map<std::string, double> seconds;              ///< by phase
-  Tensor rewards;                                     ///< (B) of the rollouts' end points
-  int64_t dropped = 0;                                ///< transitions or trajectories whose reward or gradient was not finite
+  std::map<std::string, double> loss;    ///< by name
+  std::map<std::string, double> values;  ///< telemetry: control energy, clip threshold, ...
+  std::map<std::string, std::vector<double>>
+      series;                             ///< telemetry by step of the grid: adjoint norms, ...
+  std::map<std::string, double> seconds;  ///< by phase
+  Tensor rewards;                         ///< (B) of the rollouts' end points
+  int64_t dropped = 0;  ///< transitions or trajectories whose reward or gradient was not finite
 };
 
 class Method {
  public:
   virtual ~Method() = default;
-  /// Rolls out, computes the losses and accumulates the gradients of theta (and phi). Takes no optimizer step. Throws where no
-  /// sample is finite.
+  /// Rolls out, computes the losses and accumulates the gradients of theta (and phi). Takes no
+  /// optimizer step. Throws where no sample is finite.
   virtual MethodReport update(AlignmentProblem& problem, const UpdateInput& input) const = 0;
-  /// Passes of the update that gave `report`, if nothing was dropped; ImageProblem counts the real ones.
+  /// Passes of the update that gave `report`, if nothing was dropped; ImageProblem counts the real
+  /// ones.
   virtual Passes cost(const CostShape& shape, const MethodReport& report) const = 0;
   /// The same for a person: "B N r + M (1 + 2)", in the letters that docs/methods.md explains.
   virtual std::string cost_formula(const CostShape& shape) const = 0;
   /// Whether the method trains the value network; the others refuse one.
   virtual bool trains_value() const { return false; }
-  /// 1/lambda of the regression target, 1 for methods that have none: the value network emits beta nu.
+  /// 1/lambda of the regression target, 1 for methods that have none: the value network emits beta
+  /// nu.
   virtual double beta() const { return 1; }
 };
 

@@ -8,10 +8,12 @@
 
 namespace vggflow {
 
-Tensor full_adjoint_step(AlignmentProblem& problem, const States& s, double h, const Tensor& a, double lambda) {
+Tensor full_adjoint_step(AlignmentProblem& problem, const States& s, double h, const Tensor& a,
+                         double lambda) {
   torch::autograd::AutoGradMode on(true);
   const Tensor leaf = s.x.detach().requires_grad_(true);
-  const Tensor policy = problem.policy({leaf, s.t, s.rows}), base = problem.adjoint_base({leaf, s.t, s.rows});
+  const Tensor policy = problem.policy({leaf, s.t, s.rows}),
+               base = problem.adjoint_base({leaf, s.t, s.rows});
   const Tensor pull = lambda * (policy - base).detach();
   return a + h * torch::autograd::grad({policy, base}, {leaf}, {a.detach() + pull, -pull})[0];
 }
@@ -24,7 +26,8 @@ MethodReport Pmp::update(AlignmentProblem& problem, const UpdateInput& input) co
   report.seconds["rollout"] = watch.lap();
 
   const Tensor all_rows = at::arange(input.x0.size(0));
-  const RewardGradients end = reward_gradients(problem, clip_, trajectory.final_state(), all_rows, input.micro_batch);
+  const RewardGradients end =
+      reward_gradients(problem, clip_, trajectory.final_state(), all_rows, input.micro_batch);
   const Tensor rows = finite_rows(end.finite, "pmp");
   report.rewards = end.reward;
   report.dropped = all_rows.numel() - rows.numel();
@@ -32,9 +35,11 @@ MethodReport Pmp::update(AlignmentProblem& problem, const UpdateInput& input) co
   report.seconds["reward"] = watch.lap();
 
   const StepPullBack step = [&](const States& s, double h, const Tensor& a) {
-    return options_.adjoint == "lean" || beta == 0 ? a + h * base_pull_back(problem, s, a) : full_adjoint_step(problem, s, h, a, 1 / beta);
+    return options_.adjoint == "lean" || beta == 0 ? a + h * base_pull_back(problem, s, a)
+                                                   : full_adjoint_step(problem, s, h, a, 1 / beta);
   };
-  const auto adjoints = sweep(trajectory, rows, -end.gradient.index_select(0, rows), input.micro_batch, step);
+  const auto adjoints =
+      sweep(trajectory, rows, -end.gradient.index_select(0, rows), input.micro_batch, step);
   report.series["adjoint_norm"] = mean_norms(adjoints);
   report.seconds["adjoint"] = watch.lap();
 
@@ -49,13 +54,15 @@ MethodReport Pmp::update(AlignmentProblem& problem, const UpdateInput& input) co
 Passes Pmp::cost(const CostShape& s, const MethodReport&) const {
   const double m = s.batch * options_.transitions.count();
   const bool full = options_.adjoint == "full";
-  return {.f = s.batch * s.steps * (s.rollout + s.adjoint + (full ? s.policy : 0)) + m * (s.known + s.base),
+  return {.f = s.batch * s.steps * (s.rollout + s.adjoint + (full ? s.policy : 0)) +
+               m * (s.known + s.base),
           .b = s.batch * s.steps * (s.adjoint + (full ? s.policy_graph : 0)) + m * s.known_graph};
 }
 
 std::string Pmp::cost_formula(const CostShape& s) const {
   const bool full = options_.adjoint == "full";
-  return fmt::format("B N {}F + B N ({}F + {}B) + {} B ({}F + {}B)", s.rollout, s.adjoint + (full ? s.policy : 0), s.adjoint + (full ? s.policy_graph : 0),
+  return fmt::format("B N {}F + B N ({}F + {}B) + {} B ({}F + {}B)", s.rollout,
+                     s.adjoint + (full ? s.policy : 0), s.adjoint + (full ? s.policy_graph : 0),
                      options_.transitions.count(), s.known + s.base, s.known_graph);
 }
 

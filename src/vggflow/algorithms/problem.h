@@ -1,6 +1,7 @@
 #pragma once
-// What a method sees of the world: velocities, reward and value correction for samples given by row index. Image models and
-// closed-form problems implement it alike; a method sees no files, ranks, prompts or global randomness.
+// What a method sees of the world: velocities, reward and value correction for samples given by row
+// index. Image models and closed-form problems implement it alike; a method sees no files, ranks,
+// prompts or global randomness.
 
 #include <vector>
 
@@ -20,10 +21,12 @@ class AlignmentProblem {
   virtual ~AlignmentProblem() = default;
   /// v_theta(x, t) of all B samples, without gradient: what rollouts integrate. t (B).
   virtual Tensor rollout_velocity(const Tensor& x, const Tensor& t) = 0;
-  /// v_theta(x, t); differentiable to theta where gradients are enabled, and to x where x asks for it.
+  /// v_theta(x, t); differentiable to theta where gradients are enabled, and to x where x asks for
+  /// it.
   virtual Tensor policy(const States& s) = 0;
-  /// The same to theta alone, where its value is known already: what a rollout found at these states since the last optimizer step.
-  /// A guided policy whose unconditional branch is detached then needs its conditional branch only.
+  /// The same to theta alone, where its value is known already: what a rollout found at these
+  /// states since the last optimizer step. A guided policy whose unconditional branch is detached
+  /// then needs its conditional branch only.
   virtual Tensor policy_known(const States& s, const Tensor& velocity) { return policy(s); }
   /// v_theta with its derivative along (x.tangent, t.tangent), without gradient.
   virtual Dual policy_tangent(const Dual& x, const Dual& t, const Tensor& rows) = 0;
@@ -36,7 +39,9 @@ class AlignmentProblem {
   virtual Tensor reward(const Tensor& x1, const Tensor& rows) = 0;
   virtual Dual reward_tangent(const Dual& x1, const Tensor& rows) = 0;
   /// Parts (P, M) and their weights: r = sum_p w_p r_p.
-  virtual Tensor reward_parts(const Tensor& x1, const Tensor& rows) { return reward(x1, rows).unsqueeze(0); }
+  virtual Tensor reward_parts(const Tensor& x1, const Tensor& rows) {
+    return reward(x1, rows).unsqueeze(0);
+  }
   virtual Dual reward_parts_tangent(const Dual& x1, const Tensor& rows) {
     const Dual r = reward_tangent(x1, rows);
     return {r.value.unsqueeze(0), r.tangent.unsqueeze(0)};

@@ -14,25 +14,31 @@ MethodReport Refl::update(AlignmentProblem& problem, const UpdateInput& input) c
   const int64_t batch = input.x0.size(0);
   std::vector<std::vector<int64_t>> chosen;
   for (int64_t i = 0; i < batch; ++i) {
-    RandomStream random({input.seed, Purpose::kTime, input.update, input.first_sample + static_cast<uint64_t>(i)});
+    RandomStream random(
+        {input.seed, Purpose::kTime, input.update, input.first_sample + static_cast<uint64_t>(i)});
     chosen.push_back({options_.k_min + random.below(options_.k_max - options_.k_min + 1)});
   }
   const Transitions all = pick(trajectory, chosen);
   report.rewards = reward_values(problem, trajectory.final_state());
   report.seconds["rollout"] = watch.lap();
 
-  const RewardGradients r = reward_gradients(problem, clip_, one_step_guess(all.states.x, all.states.t, all.velocity), all.states.rows, input.micro_batch);
+  const RewardGradients r =
+      reward_gradients(problem, clip_, one_step_guess(all.states.x, all.states.t, all.velocity),
+                       all.states.rows, input.micro_batch);
   const Tensor keep = finite_rows(r.finite, "refl");
   report.dropped = batch - keep.numel();
   report.values["clip_threshold"] = r.threshold;
-  report.loss["reward"] = -transformed(options_.transform, r.reward.index_select(0, keep)).mean().item<double>();
-  const Tensor weight = (1 - all.states.t) * transform_slope(options_.transform, r.reward) / static_cast<double>(keep.numel());
+  report.loss["reward"] =
+      -transformed(options_.transform, r.reward.index_select(0, keep)).mean().item<double>();
+  const Tensor weight = (1 - all.states.t) * transform_slope(options_.transform, r.reward) /
+                        static_cast<double>(keep.numel());
   const Tensor pull = -expand_time(weight, r.gradient) * r.gradient;
   report.seconds["reward"] = watch.lap();
 
   in_parts(keep.numel(), input.micro_batch, [&](int64_t start, int64_t length) {
     const Tensor part = keep.narrow(0, start, length);
-    const Tensor velocity = problem.policy_known(select(all.states, part), all.velocity.index_select(0, part));
+    const Tensor velocity =
+        problem.policy_known(select(all.states, part), all.velocity.index_select(0, part));
     (velocity * pull.index_select(0, part)).sum().backward();
   });
   report.seconds["train"] = watch.lap();
@@ -43,6 +49,8 @@ Passes Refl::cost(const CostShape& s, const MethodReport&) const {
   return {.f = s.batch * (s.steps * s.rollout + s.known), .b = s.batch * s.known_graph};
 }
 
-std::string Refl::cost_formula(const CostShape& s) const { return fmt::format("B N {}F + B ({}F + {}B)", s.rollout, s.known, s.known_graph); }
+std::string Refl::cost_formula(const CostShape& s) const {
+  return fmt::format("B N {}F + B ({}F + {}B)", s.rollout, s.known, s.known_graph);
+}
 
 }  // namespace vggflow

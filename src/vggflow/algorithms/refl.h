@@ -1,10 +1,11 @@
 #pragma once
-// ReFL (Xu et al. 2023, ImageReward) for flows: a rollout without gradient to a random late step k, one jump
-// x1_hat = x_k + (1 - t_k) v_theta(x_k, t_k) with gradient, and ascent on f(r(x1_hat)).
+// ReFL (Xu et al. 2023, ImageReward) for flows: a rollout without gradient to a random late step k,
+// one jump x1_hat = x_k + (1 - t_k) v_theta(x_k, t_k) with gradient, and ascent on f(r(x1_hat)).
 //
 //   grad_theta = (1 - t_k) [d v_theta(x_k, t_k) / d theta]^T f'(r) grad r(x1_hat)
 //
-// k is uniform on {k_min, ..., k_max}, one draw a trajectory, 0-based and inclusive. The loss is the mean of -f(r) over samples.
+// k is uniform on {k_min, ..., k_max}, one draw a trajectory, 0-based and inclusive. The loss is
+// the mean of -f(r) over samples.
 
 #include "vggflow/algorithms/method.h"
 #include "vggflow/algorithms/reward_gradient.h"
@@ -26,7 +27,8 @@ struct ReflOptions {
 
 class Refl : public Method {
  public:
-  Refl(const ReflOptions& options, const RewardClipOptions& clip) : options_(options), clip_(clip) {}
+  Refl(const ReflOptions& options, const RewardClipOptions& clip)
+      : options_(options), clip_(clip) {}
   MethodReport update(AlignmentProblem& problem, const UpdateInput& input) const override;
   Passes cost(const CostShape& shape, const MethodReport& report) const override;
   std::string cost_formula(const CostShape& shape) const override;

@@ -34,8 +34,10 @@ std::vector<std::string> method_names() {
 }
 
 std::unique_ptr<Method> make_method(const std::string& name, const MethodOptions& options) {
-  const auto found = std::find_if(registry().begin(), registry().end(), [&](const auto& entry) { return entry.first == name; });
-  VGGFLOW_CHECK(found != registry().end(), "[method] unknown method '{}'; known are {}", name, fmt::join(method_names(), ", "));
+  const auto found = std::find_if(registry().begin(), registry().end(),
+                                  [&](const auto& entry) { return entry.first == name; });
+  VGGFLOW_CHECK(found != registry().end(), "[method] unknown method '{}'; known are {}", name,
+                fmt::join(method_names(), ", "));
   return found->second(options);
 }
 

@@ -22,23 +22,27 @@ Problem small_problem() {
 
 TEST(Methods, AreListedWhereANameIsUnknown) {
   EXPECT_EQ(testing::message_of([] { make_method("vggflow", {}); }),
-            "[method] unknown method 'vggflow'; known are adjoint-matching, draft, fitted-adjoint, refl, vgg-flow, vgg-flow-pmp");
+            "[method] unknown method 'vggflow'; known are adjoint-matching, draft, fitted-adjoint, "
+            "refl, vgg-flow, vgg-flow-pmp");
   const auto names = method_names();
   EXPECT_TRUE(std::is_sorted(names.begin(), names.end()));
   EXPECT_EQ(std::set<std::string>(names.begin(), names.end()).size(), names.size());
 }
 
 TEST(Methods, OnlyVggFlowTrainsAValueNetwork) {
-  for (const std::string& name : method_names()) EXPECT_EQ(make_method(name, {})->trains_value(), name == "vgg-flow") << name;
+  for (const std::string& name : method_names())
+    EXPECT_EQ(make_method(name, {})->trains_value(), name == "vgg-flow") << name;
 }
 
 TEST(Methods, ReportFiniteLossesRewardsAndTimes) {
   for (const std::string& name : method_names()) {
     Problem problem = small_problem();
-    const MethodReport report = make_method(name, {})->update(problem, update_input(1, 0, 5, 2, uniform_grid(20)));
+    const MethodReport report =
+        make_method(name, {})->update(problem, update_input(1, 0, 5, 2, uniform_grid(20)));
     ASSERT_EQ(report.rewards.numel(), 5) << name;
     EXPECT_FALSE(report.loss.empty()) << name;
-    for (const auto& [key, value] : report.loss) EXPECT_TRUE(std::isfinite(value)) << name << " " << key;
+    for (const auto& [key, value] : report.loss)
+      EXPECT_TRUE(std::isfinite(value)) << name << " " << key;
     EXPECT_GE(report.seconds.size(), 2u) << name;
     EXPECT_EQ(report.dropped, 0) << name;
     EXPECT_NE(make_method(name, {})->cost_formula({}), "") << name;
@@ -47,16 +51,22 @@ TEST(Methods, ReportFiniteLossesRewardsAndTimes) {
 
 TEST(Refl, RefusesStepsThatTheGridDoesNotHave) {
   Problem problem = small_problem();
-  EXPECT_THAT(testing::message_of([&] { make_method("refl", {})->update(problem, update_input(1, 0, 2, 2, uniform_grid(10))); }),
-              HasSubstr("[refl] expected 0 <= refl.k_min <= refl.k_max < 10 (the steps), got 15 and 19"));
+  EXPECT_THAT(
+      testing::message_of([&] {
+        make_method("refl", {})->update(problem, update_input(1, 0, 2, 2, uniform_grid(10)));
+      }),
+      HasSubstr("[refl] expected 0 <= refl.k_min <= refl.k_max < 10 (the steps), got 15 and 19"));
 }
 
 TEST(Draft, RefusesMoreStepsThanTheGridHas) {
   MethodOptions o;
   o.draft.k = 11;
   Problem problem = small_problem();
-  EXPECT_THAT(testing::message_of([&] { make_method("draft", o)->update(problem, update_input(1, 0, 2, 2, uniform_grid(10))); }),
-              HasSubstr("[draft] expected draft.k of at most 10 (the steps), got 11"));
+  EXPECT_THAT(
+      testing::message_of([&] {
+        make_method("draft", o)->update(problem, update_input(1, 0, 2, 2, uniform_grid(10)));
+      }),
+      HasSubstr("[draft] expected draft.k of at most 10 (the steps), got 11"));
 }
 
 TEST(Draft, DrawsTheTruncationThatItsKindSays) {
@@ -65,10 +75,14 @@ TEST(Draft, DrawsTheTruncationThatItsKindSays) {
     o.kind = kind;
     o.k = k;
     std::vector<int64_t> out;
-    for (uint64_t i = 0; i < 2000; ++i) out.push_back(draw_truncation(o, 20, RandomStream({1, Purpose::kTime, i, 0})));
+    for (uint64_t i = 0; i < 2000; ++i)
+      out.push_back(draw_truncation(o, 20, RandomStream({1, Purpose::kTime, i, 0})));
     return out;
   };
-  const auto mean = [](const std::vector<int64_t>& x) { return static_cast<double>(std::accumulate(x.begin(), x.end(), int64_t{0})) / static_cast<double>(x.size()); };
+  const auto mean = [](const std::vector<int64_t>& x) {
+    return static_cast<double>(std::accumulate(x.begin(), x.end(), int64_t{0})) /
+           static_cast<double>(x.size());
+  };
   EXPECT_EQ(drawn("full", 1).front(), 20);
   EXPECT_EQ(drawn("fixed", 7).front(), 7);
   const auto uniform = drawn("uniform", 5);
@@ -98,19 +112,24 @@ TEST(AdjointMatching, TrainsTheLastStepsAndAsManyOfTheOthers) {
 
 // Terms above the bound are constant: with a bound of nothing, nothing has a gradient.
 TEST(AdjointMatching, ClipsTermsAtTheConstantOrTheQuantile) {
-  for (const auto& [kind, quantile, share] : std::vector<std::tuple<std::string, double, double>>{{"quantile", 0.5, 0.5}, {"quantile", 0, 1}, {"none", 0, 0}}) {
+  for (const auto& [kind, quantile, share] : std::vector<std::tuple<std::string, double, double>>{
+           {"quantile", 0.5, 0.5}, {"quantile", 0, 1}, {"none", 0, 0}}) {
     MethodOptions o = unclipped();
     o.adjoint_matching.clip = kind;
     o.adjoint_matching.clip_quantile = quantile;
     Problem problem = small_problem();
-    const MethodReport report = make_method("adjoint-matching", o)->update(problem, update_input(1, 0, 8, 2, uniform_grid(10)));
+    const MethodReport report = make_method("adjoint-matching", o)
+                                    ->update(problem, update_input(1, 0, 8, 2, uniform_grid(10)));
     EXPECT_NEAR(report.values.at("terms_above"), share, 0.03) << kind << " " << quantile;
   }
   MethodOptions o = unclipped();
   o.adjoint_matching.clip = "constant";
   o.adjoint_matching.lambda = 3;
   Problem problem = small_problem();
-  EXPECT_DOUBLE_EQ(make_method("adjoint-matching", o)->update(problem, update_input(1, 0, 8, 2, uniform_grid(10))).values.at("term_bound"), 1.6 * 9);
+  EXPECT_DOUBLE_EQ(make_method("adjoint-matching", o)
+                       ->update(problem, update_input(1, 0, 8, 2, uniform_grid(10)))
+                       .values.at("term_bound"),
+                   1.6 * 9);
   o.adjoint_matching.clip_constant = 0;
   auto control = std::make_shared<Mlp>(2, 4, 1, 1);
   Problem still(mixture(2), mixture_reward(2), control);

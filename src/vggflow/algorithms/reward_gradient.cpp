@@ -28,18 +28,25 @@ Tensor balanced(const Tensor& weights, const Tensor& parts) {
     means.push_back(n.index({at::isfinite(n)}).to(at::kDouble).mean());
   }
   const Tensor n = at::stack(means);
-  VGGFLOW_CHECK(n.gt(0).all().item<bool>(), "[reward_clip.balance] expected every reward to have a gradient in the batch, got mean norms {}: drop the "
-                "reward that has none, or reward_clip.balance", fmt::join(std::vector<double>(n.const_data_ptr<double>(), n.const_data_ptr<double>() + n.numel()), ", "));
+  VGGFLOW_CHECK(n.gt(0).all().item<bool>(),
+                "[reward_clip.balance] expected every reward to have a gradient in the batch, got "
+                "mean norms {}: drop the "
+                "reward that has none, or reward_clip.balance",
+                fmt::join(std::vector<double>(n.const_data_ptr<double>(),
+                                              n.const_data_ptr<double>() + n.numel()),
+                          ", "));
   const Tensor size = weights.abs();
   return weights * ((size * n).sum() / size.sum()) / n;
 }
 
-// Per-part values (P, M) and gradients (P, M, ...) where they are asked apart, else the sum's gradient as one part.
+// Per-part values (P, M) and gradients (P, M, ...) where they are asked apart, else the sum's
+// gradient as one part.
 struct Parts {
   Tensor values, gradients;
 };
 
-Parts part_gradients(AlignmentProblem& problem, const Tensor& weights, bool apart, const Tensor& x1, const Tensor& rows, int64_t micro_batch) {
+Parts part_gradients(AlignmentProblem& problem, const Tensor& weights, bool apart, const Tensor& x1,
+                     const Tensor& rows, int64_t micro_batch) {
   torch::autograd::AutoGradMode on(true);
   std::vector<Tensor> values, gradients;
   in_parts(x1.size(0), micro_batch, [&](int64_t start, int64_t length) {
@@ -47,9 +54,11 @@ Parts part_gradients(AlignmentProblem& problem, const Tensor& weights, bool apar
     const Tensor parts = problem.reward_parts(leaf, rows.narrow(0, start, length));
     std::vector<Tensor> of;
     if (apart) {
-      for (int64_t p = 0; p < parts.size(0); ++p) of.push_back(torch::autograd::grad({parts[p].sum()}, {leaf}, {}, /*retain_graph=*/true)[0]);
+      for (int64_t p = 0; p < parts.size(0); ++p)
+        of.push_back(torch::autograd::grad({parts[p].sum()}, {leaf}, {}, /*retain_graph=*/true)[0]);
     } else {
-      of.push_back(torch::autograd::grad({(weights.to(parts.scalar_type()).unsqueeze(1) * parts).sum()}, {leaf})[0]);
+      of.push_back(torch::autograd::grad(
+          {(weights.to(parts.scalar_type()).unsqueeze(1) * parts).sum()}, {leaf})[0]);
     }
     gradients.push_back(at::stack(of));
     values.push_back(parts.detach());
@@ -59,20 +68,25 @@ Parts part_gradients(AlignmentProblem& problem, const Tensor& weights, bool apar
 
 }  // namespace
 
-RewardGradients reward_gradients(AlignmentProblem& problem, const RewardClipOptions& clip, const Tensor& x1, const Tensor& rows,
-                                 int64_t micro_batch) {
+RewardGradients reward_gradients(AlignmentProblem& problem, const RewardClipOptions& clip,
+                                 const Tensor& x1, const Tensor& rows, int64_t micro_batch) {
   const Tensor given = at::tensor(problem.reward_weights(), at::kDouble);
   const bool apart = clip.balance && given.numel() > 1;
   const Parts parts = part_gradients(problem, given, apart, x1, rows, micro_batch);
   RewardGradients out;
   out.reward = (given.to(parts.values.scalar_type()).unsqueeze(1) * parts.values).sum(0);
   out.weights = apart ? balanced(given, parts.gradients) : given;
-  const Tensor raw = apart ? at::tensordot(out.weights.to(parts.gradients.scalar_type()), parts.gradients, {0}, {0}) : parts.gradients[0];
+  const Tensor raw = apart ? at::tensordot(out.weights.to(parts.gradients.scalar_type()),
+                                           parts.gradients, {0}, {0})
+                           : parts.gradients[0];
   const Tensor size = norms(raw);
   out.finite = at::isfinite(out.reward) & at::isfinite(size);
   out.threshold = clip_threshold(clip, size.index({out.finite}));
-  out.factor = at::where(out.finite, (out.threshold / size.clamp_min(1e-30)).clamp_max(1.0), at::zeros_like(size)).to(raw.scalar_type());
-  out.gradient = at::where(expand_time(out.finite, raw), raw * expand_time(out.factor, raw), at::zeros_like(raw));
+  out.factor = at::where(out.finite, (out.threshold / size.clamp_min(1e-30)).clamp_max(1.0),
+                         at::zeros_like(size))
+                   .to(raw.scalar_type());
+  out.gradient = at::where(expand_time(out.finite, raw), raw * expand_time(out.factor, raw),
+                           at::zeros_like(raw));
   return out;
 }
 
@@ -81,11 +95,13 @@ Tensor reward_values(AlignmentProblem& problem, const Tensor& x1) {
   return problem.reward(x1, at::arange(x1.size(0)));
 }
 
-Tensor reward_hessian_product(AlignmentProblem& problem, const Tensor& weights, const Tensor& x1, const Tensor& d, const Tensor& rows) {
+Tensor reward_hessian_product(AlignmentProblem& problem, const Tensor& weights, const Tensor& x1,
+                              const Tensor& d, const Tensor& rows) {
   torch::autograd::AutoGradMode on(true);
   const Tensor leaf = x1.detach().requires_grad_(true);
   const Tensor tangent = problem.reward_parts_tangent({leaf, d.detach()}, rows).tangent;
-  return torch::autograd::grad({(weights.to(tangent.scalar_type()).unsqueeze(1) * tangent).sum()}, {leaf})[0];
+  return torch::autograd::grad({(weights.to(tangent.scalar_type()).unsqueeze(1) * tangent).sum()},
+                               {leaf})[0];
 }
 
 Tensor transformed(const RewardTransformOptions& transform, const Tensor& reward) {

@@ -1,5 +1,6 @@
 #pragma once
-// Reward gradients as every method takes them: at given end points, per-sample bounded, with the non-finite ones marked.
+// Reward gradients as every method takes them: at given end points, per-sample bounded, with the
+// non-finite ones marked.
 
 #include <string>
 
@@ -17,28 +18,35 @@ struct RewardClipOptions {
 
   template <class V>
   void fields(V& v) {
-    v("kind", kind, "bound on reward gradients: quantile of the current batch's norms, fixed norm, or none", choices({"quantile", "norm", "none"}));
+    v("kind", kind,
+      "bound on reward gradients: quantile of the current batch's norms, fixed norm, or none",
+      choices({"quantile", "norm", "none"}));
     v("quantile", quantile, "the quantile", range(0, 1));
     v("norm", norm, "the fixed norm", range(0, 1e12));
-    v("balance", balance, "of a weighted sum: scale each reward so that its gradient's mean norm in the batch is its weight's share of the sum's");
+    v("balance", balance,
+      "of a weighted sum: scale each reward so that its gradient's mean norm in the batch is its "
+      "weight's share of the sum's");
   }
 };
 
-/// What ReFL and DRaFT maximise in place of r. The original ReFL minimises relu(2 - r), which saturates at the top; the VGG-Flow
-/// paper's baselines maximise relu(r), the identity for rewards that are always positive.
+/// What ReFL and DRaFT maximise in place of r. The original ReFL minimises relu(2 - r), which
+/// saturates at the top; the VGG-Flow paper's baselines maximise relu(r), the identity for rewards
+/// that are always positive.
 struct RewardTransformOptions {
   std::string kind = "identity";
   double top = 2.0;
 
   template <class V>
   void fields(V& v) {
-    v("kind", kind, "what is maximised: r, relu(r), or -relu(top - r)", choices({"identity", "relu", "relu_below"}));
+    v("kind", kind, "what is maximised: r, relu(r), or -relu(top - r)",
+      choices({"identity", "relu", "relu_below"}));
     v("top", top, "of relu_below", range(-1e9, 1e9));
   }
 };
 
-/// Rewards and gradients at M end points. With r = sum_p w_p r_p and n_p the batch's mean of |grad r_p|, a balanced gradient is
-/// sum_p w_p (n / n_p) grad r_p, n = sum_p |w_p| n_p / sum_p |w_p|: each part's share of it is its weight's.
+/// Rewards and gradients at M end points. With r = sum_p w_p r_p and n_p the batch's mean of |grad
+/// r_p|, a balanced gradient is sum_p w_p (n / n_p) grad r_p, n = sum_p |w_p| n_p / sum_p |w_p|:
+/// each part's share of it is its weight's.
 struct RewardGradients {
   Tensor reward;         ///< (M) r, whatever the balance
   Tensor gradient;       ///< (M, ...) c grad r; zero where not finite
@@ -49,14 +57,16 @@ struct RewardGradients {
 };
 
 /// r and c grad r at x1 (M, ...), in chunks of `micro_batch`.
-RewardGradients reward_gradients(AlignmentProblem& problem, const RewardClipOptions& clip, const Tensor& x1, const Tensor& rows,
-                                 int64_t micro_batch);
+RewardGradients reward_gradients(AlignmentProblem& problem, const RewardClipOptions& clip,
+                                 const Tensor& x1, const Tensor& rows, int64_t micro_batch);
 
 /// r (B) of all samples' end points, without gradient.
 Tensor reward_values(AlignmentProblem& problem, const Tensor& x1);
 
-/// H d, the Hessian-vector product of sum_p weights_p r_p at x1, by reverse mode through the tangent <grad r, d>.
-Tensor reward_hessian_product(AlignmentProblem& problem, const Tensor& weights, const Tensor& x1, const Tensor& d, const Tensor& rows);
+/// H d, the Hessian-vector product of sum_p weights_p r_p at x1, by reverse mode through the
+/// tangent <grad r, d>.
+Tensor reward_hessian_product(AlignmentProblem& problem, const Tensor& weights, const Tensor& x1,
+                              const Tensor& d, const Tensor& rows);
 
 /// f(r) (M) of the transform.
 Tensor transformed(const RewardTransformOptions& transform, const Tensor& reward);

@@ -37,7 +37,8 @@ Problem bowl(double second_weight = 0) {
     rewards.push_back(std::make_shared<Quadratic>(100 * one, zero));
     weights.push_back(second_weight);
   }
-  return Problem(std::make_shared<LinearField>(0 * one), rewards, weights, std::make_shared<LinearField>(0 * one));
+  return Problem(std::make_shared<LinearField>(0 * one), rewards, weights,
+                 std::make_shared<LinearField>(0 * one));
 }
 
 Tensor points_of_norms(const std::vector<double>& norms) {
@@ -48,7 +49,8 @@ Tensor points_of_norms(const std::vector<double>& norms) {
 
 TEST(RewardGradients, AreBoundedAtTheQuantileOfTheCurrentBatch) {
   Problem problem = bowl();
-  const RewardGradients r = reward_gradients(problem, clip_of("quantile", 0.5), points_of_norms({1, 2, 1, 10, 20}), at::arange(5), 2);
+  const RewardGradients r = reward_gradients(problem, clip_of("quantile", 0.5),
+                                             points_of_norms({1, 2, 1, 10, 20}), at::arange(5), 2);
   EXPECT_DOUBLE_EQ(r.threshold, 2.0);
   EXPECT_THAT(numbers(r.factor), ElementsAre(1.0, 1.0, 1.0, 0.2, 0.1));
   EXPECT_NEAR(r.gradient[4].norm().item<double>(), 2.0, 1e-12);
@@ -59,8 +61,13 @@ TEST(RewardGradients, AreBoundedAtAFixedNormOrNotAtAll) {
   Problem problem = bowl();
   RewardClipOptions clip = clip_of("norm");
   clip.norm = 4;
-  EXPECT_THAT(numbers(reward_gradients(problem, clip, points_of_norms({1, 8}), at::arange(2), 2).factor), ElementsAre(1.0, 0.5));
-  EXPECT_THAT(numbers(reward_gradients(problem, clip_of("none"), points_of_norms({1, 8}), at::arange(2), 2).factor), ElementsAre(1.0, 1.0));
+  EXPECT_THAT(
+      numbers(reward_gradients(problem, clip, points_of_norms({1, 8}), at::arange(2), 2).factor),
+      ElementsAre(1.0, 0.5));
+  EXPECT_THAT(
+      numbers(reward_gradients(problem, clip_of("none"), points_of_norms({1, 8}), at::arange(2), 2)
+                  .factor),
+      ElementsAre(1.0, 1.0));
 }
 
 TEST(RewardGradients, LeaveOutWhatIsNotFiniteWithoutSpreadingIt) {
@@ -83,7 +90,8 @@ TEST(RewardGradients, OfABalancedSumKeepTheSignOfAWeight) {
   Problem problem = bowl(-0.5);
   RewardClipOptions clip = clip_of("none");
   clip.balance = true;
-  // Both gradients are along -x, with norms 1 and 100: n = (1 * 1 + 0.5 * 100) / 1.5 = 34, so the sum is -(34 - 0.5 * 34) x.
+  // Both gradients are along -x, with norms 1 and 100: n = (1 * 1 + 0.5 * 100) / 1.5 = 34, so the
+  // sum is -(34 - 0.5 * 34) x.
   const RewardGradients r = reward_gradients(problem, clip, points_of_norms({1}), at::arange(1), 8);
   EXPECT_NEAR(r.weights[0].item<double>(), 34, 1e-12);
   EXPECT_NEAR(r.weights[1].item<double>(), -0.17, 1e-12);
@@ -94,8 +102,10 @@ TEST(RewardGradients, RefuseToBalanceARewardWithoutGradient) {
   Problem problem = bowl(0.5);
   RewardClipOptions clip = clip_of("none");
   clip.balance = true;
-  EXPECT_THAT(testing::message_of([&] { reward_gradients(problem, clip, points_of_norms({0}), at::arange(1), 8); }),
-              HasSubstr("[reward_clip.balance] expected every reward to have a gradient in the batch, got mean norms 0, 0: drop"));
+  EXPECT_THAT(testing::message_of(
+                  [&] { reward_gradients(problem, clip, points_of_norms({0}), at::arange(1), 8); }),
+              HasSubstr("[reward_clip.balance] expected every reward to have a gradient in the "
+                        "batch, got mean norms 0, 0: drop"));
 }
 
 TEST(RewardTransforms, AndTheirSlopes) {

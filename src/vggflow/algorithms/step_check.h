@@ -1,5 +1,6 @@
 #pragma once
-// What methods ask of the rollout's number of steps, so that a run can be refused before anything is loaded. The methods ask again in update().
+// What methods ask of the rollout's number of steps, so that a run can be refused before anything
+// is loaded. The methods ask again in update().
 
 #include "vggflow/algorithms/registry.h"
 

@@ -7,7 +7,8 @@
 
 namespace vggflow {
 
-std::vector<int64_t> draw_transitions(const TransitionOptions& options, int64_t steps, RandomStream random) {
+std::vector<int64_t> draw_transitions(const TransitionOptions& options, int64_t steps,
+                                      RandomStream random) {
   check_transitions(options, steps);
   std::vector<int64_t> picked;
   for (int64_t b = 0; b < options.bins; ++b) {
@@ -20,7 +21,8 @@ std::vector<int64_t> draw_transitions(const TransitionOptions& options, int64_t 
 }
 
 Trajectory roll_out(AlignmentProblem& problem, const UpdateInput& input) {
-  return integrate([&](const Tensor& x, const Tensor& t) { return problem.rollout_velocity(x, t); }, input.x0, input.times);
+  return integrate([&](const Tensor& x, const Tensor& t) { return problem.rollout_velocity(x, t); },
+                   input.x0, input.times);
 }
 
 Transitions pick(const Trajectory& trajectory, const std::vector<std::vector<int64_t>>& steps) {
@@ -47,11 +49,14 @@ Transitions pick(const Trajectory& trajectory, const std::vector<std::vector<int
   return out;
 }
 
-Transitions draw(const Trajectory& trajectory, const TransitionOptions& options, const UpdateInput& input) {
+Transitions draw(const Trajectory& trajectory, const TransitionOptions& options,
+                 const UpdateInput& input) {
   std::vector<std::vector<int64_t>> steps;
   for (int64_t i = 0; i < input.x0.size(0); ++i) {
-    const RandomStream random({input.seed, Purpose::kTime, input.update, input.first_sample + static_cast<uint64_t>(i)});
-    steps.push_back(draw_transitions(options, static_cast<int64_t>(trajectory.times.size()) - 1, random));
+    const RandomStream random(
+        {input.seed, Purpose::kTime, input.update, input.first_sample + static_cast<uint64_t>(i)});
+    steps.push_back(
+        draw_transitions(options, static_cast<int64_t>(trajectory.times.size()) - 1, random));
   }
   return pick(trajectory, steps);
 }
@@ -61,16 +66,22 @@ States select(const States& s, const Tensor& index) {
 }
 
 States slice(const States& s, int64_t start, int64_t length) {
-  return {s.x.narrow(0, start, length), s.t.narrow(0, start, length), s.rows.narrow(0, start, length)};
+  return {s.x.narrow(0, start, length), s.t.narrow(0, start, length),
+          s.rows.narrow(0, start, length)};
 }
 
-void in_parts(int64_t count, int64_t micro_batch, const std::function<void(int64_t start, int64_t length)>& f) {
-  for (int64_t start = 0; start < count; start += micro_batch) f(start, std::min(micro_batch, count - start));
+void in_parts(int64_t count, int64_t micro_batch,
+              const std::function<void(int64_t start, int64_t length)>& f) {
+  for (int64_t start = 0; start < count; start += micro_batch)
+    f(start, std::min(micro_batch, count - start));
 }
 
 Tensor finite_rows(const Tensor& finite, const char* method) {
   const Tensor keep = finite.nonzero().flatten();
-  VGGFLOW_CHECK(keep.numel() > 0, "[{}] no sample of this update has a finite reward and gradient; lower the learning rate or the reward's weight", method);
+  VGGFLOW_CHECK(keep.numel() > 0,
+                "[{}] no sample of this update has a finite reward and gradient; lower the "
+                "learning rate or the reward's weight",
+                method);
   return keep;
 }
 

@@ -20,18 +20,23 @@ struct TransitionOptions {
   template <class V>
   void fields(V& v) {
     v("bins", bins, "time bins of a trajectory; one transition is drawn from each", range(1, 1000));
-    v("force_last_step", force_last_step, "also train the last step of every trajectory, as the released code does");
-    v("skip_first_step", skip_first_step, "never train the step at pure noise, as the released code does");
+    v("force_last_step", force_last_step,
+      "also train the last step of every trajectory, as the released code does");
+    v("skip_first_step", skip_first_step,
+      "never train the step at pure noise, as the released code does");
   }
 };
 
-/// The steps of one trajectory to train on, increasing: bins of consecutive steps 0..steps-1, one uniform draw from each.
-std::vector<int64_t> draw_transitions(const TransitionOptions& options, int64_t steps, RandomStream random);
+/// The steps of one trajectory to train on, increasing: bins of consecutive steps 0..steps-1, one
+/// uniform draw from each.
+std::vector<int64_t> draw_transitions(const TransitionOptions& options, int64_t steps,
+                                      RandomStream random);
 
 /// M transitions of B trajectories, with the step each starts at and v_theta there.
 struct Transitions {
   States states;
-  Tensor velocity;             ///< (M, ...) read off the Euler step: there is one optimizer step an update, so it is current
+  Tensor velocity;  ///< (M, ...) read off the Euler step: there is one optimizer step an update, so
+                    ///< it is current
   std::vector<int64_t> steps;  ///< (M)
 };
 
@@ -42,13 +47,15 @@ Trajectory roll_out(AlignmentProblem& problem, const UpdateInput& input);
 Transitions pick(const Trajectory& trajectory, const std::vector<std::vector<int64_t>>& steps);
 
 /// Draws transitions of every trajectory, keyed by (seed, kTime, update, sample).
-Transitions draw(const Trajectory& trajectory, const TransitionOptions& options, const UpdateInput& input);
+Transitions draw(const Trajectory& trajectory, const TransitionOptions& options,
+                 const UpdateInput& input);
 
 States select(const States& s, const Tensor& index);
 States slice(const States& s, int64_t start, int64_t length);
 
 /// Calls f(start, length) over chunks of `micro_batch` rows of `count`.
-void in_parts(int64_t count, int64_t micro_batch, const std::function<void(int64_t start, int64_t length)>& f);
+void in_parts(int64_t count, int64_t micro_batch,
+              const std::function<void(int64_t start, int64_t length)>& f);
 
 /// Rows of a (M) bool mask; throws, naming the method, when there is none.
 Tensor finite_rows(const Tensor& finite, const char* method);

@@ -9,7 +9,8 @@ namespace vggflow {
 
 using torch::autograd::AutoGradMode;
 
-Tensor value_gradient(AlignmentProblem& problem, const std::string& eta_schedule, const States& states, const Tensor& reward_gradient) {
+Tensor value_gradient(AlignmentProblem& problem, const std::string& eta_schedule,
+                      const States& states, const Tensor& reward_gradient) {
   AutoGradMode off(false);
   const Tensor g = -expand_time(eta(eta_schedule, states.t), states.x) * reward_gradient;
   return problem.has_correction() ? g + problem.correction(states) : g;
@@ -26,8 +27,10 @@ struct Sums {
   double matching = 0, consistency = 0, energy = 0;
 };
 
-// Accumulates theta's gradient, and phi's of the consistency loss, for some transitions of `total` elements in all.
-void train_part(AlignmentProblem& problem, const VggFlowOptions& o, const ValuePoints& points, const Tensor& velocity, double total, Sums& sums) {
+// Accumulates theta's gradient, and phi's of the consistency loss, for some transitions of `total`
+// elements in all.
+void train_part(AlignmentProblem& problem, const VggFlowOptions& o, const ValuePoints& points,
+                const Tensor& velocity, double total, Sums& sums) {
   Tensor base;
   if (problem.has_correction() && o.consistency.kind != "off") {
     const Consistency c = consistency(problem, o.consistency, o.eta, o.beta, points);
@@ -38,20 +41,23 @@ void train_part(AlignmentProblem& problem, const VggFlowOptions& o, const ValueP
   } else {
     base = base_value(problem, points.states);
   }
-  const Tensor loss = matching_loss(problem, points.states, velocity, base - o.beta * points.g, total);
+  const Tensor loss =
+      matching_loss(problem, points.states, velocity, base - o.beta * points.g, total);
   loss.backward();
   sums.matching += loss.item<double>();
   sums.energy += (o.beta * points.g).square().sum().item<double>() / total;
 }
 
 // A mean over the finite end points' elements, in parts.
-double train_boundary(AlignmentProblem& problem, double alpha, const Tensor& x1, int64_t micro_batch) {
+double train_boundary(AlignmentProblem& problem, double alpha, const Tensor& x1,
+                      int64_t micro_batch) {
   const Tensor ok = at::isfinite(x1).flatten(1).all(1).nonzero().flatten();
   const auto total = static_cast<double>(ok.numel() * x1[0].numel());
   double sum = 0;
   in_parts(ok.numel(), micro_batch, [&](int64_t start, int64_t length) {
     const Tensor rows = ok.narrow(0, start, length);
-    const Tensor loss = boundary_residual(problem, x1.index_select(0, rows), rows).square().sum() / total;
+    const Tensor loss =
+        boundary_residual(problem, x1.index_select(0, rows), rows).square().sum() / total;
     (alpha * loss).backward();
     sum += loss.item<double>();
   });
@@ -69,7 +75,9 @@ MethodReport VggFlow::update(AlignmentProblem& problem, const UpdateInput& input
   const Transitions all = draw(trajectory, options.transitions, input);
   report.seconds["rollout"] = watch.lap();
 
-  const RewardGradients guess = reward_gradients(problem, clip_, one_step_guess(all.states.x, all.states.t, all.velocity), all.states.rows, input.micro_batch);
+  const RewardGradients guess =
+      reward_gradients(problem, clip_, one_step_guess(all.states.x, all.states.t, all.velocity),
+                       all.states.rows, input.micro_batch);
   const Tensor keep = finite_rows(guess.finite, "vgg_flow");
   report.dropped = all.states.x.size(0) - keep.numel();
   report.rewards = reward_values(problem, trajectory.final_state());
@@ -78,20 +86,25 @@ MethodReport VggFlow::update(AlignmentProblem& problem, const UpdateInput& input
   report.seconds["reward"] = watch.lap();
 
   Sums sums;
-  const auto total = static_cast<double>(keep.numel() * (all.states.x.numel() / all.states.x.size(0)));
+  const auto total =
+      static_cast<double>(keep.numel() * (all.states.x.numel() / all.states.x.size(0)));
   in_parts(keep.numel(), input.micro_batch, [&](int64_t start, int64_t length) {
     const Tensor part = keep.narrow(0, start, length);
     const States states = select(all.states, part);
     const Tensor gradient = guess.gradient.index_select(0, part);
     const Tensor g = value_gradient(problem, options.eta, states, gradient);
-    train_part(problem, options, {states, gradient, guess.factor.index_select(0, part), guess.weights, g}, all.velocity.index_select(0, part), total, sums);
+    train_part(problem, options,
+               {states, gradient, guess.factor.index_select(0, part), guess.weights, g},
+               all.velocity.index_select(0, part), total, sums);
   });
   report.loss["matching"] = sums.matching;
   report.values["control_energy"] = sums.energy;
   report.seconds["train"] = watch.lap();
   if (!problem.has_correction()) return report;
   if (options.consistency.kind != "off") report.loss["consistency"] = sums.consistency;
-  if (options.boundary) report.loss["boundary"] = train_boundary(problem, options.alpha, trajectory.final_state(), input.micro_batch);
+  if (options.boundary)
+    report.loss["boundary"] =
+        train_boundary(problem, options.alpha, trajectory.final_state(), input.micro_batch);
   report.seconds["boundary"] = watch.lap();
   return report;
 }
@@ -133,7 +146,9 @@ std::string VggFlow::cost_formula(const CostShape& s) const {
   Passes p = cost(one, {});
   const double boundary = s.value && options_.boundary ? 1 : 0;
   const double tangents = (p.j + p.value_j) / m;
-  return fmt::format("B N {}F + {} B ({}F{} + {}B){}", s.rollout, m, (p.f + p.value_f - boundary) / m, tangents > 0 ? fmt::format(" + {}J", tangents) : "",
+  return fmt::format("B N {}F + {} B ({}F{} + {}B){}", s.rollout, m,
+                     (p.f + p.value_f - boundary) / m,
+                     tangents > 0 ? fmt::format(" + {}J", tangents) : "",
                      (p.b + p.value_b - boundary) / m, boundary > 0 ? " + B (1F + 1B)" : "");
 }
 

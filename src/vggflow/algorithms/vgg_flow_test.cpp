@@ -1,13 +1,14 @@
-// VGG-Flow on linear-quadratic problems whose value gradient is g = K(t) x (analytic_optima.h), piece by piece. That exact value
-// gradients leave no consistency residual, and what training reaches, is in the analytic suite (analytic_test.cpp).
+// VGG-Flow on linear-quadratic problems whose value gradient is g = K(t) x (analytic_optima.h),
+// piece by piece. That exact value gradients leave no consistency residual, and what training
+// reaches, is in the analytic suite (analytic_test.cpp).
 #include "vggflow/algorithms/vgg_flow.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
 
-#include "vggflow/proofs/analytic_claims.h"
 #include "vggflow/algorithms/matching.h"
+#include "vggflow/proofs/analytic_claims.h"
 #include "vggflow/testing/gradient_check.h"
 
 namespace vggflow {
@@ -16,23 +17,33 @@ namespace {
 using namespace analytic;
 using ::testing::ElementsAre;
 
-// Closed form of what the suite finds by differences: nu = (K(t) - eta R (I + (1-t) J_v)) x makes g exact, for any linear policy J_v.
+// Closed form of what the suite finds by differences: nu = (K(t) - eta R (I + (1-t) J_v)) x makes g
+// exact, for any linear policy J_v.
 class ClosedFormNu : public Field {
  public:
-  ClosedFormNu(Riccati riccati, Tensor a, Tensor r, Tensor j, std::string eta) : riccati_(std::move(riccati)), a_(a), r_(r), j_(j), eta_(std::move(eta)) {}
-  Tensor operator()(const Tensor& x, const Tensor& t) const override { return x.matmul(matrix_at(t[0].item<double>()).t()); }
+  ClosedFormNu(Riccati riccati, Tensor a, Tensor r, Tensor j, std::string eta)
+      : riccati_(std::move(riccati)), a_(a), r_(r), j_(j), eta_(std::move(eta)) {}
+  Tensor operator()(const Tensor& x, const Tensor& t) const override {
+    return x.matmul(matrix_at(t[0].item<double>()).t());
+  }
   Dual operator()(const Dual& x, const Dual& t) const override {
     const double time = t.value[0].item<double>();
-    return {x.value.matmul(matrix_at(time).t()), x.tangent.matmul(matrix_at(time).t()) + t.tangent.unsqueeze(1) * x.value.matmul(derivative_at(time).t())};
+    return {x.value.matmul(matrix_at(time).t()),
+            x.tangent.matmul(matrix_at(time).t()) +
+                t.tangent.unsqueeze(1) * x.value.matmul(derivative_at(time).t())};
   }
 
  private:
   Tensor guess(double t) const { return r_.matmul(at::eye(2, at::kDouble) + (1 - t) * j_); }
-  Tensor matrix_at(double t) const { return riccati_.value_matrix(t) - eta(eta_, vector({t})).item<double>() * guess(t); }
+  Tensor matrix_at(double t) const {
+    return riccati_.value_matrix(t) - eta(eta_, vector({t})).item<double>() * guess(t);
+  }
   Tensor derivative_at(double t) const {
     const Tensor k = riccati_.value_matrix(t);
-    const double e = eta(eta_, vector({t})).item<double>(), de = eta_derivative(eta_, vector({t})).item<double>();
-    return kBeta * k.matmul(k) - k.matmul(a_) - a_.t().matmul(k) - de * guess(t) + e * r_.matmul(j_);
+    const double e = eta(eta_, vector({t})).item<double>(),
+                 de = eta_derivative(eta_, vector({t})).item<double>();
+    return kBeta * k.matmul(k) - k.matmul(a_) - a_.t().matmul(k) - de * guess(t) +
+           e * r_.matmul(j_);
   }
   Riccati riccati_;
   Tensor a_, r_, j_;
@@ -45,7 +56,9 @@ RewardClipOptions none() {
   return clip;
 }
 
-RewardPtr quadratic(const Tensor& r) { return std::make_shared<Quadratic>(r, at::zeros({r.size(0)}, at::kDouble)); }
+RewardPtr quadratic(const Tensor& r) {
+  return std::make_shared<Quadratic>(r, at::zeros({r.size(0)}, at::kDouble));
+}
 
 // c grad r(x1_hat) under the policy.
 RewardGradients guess_of(AlignmentProblem& problem, const States& s) {
@@ -54,13 +67,15 @@ RewardGradients guess_of(AlignmentProblem& problem, const States& s) {
 }
 
 class VggFlowOnRiccati : public ::testing::TestWithParam<std::string> {};
-INSTANTIATE_TEST_SUITE_P(EtaSchedules, VggFlowOnRiccati, ::testing::Values("constant", "linear", "quadratic"));
+INSTANTIATE_TEST_SUITE_P(EtaSchedules, VggFlowOnRiccati,
+                         ::testing::Values("constant", "linear", "quadratic"));
 
 TEST_P(VggFlowOnRiccati, TheExactValueGradientHasNoConsistencyResidual) {
   for (const Tensor& a : {symmetric_base(), general_base()}) {
     const Riccati riccati(a, reward_matrix(), kBeta);
     const Tensor j = a - 0.3 * matrix({{1.0, 0.2}, {-0.1, 0.8}});
-    Problem problem(std::make_shared<LinearField>(a), quadratic(reward_matrix()), std::make_shared<LinearField>(j - a),
+    Problem problem(std::make_shared<LinearField>(a), quadratic(reward_matrix()),
+                    std::make_shared<LinearField>(j - a),
                     std::make_shared<ClosedFormNu>(riccati, a, reward_matrix(), j, GetParam()));
     for (const double t : {0.1, 0.5, 0.9}) {
       const States s = states(noise(1, 0, 6, 2), t);
@@ -68,7 +83,8 @@ TEST_P(VggFlowOnRiccati, TheExactValueGradientHasNoConsistencyResidual) {
       const Tensor g = value_gradient(problem, GetParam(), s, r.gradient);
       EXPECT_LT(largest(g - riccati.gradient(s.x, s.t)), 1e-12);
       const ValuePoints points{s, r.gradient, r.factor, r.weights, g};
-      EXPECT_LT(largest(consistency(problem, {}, GetParam(), kBeta, points).residual), 1e-8) << "t " << t;
+      EXPECT_LT(largest(consistency(problem, {}, GetParam(), kBeta, points).residual), 1e-8)
+          << "t " << t;
       // And the test can fail: a wrong beta is another equation.
       EXPECT_GT(largest(consistency(problem, {}, GetParam(), 1.01 * kBeta, points).residual), 1e-4);
     }
@@ -80,42 +96,54 @@ TEST(VggFlow, MatchingVanishesAtTheOptimalControlAndPushesThetaThere) {
   const Riccati riccati(symmetric_base(), reward_matrix(), kBeta);
   auto control = std::make_shared<BinnedLinear>(std::vector<double>{0, 1}, 2);
   control->set(0, -kBeta * riccati.value_matrix(t), at::zeros({2}, at::kDouble));
-  Problem problem(std::make_shared<LinearField>(symmetric_base()), quadratic(reward_matrix()), control);
+  Problem problem(std::make_shared<LinearField>(symmetric_base()), quadratic(reward_matrix()),
+                  control);
   const States s = states(noise(1, 0, 6, 2), t);
   const auto loss = [&] {
     const Tensor target = base_value(problem, s) - kBeta * riccati.gradient(s.x, s.t);
     return matching_loss(problem, s, problem.policy(s).detach(), target, 12.0);
   };
   EXPECT_LT(loss().item<double>(), 1e-18);
-  // residual = -beta (M - K) x with M = K + 0.1 I, so the gradient to W = -beta M is -2/12 beta 0.1 x x^T.
-  control->set(0, -kBeta * (riccati.value_matrix(t) + 0.1 * at::eye(2, at::kDouble)), at::zeros({2}, at::kDouble));
-  const Tensor gradient = torch::autograd::grad({loss()}, {control->parameters})[0].view({2, 3}).narrow(1, 0, 2);
+  // residual = -beta (M - K) x with M = K + 0.1 I, so the gradient to W = -beta M is -2/12 beta 0.1
+  // x x^T.
+  control->set(0, -kBeta * (riccati.value_matrix(t) + 0.1 * at::eye(2, at::kDouble)),
+               at::zeros({2}, at::kDouble));
+  const Tensor gradient =
+      torch::autograd::grad({loss()}, {control->parameters})[0].view({2, 3}).narrow(1, 0, 2);
   EXPECT_LT(largest(gradient + 2.0 / 12 * kBeta * 0.1 * s.x.t().matmul(s.x)), 1e-12);
 }
 
-// v_base = 0 and r = -k/2 |x - m|^2: the one-step guess is exact under the optimal control: g = K(t)(x - m), K = k/(1 + beta k (1-t)).
+// v_base = 0 and r = -k/2 |x - m|^2: the one-step guess is exact under the optimal control: g =
+// K(t)(x - m), K = k/(1 + beta k (1-t)).
 TEST(VggFlow, WithoutBaseFieldTheOneStepGuessIsTheValueGradient) {
   const double k = 2.0, t = 0.3, big_k = k / (1 + kBeta * k * (1 - t));
   const Tensor centre = vector({0.5, -1}), one = at::eye(2, at::kDouble);
   auto control = std::make_shared<BinnedLinear>(std::vector<double>{0, 1}, 2);
   control->set(0, -kBeta * big_k * one, kBeta * big_k * centre);
-  Problem problem(std::make_shared<LinearField>(0 * one), std::make_shared<Quadratic>(k * one, centre), control);
+  Problem problem(std::make_shared<LinearField>(0 * one),
+                  std::make_shared<Quadratic>(k * one, centre), control);
   const States s = states(noise(1, 0, 6, 2), t);
-  EXPECT_LT(largest(value_gradient(problem, "constant", s, guess_of(problem, s).gradient) - big_k * (s.x - centre)), 1e-12);
+  EXPECT_LT(largest(value_gradient(problem, "constant", s, guess_of(problem, s).gradient) -
+                    big_k * (s.x - centre)),
+            1e-12);
 }
 
 TEST(VggFlow, TheBoundaryResidualIsTheCorrectionAtTheEnd) {
   const auto nu = std::make_shared<Mlp>(2, 4, 1, 1);
-  Problem problem(std::make_shared<LinearField>(symmetric_base()), quadratic(reward_matrix()), std::make_shared<LinearField>(symmetric_base()), nu);
+  Problem problem(std::make_shared<LinearField>(symmetric_base()), quadratic(reward_matrix()),
+                  std::make_shared<LinearField>(symmetric_base()), nu);
   const Tensor x = noise(1, 0, 3, 2);
-  EXPECT_EQ(largest(boundary_residual(problem, x, at::arange(3)) - (*nu)(x, at::ones({3}, at::kDouble))), 0);
+  EXPECT_EQ(
+      largest(boundary_residual(problem, x, at::arange(3)) - (*nu)(x, at::ones({3}, at::kDouble))),
+      0);
 }
 
 // With matching and consistency off phi's gradient is the boundary's alone.
 TEST(VggFlow, TheBoundaryLossInPartsIsTheWholeOne) {
   const auto boundary_of = [](int64_t micro_batch) {
     const auto nu = std::make_shared<Mlp>(2, 4, 1, 1);
-    Problem problem(std::make_shared<LinearField>(symmetric_base()), quadratic(reward_matrix()), std::make_shared<Mlp>(2, 4, 2, 1), nu);
+    Problem problem(std::make_shared<LinearField>(symmetric_base()), quadratic(reward_matrix()),
+                    std::make_shared<Mlp>(2, 4, 2, 1), nu);
     MethodOptions options = unclipped();
     options.vgg.consistency.kind = "off";
     options.vgg.alpha = 3;
@@ -125,7 +153,8 @@ TEST(VggFlow, TheBoundaryLossInPartsIsTheWholeOne) {
     const Tensor x1 = roll_out(problem, input).final_state();
     const Tensor whole = boundary_residual(problem, x1, at::arange(5)).square().mean();
     const Tensor expected = torch::autograd::grad({3 * whole}, {nu->parameters})[0];
-    return std::tuple{report.loss.at("boundary"), nu->parameters.grad(), whole.item<double>(), expected};
+    return std::tuple{report.loss.at("boundary"), nu->parameters.grad(), whole.item<double>(),
+                      expected};
   };
   for (const int64_t micro_batch : {5, 80}) {  // one part: bit for bit
     const auto [loss, gradient, whole, expected] = boundary_of(micro_batch);
@@ -151,7 +180,8 @@ TEST(VggFlow, TheBoundaryLossTakesNoMoreThanAMicroBatchAtOnce) {
     mutable std::vector<int64_t> rows;
   };
   const auto nu = std::make_shared<Counting>(2, 4, 1, 1);
-  Problem problem(std::make_shared<LinearField>(symmetric_base()), quadratic(reward_matrix()), std::make_shared<Mlp>(2, 4, 2, 1), nu);
+  Problem problem(std::make_shared<LinearField>(symmetric_base()), quadratic(reward_matrix()),
+                  std::make_shared<Mlp>(2, 4, 2, 1), nu);
   UpdateInput input = update_input(1, 0, 5, 2, uniform_grid(6));
   input.micro_batch = 2;
   make_method("vgg-flow", unclipped())->update(problem, input);
@@ -161,7 +191,8 @@ TEST(VggFlow, TheBoundaryLossTakesNoMoreThanAMicroBatchAtOnce) {
 // The value network is only told of g through its own losses: matching leaves phi alone.
 TEST(VggFlow, MatchingAloneLeavesTheValueNetworkWithoutGradient) {
   const auto nu = std::make_shared<Mlp>(2, 4, 1, 1), control = std::make_shared<Mlp>(2, 4, 2, 1);
-  Problem problem(std::make_shared<LinearField>(symmetric_base()), quadratic(reward_matrix()), control, nu);
+  Problem problem(std::make_shared<LinearField>(symmetric_base()), quadratic(reward_matrix()),
+                  control, nu);
   MethodOptions options = unclipped();
   options.vgg.consistency.kind = "off";
   options.vgg.boundary = false;
@@ -171,7 +202,8 @@ TEST(VggFlow, MatchingAloneLeavesTheValueNetworkWithoutGradient) {
 }
 
 TEST(VggFlow, WarmUpScalesBeta) {
-  Problem problem(std::make_shared<LinearField>(symmetric_base()), quadratic(reward_matrix()), std::make_shared<BinnedLinear>(uniform_grid(6), 2));
+  Problem problem(std::make_shared<LinearField>(symmetric_base()), quadratic(reward_matrix()),
+                  std::make_shared<BinnedLinear>(uniform_grid(6), 2));
   const auto energy = [&](double scale) {
     UpdateInput input = update_input(1, 0, 4, 2, uniform_grid(6));
     input.beta_scale = scale;

@@ -4,24 +4,26 @@
 
 #include "vggflow/cli/commands.h"
 #include "vggflow/core/log.h"
-#include "vggflow/kernels/transformer.h"
 #include "vggflow/families/nano/model.h"
+#include "vggflow/kernels/transformer.h"
 #include "vggflow/proofs/self_check.h"
 
 namespace vggflow::cli {
 
 bool check() {
   for (const auto& [key, value] : environment()) fmt::print("{:<18} {}\n", key, value);
-  fmt::print("{:<18} cpu, {} threads, kernels {}, matrix products in {}\n", "device", at::get_num_threads(), kernels::best_table().isa,
-             c10::toString(fast_dtype()));
+  fmt::print("{:<18} cpu, {} threads, kernels {}, matrix products in {}\n", "device",
+             at::get_num_threads(), kernels::best_table().isa, c10::toString(fast_dtype()));
   bool ok = true;
   double worst = 0;
   for (const CheckResult& r : self_check()) {
-    fmt::print("  {:<34} error {:.1e}  bound {:.0e}  {}\n", r.name, r.error, r.bound, r.ok() ? "ok" : "FAILED");
+    fmt::print("  {:<34} error {:.1e}  bound {:.0e}  {}\n", r.name, r.error, r.bound,
+               r.ok() ? "ok" : "FAILED");
     ok = ok && r.ok();
     worst = std::max(worst, r.error / r.bound);
   }
-  fmt::print("worst error: {:.2f} of its bound; {}\n", worst, ok ? "everything holds" : "this installation computes wrong results");
+  fmt::print("worst error: {:.2f} of its bound; {}\n", worst,
+             ok ? "everything holds" : "this installation computes wrong results");
   return ok;
 }
 

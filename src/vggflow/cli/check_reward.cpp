@@ -32,17 +32,23 @@ bool check_reward(const std::string& name, const std::vector<std::string>& setti
   config.check.low_precision = config.reward_files.reward_dtype == "bf16";
   const auto reward = make_reward(name, config.reward_files.resources());
   const std::string description = reward->describe();
-  fmt::print("{}\npreprocessing: {}\n", name, description.empty() ? "the reward does not tell" : description);
+  fmt::print("{}\npreprocessing: {}\n", name,
+             description.empty() ? "the reward does not tell" : description);
   bool ok = true;
   std::vector<std::string> left_out;
   for (const RewardCheckRow& r : vggflow::check_reward(*reward, name, config.check)) {
     const std::string line = fmt::format("  {:<34} {}", r.name, r.found);
-    fmt::print("{}\n", r.expected.empty() ? line : fmt::format("{:<68} {}: {}", line, r.expected, r.ok ? "ok" : "FAILED"));
+    fmt::print("{}\n", r.expected.empty() ? line
+                                          : fmt::format("{:<68} {}: {}", line, r.expected,
+                                                        r.ok ? "ok" : "FAILED"));
     ok = ok && r.ok;
     if (r.left_out) left_out.push_back(r.name);
   }
-  const char* verdict = !ok ? "this reward does not do what rewards promise" : left_out.empty() ? "everything holds" : "everything checked holds";
-  fmt::print("{}{}\n", verdict, left_out.empty() ? "" : fmt::format("; left out: {}", fmt::join(left_out, ", ")));
+  const char* verdict = !ok                ? "this reward does not do what rewards promise"
+                        : left_out.empty() ? "everything holds"
+                                           : "everything checked holds";
+  fmt::print("{}{}\n", verdict,
+             left_out.empty() ? "" : fmt::format("; left out: {}", fmt::join(left_out, ", ")));
   return ok;
 }
 

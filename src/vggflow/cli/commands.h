@@ -8,7 +8,7 @@ namespace vggflow {
 struct ConvertOptions;
 struct ExportOptions;
 struct ScoreOptions;
-}
+}  // namespace vggflow
 
 namespace vggflow::cli {
 
@@ -56,10 +56,11 @@ std::string score_help();
 void inspect(const std::string& path);
 /// Proves the installation; returns whether everything held.
 bool check();
-/// Holds every method against closed forms, prints each claim's numbers and their bounds, and writes the figures to a folder unless it is
-/// empty; returns whether everything held.
+/// Holds every method against closed forms, prints each claim's numbers and their bounds, and
+/// writes the figures to a folder unless it is empty; returns whether everything held.
 bool check_analytic(const std::string& figures);
-/// Asks of a reward what rewards promise, and prints the table; returns whether everything held. Settings are key=value.
+/// Asks of a reward what rewards promise, and prints the table; returns whether everything held.
+/// Settings are key=value.
 bool check_reward(const std::string& name, const std::vector<std::string>& settings);
 /// The settings of check_reward.
 std::string check_reward_help();

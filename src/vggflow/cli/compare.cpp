@@ -16,7 +16,8 @@ AlignConfig settings_of(const PlannedRun& run, const ComparisonConfig& compariso
   return config;
 }
 
-// Every setting of every arm is read and checked once before anything is started: a wrong one is an error at once, not after hours.
+// Every setting of every arm is read and checked once before anything is started: a wrong one is an
+// error at once, not after hours.
 void check_settings(const ComparisonConfig& comparison) {
   for (size_t arm = 0; arm < comparison.arms.size(); ++arm) {
     for (size_t setting = 0; setting < comparison.arms[arm].settings.size(); ++setting) {
@@ -24,14 +25,17 @@ void check_settings(const ComparisonConfig& comparison) {
       try {
         check_run(settings_of(run, comparison));
       } catch (const Error& e) {
-        fail("[compare] arm '{}', setting '{}': {}", comparison.arms[arm].name, comparison.arms[arm].settings[setting].name, e.what());
+        fail("[compare] arm '{}', setting '{}': {}", comparison.arms[arm].name,
+             comparison.arms[arm].settings[setting].name, e.what());
       }
     }
   }
 }
 
-// What align itself would refuse to go on from, and evaluations at other updates, which curves could not be averaged over.
-std::vector<std::string> changed_settings(const PlannedRun& run, const ComparisonConfig& comparison) {
+// What align itself would refuse to go on from, and evaluations at other updates, which curves
+// could not be averaged over.
+std::vector<std::string> changed_settings(const PlannedRun& run,
+                                          const ComparisonConfig& comparison) {
   AlignConfig wanted = settings_of(run, comparison), before;
   load_yaml(fields_of(before), run.folder / "config.yaml");
   std::vector<std::string> changed;
@@ -42,7 +46,8 @@ std::vector<std::string> changed_settings(const PlannedRun& run, const Compariso
 }
 
 void say_how_to_go_on(const CompareArguments& arguments) {
-  std::string line = "interrupted; what is done is kept. Go on with: vggflow compare " + arguments.file;
+  std::string line =
+      "interrupted; what is done is kept. Go on with: vggflow compare " + arguments.file;
   for (const std::string& s : arguments.settings) line += " '" + s + "'";
   log_line(line);
 }
@@ -52,8 +57,9 @@ void say_how_to_go_on(const CompareArguments& arguments) {
 bool compare(const CompareArguments& arguments) {
   const ComparisonConfig comparison = load_comparison(arguments.file, arguments.settings);
   check_settings(comparison);
-  const RunCommand command{std::filesystem::read_symlink("/proc/self/exe"),
-                           [&](const PlannedRun& run) { return changed_settings(run, comparison); }};
+  const RunCommand command{
+      std::filesystem::read_symlink("/proc/self/exe"),
+      [&](const PlannedRun& run) { return changed_settings(run, comparison); }};
   if (arguments.dry_run) {
     std::fputs(describe_plan(comparison, command).c_str(), stdout);
     return true;

@@ -1,7 +1,7 @@
 #include "vggflow/cli/commands.h"
-#include "vggflow/core/log.h"
 #include "vggflow/convert/lora_export.h"
 #include "vggflow/convert/sd3_write.h"
+#include "vggflow/core/log.h"
 
 namespace vggflow::cli {
 

@@ -18,7 +18,8 @@ void inspect_file(const std::filesystem::path& path) {
     int64_t count = 1;
     for (const int64_t d : entry.shape) count *= d;
     parameters += count;
-    fmt::print("  {:<70} {:<9} ({})\n", name, c10::toString(entry.dtype), fmt::join(entry.shape, ", "));
+    fmt::print("  {:<70} {:<9} ({})\n", name, c10::toString(entry.dtype),
+               fmt::join(entry.shape, ", "));
   }
   fmt::print("  {} tensors, {} numbers\n", file.tensors().size(), parameters);
 }
@@ -33,7 +34,10 @@ void inspect(const std::string& path) {
     inspect_file(entry.path());
     any = true;
   }
-  VGGFLOW_CHECK(any, "[inspect] {} holds no .safetensors file: expected a model folder, a run folder or a file", path);
+  VGGFLOW_CHECK(
+      any,
+      "[inspect] {} holds no .safetensors file: expected a model folder, a run folder or a file",
+      path);
 }
 
 }  // namespace vggflow::cli

@@ -16,7 +16,8 @@ void plan(const PlanArguments& arguments) {
   devices.push_back(this_machine(precision_dtype(config.flow.precision), 1e9 * arguments.gflops));
   const Plan found = vggflow::plan(config, shape);
   const auto all = switches(config, shape);
-  const std::string text = arguments.json ? plan_json(found, all, devices).dump(2) + "\n" : plan_text(config, shape, found, all, devices);
+  const std::string text = arguments.json ? plan_json(found, all, devices).dump(2) + "\n"
+                                          : plan_text(config, shape, found, all, devices);
   std::fputs(text.c_str(), stdout);
 }
 

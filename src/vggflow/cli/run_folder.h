@@ -1,5 +1,6 @@
 #pragma once
-// What all configured commands do first: read the settings, make the run folder, save the effective configuration.
+// What all configured commands do first: read the settings, make the run folder, save the effective
+// configuration.
 
 #include <filesystem>
 
@@ -20,8 +21,9 @@ void read_config(Config& config, const ConfigArguments& arguments) {
 
 /// Settings that do not change a run's numbers: a resume may change them.
 inline bool may_change(const std::string& key) {
-  return key == "resume" || key == "run" || key == "threads" || key == "checkpoint_every" || key == "eval_every" ||
-         key == "fit.log_every" || key == "fit.preview_every" || key == "fit.checkpoint_every";
+  return key == "resume" || key == "run" || key == "threads" || key == "checkpoint_every" ||
+         key == "eval_every" || key == "fit.log_every" || key == "fit.preview_every" ||
+         key == "fit.checkpoint_every";
 }
 
 /// Throws when a resumed run was started with other settings, naming them.
@@ -33,17 +35,22 @@ void check_same_settings(Config& config, const std::filesystem::path& saved) {
   for (const std::string& key : differences(fields_of(config), fields_of(before))) {
     if (!may_change(key)) changed.push_back(key);
   }
-  VGGFLOW_CHECK(changed.empty(), "[resume] {} was started with other settings: {} differ. Start a new run, or leave them as they were",
+  VGGFLOW_CHECK(changed.empty(),
+                "[resume] {} was started with other settings: {} differ. Start a new run, or leave "
+                "them as they were",
                 saved.parent_path().string(), fmt::join(changed, ", "));
 }
 
-/// Makes the folder config.run and saves config.yaml there. A folder that already holds a run is refused unless config.resume is set, and
-/// then the settings must be the same.
+/// Makes the folder config.run and saves config.yaml there. A folder that already holds a run is
+/// refused unless config.resume is set, and then the settings must be the same.
 template <class Config>
 void open_run(Config& config) {
   const std::filesystem::path run = config.run, saved = run / "config.yaml";
   if (std::filesystem::exists(saved)) {
-    VGGFLOW_CHECK(config.resume, "[run] {} already holds a run. Choose another folder with run=..., or go on with resume=true", run.string());
+    VGGFLOW_CHECK(config.resume,
+                  "[run] {} already holds a run. Choose another folder with run=..., or go on with "
+                  "resume=true",
+                  run.string());
     check_same_settings(config, saved);
   }
   make_writable_folder(run);

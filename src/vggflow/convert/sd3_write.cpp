@@ -8,11 +8,11 @@
 
 #include "vggflow/core/error.h"
 #include "vggflow/core/log.h"
+#include "vggflow/families/sd3/original_names.h"
 #include "vggflow/io/files.h"
 #include "vggflow/io/staged_output.h"
 #include "vggflow/weights/frozen_weights.h"
 #include "vggflow/weights/lora_formats.h"
-#include "vggflow/families/sd3/original_names.h"
 
 namespace vggflow {
 namespace {
@@ -40,21 +40,28 @@ void attach(std::map<std::string, Piece>& transformer, const std::vector<LoraLay
     const auto found = transformer.find(layer.path + ".weight");
     if (found == transformer.end()) {
       problems.push_back(fmt::format("no layer '{}'", layer.path));
-    } else if (const Tensor& w = found->second.base; w.dim() != 2 || w.size(0) != layer.b.size(0) || w.size(1) != layer.a.size(1)) {
-      problems.push_back(fmt::format("'{}' is ({}), its adapter is for ({}, {})", layer.path, fmt::join(w.sizes().vec(), ", "), layer.b.size(0),
+    } else if (const Tensor& w = found->second.base;
+               w.dim() != 2 || w.size(0) != layer.b.size(0) || w.size(1) != layer.a.size(1)) {
+      problems.push_back(fmt::format("'{}' is ({}), its adapter is for ({}, {})", layer.path,
+                                     fmt::join(w.sizes().vec(), ", "), layer.b.size(0),
                                      layer.a.size(1)));
     } else {
       found->second.adapter = &layer;
     }
   }
-  VGGFLOW_CHECK(problems.empty(), "[export] the adapters do not fit the transformer: {}", fmt::join(problems, "; "));
+  VGGFLOW_CHECK(problems.empty(), "[export] the adapters do not fit the transformer: {}",
+                fmt::join(problems, "; "));
 }
 
-// Holds a component's weights against the network of its configuration, as opening the model does. In the weights' own dtype, which copies nothing.
-void expect_component(const Sd3Files& files, const std::string& component, const ComponentWeights& weights) {
+// Holds a component's weights against the network of its configuration, as opening the model does.
+// In the weights' own dtype, which copies nothing.
+void expect_component(const Sd3Files& files, const std::string& component,
+                      const ComponentWeights& weights) {
   const fs::path folder = files.folder(component);
-  const auto number = std::find_if(weights.tensors.begin(), weights.tensors.end(), [](const auto& t) { return t.second.is_floating_point(); });
-  const at::ScalarType dtype = number == weights.tensors.end() ? at::kFloat : number->second.scalar_type();
+  const auto number = std::find_if(weights.tensors.begin(), weights.tensors.end(),
+                                   [](const auto& t) { return t.second.is_floating_point(); });
+  const at::ScalarType dtype =
+      number == weights.tensors.end() ? at::kFloat : number->second.scalar_type();
   if (component == "transformer") {
     load_sd3_transformer(files, dtype);
   } else if (component == "vae") {
@@ -69,10 +76,14 @@ void expect_component(const Sd3Files& files, const std::string& component, const
 Pieces pieces_of(const Sd3Files& files, const Sd3WriteOptions& options) {
   Pieces pieces;
   std::vector<std::string> absent, problems;
-  for (const std::string component : {"transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3"}) {
+  for (const std::string component :
+       {"transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3"}) {
     if (!files.has_weights(component)) {
-      // Stability gives files of the transformer and the autoencoder alone; a folder without them is an incomplete download.
-      VGGFLOW_CHECK(files.single_file() || component == "text_encoder_3", "[sd3] {} has no {}, which every model of Stable Diffusion 3 needs", files.root().string(), component);
+      // Stability gives files of the transformer and the autoencoder alone; a folder without them
+      // is an incomplete download.
+      VGGFLOW_CHECK(files.single_file() || component == "text_encoder_3",
+                    "[sd3] {} has no {}, which every model of Stable Diffusion 3 needs",
+                    files.root().string(), component);
       absent.push_back(component);
       continue;
     }
@@ -87,41 +98,57 @@ Pieces pieces_of(const Sd3Files& files, const Sd3WriteOptions& options) {
       pieces[component][name] = {tensor, nullptr, rounds ? *options.dtype : tensor.scalar_type()};
     }
   }
-  VGGFLOW_CHECK(problems.empty(), "[export] the weights do not fit their configurations, nothing is written: {}", fmt::join(problems, "; "));
+  VGGFLOW_CHECK(problems.empty(),
+                "[export] the weights do not fit their configurations, nothing is written: {}",
+                fmt::join(problems, "; "));
   if (!absent.empty()) log_info("not there and left out: {}", fmt::join(absent, ", "));
   attach(pieces.at("transformer"), options.adapters);
   return pieces;
 }
 
-// ---- the two layouts -------------------------------------------------------------------------------------------------
+// ---- the two layouts
+// -------------------------------------------------------------------------------------------------
 
 // The files beside the weights: configurations and tokenizers.
 void copy_settings(const fs::path& from, const fs::path& to) {
   fs::create_directories(to);
   for (const auto& entry : fs::directory_iterator(from)) {
     const std::string name = entry.path().filename();
-    const std::set<std::string> weights{".safetensors", ".bin", ".pth", ".pt", ".ckpt", ".msgpack", ".h5", ".onnx"};
-    if (entry.is_regular_file() && !weights.contains(entry.path().extension()) && !name.ends_with(".index.json")) fs::copy_file(entry.path(), to / name);
+    const std::set<std::string> weights{".safetensors", ".bin",     ".pth", ".pt",
+                                        ".ckpt",        ".msgpack", ".h5",  ".onnx"};
+    if (entry.is_regular_file() && !weights.contains(entry.path().extension()) &&
+        !name.ends_with(".index.json"))
+      fs::copy_file(entry.path(), to / name);
   }
 }
 
-void write_diffusers(const Sd3Files& files, const Pieces& pieces, const fs::path& folder, const Metadata& metadata) {
+void write_diffusers(const Sd3Files& files, const Pieces& pieces, const fs::path& folder,
+                     const Metadata& metadata) {
   nlohmann::json index = read_json_file(files.root() / "model_index.json");
   for (auto& [component, what] : index.items()) {
     if (!what.is_array()) continue;
-    const std::string network = component.starts_with("tokenizer") ? "text_encoder" + component.substr(std::string("tokenizer").size()) : component;
-    const bool left_out = (network == "vae" || network.starts_with("text_encoder")) && !pieces.contains(network);
+    const std::string network =
+        component.starts_with("tokenizer")
+            ? "text_encoder" + component.substr(std::string("tokenizer").size())
+            : component;
+    const bool left_out =
+        (network == "vae" || network.starts_with("text_encoder")) && !pieces.contains(network);
     if (left_out) what = {nullptr, nullptr};
-    if (!left_out && files.has(component)) copy_settings(files.folder(component), folder / component);
+    if (!left_out && files.has(component))
+      copy_settings(files.folder(component), folder / component);
   }
   write_text(folder / "model_index.json", index.dump(2) + "\n");
   for (const auto& [component, tensors] : pieces) {
     std::vector<LazyTensor> all;
-    for (const auto& [name, piece] : tensors) all.push_back({name, piece.dtype, piece.base.sizes().vec(), [&piece] { return piece.rounded(); }});
+    for (const auto& [name, piece] : tensors)
+      all.push_back(
+          {name, piece.dtype, piece.base.sizes().vec(), [&piece] { return piece.rounded(); }});
     Metadata header{{"format", "pt"}};
     if (component == "transformer") header.insert(metadata.begin(), metadata.end());
     const bool network = component == "transformer" || component == "vae";
-    write_safetensors(folder / component / (network ? "diffusion_pytorch_model.safetensors" : "model.safetensors"), all, header);
+    write_safetensors(folder / component /
+                          (network ? "diffusion_pytorch_model.safetensors" : "model.safetensors"),
+                      all, header);
   }
 }
 
@@ -133,12 +160,15 @@ void write_single_file(const Pieces& pieces, const fs::path& file, const Metadat
   std::vector<LazyTensor> all;
   for (const OriginalSource& source : original_sources(names)) {
     std::vector<const Piece*> parts;
-    for (const OriginalTarget& t : source.parts) parts.push_back(&pieces.at(t.component).at(t.name));
+    for (const OriginalTarget& t : source.parts)
+      parts.push_back(&pieces.at(t.component).at(t.name));
     for (const Piece* p : parts) {
-      VGGFLOW_CHECK(p->dtype == parts[0]->dtype && p->base.sizes() == parts[0]->base.sizes(), "[export] the parts of '{}' differ in dtype or shape: pass --dtype",
+      VGGFLOW_CHECK(p->dtype == parts[0]->dtype && p->base.sizes() == parts[0]->base.sizes(),
+                    "[export] the parts of '{}' differ in dtype or shape: pass --dtype",
                     source.name);
     }
-    all.push_back({source.name, parts[0]->dtype, original_shape(source, parts[0]->base.sizes().vec()), [source, parts] {
+    all.push_back({source.name, parts[0]->dtype,
+                   original_shape(source, parts[0]->base.sizes().vec()), [source, parts] {
                      std::vector<Tensor> values;
                      for (const Piece* p : parts) values.push_back(p->rounded());
                      return to_original(source, values);
@@ -147,13 +177,17 @@ void write_single_file(const Pieces& pieces, const fs::path& file, const Metadat
   write_safetensors(file, all, metadata);
 }
 
-// ---- the check ---------------------------------------------------------------------------------------------------------
+// ---- the check
+// ---------------------------------------------------------------------------------------------------------
 
-void check_change(const std::string& name, const Piece& piece, const Tensor& got, Sd3Written& seen) {
+void check_change(const std::string& name, const Piece& piece, const Tensor& got,
+                  Sd3Written& seen) {
   const Tensor base = piece.base.to(at::kFloat), want = piece.exact(), written = got.to(at::kFloat);
   const double change = (want - base).norm().item<double>();
   if (change == 0) return;
-  VGGFLOW_CHECK(!at::equal(got, piece.base.to(piece.dtype)), "[export] the change of '{}' is lost by rounding to {}: write fp32", name, name_of(piece.dtype));
+  VGGFLOW_CHECK(!at::equal(got, piece.base.to(piece.dtype)),
+                "[export] the change of '{}' is lost by rounding to {}: write fp32", name,
+                name_of(piece.dtype));
   const double error = (written - want).norm().item<double>() / change;
   if (error >= seen.worst_rounding) {
     seen.worst_rounding = error;
@@ -166,10 +200,13 @@ Sd3Written check_written(const Sd3Files& written, const Pieces& pieces, const fs
   for (const auto& [component, tensors] : pieces) {
     seen.components.push_back(component);
     const TensorMap got = written.weights(component).tensors;
-    VGGFLOW_CHECK(got.size() == tensors.size(), "[export] {} holds {} tensors of {}, {} were written", out.string(), got.size(), component, tensors.size());
+    VGGFLOW_CHECK(got.size() == tensors.size(),
+                  "[export] {} holds {} tensors of {}, {} were written", out.string(), got.size(),
+                  component, tensors.size());
     for (const auto& [name, piece] : tensors) {
       const auto found = got.find(name);
-      VGGFLOW_CHECK(found != got.end() && found->second.scalar_type() == piece.dtype && at::equal(found->second, piece.rounded()),
+      VGGFLOW_CHECK(found != got.end() && found->second.scalar_type() == piece.dtype &&
+                        at::equal(found->second, piece.rounded()),
                     "[export] {} does not read back as written: '{}' differs", out.string(), name);
       ++seen.tensors;
       if (!piece.adapter) continue;
@@ -196,7 +233,9 @@ Sd3Written write_sd3(const Sd3Files& files, const fs::path& out, const Sd3WriteO
   if (one_file) {
     write_single_file(pieces, staged.path(), options.metadata);
   } else {
-    write_folder(staged.path(), [&](const fs::path& folder) { write_diffusers(files, pieces, folder, options.metadata); });
+    write_folder(staged.path(), [&](const fs::path& folder) {
+      write_diffusers(files, pieces, folder, options.metadata);
+    });
   }
   const Sd3Files written(staged.path(), with_config(files.root()));
   const Sd3Written seen = check_written(written, pieces, out);
@@ -207,10 +246,17 @@ Sd3Written write_sd3(const Sd3Files& files, const fs::path& out, const Sd3WriteO
 
 std::string convert_model(const ConvertOptions& o) {
   const bool keep = o.dtype == "keep";
-  const Sd3Written seen = write_sd3(Sd3Files(o.model, o.sd3), o.out, {.dtype = keep ? std::nullopt : std::optional(dtype_of(o.dtype)), .adapters = {}, .metadata = {}});
+  const Sd3Written seen =
+      write_sd3(Sd3Files(o.model, o.sd3), o.out,
+                {.dtype = keep ? std::nullopt : std::optional(dtype_of(o.dtype)),
+                 .adapters = {},
+                 .metadata = {}});
   return fmt::format("wrote {}: {}, {} tensors ({}), {}; read back exactly", o.out,
-                     fs::path(o.out).extension() == ".safetensors" ? "one file in Stability's layout" : "a folder in diffusers' layout", seen.tensors,
-                     fmt::join(seen.components, ", "), keep ? "each number format as it was" : o.dtype);
+                     fs::path(o.out).extension() == ".safetensors"
+                         ? "one file in Stability's layout"
+                         : "a folder in diffusers' layout",
+                     seen.tensors, fmt::join(seen.components, ", "),
+                     keep ? "each number format as it was" : o.dtype);
 }
 
 }  // namespace vggflow

@@ -1,6 +1,7 @@
 #pragma once
-// Stable Diffusion 3 models as files: with LoRA adapters merged into the transformer, in another number format, or in the other layout. Tensors are
-// made, written and compared one at a time, so that the memory is that of one.
+// Stable Diffusion 3 models as files: with LoRA adapters merged into the transformer, in another
+// number format, or in the other layout. Tensors are made, written and compared one at a time, so
+// that the memory is that of one.
 
 #include <filesystem>
 #include <functional>
@@ -15,8 +16,9 @@ namespace vggflow {
 
 struct Sd3WriteOptions {
   std::optional<at::ScalarType> dtype;  ///< of every floating-point tensor; none: each as it is
-  std::vector<LoraLayer> adapters = {}; ///< merged into the transformer: W + scale B A in fp32, rounded once
-  Metadata metadata = {};               ///< for the header of the file that holds the transformer
+  std::vector<LoraLayer> adapters =
+      {};                  ///< merged into the transformer: W + scale B A in fp32, rounded once
+  Metadata metadata = {};  ///< for the header of the file that holds the transformer
   /// Looks at the copy while it has its temporary name; what it throws removes that.
   std::function<void(const Sd3Files& written)> check = {};
 };
@@ -25,22 +27,27 @@ struct Sd3WriteOptions {
 struct Sd3Written {
   size_t tensors = 0, merged = 0;
   std::vector<std::string> components;
-  double worst_rounding = 0;  ///< largest relative error that rounding makes in a merged layer's change
+  double worst_rounding =
+      0;  ///< largest relative error that rounding makes in a merged layer's change
   std::string worst_name;
 };
 
-/// Writes the whole model. `out` ending in .safetensors is one file in Stability's layout (sd3_original.h), without tokenizers and configurations;
-/// any other is a folder in diffusers' layout with them. First every component's tensors are held against the network of its configuration. What was
-/// written has a temporary name beside `out` while it is opened again and every tensor held against what was meant, bit for bit. A T5 that the model
-/// lacks is left out, of a single file every component that it lacks. Throws for weights that do not fit their configuration, adapters that fit no layer,
-/// a change that rounding loses, the name of a file for a folder, and where `out` exists; then nothing is left behind.
-Sd3Written write_sd3(const Sd3Files& files, const std::filesystem::path& out, const Sd3WriteOptions& options);
+/// Writes the whole model. `out` ending in .safetensors is one file in Stability's layout
+/// (sd3_original.h), without tokenizers and configurations; any other is a folder in diffusers'
+/// layout with them. First every component's tensors are held against the network of its
+/// configuration. What was written has a temporary name beside `out` while it is opened again and
+/// every tensor held against what was meant, bit for bit. A T5 that the model lacks is left out, of
+/// a single file every component that it lacks. Throws for weights that do not fit their
+/// configuration, adapters that fit no layer, a change that rounding loses, the name of a file for
+/// a folder, and where `out` exists; then nothing is left behind.
+Sd3Written write_sd3(const Sd3Files& files, const std::filesystem::path& out,
+                     const Sd3WriteOptions& options);
 
 /// Options that name the folder of a single file's configurations.
 Sd3Options with_config(const std::filesystem::path& folder);
 
 struct ConvertOptions {
-  std::string model;           ///< folder, org/name in the Hugging Face cache, or single file
+  std::string model;  ///< folder, org/name in the Hugging Face cache, or single file
   std::string out;
   std::string dtype = "keep";  ///< keep, fp32, fp16, bf16
   Sd3Options sd3 = {};         ///< config, variant and revision are read

@@ -1,5 +1,5 @@
-// Stable Diffusion 3 models as they are written: there and back bit for bit, merged as the adapted network. That diffusers opens them is checked by
-// tools/reference/sd3_write_check.py.
+// Stable Diffusion 3 models as they are written: there and back bit for bit, merged as the adapted
+// network. That diffusers opens them is checked by tools/reference/sd3_write_check.py.
 #include "vggflow/convert/sd3_write.h"
 
 #include <gmock/gmock.h>
@@ -8,13 +8,13 @@
 #include <algorithm>
 #include <functional>
 
-#include "vggflow/io/files.h"
 #include "vggflow/convert/lora_export.h"
-#include "vggflow/testing/reference.h"
 #include "vggflow/families/sd3/original_names.h"
+#include "vggflow/io/files.h"
 #include "vggflow/ops/random_tensor.h"
 #include "vggflow/testing/gradient_check.h"
 #include "vggflow/testing/message.h"
+#include "vggflow/testing/reference.h"
 #include "vggflow/testing/temporary_folder.h"
 
 namespace vggflow {
@@ -27,7 +27,8 @@ using ::testing::HasSubstr;
 using testing::message_of;
 using testing::relative_error;
 
-const std::vector<std::string> kComponents{"transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3"};
+const std::vector<std::string> kComponents{"transformer", "vae", "text_encoder", "text_encoder_2",
+                                           "text_encoder_3"};
 fs::path tiny() { return testing::models_testdata("sd3_tiny"); }
 
 void expect_same(const Sd3Files& got, const Sd3Files& want) {
@@ -44,8 +45,10 @@ void expect_same(const Sd3Files& got, const Sd3Files& want) {
 
 class Sd3Write : public ::testing::Test {
  protected:
-  std::string convert(const std::string& model, const std::string& out, const std::string& dtype = "keep") const {
-    return convert_model({.model = model, .out = path(out), .dtype = dtype, .sd3 = with_config(tiny())});
+  std::string convert(const std::string& model, const std::string& out,
+                      const std::string& dtype = "keep") const {
+    return convert_model(
+        {.model = model, .out = path(out), .dtype = dtype, .sd3 = with_config(tiny())});
   }
   // Rewrites the tensors of a file.
   static void edit(const fs::path& file, const std::function<void(TensorMap&)>& change) {
@@ -61,7 +64,8 @@ class Sd3Write : public ::testing::Test {
   }
   std::vector<std::string> names() const {
     std::vector<std::string> all;
-    for (const auto& entry : fs::directory_iterator(folder.path())) all.push_back(entry.path().filename());
+    for (const auto& entry : fs::directory_iterator(folder.path()))
+      all.push_back(entry.path().filename());
     std::sort(all.begin(), all.end());
     return all;
   }
@@ -69,23 +73,36 @@ class Sd3Write : public ::testing::Test {
   // A file of adapters with no zero matrix on some layers of every kind.
   std::string lora(double strength = 0.2) const {
     const auto net = load_sd3_transformer(Sd3Files(tiny(), {}), at::kFloat);
-    LoraSet set(*net, {.rank = 2, .alpha = 4, .targets = {"transformer_blocks.*.attn.*", "transformer_blocks.*.ff.net.2", "proj_out"}}, 1);
+    LoraSet set(
+        *net,
+        {.rank = 2,
+         .alpha = 4,
+         .targets = {"transformer_blocks.*.attn.*", "transformer_blocks.*.ff.net.2", "proj_out"}},
+        1);
     uint64_t id = 0;
-    for (const NamedTensor& p : set.parameters()) *p.tensor = strength * keyed_normal(3, Purpose::kTest, 0, id++, 1, p.tensor->sizes()).squeeze(0);
+    for (const NamedTensor& p : set.parameters())
+      *p.tensor =
+          strength * keyed_normal(3, Purpose::kTest, 0, id++, 1, p.tensor->sizes()).squeeze(0);
     write_lora(path("lora.safetensors"), set.adapters(), LoraLayout::kDiffusers, at::kFloat);
     return path("lora.safetensors");
   }
-  Tensor output(const Sd3Files& files, const std::vector<LoraLayer>& layers) const { return denoiser_of(*load_sd3_transformer(files, at::kFloat))(layers); }
+  Tensor output(const Sd3Files& files, const std::vector<LoraLayer>& layers) const {
+    return denoiser_of(*load_sd3_transformer(files, at::kFloat))(layers);
+  }
   const testing::TemporaryFolder folder;
 };
 
 TEST_F(Sd3Write, AFolderBecomesOneFileAndAFolderAgainBitForBit) {
-  EXPECT_THAT(convert(tiny(), "one.safetensors"), AllOf(HasSubstr("one file in Stability's layout"), HasSubstr("read back exactly")));
+  EXPECT_THAT(convert(tiny(), "one.safetensors"),
+              AllOf(HasSubstr("one file in Stability's layout"), HasSubstr("read back exactly")));
   EXPECT_TRUE(is_sd3_original(SafetensorsFile(path("one.safetensors")).views()));
-  EXPECT_THAT(convert(path("one.safetensors"), "again"), HasSubstr("a folder in diffusers' layout"));
+  EXPECT_THAT(convert(path("one.safetensors"), "again"),
+              HasSubstr("a folder in diffusers' layout"));
   expect_same(Sd3Files(path("again"), {}), Sd3Files(tiny(), {}));
-  EXPECT_EQ(read_text(fs::path(path("again")) / "tokenizer/merges.txt"), read_text(tiny() / "tokenizer/merges.txt"));
-  EXPECT_EQ(read_sd3_schedule(fs::path(path("again")) / "scheduler/scheduler_config.json").shift, 3.0);
+  EXPECT_EQ(read_text(fs::path(path("again")) / "tokenizer/merges.txt"),
+            read_text(tiny() / "tokenizer/merges.txt"));
+  EXPECT_EQ(read_sd3_schedule(fs::path(path("again")) / "scheduler/scheduler_config.json").shift,
+            3.0);
 }
 
 TEST_F(Sd3Write, RoundsEveryFloatingPointTensorAndNoOther) {
@@ -94,7 +111,9 @@ TEST_F(Sd3Write, RoundsEveryFloatingPointTensorAndNoOther) {
   for (const std::string& component : kComponents) {
     const TensorMap got = half.weights(component).tensors;
     for (const auto& [name, tensor] : full.weights(component).tensors) {
-      EXPECT_EQ(got.at(name).scalar_type(), tensor.is_floating_point() ? at::kHalf : tensor.scalar_type()) << name;
+      EXPECT_EQ(got.at(name).scalar_type(),
+                tensor.is_floating_point() ? at::kHalf : tensor.scalar_type())
+          << name;
       EXPECT_TRUE(at::equal(got.at(name), tensor.to(got.at(name).scalar_type()))) << name;
     }
   }
@@ -106,60 +125,87 @@ TEST_F(Sd3Write, LeavesOutAT5ThatIsNotThere) {
   fs::remove_all(without / "text_encoder_3");
   fs::remove_all(without / "tokenizer_3");
   convert(without, "clips.safetensors");
-  for (const auto& [name, tensor] : SafetensorsFile(path("clips.safetensors")).views()) EXPECT_THAT(name, ::testing::Not(HasSubstr("t5xxl")));
-  convert_model({.model = path("clips.safetensors"), .out = path("clips"), .dtype = "keep", .sd3 = with_config(without)});
+  for (const auto& [name, tensor] : SafetensorsFile(path("clips.safetensors")).views())
+    EXPECT_THAT(name, ::testing::Not(HasSubstr("t5xxl")));
+  convert_model({.model = path("clips.safetensors"),
+                 .out = path("clips"),
+                 .dtype = "keep",
+                 .sd3 = with_config(without)});
   EXPECT_FALSE(Sd3Files(path("clips"), {}).has("text_encoder_3"));
-  EXPECT_THAT(read_text(fs::path(path("clips")) / "model_index.json"), HasSubstr("\"text_encoder_3\": [\n    null,\n    null\n  ]"));
+  EXPECT_THAT(read_text(fs::path(path("clips")) / "model_index.json"),
+              HasSubstr("\"text_encoder_3\": [\n    null,\n    null\n  ]"));
 }
 
 TEST_F(Sd3Write, WhatASingleFileLacksIsLeftOutAndLogged) {
   convert(tiny(), "whole.safetensors");
   fs::copy_file(path("whole.safetensors"), path("two.safetensors"));
-  edit(path("two.safetensors"), [](TensorMap& all) { std::erase_if(all, [](const auto& t) { return t.first.starts_with("text_encoders."); }); });
+  edit(path("two.safetensors"), [](TensorMap& all) {
+    std::erase_if(all, [](const auto& t) { return t.first.starts_with("text_encoders."); });
+  });
   const fs::path configs = copied("configs");
   for (const auto& entry : fs::recursive_directory_iterator(tiny())) {
     const std::string name = entry.path().filename();
-    if (name.ends_with(".safetensors") || name.ends_with(".index.json")) fs::remove(configs / fs::relative(entry.path(), tiny()));
+    if (name.ends_with(".safetensors") || name.ends_with(".index.json"))
+      fs::remove(configs / fs::relative(entry.path(), tiny()));
   }
   const auto write = [&](const std::string& out, const std::function<std::string()>& run) {
     ::testing::internal::CaptureStderr();
     EXPECT_THAT(run(), HasSubstr("wrote " + path(out)));
-    EXPECT_THAT(::testing::internal::GetCapturedStderr(), HasSubstr("not there and left out: text_encoder, text_encoder_2, text_encoder_3"));
+    EXPECT_THAT(::testing::internal::GetCapturedStderr(),
+                HasSubstr("not there and left out: text_encoder, text_encoder_2, text_encoder_3"));
   };
   for (const std::string out : {"out", "out.safetensors"}) {
-    write(out, [&] { return convert_model({.model = path("two.safetensors"), .out = path(out), .sd3 = with_config(configs)}); });
+    write(out, [&] {
+      return convert_model(
+          {.model = path("two.safetensors"), .out = path(out), .sd3 = with_config(configs)});
+    });
     write("merged_" + out, [&] {
-      return export_lora({.lora = lora(), .out = path("merged_" + out), .format = "merged", .model = path("two.safetensors"), .sd3 = with_config(configs)});
+      return export_lora({.lora = lora(),
+                          .out = path("merged_" + out),
+                          .format = "merged",
+                          .model = path("two.safetensors"),
+                          .sd3 = with_config(configs)});
     });
     const Sd3Files got(path(out), with_config(configs)), want(tiny(), {});
-    for (const char* component : {"transformer", "vae"}) EXPECT_EQ(got.weights(component).tensors.size(), want.weights(component).tensors.size());
+    for (const char* component : {"transformer", "vae"})
+      EXPECT_EQ(got.weights(component).tensors.size(), want.weights(component).tensors.size());
     EXPECT_FALSE(got.has_weights("text_encoder"));
   }
-  EXPECT_THAT(read_text(fs::path(path("out")) / "model_index.json"), AllOf(HasSubstr("\"text_encoder\": [\n    null"), HasSubstr("\"tokenizer_2\": [\n    null")));
+  EXPECT_THAT(
+      read_text(fs::path(path("out")) / "model_index.json"),
+      AllOf(HasSubstr("\"text_encoder\": [\n    null"), HasSubstr("\"tokenizer_2\": [\n    null")));
   // A folder without them is an incomplete download.
   const fs::path incomplete = copied("incomplete");
   fs::remove(incomplete / "text_encoder/model.safetensors");
-  EXPECT_THAT(message_of([&] { convert(incomplete, "x"); }), HasSubstr("has no text_encoder, which every model of Stable Diffusion 3 needs"));
+  EXPECT_THAT(message_of([&] { convert(incomplete, "x"); }),
+              HasSubstr("has no text_encoder, which every model of Stable Diffusion 3 needs"));
 }
 
 TEST_F(Sd3Write, WeightsThatDoNotFitTheirConfigurationAreListedAndNotWritten) {
   const fs::path bad = copied("bad");
-  edit(bad / "transformer/diffusion_pytorch_model.safetensors", [](TensorMap& all) { all.erase("proj_out.bias"); });
-  edit(bad / "vae/diffusion_pytorch_model.safetensors", [](TensorMap& all) { all["stranger"] = at::ones({2}); });
-  edit(bad / "text_encoder_2/model.safetensors", [](TensorMap& all) { all["text_model.final_layer_norm.bias"] = at::ones({3}); });
+  edit(bad / "transformer/diffusion_pytorch_model.safetensors",
+       [](TensorMap& all) { all.erase("proj_out.bias"); });
+  edit(bad / "vae/diffusion_pytorch_model.safetensors",
+       [](TensorMap& all) { all["stranger"] = at::ones({2}); });
+  edit(bad / "text_encoder_2/model.safetensors",
+       [](TensorMap& all) { all["text_model.final_layer_norm.bias"] = at::ones({3}); });
   TensorMap t5 = Sd3Files(tiny(), {}).weights("text_encoder_3").tensors;
   t5.erase("encoder.final_layer_norm.weight");
   fs::remove(bad / "text_encoder_3/model.safetensors.index.json");
   write_safetensors(bad / "text_encoder_3/model.safetensors", TensorList(t5.begin(), t5.end()));
   for (const char* out : {"x", "x.safetensors"}) {
     EXPECT_THAT(message_of([&] { convert(bad, out); }),
-                AllOf(HasSubstr("nothing is written"), HasSubstr("missing 'proj_out.bias'"), HasSubstr("unexpected 'stranger'"),
-                      HasSubstr("'text_model.final_layer_norm.bias' has shape (3), expected ("), HasSubstr("missing 'encoder.final_layer_norm.weight'")));
+                AllOf(HasSubstr("nothing is written"), HasSubstr("missing 'proj_out.bias'"),
+                      HasSubstr("unexpected 'stranger'"),
+                      HasSubstr("'text_model.final_layer_norm.bias' has shape (3), expected ("),
+                      HasSubstr("missing 'encoder.final_layer_norm.weight'")));
   }
   EXPECT_THAT(names(), ElementsAre("bad"));
   // What opening a model overlooks is no reason to refuse it.
   const fs::path good = copied("good");
-  edit(good / "text_encoder/model.safetensors", [](TensorMap& all) { all["text_model.embeddings.position_ids"] = at::arange(77, at::kLong).unsqueeze(0); });
+  edit(good / "text_encoder/model.safetensors", [](TensorMap& all) {
+    all["text_model.embeddings.position_ids"] = at::arange(77, at::kLong).unsqueeze(0);
+  });
   EXPECT_THAT(convert(good, "y"), HasSubstr("read back exactly"));
 }
 
@@ -167,19 +213,31 @@ TEST_F(Sd3Write, AMergeThatRoundingDrownsIsRefusedAndLeavesNothing) {
   const std::string adapters = lora(/*strength=*/0.005);
   for (const char* out : {"x", "x.safetensors"}) {
     EXPECT_THAT(message_of([&] { export_lora({adapters, path(out), "merged", "bf16", tiny()}); }),
-                AllOf(HasSubstr("rounding every weight to bf16 moves the network's output by"), HasSubstr("it would drown; nothing is written: pass --dtype fp32")));
+                AllOf(HasSubstr("rounding every weight to bf16 moves the network's output by"),
+                      HasSubstr("it would drown; nothing is written: pass --dtype fp32")));
   }
   EXPECT_THAT(names(), ElementsAre("lora.safetensors"));
-  EXPECT_THAT(export_lora({adapters, path("x"), "merged", "fp32", tiny()}), HasSubstr("weights read back exactly"));
+  EXPECT_THAT(export_lora({adapters, path("x"), "merged", "fp32", tiny()}),
+              HasSubstr("weights read back exactly"));
 }
 
 TEST(MergedOutput, MayDifferByItsBoundAndByLessThanTheAdapterChanges) {
   const Tensor base = at::tensor({1.0f, 0.0f}), adapted = at::tensor({1.0f, 0.1f});
-  EXPECT_NEAR(check_merged_output(base, adapted, at::tensor({1.0f, 0.104f}), at::kHalf), 4e-3, 1e-6);
-  EXPECT_THAT(message_of([&] { check_merged_output(base, adapted, at::tensor({1.0f, 0.106f}), at::kHalf); }),
-              HasSubstr("rounding every weight to fp16 moves the network's output by 6.0e-03 of its largest value, allowed are 5e-03; nothing is written: pass --dtype fp32"));
-  EXPECT_THAT(message_of([&] { check_merged_output(base, adapted, at::tensor({NAN, 0.1f}), at::kHalf); }), HasSubstr("allowed are"));
-  EXPECT_THAT(message_of([&] { check_merged_output(at::tensor({1.0f, 0.098f}), adapted, at::tensor({1.0f, 0.104f}), at::kHalf); }), HasSubstr("would drown"));
+  EXPECT_NEAR(check_merged_output(base, adapted, at::tensor({1.0f, 0.104f}), at::kHalf), 4e-3,
+              1e-6);
+  EXPECT_THAT(
+      message_of(
+          [&] { check_merged_output(base, adapted, at::tensor({1.0f, 0.106f}), at::kHalf); }),
+      HasSubstr("rounding every weight to fp16 moves the network's output by 6.0e-03 of its "
+                "largest value, allowed are 5e-03; nothing is written: pass --dtype fp32"));
+  EXPECT_THAT(
+      message_of([&] { check_merged_output(base, adapted, at::tensor({NAN, 0.1f}), at::kHalf); }),
+      HasSubstr("allowed are"));
+  EXPECT_THAT(message_of([&] {
+                check_merged_output(at::tensor({1.0f, 0.098f}), adapted, at::tensor({1.0f, 0.104f}),
+                                    at::kHalf);
+              }),
+              HasSubstr("would drown"));
   EXPECT_EQ(check_merged_output(base, base, base, at::kFloat), 0) << "a fresh adapter";
 }
 
@@ -190,38 +248,57 @@ TEST_F(Sd3Write, AMergedModelIsTheAdaptedNetworkInBothLayouts) {
   for (const auto& [dtype, bound] : {std::pair{"fp32", 1e-5}, {"fp16", 6e-3}, {"bf16", 3e-2}}) {
     for (const char* end : {"", ".safetensors"}) {
       const std::string out = path(fmt::format("merged_{}{}", dtype, end));
-      EXPECT_THAT(export_lora({adapters, out, "merged", dtype, tiny()}), AllOf(HasSubstr("weights read back exactly"), HasSubstr("layers merged")));
+      EXPECT_THAT(export_lora({adapters, out, "merged", dtype, tiny()}),
+                  AllOf(HasSubstr("weights read back exactly"), HasSubstr("layers merged")));
       const Sd3Files merged(out, with_config(tiny()));
       EXPECT_LT(relative_error(output(merged, {}), want), bound) << out;
-      const fs::path header = *end ? fs::path(out) : fs::path(out) / "transformer/diffusion_pytorch_model.safetensors";
+      const fs::path header =
+          *end ? fs::path(out) : fs::path(out) / "transformer/diffusion_pytorch_model.safetensors";
       EXPECT_EQ(SafetensorsFile(header).metadata().at("vggflow.merged_lora"), "lora.safetensors");
     }
   }
 }
 
 TEST_F(Sd3Write, ExportsOtherLayoutsAgainstTheModelsOutput) {
-  EXPECT_THAT(export_lora({lora(), path("kohya.safetensors"), "kohya", "fp32", tiny()}), HasSubstr("the network's output by"));
+  EXPECT_THAT(export_lora({lora(), path("kohya.safetensors"), "kohya", "fp32", tiny()}),
+              HasSubstr("the network's output by"));
 }
 
 TEST_F(Sd3Write, RefusesWhatItCannotDo) {
   write_text(path("taken"), "mine");
-  EXPECT_THAT(message_of([&] { convert(tiny(), "taken"); }), HasSubstr("exists already: choose another name or remove it"));
+  EXPECT_THAT(message_of([&] { convert(tiny(), "taken"); }),
+              HasSubstr("exists already: choose another name or remove it"));
   EXPECT_EQ(read_text(path("taken")), "mine");
-  EXPECT_THAT(message_of([&] { convert(tiny(), "x.ckpt"); }), HasSubstr("x.ckpt reads as the name of a file, but diffusers' layout is a folder: leave out '.ckpt'"));
-  EXPECT_THAT(message_of([&] { convert(tiny(), "x", "int8"); }), HasSubstr("expected dtype fp32, fp16 or bf16, got 'int8'"));
-  const LoraLayer stranger{"transformer_blocks.9.attn.to_q", at::ones({2, 16}), at::ones({16, 2})}, wide{"proj_out", at::ones({2, 7}), at::ones({16, 2})};
-  EXPECT_THAT(message_of([&] { write_sd3(Sd3Files(tiny(), {}), path("x"), {.dtype = {}, .adapters = {stranger, wide}}); }),
-              AllOf(HasSubstr("no layer 'transformer_blocks.9.attn.to_q'"), HasSubstr("'proj_out' is ("), HasSubstr("its adapter is for (16, 7)")));
+  EXPECT_THAT(message_of([&] { convert(tiny(), "x.ckpt"); }),
+              HasSubstr("x.ckpt reads as the name of a file, but diffusers' layout is a folder: "
+                        "leave out '.ckpt'"));
+  EXPECT_THAT(message_of([&] { convert(tiny(), "x", "int8"); }),
+              HasSubstr("expected dtype fp32, fp16 or bf16, got 'int8'"));
+  const LoraLayer stranger{"transformer_blocks.9.attn.to_q", at::ones({2, 16}), at::ones({16, 2})},
+      wide{"proj_out", at::ones({2, 7}), at::ones({16, 2})};
+  EXPECT_THAT(
+      message_of([&] {
+        write_sd3(Sd3Files(tiny(), {}), path("x"), {.dtype = {}, .adapters = {stranger, wide}});
+      }),
+      AllOf(HasSubstr("no layer 'transformer_blocks.9.attn.to_q'"), HasSubstr("'proj_out' is ("),
+            HasSubstr("its adapter is for (16, 7)")));
   const Tensor w = Sd3Files(tiny(), {}).weights("transformer").tensors.at("proj_out.weight");
   const LoraLayer faint{"proj_out", at::full({1, w.size(1)}, 1e-4), at::full({w.size(0), 1}, 2e-4)};
-  EXPECT_THAT(message_of([&] { write_sd3(Sd3Files(tiny(), {}), path("y"), {.dtype = at::kBFloat16, .adapters = {faint}}); }),
+  EXPECT_THAT(message_of([&] {
+                write_sd3(Sd3Files(tiny(), {}), path("y"),
+                          {.dtype = at::kBFloat16, .adapters = {faint}});
+              }),
               HasSubstr("the change of 'proj_out.weight' is lost by rounding"));
   EXPECT_THAT(names(), ElementsAre("taken"));
 }
 
 TEST_F(Sd3Write, NamesWhatTheSingleFileLayoutHasNoPlaceFor) {
-  EXPECT_THAT(message_of([] { original_sources({{"transformer", {"transformer_blocks.0.attn.to_q.weight", "other.weight"}}}); }),
-              AllOf(HasSubstr("no place for: transformer/other.weight"), HasSubstr("transformer/transformer_blocks.0.attn.to_q.weight")));
+  EXPECT_THAT(message_of([] {
+                original_sources(
+                    {{"transformer", {"transformer_blocks.0.attn.to_q.weight", "other.weight"}}});
+              }),
+              AllOf(HasSubstr("no place for: transformer/other.weight"),
+                    HasSubstr("transformer/transformer_blocks.0.attn.to_q.weight")));
 }
 
 }  // namespace

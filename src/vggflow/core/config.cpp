@@ -34,25 +34,30 @@ T parse(const YAML::Node& node, const Field& field, const std::string& where) {
     }
     return node.as<T>();
   } catch (const YAML::Exception&) {
-    fail("[config] {}: expected {} for '{}', got '{}'", where, type_name<T>(), field.key, node_text(node));
+    fail("[config] {}: expected {} for '{}', got '{}'", where, type_name<T>(), field.key,
+         node_text(node));
   }
 }
 
 void check_range(const Field& field, double value, const std::string& where) {
   if (!field.range) return;
-  VGGFLOW_CHECK(value >= field.range->low && value <= field.range->high, "[config] {}: expected '{}' from {} to {}, got {}", where,
-                field.key, field.range->low, field.range->high, value);
+  VGGFLOW_CHECK(value >= field.range->low && value <= field.range->high,
+                "[config] {}: expected '{}' from {} to {}, got {}", where, field.key,
+                field.range->low, field.range->high, value);
 }
 
 void check_choice(const Field& field, const std::string& value, const std::string& where) {
-  if (field.choices.empty() || std::find(field.choices.begin(), field.choices.end(), value) != field.choices.end()) return;
-  fail("[config] {}: expected '{}' to be one of {}, got '{}'; did you mean '{}'?", where, field.key, fmt::join(field.choices, ", "),
-       value, nearest(value, field.choices, 1).front());
+  if (field.choices.empty() ||
+      std::find(field.choices.begin(), field.choices.end(), value) != field.choices.end())
+    return;
+  fail("[config] {}: expected '{}' to be one of {}, got '{}'; did you mean '{}'?", where, field.key,
+       fmt::join(field.choices, ", "), value, nearest(value, field.choices, 1).front());
 }
 
 template <class T>
 void check_value(const Field& field, const T& value, const std::string& where) {
-  if constexpr (std::is_same_v<T, int64_t> || std::is_same_v<T, double>) check_range(field, static_cast<double>(value), where);
+  if constexpr (std::is_same_v<T, int64_t> || std::is_same_v<T, double>)
+    check_range(field, static_cast<double>(value), where);
   if constexpr (std::is_same_v<T, std::string>) check_choice(field, value, where);
   if constexpr (std::is_same_v<T, std::vector<std::string>>) {
     for (const std::string& each : value) check_choice(field, each, where);
@@ -79,14 +84,17 @@ const Field& find_field(const Fields& fields, const std::string& key, const std:
   }
   std::vector<std::string> keys;
   for (const Field& f : fields) keys.push_back(f.key);
-  fail("[config] {}: unknown setting '{}'; did you mean '{}'?", where, key, nearest(key, keys, 1).front());
+  fail("[config] {}: unknown setting '{}'; did you mean '{}'?", where, key,
+       nearest(key, keys, 1).front());
 }
 
 bool is_section(const Fields& fields, const std::string& key) {
-  return std::any_of(fields.begin(), fields.end(), [&](const Field& f) { return f.key.starts_with(key + "."); });
+  return std::any_of(fields.begin(), fields.end(),
+                     [&](const Field& f) { return f.key.starts_with(key + "."); });
 }
 
-void load_map(const Fields& fields, const YAML::Node& map, const std::string& prefix, const std::string& origin) {
+void load_map(const Fields& fields, const YAML::Node& map, const std::string& prefix,
+              const std::string& origin) {
   for (const auto& entry : map) {
     const std::string key = prefix + entry.first.as<std::string>();
     const std::string where = fmt::format("{} line {}", origin, entry.first.Mark().line + 1);
@@ -100,7 +108,9 @@ void load_map(const Fields& fields, const YAML::Node& map, const std::string& pr
 
 std::string text_of(bool x) { return x ? "true" : "false"; }
 std::string text_of(int64_t x) { return fmt::to_string(x); }
-std::string text_of(double x) { return fmt::format("{}", x); }  // the shortest digits that read back exactly
+std::string text_of(double x) {
+  return fmt::format("{}", x);
+}  // the shortest digits that read back exactly
 std::string text_of(const std::string& x) { return yaml_scalar(x); }
 template <class T>
 std::string text_of(const std::vector<T>& list) {
@@ -145,7 +155,8 @@ void load_yaml(const Fields& fields, const std::filesystem::path& file) {
 
 void apply_override(const Fields& fields, const std::string& assignment) {
   const size_t equals = assignment.find('=');
-  VGGFLOW_CHECK(equals != std::string::npos && equals > 0, "[config] expected key=value, got '{}'", assignment);
+  VGGFLOW_CHECK(equals != std::string::npos && equals > 0, "[config] expected key=value, got '{}'",
+                assignment);
   const std::string where = "override " + assignment;
   const Field& field = find_field(fields, assignment.substr(0, equals), where);
   try {
@@ -162,8 +173,11 @@ std::string value_text(const Field& field) {
 std::string help_text(const Fields& fields) {
   std::string out;
   for (const Field& f : fields) {
-    const std::string type = std::visit([](auto* t) { return std::string(type_name<std::remove_pointer_t<decltype(t)>>()); }, f.target);
-    out += fmt::format("  {}={}\n      {} ({}{})\n", f.key, value_text(f), f.comment, type, constraint_text(f));
+    const std::string type = std::visit(
+        [](auto* t) { return std::string(type_name<std::remove_pointer_t<decltype(t)>>()); },
+        f.target);
+    out += fmt::format("  {}={}\n      {} ({}{})\n", f.key, value_text(f), f.comment, type,
+                       constraint_text(f));
   }
   return out;
 }
@@ -178,13 +192,17 @@ std::string to_yaml(const Fields& fields) {
     const std::string name = path.back();
     path.pop_back();
     for (size_t depth = 0; depth < path.size(); ++depth) {
-      if (depth < open.size() && std::equal(path.begin(), path.begin() + static_cast<std::ptrdiff_t>(depth) + 1, open.begin())) continue;
+      if (depth < open.size() &&
+          std::equal(path.begin(), path.begin() + static_cast<std::ptrdiff_t>(depth) + 1,
+                     open.begin()))
+        continue;
       out += fmt::format("{:{}}{}:\n", "", 2 * depth, path[depth]);
       open.resize(depth);
       open.push_back(path[depth]);
     }
     open = path;
-    out += fmt::format("{:{}}{}: {}  # {}{}\n", "", 2 * path.size(), name, value_text(f), f.comment, constraint_text(f));
+    out += fmt::format("{:{}}{}: {}  # {}{}\n", "", 2 * path.size(), name, value_text(f), f.comment,
+                       constraint_text(f));
   }
   return out;
 }

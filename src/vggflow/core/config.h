@@ -3,7 +3,8 @@
 //
 //   struct AlignConfig {
 //     int64_t updates = 100;
-//     template <class V> void fields(V& v) { v("updates", updates, "updates of the policy", range(1, 1e6)); }
+//     template <class V> void fields(V& v) { v("updates", updates, "updates of the policy",
+//     range(1, 1e6)); }
 //   };
 //
 // and loading, overrides, help and saving walk that list: fields_of(config) gives it as plain data.
@@ -20,8 +21,8 @@ namespace vggflow {
 
 /// One field: its dotted key, where its value lies, and what it may hold.
 struct Field {
-  using Target = std::variant<bool*, int64_t*, double*, std::string*, std::vector<int64_t>*, std::vector<double>*,
-                              std::vector<std::string>*>;
+  using Target = std::variant<bool*, int64_t*, double*, std::string*, std::vector<int64_t>*,
+                              std::vector<double>*, std::vector<std::string>*>;
   std::string key;
   Target target;
   std::string comment;
@@ -66,8 +67,8 @@ Fields fields_of(T& config) {
   return std::move(collector.all);
 }
 
-/// Sets the fields that a YAML file names. Throws for a file that is not YAML, an unknown key (naming line and nearest key), a
-/// value of the wrong type, out of range or not among the choices.
+/// Sets the fields that a YAML file names. Throws for a file that is not YAML, an unknown key
+/// (naming line and nearest key), a value of the wrong type, out of range or not among the choices.
 void load_yaml(const Fields& fields, const std::filesystem::path& file);
 /// The same from text; `origin` names it in errors.
 void load_yaml_text(const Fields& fields, const std::string& text, const std::string& origin);

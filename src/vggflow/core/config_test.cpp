@@ -60,7 +60,8 @@ TEST(Config, OverridesReachSections) {
   EXPECT_EQ(c.optimizer.lr, 0.5);
   EXPECT_EQ(c.optimizer.weights.size(), 3u);
   EXPECT_TRUE(c.resume);
-  EXPECT_THAT(differences(fields_of(c), fields_of(*std::make_unique<Outer>())), ElementsAre("resume", "optimizer.lr", "optimizer.weights"));
+  EXPECT_THAT(differences(fields_of(c), fields_of(*std::make_unique<Outer>())),
+              ElementsAre("resume", "optimizer.lr", "optimizer.weights"));
 }
 
 struct TextAndNumber {
@@ -76,7 +77,8 @@ struct TextAndNumber {
 
 TEST(Config, TextAsAScalarReadsBackWhateverItHolds) {
   TextAndNumber config;
-  for (const std::string text : {"ugly #1", "quality: low", "[blurry]", "null", "", "a \"quoted\" \\ word", "7"}) {
+  for (const std::string text :
+       {"ugly #1", "quality: low", "[blurry]", "null", "", "a \"quoted\" \\ word", "7"}) {
     apply_override(fields_of(config), "text=" + yaml_scalar(text));
     EXPECT_EQ(config.text, text);
   }
@@ -86,19 +88,30 @@ TEST(Config, TextAsAScalarReadsBackWhateverItHolds) {
 
 TEST(Config, UnknownKeysNameLineAndNearestKey) {
   Outer c;
-  EXPECT_THAT(message_of([&] { load_yaml_text(fields_of(c), "steps: 5\noptimizer:\n  learning: 1\n", "run.yaml"); }),
-              HasSubstr("run.yaml line 3: unknown setting 'optimizer.learning'; did you mean 'optimizer.lr'?"));
-  EXPECT_THAT(message_of([&] { apply_override(fields_of(c), "step=4"); }), HasSubstr("did you mean 'steps'?"));
+  EXPECT_THAT(
+      message_of([&] {
+        load_yaml_text(fields_of(c), "steps: 5\noptimizer:\n  learning: 1\n", "run.yaml");
+      }),
+      HasSubstr(
+          "run.yaml line 3: unknown setting 'optimizer.learning'; did you mean 'optimizer.lr'?"));
+  EXPECT_THAT(message_of([&] { apply_override(fields_of(c), "step=4"); }),
+              HasSubstr("did you mean 'steps'?"));
 }
 
 TEST(Config, WrongTypesRangesAndChoicesSayWhatWasExpected) {
   Outer c;
-  EXPECT_THAT(message_of([&] { apply_override(fields_of(c), "steps=many"); }), HasSubstr("expected a whole number for 'steps', got 'many'"));
-  EXPECT_THAT(message_of([&] { apply_override(fields_of(c), "steps=1000"); }), HasSubstr("expected 'steps' from 1 to 100, got 1000"));
-  EXPECT_THAT(message_of([&] { apply_override(fields_of(c), "kind=u-net"); }),
-              HasSubstr("expected 'kind' to be one of none, unet, mmdit, got 'u-net'; did you mean 'unet'?"));
-  EXPECT_THAT(message_of([&] { apply_override(fields_of(c), "steps"); }), HasSubstr("expected key=value"));
-  EXPECT_THAT(message_of([&] { load_yaml_text(fields_of(c), "steps: [1", "x"); }), HasSubstr("x is not YAML"));
+  EXPECT_THAT(message_of([&] { apply_override(fields_of(c), "steps=many"); }),
+              HasSubstr("expected a whole number for 'steps', got 'many'"));
+  EXPECT_THAT(message_of([&] { apply_override(fields_of(c), "steps=1000"); }),
+              HasSubstr("expected 'steps' from 1 to 100, got 1000"));
+  EXPECT_THAT(
+      message_of([&] { apply_override(fields_of(c), "kind=u-net"); }),
+      HasSubstr(
+          "expected 'kind' to be one of none, unet, mmdit, got 'u-net'; did you mean 'unet'?"));
+  EXPECT_THAT(message_of([&] { apply_override(fields_of(c), "steps"); }),
+              HasSubstr("expected key=value"));
+  EXPECT_THAT(message_of([&] { load_yaml_text(fields_of(c), "steps: [1", "x"); }),
+              HasSubstr("x is not YAML"));
   EXPECT_EQ(c.steps, 10);
 }
 

@@ -1,6 +1,7 @@
 #pragma once
-// The one exception type of the libraries. Only main catches, prints and exits; a message says where, what was expected,
-// what was found and, for files, what to do next: "[clip_score] expected image (B, 3, 224, 224), got (2, 4, 64, 64)".
+// The one exception type of the libraries. Only main catches, prints and exits; a message says
+// where, what was expected, what was found and, for files, what to do next: "[clip_score] expected
+// image (B, 3, 224, 224), got (2, 4, 64, 64)".
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -23,8 +24,9 @@ template <class... Args>
 
 }  // namespace vggflow
 
-/// Throws `Error` with the formatted message unless `condition` holds; the arguments are evaluated only on failure.
-#define VGGFLOW_CHECK(condition, ...)              \
-  do {                                             \
+/// Throws `Error` with the formatted message unless `condition` holds; the arguments are evaluated
+/// only on failure.
+#define VGGFLOW_CHECK(condition, ...)               \
+  do {                                              \
     if (!(condition)) ::vggflow::fail(__VA_ARGS__); \
   } while (false)

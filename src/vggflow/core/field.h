@@ -1,6 +1,6 @@
 #pragma once
-// What a configuration field may hold besides its type: a range or a list of choices. Structs with a field list include this;
-// whoever parses, prints or saves them includes config.h.
+// What a configuration field may hold besides its type: a range or a list of choices. Structs with
+// a field list include this; whoever parses, prints or saves them includes config.h.
 
 #include <string>
 #include <vector>

@@ -30,7 +30,8 @@ void clear_bar() {
 
 std::string duration(double seconds) {
   const auto s = static_cast<int64_t>(seconds + 0.5);
-  return s >= 3600 ? fmt::format("{}h{:02}m", s / 3600, s / 60 % 60) : fmt::format("{}m{:02}s", s / 60, s % 60);
+  return s >= 3600 ? fmt::format("{}h{:02}m", s / 3600, s / 60 % 60)
+                   : fmt::format("{}m{:02}s", s / 60, s % 60);
 }
 
 // "VmRSS:   123456 kB" -> GiB.
@@ -68,7 +69,10 @@ void open_log(const std::filesystem::path& file) {
 }
 
 Progress::Progress(std::string title, int64_t total, int64_t done)
-    : title_(std::move(title)), total_(total), start_(done), begin_(std::chrono::steady_clock::now()) {}
+    : title_(std::move(title)),
+      total_(total),
+      start_(done),
+      begin_(std::chrono::steady_clock::now()) {}
 
 Progress::~Progress() {
   const std::lock_guard lock(log_mutex);
@@ -77,16 +81,21 @@ Progress::~Progress() {
 
 void Progress::advance(int64_t done, const std::string& note) {
   if (!on_terminal()) return;
-  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count();
+  const double seconds =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count();
   const double rate = static_cast<double>(done - start_) / std::max(seconds, 1e-9);
-  const double share = static_cast<double>(done) / static_cast<double>(std::max<int64_t>(1, total_));
+  const double share =
+      static_cast<double>(done) / static_cast<double>(std::max<int64_t>(1, total_));
   const auto full = static_cast<size_t>(24 * std::clamp(share, 0.0, 1.0));
   const std::lock_guard lock(log_mutex);
-  std::fprintf(stderr, "\r\x1b[K%s",
-               fmt::format("{} [{}{}] {}/{} | {:.2f}/s | ETA {} | {:.1f} GiB | {}", title_, std::string(full, '#'),
-                           std::string(24 - full, '.'), done, total_, rate,
-                           done > start_ ? duration(static_cast<double>(total_ - done) / std::max(rate, 1e-9)) : "?", memory_now_gib(), note)
-                   .c_str());
+  std::fprintf(
+      stderr, "\r\x1b[K%s",
+      fmt::format(
+          "{} [{}{}] {}/{} | {:.2f}/s | ETA {} | {:.1f} GiB | {}", title_, std::string(full, '#'),
+          std::string(24 - full, '.'), done, total_, rate,
+          done > start_ ? duration(static_cast<double>(total_ - done) / std::max(rate, 1e-9)) : "?",
+          memory_now_gib(), note)
+          .c_str());
   std::fflush(stderr);
   bar_on_screen = true;
 }
@@ -112,7 +121,8 @@ std::map<std::string, std::string> environment() {
     std::istringstream flags(line.substr(colon + 2));
     std::string kept;
     for (std::string flag; flags >> flag;) {
-      if (flag == "avx2" || flag == "avx512f" || flag == "avx512_bf16" || flag == "amx_bf16") kept += (kept.empty() ? "" : " ") + flag;
+      if (flag == "avx2" || flag == "avx512f" || flag == "avx512_bf16" || flag == "amx_bf16")
+        kept += (kept.empty() ? "" : " ") + flag;
     }
     out["instruction sets"] = kept;
   }
@@ -121,7 +131,9 @@ std::map<std::string, std::string> environment() {
   return out;
 }
 
-double Stopwatch::seconds() const { return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count(); }
+double Stopwatch::seconds() const {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count();
+}
 
 double Stopwatch::lap() {
   const double s = seconds();

@@ -1,6 +1,6 @@
 #pragma once
-// What a person reads while it runs: plain lines on the terminal and in the run's log.txt, a progress bar on a terminal only,
-// interrupts, and the machine's state.
+// What a person reads while it runs: plain lines on the terminal and in the run's log.txt, a
+// progress bar on a terminal only, interrupts, and the machine's state.
 
 #include <chrono>
 #include <filesystem>
@@ -20,7 +20,8 @@ void log_info(fmt::format_string<Args...> format, Args&&... args) {
 /// Appends all further lines to `file` too.
 void open_log(const std::filesystem::path& file);
 
-/// A bar with rate, ETA and memory: redrawn in place on a terminal, nothing elsewhere (there the caller's lines tell).
+/// A bar with rate, ETA and memory: redrawn in place on a terminal, nothing elsewhere (there the
+/// caller's lines tell).
 class Progress {
  public:
   Progress(std::string title, int64_t total, int64_t done = 0);

@@ -20,11 +20,13 @@ int64_t edit_distance(const std::string& a, const std::string& b) {
   return row.back();
 }
 
-std::vector<std::string> nearest(const std::string& word, const std::vector<std::string>& candidates, size_t count) {
+std::vector<std::string> nearest(const std::string& word,
+                                 const std::vector<std::string>& candidates, size_t count) {
   std::vector<std::pair<int64_t, std::string>> ranked;
   for (const std::string& c : candidates) ranked.emplace_back(edit_distance(word, c), c);
   const size_t keep = std::min(count, ranked.size());
-  std::partial_sort(ranked.begin(), ranked.begin() + static_cast<std::ptrdiff_t>(keep), ranked.end());
+  std::partial_sort(ranked.begin(), ranked.begin() + static_cast<std::ptrdiff_t>(keep),
+                    ranked.end());
   std::vector<std::string> out;
   for (size_t i = 0; i < keep; ++i) out.push_back(ranked[i].second);
   return out;

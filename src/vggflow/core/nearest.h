@@ -11,6 +11,7 @@ namespace vggflow {
 int64_t edit_distance(const std::string& a, const std::string& b);
 
 /// Up to `count` candidates with the smallest distance to `word`, nearest first.
-std::vector<std::string> nearest(const std::string& word, const std::vector<std::string>& candidates, size_t count = 3);
+std::vector<std::string> nearest(const std::string& word,
+                                 const std::vector<std::string>& candidates, size_t count = 3);
 
 }  // namespace vggflow

@@ -19,7 +19,8 @@ TEST(EditDistance, CountsInsertionsDeletionsAndReplacements) {
 }
 
 TEST(Nearest, RanksByEditDistanceThenAlphabet) {
-  EXPECT_THAT(nearest("lerning_rate", {"steps", "learning_rate", "rate"}, 1), ElementsAre("learning_rate"));
+  EXPECT_THAT(nearest("lerning_rate", {"steps", "learning_rate", "rate"}, 1),
+              ElementsAre("learning_rate"));
   EXPECT_THAT(nearest("cat", {"bat", "dog", "cats", "cat"}, 3), ElementsAre("cat", "bat", "cats"));
 }
 

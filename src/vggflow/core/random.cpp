@@ -21,9 +21,11 @@ void round(std::array<uint32_t, 4>& c, const std::array<uint32_t, 2>& k) {
 
 RandomStream::RandomStream(const RandomKey& key) {
   VGGFLOW_CHECK(key.update >> 32 == 0 && key.sample >> 32 == 0,
-                "[random] expected update and sample below 2^32, got {} and {}", key.update, key.sample);
+                "[random] expected update and sample below 2^32, got {} and {}", key.update,
+                key.sample);
   key_ = {static_cast<uint32_t>(key.seed), static_cast<uint32_t>(key.seed >> 32)};
-  counter_ = {0, static_cast<uint32_t>(key.sample), static_cast<uint32_t>(key.update), static_cast<uint32_t>(key.purpose)};
+  counter_ = {0, static_cast<uint32_t>(key.sample), static_cast<uint32_t>(key.update),
+              static_cast<uint32_t>(key.purpose)};
 }
 
 void RandomStream::refill() {
@@ -82,13 +84,16 @@ void RandomStream::fill_normal(std::span<float> out) {
 std::vector<int64_t> RandomStream::permutation(int64_t n) {
   std::vector<int64_t> p(static_cast<size_t>(n));
   std::iota(p.begin(), p.end(), 0);
-  for (int64_t i = n - 1; i > 0; --i) std::swap(p[static_cast<size_t>(i)], p[static_cast<size_t>(below(i + 1))]);
+  for (int64_t i = n - 1; i > 0; --i)
+    std::swap(p[static_cast<size_t>(i)], p[static_cast<size_t>(below(i + 1))]);
   return p;
 }
 
-std::vector<int64_t> keyed_places(int64_t size, uint64_t seed, Purpose purpose, uint64_t update, uint64_t first, int64_t count) {
+std::vector<int64_t> keyed_places(int64_t size, uint64_t seed, Purpose purpose, uint64_t update,
+                                  uint64_t first, int64_t count) {
   std::vector<int64_t> places;
-  for (uint64_t s = first; s < first + static_cast<uint64_t>(count); ++s) places.push_back(RandomStream({seed, purpose, update, s}).below(size));
+  for (uint64_t s = first; s < first + static_cast<uint64_t>(count); ++s)
+    places.push_back(RandomStream({seed, purpose, update, s}).below(size));
   return places;
 }
 

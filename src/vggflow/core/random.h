@@ -1,7 +1,8 @@
 #pragma once
-// Keyed randomness: a number depends on (seed, purpose, update, sample) and its place in that stream, never on the process,
-// the thread or the order of calls. So a run gives the same numbers on 1 or 8 ranks, and after a resume.
-// Generator: Philox4x32-10 (Salmon et al., SC 2011), normals by Box-Muller.
+// Keyed randomness: a number depends on (seed, purpose, update, sample) and its place in that
+// stream, never on the process, the thread or the order of calls. So a run gives the same numbers
+// on 1 or 8 ranks, and after a resume. Generator: Philox4x32-10 (Salmon et al., SC 2011), normals
+// by Box-Muller.
 
 #include <array>
 #include <cstdint>
@@ -10,20 +11,21 @@
 
 namespace vggflow {
 
-/// What a stream is for. The values are part of every run's definition: never renumber, only append.
+/// What a stream is for. The values are part of every run's definition: never renumber, only
+/// append.
 enum class Purpose : uint32_t {
-  kInit = 1,       ///< parameter initialisation
-  kNoise = 2,      ///< initial noise x_0 of a trajectory
-  kPrompt = 3,     ///< which prompt a sample gets
-  kTime = 4,       ///< flow times, time bins
-  kCaption = 5,    ///< caption variants and dropping
-  kAugment = 6,    ///< image augmentation
-  kData = 7,       ///< which training image a sample is
-  kEvalNoise = 8,  ///< initial noise in evaluation
-  kEvalPrompt = 9, ///< prompts in evaluation
-  kMetric = 10,    ///< random subsets of metrics (KID)
-  kTest = 11,      ///< tests
-  kPathNoise = 12, ///< noise along a trajectory: SDE steps, DRaFT-LV
+  kInit = 1,        ///< parameter initialisation
+  kNoise = 2,       ///< initial noise x_0 of a trajectory
+  kPrompt = 3,      ///< which prompt a sample gets
+  kTime = 4,        ///< flow times, time bins
+  kCaption = 5,     ///< caption variants and dropping
+  kAugment = 6,     ///< image augmentation
+  kData = 7,        ///< which training image a sample is
+  kEvalNoise = 8,   ///< initial noise in evaluation
+  kEvalPrompt = 9,  ///< prompts in evaluation
+  kMetric = 10,     ///< random subsets of metrics (KID)
+  kTest = 11,       ///< tests
+  kPathNoise = 12,  ///< noise along a trajectory: SDE steps, DRaFT-LV
 };
 
 struct RandomKey {
@@ -38,9 +40,9 @@ class RandomStream {
  public:
   explicit RandomStream(const RandomKey& key);
   uint32_t bits();
-  double uniform();                  ///< in (0, 1), 53 bits
-  double normal();                   ///< N(0, 1)
-  int64_t below(int64_t n);          ///< uniform in {0, ..., n-1}
+  double uniform();          ///< in (0, 1), 53 bits
+  double normal();           ///< N(0, 1)
+  int64_t below(int64_t n);  ///< uniform in {0, ..., n-1}
   bool chance(double p) { return uniform() < p; }
   /// Index drawn with probability weights[i] / sum(weights).
   int64_t weighted(std::span<const double> weights);
@@ -58,7 +60,9 @@ class RandomStream {
   bool has_spare_ = false;
 };
 
-/// `count` places below `size`, one a global sample first..first+count-1, each the first number of (seed, purpose, update, sample).
-std::vector<int64_t> keyed_places(int64_t size, uint64_t seed, Purpose purpose, uint64_t update, uint64_t first, int64_t count);
+/// `count` places below `size`, one a global sample first..first+count-1, each the first number of
+/// (seed, purpose, update, sample).
+std::vector<int64_t> keyed_places(int64_t size, uint64_t seed, Purpose purpose, uint64_t update,
+                                  uint64_t first, int64_t count);
 
 }  // namespace vggflow

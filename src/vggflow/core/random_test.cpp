@@ -8,8 +8,8 @@
 namespace vggflow {
 namespace {
 
-// The counter is (block, sample, update, purpose), so purpose 0 with everything zero is Random123's first known answer:
-// philox4x32-10, key 0, counter 0.
+// The counter is (block, sample, update, purpose), so purpose 0 with everything zero is Random123's
+// first known answer: philox4x32-10, key 0, counter 0.
 TEST(Random, IsPhilox4x32WithTenRounds) {
   RandomStream random({0, static_cast<Purpose>(0), 0, 0});
   EXPECT_EQ(random.bits(), 0x6627e8d5u);
@@ -20,8 +20,12 @@ TEST(Random, IsPhilox4x32WithTenRounds) {
 
 TEST(Random, EveryPartOfTheKeyMatters) {
   std::set<uint32_t> first;
-  for (const RandomKey& key : {RandomKey{1, Purpose::kNoise, 2, 3}, {2, Purpose::kNoise, 2, 3}, {1, Purpose::kTime, 2, 3},
-                               {1, Purpose::kNoise, 3, 3}, {1, Purpose::kNoise, 2, 4}, {1ull << 40, Purpose::kNoise, 2, 3}}) {
+  for (const RandomKey& key : {RandomKey{1, Purpose::kNoise, 2, 3},
+                               {2, Purpose::kNoise, 2, 3},
+                               {1, Purpose::kTime, 2, 3},
+                               {1, Purpose::kNoise, 3, 3},
+                               {1, Purpose::kNoise, 2, 4},
+                               {1ull << 40, Purpose::kNoise, 2, 3}}) {
     first.insert(RandomStream(key).bits());
   }
   EXPECT_EQ(first.size(), 6u);

@@ -15,14 +15,17 @@ Tensor shift_image(const Tensor& image, int64_t dy, int64_t dx, int64_t most) {
 
 Tensor augment_one(Tensor x, const AugmentOptions& o, RandomStream random) {
   if (o.shift > 0) {
-    const int64_t dy = random.below(2 * o.shift + 1) - o.shift, dx = random.below(2 * o.shift + 1) - o.shift;
+    const int64_t dy = random.below(2 * o.shift + 1) - o.shift,
+                  dx = random.below(2 * o.shift + 1) - o.shift;
     x = shift_image(x, dy, dx, o.shift);
   }
   if (random.chance(o.blur)) {
-    x = at::avg_pool2d(at::replication_pad2d(x.unsqueeze(0), {1, 0, 1, 0}), {2, 2}, {1, 1}).squeeze(0);
+    x = at::avg_pool2d(at::replication_pad2d(x.unsqueeze(0), {1, 0, 1, 0}), {2, 2}, {1, 1})
+            .squeeze(0);
   }
   if (o.color > 0) {
-    const double contrast = 1 + o.color * (2 * random.uniform() - 1), brightness = 0.5 * o.color * (2 * random.uniform() - 1);
+    const double contrast = 1 + o.color * (2 * random.uniform() - 1),
+                 brightness = 0.5 * o.color * (2 * random.uniform() - 1);
     x = (x - 0.5) * contrast + 0.5 + brightness;
   }
   if (o.saturation > 0) {
@@ -40,10 +43,13 @@ Tensor augment_one(Tensor x, const AugmentOptions& o, RandomStream random) {
 
 }  // namespace
 
-Tensor augment(const Tensor& images, const AugmentOptions& options, uint64_t seed, uint64_t update) {
+Tensor augment(const Tensor& images, const AugmentOptions& options, uint64_t seed,
+               uint64_t update) {
   std::vector<Tensor> out;
   for (int64_t i = 0; i < images.size(0); ++i) {
-    out.push_back(augment_one(images[i], options, RandomStream({seed, Purpose::kAugment, update, static_cast<uint64_t>(i)})));
+    out.push_back(
+        augment_one(images[i], options,
+                    RandomStream({seed, Purpose::kAugment, update, static_cast<uint64_t>(i)})));
   }
   return at::stack(out);
 }

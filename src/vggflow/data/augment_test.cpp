@@ -24,7 +24,8 @@ TEST(Augment, ShiftsMoveTheImageAndFillWithWhite) {
   AugmentOptions options = kOff;
   options.shift = 3;
   const Tensor images = augment(dots(400), options, 1, 0);
-  EXPECT_TRUE(at::equal(images.sum({1, 2, 3}), dots(400).sum({1, 2, 3})));  // the dot stays whole, all else is white
+  EXPECT_TRUE(at::equal(images.sum({1, 2, 3}),
+                        dots(400).sum({1, 2, 3})));  // the dot stays whole, all else is white
   const Tensor at_dot = images.select(1, 0).flatten(1).argmin(1);
   const Tensor y = at_dot.div(9, "floor"), x = at_dot.remainder(9);
   for (const Tensor& place : {y, x}) {
@@ -69,9 +70,11 @@ TEST(Augment, SaturationScalesTheDistanceToGrey) {
 TEST(Augment, NoiseStaysBelowItsLargestDeviation) {
   AugmentOptions options = kOff;
   options.noise = 0.1;
-  const Tensor deviation = (augment(at::full({60, 3, 32, 32}, 0.5), options, 1, 0) - 0.5).flatten(1).std(1);
+  const Tensor deviation =
+      (augment(at::full({60, 3, 32, 32}, 0.5), options, 1, 0) - 0.5).flatten(1).std(1);
   EXPECT_LT(deviation.max().item<float>(), 0.105f);
-  EXPECT_NEAR(deviation.mean().item<float>(), 0.05f, 0.02f);  // the deviation itself is uniform in [0, 0.1]
+  EXPECT_NEAR(deviation.mean().item<float>(), 0.05f,
+              0.02f);  // the deviation itself is uniform in [0, 0.1]
 }
 
 TEST(Augment, IsKeyedByUpdateAndSampleAndStaysInRange) {

@@ -12,7 +12,8 @@
 namespace vggflow {
 namespace {
 
-constexpr int64_t kMaxTokens = 12;  // the longest name, of a couple with two skin tones, has 11 words
+constexpr int64_t kMaxTokens =
+    12;  // the longest name, of a couple with two skin tones, has 11 words
 
 }  // namespace
 
@@ -22,7 +23,8 @@ std::string subgroup_caption(const std::string& subgroup) {
   return words;
 }
 
-std::string draw_caption(const EmojiItem& item, const CaptionOptions& options, RandomStream& random) {
+std::string draw_caption(const EmojiItem& item, const CaptionOptions& options,
+                         RandomStream& random) {
   const double u = random.uniform();
   const bool bare = random.chance(options.drop_skin_tone);
   if (u < options.empty) return "";
@@ -37,7 +39,9 @@ Vocabulary build_vocabulary(const EmojiSet& set) {
   return Vocabulary(captions, kMaxTokens);
 }
 
-Split split_named(const std::string& name) { return name == "all" ? Split::kAll : name == "train" ? Split::kTrain : Split::kHeldOut; }
+Split split_named(const std::string& name) {
+  return name == "all" ? Split::kAll : name == "train" ? Split::kTrain : Split::kHeldOut;
+}
 
 EmojiSampler::EmojiSampler(const EmojiSet& set) : tree_(set.subgroups.size()) {
   std::vector<std::map<std::string, size_t>> names(set.subgroups.size());
@@ -62,23 +66,28 @@ EmojiSampler::EmojiSampler(const EmojiSet& set) : tree_(set.subgroups.size()) {
 int64_t EmojiSampler::draw_item(uint64_t seed, uint64_t update, uint64_t sample) const {
   RandomStream random({seed, Purpose::kData, update, sample});
   const auto& names = tree_[static_cast<size_t>(random.weighted(subgroup_weights_))];
-  const auto& variants = names[static_cast<size_t>(random.below(static_cast<int64_t>(names.size())))];
+  const auto& variants =
+      names[static_cast<size_t>(random.below(static_cast<int64_t>(names.size())))];
   return variants[static_cast<size_t>(random.below(static_cast<int64_t>(variants.size())))];
 }
 
-std::vector<Prompt> EmojiSampler::draw_prompts(Split split, uint64_t seed, Purpose purpose, uint64_t update, uint64_t first,
+std::vector<Prompt> EmojiSampler::draw_prompts(Split split, uint64_t seed, Purpose purpose,
+                                               uint64_t update, uint64_t first,
                                                int64_t count) const {
-  return draw_from(split == Split::kTrain ? train_ : held_out_, seed, purpose, update, first, count);
+  return draw_from(split == Split::kTrain ? train_ : held_out_, seed, purpose, update, first,
+                   count);
 }
 
-std::vector<Prompt> EmojiSampler::draw_all_prompts(uint64_t seed, Purpose purpose, uint64_t update, int64_t count) const {
+std::vector<Prompt> EmojiSampler::draw_all_prompts(uint64_t seed, Purpose purpose, uint64_t update,
+                                                   int64_t count) const {
   PromptList all = train_;
   all.list.insert(all.list.end(), held_out_.list.begin(), held_out_.list.end());
   all.weights.insert(all.weights.end(), held_out_.weights.begin(), held_out_.weights.end());
   return draw_from(all, seed, purpose, update, 0, count);
 }
 
-std::vector<Prompt> EmojiSampler::draw_from(const PromptList& list, uint64_t seed, Purpose purpose, uint64_t update, uint64_t first, int64_t count) {
+std::vector<Prompt> EmojiSampler::draw_from(const PromptList& list, uint64_t seed, Purpose purpose,
+                                            uint64_t update, uint64_t first, int64_t count) {
   std::vector<Prompt> out;
   for (int64_t i = 0; i < count; ++i) {
     RandomStream random({seed, purpose, update, first + static_cast<uint64_t>(i)});
@@ -88,7 +97,8 @@ std::vector<Prompt> EmojiSampler::draw_from(const PromptList& list, uint64_t see
 }
 
 Tensor tokenize_all(const Vocabulary& vocabulary, const std::vector<std::string>& captions) {
-  Tensor ids = at::empty({static_cast<int64_t>(captions.size()), vocabulary.max_tokens()}, at::kLong);
+  Tensor ids =
+      at::empty({static_cast<int64_t>(captions.size()), vocabulary.max_tokens()}, at::kLong);
   auto* p = ids.mutable_data_ptr<int64_t>();
   for (const std::string& caption : captions) {
     const auto row = vocabulary.tokenize(caption);
@@ -97,8 +107,9 @@ Tensor tokenize_all(const Vocabulary& vocabulary, const std::vector<std::string>
   return ids;
 }
 
-Batch make_batch(const EmojiSet& set, const EmojiSampler& sampler, const Vocabulary& vocabulary, const CaptionOptions& options,
-                 uint64_t seed, uint64_t update, uint64_t first, int64_t count) {
+Batch make_batch(const EmojiSet& set, const EmojiSampler& sampler, const Vocabulary& vocabulary,
+                 const CaptionOptions& options, uint64_t seed, uint64_t update, uint64_t first,
+                 int64_t count) {
   std::vector<int64_t> rows, subgroups;
   Batch batch;
   for (uint64_t s = first; s < first + static_cast<uint64_t>(count); ++s) {
@@ -115,15 +126,70 @@ Batch make_batch(const EmojiSet& set, const EmojiSampler& sampler, const Vocabul
 }
 
 const std::vector<std::string>& display_prompts() {
-  static const std::vector<std::string> prompts{
-      "grinning face", "smiling face with sunglasses", "crying face", "angry face", "red heart", "blue heart", "ghost", "robot",
-      "waving hand", "thumbs up", "woman: red hair", "man: beard", "old man", "police officer", "woman cook", "astronaut",
-      "man running", "woman swimming", "family: man, woman, boy", "bust in silhouette", "dog face", "cat face", "tiger face", "panda",
-      "frog", "penguin", "octopus", "butterfly", "cherry blossom", "sunflower", "cactus", "evergreen tree",
-      "red apple", "banana", "watermelon", "strawberry", "hamburger", "pizza", "doughnut", "hot beverage",
-      "house", "castle", "mountain", "police car", "locomotive", "airplane", "rocket", "sailboat",
-      "sun", "crescent moon", "rainbow", "fire", "soccer ball", "trophy", "guitar", "t-shirt",
-      "mobile phone", "light bulb", "key", "warning", "check mark button", "red circle", "flag: Japan", "flag: France"};
+  static const std::vector<std::string> prompts{"grinning face",
+                                                "smiling face with sunglasses",
+                                                "crying face",
+                                                "angry face",
+                                                "red heart",
+                                                "blue heart",
+                                                "ghost",
+                                                "robot",
+                                                "waving hand",
+                                                "thumbs up",
+                                                "woman: red hair",
+                                                "man: beard",
+                                                "old man",
+                                                "police officer",
+                                                "woman cook",
+                                                "astronaut",
+                                                "man running",
+                                                "woman swimming",
+                                                "family: man, woman, boy",
+                                                "bust in silhouette",
+                                                "dog face",
+                                                "cat face",
+                                                "tiger face",
+                                                "panda",
+                                                "frog",
+                                                "penguin",
+                                                "octopus",
+                                                "butterfly",
+                                                "cherry blossom",
+                                                "sunflower",
+                                                "cactus",
+                                                "evergreen tree",
+                                                "red apple",
+                                                "banana",
+                                                "watermelon",
+                                                "strawberry",
+                                                "hamburger",
+                                                "pizza",
+                                                "doughnut",
+                                                "hot beverage",
+                                                "house",
+                                                "castle",
+                                                "mountain",
+                                                "police car",
+                                                "locomotive",
+                                                "airplane",
+                                                "rocket",
+                                                "sailboat",
+                                                "sun",
+                                                "crescent moon",
+                                                "rainbow",
+                                                "fire",
+                                                "soccer ball",
+                                                "trophy",
+                                                "guitar",
+                                                "t-shirt",
+                                                "mobile phone",
+                                                "light bulb",
+                                                "key",
+                                                "warning",
+                                                "check mark button",
+                                                "red circle",
+                                                "flag: Japan",
+                                                "flag: France"};
   return prompts;
 }
 

@@ -20,7 +20,8 @@ const EmojiSet& emoji() {
 TEST(Captions, EveryVariantOfEveryItemTokenizes) {
   const Vocabulary vocabulary = build_vocabulary(emoji());
   for (const EmojiItem& item : emoji().items) {
-    for (const std::string& caption : {item.name, item.base_name, subgroup_caption(item.subgroup), std::string()}) {
+    for (const std::string& caption :
+         {item.name, item.base_name, subgroup_caption(item.subgroup), std::string()}) {
       EXPECT_NO_THROW(vocabulary.tokenize(caption)) << caption;
     }
   }
@@ -37,22 +38,28 @@ TEST(Captions, DifferentNamesHaveDifferentTokens) {
 
 TEST(Captions, TheCommittedModelsKnowEveryCaption) {
   for (const std::string model : {"nano", "emoji-clip"}) {
-    const auto file = std::filesystem::path(VGGFLOW_SOURCE_DIR) / "models" / model / "vocabulary.txt";
+    const auto file =
+        std::filesystem::path(VGGFLOW_SOURCE_DIR) / "models" / model / "vocabulary.txt";
     const Vocabulary vocabulary = Vocabulary::load(file);
-    for (const EmojiItem& item : emoji().items) EXPECT_NO_THROW(vocabulary.tokenize(item.name)) << model;
-    for (const std::string& subgroup : emoji().subgroups) EXPECT_NO_THROW(vocabulary.tokenize(subgroup_caption(subgroup))) << model;
+    for (const EmojiItem& item : emoji().items)
+      EXPECT_NO_THROW(vocabulary.tokenize(item.name)) << model;
+    for (const std::string& subgroup : emoji().subgroups)
+      EXPECT_NO_THROW(vocabulary.tokenize(subgroup_caption(subgroup))) << model;
   }
 }
 
 TEST(Captions, SkinTonesAreLeftOutAtTheAskedShare) {
   const auto& items = emoji().items;
-  const auto toned = std::find_if(items.begin(), items.end(), [](const EmojiItem& i) { return i.name == "thumbs up: dark skin tone"; });
+  const auto toned = std::find_if(items.begin(), items.end(), [](const EmojiItem& i) {
+    return i.name == "thumbs up: dark skin tone";
+  });
   ASSERT_NE(toned, items.end());
   for (const double share : {0.0, 0.3, 1.0}) {
     int bare = 0;
     for (uint64_t i = 0; i < 4000; ++i) {
       RandomStream random({2, Purpose::kCaption, 0, i});
-      bare += draw_caption(*toned, {.empty = 0, .subgroup = 0, .drop_skin_tone = share}, random) == "thumbs up";
+      bare += draw_caption(*toned, {.empty = 0, .subgroup = 0, .drop_skin_tone = share}, random) ==
+              "thumbs up";
     }
     EXPECT_NEAR(bare, 4000 * share, 5 * std::sqrt(4000 * share * (1 - share)));
   }
@@ -64,7 +71,9 @@ TEST(Captions, KindsOfCaptionsHaveTheirShares) {
     const EmojiItem& item = emoji().items[i % emoji().items.size()];
     RandomStream random({1, Purpose::kCaption, 0, i});
     const std::string caption = draw_caption(item, {}, random);
-    ++kinds[caption.empty() ? "empty" : caption == subgroup_caption(item.subgroup) ? "subgroup" : "name"];
+    ++kinds[caption.empty()                              ? "empty"
+            : caption == subgroup_caption(item.subgroup) ? "subgroup"
+                                                         : "name"];
   }
   EXPECT_NEAR(kinds["empty"], 2000, 200);
   EXPECT_NEAR(kinds["subgroup"], 2400, 220);
@@ -104,7 +113,8 @@ TEST(Sampler, SubgroupSharesFollowTheSquareRootOfTheirBaseNames) {
 
 TEST(Sampler, DrawsBaseNamesUniformlyThenTheirVariants) {
   const EmojiSampler sampler(emoji());
-  std::map<std::string, std::map<std::string, int>> counts;  // base name -> name -> draws, in one subgroup
+  std::map<std::string, std::map<std::string, int>>
+      counts;  // base name -> name -> draws, in one subgroup
   int total = 0;
   for (uint64_t i = 0; i < 200000; ++i) {
     const EmojiItem& item = emoji().items[static_cast<size_t>(sampler.draw_item(4, 0, i))];
@@ -116,18 +126,21 @@ TEST(Sampler, DrawsBaseNamesUniformlyThenTheirVariants) {
   for (const auto& [base, variants] : counts) {
     ASSERT_EQ(variants.size(), 6u) << base;
     const double want = total / 36.0;
-    for (const auto& [name, count] : variants) EXPECT_NEAR(count, want, 5 * std::sqrt(want)) << name;
+    for (const auto& [name, count] : variants)
+      EXPECT_NEAR(count, want, 5 * std::sqrt(want)) << name;
   }
 }
 
 TEST(Sampler, ABatchHoldsTheDrawnItemsScaledToMinusOneAndOne) {
   const EmojiSampler sampler(emoji());
   const Vocabulary vocabulary = build_vocabulary(emoji());
-  const Batch batch = make_batch(emoji(), sampler, vocabulary, {.empty = 0, .subgroup = 0, .drop_skin_tone = 0}, 6, 2, 10, 4);
+  const Batch batch = make_batch(emoji(), sampler, vocabulary,
+                                 {.empty = 0, .subgroup = 0, .drop_skin_tone = 0}, 6, 2, 10, 4);
   for (int64_t i = 0; i < 4; ++i) {
     const int64_t item = sampler.draw_item(6, 2, 10 + static_cast<uint64_t>(i));
     const EmojiItem& want = emoji().items[static_cast<size_t>(item)];
-    EXPECT_TRUE(at::allclose(batch.images[i], 2 * emoji().images[item].to(at::kFloat) / 255 - 1, 0, 1e-6));
+    EXPECT_TRUE(
+        at::allclose(batch.images[i], 2 * emoji().images[item].to(at::kFloat) / 255 - 1, 0, 1e-6));
     EXPECT_EQ(batch.subgroups[i].item<int64_t>(), want.subgroup_index);
     EXPECT_EQ(batch.captions[static_cast<size_t>(i)], want.name);
     EXPECT_TRUE(at::equal(batch.ids[i], at::tensor(vocabulary.tokenize(want.name))));
@@ -151,7 +164,8 @@ TEST(Prompts, TrainingAndHeldOutPromptsAreDisjoint) {
   for (const Prompt& p : sampler.prompts(Split::kTrain)) train.insert(p.caption);
   const auto& held_out = sampler.prompts(Split::kHeldOut);
   for (const Prompt& p : held_out) EXPECT_FALSE(train.contains(p.caption)) << p.caption;
-  const double share = static_cast<double>(held_out.size()) / static_cast<double>(held_out.size() + train.size());
+  const double share =
+      static_cast<double>(held_out.size()) / static_cast<double>(held_out.size() + train.size());
   EXPECT_NEAR(share, 0.2, 0.04);
 }
 
@@ -180,7 +194,8 @@ TEST(Prompts, NameAnItemOfTheirBaseNameAndSubgroup) {
   }
 }
 
-// A prompt weighs 1/sqrt(n), n being the base names of its whole subgroup, so the split's subgroup of m of them weighs m/sqrt(n).
+// A prompt weighs 1/sqrt(n), n being the base names of its whole subgroup, so the split's subgroup
+// of m of them weighs m/sqrt(n).
 TEST(Prompts, AreDrawnByTheWeightOfTheirSubgroup) {
   const EmojiSampler sampler(emoji());
   std::vector<double> n(emoji().subgroups.size()), m(n.size()), drawn(n.size());
@@ -191,7 +206,8 @@ TEST(Prompts, AreDrawnByTheWeightOfTheirSubgroup) {
   double total = 0;
   for (size_t g = 0; g < n.size(); ++g) total += m[g] / std::sqrt(n[g]);
   const int draws = 20000;
-  for (const Prompt& p : sampler.draw_prompts(Split::kHeldOut, 1, Purpose::kTest, 0, 0, draws)) ++drawn[static_cast<size_t>(p.subgroup)];
+  for (const Prompt& p : sampler.draw_prompts(Split::kHeldOut, 1, Purpose::kTest, 0, 0, draws))
+    ++drawn[static_cast<size_t>(p.subgroup)];
   for (size_t g = 0; g < n.size(); ++g) {
     const double want = draws * m[g] / std::sqrt(n[g]) / total;
     EXPECT_NEAR(drawn[g], want, 5 * std::sqrt(want)) << emoji().subgroups[g];
@@ -202,7 +218,9 @@ TEST(Prompts, ASampleIsTheSameInEveryBatchAndChangesWithTheUpdate) {
   const EmojiSampler sampler(emoji());
   const auto captions = [&](uint64_t update, uint64_t first, int64_t count) {
     std::vector<std::string> out;
-    for (const Prompt& p : sampler.draw_prompts(Split::kTrain, 3, Purpose::kPrompt, update, first, count)) out.push_back(p.caption);
+    for (const Prompt& p :
+         sampler.draw_prompts(Split::kTrain, 3, Purpose::kPrompt, update, first, count))
+      out.push_back(p.caption);
     return out;
   };
   const auto all = captions(9, 0, 16);

@@ -27,8 +27,9 @@ uint32_t parse_codepoint(const std::string& code, const std::string& line) {
   uint32_t value = 0;
   const auto [end, error] = std::from_chars(code.data(), code.data() + code.size(), value, 16);
   VGGFLOW_CHECK(error == std::errc() && end == code.data() + code.size() && value <= 0x10FFFF,
-                "[emoji] expected a hexadecimal code point, got '{}' in the line '{}': data.list must be Unicode's emoji-test.txt", code,
-                line);
+                "[emoji] expected a hexadecimal code point, got '{}' in the line '{}': data.list "
+                "must be Unicode's emoji-test.txt",
+                code, line);
   return value;
 }
 
@@ -67,61 +68,79 @@ class EmojiFont {
     library_.reset(library);
     FT_Face face = nullptr;
     const FT_Error error = FT_New_Face(library, path.c_str(), 0, &face);
-    VGGFLOW_CHECK(error == 0, "[emoji] cannot open the font {} (FreeType error {}): install the Debian package fonts-noto-color-emoji, "
-                              "or set data.font", path, error);
+    VGGFLOW_CHECK(error == 0,
+                  "[emoji] cannot open the font {} (FreeType error {}): install the Debian package "
+                  "fonts-noto-color-emoji, "
+                  "or set data.font",
+                  path, error);
     face_.reset(face);
     VGGFLOW_CHECK(face->num_fixed_sizes > 0 && FT_Select_Size(face, 0) == 0,
-                  "[emoji] expected a font with colour bitmaps, got {} without any: install fonts-noto-color-emoji", path);
+                  "[emoji] expected a font with colour bitmaps, got {} without any: install "
+                  "fonts-noto-color-emoji",
+                  path);
     font_.reset(hb_ft_font_create_referenced(face));
   }
 
-  /// Draws on white, (3, size, size) into `out`; false when the font shapes it to anything but one bitmap.
+  /// Draws on white, (3, size, size) into `out`; false when the font shapes it to anything but one
+  /// bitmap.
   bool draw(const std::vector<uint32_t>& codepoints, int64_t size, uint8_t* out) const {
     const std::unique_ptr<hb_buffer_t, BufferCloser> buffer(hb_buffer_create());
-    hb_buffer_add_utf32(buffer.get(), codepoints.data(), static_cast<int>(codepoints.size()), 0, -1);
+    hb_buffer_add_utf32(buffer.get(), codepoints.data(), static_cast<int>(codepoints.size()), 0,
+                        -1);
     hb_buffer_guess_segment_properties(buffer.get());
     hb_shape(font_.get(), buffer.get(), nullptr, 0);
     unsigned count = 0;
     const hb_glyph_info_t* glyphs = hb_buffer_get_glyph_infos(buffer.get(), &count);
     if (count != 1 || glyphs[0].codepoint == 0) return false;
-    if (FT_Load_Glyph(face_.get(), glyphs[0].codepoint, FT_LOAD_COLOR | FT_LOAD_RENDER) != 0) return false;
+    if (FT_Load_Glyph(face_.get(), glyphs[0].codepoint, FT_LOAD_COLOR | FT_LOAD_RENDER) != 0)
+      return false;
     const FT_Bitmap& bitmap = face_->glyph->bitmap;
-    if (bitmap.pixel_mode != FT_PIXEL_MODE_BGRA || bitmap.width == 0 || bitmap.rows == 0) return false;
+    if (bitmap.pixel_mode != FT_PIXEL_MODE_BGRA || bitmap.width == 0 || bitmap.rows == 0)
+      return false;
     shrink(bitmap, size, out);
     return true;
   }
 
  private:
-  // Area average of the bitmap, centred on a white square: each target pixel is the mean over the box it covers.
+  // Area average of the bitmap, centred on a white square: each target pixel is the mean over the
+  // box it covers.
   static void shrink(const FT_Bitmap& bitmap, int64_t size, uint8_t* out) {
     const auto width = static_cast<double>(bitmap.width), height = static_cast<double>(bitmap.rows);
     const double side = std::max(width, height), scale = side / static_cast<double>(size);
     const double left = (side - width) / 2, top = (side - height) / 2;
     for (int64_t y = 0; y < size; ++y) {
       for (int64_t x = 0; x < size; ++x) {
-        const double x0 = static_cast<double>(x) * scale - left, y0 = static_cast<double>(y) * scale - top;
+        const double x0 = static_cast<double>(x) * scale - left,
+                     y0 = static_cast<double>(y) * scale - top;
         const auto box = box_mean(bitmap, x0, y0, scale);
-        for (int64_t c = 0; c < 3; ++c) out[(c * size + y) * size + x] = box[static_cast<size_t>(c)];
+        for (int64_t c = 0; c < 3; ++c)
+          out[(c * size + y) * size + x] = box[static_cast<size_t>(c)];
       }
     }
   }
 
-  static std::array<uint8_t, 3> box_mean(const FT_Bitmap& bitmap, double x0, double y0, double scale) {
+  static std::array<uint8_t, 3> box_mean(const FT_Bitmap& bitmap, double x0, double y0,
+                                         double scale) {
     std::array<double, 3> sum{};
     double area = 0;
     const int64_t w = bitmap.width, h = bitmap.rows;
     for (auto y = static_cast<int64_t>(std::floor(y0)); static_cast<double>(y) < y0 + scale; ++y) {
-      const double dy = std::min(y0 + scale, static_cast<double>(y + 1)) - std::max(y0, static_cast<double>(y));
-      for (auto x = static_cast<int64_t>(std::floor(x0)); static_cast<double>(x) < x0 + scale; ++x) {
-        const double a = dy * (std::min(x0 + scale, static_cast<double>(x + 1)) - std::max(x0, static_cast<double>(x)));
+      const double dy =
+          std::min(y0 + scale, static_cast<double>(y + 1)) - std::max(y0, static_cast<double>(y));
+      for (auto x = static_cast<int64_t>(std::floor(x0)); static_cast<double>(x) < x0 + scale;
+           ++x) {
+        const double a = dy * (std::min(x0 + scale, static_cast<double>(x + 1)) -
+                               std::max(x0, static_cast<double>(x)));
         area += a;
         const bool inside = x >= 0 && y >= 0 && x < w && y < h;
-        const uint8_t* p = inside ? bitmap.buffer + y * bitmap.pitch + x * 4 : nullptr;  // B G R A, premultiplied
+        const uint8_t* p =
+            inside ? bitmap.buffer + y * bitmap.pitch + x * 4 : nullptr;  // B G R A, premultiplied
         for (size_t c = 0; c < 3; ++c) sum[c] += a * (p ? p[2 - c] + (255 - p[3]) : 255);
       }
     }
     std::array<uint8_t, 3> out{};
-    for (size_t c = 0; c < 3; ++c) out[c] = static_cast<uint8_t>(std::lround(std::clamp(sum[c] / area, 0.0, 255.0)));
+    for (size_t c = 0; c < 3; ++c)
+      out[c] = static_cast<uint8_t>(std::lround(std::clamp(sum[c] / area, 0.0, 255.0)));
     return out;
   }
 
@@ -143,23 +162,29 @@ std::string without_skin_tone(const std::string& name) {
     if (!part.ends_with("skin tone")) kept.push_back(part);
     at = comma == std::string::npos ? comma : comma + 2;
   }
-  return kept.empty() ? name.substr(0, colon) : fmt::format("{}: {}", name.substr(0, colon), fmt::join(kept, ", "));
+  return kept.empty() ? name.substr(0, colon)
+                      : fmt::format("{}: {}", name.substr(0, colon), fmt::join(kept, ", "));
 }
 
 std::vector<EmojiItem> parse_emoji_test(const std::filesystem::path& file) {
   std::ifstream in(file);
-  VGGFLOW_CHECK(in, "[emoji] cannot read {}: install the Debian package unicode-data, or set data.list", file.string());
+  VGGFLOW_CHECK(in,
+                "[emoji] cannot read {}: install the Debian package unicode-data, or set data.list",
+                file.string());
   std::vector<EmojiItem> items;
   std::string group, subgroup;
   for (std::string line; std::getline(in, line);) {
     if (line.starts_with("# group: ")) group = after(line, "# group: ");
     if (line.starts_with("# subgroup: ")) subgroup = after(line, "# subgroup: ");
-    if (line.empty() || line[0] == '#' || line.find("; fully-qualified") == std::string::npos) continue;
+    if (line.empty() || line[0] == '#' || line.find("; fully-qualified") == std::string::npos)
+      continue;
     items.push_back(parse_line(line));
     items.back().group = group;
     items.back().subgroup = subgroup;
   }
-  VGGFLOW_CHECK(!items.empty(), "[emoji] expected Unicode's emoji-test.txt, got no fully-qualified entry in {}", file.string());
+  VGGFLOW_CHECK(!items.empty(),
+                "[emoji] expected Unicode's emoji-test.txt, got no fully-qualified entry in {}",
+                file.string());
   return items;
 }
 
@@ -168,20 +193,24 @@ EmojiSet load_emoji(const EmojiOptions& options) {
   const EmojiFont font(options.font);
   const auto parsed = parse_emoji_test(options.list);
   const int64_t bytes = 3 * options.size * options.size;
-  set.images = at::empty({static_cast<int64_t>(parsed.size()), 3, options.size, options.size}, at::kByte);
+  set.images =
+      at::empty({static_cast<int64_t>(parsed.size()), 3, options.size, options.size}, at::kByte);
   uint8_t* pixels = set.images.mutable_data_ptr<uint8_t>();
   std::map<std::string, int64_t> indices;
   for (const EmojiItem& item : parsed) {
-    if (!font.draw(item.codepoints, options.size, pixels + static_cast<int64_t>(set.items.size()) * bytes)) {
+    if (!font.draw(item.codepoints, options.size,
+                   pixels + static_cast<int64_t>(set.items.size()) * bytes)) {
       ++set.undrawn;
       continue;
     }
-    const auto [at, added] = indices.try_emplace(item.subgroup, static_cast<int64_t>(set.subgroups.size()));
+    const auto [at, added] =
+        indices.try_emplace(item.subgroup, static_cast<int64_t>(set.subgroups.size()));
     if (added) set.subgroups.push_back(item.subgroup);
     set.items.push_back(item);
     set.items.back().subgroup_index = at->second;
   }
-  VGGFLOW_CHECK(!set.items.empty(), "[emoji] the font {} draws none of the {} entries of {}", options.font, parsed.size(), options.list);
+  VGGFLOW_CHECK(!set.items.empty(), "[emoji] the font {} draws none of the {} entries of {}",
+                options.font, parsed.size(), options.list);
   set.images = set.images.narrow(0, 0, static_cast<int64_t>(set.items.size())).clone();
   return set;
 }

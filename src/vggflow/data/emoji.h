@@ -1,5 +1,6 @@
 #pragma once
-// The emoji data set: Noto Color Emoji's bitmaps named by Unicode's emoji-test.txt, both from Debian packages.
+// The emoji data set: Noto Color Emoji's bitmaps named by Unicode's emoji-test.txt, both from
+// Debian packages.
 
 #include <ATen/core/Tensor.h>
 
@@ -38,11 +39,12 @@ struct EmojiItem {
 struct EmojiSet {
   std::vector<EmojiItem> items;
   std::vector<std::string> subgroups;
-  Tensor images;         ///< (N, 3, size, size) uint8, on white
-  int64_t undrawn = 0;   ///< entries that the font has no single bitmap for
+  Tensor images;        ///< (N, 3, size, size) uint8, on white
+  int64_t undrawn = 0;  ///< entries that the font has no single bitmap for
 };
 
-/// Reads the list and draws each entry. Throws when a file is missing, naming the Debian package that holds it.
+/// Reads the list and draws each entry. Throws when a file is missing, naming the Debian package
+/// that holds it.
 EmojiSet load_emoji(const EmojiOptions& options);
 
 /// The fully-qualified entries of emoji-test.txt, in order.

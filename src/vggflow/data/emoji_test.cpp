@@ -24,7 +24,8 @@ const EmojiSet& emoji() {
 
 Tensor image_of(const std::string& name) {
   for (size_t i = 0; i < emoji().items.size(); ++i) {
-    if (emoji().items[i].name == name) return emoji().images[static_cast<int64_t>(i)].to(at::kFloat);
+    if (emoji().items[i].name == name)
+      return emoji().images[static_cast<int64_t>(i)].to(at::kFloat);
   }
   throw Error("no emoji named " + name);
 }
@@ -32,12 +33,14 @@ Tensor image_of(const std::string& name) {
 TEST(Emoji, DrawsNearlyEveryEntryOfTheList) {
   EXPECT_GE(emoji().items.size(), 3600u);
   EXPECT_LE(emoji().undrawn, 10);
-  EXPECT_EQ(emoji().items.size() + static_cast<size_t>(emoji().undrawn), parse_emoji_test(EmojiOptions{}.list).size());
+  EXPECT_EQ(emoji().items.size() + static_cast<size_t>(emoji().undrawn),
+            parse_emoji_test(EmojiOptions{}.list).size());
   EXPECT_GE(emoji().subgroups.size(), 95u);
   std::set<std::string> groups;
   for (const EmojiItem& item : emoji().items) groups.insert(item.group);
   EXPECT_EQ(groups.size(), 9u);
-  EXPECT_EQ(emoji().images.sizes(), (std::vector<int64_t>{static_cast<int64_t>(emoji().items.size()), 3, 32, 32}));
+  EXPECT_EQ(emoji().images.sizes(),
+            (std::vector<int64_t>{static_cast<int64_t>(emoji().items.size()), 3, 32, 32}));
 }
 
 TEST(Emoji, PixelsHaveTheRightColoursInTheRightPlaces) {
@@ -54,20 +57,24 @@ TEST(Emoji, PixelsHaveTheRightColoursInTheRightPlaces) {
 TEST(Emoji, SkinTonesAreTakenOutOfNames) {
   EXPECT_EQ(without_skin_tone("waving hand: medium-light skin tone"), "waving hand");
   EXPECT_EQ(without_skin_tone("woman: dark skin tone, red hair"), "woman: red hair");
-  EXPECT_EQ(without_skin_tone("kiss: woman, man, light skin tone, dark skin tone"), "kiss: woman, man");
+  EXPECT_EQ(without_skin_tone("kiss: woman, man, light skin tone, dark skin tone"),
+            "kiss: woman, man");
   EXPECT_EQ(without_skin_tone("flag: Japan"), "flag: Japan");
 }
 
 TEST(Emoji, MissingFilesNameTheirPackages) {
   EXPECT_THAT(testing::message_of([] { load_emoji({.font = "/nonexistent.ttf"}); }),
               HasSubstr("install the Debian package fonts-noto-color-emoji"));
-  EXPECT_THAT(testing::message_of([] { load_emoji({.list = "/nonexistent.txt"}); }), HasSubstr("install the Debian package unicode-data"));
+  EXPECT_THAT(testing::message_of([] { load_emoji({.list = "/nonexistent.txt"}); }),
+              HasSubstr("install the Debian package unicode-data"));
 }
 
 // A file of the test's own, gone with it.
 class ScratchFile {
  public:
-  explicit ScratchFile(const std::string& content) { std::ofstream(path(), std::ios::binary) << content; }
+  explicit ScratchFile(const std::string& content) {
+    std::ofstream(path(), std::ios::binary) << content;
+  }
   std::string path() const { return (folder_ / "file").string(); }
 
  private:
@@ -75,16 +82,19 @@ class ScratchFile {
 };
 
 TEST(Emoji, ShrinkingKeepsEveryImagesMean) {
-  const EmojiSet small = load_emoji({.size = 17});  // boxes of 8 x 8 whole bitmap pixels; at 32 they are of 4.25 x 4.25
-  const Tensor difference = (small.images.to(at::kFloat).mean({2, 3}) - emoji().images.to(at::kFloat).mean({2, 3})).abs();
+  const EmojiSet small = load_emoji(
+      {.size = 17});  // boxes of 8 x 8 whole bitmap pixels; at 32 they are of 4.25 x 4.25
+  const Tensor difference =
+      (small.images.to(at::kFloat).mean({2, 3}) - emoji().images.to(at::kFloat).mean({2, 3})).abs();
   EXPECT_LT(difference.max().item<float>(), 0.3f);  // both round to whole numbers
 }
 
 TEST(Emoji, ReadsOnlyFullyQualifiedEntries) {
-  const ScratchFile list("# group: Symbols\n# subgroup: keycap\n"
-                         "0023 FE0F 20E3 ; fully-qualified # #️⃣ E0.6 keycap: #\n"
-                         "0023 20E3 ; unqualified # #⃣ E0.6 keycap: #\n"
-                         "1F3FB ; component # 🏻 E1.0 light skin tone\n");
+  const ScratchFile list(
+      "# group: Symbols\n# subgroup: keycap\n"
+      "0023 FE0F 20E3 ; fully-qualified # #️⃣ E0.6 keycap: #\n"
+      "0023 20E3 ; unqualified # #⃣ E0.6 keycap: #\n"
+      "1F3FB ; component # 🏻 E1.0 light skin tone\n");
   const auto items = parse_emoji_test(list.path());
   ASSERT_EQ(items.size(), 1u);
   EXPECT_EQ(items[0].name, "keycap: #");
@@ -94,10 +104,11 @@ TEST(Emoji, ReadsOnlyFullyQualifiedEntries) {
 }
 
 TEST(Emoji, CountsTheEntriesThatTheFontCannotDraw) {
-  const ScratchFile list("# group: G\n# subgroup: s\n"
-                         "1F600 ; fully-qualified # x E1.0 grinning face\n"
-                         "1F600 1F600 ; fully-qualified # x E1.0 two glyphs\n"
-                         "10FFFF ; fully-qualified # x E1.0 no glyph\n");
+  const ScratchFile list(
+      "# group: G\n# subgroup: s\n"
+      "1F600 ; fully-qualified # x E1.0 grinning face\n"
+      "1F600 1F600 ; fully-qualified # x E1.0 two glyphs\n"
+      "10FFFF ; fully-qualified # x E1.0 no glyph\n");
   const EmojiSet set = load_emoji({.list = list.path()});
   EXPECT_EQ(set.undrawn, 2);
   ASSERT_EQ(set.items.size(), 1u);
@@ -106,7 +117,8 @@ TEST(Emoji, CountsTheEntriesThatTheFontCannotDraw) {
 
 TEST(Emoji, RefusesListsThatAreNotUnicodes) {
   const ScratchFile empty("# nothing here\n");
-  EXPECT_THAT(testing::message_of([&] { parse_emoji_test(empty.path()); }), HasSubstr("got no fully-qualified entry"));
+  EXPECT_THAT(testing::message_of([&] { parse_emoji_test(empty.path()); }),
+              HasSubstr("got no fully-qualified entry"));
   for (const std::string code : {"heart", "1F600x", "110000", "FFFFFFFFFF"}) {
     const ScratchFile list(code + " ; fully-qualified # x E1.0 name\n");
     EXPECT_THAT(testing::message_of([&] { parse_emoji_test(list.path()); }),
@@ -116,7 +128,8 @@ TEST(Emoji, RefusesListsThatAreNotUnicodes) {
 
 TEST(Emoji, RefusesAFileThatIsNoFont) {
   const ScratchFile font("this is no font");
-  EXPECT_THAT(testing::message_of([&] { load_emoji({.font = font.path()}); }), HasSubstr("cannot open the font"));
+  EXPECT_THAT(testing::message_of([&] { load_emoji({.font = font.path()}); }),
+              HasSubstr("cannot open the font"));
 }
 
 }  // namespace

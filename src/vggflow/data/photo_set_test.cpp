@@ -35,27 +35,40 @@ struct Zip {
 
 TEST(PhotoSet, ReadsClassesInAlphabeticalOrderWithTheirPixels) {
   const Zip zip;
-  const PhotoSet set = read_photo_zip(zip.write({{"frog/1.png", picture(200)}, {"cat/2.png", picture(20)}, {"cat/", ""}, {"cat/1.png", picture(10)}}));
+  const PhotoSet set = read_photo_zip(zip.write({{"frog/1.png", picture(200)},
+                                                 {"cat/2.png", picture(20)},
+                                                 {"cat/", ""},
+                                                 {"cat/1.png", picture(10)}}));
   EXPECT_EQ(set.classes, (std::vector<std::string>{"cat", "frog"}));
   EXPECT_TRUE(at::equal(set.labels, at::tensor(std::vector<int64_t>{0, 0, 1})));
   EXPECT_EQ(set.images.scalar_type(), at::kByte);
   EXPECT_EQ(set.images.sizes(), (std::vector<int64_t>{3, 3, 4, 4}));
-  for (const auto& [row, red] : {std::pair{0, 10}, {1, 20}, {2, 200}}) EXPECT_TRUE((set.images[row] == red).all().item<bool>()) << row;
-  EXPECT_TRUE(at::equal(read_photo_zip(zip.folder / "photos.zip", /*per_class=*/1).labels, at::tensor(std::vector<int64_t>{0, 1})));
+  for (const auto& [row, red] : {std::pair{0, 10}, {1, 20}, {2, 200}})
+    EXPECT_TRUE((set.images[row] == red).all().item<bool>()) << row;
+  EXPECT_TRUE(at::equal(read_photo_zip(zip.folder / "photos.zip", /*per_class=*/1).labels,
+                        at::tensor(std::vector<int64_t>{0, 1})));
 }
 
 TEST(PhotoSet, RefusesWhatIsNoSetOfPhotographs) {
   const Zip zip;
-  const auto said = [&](const testing::ZipEntries& entries) { return message_of([&] { read_photo_zip(zip.write(entries)); }); };
-  EXPECT_THAT(said({{"loose.png", picture(1)}}), HasSubstr("expected entries CLASS/NAME.jpg, got 'loose.png'"));
+  const auto said = [&](const testing::ZipEntries& entries) {
+    return message_of([&] { read_photo_zip(zip.write(entries)); });
+  };
+  EXPECT_THAT(said({{"loose.png", picture(1)}}),
+              HasSubstr("expected entries CLASS/NAME.jpg, got 'loose.png'"));
   EXPECT_THAT(said({{"cat/", ""}}), HasSubstr("holds no images"));
-  EXPECT_THAT(said({{"cat/1.png", picture(1)}, {"cat/2.png", picture(1, 6)}}), HasSubstr("expected images of one size, got 6x6 in 'cat/2.png' and 4x4 in the first"));
+  EXPECT_THAT(
+      said({{"cat/1.png", picture(1)}, {"cat/2.png", picture(1, 6)}}),
+      HasSubstr("expected images of one size, got 6x6 in 'cat/2.png' and 4x4 in the first"));
   EXPECT_THAT(said({{"cat/notes.txt", "no image"}}), HasSubstr("cat/notes.txt"));
 }
 
 TEST(PhotoSet, LatentsComeBackAsTheyWereWritten) {
   const testing::TemporaryFolder folder;
-  const LatentSet set{{"cat", "frog"}, at::arange(24).view({3, 2, 2, 2}).to(at::kFloat) / 8, at::tensor(std::vector<int64_t>{1, 0, 1}), "abc"};
+  const LatentSet set{{"cat", "frog"},
+                      at::arange(24).view({3, 2, 2, 2}).to(at::kFloat) / 8,
+                      at::tensor(std::vector<int64_t>{1, 0, 1}),
+                      "abc"};
   write_latents(folder / "l.safetensors", set);
   const LatentSet back = read_latents(folder / "l.safetensors");
   EXPECT_EQ(back.classes, set.classes);
@@ -67,9 +80,12 @@ TEST(PhotoSet, LatentsComeBackAsTheyWereWritten) {
 TEST(PhotoSet, RefusesFilesThatHoldNoLatents) {
   const testing::TemporaryFolder folder;
   write_safetensors(folder / "other.safetensors", {{"latents", at::zeros({1, 2, 2, 2})}});
-  EXPECT_THAT(message_of([&] { read_latents(folder / "other.safetensors"); }), HasSubstr("holds no latents: expected a file that `vggflow prepare` wrote"));
-  write_latents(folder / "labels.safetensors", {{"cat"}, at::zeros({2, 2, 2, 2}), at::tensor(std::vector<int64_t>{0, 1}), "abc"});
-  EXPECT_THAT(message_of([&] { read_latents(folder / "labels.safetensors"); }), HasSubstr("expected latents (N, C, h, w) with N labels below 1"));
+  EXPECT_THAT(message_of([&] { read_latents(folder / "other.safetensors"); }),
+              HasSubstr("holds no latents: expected a file that `vggflow prepare` wrote"));
+  write_latents(folder / "labels.safetensors",
+                {{"cat"}, at::zeros({2, 2, 2, 2}), at::tensor(std::vector<int64_t>{0, 1}), "abc"});
+  EXPECT_THAT(message_of([&] { read_latents(folder / "labels.safetensors"); }),
+              HasSubstr("expected latents (N, C, h, w) with N labels below 1"));
 }
 
 TEST(PhotoSet, CaptionsAreInTheirVocabulary) {

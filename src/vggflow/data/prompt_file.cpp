@@ -20,11 +20,14 @@ std::vector<std::string> from_table(const fs::path& file) {
   const Table table = read_table(file);
   if (table.rows.empty()) return {};
   const auto column = table.column("prompt");
-  VGGFLOW_CHECK(column, "[prompts] {}: expected a column 'prompt', got the columns {}", file.string(), fmt::join(table.columns, ", "));
+  VGGFLOW_CHECK(column, "[prompts] {}: expected a column 'prompt', got the columns {}",
+                file.string(), fmt::join(table.columns, ", "));
   std::vector<std::string> prompts;
   for (size_t i = 0; i < table.rows.size(); ++i) {
     prompts.push_back(trim(table.rows[i][*column]));
-    VGGFLOW_CHECK(!prompts.back().empty(), "[prompts] {}:{}: the prompt is empty. Fill it in, or take the row out", file.string(), table.lines[i]);
+    VGGFLOW_CHECK(!prompts.back().empty(),
+                  "[prompts] {}:{}: the prompt is empty. Fill it in, or take the row out",
+                  file.string(), table.lines[i]);
   }
   return prompts;
 }
@@ -45,16 +48,22 @@ void report_repeated(const std::vector<std::string>& prompts, const fs::path& fi
   for (size_t i = 0; i < prompts.size(); ++i) {
     const auto [first, fresh] = places.emplace(prompts[i], i);
     if (fresh) continue;
-    if (repeated++ == 0) example = fmt::format("'{}' is prompt {} and {}", prompts[i], first->second + 1, i + 1);
+    if (repeated++ == 0)
+      example = fmt::format("'{}' is prompt {} and {}", prompts[i], first->second + 1, i + 1);
   }
-  if (repeated > 0) log_info("{}: {} of {} prompts repeat an earlier one ({})", file.string(), repeated, prompts.size(), example);
+  if (repeated > 0)
+    log_info("{}: {} of {} prompts repeat an earlier one ({})", file.string(), repeated,
+             prompts.size(), example);
 }
 
 }  // namespace
 
 std::vector<std::string> read_prompts(const fs::path& file) {
   std::vector<std::string> prompts = is_table(file) ? from_table(file) : from_text(file);
-  VGGFLOW_CHECK(!prompts.empty(), "[prompts] {} holds no prompt: expected one a line, or a table with a column 'prompt'", file.string());
+  VGGFLOW_CHECK(
+      !prompts.empty(),
+      "[prompts] {} holds no prompt: expected one a line, or a table with a column 'prompt'",
+      file.string());
   report_repeated(prompts, file);
   return prompts;
 }

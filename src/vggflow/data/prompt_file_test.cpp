@@ -31,18 +31,26 @@ class PromptFile : public ::testing::Test {
 };
 
 TEST_F(PromptFile, ReadsOnePromptALineWhateverTheLineEnds) {
-  EXPECT_THAT(read_prompts(write("a.txt", "\xEF\xBB\xBF red heart \r\n\n# not a comment, \"as is\"\r\nein süßer Hund")),
-              ElementsAre("red heart", "# not a comment, \"as is\"", "ein süßer Hund"));
+  EXPECT_THAT(
+      read_prompts(write(
+          "a.txt", "\xEF\xBB\xBF red heart \r\n\n# not a comment, \"as is\"\r\nein süßer Hund")),
+      ElementsAre("red heart", "# not a comment, \"as is\"", "ein süßer Hund"));
 }
 
 TEST_F(PromptFile, ReadsTheColumnOfACsvFileWithQuotesAndLineBreaks) {
-  EXPECT_THAT(read_prompts(write("a.csv", "id,Prompt\r\n1,plain\r\n2,\"a, \"\"quoted\"\"\nprompt\"\r\n\r\n3,5\" nails\r\n")),
-              ElementsAre("plain", "a, \"quoted\"\nprompt", "5\" nails"));
-  EXPECT_THAT(read_prompts(write("a.tsv", "Prompt\tCategory\na, b\tx\nc\n")), ElementsAre("a, b", "c"));
+  EXPECT_THAT(
+      read_prompts(
+          write("a.csv",
+                "id,Prompt\r\n1,plain\r\n2,\"a, \"\"quoted\"\"\nprompt\"\r\n\r\n3,5\" nails\r\n")),
+      ElementsAre("plain", "a, \"quoted\"\nprompt", "5\" nails"));
+  EXPECT_THAT(read_prompts(write("a.tsv", "Prompt\tCategory\na, b\tx\nc\n")),
+              ElementsAre("a, b", "c"));
 }
 
 TEST_F(PromptFile, ReadsJsonLinesAndJsonArrays) {
-  EXPECT_THAT(read_prompts(write("a.jsonl", "{\"id\": 3, \"prompt\": \"a \\u00e9\"}\n\n{\"prompt\": \"b\", \"other\": [1]}\n\"c\"\n")),
+  EXPECT_THAT(read_prompts(write("a.jsonl",
+                                 "{\"id\": 3, \"prompt\": \"a \\u00e9\"}\n\n{\"prompt\": \"b\", "
+                                 "\"other\": [1]}\n\"c\"\n")),
               ElementsAre("a é", "b", "c"));
   EXPECT_THAT(read_prompts(write("a.json", "[\"x\", {\"prompt\": \"y\"}]")), ElementsAre("x", "y"));
 }
@@ -51,32 +59,43 @@ TEST_F(PromptFile, KeepsRepeatedPromptsAndSaysSo) {
   const auto file = write("a.txt", "a\nb\na\na\n");
   ::testing::internal::CaptureStderr();
   EXPECT_THAT(read_prompts(file), ElementsAre("a", "b", "a", "a"));
-  EXPECT_THAT(::testing::internal::GetCapturedStderr(), HasSubstr("2 of 4 prompts repeat an earlier one ('a' is prompt 1 and 3)"));
+  EXPECT_THAT(::testing::internal::GetCapturedStderr(),
+              HasSubstr("2 of 4 prompts repeat an earlier one ('a' is prompt 1 and 3)"));
 }
 
 TEST_F(PromptFile, RefusesWhatHoldsNoPrompts) {
   EXPECT_THAT(refusal("empty.txt", ""), HasSubstr("holds no prompt: expected one a line"));
   EXPECT_THAT(refusal("blank.txt", "  \n\r\n"), HasSubstr("holds no prompt"));
   EXPECT_THAT(refusal("header.csv", "prompt\n"), HasSubstr("holds no prompt"));
-  EXPECT_THAT(refusal("other.csv", "text,id\na,1\n"), HasSubstr("expected a column 'prompt', got the columns text, id"));
-  EXPECT_THAT(refusal("hole.csv", "prompt,id\na,1\n,2\n"), HasSubstr("hole.csv:3: the prompt is empty"));
+  EXPECT_THAT(refusal("other.csv", "text,id\na,1\n"),
+              HasSubstr("expected a column 'prompt', got the columns text, id"));
+  EXPECT_THAT(refusal("hole.csv", "prompt,id\na,1\n,2\n"),
+              HasSubstr("hole.csv:3: the prompt is empty"));
   EXPECT_THAT(message_of([&] { read_prompts(folder_ / "absent.txt"); }), HasSubstr("cannot read"));
   EXPECT_THAT(message_of([&] { read_prompts(folder_.path()); }), HasSubstr("cannot read"));
 }
 
 TEST_F(PromptFile, RefusesWhatIsNotUtf8AndNamesTheLine) {
-  EXPECT_THAT(refusal("latin.txt", "good\nf\xFCr\n"), HasSubstr("latin.txt:2: expected UTF-8 text"));
+  EXPECT_THAT(refusal("latin.txt", "good\nf\xFCr\n"),
+              HasSubstr("latin.txt:2: expected UTF-8 text"));
   EXPECT_THAT(refusal("overlong.txt", "\xC0\xAF\n"), HasSubstr("overlong.txt:1: expected UTF-8"));
-  EXPECT_THAT(refusal("wide.txt", std::string("a\0b\0", 4)), HasSubstr("wide.txt:1: expected UTF-8"));
+  EXPECT_THAT(refusal("wide.txt", std::string("a\0b\0", 4)),
+              HasSubstr("wide.txt:1: expected UTF-8"));
 }
 
 TEST_F(PromptFile, RefusesBrokenTables) {
-  EXPECT_THAT(refusal("a.csv", "prompt\nfine\n\"open\nstill open\n"), HasSubstr("a quote opened in the record at line 3 is never closed"));
-  EXPECT_THAT(refusal("b.csv", "prompt,id\na, b,1\n"), HasSubstr("b.csv:2: expected at most 2 cells as in the header, got 3"));
-  EXPECT_THAT(refusal("c.jsonl", "{\"prompt\": \"a\"}\n{\"prompt\": \n"), HasSubstr("c.jsonl:2: not valid JSON"));
-  EXPECT_THAT(refusal("d.jsonl", "7\n"), HasSubstr("d.jsonl:1: expected a JSON object or string, got number"));
-  EXPECT_THAT(refusal("e.json", "{\"prompt\": \"a\"}"), HasSubstr("expected a JSON array, got object"));
-  EXPECT_THAT(message_of([&] { read_table(folder_ / "prompts.txt"); }), HasSubstr("expected a name that ends in .csv, .tsv"));
+  EXPECT_THAT(refusal("a.csv", "prompt\nfine\n\"open\nstill open\n"),
+              HasSubstr("a quote opened in the record at line 3 is never closed"));
+  EXPECT_THAT(refusal("b.csv", "prompt,id\na, b,1\n"),
+              HasSubstr("b.csv:2: expected at most 2 cells as in the header, got 3"));
+  EXPECT_THAT(refusal("c.jsonl", "{\"prompt\": \"a\"}\n{\"prompt\": \n"),
+              HasSubstr("c.jsonl:2: not valid JSON"));
+  EXPECT_THAT(refusal("d.jsonl", "7\n"),
+              HasSubstr("d.jsonl:1: expected a JSON object or string, got number"));
+  EXPECT_THAT(refusal("e.json", "{\"prompt\": \"a\"}"),
+              HasSubstr("expected a JSON array, got object"));
+  EXPECT_THAT(message_of([&] { read_table(folder_ / "prompts.txt"); }),
+              HasSubstr("expected a name that ends in .csv, .tsv"));
 }
 
 }  // namespace

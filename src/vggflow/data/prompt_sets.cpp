@@ -46,7 +46,8 @@ class WordIndex {
     }
     Match best;
     for (const auto& [place, count] : shared) {
-      const double share = static_cast<double>(count) / static_cast<double>(words.size() + sizes_[place] - count);
+      const double share =
+          static_cast<double>(count) / static_cast<double>(words.size() + sizes_[place] - count);
       if (share > best.share || (share == best.share && place < best.place)) best = {place, share};
     }
     return best;
@@ -62,7 +63,8 @@ class WordIndex {
 std::string normalized_prompt(const std::string& prompt) {
   std::u32string out;
   for (const char32_t c : unicode::lower(unicode::nfc(unicode::decode(prompt)))) {
-    const bool kept = c > 0x7F ? !unicode::is_space(c) : unicode::is_letter(c) || unicode::is_number(c);
+    const bool kept =
+        c > 0x7F ? !unicode::is_space(c) : unicode::is_letter(c) || unicode::is_number(c);
     if (kept) {
       out += c;
     } else if (!out.empty() && out.back() != U' ') {
@@ -73,8 +75,10 @@ std::string normalized_prompt(const std::string& prompt) {
   return unicode::encode(out);
 }
 
-PromptOverlap prompt_overlap(const std::vector<std::string>& train, const std::vector<std::string>& eval, double near_share) {
-  VGGFLOW_CHECK(near_share > 0 && near_share <= 1, "[prompt_overlap] expected a share of words in (0, 1], got {}", near_share);
+PromptOverlap prompt_overlap(const std::vector<std::string>& train,
+                             const std::vector<std::string>& eval, double near_share) {
+  VGGFLOW_CHECK(near_share > 0 && near_share <= 1,
+                "[prompt_overlap] expected a share of words in (0, 1], got {}", near_share);
   std::vector<std::string> normalized;
   std::unordered_map<std::string, size_t> by_text, by_normal;
   for (size_t i = 0; i < train.size(); ++i) {
@@ -99,13 +103,17 @@ PromptOverlap prompt_overlap(const std::vector<std::string>& train, const std::v
       overlap.examples.push_back({prompt, train[match.place], match.share});
     }
   }
-  std::stable_sort(overlap.examples.begin(), overlap.examples.end(), [](const auto& a, const auto& b) { return a.shared_words > b.shared_words; });
+  std::stable_sort(overlap.examples.begin(), overlap.examples.end(),
+                   [](const auto& a, const auto& b) { return a.shared_words > b.shared_words; });
   if (overlap.examples.size() > 10) overlap.examples.resize(10);
   return overlap;
 }
 
-BatchAudit audit_batch(const std::vector<std::string>& prompts, const std::vector<uint64_t>& noise) {
-  VGGFLOW_CHECK(prompts.size() == noise.size(), "[batch_audit] expected one noise a prompt, got {} prompts and {} noises", prompts.size(), noise.size());
+BatchAudit audit_batch(const std::vector<std::string>& prompts,
+                       const std::vector<uint64_t>& noise) {
+  VGGFLOW_CHECK(prompts.size() == noise.size(),
+                "[batch_audit] expected one noise a prompt, got {} prompts and {} noises",
+                prompts.size(), noise.size());
   BatchAudit audit;
   std::map<std::pair<std::string, uint64_t>, int64_t> pairs;
   for (size_t i = 0; i < prompts.size(); ++i) {
@@ -115,8 +123,10 @@ BatchAudit audit_batch(const std::vector<std::string>& prompts, const std::vecto
   }
   audit.samples = static_cast<int64_t>(prompts.size());
   audit.unique_pairs = static_cast<int64_t>(pairs.size());
-  audit.unique_prompts = static_cast<int64_t>(std::unordered_set<std::string>(prompts.begin(), prompts.end()).size());
-  audit.unique_noise = static_cast<int64_t>(std::unordered_set<uint64_t>(noise.begin(), noise.end()).size());
+  audit.unique_prompts =
+      static_cast<int64_t>(std::unordered_set<std::string>(prompts.begin(), prompts.end()).size());
+  audit.unique_noise =
+      static_cast<int64_t>(std::unordered_set<uint64_t>(noise.begin(), noise.end()).size());
   return audit;
 }
 
@@ -125,7 +135,8 @@ std::vector<uint64_t> row_hashes(const at::Tensor& rows) {
   std::vector<uint64_t> hashes;
   const auto size = x.size(0) == 0 ? size_t{0} : x.nbytes() / static_cast<size_t>(x.size(0));
   for (int64_t i = 0; i < x.size(0); ++i) {
-    const auto* bytes = static_cast<const uint8_t*>(x.const_data_ptr()) + static_cast<size_t>(i) * size;
+    const auto* bytes =
+        static_cast<const uint8_t*>(x.const_data_ptr()) + static_cast<size_t>(i) * size;
     uint64_t hash = 0xCBF29CE484222325;  // FNV-1a
     for (size_t k = 0; k < size; ++k) hash = (hash ^ bytes[k]) * 0x100000001B3;
     hashes.push_back(hash);

@@ -15,12 +15,16 @@ using testing::message_of;
 
 TEST(PromptOverlap, CountsEachPromptUnderItsClosestMatch) {
   const std::vector<std::string> train{"A red heart", "a photo of a cat on a mat", "ghost"};
-  const PromptOverlap o = prompt_overlap(train, {"A red heart", "a  RED heart!", "photo of the cat on a mat", "blue car", "ghosts"}, 0.7);
+  const PromptOverlap o = prompt_overlap(
+      train, {"A red heart", "a  RED heart!", "photo of the cat on a mat", "blue car", "ghosts"},
+      0.7);
   EXPECT_EQ(o.train, 3);
   EXPECT_EQ(o.eval, 5);
   EXPECT_EQ(o.exact, 1);
   EXPECT_EQ(o.normalized, 1);
-  EXPECT_EQ(o.near, 1);  // 6 words {photo of the cat on a mat} - "the" of 7: a, photo, of, cat, on, mat shared
+  EXPECT_EQ(
+      o.near,
+      1);  // 6 words {photo of the cat on a mat} - "the" of 7: a, photo, of, cat, on, mat shared
   EXPECT_EQ(o.found(), 3);
   ASSERT_EQ(o.examples.size(), 3u);
   EXPECT_EQ(o.examples[2].train, "a photo of a cat on a mat");
@@ -31,7 +35,8 @@ TEST(PromptOverlap, FindsNothingInDisjointSets) {
   const PromptOverlap o = prompt_overlap({"red heart", "ghost"}, {"blue heart", "car"});
   EXPECT_EQ(o.found(), 0);
   EXPECT_TRUE(o.examples.empty());
-  EXPECT_THAT(message_of([] { prompt_overlap({}, {}, 0); }), HasSubstr("expected a share of words in (0, 1], got 0"));
+  EXPECT_THAT(message_of([] { prompt_overlap({}, {}, 0); }),
+              HasSubstr("expected a share of words in (0, 1], got 0"));
 }
 
 TEST(PromptOverlap, NormalizesCasePunctuationAndComposedLetters) {
@@ -56,7 +61,8 @@ TEST(BatchAudit, CountsPairsAndNotPromptsOrNoisesAlone) {
   EXPECT_EQ(a.unique_prompts, 2);
   EXPECT_EQ(a.unique_noise, 2);
   EXPECT_EQ(a.repeated_prompt, "");
-  EXPECT_THAT(message_of([] { audit_batch({"x"}, {}); }), HasSubstr("expected one noise a prompt, got 1 prompts and 0 noises"));
+  EXPECT_THAT(message_of([] { audit_batch({"x"}, {}); }),
+              HasSubstr("expected one noise a prompt, got 1 prompts and 0 noises"));
 }
 
 TEST(BatchAudit, HashesRowsByTheirBytes) {
@@ -66,7 +72,8 @@ TEST(BatchAudit, HashesRowsByTheirBytes) {
   EXPECT_EQ(h[1], h[3]);
   EXPECT_NE(h[0], h[1]);
   EXPECT_NE(h[0], h[2]);
-  EXPECT_EQ(row_hashes(x.transpose(1, 2).contiguous().transpose(1, 2))[1], h[1]);  // by place, not by layout
+  EXPECT_EQ(row_hashes(x.transpose(1, 2).contiguous().transpose(1, 2))[1],
+            h[1]);  // by place, not by layout
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 #pragma once
-// Where a run's prompts come from: the emoji set with its balanced draws and labels, the captions of photographs' classes, or files of prompts.
+// Where a run's prompts come from: the emoji set with its balanced draws and labels, the captions
+// of photographs' classes, or files of prompts.
 
 #include <memory>
 #include <string>
@@ -21,26 +22,38 @@ struct PromptFiles {
 
   template <class V>
   void fields(V& v) {
-    v("train", train, "file of the prompts to train on: a line each, or a column 'prompt' of CSV, TSV or JSON; with prompts.eval alone there is no training");
-    v("eval", eval, "file of the prompts to evaluate on, in its order; empty: the emoji's, or where prompts.train is given those");
-    v("classes", classes, "in place of files: classes whose captions, 'a photo of a CLASS', are the prompts of training and evaluation; the judge's, in its order");
+    v("train", train,
+      "file of the prompts to train on: a line each, or a column 'prompt' of CSV, TSV or JSON; "
+      "with prompts.eval alone there is no training");
+    v("eval", eval,
+      "file of the prompts to evaluate on, in its order; empty: the emoji's, or where "
+      "prompts.train is given those");
+    v("classes", classes,
+      "in place of files: classes whose captions, 'a photo of a CLASS', are the prompts of "
+      "training and evaluation; the judge's, in its order");
   }
 };
 
 class PromptSource {
  public:
   virtual ~PromptSource() = default;
-  /// `count` prompts for the samples first..first+count-1 of an update, keyed by (seed, kPrompt, update, sample).
-  virtual std::vector<Prompt> draw(uint64_t seed, uint64_t update, uint64_t first, int64_t count) const = 0;
-  /// `count` different-as-possible prompts of evaluations; files give their first lines and refuse more than they have.
+  /// `count` prompts for the samples first..first+count-1 of an update, keyed by (seed, kPrompt,
+  /// update, sample).
+  virtual std::vector<Prompt> draw(uint64_t seed, uint64_t update, uint64_t first,
+                                   int64_t count) const = 0;
+  /// `count` different-as-possible prompts of evaluations; files give their first lines and refuse
+  /// more than they have.
   virtual std::vector<Prompt> evaluation(Split split, uint64_t seed, int64_t count) const = 0;
-  /// What evaluation's prompts are to training, for reports: "held-out", "training", "partly held-out", or "" where nothing tells.
+  /// What evaluation's prompts are to training, for reports: "held-out", "training", "partly
+  /// held-out", or "" where nothing tells.
   virtual std::string evaluation_kind(Split split) const = 0;
   /// Prompts of the grids that people look at.
   virtual std::vector<std::string> display() const = 0;
-  /// Every prompt that may come, for encoding them beforehand; none where they are too cheap to matter.
+  /// Every prompt that may come, for encoding them beforehand; none where they are too cheap to
+  /// matter.
   virtual std::vector<std::string> all() const { return {}; }
-  /// Names of the classes that prompts carry and the judge should see, by their places; none where they carry none.
+  /// Names of the classes that prompts carry and the judge should see, by their places; none where
+  /// they carry none.
   virtual const std::vector<std::string>& classes() const {
     static const std::vector<std::string> none;
     return none;
@@ -51,7 +64,8 @@ class PromptSource {
 };
 
 /// The emoji's prompts where `files` names neither files nor classes.
-std::unique_ptr<PromptSource> make_prompt_source(const PromptFiles& files, const EmojiOptions& emoji);
+std::unique_ptr<PromptSource> make_prompt_source(const PromptFiles& files,
+                                                 const EmojiOptions& emoji);
 
 /// The captions alone.
 std::vector<std::string> captions_of(const std::vector<Prompt>& prompts);

@@ -20,7 +20,9 @@ struct Files {
     std::ofstream(folder / "train.txt") << "a red heart\na blue car\na green tree\n";
     std::ofstream(folder / "eval.txt") << "two ghosts\none cat\n";
   }
-  PromptFiles both() const { return {(folder / "train.txt").string(), (folder / "eval.txt").string()}; }
+  PromptFiles both() const {
+    return {(folder / "train.txt").string(), (folder / "eval.txt").string()};
+  }
   testing::TemporaryFolder folder;
 };
 
@@ -31,15 +33,18 @@ TEST(PromptSource, DrawsOfAFileDependOnTheSampleAlone) {
   const auto second = captions_of(source->draw(7, 3, 20, 20));
   EXPECT_EQ(std::vector<std::string>(whole.begin() + 20, whole.end()), second);
   EXPECT_NE(whole, captions_of(source->draw(7, 4, 0, 40)));
-  EXPECT_EQ(std::set<std::string>(whole.begin(), whole.end()), (std::set<std::string>{"a red heart", "a blue car", "a green tree"}));
+  EXPECT_EQ(std::set<std::string>(whole.begin(), whole.end()),
+            (std::set<std::string>{"a red heart", "a blue car", "a green tree"}));
   EXPECT_FALSE(source->labelled());
 }
 
 TEST(PromptSource, EvaluatesOnTheFirstPromptsOfTheFile) {
   const Files files;
   const auto source = make_prompt_source(files.both(), {});
-  EXPECT_EQ(captions_of(source->evaluation(Split::kHeldOut, 1, 2)), (std::vector<std::string>{"two ghosts", "one cat"}));
-  EXPECT_THAT(message_of([&] { source->evaluation(Split::kHeldOut, 1, 3); }), HasSubstr("expected at most 2 prompts"));
+  EXPECT_EQ(captions_of(source->evaluation(Split::kHeldOut, 1, 2)),
+            (std::vector<std::string>{"two ghosts", "one cat"}));
+  EXPECT_THAT(message_of([&] { source->evaluation(Split::kHeldOut, 1, 3); }),
+              HasSubstr("expected at most 2 prompts"));
   EXPECT_EQ(source->display().size(), 2u);
   EXPECT_EQ(source->all().size(), 5u);
 }
@@ -47,7 +52,8 @@ TEST(PromptSource, EvaluatesOnTheFirstPromptsOfTheFile) {
 TEST(PromptSource, OneFileServesBothWhereTheOtherIsNotGiven) {
   const Files files;
   const auto source = make_prompt_source({files.both().train, ""}, {});
-  EXPECT_EQ(captions_of(source->evaluation(Split::kHeldOut, 1, 1)), std::vector<std::string>{"a red heart"});
+  EXPECT_EQ(captions_of(source->evaluation(Split::kHeldOut, 1, 1)),
+            std::vector<std::string>{"a red heart"});
 }
 
 TEST(PromptSource, ClassesBecomeCaptionsWithTheirPlaces) {
@@ -63,19 +69,26 @@ TEST(PromptSource, ClassesBecomeCaptionsWithTheirPlaces) {
     seen.insert(p.subgroup);
   }
   EXPECT_EQ(seen.size(), 3u);
-  EXPECT_EQ(captions_of(source->draw(7, 3, 15, 5)), (std::vector<std::string>{source->draw(7, 3, 15, 1)[0].caption, source->draw(7, 3, 16, 1)[0].caption,
-                                                                           source->draw(7, 3, 17, 1)[0].caption, source->draw(7, 3, 18, 1)[0].caption,
-                                                                           source->draw(7, 3, 19, 1)[0].caption}));
-  EXPECT_EQ(captions_of(source->evaluation(Split::kHeldOut, 1, 2)), (std::vector<std::string>{"a photo of a cat", "a photo of a frog"}));
-  EXPECT_THAT(message_of([&] { source->evaluation(Split::kAll, 1, 4); }), HasSubstr("expected at most 3 prompts, one a class, got eval.prompts=4"));
+  EXPECT_EQ(captions_of(source->draw(7, 3, 15, 5)),
+            (std::vector<std::string>{
+                source->draw(7, 3, 15, 1)[0].caption, source->draw(7, 3, 16, 1)[0].caption,
+                source->draw(7, 3, 17, 1)[0].caption, source->draw(7, 3, 18, 1)[0].caption,
+                source->draw(7, 3, 19, 1)[0].caption}));
+  EXPECT_EQ(captions_of(source->evaluation(Split::kHeldOut, 1, 2)),
+            (std::vector<std::string>{"a photo of a cat", "a photo of a frog"}));
+  EXPECT_THAT(message_of([&] { source->evaluation(Split::kAll, 1, 4); }),
+              HasSubstr("expected at most 3 prompts, one a class, got eval.prompts=4"));
   EXPECT_EQ(source->display().size(), 12u);
   files.train = "some.txt";
-  EXPECT_THAT(message_of([&] { make_prompt_source(files, {}); }), HasSubstr("expected prompts.classes, or prompts.train and prompts.eval, got both"));
+  EXPECT_THAT(message_of([&] { make_prompt_source(files, {}); }),
+              HasSubstr("expected prompts.classes, or prompts.train and prompts.eval, got both"));
 }
 
 TEST(PromptSource, SaysWhetherEvaluationIsHeldOut) {
   const Files files;
-  const auto kind = [](const PromptFiles& f, Split split = Split::kHeldOut) { return make_prompt_source(f, {})->evaluation_kind(split); };
+  const auto kind = [](const PromptFiles& f, Split split = Split::kHeldOut) {
+    return make_prompt_source(f, {})->evaluation_kind(split);
+  };
   EXPECT_EQ(kind(files.both()), "held-out");
   EXPECT_EQ(kind(files.both(), Split::kTrain), "training");
   EXPECT_EQ(kind({files.both().train, ""}), "training");

@@ -15,14 +15,19 @@ namespace {
 
 std::string ending(const fs::path& file) {
   std::string e = file.extension().string();
-  std::transform(e.begin(), e.end(), e.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  std::transform(e.begin(), e.end(), e.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
   return e;
 }
 
-std::string lower(const std::string& text) { return unicode::encode(unicode::lower(unicode::decode(text))); }
+std::string lower(const std::string& text) {
+  return unicode::encode(unicode::lower(unicode::decode(text)));
+}
 
-// One record of a CSV file from `at`, which is moved behind it. A quote opens only at a cell's beginning.
-std::vector<std::string> read_record(const std::string& text, size_t& at, char separator, const fs::path& file, int64_t line) {
+// One record of a CSV file from `at`, which is moved behind it. A quote opens only at a cell's
+// beginning.
+std::vector<std::string> read_record(const std::string& text, size_t& at, char separator,
+                                     const fs::path& file, int64_t line) {
   std::vector<std::string> cells(1);
   bool quoted = false, fresh = true;
   while (at < text.size()) {
@@ -48,11 +53,14 @@ std::vector<std::string> read_record(const std::string& text, size_t& at, char s
       fresh = false;
     }
   }
-  VGGFLOW_CHECK(!quoted, "[table] {}: a quote opened in the record at line {} is never closed", file.string(), line);
+  VGGFLOW_CHECK(!quoted, "[table] {}: a quote opened in the record at line {} is never closed",
+                file.string(), line);
   return cells;
 }
 
-bool is_blank(const std::vector<std::string>& cells) { return cells.size() == 1 && cells[0].empty(); }
+bool is_blank(const std::vector<std::string>& cells) {
+  return cells.size() == 1 && cells[0].empty();
+}
 
 Table read_separated(const fs::path& file, char separator) {
   const std::string text = read_utf8(file);
@@ -62,13 +70,16 @@ Table read_separated(const fs::path& file, char separator) {
     const size_t begin = at;
     const int64_t line = next_line;
     std::vector<std::string> cells = read_record(text, at, separator, file, line);
-    next_line += std::count(text.begin() + static_cast<std::ptrdiff_t>(begin), text.begin() + static_cast<std::ptrdiff_t>(at), '\n');
+    next_line += std::count(text.begin() + static_cast<std::ptrdiff_t>(begin),
+                            text.begin() + static_cast<std::ptrdiff_t>(at), '\n');
     if (is_blank(cells)) continue;
     if (table.columns.empty()) {
       for (const std::string& name : cells) table.columns.push_back(lower(name));
       continue;
     }
-    VGGFLOW_CHECK(cells.size() <= table.columns.size(), "[table] {}:{}: expected at most {} cells as in the header, got {}. Put text with separators in quotes",
+    VGGFLOW_CHECK(cells.size() <= table.columns.size(),
+                  "[table] {}:{}: expected at most {} cells as in the header, got {}. Put text "
+                  "with separators in quotes",
                   file.string(), line, table.columns.size(), cells.size());
     cells.resize(table.columns.size());
     table.rows.push_back(std::move(cells));
@@ -87,7 +98,9 @@ void set_cell(Table& table, const std::string& name, const Json& value) {
 }
 
 void add_json(Table& table, const Json& value, int64_t line) {
-  VGGFLOW_CHECK(value.is_string() || value.is_object(), "[table] {}:{}: expected a JSON object or string, got {}", table.file.string(), line, value.type_name());
+  VGGFLOW_CHECK(value.is_string() || value.is_object(),
+                "[table] {}:{}: expected a JSON object or string, got {}", table.file.string(),
+                line, value.type_name());
   table.rows.emplace_back();
   table.lines.push_back(line);
   if (value.is_string()) return set_cell(table, "prompt", value);
@@ -108,12 +121,16 @@ Table read_json(const fs::path& file, bool lines) {
     int64_t number = 0;
     for (std::string line; std::getline(in, line);) {
       ++number;
-      if (line.find_first_not_of(" \t\r") != std::string::npos) add_json(table, parse_json(line, file, number), number);
+      if (line.find_first_not_of(" \t\r") != std::string::npos)
+        add_json(table, parse_json(line, file, number), number);
     }
   } else {
     const Json all = parse_json(text, file, 1);
-    VGGFLOW_CHECK(all.is_array(), "[table] {}: expected a JSON array, got {}. One object a line is a .jsonl file", file.string(), all.type_name());
-    for (const Json& value : all) add_json(table, value, static_cast<int64_t>(table.rows.size()) + 1);
+    VGGFLOW_CHECK(all.is_array(),
+                  "[table] {}: expected a JSON array, got {}. One object a line is a .jsonl file",
+                  file.string(), all.type_name());
+    for (const Json& value : all)
+      add_json(table, value, static_cast<int64_t>(table.rows.size()) + 1);
   }
   for (auto& row : table.rows) row.resize(table.columns.size());
   return table;
@@ -123,7 +140,8 @@ Table read_json(const fs::path& file, bool lines) {
 
 std::optional<size_t> Table::column(const std::string& name) const {
   const auto found = std::find(columns.begin(), columns.end(), name);
-  return found == columns.end() ? std::nullopt : std::optional(static_cast<size_t>(found - columns.begin()));
+  return found == columns.end() ? std::nullopt
+                                : std::optional(static_cast<size_t>(found - columns.begin()));
 }
 
 bool is_table(const fs::path& file) {
@@ -132,7 +150,9 @@ bool is_table(const fs::path& file) {
 }
 
 Table read_table(const fs::path& file) {
-  VGGFLOW_CHECK(is_table(file), "[table] {}: expected a name that ends in .csv, .tsv, .jsonl, .ndjson or .json", file.string());
+  VGGFLOW_CHECK(is_table(file),
+                "[table] {}: expected a name that ends in .csv, .tsv, .jsonl, .ndjson or .json",
+                file.string());
   const std::string e = ending(file);
   if (e == ".csv" || e == ".tsv") return read_separated(file, e == ".csv" ? ',' : '\t');
   return read_json(file, e != ".json");
@@ -149,8 +169,9 @@ std::string read_utf8(const fs::path& file) {
   for (std::string line; std::getline(all, line);) {
     ++number;
     // Decoding replaces what is not UTF-8, so only valid text survives the way there and back.
-    VGGFLOW_CHECK(line.find('\0') == std::string::npos && unicode::encode(unicode::decode(line)) == line,
-                  "[text] {}:{}: expected UTF-8 text. Save the file as UTF-8", file.string(), number);
+    VGGFLOW_CHECK(
+        line.find('\0') == std::string::npos && unicode::encode(unicode::decode(line)) == line,
+        "[text] {}:{}: expected UTF-8 text. Save the file as UTF-8", file.string(), number);
   }
   return text.starts_with("\xEF\xBB\xBF") ? text.substr(3) : text;
 }

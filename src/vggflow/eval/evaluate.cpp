@@ -5,9 +5,9 @@
 #include <cmath>
 
 #include "vggflow/core/error.h"
-#include "vggflow/io/image.h"
 #include "vggflow/families/open_model.h"
 #include "vggflow/features/pixel_features.h"
+#include "vggflow/io/image.h"
 #include "vggflow/ops/random_tensor.h"
 
 namespace vggflow {
@@ -16,7 +16,8 @@ namespace {
 Json json_of(const std::optional<double>& v) { return v ? Json(*v) : Json(nullptr); }
 Json json_of(const Estimate& e) { return {{"mean", e.mean}, {"se", json_of(e.se)}}; }
 
-// Means of groups of `size` consecutive values; values that are not numbers are left out, and a group of nothing else is none.
+// Means of groups of `size` consecutive values; values that are not numbers are left out, and a
+// group of nothing else is none.
 std::vector<double> group_means(const Tensor& values, int64_t size) {
   const Tensor m = values.to(at::kDouble).view({-1, size}).nanmean(1).contiguous();
   return {m.const_data_ptr<double>(), m.const_data_ptr<double>() + m.numel()};
@@ -37,7 +38,8 @@ Estimate paired_change(std::vector<double> now, const std::vector<double>& befor
 Json Evaluation::to_json() const {
   Json opinions = Json::object();
   for (const auto& [name, o] : panel) {
-    opinions[name] = {{"mean", o.score.mean}, {"se", json_of(o.score.se)}, {"change", json_of(o.change)}};
+    opinions[name] = {
+        {"mean", o.score.mean}, {"se", json_of(o.score.se)}, {"change", json_of(o.change)}};
     if (o.unscored > 0) opinions[name]["unscored"] = o.unscored;
   }
   Json json{{"reward", json_of(reward)},
@@ -53,72 +55,109 @@ Json Evaluation::to_json() const {
             {"kid_floor", kid_floor.mean},
             {"saturated", saturated}};
   if (unscored > 0) json["unscored"] = unscored;
-  if (judged) json.update({{"judge_change", json_of(judge_change)}, {"judge_accuracy", json_of(judge_accuracy)}, {"judge_score", json_of(judge_score)}});
+  if (judged)
+    json.update({{"judge_change", json_of(judge_change)},
+                 {"judge_accuracy", json_of(judge_accuracy)},
+                 {"judge_score", json_of(judge_score)}});
   return json;
 }
 
-JudgePanel load_panel(const std::vector<std::string>& given, bool emoji, const std::string& trained, const RewardResources& resources) {
-  const std::vector<std::string> names = given != std::vector<std::string>{"auto"} ? given : emoji ? std::vector<std::string>{"emoji-clip"} : std::vector<std::string>{};
+JudgePanel load_panel(const std::vector<std::string>& given, bool emoji, const std::string& trained,
+                      const RewardResources& resources) {
+  const std::vector<std::string> names = given != std::vector<std::string>{"auto"} ? given
+                                         : emoji ? std::vector<std::string>{"emoji-clip"}
+                                                 : std::vector<std::string>{};
   const auto in_training = rewards_in(trained);
   JudgePanel panel;
   for (const std::string& name : names) {
-    if (std::find(in_training.begin(), in_training.end(), name) == in_training.end()) panel.emplace_back(name, make_reward(name, resources));
+    if (std::find(in_training.begin(), in_training.end(), name) == in_training.end())
+      panel.emplace_back(name, make_reward(name, resources));
   }
   return panel;
 }
 
-std::shared_ptr<const FeatureNetwork> load_evaluation_features(const EvalOptions& options, const OwnFeatures& own, const ImageJudge* judge) {
-  return options.features == "auto" || (options.features == "judge" && judge) ? nullptr : open_features(options.features, own);
+std::shared_ptr<const FeatureNetwork> load_evaluation_features(const EvalOptions& options,
+                                                               const OwnFeatures& own,
+                                                               const ImageJudge* judge) {
+  return options.features == "auto" || (options.features == "judge" && judge)
+             ? nullptr
+             : open_features(options.features, own);
 }
 
 void check_set_size(int64_t prompts, int64_t images) {
-  VGGFLOW_CHECK(prompts * images >= 4, "[eval] expected eval.prompts times eval.images to be 4 at least, for distances between sets, got {} times {}", prompts, images);
+  VGGFLOW_CHECK(prompts * images >= 4,
+                "[eval] expected eval.prompts times eval.images to be 4 at least, for distances "
+                "between sets, got {} times {}",
+                prompts, images);
 }
 
-Tensor drawn_thumbnails(const ImageGenerator& model, const std::vector<std::string>& prompts, int64_t batch, const std::vector<int64_t>& noise_shape) {
+Tensor drawn_thumbnails(const ImageGenerator& model, const std::vector<std::string>& prompts,
+                        int64_t batch, const std::vector<int64_t>& noise_shape) {
   const int64_t at_once = images_at_once(batch, noise_shape), total = std::ssize(prompts);
   std::vector<Tensor> shown;
   for (int64_t start = 0; start < total; start += at_once) {
-    const std::vector<std::string> part(prompts.begin() + start, prompts.begin() + std::min(total, start + at_once));
-    const Tensor noise = keyed_normal(0, Purpose::kEvalNoise, 0, static_cast<uint64_t>(start), std::ssize(part), noise_shape);
+    const std::vector<std::string> part(prompts.begin() + start,
+                                        prompts.begin() + std::min(total, start + at_once));
+    const Tensor noise = keyed_normal(0, Purpose::kEvalNoise, 0, static_cast<uint64_t>(start),
+                                      std::ssize(part), noise_shape);
     shown.push_back(thumbnails((model(part, noise) + 1) / 2));
   }
   return at::cat(shown);
 }
 
-std::vector<std::pair<std::string, std::string>> complaints(const Evaluation& base, const Evaluation& now, double diversity_floor) {
+std::vector<std::pair<std::string, std::string>> complaints(const Evaluation& base,
+                                                            const Evaluation& now,
+                                                            double diversity_floor) {
   std::vector<std::pair<std::string, std::string>> all;
-  const auto fell = [](const Estimate& change) { return change.se && change.mean < -2 * *change.se; };
+  const auto fell = [](const Estimate& change) {
+    return change.se && change.mean < -2 * *change.se;
+  };
   const bool rose = now.reward_change.mean > 0;
   const char* ending = rose ? " while the reward rose: reward hacking" : "";
   if (now.judged && fell(now.judge_change)) {
-    all.emplace_back(rose ? "reward_hacking" : "judge",
-                     fmt::format("the judge's accuracy fell by {:.1f}{} points (paired by prompt){}", -100 * now.judge_change.mean,
-                                 error_text(now.judge_change.se, 1, 100), ending));
+    all.emplace_back(
+        rose ? "reward_hacking" : "judge",
+        fmt::format("the judge's accuracy fell by {:.1f}{} points (paired by prompt){}",
+                    -100 * now.judge_change.mean, error_text(now.judge_change.se, 1, 100), ending));
   }
   for (const auto& [name, o] : now.panel) {
     if (!fell(o.change)) continue;
     all.emplace_back(rose ? "reward_hacking" : "panel",
-                     fmt::format("{} fell by {:.3f}{} (paired by prompt){}", name, -o.change.mean, error_text(o.change.se, 3), ending));
+                     fmt::format("{} fell by {:.3f}{} (paired by prompt){}", name, -o.change.mean,
+                                 error_text(o.change.se, 3), ending));
   }
   if (now.diversity.mean < diversity_floor * base.diversity.mean) {
-    all.emplace_back("diversity", fmt::format("diversity is {:.0f} % of the base model's, below the floor of {:.0f} %",
-                                              100 * now.diversity.mean / base.diversity.mean, 100 * diversity_floor));
+    all.emplace_back(
+        "diversity",
+        fmt::format("diversity is {:.0f} % of the base model's, below the floor of {:.0f} %",
+                    100 * now.diversity.mean / base.diversity.mean, 100 * diversity_floor));
   }
   return all;
 }
 
-std::unique_ptr<ImageJudge> judge_of(const PromptSource& prompts, const std::string& folder, const RewardResources& resources) {
+std::unique_ptr<ImageJudge> judge_of(const PromptSource& prompts, const std::string& folder,
+                                     const RewardResources& resources) {
   if (!prompts.labelled()) return nullptr;
-  auto judge = open_judge(folder, [&](const std::string& name) { return resources.at(name, "the judge " + folder); });
-  VGGFLOW_CHECK(judge->classes() == prompts.classes(), "[judge] {} names the classes {}, but the prompts' are {}: pass judge=FOLDER of theirs", folder,
-                fmt::join(judge->classes(), ", "), fmt::join(prompts.classes(), ", "));
+  auto judge = open_judge(
+      folder, [&](const std::string& name) { return resources.at(name, "the judge " + folder); });
+  VGGFLOW_CHECK(
+      judge->classes() == prompts.classes(),
+      "[judge] {} names the classes {}, but the prompts' are {}: pass judge=FOLDER of theirs",
+      folder, fmt::join(judge->classes(), ", "), fmt::join(prompts.classes(), ", "));
   return judge;
 }
 
-Evaluator::Evaluator(const EvalOptions& options, const std::vector<Prompt>& prompts, const Reward& reward, const ImageJudge* judge,
-                     std::shared_ptr<const FeatureNetwork> features, JudgePanel panel, std::vector<int64_t> noise_shape)
-    : options_(options), prompts_(prompts), reward_(reward), judge_(judge), features_(std::move(features)), panel_(std::move(panel)), noise_shape_(std::move(noise_shape)) {
+Evaluator::Evaluator(const EvalOptions& options, const std::vector<Prompt>& prompts,
+                     const Reward& reward, const ImageJudge* judge,
+                     std::shared_ptr<const FeatureNetwork> features, JudgePanel panel,
+                     std::vector<int64_t> noise_shape)
+    : options_(options),
+      prompts_(prompts),
+      reward_(reward),
+      judge_(judge),
+      features_(std::move(features)),
+      panel_(std::move(panel)),
+      noise_shape_(std::move(noise_shape)) {
   check_set_size(std::ssize(prompts_), options_.images);
   options_.batch = images_at_once(options_.batch, noise_shape_);
   for (const Prompt& p : prompts_) {
@@ -128,7 +167,8 @@ Evaluator::Evaluator(const EvalOptions& options, const std::vector<Prompt>& prom
 }
 
 // Noise is keyed by the image's place in the set, so it does not depend on the batch.
-Evaluator::Measured Evaluator::measure(const ImageGenerator& model, uint64_t set, bool scores) const {
+Evaluator::Measured Evaluator::measure(const ImageGenerator& model, uint64_t set,
+                                       bool scores) const {
   torch::autograd::AutoGradMode off(false);
   const auto total = static_cast<int64_t>(captions_.size());
   std::vector<Tensor> reward, features_of, right, confidence;
@@ -136,18 +176,24 @@ Evaluator::Measured Evaluator::measure(const ImageGenerator& model, uint64_t set
   Measured m;
   for (int64_t start = 0; start < total; start += options_.batch) {
     const int64_t length = std::min(options_.batch, total - start);
-    const std::vector<std::string> captions(captions_.begin() + start, captions_.begin() + start + length);
-    const Tensor noise = keyed_normal(static_cast<uint64_t>(options_.seed), Purpose::kEvalNoise, set, static_cast<uint64_t>(start), length, noise_shape_);
+    const std::vector<std::string> captions(captions_.begin() + start,
+                                            captions_.begin() + start + length);
+    const Tensor noise = keyed_normal(static_cast<uint64_t>(options_.seed), Purpose::kEvalNoise,
+                                      set, static_cast<uint64_t>(start), length, noise_shape_);
     const Tensor pixels = ((model(captions, noise) + 1) / 2).clamp(0, 1);
     const auto judgement = judge_ ? std::optional(judge_->forward(pixels)) : std::nullopt;
-    features_of.push_back(features_ ? features_->features(pixels) : judge_ ? judgement->features : PixelFeatures().features(pixels));
+    features_of.push_back(features_ ? features_->features(pixels)
+                          : judge_  ? judgement->features
+                                    : PixelFeatures().features(pixels));
     if (!scores) continue;
-    m.saturated += saturated_share(pixels) * static_cast<double>(length) / static_cast<double>(total);
+    m.saturated +=
+        saturated_share(pixels) * static_cast<double>(length) / static_cast<double>(total);
     reward.push_back(reward_.score(pixels, captions));
     for (const auto& [name, judge] : panel_) panel[name].push_back(judge->score(pixels, captions));
     if (!judge_) continue;
     const Tensor probabilities = at::softmax(judgement->logits, 1);
-    const Tensor target = at::tensor(std::vector<int64_t>(classes_.begin() + start, classes_.begin() + start + length));
+    const Tensor target = at::tensor(
+        std::vector<int64_t>(classes_.begin() + start, classes_.begin() + start + length));
     right.push_back(probabilities.argmax(1) == target);
     confidence.push_back(probabilities.gather(1, target.unsqueeze(1)).squeeze(1));
   }
@@ -165,7 +211,8 @@ Evaluator::Measured Evaluator::measure(const ImageGenerator& model, uint64_t set
 Estimate Evaluator::prompt_diversity(const Tensor& f) const {
   std::vector<double> spread;
   for (size_t p = 0; p < prompts_.size(); ++p) {
-    spread.push_back(diversity(f.narrow(0, static_cast<int64_t>(p) * options_.images, options_.images)));
+    spread.push_back(
+        diversity(f.narrow(0, static_cast<int64_t>(p) * options_.images, options_.images)));
   }
   return estimate(spread);
 }
@@ -211,7 +258,8 @@ Evaluation Evaluator::evaluate(const ImageGenerator& model) const {
   Evaluation e = summarize(measure(model, 0, /*scores=*/true), scores);
   e.reward_change = paired_change(scores.reward, base_scores_.reward);
   if (judge_) e.judge_change = paired_change(scores.judge, base_scores_.judge);
-  for (auto& [name, o] : e.panel) o.change = paired_change(scores.panel.at(name), base_scores_.panel.at(name));
+  for (auto& [name, o] : e.panel)
+    o.change = paired_change(scores.panel.at(name), base_scores_.panel.at(name));
   return e;
 }
 

@@ -1,6 +1,6 @@
 #pragma once
-// An evaluation: images of prompts, held-out ones as a rule, from fixed noise, scored by the reward and by the judge and compared with the base
-// model's images.
+// An evaluation: images of prompts, held-out ones as a rule, from fixed noise, scored by the reward
+// and by the judge and compared with the base model's images.
 
 #include <functional>
 #include <map>
@@ -10,9 +10,9 @@
 
 #include "vggflow/core/field.h"
 #include "vggflow/data/prompt_source.h"
-#include "vggflow/metrics/metrics.h"
-#include "vggflow/io/jsonl.h"
 #include "vggflow/features/feature_networks.h"
+#include "vggflow/io/jsonl.h"
+#include "vggflow/metrics/metrics.h"
 #include "vggflow/networks/vision/image_judge.h"
 #include "vggflow/rewards/reward.h"
 
@@ -29,33 +29,48 @@ struct EvalOptions {
 
   template <class V>
   void fields(V& v) {
-    v("prompts", prompts, "prompts to evaluate on; the report says whether they are held out", range(1, 100000));
+    v("prompts", prompts, "prompts to evaluate on; the report says whether they are held out",
+      range(1, 100000));
     v("images", images, "images a prompt", range(2, 10000));
     v("seed", seed, "seed of prompts and noise", range(0, 1e15));
-    v("batch", batch, "images sampled at once; 0: 64, of latents fewer, as many as 64 images of 128 x 128 pixels have pixels", range(0, 100000));
-    v("diversity_floor", diversity_floor, "share of the base's diversity below which a model counts as collapsed", range(0, 1));
-    v("panel", panel, "rewards that judge besides the judge; those that the run is trained on are left out; [auto]: emoji-clip for the emoji's prompts, none for others");
-    v("features", features, "network on which diversity and distances are taken: auto (the judge, without one pixels-8x8), judge, emoji-clip, or NAME=PATH "
-                            "(docs/metrics.md)");
+    v("batch", batch,
+      "images sampled at once; 0: 64, of latents fewer, as many as 64 images of 128 x 128 pixels "
+      "have pixels",
+      range(0, 100000));
+    v("diversity_floor", diversity_floor,
+      "share of the base's diversity below which a model counts as collapsed", range(0, 1));
+    v("panel", panel,
+      "rewards that judge besides the judge; those that the run is trained on are left out; "
+      "[auto]: emoji-clip for the emoji's prompts, none for others");
+    v("features", features,
+      "network on which diversity and distances are taken: auto (the judge, without one "
+      "pixels-8x8), judge, emoji-clip, or NAME=PATH "
+      "(docs/metrics.md)");
   }
 };
 
-/// Generates images (n, 3, H, W) in [-1, 1] for captions from given noise, with whatever model is in force.
-using ImageGenerator = std::function<Tensor(const std::vector<std::string>& captions, const Tensor& noise)>;
+/// Generates images (n, 3, H, W) in [-1, 1] for captions from given noise, with whatever model is
+/// in force.
+using ImageGenerator =
+    std::function<Tensor(const std::vector<std::string>& captions, const Tensor& noise)>;
 
 /// What one model's images are worth.
 struct Evaluation {
-  Estimate reward, judge_accuracy, judge_score, diversity;  ///< means over prompts; judge_score is the right class's probability
-  Estimate reward_change{0, 0.0}, judge_change{0, 0.0};  ///< against the base's first set, paired by prompt: same prompts, same noise; the base's own is 0
-  bool judged = false;                   ///< whether there is a judge: without one its figures are left out
-  std::string features;                  ///< the network that diversity and distances are taken on
+  Estimate reward, judge_accuracy, judge_score,
+      diversity;  ///< means over prompts; judge_score is the right class's probability
+  Estimate reward_change{0, 0.0},
+      judge_change{0, 0.0};  ///< against the base's first set, paired by prompt: same prompts, same
+                             ///< noise; the base's own is 0
+  bool judged = false;       ///< whether there is a judge: without one its figures are left out
+  std::string features;      ///< the network that diversity and distances are taken on
   double reward_sd_within_prompt = 0, saturated = 0;
-  int64_t unscored = 0;         ///< images that the reward gave no score (not a number): they are left out
-  double fd = 0, fd_floor = 0;  ///< to the base's second set of images; the floor is the base's first set against it
+  int64_t unscored = 0;  ///< images that the reward gave no score (not a number): they are left out
+  double fd = 0, fd_floor = 0;  ///< to the base's second set of images; the floor is the base's
+                                ///< first set against it
   Estimate kid, kid_floor;
   struct Opinion {
     Estimate score, change{0, 0.0};  ///< mean over prompts; against the base, paired by prompt
-    int64_t unscored = 0;    ///< images that it gave no score (not a number): they are left out
+    int64_t unscored = 0;  ///< images that it gave no score (not a number): they are left out
   };
   std::map<std::string, Opinion> panel;  ///< held-out rewards by name
   Json to_json() const;
@@ -64,34 +79,49 @@ struct Evaluation {
 /// Rewards that only judge, by name.
 using JudgePanel = std::vector<std::pair<std::string, std::shared_ptr<const Reward>>>;
 
-/// The panel of the given names, without those that the reward expression `trained` is made of. `emoji`: whether prompts are the emoji's, for [auto].
-JudgePanel load_panel(const std::vector<std::string>& names, bool emoji, const std::string& trained, const RewardResources& resources);
+/// The panel of the given names, without those that the reward expression `trained` is made of.
+/// `emoji`: whether prompts are the emoji's, for [auto].
+JudgePanel load_panel(const std::vector<std::string>& names, bool emoji, const std::string& trained,
+                      const RewardResources& resources);
 
-/// The network that options.features names; null where the Evaluator's own choice is meant: auto, and judge where there is one.
-std::shared_ptr<const FeatureNetwork> load_evaluation_features(const EvalOptions& options, const OwnFeatures& own, const ImageJudge* judge);
+/// The network that options.features names; null where the Evaluator's own choice is meant: auto,
+/// and judge where there is one.
+std::shared_ptr<const FeatureNetwork> load_evaluation_features(const EvalOptions& options,
+                                                               const OwnFeatures& own,
+                                                               const ImageJudge* judge);
 
 /// Throws where that many prompts and images a prompt are too few for distances between sets.
 void check_set_size(int64_t prompts, int64_t images);
 
-/// Thumbnails (n, 3, h, w) in [0, 1] of prompts that people look at, the i-th from the noise of place i with seed 0, `batch` at once (images_at_once).
-Tensor drawn_thumbnails(const ImageGenerator& model, const std::vector<std::string>& prompts, int64_t batch, const std::vector<int64_t>& noise_shape);
+/// Thumbnails (n, 3, h, w) in [0, 1] of prompts that people look at, the i-th from the noise of
+/// place i with seed 0, `batch` at once (images_at_once).
+Tensor drawn_thumbnails(const ImageGenerator& model, const std::vector<std::string>& prompts,
+                        int64_t batch, const std::vector<int64_t>& noise_shape);
 
-/// What speaks against a model that has been evaluated, one sentence each with a short name before it; none of a healthy one: the judge's
-/// accuracy or a panel's score fell by more than two standard errors (paired by prompt; a change without an error is no fall), or diversity is
-/// below the floor.
-std::vector<std::pair<std::string, std::string>> complaints(const Evaluation& base, const Evaluation& now, double diversity_floor);
+/// What speaks against a model that has been evaluated, one sentence each with a short name before
+/// it; none of a healthy one: the judge's accuracy or a panel's score fell by more than two
+/// standard errors (paired by prompt; a change without an error is no fall), or diversity is below
+/// the floor.
+std::vector<std::pair<std::string, std::string>> complaints(const Evaluation& base,
+                                                            const Evaluation& now,
+                                                            double diversity_floor);
 
-/// The judge of these prompts: null where they carry no class, and an error where its classes are not theirs.
-std::unique_ptr<ImageJudge> judge_of(const PromptSource& prompts, const std::string& folder, const RewardResources& resources);
+/// The judge of these prompts: null where they carry no class, and an error where its classes are
+/// not theirs.
+std::unique_ptr<ImageJudge> judge_of(const PromptSource& prompts, const std::string& folder,
+                                     const RewardResources& resources);
 
 /// Holds the prompts, the noise, and the base model's images, made once.
 class Evaluator {
  public:
-  /// `judge`: names the class of an image, where prompts carry one; null leaves it out. `features`: for diversity and distances; null takes the judge's,
-  /// or without one the pixels (features/pixel_features.h). `noise_shape` (C, H, W) is the model's.
-  Evaluator(const EvalOptions& options, const std::vector<Prompt>& prompts, const Reward& reward, const ImageJudge* judge,
-            std::shared_ptr<const FeatureNetwork> features, JudgePanel panel, std::vector<int64_t> noise_shape);
-  /// Samples the base model: two sets from independent noise. Call before evaluate, with the adapter off.
+  /// `judge`: names the class of an image, where prompts carry one; null leaves it out. `features`:
+  /// for diversity and distances; null takes the judge's, or without one the pixels
+  /// (features/pixel_features.h). `noise_shape` (C, H, W) is the model's.
+  Evaluator(const EvalOptions& options, const std::vector<Prompt>& prompts, const Reward& reward,
+            const ImageJudge* judge, std::shared_ptr<const FeatureNetwork> features,
+            JudgePanel panel, std::vector<int64_t> noise_shape);
+  /// Samples the base model: two sets from independent noise. Call before evaluate, with the
+  /// adapter off.
   Evaluation evaluate_base(const ImageGenerator& base);
   /// Samples from the first set's noise: same noise before and after.
   Evaluation evaluate(const ImageGenerator& model) const;
@@ -102,7 +132,8 @@ class Evaluator {
     std::vector<double> reward, judge;  ///< means of each prompt's images
     std::map<std::string, std::vector<double>> panel;
   };
-  /// What is kept of a set of images: the images themselves are not, they would not fit in memory at 1024 pixels.
+  /// What is kept of a set of images: the images themselves are not, they would not fit in memory
+  /// at 1024 pixels.
   struct Measured {
     Tensor reward, features, right, confidence;  ///< (n), (n, F), and the judge's (n)
     std::map<std::string, Tensor> panel;

@@ -19,13 +19,19 @@ Evaluation evaluated(const std::string& features) {
   options.images = 4;
   options.features = features;
   const auto reward = make_reward("colorfulness", {});
-  Evaluator evaluator(options, {{"ghost"}, {"wave"}}, *reward, /*judge=*/nullptr,
-                      load_evaluation_features(options, {.judge = models / "judge", .emoji_clip = models / "emoji-clip"}, nullptr), {}, {3, 32, 32});
-  return evaluator.evaluate_base([](const std::vector<std::string>&, const Tensor& noise) { return (0.4 * noise).clamp(-1, 1); });
+  Evaluator evaluator(
+      options, {{"ghost"}, {"wave"}}, *reward, /*judge=*/nullptr,
+      load_evaluation_features(
+          options, {.judge = models / "judge", .emoji_clip = models / "emoji-clip"}, nullptr),
+      {}, {3, 32, 32});
+  return evaluator.evaluate_base([](const std::vector<std::string>&, const Tensor& noise) {
+    return (0.4 * noise).clamp(-1, 1);
+  });
 }
 
 TEST(Evaluator, TakesDiversityAndDistancesOnTheNamedNetwork) {
-  const Evaluation plain = evaluated("auto"), clip = evaluated("emoji-clip"), judge = evaluated("judge");
+  const Evaluation plain = evaluated("auto"), clip = evaluated("emoji-clip"),
+                   judge = evaluated("judge");
   EXPECT_EQ(plain.features, "pixels-8x8");
   EXPECT_EQ(clip.features, "emoji-clip");
   EXPECT_EQ(judge.features, "judge");
@@ -33,15 +39,19 @@ TEST(Evaluator, TakesDiversityAndDistancesOnTheNamedNetwork) {
   EXPECT_EQ(plain.reward.mean, clip.reward.mean);
   EXPECT_NE(plain.diversity.mean, clip.diversity.mean);
   EXPECT_NE(clip.diversity.mean, judge.diversity.mean);
-  EXPECT_THAT(testing::message_of([] { evaluated("dreamsim"); }), HasSubstr("expected the path of dreamsim's weights: dreamsim=PATH"));
+  EXPECT_THAT(testing::message_of([] { evaluated("dreamsim"); }),
+              HasSubstr("expected the path of dreamsim's weights: dreamsim=PATH"));
 }
 
 TEST(Evaluator, RefusesTooFewImagesBeforeItDrawsAny) {
   EvalOptions options;
   options.images = 3;
   const auto reward = make_reward("colorfulness", {});
-  EXPECT_THAT(testing::message_of([&] { Evaluator(options, {{"ghost"}}, *reward, nullptr, nullptr, {}, {3, 32, 32}); }),
-              HasSubstr("expected eval.prompts times eval.images to be 4 at least, for distances between sets, got 1 times 3"));
+  EXPECT_THAT(testing::message_of([&] {
+                Evaluator(options, {{"ghost"}}, *reward, nullptr, nullptr, {}, {3, 32, 32});
+              }),
+              HasSubstr("expected eval.prompts times eval.images to be 4 at least, for distances "
+                        "between sets, got 1 times 3"));
 }
 
 // A fall by any amount would else be reward hacking.
@@ -49,14 +59,22 @@ TEST(Evaluator, OfOnePromptHasNoErrorsAndNothingFallsBeyondChance) {
   EvalOptions options;
   options.images = 4;
   const auto reward = make_reward("colorfulness", {});
-  Evaluator evaluator(options, {{"ghost"}}, *reward, /*judge=*/nullptr, nullptr, {{"jpeg", std::shared_ptr<const Reward>(make_reward("jpeg", {}))}}, {3, 32, 32});
-  const auto drawn = [&](double level) { return [level](const std::vector<std::string>&, const Tensor& noise) { return (level * noise).clamp(-1, 1); }; };
+  Evaluator evaluator(options, {{"ghost"}}, *reward, /*judge=*/nullptr, nullptr,
+                      {{"jpeg", std::shared_ptr<const Reward>(make_reward("jpeg", {}))}},
+                      {3, 32, 32});
+  const auto drawn = [&](double level) {
+    return [level](const std::vector<std::string>&, const Tensor& noise) {
+      return (level * noise).clamp(-1, 1);
+    };
+  };
   const Evaluation base = evaluator.evaluate_base(drawn(0.4)), now = evaluator.evaluate(drawn(0.8));
   EXPECT_FALSE(now.reward.se);
   EXPECT_FALSE(now.diversity.se);
   EXPECT_NE(now.panel.at("jpeg").change.mean, 0);
   const Json json = now.to_json();
-  EXPECT_TRUE(json["reward"]["se"].is_null() && json["panel"]["jpeg"]["se"].is_null() && json["panel"]["jpeg"]["change"]["se"].is_null()) << json;
+  EXPECT_TRUE(json["reward"]["se"].is_null() && json["panel"]["jpeg"]["se"].is_null() &&
+              json["panel"]["jpeg"]["change"]["se"].is_null())
+      << json;
   Evaluation fell = now;
   fell.panel.at("jpeg").change = {-5, std::nullopt};
   EXPECT_TRUE(complaints(base, fell, 0).empty());

@@ -10,21 +10,29 @@
 namespace vggflow {
 
 ValueGuide::ValueGuide(const GuideOptions& options, FlowModel& model)
-    : options_(options), model_(model), reward_(make_reward(options.reward, options.reward_files.resources())) {
+    : options_(options),
+      model_(model),
+      reward_(make_reward(options.reward, options.reward_files.resources())) {
   require_differentiable(*reward_, options.reward);
   if (options.kind != "value") return;
-  VGGFLOW_CHECK(!options.value.empty(), "[guide] expected guide.value, the value.safetensors of a run of vgg-flow, for guide.kind=value");
+  VGGFLOW_CHECK(!options.value.empty(),
+                "[guide] expected guide.value, the value.safetensors of a run of vgg-flow, for "
+                "guide.kind=value");
   value_ = load_value_network(options.value, model.network());
 }
 
-Tensor ValueGuide::push(const Tensor& x, const Tensor& t, const Tensor& v, const std::vector<std::string>& prompts, const Conditioning& conditioning) const {
+Tensor ValueGuide::push(const Tensor& x, const Tensor& t, const Tensor& v,
+                        const std::vector<std::string>& prompts,
+                        const Conditioning& conditioning) const {
   const Tensor gradient = [&] {
     torch::autograd::AutoGradMode on(true);
     const Tensor leaf = one_step_guess(x, t, v).detach().requires_grad_(true);
-    return torch::autograd::grad({reward_->score(to_pixels(model_.decode(leaf), options_.clamp), prompts).sum()}, {leaf})[0];
+    return torch::autograd::grad(
+        {reward_->score(to_pixels(model_.decode(leaf), options_.clamp), prompts).sum()}, {leaf})[0];
   }();
   const Tensor norm = at::linalg_vector_norm(gradient.flatten(1), 2, {1}).clamp_min(1e-30);
-  const Tensor factor = options_.clip_norm > 0 ? (options_.clip_norm / norm).clamp_max(1.0) : at::ones_like(norm);
+  const Tensor factor =
+      options_.clip_norm > 0 ? (options_.clip_norm / norm).clamp_max(1.0) : at::ones_like(norm);
   const Tensor push = options_.beta * expand_time(eta(options_.eta, t) * factor, x) * gradient;
   if (!value_.network) return push;
   const Conditioning c{conditioning.context.to(at::kFloat), conditioning.pooled.to(at::kFloat)};

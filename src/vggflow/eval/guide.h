@@ -1,9 +1,12 @@
 #pragma once
-// Value-gradient guidance at sampling time: the base model is followed along v = v_base - beta g without any fine-tuning (docs/guidance.md).
+// Value-gradient guidance at sampling time: the base model is followed along v = v_base - beta g
+// without any fine-tuning (docs/guidance.md).
 //
-//   g(x, t) = -eta(t) c grad r(x1_hat) + nu(x, t),   x1_hat = x + (1 - t) sg(v_base),   c = min(1, clip_norm / |grad r|)
+//   g(x, t) = -eta(t) c grad r(x1_hat) + nu(x, t),   x1_hat = x + (1 - t) sg(v_base),   c = min(1,
+//   clip_norm / |grad r|)
 //
-// "one_step" takes nu = 0, "value" the network that an alignment by vgg-flow wrote (value.safetensors of its run).
+// "one_step" takes nu = 0, "value" the network that an alignment by vgg-flow wrote
+// (value.safetensors of its run).
 
 #include <memory>
 #include <string>
@@ -28,14 +31,18 @@ struct GuideOptions {
 
   template <class V>
   void fields(V& v) {
-    v("kind", kind, "value-gradient guidance of the base model: none, by the one-step guess, or with a learned value network",
+    v("kind", kind,
+      "value-gradient guidance of the base model: none, by the one-step guess, or with a learned "
+      "value network",
       choices({"none", "one_step", "value"}));
     v("beta", beta, "1/lambda: how far the reward may pull the velocity", range(0, 1e12));
-    v("eta", eta, "schedule of the reward gradient in g: 1, t or t^2", choices({"constant", "linear", "quadratic"}));
+    v("eta", eta, "schedule of the reward gradient in g: 1, t or t^2",
+      choices({"constant", "linear", "quadratic"}));
     v("clip_norm", clip_norm, "bound on each sample's reward gradient; 0 for none", range(0, 1e12));
     v("reward", reward, "reward, or a weighted sum");
     reward_files.fields(v);
-    v("clamp", clamp, "clip of pixels before the reward", choices({"hard", "straight_through", "soft", "none"}));
+    v("clamp", clamp, "clip of pixels before the reward",
+      choices({"hard", "straight_through", "soft", "none"}));
     v("value", value, "file of the value network (kind value): value.safetensors of a run");
   }
 };
@@ -44,7 +51,8 @@ class ValueGuide {
  public:
   ValueGuide(const GuideOptions& options, FlowModel& model);
   /// -beta g at x (B, C, S, S), t (B) where the base has the velocity v.
-  Tensor push(const Tensor& x, const Tensor& t, const Tensor& v, const std::vector<std::string>& prompts, const Conditioning& conditioning) const;
+  Tensor push(const Tensor& x, const Tensor& t, const Tensor& v,
+              const std::vector<std::string>& prompts, const Conditioning& conditioning) const;
 
  private:
   GuideOptions options_;

@@ -1,29 +1,32 @@
 #include "vggflow/eval/metrics_run.h"
 
-
 #include <algorithm>
 #include <set>
 
 #include "vggflow/core/log.h"
 #include "vggflow/data/captions.h"
 #include "vggflow/data/prompt_file.h"
-#include "vggflow/report/set_sheet.h"
-#include "vggflow/io/files.h"
 #include "vggflow/features/feature_networks.h"
+#include "vggflow/io/files.h"
+#include "vggflow/report/set_sheet.h"
 
 namespace vggflow {
 namespace {
 
 RewardPanel load_rewards(const MetricsConfig& c) {
   RewardPanel panel;
-  for (const std::string& name : c.panel) panel.emplace_back(name, make_reward(name, c.reward_files.resources()));
+  for (const std::string& name : c.panel)
+    panel.emplace_back(name, make_reward(name, c.reward_files.resources()));
   return panel;
 }
 
-bool is_drawn(const std::vector<std::string>& sources) { return sources.size() == 1 && source_of(sources[0]) != SetSource::kImages; }
+bool is_drawn(const std::vector<std::string>& sources) {
+  return sources.size() == 1 && source_of(sources[0]) != SetSource::kImages;
+}
 
 // Images as they lie there, or those of a model, which go to out/`name`.
-std::optional<ImageSet> read_set(const std::vector<std::string>& sources, const MetricsConfig& c, const std::string& name, int64_t skip = 0) {
+std::optional<ImageSet> read_set(const std::vector<std::string>& sources, const MetricsConfig& c,
+                                 const std::string& name, int64_t skip = 0) {
   if (sources.empty()) return std::nullopt;
   if (!is_drawn(sources)) return read_image_set({sources.begin(), sources.end()});
   const std::filesystem::path folder = std::filesystem::path(c.out) / name;
@@ -35,8 +38,12 @@ std::optional<ImageSet> read_set(const std::vector<std::string>& sources, const 
 
 ImageSet prepared(ImageSet set, const MetricsConfig& c) {
   if (!set.unread.empty()) log_info("warning: {}: {}", set.name, unread_note(set.unread));
-  if (set.left_out > 0) log_info("{}: left out {} images without a prompt beside images with one", set.name, set.left_out);
-  if (set.without_prompt() > 0 && !c.panel.empty()) log_info("{}: {} images have no prompt: rewards are given the empty one", set.name, set.without_prompt());
+  if (set.left_out > 0)
+    log_info("{}: left out {} images without a prompt beside images with one", set.name,
+             set.left_out);
+  if (set.without_prompt() > 0 && !c.panel.empty())
+    log_info("{}: {} images have no prompt: rewards are given the empty one", set.name,
+             set.without_prompt());
   if (c.metrics.images_per_prompt > 0) set = first_of_each(set, c.metrics.images_per_prompt);
   return resized(std::move(set), c.size);
 }
@@ -51,44 +58,67 @@ void check_features(const MetricsConfig& c) {
     all.push_back(lacks_path ? name + "=PATH" : name);
     bare = bare || lacks_path;
   }
-  VGGFLOW_CHECK(!bare, "[metrics] expected the paths of the feature networks' weights, got features=[{}]: pass \"features=[{}]\" (which files: docs/metrics.md)",
+  VGGFLOW_CHECK(!bare,
+                "[metrics] expected the paths of the feature networks' weights, got features=[{}]: "
+                "pass \"features=[{}]\" (which files: docs/metrics.md)",
                 fmt::join(c.features, ", "), fmt::join(all, ", "));
-  VGGFLOW_CHECK(!c.features.empty() || !c.panel.empty(), "[metrics] expected features=[...] or panel=[...], got neither: there is nothing to measure");
+  VGGFLOW_CHECK(
+      !c.features.empty() || !c.panel.empty(),
+      "[metrics] expected features=[...] or panel=[...], got neither: there is nothing to measure");
 }
 
-// Whether the set's prompts are names of emoji, and its images small: what the emoji's networks were made for.
+// Whether the set's prompts are names of emoji, and its images small: what the emoji's networks
+// were made for.
 bool looks_like_emoji(const ImageSet& set, const EmojiOptions& data) {
   constexpr int64_t kLargest = 128;  // of EmojiOptions::size
   if (!std::filesystem::exists(data.list) || set.pixels(0).size(1) > kLargest) return false;
   std::set<std::string> names;
-  for (const EmojiItem& item : parse_emoji_test(data.list)) names.insert({item.name, item.base_name, subgroup_caption(item.subgroup)});
-  return 2 * std::count_if(set.prompts.begin(), set.prompts.end(), [&](const std::string& p) { return names.contains(p); }) > set.size();
+  for (const EmojiItem& item : parse_emoji_test(data.list))
+    names.insert({item.name, item.base_name, subgroup_caption(item.subgroup)});
+  return 2 * std::count_if(set.prompts.begin(), set.prompts.end(),
+                           [&](const std::string& p) { return names.contains(p); }) >
+         set.size();
 }
 
 // What the emoji's networks say of other images is noise, however exact it looks.
-std::vector<std::string> foreign_features(const FeatureNetworks& networks, const ImageSet& set, const EmojiOptions& data) {
+std::vector<std::string> foreign_features(const FeatureNetworks& networks, const ImageSet& set,
+                                          const EmojiOptions& data) {
   std::vector<std::string> warnings;
   for (const auto& network : networks) {
-    if ((network->name() != "judge" && network->name() != "emoji-clip") || looks_like_emoji(set, data)) continue;
-    warnings.push_back(fmt::format("the features of {} are of emoji at 32 x 32 pixels, and the images of {} do not look like those: take "
-                                   "\"features=[dreamsim=DIR, clip=DIR, inception-v3=FILE]\", or pixels-8x8 without weights (docs/metrics.md)", network->name(), set.name));
+    if ((network->name() != "judge" && network->name() != "emoji-clip") ||
+        looks_like_emoji(set, data))
+      continue;
+    warnings.push_back(
+        fmt::format("the features of {} are of emoji at 32 x 32 pixels, and the images of {} do "
+                    "not look like those: take "
+                    "\"features=[dreamsim=DIR, clip=DIR, inception-v3=FILE]\", or pixels-8x8 "
+                    "without weights (docs/metrics.md)",
+                    network->name(), set.name));
   }
   return warnings;
 }
 
 std::string described(const PromptMean& m) {
-  const std::string interval = m.interval ? fmt::format(" [{:.4g}, {:.4g}]", m.interval->low, m.interval->high) : "";
-  return fmt::format("{:.4g}{}{}", m.estimate.mean, m.estimate.se ? fmt::format(" +- {:.2g}", *m.estimate.se) : " (no error)", interval);
+  const std::string interval =
+      m.interval ? fmt::format(" [{:.4g}, {:.4g}]", m.interval->low, m.interval->high) : "";
+  return fmt::format("{:.4g}{}{}", m.estimate.mean,
+                     m.estimate.se ? fmt::format(" +- {:.2g}", *m.estimate.se) : " (no error)",
+                     interval);
 }
 
 void log_comparison(const SetComparison& c) {
   for (const std::string& warning : c.warnings) log_info("warning: {}", warning);
-  if (c.shared) log_info("A and B have {} of {} and {} prompts in common", *c.shared, c.a.grouped.groups.size(), c.b->grouped.groups.size());
+  if (c.shared)
+    log_info("A and B have {} of {} and {} prompts in common", *c.shared, c.a.grouped.groups.size(),
+             c.b->grouped.groups.size());
   for (const PromptMeasure& m : c.by_prompt) {
-    std::string line = fmt::format("{:<24} {:<12} {} over {} {}", m.name, m.network, described(m.a), m.a.n, c.unit(m.a.n));
+    std::string line = fmt::format("{:<24} {:<12} {} over {} {}", m.name, m.network, described(m.a),
+                                   m.a.n, c.unit(m.a.n));
     if (m.b) line += " | B " + described(*m.b);
     if (m.change) line += " | A - B " + described(*m.change);
-    if (const double factor = published_factor(m); factor != 1) line += fmt::format(" | as published, {:g} times that: A {:.4g}", factor, factor * m.a.estimate.mean);
+    if (const double factor = published_factor(m); factor != 1)
+      line += fmt::format(" | as published, {:g} times that: A {:.4g}", factor,
+                          factor * m.a.estimate.mean);
     log_line(line);
   }
   for (const SetMeasure& m : c.as_a_whole) {
@@ -102,7 +132,8 @@ void log_comparison(const SetComparison& c) {
 
 }  // namespace
 
-void compare_and_report(const MetricsConfig& c, ImageSet a, std::optional<ImageSet> b, std::optional<ImageSet> base) {
+void compare_and_report(const MetricsConfig& c, ImageSet a, std::optional<ImageSet> b,
+                        std::optional<ImageSet> base) {
   check_features(c);
   VGGFLOW_CHECK(b || !base, "[metrics] base=... is a second set of b's model: give b=... too");
   a = prepared(std::move(a), c);
@@ -111,14 +142,17 @@ void compare_and_report(const MetricsConfig& c, ImageSet a, std::optional<ImageS
   const std::filesystem::path out = c.out;
   make_writable_folder(out);
   FeatureNetworks networks;
-  for (const std::string& name : c.features) networks.push_back(open_features(name, {c.judge, c.reward_files.reward_model}));
+  for (const std::string& name : c.features)
+    networks.push_back(open_features(name, {c.judge, c.reward_files.reward_model}));
   const RewardPanel panel = load_rewards(c);
   const auto measured = [&](const std::optional<ImageSet>& set) {
     return set ? std::optional(measure(*set, networks, panel, c.metrics.batch)) : std::nullopt;
   };
-  SetComparison comparison = compare_sets(measure(a, networks, panel, c.metrics.batch), measured(b), measured(base), networks, c.metrics);
+  SetComparison comparison = compare_sets(measure(a, networks, panel, c.metrics.batch), measured(b),
+                                          measured(base), networks, c.metrics);
   VGGFLOW_CHECK(!comparison.by_prompt.empty() || !comparison.as_a_whole.empty(),
-                "[metrics] nothing can be told of {} image{} of {}: diversity takes two of a prompt, a distance two in each set; a reward, panel=[colorfulness], takes one",
+                "[metrics] nothing can be told of {} image{} of {}: diversity takes two of a "
+                "prompt, a distance two in each set; a reward, panel=[colorfulness], takes one",
                 comparison.a.size(), comparison.a.size() == 1 ? "" : "s", comparison.a.name);
   const auto foreign = foreign_features(networks, a, c.models.data);
   comparison.warnings.insert(comparison.warnings.end(), foreign.begin(), foreign.end());
@@ -128,9 +162,11 @@ void compare_and_report(const MetricsConfig& c, ImageSet a, std::optional<ImageS
   if (!c.train_prompts.empty()) {
     overlap = prompt_overlap(read_prompts(c.train_prompts), comparison.a.grouped.groups);
     result["train_prompts"] = overlap_json(*overlap);
-    log_info("{} of {} prompts are among the {} training prompts, or close to one", overlap->found(), overlap->eval, overlap->train);
+    log_info("{} of {} prompts are among the {} training prompts, or close to one",
+             overlap->found(), overlap->eval, overlap->train);
   }
-  write_text(out / "metrics.json", result.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
+  write_text(out / "metrics.json",
+             result.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
   write_text(out / "metrics.html", comparison_sheet(comparison, a, b, overlap));
   log_info("wrote {}", (out / "metrics.html").string());
 }
@@ -146,7 +182,8 @@ void run_metrics(const MetricsConfig& c) {
   }
   ImageSet a = *read_set(c.a, c, "a");
   std::optional<ImageSet> b = read_set(c.b, c, "b");
-  compare_and_report(c, std::move(a), std::move(b), read_set(base, c, "base", /*skip=*/c.models.images));
+  compare_and_report(c, std::move(a), std::move(b),
+                     read_set(base, c, "base", /*skip=*/c.models.images));
 }
 
 }  // namespace vggflow

@@ -1,5 +1,6 @@
 #pragma once
-// The job behind `vggflow metrics`: reads sets of images, measures and compares them, writes metrics.json and metrics.html.
+// The job behind `vggflow metrics`: reads sets of images, measures and compares them, writes
+// metrics.json and metrics.html.
 
 #include "vggflow/eval/model_sets.h"
 #include "vggflow/metrics/set_metrics.h"
@@ -21,15 +22,22 @@ struct MetricsConfig {
 
   template <class V>
   void fields(V& v) {
-    v("a", a, "the set in question: folders, images or lists (CSV, JSON lines) of images with prompts; or a model's folder or a LoRA, whose images are drawn first, or base");
+    v("a", a,
+      "the set in question: folders, images or lists (CSV, JSON lines) of images with prompts; or "
+      "a model's folder or a LoRA, whose images are drawn first, or base");
     v("b", b, "the set it is compared with, as a rule the base model's images; empty: a alone");
-    v("base", base, "a second set of the base's images, from other noise: its distance to b is the floor; empty: halves of b, and where b is a model, images of other seeds");
+    v("base", base,
+      "a second set of the base's images, from other noise: its distance to b is the floor; empty: "
+      "halves of b, and where b is a model, images of other seeds");
     v("out", out, "folder of metrics.json and metrics.html");
-    v("features", features, "networks whose features are compared, [judge, dreamsim=DIR, inception-v3=FILE]: docs/metrics.md");
+    v("features", features,
+      "networks whose features are compared, [judge, dreamsim=DIR, inception-v3=FILE]: "
+      "docs/metrics.md");
     v("judge", judge, "folder of the judge");
     v("panel", panel, "rewards to score by, [colorfulness, emoji-clip]");
     reward_files.fields(v);
-    v("train_prompts", train_prompts, "file of the training prompts: prompts of a that are among them are counted");
+    v("train_prompts", train_prompts,
+      "file of the training prompts: prompts of a that are among them are counted");
     v("size", size, "side that images are resized to first; 0: as they are", range(0, 8192));
     v("threads", threads, "CPU threads; 0 takes all", range(0, 1024));
     v.section("metrics", metrics);
@@ -38,7 +46,8 @@ struct MetricsConfig {
 };
 
 /// Compares what the sets hold; `a`, `b` and `base` may come from a model as well as from files.
-void compare_and_report(const MetricsConfig& config, ImageSet a, std::optional<ImageSet> b, std::optional<ImageSet> base);
+void compare_and_report(const MetricsConfig& config, ImageSet a, std::optional<ImageSet> b,
+                        std::optional<ImageSet> base);
 
 /// Reads the sets that the configuration names, and does that.
 void run_metrics(const MetricsConfig& config);

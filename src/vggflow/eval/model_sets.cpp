@@ -13,18 +13,25 @@ namespace fs = std::filesystem;
 SetSource source_of(const std::string& name) {
   const fs::path path = name;
   if (name == "base") {
-    VGGFLOW_CHECK(!fs::exists(path), "[metrics] 'base' is the base model, and there is a folder of that name too: write ./base for the folder, or a model's folder for the model");
+    VGGFLOW_CHECK(!fs::exists(path),
+                  "[metrics] 'base' is the base model, and there is a folder of that name too: "
+                  "write ./base for the folder, or a model's folder for the model");
     return SetSource::kBase;
   }
   if (fs::is_directory(path)) {
-    if (NanoModel::is_folder(path) || fs::exists(path / "model_index.json") || fs::is_directory(path / "snapshots")) return SetSource::kModel;
-    const bool lora = fs::exists(path / "adapter_config.json") || fs::exists(path / "pytorch_lora_weights.safetensors");
+    if (NanoModel::is_folder(path) || fs::exists(path / "model_index.json") ||
+        fs::is_directory(path / "snapshots"))
+      return SetSource::kModel;
+    const bool lora = fs::exists(path / "adapter_config.json") ||
+                      fs::exists(path / "pytorch_lora_weights.safetensors");
     return lora ? SetSource::kLora : SetSource::kImages;
   }
   if (path.extension() != ".safetensors" || !fs::exists(path)) return SetSource::kImages;
   const SafetensorsFile file(path);
-  return std::any_of(file.tensors().begin(), file.tensors().end(), [](const auto& t) { return t.first.find("lora") != std::string::npos; }) ? SetSource::kLora
-                                                                                                                                            : SetSource::kModel;
+  return std::any_of(file.tensors().begin(), file.tensors().end(),
+                     [](const auto& t) { return t.first.find("lora") != std::string::npos; })
+             ? SetSource::kLora
+             : SetSource::kModel;
 }
 
 void check_set(const std::string& source, const ModelSetOptions& o) {
@@ -33,10 +40,22 @@ void check_set(const std::string& source, const ModelSetOptions& o) {
   require_prompts(flow, o.prompts);
 }
 
-void draw_set(const std::string& source, const ModelSetOptions& o, int64_t skip, const fs::path& out) {
+void draw_set(const std::string& source, const ModelSetOptions& o, int64_t skip,
+              const fs::path& out) {
   check_set(source, o);
-  SampleConfig sampled{.out = out.string(), .prompts = captions_of(make_prompt_source(o.prompts, o.data)->evaluation(split_named(o.split), static_cast<uint64_t>(o.seed), o.prompt_count)),
-                       .prompts_file = {}, .images = o.images, .seed = o.seed + skip, .seeds = {}, .batch = o.batch, .enlarge = 1, .threads = 0, .generator = o.generator};
+  SampleConfig sampled{
+      .out = out.string(),
+      .prompts = captions_of(
+          make_prompt_source(o.prompts, o.data)
+              ->evaluation(split_named(o.split), static_cast<uint64_t>(o.seed), o.prompt_count)),
+      .prompts_file = {},
+      .images = o.images,
+      .seed = o.seed + skip,
+      .seeds = {},
+      .batch = o.batch,
+      .enlarge = 1,
+      .threads = 0,
+      .generator = o.generator};
   const SetSource kind = source_of(source);
   VGGFLOW_CHECK(kind != SetSource::kImages, "[metrics] {} is no model and no LoRA", source);
   if (kind == SetSource::kModel) sampled.generator.flow.model = source;
@@ -46,8 +65,10 @@ void draw_set(const std::string& source, const ModelSetOptions& o, int64_t skip,
     sampled.generator.lora.clear();
     sampled.generator.guide.kind = "none";
   }
-  VGGFLOW_CHECK(!fs::exists(out) || fs::is_empty(out), "[metrics] {} holds something already, and the images of {} belong there: choose another out=FOLDER", out.string(),
-                source);
+  VGGFLOW_CHECK(!fs::exists(out) || fs::is_empty(out),
+                "[metrics] {} holds something already, and the images of {} belong there: choose "
+                "another out=FOLDER",
+                out.string(), source);
   log_info("{}: drawing {} images of each of {} prompts", source, o.images, sampled.prompts.size());
   sample_images(sampled);
 }

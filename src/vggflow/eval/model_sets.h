@@ -1,5 +1,6 @@
 #pragma once
-// Sets of images that are still to be made: a flow model, or a LoRA on one, stands for the images it draws for held-out prompts.
+// Sets of images that are still to be made: a flow model, or a LoRA on one, stands for the images
+// it draws for held-out prompts.
 
 #include <cstdint>
 #include <filesystem>
@@ -31,8 +32,14 @@ struct ModelSetOptions {
     v("split", split, "which of the emoji's prompts", choices({"held_out", "train", "all"}));
     v("prompt_count", prompt_count, "prompts that models draw", range(1, 100000));
     v("images", images, "images a prompt that models draw", range(2, 100000));
-    v("seed", seed, "seed of the prompts, and of a prompt's first image; the second set of the base goes on from the last", range(0, 1e15));
-    v("batch", batch, "images drawn at once; 0: 64, of latents fewer, as many as 64 images of 128 x 128 pixels have pixels", range(0, 100000));
+    v("seed", seed,
+      "seed of the prompts, and of a prompt's first image; the second set of the base goes on from "
+      "the last",
+      range(0, 1e15));
+    v("batch", batch,
+      "images drawn at once; 0: 64, of latents fewer, as many as 64 images of 128 x 128 pixels "
+      "have pixels",
+      range(0, 100000));
     v.section("data", data);
     v.section("generator", generator);
   }
@@ -41,8 +48,9 @@ struct ModelSetOptions {
 /// Throws where the model of a source that is no set of images would be given no prompts.
 void check_set(const std::string& source, const ModelSetOptions& options);
 
-/// Draws the images of a source that is no set of images, as `vggflow sample` does, into `out`. The seeds of a prompt's images begin
-/// `skip` after options.seed.
-void draw_set(const std::string& source, const ModelSetOptions& options, int64_t skip, const std::filesystem::path& out);
+/// Draws the images of a source that is no set of images, as `vggflow sample` does, into `out`. The
+/// seeds of a prompt's images begin `skip` after options.seed.
+void draw_set(const std::string& source, const ModelSetOptions& options, int64_t skip,
+              const std::filesystem::path& out);
 
 }  // namespace vggflow

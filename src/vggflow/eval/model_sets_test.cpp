@@ -1,16 +1,17 @@
-// Models and adapters as sets of images: what they are told apart by, and that a comparison draws the same images for the same seeds.
+// Models and adapters as sets of images: what they are told apart by, and that a comparison draws
+// the same images for the same seeds.
 #include "vggflow/eval/model_sets.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "vggflow/eval/metrics_run.h"
+#include "vggflow/families/nano/model.h"
 #include "vggflow/io/files.h"
 #include "vggflow/io/image_file.h"
-#include "vggflow/weights/lora_formats.h"
-#include "vggflow/families/nano/model.h"
 #include "vggflow/testing/message.h"
 #include "vggflow/testing/temporary_folder.h"
+#include "vggflow/weights/lora_formats.h"
 
 namespace vggflow {
 namespace {
@@ -25,7 +26,8 @@ class ModelSets : public ::testing::Test {
  protected:
   ModelSets() {
     const auto nano = NanoModel::load(kNano, at::kFloat);
-    LoraSet set(nano->network(), {.rank = 1, .alpha = 1, .targets = {"transformer_blocks.0.attn.to_q"}}, 1);
+    LoraSet set(nano->network(),
+                {.rank = 1, .alpha = 1, .targets = {"transformer_blocks.0.attn.to_q"}}, 1);
     write_lora(folder / "fresh.safetensors", set.adapters(), LoraLayout::kDiffusers, at::kFloat);
     for (const NamedTensor& p : set.parameters()) *p.tensor = at::full(p.tensor->sizes(), 0.3);
     write_lora(folder / "pushed.safetensors", set.adapters(), LoraLayout::kDiffusers, at::kFloat);
@@ -45,7 +47,9 @@ class ModelSets : public ::testing::Test {
     return c;
   }
   std::string path(const std::string& name) const { return (folder / name).string(); }
-  std::vector<uint8_t> pixels(const std::string& set, const std::string& name) const { return read_image(folder / "out" / set / name).image.rgb; }
+  std::vector<uint8_t> pixels(const std::string& set, const std::string& name) const {
+    return read_image(folder / "out" / set / name).image.rgb;
+  }
   Json result() const { return Json::parse(read_text(folder / "out/metrics.json")); }
   const testing::TemporaryFolder folder;
 };
@@ -62,7 +66,9 @@ TEST_F(ModelSets, AreToldFromImages) {
   const fs::path before = fs::current_path();
   fs::create_directories(folder / "base");
   fs::current_path(folder.path());
-  EXPECT_THAT(message_of([] { source_of("base"); }), HasSubstr("'base' is the base model, and there is a folder of that name too: write ./base"));
+  EXPECT_THAT(
+      message_of([] { source_of("base"); }),
+      HasSubstr("'base' is the base model, and there is a folder of that name too: write ./base"));
   EXPECT_EQ(source_of("./base"), SetSource::kImages);
   fs::current_path(before);
 }
@@ -86,7 +92,8 @@ TEST_F(ModelSets, AnAdapterThatChangesNothingDrawsTheBasesImages) {
 TEST_F(ModelSets, AnAdapterIsHeldAgainstAModelsFolder) {
   run_metrics(config("pushed.safetensors", kNano));
   EXPECT_NE(pixels("a", "00000.png"), pixels("b", "00000.png"));
-  EXPECT_THAT(message_of([&] { run_metrics(config("pushed.safetensors", "base")); }), HasSubstr("holds something already"));
+  EXPECT_THAT(message_of([&] { run_metrics(config("pushed.safetensors", "base")); }),
+              HasSubstr("holds something already"));
 }
 
 }  // namespace

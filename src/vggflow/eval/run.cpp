@@ -15,8 +15,10 @@
 namespace vggflow {
 
 Generator::Generator(const GeneratorOptions& options)
-    : options_(options), model_(open_flow_model(options.flow)),
-      times_(time_grid(resolved_grid(options.time_grid, model_->schedule().shift, model_->schedule().shifts_twice))) {
+    : options_(options),
+      model_(open_flow_model(options.flow)),
+      times_(time_grid(resolved_grid(options.time_grid, model_->schedule().shift,
+                                     model_->schedule().shifts_twice))) {
   if (options.guide.kind != "none") guide_ = std::make_unique<ValueGuide>(options.guide, *model_);
   if (options.lora.empty()) return;
   lora_ = std::make_unique<LoraSet>(model_->network(), read_lora(options.lora).layers);
@@ -24,21 +26,25 @@ Generator::Generator(const GeneratorOptions& options)
 }
 
 void Generator::set_strength(double strength) {
-  VGGFLOW_CHECK(lora_, "[generator] expected a LoRA to set the strength of; pass generator.lora=...");
+  VGGFLOW_CHECK(lora_,
+                "[generator] expected a LoRA to set the strength of; pass generator.lora=...");
   lora_->set_strength(strength * options_.lora_scale);
   lora_->merge();
 }
 
-Tensor Generator::generate(const std::vector<std::string>& captions, const Tensor& noise, bool aligned) const {
+Tensor Generator::generate(const std::vector<std::string>& captions, const Tensor& noise,
+                           bool aligned) const {
   torch::autograd::AutoGradMode off(false);
   return model_->decode(latents(captions, noise, aligned));
 }
 
-Tensor Generator::latents(const std::vector<std::string>& captions, const Tensor& noise, bool aligned) const {
+Tensor Generator::latents(const std::vector<std::string>& captions, const Tensor& noise,
+                          bool aligned) const {
   torch::autograd::AutoGradMode off(false);
   if (lora_) lora_->set_mode(aligned ? AdapterMode::kMerged : AdapterMode::kOff);
   const Conditioning conditioning = model_->encode(captions);
-  const GuidedVelocity velocity(model_->network(), conditioning, model_->unconditional(noise.size(0)), options_.guidance);
+  const GuidedVelocity velocity(model_->network(), conditioning,
+                                model_->unconditional(noise.size(0)), options_.guidance);
   return sample(
       [&](const Tensor& x, const Tensor& t) {
         const Tensor v = velocity(x, t);
@@ -59,19 +65,29 @@ std::vector<std::string> prompts_of(const SampleConfig& c) {
 }
 
 std::string describe(const char* name, const Evaluation& e) {
-  const std::string judge = e.judged ? fmt::format("judge {:.1f}{} % | score {:.3f} | ", 100 * e.judge_accuracy.mean, error_text(e.judge_accuracy.se, 1, 100), e.judge_score.mean) : "";
-  return fmt::format("{:<8} reward {:.3f}{} (sd within a prompt {:.3f}) | {}diversity {:.4f}{} | "
-                     "FD {:.2f} (floor {:.2f}) | KID {:.4f}{} (floor {:.4f}) | saturated {:.1f} %{}",
-                     name, e.reward.mean, error_text(e.reward.se, 3), e.reward_sd_within_prompt, judge, e.diversity.mean, error_text(e.diversity.se, 4), e.fd, e.fd_floor, e.kid.mean, error_text(e.kid.se, 4), e.kid_floor.mean, 100 * e.saturated, e.unscored > 0 ? fmt::format(" | {} images without a score", e.unscored) : "");
+  const std::string judge =
+      e.judged ? fmt::format("judge {:.1f}{} % | score {:.3f} | ", 100 * e.judge_accuracy.mean,
+                             error_text(e.judge_accuracy.se, 1, 100), e.judge_score.mean)
+               : "";
+  return fmt::format(
+      "{:<8} reward {:.3f}{} (sd within a prompt {:.3f}) | {}diversity {:.4f}{} | "
+      "FD {:.2f} (floor {:.2f}) | KID {:.4f}{} (floor {:.4f}) | saturated {:.1f} %{}",
+      name, e.reward.mean, error_text(e.reward.se, 3), e.reward_sd_within_prompt, judge,
+      e.diversity.mean, error_text(e.diversity.se, 4), e.fd, e.fd_floor, e.kid.mean,
+      error_text(e.kid.se, 4), e.kid_floor.mean, 100 * e.saturated,
+      e.unscored > 0 ? fmt::format(" | {} images without a score", e.unscored) : "");
 }
 
 }  // namespace
 
 void require_prompts(const ModelOptions& model, const PromptFiles& files) {
   if (!is_on_this_machine(model.model)) return;  // opening it says so
-  VGGFLOW_CHECK(files.given() || draws_emoji(model),
-                "[prompts] expected prompts for {}, since the emoji's captions and judge are the nano model's alone: pass prompts.train=FILE to train on and prompts.eval=FILE "
-                "to evaluate on (a prompt a line), or prompts.classes=[cat, dog] for a model of photographs", model.model);
+  VGGFLOW_CHECK(
+      files.given() || draws_emoji(model),
+      "[prompts] expected prompts for {}, since the emoji's captions and judge are the nano "
+      "model's alone: pass prompts.train=FILE to train on and prompts.eval=FILE "
+      "to evaluate on (a prompt a line), or prompts.classes=[cat, dog] for a model of photographs",
+      model.model);
 }
 
 void set_threads(int64_t threads) {
@@ -88,11 +104,16 @@ struct Job {
 
 // Settings of which one would be ignored without a word.
 void check_seeds(const SampleConfig& c) {
-  for (const int64_t seed : c.seeds) VGGFLOW_CHECK(seed >= 0, "[sample] expected seeds of at least 0, got {}", seed);
+  for (const int64_t seed : c.seeds)
+    VGGFLOW_CHECK(seed >= 0, "[sample] expected seeds of at least 0, got {}", seed);
   if (c.seeds.empty()) return;
-  VGGFLOW_CHECK(c.images == 1 || c.images == std::ssize(c.seeds), "[sample] seeds={} asks for {} images a prompt and images for {}: leave one of them out", fmt::join(c.seeds, ","),
-                c.seeds.size(), c.images);
-  VGGFLOW_CHECK(c.seed == 0 || c.seed == c.seeds.front(), "[sample] seeds={} begins with another seed than seed={}: leave one of them out", fmt::join(c.seeds, ","), c.seed);
+  VGGFLOW_CHECK(
+      c.images == 1 || c.images == std::ssize(c.seeds),
+      "[sample] seeds={} asks for {} images a prompt and images for {}: leave one of them out",
+      fmt::join(c.seeds, ","), c.seeds.size(), c.images);
+  VGGFLOW_CHECK(c.seed == 0 || c.seed == c.seeds.front(),
+                "[sample] seeds={} begins with another seed than seed={}: leave one of them out",
+                fmt::join(c.seeds, ","), c.seed);
 }
 
 std::vector<Job> jobs_of(const SampleConfig& c, const std::vector<std::string>& prompts) {
@@ -108,16 +129,27 @@ std::vector<Job> jobs_of(const SampleConfig& c, const std::vector<std::string>& 
 }
 
 // What made the image: in one line as other programs write it ("parameters"), and key by key.
-TextChunks chunks_of(const SampleConfig& c, const Generator& generator, const Job& job, const Image& image) {
+TextChunks chunks_of(const SampleConfig& c, const Generator& generator, const Job& job,
+                     const Image& image) {
   const auto& g = c.generator;
   const std::string negative = g.flow.sd3.negative_prompt;
-  TextChunks text{{"prompt", job.prompt}, {"seed", fmt::to_string(job.seed)}, {"guidance", fmt::to_string(g.guidance)},
-                  {"steps", fmt::to_string(generator.times().size() - 1)}, {"times", fmt::format("{}", fmt::join(generator.times(), " "))},
-                  {"model", g.flow.model}, {"lora", g.lora}, {"lora_scale", fmt::to_string(g.lora_scale)}, {"negative_prompt", negative}};
-  text["parameters"] = fmt::format("{}{}\nSteps: {}, Sampler: Euler, CFG scale: {:g}, Seed: {}, Size: {}x{}, Model: {}", job.prompt,
-                                   negative.empty() ? "" : "\nNegative prompt: " + negative, generator.times().size() - 1, g.guidance, job.seed, image.width, image.height,
-                                   std::filesystem::path(g.flow.model).filename().string());
-  if (!g.lora.empty()) text["parameters"] += fmt::format(", Lora: {} ({:g})", std::filesystem::path(g.lora).filename().string(), g.lora_scale);
+  TextChunks text{{"prompt", job.prompt},
+                  {"seed", fmt::to_string(job.seed)},
+                  {"guidance", fmt::to_string(g.guidance)},
+                  {"steps", fmt::to_string(generator.times().size() - 1)},
+                  {"times", fmt::format("{}", fmt::join(generator.times(), " "))},
+                  {"model", g.flow.model},
+                  {"lora", g.lora},
+                  {"lora_scale", fmt::to_string(g.lora_scale)},
+                  {"negative_prompt", negative}};
+  text["parameters"] = fmt::format(
+      "{}{}\nSteps: {}, Sampler: Euler, CFG scale: {:g}, Seed: {}, Size: {}x{}, Model: {}",
+      job.prompt, negative.empty() ? "" : "\nNegative prompt: " + negative,
+      generator.times().size() - 1, g.guidance, job.seed, image.width, image.height,
+      std::filesystem::path(g.flow.model).filename().string());
+  if (!g.lora.empty())
+    text["parameters"] += fmt::format(
+        ", Lora: {} ({:g})", std::filesystem::path(g.lora).filename().string(), g.lora_scale);
   return text;
 }
 
@@ -129,7 +161,9 @@ void sample_images(const SampleConfig& c) {
   std::vector<std::string> prompts = prompts_of(c);
   const Generator generator(c.generator);
   if (prompts.empty()) {
-    VGGFLOW_CHECK(draws_emoji(c.generator.flow), "[sample] expected prompts: pass --prompts FILE, or \"prompts=[a red heart, a ghost]\"");
+    VGGFLOW_CHECK(
+        draws_emoji(c.generator.flow),
+        "[sample] expected prompts: pass --prompts FILE, or \"prompts=[a red heart, a ghost]\"");
     prompts = display_prompts();
   }
   const std::filesystem::path out = c.out;
@@ -142,17 +176,20 @@ void sample_images(const SampleConfig& c) {
   std::vector<Tensor> shown;
   const int64_t at_once = images_at_once(c.batch, generator.model().state_shape());
   for (int64_t start = 0; start < total; start += at_once) {
-    const std::vector<Job> batch(jobs.begin() + start, jobs.begin() + std::min<int64_t>(start + at_once, total));
+    const std::vector<Job> batch(jobs.begin() + start,
+                                 jobs.begin() + std::min<int64_t>(start + at_once, total));
     std::vector<std::string> captions;
     std::vector<Tensor> noise;
     for (const Job& job : batch) {
       captions.push_back(job.prompt);
-      noise.push_back(keyed_normal(static_cast<uint64_t>(job.seed), Purpose::kEvalNoise, 0, 0, 1, generator.model().state_shape()));
+      noise.push_back(keyed_normal(static_cast<uint64_t>(job.seed), Purpose::kEvalNoise, 0, 0, 1,
+                                   generator.model().state_shape()));
     }
     const Tensor x = (generator.generate(captions, at::cat(noise), c.generator.aligned()) + 1) / 2;
     for (int64_t i = 0; i < x.size(0); ++i) {
       const Image image = image_grid(x.narrow(0, i, 1), 1, c.enlarge, 0);
-      write_png(out / fmt::format("{:05}.png", start + i), image, chunks_of(c, generator, batch[static_cast<size_t>(i)], image));
+      write_png(out / fmt::format("{:05}.png", start + i), image,
+                chunks_of(c, generator, batch[static_cast<size_t>(i)], image));
     }
     shown.push_back(thumbnails(x));
     progress.advance(start + x.size(0));
@@ -161,12 +198,18 @@ void sample_images(const SampleConfig& c) {
   log_info("wrote {} images and grid.png to {}", total, out.string());
 }
 
-EvalSetup::EvalSetup(const EvalConfig& c, const FlowModel& model) : source(make_prompt_source(c.prompts, c.data)), reward(make_reward(c.reward, c.reward_files.resources())) {
+EvalSetup::EvalSetup(const EvalConfig& c, const FlowModel& model)
+    : source(make_prompt_source(c.prompts, c.data)),
+      reward(make_reward(c.reward, c.reward_files.resources())) {
   judge = judge_of(*source, c.judge, c.reward_files.resources());
-  const auto prompts = source->evaluation(split_named(c.split), static_cast<uint64_t>(c.eval.seed), c.eval.prompts);
+  const auto prompts =
+      source->evaluation(split_named(c.split), static_cast<uint64_t>(c.eval.seed), c.eval.prompts);
   model.prepare(captions_of(prompts));
-  evaluator = std::make_unique<Evaluator>(c.eval, prompts, *reward, judge.get(), load_evaluation_features(c.eval, {c.judge, c.reward_files.reward_model}, judge.get()),
-                                          load_panel(c.eval.panel, source->emoji(), c.reward, c.reward_files.resources()), model.state_shape());
+  evaluator = std::make_unique<Evaluator>(
+      c.eval, prompts, *reward, judge.get(),
+      load_evaluation_features(c.eval, {c.judge, c.reward_files.reward_model}, judge.get()),
+      load_panel(c.eval.panel, source->emoji(), c.reward, c.reward_files.resources()),
+      model.state_shape());
 }
 
 void run_eval(const EvalConfig& c) {
@@ -175,11 +218,22 @@ void run_eval(const EvalConfig& c) {
   const Generator generator(c.generator);
   const EvalSetup setup(c, generator.model());
   const auto with = [&](bool aligned) {
-    return [&generator, aligned](const std::vector<std::string>& captions, const Tensor& noise) { return generator.generate(captions, noise, aligned); };
+    return [&generator, aligned](const std::vector<std::string>& captions, const Tensor& noise) {
+      return generator.generate(captions, noise, aligned);
+    };
   };
-  Json result{{"model", c.generator.flow.model}, {"lora", c.generator.lora}, {"guide", c.generator.guide.kind}, {"reward", c.reward}, {"split", c.split},
-              {"prompts", c.eval.prompts}, {"prompt_kind", setup.source->evaluation_kind(split_named(c.split))}, {"images_per_prompt", c.eval.images}, {"seed", c.eval.seed}};
-  if (c.eval.prompts == 1) log_info("eval.prompts=1: means over one prompt have no error, so that no fall is told from chance");
+  Json result{{"model", c.generator.flow.model},
+              {"lora", c.generator.lora},
+              {"guide", c.generator.guide.kind},
+              {"reward", c.reward},
+              {"split", c.split},
+              {"prompts", c.eval.prompts},
+              {"prompt_kind", setup.source->evaluation_kind(split_named(c.split))},
+              {"images_per_prompt", c.eval.images},
+              {"seed", c.eval.seed}};
+  if (c.eval.prompts == 1)
+    log_info(
+        "eval.prompts=1: means over one prompt have no error, so that no fall is told from chance");
   const Evaluation base = setup.evaluator->evaluate_base(with(false));
   log_info("{}", describe("base", base));
   result["base"] = base.to_json();
@@ -187,10 +241,18 @@ void run_eval(const EvalConfig& c) {
     const Evaluation aligned = setup.evaluator->evaluate(with(true));
     log_info("{}", describe("aligned", aligned));
     const double sd = base.reward_sd_within_prompt;
-    const std::string judge = aligned.judged ? fmt::format(", the judge's accuracy by {:+.1f}{} points", 100 * aligned.judge_change.mean, error_text(aligned.judge_change.se, 1, 100)) : "";
-    log_info("the reward moved by {:+.2f}{} sd of the base within a prompt{} (paired by prompt); diversity kept: {:.0f} %", aligned.reward_change.mean / sd,
-             error_text(aligned.reward_change.se, 2, 1 / sd), judge, 100 * aligned.diversity.mean / base.diversity.mean);
-    for (const auto& [name, text] : complaints(base, aligned, c.eval.diversity_floor)) log_info("warning: {}", text);
+    const std::string judge = aligned.judged
+                                  ? fmt::format(", the judge's accuracy by {:+.1f}{} points",
+                                                100 * aligned.judge_change.mean,
+                                                error_text(aligned.judge_change.se, 1, 100))
+                                  : "";
+    log_info(
+        "the reward moved by {:+.2f}{} sd of the base within a prompt{} (paired by prompt); "
+        "diversity kept: {:.0f} %",
+        aligned.reward_change.mean / sd, error_text(aligned.reward_change.se, 2, 1 / sd), judge,
+        100 * aligned.diversity.mean / base.diversity.mean);
+    for (const auto& [name, text] : complaints(base, aligned, c.eval.diversity_floor))
+      log_info("warning: {}", text);
     result["aligned"] = aligned.to_json();
   }
   if (!c.out.empty()) write_text(c.out, result.dump(2) + "\n");

@@ -1,12 +1,13 @@
 #pragma once
-// The stand-alone jobs over a model with or without a LoRA: sampling to PNG files, and the comparison of a LoRA with its base.
+// The stand-alone jobs over a model with or without a LoRA: sampling to PNG files, and the
+// comparison of a LoRA with its base.
 
+#include "vggflow/data/prompt_source.h"
 #include "vggflow/eval/evaluate.h"
 #include "vggflow/eval/guide.h"
+#include "vggflow/families/open_model.h"
 #include "vggflow/flow/sampling.h"
 #include "vggflow/weights/lora_formats.h"
-#include "vggflow/data/prompt_source.h"
-#include "vggflow/families/open_model.h"
 
 namespace vggflow {
 
@@ -36,8 +37,10 @@ struct GeneratorOptions {
 class Generator {
  public:
   explicit Generator(const GeneratorOptions& options);
-  /// Images (n, 3, H, W), about [-1, 1], of captions from noise (n, C, h, w), with adapter (merged) and guidance, or of the base model.
-  Tensor generate(const std::vector<std::string>& captions, const Tensor& noise, bool aligned) const;
+  /// Images (n, 3, H, W), about [-1, 1], of captions from noise (n, C, h, w), with adapter (merged)
+  /// and guidance, or of the base model.
+  Tensor generate(const std::vector<std::string>& captions, const Tensor& noise,
+                  bool aligned) const;
   /// The end points x_1 (n, C, h, w) of the same.
   Tensor latents(const std::vector<std::string>& captions, const Tensor& noise, bool aligned) const;
   /// The adapter acts with `strength` times lora_scale from now on.
@@ -68,19 +71,26 @@ struct SampleConfig {
   template <class V>
   void fields(V& v) {
     v("out", out, "folder of the images");
-    v("prompts", prompts, "captions, [red heart, ghost]; empty with no file: the 64 display captions of the nano model of emoji");
-    v("prompts_file", prompts_file, "file of prompts: a line each, or a column 'prompt' of CSV, TSV or JSON");
+    v("prompts", prompts,
+      "captions, [red heart, ghost]; empty with no file: the 64 display captions of the nano model "
+      "of emoji");
+    v("prompts_file", prompts_file,
+      "file of prompts: a line each, or a column 'prompt' of CSV, TSV or JSON");
     v("images", images, "images a prompt", range(1, 100000));
     v("seed", seed, "seed of a prompt's first image; the others count on from it", range(0, 1e15));
     v("seeds", seeds, "seeds of a prompt's images, one each, in place of images and seed");
-    v("batch", batch, "images sampled at once; 0: 64, of latents fewer, as many as 64 images of 128 x 128 pixels have pixels", range(0, 100000));
+    v("batch", batch,
+      "images sampled at once; 0: 64, of latents fewer, as many as 64 images of 128 x 128 pixels "
+      "have pixels",
+      range(0, 100000));
     v("enlarge", enlarge, "whole-number enlargement of the PNG files", range(1, 64));
     v("threads", threads, "CPU threads; 0 takes all", range(0, 1024));
     v.section("generator", generator);
   }
 };
 
-/// Throws, before anything is drawn, where neither `files` nor the model's own captions (draws_emoji) say what to draw.
+/// Throws, before anything is drawn, where neither `files` nor the model's own captions
+/// (draws_emoji) say what to draw.
 void require_prompts(const ModelOptions& model, const PromptFiles& files);
 
 /// Threads of all CPU work; 0 leaves all.

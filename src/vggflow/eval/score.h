@@ -1,30 +1,34 @@
 #pragma once
-// The job behind `vggflow score`: scores of any images by any rewards, as scores.jsonl and as a sheet of thumbnails, the best first.
+// The job behind `vggflow score`: scores of any images by any rewards, as scores.jsonl and as a
+// sheet of thumbnails, the best first.
 
 #include <string>
 #include <vector>
 
 #include "vggflow/core/field.h"
-#include "vggflow/metrics/image_sets.h"
 #include "vggflow/io/jsonl.h"
+#include "vggflow/metrics/image_sets.h"
 #include "vggflow/rewards/reward.h"
 
 namespace vggflow {
 
 struct ScoreOptions {
-  std::vector<std::string> images;   ///< folders, image files, lists; "key=value" of `fields` where no file has that name
+  std::vector<std::string>
+      images;  ///< folders, image files, lists; "key=value" of `fields` where no file has that name
   std::vector<std::string> rewards;  ///< expressions; the first one sorts
   RewardFiles files;
-  std::string prompt;                ///< of images that have none
+  std::string prompt;  ///< of images that have none
   std::string out = "scores";
-  int64_t size = 0;                  ///< side that images are resized to; 0: as they are
+  int64_t size = 0;  ///< side that images are resized to; 0: as they are
   int64_t batch = 32;
-  int64_t most_thumbnails = 400;     ///< on the sheet; of more images, the best and the worst halves of it
+  int64_t most_thumbnails =
+      400;  ///< on the sheet; of more images, the best and the worst halves of it
   int64_t threads = 0;
 
   template <class V>
   void fields(V& v) {
-    v("prompt", prompt, "prompt of the images that have none in their PNG, in a text file beside them or in a list");
+    v("prompt", prompt,
+      "prompt of the images that have none in their PNG, in a text file beside them or in a list");
     v("out", out, "folder of scores.jsonl and scores.html");
     v("size", size, "side that images are resized to first; 0: as they are", range(0, 8192));
     v("batch", batch, "images scored together", range(1, 100000));
@@ -37,14 +41,16 @@ struct ScoreOptions {
 /// Scores of images, best first by the first reward; images without a score (NaN) come last.
 struct ScoredImages {
   std::vector<std::string> rewards;
-  std::vector<int64_t> order;        ///< places in the set
-  Tensor scores;                     ///< (R, N) by place in the set
+  std::vector<int64_t> order;                        ///< places in the set
+  Tensor scores;                                     ///< (R, N) by place in the set
   std::vector<std::vector<std::string>> part_names;  ///< of each reward; empty where it is no sum
   std::vector<Tensor> parts;                         ///< (P, N) each
 };
-ScoredImages score_images(const ImageSet& set, const std::vector<std::string>& expressions, const RewardResources& resources, int64_t batch);
+ScoredImages score_images(const ImageSet& set, const std::vector<std::string>& expressions,
+                          const RewardResources& resources, int64_t batch);
 
-/// One object an image, in order: rank, image, prompt, scores by reward (null for none), parts of sums.
+/// One object an image, in order: rank, image, prompt, scores by reward (null for none), parts of
+/// sums.
 std::vector<Json> score_lines(const ImageSet& set, const ScoredImages& scored);
 
 /// A self-contained page.

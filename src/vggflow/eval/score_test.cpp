@@ -19,13 +19,14 @@ namespace {
 using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-using ::testing::Not;
 using testing::message_of;
+using ::testing::Not;
 using testing::TemporaryFolder;
 
 // 32 x 32 images of one colour: grey, red, blue-green.
 Tensor colours() {
-  const Tensor c = at::tensor({0.5, 0.5, 0.5, 0.9, 0.1, 0.1, 0.1, 0.5, 0.7}, at::kFloat).view({3, 3, 1, 1});
+  const Tensor c =
+      at::tensor({0.5, 0.5, 0.5, 0.9, 0.1, 0.1, 0.1, 0.5, 0.7}, at::kFloat).view({3, 3, 1, 1});
   return c.expand({3, 3, 32, 32}).contiguous();
 }
 
@@ -35,7 +36,8 @@ TEST(Score, SortsByTheFirstRewardAndKeepsTheOthers) {
   const ImageSet set = image_set_of("colours", colours(), {"ghost", "red heart", "wave"});
   const ScoredImages s = score_images(set, {"colorfulness", "emoji-clip"}, resources(), 2);
   EXPECT_THAT(s.order, ElementsAre(1, 2, 0));
-  const auto direct = make_reward("emoji-clip", resources())->score(colours(), {"ghost", "red heart", "wave"});
+  const auto direct =
+      make_reward("emoji-clip", resources())->score(colours(), {"ghost", "red heart", "wave"});
   EXPECT_LT((s.scores[1] - direct.to(at::kDouble)).abs().max().item<double>(), 1e-4);
   const auto lines = score_lines(set, s);
   EXPECT_EQ(lines[0]["rank"], 1);
@@ -51,8 +53,11 @@ TEST(Score, GivesThePartsOfAWeightedSum) {
   const ScoredImages s = score_images(set, {sum}, resources(), 8);
   const Json line = score_lines(set, s)[0];
   EXPECT_NEAR(line["scores"][sum].get<double>(),
-              0.5 * line["parts"][sum]["colorfulness"].get<double>() + 2 * line["parts"][sum]["emoji-clip"].get<double>(), 1e-9);
-  const auto direct = make_reward(sum, resources())->score(colours(), {"ghost", "red heart", "wave"});
+              0.5 * line["parts"][sum]["colorfulness"].get<double>() +
+                  2 * line["parts"][sum]["emoji-clip"].get<double>(),
+              1e-9);
+  const auto direct =
+      make_reward(sum, resources())->score(colours(), {"ghost", "red heart", "wave"});
   EXPECT_LT((s.scores[0] - direct.to(at::kDouble)).abs().max().item<double>(), 1e-3);
 }
 
@@ -71,7 +76,8 @@ TEST(Score, TheSheetShowsTheBestAndTheWorstOfManyImagesAndEscapesPrompts) {
   const std::string whole = score_sheet(set, s, 10), cut = score_sheet(set, s, 2);
   const auto count = [](const std::string& page) {
     int n = 0;
-    for (size_t at = page.find("<img"); at != std::string::npos; at = page.find("<img", at + 1)) ++n;
+    for (size_t at = page.find("<img"); at != std::string::npos; at = page.find("<img", at + 1))
+      ++n;
     return n;
   };
   EXPECT_EQ(count(whole), 3);
@@ -101,25 +107,32 @@ TEST(Score, AJobOverAFolderWritesLinesAndASheet) {
   options.prompt = "";
   ::testing::internal::CaptureStderr();
   run_score(options);
-  EXPECT_THAT(::testing::internal::GetCapturedStderr(), HasSubstr("3 images have no prompt: they are scored with the empty one"));
+  EXPECT_THAT(::testing::internal::GetCapturedStderr(),
+              HasSubstr("3 images have no prompt: they are scored with the empty one"));
   options.images = {(folder / "1.png").string()};
   ::testing::internal::CaptureStderr();
   run_score(options);
-  EXPECT_THAT(::testing::internal::GetCapturedStderr(), HasSubstr("(no error: one image) over 1 of 1 images"));
+  EXPECT_THAT(::testing::internal::GetCapturedStderr(),
+              HasSubstr("(no error: one image) over 1 of 1 images"));
   EXPECT_THAT(read_text(folder / "out" / "scores.html"), Not(HasSubstr("± 0")));
   write_text(folder / "more.webp", "not read");
   options.images = {folder.path().string()};
   ::testing::internal::CaptureStderr();
   run_score(options);
-  EXPECT_THAT(::testing::internal::GetCapturedStderr(), AllOf(HasSubstr("not read (expected PNG or JPEG): more.webp"), HasSubstr("(standard error over images) over 3 of 3 images")));
-  EXPECT_THAT(read_text(folder / "out" / "scores.html"), HasSubstr("Not scored: 1 file is an image"));
+  EXPECT_THAT(::testing::internal::GetCapturedStderr(),
+              AllOf(HasSubstr("not read (expected PNG or JPEG): more.webp"),
+                    HasSubstr("(standard error over images) over 3 of 3 images")));
+  EXPECT_THAT(read_text(folder / "out" / "scores.html"),
+              HasSubstr("Not scored: 1 file is an image"));
   options.rewards = {};
-  EXPECT_THAT(message_of([&] { run_score(options); }), HasSubstr("expected at least one reward; known are"));
+  EXPECT_THAT(message_of([&] { run_score(options); }),
+              HasSubstr("expected at least one reward; known are"));
 }
 
 TEST(Score, TakesTheSettingsOfRewardsAmongTheImages) {
   ScoreOptions options;
-  options.images = {"folder", "nima_size=128", "reward_dtype=bf16", "reward_weights=[pickscore=x]", "threads=1"};
+  options.images = {"folder", "nima_size=128", "reward_dtype=bf16", "reward_weights=[pickscore=x]",
+                    "threads=1"};
   options = with_settings(options);
   EXPECT_THAT(options.images, ElementsAre("folder"));
   EXPECT_EQ(options.files.resources().nima_size, 128);
@@ -129,7 +142,8 @@ TEST(Score, TakesTheSettingsOfRewardsAmongTheImages) {
   options.images = {"folder", "nima_siz=128"};
   EXPECT_THAT(message_of([&] { with_settings(options); }), HasSubstr("nima_size"));
   options.files.reward_weights = {"nosuch=/x"};
-  EXPECT_THAT(message_of([&] { options.files.resources(); }), HasSubstr("nothing asks for weights named 'nosuch'; did you mean"));
+  EXPECT_THAT(message_of([&] { options.files.resources(); }),
+              HasSubstr("nothing asks for weights named 'nosuch'; did you mean"));
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
-// Whole sampling runs of a tiny Stable Diffusion 3 from the same noise as diffusers' StableDiffusion3Pipeline. The values are those of
-// tools/reference/sd3_pipeline_reference.py.
+// Whole sampling runs of a tiny Stable Diffusion 3 from the same noise as diffusers'
+// StableDiffusion3Pipeline. The values are those of tools/reference/sd3_pipeline_reference.py.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -9,10 +9,10 @@
 #include "vggflow/io/files.h"
 #include "vggflow/io/image.h"
 #include "vggflow/io/safetensors.h"
-#include "vggflow/testing/reference.h"
 #include "vggflow/ops/random_tensor.h"
 #include "vggflow/testing/gradient_check.h"
 #include "vggflow/testing/message.h"
+#include "vggflow/testing/reference.h"
 #include "vggflow/testing/temporary_folder.h"
 
 namespace vggflow {
@@ -44,8 +44,10 @@ struct Case {
 };
 
 class Sd3Pipeline : public ::testing::TestWithParam<Case> {};
-INSTANTIATE_TEST_SUITE_P(Cases, Sd3Pipeline, ::testing::Values(Case{"guided", 4.5, "a dog", true, 16}, Case{"wide", 1.0, "", true, 24},
-                                                               Case{"without_t5", 7.0, "", false, 16}),
+INSTANTIATE_TEST_SUITE_P(Cases, Sd3Pipeline,
+                         ::testing::Values(Case{"guided", 4.5, "a dog", true, 16},
+                                           Case{"wide", 1.0, "", true, 24},
+                                           Case{"without_t5", 7.0, "", false, 16}),
                          [](const auto& tested) { return tested.param.name; });
 
 TEST_P(Sd3Pipeline, TwentyStepsEqualDiffusersFromTheSameNoise) {
@@ -64,7 +66,8 @@ TEST_P(Sd3Pipeline, TwentyStepsEqualDiffusersFromTheSameNoise) {
   const Tensor noise = reference.load(c.name + ".noise");
   const Tensor latents = generator.latents(kPrompts, noise, /*aligned=*/false);
   EXPECT_LT(scaled_error(latents, reference.load(c.name + ".latents")), 1e-4);
-  const Tensor images = ((generator.generate(kPrompts, noise, /*aligned=*/false) + 1) / 2).clamp(0, 1);
+  const Tensor images =
+      ((generator.generate(kPrompts, noise, /*aligned=*/false) + 1) / 2).clamp(0, 1);
   EXPECT_LT(scaled_error(images, reference.load(c.name + ".images")), 1e-4);
 }
 
@@ -90,13 +93,15 @@ TEST(Sd3Sampling, AnImageDependsOnItsSeedAndPromptAlone) {
   EXPECT_EQ(read_png(folder / "together/00003.png").rgb, read_png(folder / "alone/00000.png").rgb);
   EXPECT_NE(read_png(folder / "together/00002.png").rgb, read_png(folder / "alone/00000.png").rgb);
   const std::string bytes = read_text(folder / "alone/00000.png");
-  EXPECT_THAT(bytes, HasSubstr("it is 42 dogs\nNegative prompt: a dog\nSteps: 3, Sampler: Euler, CFG scale: 3, Seed: 6, Size: 16x16, Model: sd3_tiny"));
+  EXPECT_THAT(bytes, HasSubstr("it is 42 dogs\nNegative prompt: a dog\nSteps: 3, Sampler: Euler, "
+                               "CFG scale: 3, Seed: 6, Size: 16x16, Model: sd3_tiny"));
 }
 
 TEST(Sd3Sampling, RefusesToGuessPrompts) {
   SampleConfig c;
   c.generator = tiny_options();
-  EXPECT_THAT(message_of([&] { sample_images(c); }), HasSubstr("expected prompts: pass --prompts FILE"));
+  EXPECT_THAT(message_of([&] { sample_images(c); }),
+              HasSubstr("expected prompts: pass --prompts FILE"));
 }
 
 TEST(Sd3Sampling, RefusesSeedsThatAreNoneAndSettingsThatContradictThem) {
@@ -109,16 +114,24 @@ TEST(Sd3Sampling, RefusesSeedsThatAreNoneAndSettingsThatContradictThem) {
     return message_of([&] { sample_images(c); });
   };
   EXPECT_THAT(refusal({1, -2}, 1, 0), HasSubstr("[sample] expected seeds of at least 0, got -2"));
-  EXPECT_THAT(refusal({1, 2}, 3, 0), HasSubstr("[sample] seeds=1,2 asks for 2 images a prompt and images for 3: leave one of them out"));
-  EXPECT_THAT(refusal({1, 2}, 2, 5), HasSubstr("[sample] seeds=1,2 begins with another seed than seed=5: leave one of them out"));
-  for (const int64_t images : {1, 2}) EXPECT_THAT(refusal({1, 2}, images, 1), HasSubstr("'absent'")) << "it comes to the model";
+  EXPECT_THAT(
+      refusal({1, 2}, 3, 0),
+      HasSubstr(
+          "[sample] seeds=1,2 asks for 2 images a prompt and images for 3: leave one of them out"));
+  EXPECT_THAT(
+      refusal({1, 2}, 2, 5),
+      HasSubstr("[sample] seeds=1,2 begins with another seed than seed=5: leave one of them out"));
+  for (const int64_t images : {1, 2})
+    EXPECT_THAT(refusal({1, 2}, images, 1), HasSubstr("'absent'")) << "it comes to the model";
 }
 
 // At 32 x 32 pixels the emoji's judge would take the images.
 TEST(Sd3Evaluation, AsksForPromptsBeforeAnythingIsDrawn) {
   const testing::TemporaryFolder folder;
-  const char* message = "since the emoji's captions and judge are the nano model's alone: pass prompts.train=FILE to train on and prompts.eval=FILE to evaluate on (a prompt a line), "
-                        "or prompts.classes=[cat, dog]";
+  const char* message =
+      "since the emoji's captions and judge are the nano model's alone: pass prompts.train=FILE to "
+      "train on and prompts.eval=FILE to evaluate on (a prompt a line), "
+      "or prompts.classes=[cat, dog]";
   EvalConfig c;
   c.generator = tiny_options();
   c.generator.flow.sd3.height = c.generator.flow.sd3.width = 32;
@@ -155,7 +168,8 @@ TEST(Sd3Evaluation, DoesNotDependOnTheBatch) {
     c.out = (folder / "result.json").string();
     run_eval(c);
     const Json base = Json::parse(read_text(folder / "result.json")).at("base");
-    return std::pair{base.at("reward").at("mean").get<double>(), base.at("diversity").at("mean").get<double>()};
+    return std::pair{base.at("reward").at("mean").get<double>(),
+                     base.at("diversity").at("mean").get<double>()};
   };
   const auto [reward, diversity] = result(0);
   for (const int64_t batch : {1, 4}) {
@@ -187,7 +201,8 @@ TEST(Sd3Sampling, OnlyNanoWithoutADecoderDrawsEmoji) {
 TEST(Sd3Sampling, ImagesOfAKnownSizeAreRefusedWhereTheyDoNotFitThePatches) {
   GeneratorOptions o = tiny_options();
   o.flow.sd3.height = 18;
-  EXPECT_THAT(message_of([&] { Generator g(o); }), HasSubstr("expected height and width in multiples of 4 up to 48, got 18"));
+  EXPECT_THAT(message_of([&] { Generator g(o); }),
+              HasSubstr("expected height and width in multiples of 4 up to 48, got 18"));
 }
 
 }  // namespace

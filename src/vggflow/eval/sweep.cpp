@@ -2,10 +2,10 @@
 
 #include "vggflow/core/error.h"
 #include "vggflow/core/log.h"
-#include "vggflow/report/page.h"
-#include "vggflow/report/plot.h"
 #include "vggflow/io/files.h"
 #include "vggflow/io/image.h"
+#include "vggflow/report/page.h"
+#include "vggflow/report/plot.h"
 
 namespace vggflow {
 namespace {
@@ -15,11 +15,14 @@ struct Stop {
   Evaluation evaluation;
 };
 
-Chart against(const std::string& title, const std::string& x_label, const std::vector<Stop>& stops, const std::function<Estimate(const Evaluation&)>& x) {
+Chart against(const std::string& title, const std::string& x_label, const std::vector<Stop>& stops,
+              const std::function<Estimate(const Evaluation&)>& x) {
   Chart chart{title, x_label, "reward", {{"strength", {}}}};
   for (const Stop& s : stops) {
     const Estimate at = x(s.evaluation);
-    chart.series[0].points.push_back({at.mean, s.evaluation.reward.mean, s.evaluation.reward.se.value_or(0), fmt::format("{:g}", s.strength), at.se.value_or(0)});
+    chart.series[0].points.push_back({at.mean, s.evaluation.reward.mean,
+                                      s.evaluation.reward.se.value_or(0),
+                                      fmt::format("{:g}", s.strength), at.se.value_or(0)});
   }
   return chart;
 }
@@ -30,11 +33,17 @@ std::string table(const std::vector<Stop>& stops) {
   for (const Stop& s : stops) {
     const Evaluation& e = s.evaluation;
     const std::string judge = e.judged ? "<td>" + shown(e.judge_accuracy, 1, 100) + "</td>" : "";
-    rows += fmt::format("<tr><td>{:g}</td><td>{}</td><td>{:+.2f}</td>{}<td>{:.0f} %</td><td>{:.2f}</td><td>{:.4f}</td></tr>",
-                        s.strength, shown(e.reward, 3), (e.reward.mean - base.reward.mean) / std::max(1e-12, base.reward_sd_within_prompt), judge,
-                        100 * e.diversity.mean / std::max(1e-12, base.diversity.mean), e.fd, e.kid.mean);
+    rows += fmt::format(
+        "<tr><td>{:g}</td><td>{}</td><td>{:+.2f}</td>{}<td>{:.0f} "
+        "%</td><td>{:.2f}</td><td>{:.4f}</td></tr>",
+        s.strength, shown(e.reward, 3),
+        (e.reward.mean - base.reward.mean) / std::max(1e-12, base.reward_sd_within_prompt), judge,
+        100 * e.diversity.mean / std::max(1e-12, base.diversity.mean), e.fd, e.kid.mean);
   }
-  return std::string("<div class='box scroll'><table><tr><th>strength</th><th>reward</th><th>gain in sd</th>") + (base.judged ? "<th>judge %</th>" : "") +
+  return std::string(
+             "<div class='box scroll'><table><tr><th>strength</th><th>reward</th><th>gain in "
+             "sd</th>") +
+         (base.judged ? "<th>judge %</th>" : "") +
          "<th>diversity kept</th><th>FD to base</th><th>KID</th></tr>" + rows + "</table></div>";
 }
 
@@ -42,19 +51,28 @@ std::string page(const SweepConfig& c, const std::vector<Stop>& stops) {
   const auto fixed = [](double v) { return Estimate{v, std::nullopt}; };
   const std::string title = "Strength of " + c.eval.generator.lora;
   const bool judged = stops.front().evaluation.judged;
-  return html_page(title, fmt::format("<h1>{}</h1><p class='sub'>{} prompts, {} images each; the same noise at every strength; {}</p>", escape_html(title), c.eval.eval.prompts, c.eval.eval.images,
-                                      c.eval.eval.prompts > 1 ? "± is the standard error over prompts" : "one prompt: no errors") +
-                   table(stops) + "<div class='charts'>" +
-                       chart_svg(against("Reward against diversity", "diversity", stops, [](const Evaluation& e) { return e.diversity; })) +
-                       chart_svg(against("Reward against distance", "FD to base", stops, [&](const Evaluation& e) { return fixed(e.fd); })) +
-                       (judged ? chart_svg(against("Reward against the judge", "judge accuracy", stops, [](const Evaluation& e) { return e.judge_accuracy; })) : "") +
-                       "</div>");
+  return html_page(
+      title, fmt::format("<h1>{}</h1><p class='sub'>{} prompts, {} images each; the same noise at "
+                         "every strength; {}</p>",
+                         escape_html(title), c.eval.eval.prompts, c.eval.eval.images,
+                         c.eval.eval.prompts > 1 ? "± is the standard error over prompts"
+                                                 : "one prompt: no errors") +
+                 table(stops) + "<div class='charts'>" +
+                 chart_svg(against("Reward against diversity", "diversity", stops,
+                                   [](const Evaluation& e) { return e.diversity; })) +
+                 chart_svg(against("Reward against distance", "FD to base", stops,
+                                   [&](const Evaluation& e) { return fixed(e.fd); })) +
+                 (judged ? chart_svg(against("Reward against the judge", "judge accuracy", stops,
+                                             [](const Evaluation& e) { return e.judge_accuracy; }))
+                         : "") +
+                 "</div>");
 }
 
 }  // namespace
 
 void run_sweep(const SweepConfig& c) {
-  VGGFLOW_CHECK(!c.eval.generator.lora.empty(), "[sweep] expected generator.lora, the LoRA whose strength is swept");
+  VGGFLOW_CHECK(!c.eval.generator.lora.empty(),
+                "[sweep] expected generator.lora, the LoRA whose strength is swept");
   VGGFLOW_CHECK(!c.eval.out.empty(), "[sweep] expected out, a folder");
   set_threads(c.eval.threads);
   require_prompts(c.eval.generator.flow, c.eval.prompts);
@@ -63,7 +81,9 @@ void run_sweep(const SweepConfig& c) {
   Generator generator(c.eval.generator);
   const EvalSetup setup(c.eval, generator.model());
   const auto images = [&](bool aligned) {
-    return [&generator, aligned](const std::vector<std::string>& captions, const Tensor& noise) { return generator.generate(captions, noise, aligned); };
+    return [&generator, aligned](const std::vector<std::string>& captions, const Tensor& noise) {
+      return generator.generate(captions, noise, aligned);
+    };
   };
   const std::vector<std::string> shown = setup.source->display();
   Json lines = Json::array();
@@ -71,9 +91,15 @@ void run_sweep(const SweepConfig& c) {
   const auto add = [&](double strength, const Evaluation& e, bool aligned) {
     stops.push_back({strength, e});
     lines.push_back({{"strength", strength}, {"metrics", e.to_json()}});
-    write_png(out / fmt::format("strength_{:.2f}.png", strength), image_grid(drawn_thumbnails(images(aligned), shown, c.eval.eval.batch, generator.model().state_shape()), 8, 2));
-    log_info("strength {:.2f} | reward {:.3f}{}{} | diversity {:.0f} % | FD {:.2f}", strength, e.reward.mean, error_text(e.reward.se, 3),
-             e.judged ? fmt::format(" | judge {:.1f} %", 100 * e.judge_accuracy.mean) : "", 100 * e.diversity.mean / std::max(1e-12, stops.front().evaluation.diversity.mean), e.fd);
+    write_png(out / fmt::format("strength_{:.2f}.png", strength),
+              image_grid(drawn_thumbnails(images(aligned), shown, c.eval.eval.batch,
+                                          generator.model().state_shape()),
+                         8, 2));
+    log_info("strength {:.2f} | reward {:.3f}{}{} | diversity {:.0f} % | FD {:.2f}", strength,
+             e.reward.mean, error_text(e.reward.se, 3),
+             e.judged ? fmt::format(" | judge {:.1f} %", 100 * e.judge_accuracy.mean) : "",
+             100 * e.diversity.mean / std::max(1e-12, stops.front().evaluation.diversity.mean),
+             e.fd);
   };
   add(0, setup.evaluator->evaluate_base(images(false)), false);
   for (const double strength : c.strengths) {

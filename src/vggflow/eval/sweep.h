@@ -1,6 +1,7 @@
 #pragma once
-// The strength sweep of a LoRA: W + s (alpha/r) B A for several s, each evaluated on the same prompts and noise. It traces reward against
-// diversity and against the distance to the base without any training.
+// The strength sweep of a LoRA: W + s (alpha/r) B A for several s, each evaluated on the same
+// prompts and noise. It traces reward against diversity and against the distance to the base
+// without any training.
 
 #include "vggflow/eval/run.h"
 
@@ -17,7 +18,8 @@ struct SweepConfig {
   }
 };
 
-/// Writes sweep.json, sweep.html (table and charts) and a grid of images a strength into the folder `out`.
+/// Writes sweep.json, sweep.html (table and charts) and a grid of images a strength into the folder
+/// `out`.
 void run_sweep(const SweepConfig& config);
 
 }  // namespace vggflow

@@ -8,9 +8,9 @@
 
 #include "vggflow/core/error.h"
 #include "vggflow/core/random.h"
+#include "vggflow/io/files.h"
 #include "vggflow/metrics/metrics.h"
 #include "vggflow/report/page.h"
-#include "vggflow/io/files.h"
 
 namespace vggflow {
 namespace {
@@ -26,7 +26,8 @@ double median(std::vector<double> values) {
   return values.size() % 2 == 1 ? values[half] : (values[half - 1] + values[half]) / 2;
 }
 
-// Lines of one kind by update; a line of update u takes back all that were written of u and later, as a run begun again does.
+// Lines of one kind by update; a line of update u takes back all that were written of u and later,
+// as a run begun again does.
 std::vector<Json> lines_of_kind(const std::vector<Json>& lines, const std::string& kind) {
   std::vector<Json> out;
   for (const Json& line : lines) {
@@ -76,7 +77,8 @@ EvalPoint point_of(const Json& line, const Json& base) {
   EvalPoint p;
   p.update = number(line, "/update");
   p.reward = number(m, "/reward/mean");
-  p.gain_sd = (p.reward - number(base, "/reward/mean")) / std::max(kTiny, number(base, "/reward_sd_within_prompt"));
+  p.gain_sd = (p.reward - number(base, "/reward/mean")) /
+              std::max(kTiny, number(base, "/reward_sd_within_prompt"));
   p.judge = number(m, "/judge_accuracy/mean");
   p.judge_change = number(m, "/judge_change/mean");
   p.diversity = number(m, "/diversity/mean");
@@ -89,7 +91,8 @@ EvalPoint point_of(const Json& line, const Json& base) {
 }
 
 // Seconds and memory until each evaluation.
-void add_costs_so_far(std::vector<EvalPoint>& evals, const std::vector<Json>& lines, const std::vector<Json>& updates) {
+void add_costs_so_far(std::vector<EvalPoint>& evals, const std::vector<Json>& lines,
+                      const std::vector<Json>& updates) {
   double train = 0, evaluating = 0, rss = kNone;
   size_t next = 0;
   for (size_t i = 0; i < evals.size(); ++i) {
@@ -105,11 +108,20 @@ void add_costs_so_far(std::vector<EvalPoint>& evals, const std::vector<Json>& li
   }
 }
 
-double cross(double from, double to, double level) { return to == from ? 0 : (level - from) / (to - from); }
+double cross(double from, double to, double level) {
+  return to == from ? 0 : (level - from) / (to - from);
+}
 
-const std::vector<Metric> kMeaned{&EvalPoint::train_seconds, &EvalPoint::wall_seconds, &EvalPoint::reward,    &EvalPoint::gain_sd,
-                                  &EvalPoint::judge,         &EvalPoint::judge_change, &EvalPoint::diversity, &EvalPoint::diversity_kept,
-                                  &EvalPoint::fd,            &EvalPoint::kid};
+const std::vector<Metric> kMeaned{&EvalPoint::train_seconds,
+                                  &EvalPoint::wall_seconds,
+                                  &EvalPoint::reward,
+                                  &EvalPoint::gain_sd,
+                                  &EvalPoint::judge,
+                                  &EvalPoint::judge_change,
+                                  &EvalPoint::diversity,
+                                  &EvalPoint::diversity_kept,
+                                  &EvalPoint::fd,
+                                  &EvalPoint::kid};
 
 }  // namespace
 
@@ -117,11 +129,20 @@ RunResult read_result(const PlannedRun& plan) {
   const std::vector<Json> lines = read_json_lines(plan.folder / "metrics.jsonl");
   const std::vector<Json> updates = lines_of_kind(lines, "update");
   std::vector<Json> evals = lines_of_kind(lines, "eval");
-  std::erase_if(evals, [](const Json& e) { return !e.contains("metrics") || !e["metrics"].is_object(); });
-  VGGFLOW_CHECK(!evals.empty(), "[compare] {} holds no evaluation", (plan.folder / "metrics.jsonl").string());
-  RunResult out{plan, {}, {}, Json::parse(read_text(plan.folder / "summary.json"), nullptr, /*allow_exceptions=*/false),
-                number(evals.front(), "/prompts"), number(evals.front(), "/images_per_prompt"), prompt_words(evals.front())};
-  VGGFLOW_CHECK(out.summary.is_object(), "[compare] {} is damaged; remove it and run again", (plan.folder / "summary.json").string());
+  std::erase_if(evals,
+                [](const Json& e) { return !e.contains("metrics") || !e["metrics"].is_object(); });
+  VGGFLOW_CHECK(!evals.empty(), "[compare] {} holds no evaluation",
+                (plan.folder / "metrics.jsonl").string());
+  RunResult out{
+      plan,
+      {},
+      {},
+      Json::parse(read_text(plan.folder / "summary.json"), nullptr, /*allow_exceptions=*/false),
+      number(evals.front(), "/prompts"),
+      number(evals.front(), "/images_per_prompt"),
+      prompt_words(evals.front())};
+  VGGFLOW_CHECK(out.summary.is_object(), "[compare] {} is damaged; remove it and run again",
+                (plan.folder / "summary.json").string());
   for (const Json& e : evals) out.evals.push_back(point_of(e, evals.front()["metrics"]));
   add_costs_so_far(out.evals, evals, updates);
   out.cost = cost_of(updates, out.summary);
@@ -130,7 +151,8 @@ RunResult read_result(const PlannedRun& plan) {
 
 Spread spread(std::span<const double> values) {
   std::vector<double> finite;
-  std::copy_if(values.begin(), values.end(), std::back_inserter(finite), [](double v) { return std::isfinite(v); });
+  std::copy_if(values.begin(), values.end(), std::back_inserter(finite),
+               [](double v) { return std::isfinite(v); });
   if (finite.empty()) return {kNone, kNone, 0};
   const Estimate e = estimate(finite);
   return {e.mean, e.se.value_or(kNone), finite.size()};
@@ -187,8 +209,10 @@ std::optional<double> reward_at_diversity(std::span<const EvalPoint> evals, doub
 
 std::vector<Point2> pareto_front(std::span<const Point2> points) {
   std::vector<Point2> sorted;
-  std::copy_if(points.begin(), points.end(), std::back_inserter(sorted), [](const Point2& p) { return std::isfinite(p[0]) && std::isfinite(p[1]); });
-  std::sort(sorted.begin(), sorted.end(), std::greater<>());  // falling first axis, then falling second
+  std::copy_if(points.begin(), points.end(), std::back_inserter(sorted),
+               [](const Point2& p) { return std::isfinite(p[0]) && std::isfinite(p[1]); });
+  std::sort(sorted.begin(), sorted.end(),
+            std::greater<>());  // falling first axis, then falling second
   std::vector<Point2> front;
   for (const Point2& p : sorted) {
     if (front.empty() || p[1] > front.back()[1]) front.push_back(p);
@@ -210,22 +234,31 @@ double hypervolume(std::span<const Point2> points, const Point2& edge) {
   return area;
 }
 
-BootstrapInterval bootstrap_interval(const std::vector<std::vector<Point2>>& groups,
-                                     const std::function<double(std::span<const Point2>)>& statistic, uint64_t seed, int64_t resamples) {
-  VGGFLOW_CHECK(!groups.empty() && resamples > 0, "[bootstrap] expected groups and resamples, got {} and {}", groups.size(), resamples);
+BootstrapInterval bootstrap_interval(
+    const std::vector<std::vector<Point2>>& groups,
+    const std::function<double(std::span<const Point2>)>& statistic, uint64_t seed,
+    int64_t resamples) {
+  VGGFLOW_CHECK(!groups.empty() && resamples > 0,
+                "[bootstrap] expected groups and resamples, got {} and {}", groups.size(),
+                resamples);
   std::vector<double> values;
   std::vector<Point2> drawn;
   for (int64_t r = 0; r < resamples; ++r) {
     RandomStream random({seed, Purpose::kMetric, static_cast<uint64_t>(r), 0});
     drawn.clear();
     for (size_t g = 0; g < groups.size(); ++g) {
-      const auto& group = groups[static_cast<size_t>(random.below(static_cast<int64_t>(groups.size())))];
-      for (size_t i = 0; i < group.size(); ++i) drawn.push_back(group[static_cast<size_t>(random.below(static_cast<int64_t>(group.size())))]);
+      const auto& group =
+          groups[static_cast<size_t>(random.below(static_cast<int64_t>(groups.size())))];
+      for (size_t i = 0; i < group.size(); ++i)
+        drawn.push_back(
+            group[static_cast<size_t>(random.below(static_cast<int64_t>(group.size())))]);
     }
     values.push_back(statistic(drawn));
   }
   std::sort(values.begin(), values.end());
-  const auto quantile = [&](double q) { return values[static_cast<size_t>(std::llround(q * static_cast<double>(values.size() - 1)))]; };
+  const auto quantile = [&](double q) {
+    return values[static_cast<size_t>(std::llround(q * static_cast<double>(values.size() - 1)))];
+  };
   return {quantile(0.025), quantile(0.975)};
 }
 
@@ -256,7 +289,8 @@ double selection_score(const RunResult& run, const SelectOptions& select, const 
 
 namespace {
 
-SettingScore score_setting(const ComparisonConfig& config, const std::vector<const RunResult*>& runs, const Point2& edge) {
+SettingScore score_setting(const ComparisonConfig& config,
+                           const std::vector<const RunResult*>& runs, const Point2& edge) {
   std::vector<double> score, reward, kept, judge, fd;
   SettingScore out;
   for (const RunResult* run : runs) {
@@ -277,17 +311,21 @@ SettingScore score_setting(const ComparisonConfig& config, const std::vector<con
   return out;
 }
 
-std::vector<const RunResult*> results_of(const std::vector<RunResult>& results, size_t arm, size_t setting, const std::vector<int64_t>& seeds) {
+std::vector<const RunResult*> results_of(const std::vector<RunResult>& results, size_t arm,
+                                         size_t setting, const std::vector<int64_t>& seeds) {
   std::vector<const RunResult*> out;
   for (const RunResult& r : results) {
-    if (r.plan.arm == arm && r.plan.setting == setting && std::find(seeds.begin(), seeds.end(), r.plan.seed) != seeds.end()) out.push_back(&r);
+    if (r.plan.arm == arm && r.plan.setting == setting &&
+        std::find(seeds.begin(), seeds.end(), r.plan.seed) != seeds.end())
+      out.push_back(&r);
   }
   return out;
 }
 
 }  // namespace
 
-std::vector<ArmSelection> select_settings(const ComparisonConfig& config, const std::vector<RunResult>& results) {
+std::vector<ArmSelection> select_settings(const ComparisonConfig& config,
+                                          const std::vector<RunResult>& results) {
   std::vector<const RunResult*> all;
   for (const RunResult& r : results) all.push_back(&r);
   const Point2 edge = box_edge(config.box, all);
@@ -295,9 +333,12 @@ std::vector<ArmSelection> select_settings(const ComparisonConfig& config, const 
   for (size_t arm = 0; arm < config.arms.size(); ++arm) {
     ArmSelection selection;
     for (size_t s = 0; s < config.arms[arm].settings.size(); ++s) {
-      selection.scores.push_back(score_setting(config, results_of(results, arm, s, config.tuning_seeds()), edge));
+      selection.scores.push_back(
+          score_setting(config, results_of(results, arm, s, config.tuning_seeds()), edge));
       const SettingScore& now = selection.scores.back();
-      if (now.complete && (!selection.chosen || now.score.mean > selection.scores[*selection.chosen].score.mean)) selection.chosen = s;
+      if (now.complete &&
+          (!selection.chosen || now.score.mean > selection.scores[*selection.chosen].score.mean))
+        selection.chosen = s;
     }
     if (config.arms[arm].settings.size() == 1) selection.chosen = 0;
     out.push_back(selection);
@@ -311,9 +352,11 @@ std::vector<std::optional<size_t>> chosen_settings(const std::vector<ArmSelectio
   return out;
 }
 
-std::vector<const RunResult*> table_results(const ComparisonConfig& config, const std::vector<RunResult>& results, size_t arm,
+std::vector<const RunResult*> table_results(const ComparisonConfig& config,
+                                            const std::vector<RunResult>& results, size_t arm,
                                             std::optional<size_t> setting) {
-  return setting ? results_of(results, arm, *setting, config.seeds) : std::vector<const RunResult*>{};
+  return setting ? results_of(results, arm, *setting, config.seeds)
+                 : std::vector<const RunResult*>{};
 }
 
 }  // namespace vggflow

@@ -1,5 +1,6 @@
 #pragma once
-// What `vggflow compare` runs: arms x settings x seeds, read from one YAML file. docs/compare.md and schema_help() describe it.
+// What `vggflow compare` runs: arms x settings x seeds, read from one YAML file. docs/compare.md
+// and schema_help() describe it.
 
 #include <cstdint>
 #include <filesystem>
@@ -28,16 +29,19 @@ struct SelectOptions {
   std::vector<int64_t> seeds;  ///< seeds of the tuning runs; empty: those of the comparison
 };
 
-/// Edges of the box that hypervolumes are clipped to; its other corner, the reference point, is (0, 0).
+/// Edges of the box that hypervolumes are clipped to; its other corner, the reference point, is (0,
+/// 0).
 struct HypervolumeBox {
-  double gain_sd = 0;  ///< reward gain in sd of the base within a prompt; 0: the largest gain there is, rounded up to half a sd
+  double gain_sd = 0;  ///< reward gain in sd of the base within a prompt; 0: the largest gain there
+                       ///< is, rounded up to half a sd
   double diversity_kept = 1;
 };
 
 struct ComparisonConfig {
   std::filesystem::path out, base;
-  std::vector<std::string> common;  ///< overrides of every run; those of the command line are in `last`
-  std::vector<std::string> last;    ///< overrides after the arms'
+  std::vector<std::string>
+      common;  ///< overrides of every run; those of the command line are in `last`
+  std::vector<std::string> last;  ///< overrides after the arms'
   std::vector<int64_t> seeds{0};
   std::vector<ComparisonArm> arms;
   SelectOptions select;
@@ -47,7 +51,9 @@ struct ComparisonConfig {
 
   /// Whether some arm has a choice to make.
   bool tunes() const;
-  const std::vector<int64_t>& tuning_seeds() const { return select.seeds.empty() ? seeds : select.seeds; }
+  const std::vector<int64_t>& tuning_seeds() const {
+    return select.seeds.empty() ? seeds : select.seeds;
+  }
 };
 
 /// One child process: `vggflow align` with these arguments.
@@ -62,18 +68,24 @@ struct PlannedRun {
   std::vector<std::string> arguments(const std::filesystem::path& base) const;
 };
 
-/// Reads the file. `settings` are key=value: keys of the file itself (out, base, seeds, parallel, select.by, ...) take the place of
-/// what it says, all others are settings of every run. Errors name file, line and the nearest known key.
-ComparisonConfig load_comparison(const std::filesystem::path& file, const std::vector<std::string>& settings = {});
+/// Reads the file. `settings` are key=value: keys of the file itself (out, base, seeds, parallel,
+/// select.by, ...) take the place of what it says, all others are settings of every run. Errors
+/// name file, line and the nearest known key.
+ComparisonConfig load_comparison(const std::filesystem::path& file,
+                                 const std::vector<std::string>& settings = {});
 /// The same from text; `origin` names it in errors.
-ComparisonConfig parse_comparison(const std::string& text, const std::string& origin, const std::vector<std::string>& settings = {});
+ComparisonConfig parse_comparison(const std::string& text, const std::string& origin,
+                                  const std::vector<std::string>& settings = {});
 
 PlannedRun planned_run(const ComparisonConfig& config, size_t arm, size_t setting, int64_t seed);
 
-/// The runs that a choice is made from: every setting of the arms with several, on the tuning seeds.
+/// The runs that a choice is made from: every setting of the arms with several, on the tuning
+/// seeds.
 std::vector<PlannedRun> tuning_runs(const ComparisonConfig& config);
-/// The runs of the tables: `selected` settings (one an arm, none where no choice could be made) on the comparison's seeds.
-std::vector<PlannedRun> table_runs(const ComparisonConfig& config, const std::vector<std::optional<size_t>>& selected);
+/// The runs of the tables: `selected` settings (one an arm, none where no choice could be made) on
+/// the comparison's seeds.
+std::vector<PlannedRun> table_runs(const ComparisonConfig& config,
+                                   const std::vector<std::optional<size_t>>& selected);
 
 /// The schema as `vggflow compare --help` prints it.
 std::string schema_help();

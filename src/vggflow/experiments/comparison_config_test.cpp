@@ -28,7 +28,9 @@ box: {gain_sd: 3, diversity_kept: 0.9}
 parallel: 2
 )";
 
-ComparisonConfig parsed(const std::string& text, const std::vector<std::string>& settings = {}) { return parse_comparison(text, "c.yaml", settings); }
+ComparisonConfig parsed(const std::string& text, const std::vector<std::string>& settings = {}) {
+  return parse_comparison(text, "c.yaml", settings);
+}
 
 std::vector<std::string> names_of(const ComparisonArm& arm) {
   std::vector<std::string> names;
@@ -62,33 +64,45 @@ TEST(ComparisonConfig, GridsGiveEveryCombinationWithTheNumbersAsTheyWereWritten)
   ASSERT_EQ(c.arms.size(), 3u);
   EXPECT_THAT(names_of(c.arms[0]), ElementsAre("lr=1e-4", "lr=3e-4"));
   EXPECT_THAT(c.arms[0].settings[1].overrides, ElementsAre("method=a", "policy_optimizer.lr=3e-4"));
-  EXPECT_THAT(names_of(c.arms[1]), ElementsAre("beta=1, lr=1e-4", "beta=2, lr=1e-4")) << "an arm's grid takes the place of the common one";
-  EXPECT_THAT(names_of(c.arms[2]), ElementsAre("a.lr=0.1, b.lr=0.2")) << "keys that end alike are written out";
+  EXPECT_THAT(names_of(c.arms[1]), ElementsAre("beta=1, lr=1e-4", "beta=2, lr=1e-4"))
+      << "an arm's grid takes the place of the common one";
+  EXPECT_THAT(names_of(c.arms[2]), ElementsAre("a.lr=0.1, b.lr=0.2"))
+      << "keys that end alike are written out";
 }
 
 TEST(ComparisonConfig, ARunsCommandOrdersItsSettingsFromCommonToCommandLine) {
   const PlannedRun run = planned_run(parsed(kWhole, {"batch=2"}), 1, 1, 4);
   EXPECT_EQ(run.label, "second beta=2, lr=1e-4 seed 4");
   EXPECT_EQ(run.folder, "runs/c/runs/second/beta=2,-lr=1e-4/seed4");
-  EXPECT_THAT(run.arguments("base.yaml"),
-              ElementsAre("align", "--config", "base.yaml", "run=runs/c/runs/second/beta=2,-lr=1e-4/seed4", "seed=4", "updates=3", "value.kind=none", "method=b",
-                          "vgg.beta=2", "policy_optimizer.lr=1e-4", "batch=2"));
+  EXPECT_THAT(
+      run.arguments("base.yaml"),
+      ElementsAre("align", "--config", "base.yaml", "run=runs/c/runs/second/beta=2,-lr=1e-4/seed4",
+                  "seed=4", "updates=3", "value.kind=none", "method=b", "vgg.beta=2",
+                  "policy_optimizer.lr=1e-4", "batch=2"));
 }
 
 TEST(ComparisonConfig, TuningTakesArmsWithAChoiceAndTheTablesTakeOneSettingOfEach) {
   const ComparisonConfig c = parsed(kWhole);
-  EXPECT_THAT(labels_of(tuning_runs(c)), ElementsAre("first lr=1e-4 seed 0", "first lr=3e-4 seed 0", "second beta=1, lr=1e-4 seed 0", "second beta=2, lr=1e-4 seed 0"));
-  EXPECT_THAT(labels_of(table_runs(c, {1, std::nullopt, 0})), ElementsAre("first lr=3e-4 seed 4", "third arm seed 4", "first lr=3e-4 seed 5", "third arm seed 5"));
+  EXPECT_THAT(labels_of(tuning_runs(c)),
+              ElementsAre("first lr=1e-4 seed 0", "first lr=3e-4 seed 0",
+                          "second beta=1, lr=1e-4 seed 0", "second beta=2, lr=1e-4 seed 0"));
+  EXPECT_THAT(labels_of(table_runs(c, {1, std::nullopt, 0})),
+              ElementsAre("first lr=3e-4 seed 4", "third arm seed 4", "first lr=3e-4 seed 5",
+                          "third arm seed 5"));
 }
 
 TEST(ComparisonConfig, WithoutSelectSeedsTuningTakesThoseOfTheTables) {
-  const ComparisonConfig c = parsed("{out: o, base: b, seeds: [1, 2], arms: [{a: []}], grid: {x: [1, 2]}}");
-  EXPECT_THAT(labels_of(tuning_runs(c)), ElementsAre("a x=1 seed 1", "a x=2 seed 1", "a x=1 seed 2", "a x=2 seed 2"));
-  EXPECT_THAT(tuning_runs(parsed("{out: o, base: b, arms: [{a: []}]}")), IsEmpty()) << "an arm of one setting has nothing to tune";
+  const ComparisonConfig c =
+      parsed("{out: o, base: b, seeds: [1, 2], arms: [{a: []}], grid: {x: [1, 2]}}");
+  EXPECT_THAT(labels_of(tuning_runs(c)),
+              ElementsAre("a x=1 seed 1", "a x=2 seed 1", "a x=1 seed 2", "a x=2 seed 2"));
+  EXPECT_THAT(tuning_runs(parsed("{out: o, base: b, arms: [{a: []}]}")), IsEmpty())
+      << "an arm of one setting has nothing to tune";
 }
 
 TEST(ComparisonConfig, TheCommandLineReplacesTheFilesKeysAndPassesOtherSettingsOn) {
-  const ComparisonConfig c = parsed(kWhole, {"out=elsewhere", "seeds=[9]", "select.by=hypervolume", "updates=1"});
+  const ComparisonConfig c =
+      parsed(kWhole, {"out=elsewhere", "seeds=[9]", "select.by=hypervolume", "updates=1"});
   EXPECT_EQ(c.out, "elsewhere");
   EXPECT_THAT(c.seeds, ElementsAre(9));
   EXPECT_EQ(c.select.by, "hypervolume");
@@ -105,14 +119,18 @@ TEST(ComparisonConfig, RefusesWithFileLineAndWhatWasExpected) {
   const std::vector<Refusal> refusals{
       {"[1, 2]", "c.yaml: expected lines of 'key: value'"},
       {"out: [", "c.yaml is not YAML"},
-      {head + arms + "seed: [1]\n", "c.yaml line 5: unknown key 'seed' in a comparison; did you mean 'seeds'?"},
+      {head + arms + "seed: [1]\n",
+       "c.yaml line 5: unknown key 'seed' in a comparison; did you mean 'seeds'?"},
       {"base: b\n" + arms, "the key 'out' is missing"},
       {head, "the key 'arms' is missing"},
       {head + "arms: []\n", "line 3: expected arms as a list"},
-      {head + "arms: [only-a-name]\n", "expected an arm as 'name: [key=value, ...]', got 'only-a-name'"},
+      {head + "arms: [only-a-name]\n",
+       "expected an arm as 'name: [key=value, ...]', got 'only-a-name'"},
       {head + "arms:\n  - a: [method]\n", "line 4: expected key=value in arm 'a', got 'method'"},
-      {head + "arms:\n  - a: {sets: [x=1]}\n", "unknown key 'sets' in arm 'a'; did you mean 'set'?"},
-      {head + "arms:\n  - a b: []\n  - a-b: []\n", "line 5: two arms have the folder 'a-b'; rename 'a-b'"},
+      {head + "arms:\n  - a: {sets: [x=1]}\n",
+       "unknown key 'sets' in arm 'a'; did you mean 'set'?"},
+      {head + "arms:\n  - a b: []\n  - a-b: []\n",
+       "line 5: two arms have the folder 'a-b'; rename 'a-b'"},
       {head + "arms:\n  - a: [seed=3]\n", "line 4: 'seed' is set by compare for each run"},
       {head + arms + "common: [run=x]\n", "'run' is set by compare"},
       {head + arms + "seeds: [one]\n", "line 5: expected whole numbers for seeds, got 'one'"},
@@ -122,22 +140,30 @@ TEST(ComparisonConfig, RefusesWithFileLineAndWhatWasExpected) {
       {head + arms + "grid: [1]\n", "expected grid as {setting: [values]}"},
       {head + arms + "grid: {lr: []}\n", "expected at least one value for grid's lr"},
       {head + arms + "grid: {lr: [1, 1]}\n", "a value is there twice in grid's lr"},
-      {head + arms + "select: {by: rewards}\n", "expected select.by to be one of reward, hypervolume, reward_at_diversity_floor, got 'rewards'; did you mean 'reward'?"},
+      {head + arms + "select: {by: rewards}\n",
+       "expected select.by to be one of reward, hypervolume, reward_at_diversity_floor, got "
+       "'rewards'; did you mean 'reward'?"},
       {head + arms + "select: {floor: 2}\n", "expected select.floor from 0 to 1, got 2"},
       {head + arms + "box: {gain: 2}\n", "unknown key 'gain' in box; did you mean 'gain_sd'?"},
       {head + "out: p\n" + arms, "the key 'out' is there twice"}};
-  for (const Refusal& r : refusals) EXPECT_THAT(message_of([&] { parsed(r.text); }), HasSubstr(r.message)) << r.text;
+  for (const Refusal& r : refusals)
+    EXPECT_THAT(message_of([&] { parsed(r.text); }), HasSubstr(r.message)) << r.text;
 }
 
 TEST(ComparisonConfig, RefusesOverridesByName) {
-  EXPECT_THAT(message_of([] { parsed(kWhole, {"updates"}); }), HasSubstr("expected key=value, got 'updates'"));
-  EXPECT_THAT(message_of([] { parsed(kWhole, {"resume=true"}); }), HasSubstr("override resume=true: 'resume' is set by compare"));
-  EXPECT_THAT(message_of([] { parsed(kWhole, {"seeds=[one]"}); }), HasSubstr("override seeds=[one]: expected whole numbers for seeds"));
-  EXPECT_THAT(message_of([] { parsed(kWhole, {"seeds=["}); }), HasSubstr("override seeds=[: the value is not YAML"));
+  EXPECT_THAT(message_of([] { parsed(kWhole, {"updates"}); }),
+              HasSubstr("expected key=value, got 'updates'"));
+  EXPECT_THAT(message_of([] { parsed(kWhole, {"resume=true"}); }),
+              HasSubstr("override resume=true: 'resume' is set by compare"));
+  EXPECT_THAT(message_of([] { parsed(kWhole, {"seeds=[one]"}); }),
+              HasSubstr("override seeds=[one]: expected whole numbers for seeds"));
+  EXPECT_THAT(message_of([] { parsed(kWhole, {"seeds=["}); }),
+              HasSubstr("override seeds=[: the value is not YAML"));
 }
 
 TEST(ComparisonConfig, TheHelpNamesEveryKey) {
-  for (const char* key : {"out:", "base:", "common:", "seeds:", "arms:", "grid:", "select:", "by:", "floor:", "box:", "parallel:", "reward_at_diversity_floor"}) {
+  for (const char* key : {"out:", "base:", "common:", "seeds:", "arms:", "grid:", "select:", "by:",
+                          "floor:", "box:", "parallel:", "reward_at_diversity_floor"}) {
     EXPECT_THAT(schema_help(), HasSubstr(key));
   }
 }

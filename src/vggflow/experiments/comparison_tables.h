@@ -20,9 +20,10 @@ struct ReportTable {
 struct ComparisonView {
   explicit ComparisonView(const ComparisonData& from);
   const ComparisonData& data;
-  std::vector<std::vector<const RunResult*>> runs;  ///< of each arm's chosen setting, on the comparison's seeds
-  std::vector<const RunResult*> all;                ///< the same in one list
-  Point2 edge;                                      ///< the hypervolumes' box
+  std::vector<std::vector<const RunResult*>>
+      runs;                           ///< of each arm's chosen setting, on the comparison's seeds
+  std::vector<const RunResult*> all;  ///< the same in one list
+  Point2 edge;                        ///< the hypervolumes' box
   const RunResult* first() const { return all.empty() ? nullptr : all.front(); }
   const std::string& name(size_t arm) const { return data.config.arms[arm].name; }
 };
@@ -36,7 +37,8 @@ Spread at_last(const std::vector<const RunResult*>& runs, Metric metric);
 ReportTable last_update_table(const ComparisonView& view);
 /// The reward panel of the last evaluations; no rows where the runs have none.
 ReportTable panel_table(const ComparisonView& view);
-/// Every arm at the largest reward that all reach, and at each reward where an arm has lost half of the diversity.
+/// Every arm at the largest reward that all reach, and at each reward where an arm has lost half of
+/// the diversity.
 std::vector<ReportTable> equal_reward_tables(const ComparisonView& view);
 ReportTable hypervolume_table(const ComparisonView& view);
 ReportTable cost_table(const ComparisonView& view);

@@ -17,11 +17,11 @@ namespace {
 namespace fs = std::filesystem;
 using ::testing::DoubleNear;
 using ::testing::ElementsAre;
+using testing::FakeEval;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
-using testing::FakeEval;
-using testing::write_fake_run;
 using testing::message_of;
+using testing::write_fake_run;
 
 EvalPoint point(double reward, double kept, double fd = 0) {
   EvalPoint p;
@@ -31,26 +31,31 @@ EvalPoint point(double reward, double kept, double fd = 0) {
   return p;
 }
 
-// ---- equal rewards ---------------------------------------------------------------------------------------------------
+// ---- equal rewards
+// ---------------------------------------------------------------------------------------------------
 
 TEST(AtReward, IsLinearBetweenTwoEvaluations) {
   const std::vector<EvalPoint> rising{point(10, 1.0), point(12, 0.8), point(16, 0.4)};
   EXPECT_DOUBLE_EQ(at_reward(rising, 11, &EvalPoint::diversity_kept), 0.9);
   EXPECT_DOUBLE_EQ(at_reward(rising, 13, &EvalPoint::diversity_kept), 0.7);
-  EXPECT_DOUBLE_EQ(at_reward(rising, 16, &EvalPoint::diversity_kept), 0.4) << "the last evaluation itself";
+  EXPECT_DOUBLE_EQ(at_reward(rising, 16, &EvalPoint::diversity_kept), 0.4)
+      << "the last evaluation itself";
   EXPECT_DOUBLE_EQ(at_reward(rising, 10, &EvalPoint::diversity_kept), 1.0) << "the base itself";
 }
 
 TEST(AtReward, TakesTheFirstCrossingWhereTheRewardFallsAndRisesAgain) {
   const std::vector<EvalPoint> wave{point(10, 1.0), point(14, 0.6), point(11, 0.5), point(15, 0.1)};
   EXPECT_DOUBLE_EQ(at_reward(wave, 12, &EvalPoint::diversity_kept), 0.8);
-  EXPECT_DOUBLE_EQ(at_reward(wave, 14.5, &EvalPoint::diversity_kept), 0.15) << "reached only by the second rise, from 11 to 15";
+  EXPECT_DOUBLE_EQ(at_reward(wave, 14.5, &EvalPoint::diversity_kept), 0.15)
+      << "reached only by the second rise, from 11 to 15";
 }
 
 TEST(AtReward, IsNoNumberWhereTheLevelIsNeverReached) {
-  EXPECT_TRUE(std::isnan(at_reward(std::vector{point(10, 1), point(12, 0.8)}, 12.5, &EvalPoint::diversity_kept)));
+  EXPECT_TRUE(std::isnan(
+      at_reward(std::vector{point(10, 1), point(12, 0.8)}, 12.5, &EvalPoint::diversity_kept)));
   EXPECT_TRUE(std::isnan(at_reward(std::vector<EvalPoint>{}, 1, &EvalPoint::diversity_kept)));
-  EXPECT_TRUE(std::isnan(at_reward(std::vector{point(std::nan(""), 1)}, 1, &EvalPoint::diversity_kept)));
+  EXPECT_TRUE(
+      std::isnan(at_reward(std::vector{point(std::nan(""), 1)}, 1, &EvalPoint::diversity_kept)));
 }
 
 TEST(CommonReward, IsTheSmallestOfTheLargest) {
@@ -63,10 +68,12 @@ TEST(CommonReward, IsTheSmallestOfTheLargest) {
 }
 
 TEST(RewardAtDiversity, IsWhereTheTrajectoryFirstFallsBelow) {
-  const std::vector<EvalPoint> falling{point(10, 1.0), point(12, 0.6), point(16, 0.4), point(18, 0.7), point(20, 0.1)};
+  const std::vector<EvalPoint> falling{point(10, 1.0), point(12, 0.6), point(16, 0.4),
+                                       point(18, 0.7), point(20, 0.1)};
   EXPECT_DOUBLE_EQ(*reward_at_diversity(falling, 0.5), 14);
   EXPECT_DOUBLE_EQ(*reward_at_diversity(falling, 0.6), 12);
-  EXPECT_FALSE(reward_at_diversity(std::vector{point(10, 1), point(20, 0.5)}, 0.5)) << "just half is not less than half";
+  EXPECT_FALSE(reward_at_diversity(std::vector{point(10, 1), point(20, 0.5)}, 0.5))
+      << "just half is not less than half";
 }
 
 TEST(MeanTrajectory, AveragesRunsUpdateByUpdate) {
@@ -91,7 +98,8 @@ TEST(SpreadOverSeeds, LeavesOutWhatIsNoNumber) {
   EXPECT_EQ(spread({}).n, 0u);
 }
 
-// ---- Pareto fronts and hypervolumes ----------------------------------------------------------------------------------
+// ---- Pareto fronts and hypervolumes
+// ----------------------------------------------------------------------------------
 
 TEST(ParetoFront, KeepsWhatNothingElseDominates) {
   const std::vector<Point2> points{{1, 5}, {2, 4}, {2, 3}, {3, 4}, {4, 1}, {0, 5}, {3, 4}};
@@ -101,13 +109,16 @@ TEST(ParetoFront, KeepsWhatNothingElseDominates) {
 
 TEST(ParetoFront, LeavesOutPointsThatAreNotFinite) {
   const double inf = std::numeric_limits<double>::infinity();
-  EXPECT_THAT(pareto_front(std::vector<Point2>{{1, 1}, {std::nan(""), 9}, {inf, 9}}), ElementsAre(Point2{1, 1}));
+  EXPECT_THAT(pareto_front(std::vector<Point2>{{1, 1}, {std::nan(""), 9}, {inf, 9}}),
+              ElementsAre(Point2{1, 1}));
 }
 
 std::vector<Point2> random_points(int64_t n, uint64_t sample, int64_t levels) {
   RandomStream random({3, Purpose::kTest, 0, sample});
   std::vector<Point2> points;
-  for (int64_t i = 0; i < n; ++i) points.push_back({static_cast<double>(random.below(levels)), static_cast<double>(random.below(levels))});
+  for (int64_t i = 0; i < n; ++i)
+    points.push_back(
+        {static_cast<double>(random.below(levels)), static_cast<double>(random.below(levels))});
   return points;
 }
 
@@ -116,8 +127,11 @@ TEST(ParetoFront, EqualsBruteForceOnRandomPoints) {
     const auto points = random_points(30, trial, 12);
     std::vector<Point2> expected;
     for (const Point2& p : points) {
-      const bool dominated = std::any_of(points.begin(), points.end(), [&](const Point2& q) { return q != p && q[0] >= p[0] && q[1] >= p[1]; });
-      if (!dominated && std::find(expected.begin(), expected.end(), p) == expected.end()) expected.push_back(p);
+      const bool dominated = std::any_of(points.begin(), points.end(), [&](const Point2& q) {
+        return q != p && q[0] >= p[0] && q[1] >= p[1];
+      });
+      if (!dominated && std::find(expected.begin(), expected.end(), p) == expected.end())
+        expected.push_back(p);
     }
     std::sort(expected.begin(), expected.end());
     EXPECT_EQ(pareto_front(points), expected);
@@ -126,9 +140,13 @@ TEST(ParetoFront, EqualsBruteForceOnRandomPoints) {
 
 TEST(Hypervolume, EqualsHandComputedAreas) {
   EXPECT_DOUBLE_EQ(hypervolume(std::vector<Point2>{{2, 0.5}}, {4, 1}), 1.0);
-  EXPECT_DOUBLE_EQ(hypervolume(std::vector<Point2>{{1, 1}, {2, 0.5}, {4, 0.25}}, {4, 1}), 1 + 0.5 + 0.5);
-  EXPECT_DOUBLE_EQ(hypervolume(std::vector<Point2>{{9, 0.5}, {1, 3}}, {4, 1}), 1 + 3 * 0.5) << "points outside are moved to the box's edge";
-  EXPECT_DOUBLE_EQ(hypervolume(std::vector<Point2>{{-1, 1}, {0, 1}, {1, 0}, {std::nan(""), 1}}, {4, 1}), 0) << "what does not exceed the reference point counts nothing";
+  EXPECT_DOUBLE_EQ(hypervolume(std::vector<Point2>{{1, 1}, {2, 0.5}, {4, 0.25}}, {4, 1}),
+                   1 + 0.5 + 0.5);
+  EXPECT_DOUBLE_EQ(hypervolume(std::vector<Point2>{{9, 0.5}, {1, 3}}, {4, 1}), 1 + 3 * 0.5)
+      << "points outside are moved to the box's edge";
+  EXPECT_DOUBLE_EQ(
+      hypervolume(std::vector<Point2>{{-1, 1}, {0, 1}, {1, 0}, {std::nan(""), 1}}, {4, 1}), 0)
+      << "what does not exceed the reference point counts nothing";
 }
 
 TEST(Hypervolume, EqualsCountedCellsOnRandomPoints) {
@@ -136,7 +154,9 @@ TEST(Hypervolume, EqualsCountedCellsOnRandomPoints) {
     const auto points = random_points(12, 100 + trial, 10);
     int64_t cells = 0;  // unit squares of a 7 x 8 box that some point covers
     for (int x = 0; x < 7; ++x) {
-      for (int y = 0; y < 8; ++y) cells += std::any_of(points.begin(), points.end(), [&](const Point2& p) { return p[0] > x && p[1] > y; });
+      for (int y = 0; y < 8; ++y)
+        cells += std::any_of(points.begin(), points.end(),
+                             [&](const Point2& p) { return p[0] > x && p[1] > y; });
     }
     EXPECT_DOUBLE_EQ(hypervolume(points, {7, 8}), static_cast<double>(cells));
   }
@@ -152,7 +172,8 @@ TEST(BoxEdge, IsAsGivenOrTheLargestGainRoundedUpToHalfASd) {
   EXPECT_EQ(box_edge({0, 1}, {}), (Point2{0.5, 1}));
 }
 
-// ---- bootstrap -------------------------------------------------------------------------------------------------------
+// ---- bootstrap
+// -------------------------------------------------------------------------------------------------------
 
 double mean_of_first(std::span<const Point2> points) {
   double sum = 0;
@@ -177,14 +198,16 @@ TEST(Bootstrap, CoversTheTruthAboutAsOftenAsItSays) {
     const BootstrapInterval i = bootstrap_interval(random_groups(trial), mean_of_first, trial, 400);
     covered += i.low <= 5 && 5 <= i.high;
   }
-  // A percentile interval of 12 groups covers somewhat less than 95 %; three binomial sd of 200 trials are 5 %.
+  // A percentile interval of 12 groups covers somewhat less than 95 %; three binomial sd of 200
+  // trials are 5 %.
   EXPECT_GE(covered, 174);
   EXPECT_LT(covered, 200) << "an interval that always covers says nothing";
 }
 
 TEST(Bootstrap, GivesTheSameIntervalForTheSameDataAndSeed) {
   const auto groups = random_groups(0);
-  const BootstrapInterval a = bootstrap_interval(groups, mean_of_first, 7, 300), b = bootstrap_interval(groups, mean_of_first, 7, 300),
+  const BootstrapInterval a = bootstrap_interval(groups, mean_of_first, 7, 300),
+                          b = bootstrap_interval(groups, mean_of_first, 7, 300),
                           other = bootstrap_interval(groups, mean_of_first, 8, 300);
   EXPECT_EQ(a.low, b.low);
   EXPECT_EQ(a.high, b.high);
@@ -192,7 +215,8 @@ TEST(Bootstrap, GivesTheSameIntervalForTheSameDataAndSeed) {
 }
 
 TEST(Bootstrap, OfAHypervolumeNeverExceedsTheWhole) {
-  const std::vector<std::vector<Point2>> groups{{{1, 1}, {2, 0.5}}, {{1.5, 0.9}, {3, 0.2}}, {{0.5, 1}}};
+  const std::vector<std::vector<Point2>> groups{
+      {{1, 1}, {2, 0.5}}, {{1.5, 0.9}, {3, 0.2}}, {{0.5, 1}}};
   const auto area = [](std::span<const Point2> p) { return hypervolume(p, {4, 1}); };
   std::vector<Point2> all;
   for (const auto& g : groups) all.insert(all.end(), g.begin(), g.end());
@@ -203,10 +227,12 @@ TEST(Bootstrap, OfAHypervolumeNeverExceedsTheWhole) {
 }
 
 TEST(Bootstrap, RefusesNoGroups) {
-  EXPECT_THAT(message_of([] { bootstrap_interval({}, mean_of_first, 0); }), HasSubstr("[bootstrap] expected groups and resamples, got 0 and 2000"));
+  EXPECT_THAT(message_of([] { bootstrap_interval({}, mean_of_first, 0); }),
+              HasSubstr("[bootstrap] expected groups and resamples, got 0 and 2000"));
 }
 
-// ---- reading and choosing --------------------------------------------------------------------------------------------
+// ---- reading and choosing
+// --------------------------------------------------------------------------------------------
 
 class ReadingRuns : public ::testing::Test {
  protected:
@@ -229,7 +255,8 @@ TEST_F(ReadingRuns, TakesGainsCostsAndMemoryFromTheFolder) {
   EXPECT_DOUBLE_EQ(run.cost.seconds_per_update, 2);
   EXPECT_DOUBLE_EQ(run.cost.images_per_second, 8);
   EXPECT_DOUBLE_EQ(run.cost.peak_gib, 1.5);
-  EXPECT_THAT(run.cost.phases, ElementsAre(std::pair<std::string, double>("rollout", 1.5), std::pair<std::string, double>("policy", 0.5)));
+  EXPECT_THAT(run.cost.phases, ElementsAre(std::pair<std::string, double>("rollout", 1.5),
+                                           std::pair<std::string, double>("policy", 0.5)));
   EXPECT_EQ(run.prompts, 20);
 }
 
@@ -250,19 +277,24 @@ TEST_F(ReadingRuns, LeavesOutWhatARunBegunAgainTookBack) {
 TEST_F(ReadingRuns, RefusesRunsWithoutNumbers) {
   write_fake_run(plan(), {{0, 10, 0.4}});
   write_text(plan().folder / "summary.json", "{");
-  EXPECT_THAT(message_of([&] { read_result(plan()); }), HasSubstr("summary.json is damaged; remove it and run again"));
+  EXPECT_THAT(message_of([&] { read_result(plan()); }),
+              HasSubstr("summary.json is damaged; remove it and run again"));
   write_text(plan().folder / "metrics.jsonl", "{\"kind\":\"eval\",\"update\":0}\n");
-  EXPECT_THAT(message_of([&] { read_result(plan()); }), HasSubstr("metrics.jsonl holds no evaluation"));
+  EXPECT_THAT(message_of([&] { read_result(plan()); }),
+              HasSubstr("metrics.jsonl holds no evaluation"));
 }
 
 class Selecting : public ReadingRuns {
  protected:
   // Arm a has two settings; setting 1 ends higher, setting 0 keeps more diversity.
   ComparisonConfig config(const std::string& select) const {
-    return parse_comparison(fmt::format("{{out: {}, base: b, seeds: [0, 1], arms: [{{a: []}}, {{b: {{grid: {{}}}}}}], grid: {{lr: [1, 2]}}, select: {}}}",
-                                        out_.string(), select), "test");
+    return parse_comparison(fmt::format("{{out: {}, base: b, seeds: [0, 1], arms: [{{a: []}}, {{b: "
+                                        "{{grid: {{}}}}}}], grid: {{lr: [1, 2]}}, select: {}}}",
+                                        out_.string(), select),
+                            "test");
   }
-  void write(const ComparisonConfig& c, size_t setting, int64_t seed, const std::vector<FakeEval>& evals) {
+  void write(const ComparisonConfig& c, size_t setting, int64_t seed,
+             const std::vector<FakeEval>& evals) {
     const PlannedRun run = planned_run(c, 0, setting, seed);
     write_fake_run(run, evals);
     results_.push_back(read_result(run));

@@ -18,22 +18,24 @@
 
 #include "vggflow/core/error.h"
 #include "vggflow/core/log.h"
-#include "vggflow/report/page.h"
 #include "vggflow/io/files.h"
+#include "vggflow/report/page.h"
 
 namespace vggflow {
 namespace fs = std::filesystem;
 namespace {
 
-// Runs a command as the leader of its own process group, so that a terminal's Ctrl-C reaches it through us alone (a second
-// SIGINT would end it before it has saved); it is told when we die. Output is appended to `console`.
+// Runs a command as the leader of its own process group, so that a terminal's Ctrl-C reaches it
+// through us alone (a second SIGINT would end it before it has saved); it is told when we die.
+// Output is appended to `console`.
 pid_t start_process(const std::vector<std::string>& command, const fs::path& console) {
   const int out = ::open(console.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
   VGGFLOW_CHECK(out >= 0, "[compare] cannot write {}: {}", console.string(), std::strerror(errno));
   std::vector<char*> argv;
   for (const std::string& word : command) argv.push_back(const_cast<char*>(word.c_str()));
   argv.push_back(nullptr);
-  // An interrupt that comes before exec waits, and then ends the child: our handler would swallow it.
+  // An interrupt that comes before exec waits, and then ends the child: our handler would swallow
+  // it.
   sigset_t interrupts, before;
   sigemptyset(&interrupts);
   sigaddset(&interrupts, SIGINT);
@@ -70,7 +72,8 @@ std::string last_line(const fs::path& file) {
 
 std::string duration(double seconds) {
   const auto s = static_cast<int64_t>(seconds + 0.5);
-  return s >= 3600 ? fmt::format("{}h{:02}m", s / 3600, s / 60 % 60) : fmt::format("{}m{:02}s", s / 60, s % 60);
+  return s >= 3600 ? fmt::format("{}h{:02}m", s / 3600, s / 60 % 60)
+                   : fmt::format("{}m{:02}s", s / 60, s % 60);
 }
 
 int64_t last_update(const fs::path& folder) {
@@ -85,8 +88,12 @@ int64_t last_update(const fs::path& folder) {
 class GridRunner {
  public:
   GridRunner(const ComparisonConfig& config, const RunCommand& command, GridProgress& progress)
-      : config_(config), command_(command), progress_(progress), records_(config.out / "grid.jsonl"),
-        bar_("compare", static_cast<int64_t>(progress.total), static_cast<int64_t>(progress.done)) {}
+      : config_(config),
+        command_(command),
+        progress_(progress),
+        records_(config.out / "grid.jsonl"),
+        bar_("compare", static_cast<int64_t>(progress.total), static_cast<int64_t>(progress.done)) {
+  }
   bool run(const std::vector<PlannedRun>& runs);
 
  private:
@@ -100,7 +107,8 @@ class GridRunner {
   void finish(const Child& child, int status, const rusage& usage);
   void pass_on_interrupt();
   void show();
-  void record(const PlannedRun& run, const std::string& status, double seconds, double peak_gib, double processor_seconds, const std::string& error);
+  void record(const PlannedRun& run, const std::string& status, double seconds, double peak_gib,
+              double processor_seconds, const std::string& error);
 
   const ComparisonConfig& config_;
   const RunCommand& command_;
@@ -112,11 +120,13 @@ class GridRunner {
   bool told_ = false;
 };
 
-void GridRunner::record(const PlannedRun& run, const std::string& status, double seconds, double peak_gib, double processor_seconds,
-                        const std::string& error) {
+void GridRunner::record(const PlannedRun& run, const std::string& status, double seconds,
+                        double peak_gib, double processor_seconds, const std::string& error) {
   const ComparisonArm& arm = config_.arms[run.arm];
-  Json line{{"arm", arm.name}, {"setting", arm.settings[run.setting].name}, {"seed", run.seed}, {"label", run.label}, {"status", status},
-            {"seconds", seconds}, {"peak_gib", peak_gib}, {"processor_seconds", processor_seconds}};
+  Json line{{"arm", arm.name},      {"setting", arm.settings[run.setting].name},
+            {"seed", run.seed},     {"label", run.label},
+            {"status", status},     {"seconds", seconds},
+            {"peak_gib", peak_gib}, {"processor_seconds", processor_seconds}};
   if (!error.empty()) line["error"] = error;
   records_.write(line);
 }
@@ -139,24 +149,33 @@ void GridRunner::start(const PlannedRun& run) {
     fs::remove(run.folder / "config.yaml");  // of a start that came to nothing
   }
   if (config_.parallel > 1) {
-    command.push_back(fmt::format("threads={}", std::max<int64_t>(1, static_cast<int64_t>(std::thread::hardware_concurrency()) / config_.parallel)));
+    command.push_back(fmt::format(
+        "threads={}",
+        std::max<int64_t>(
+            1, static_cast<int64_t>(std::thread::hardware_concurrency()) / config_.parallel)));
   }
-  log_info("start {}{}", run.label, status.state == RunState::kHalfDone ? ", going on after " + status.note : "");
+  log_info("start {}{}", run.label,
+           status.state == RunState::kHalfDone ? ", going on after " + status.note : "");
   children_.push_back({&run, start_process(command, run.folder / "console.txt"), {}});
 }
 
 void GridRunner::finish(const Child& child, int status, const rusage& usage) {
   const PlannedRun& run = *child.run;
-  const double seconds = child.watch.seconds(), peak = static_cast<double>(usage.ru_maxrss) / (1024.0 * 1024.0);
-  const auto time_of = [](const timeval& t) { return static_cast<double>(t.tv_sec) + 1e-6 * static_cast<double>(t.tv_usec); };
+  const double seconds = child.watch.seconds(),
+               peak = static_cast<double>(usage.ru_maxrss) / (1024.0 * 1024.0);
+  const auto time_of = [](const timeval& t) {
+    return static_cast<double>(t.tv_sec) + 1e-6 * static_cast<double>(t.tv_usec);
+  };
   const double processor = time_of(usage.ru_utime) + time_of(usage.ru_stime);
   const bool clean = WIFEXITED(status) && WEXITSTATUS(status) == 0;
   if (clean && fs::exists(run.folder / "summary.json")) {
     ++progress_.done;
     ++progress_.timed;
     progress_.seconds += seconds;
-    const double left = static_cast<double>(progress_.total - progress_.done) * progress_.seconds / static_cast<double>(progress_.timed);
-    log_info("[{}/{}] finished {} in {} | peak {:.2f} GiB | ETA {}", progress_.done, progress_.total, run.label, duration(seconds), peak,
+    const double left = static_cast<double>(progress_.total - progress_.done) * progress_.seconds /
+                        static_cast<double>(progress_.timed);
+    log_info("[{}/{}] finished {} in {} | peak {:.2f} GiB | ETA {}", progress_.done,
+             progress_.total, run.label, duration(seconds), peak,
              duration(left / static_cast<double>(config_.parallel)));
     record(run, "finished", seconds, peak, processor, "");
     return;
@@ -168,11 +187,15 @@ void GridRunner::finish(const Child& child, int status, const rusage& usage) {
   }
   ++progress_.done;
   const std::string said = last_line(run.folder / "console.txt");
-  const std::string error = WIFSIGNALED(status) ? fmt::format("killed by signal {} ({}); its last line: {}", WTERMSIG(status), strsignal(WTERMSIG(status)), said)
-                            : clean             ? "it ended before its last update; its last line: " + said
-                            : said.empty()      ? fmt::format("it ended with exit status {} and said nothing", WEXITSTATUS(status))
-                                                : said;
-  log_info("[{}/{}] FAILED {} after {}: {}", progress_.done, progress_.total, run.label, duration(seconds), error);
+  const std::string error =
+      WIFSIGNALED(status) ? fmt::format("killed by signal {} ({}); its last line: {}",
+                                        WTERMSIG(status), strsignal(WTERMSIG(status)), said)
+      : clean             ? "it ended before its last update; its last line: " + said
+      : said.empty()
+          ? fmt::format("it ended with exit status {} and said nothing", WEXITSTATUS(status))
+          : said;
+  log_info("[{}/{}] FAILED {} after {}: {}", progress_.done, progress_.total, run.label,
+           duration(seconds), error);
   record(run, "failed", seconds, peak, processor, error);
 }
 
@@ -181,7 +204,8 @@ void GridRunner::reap() {
     int status = 0;
     rusage usage{};
     const pid_t ended = ::wait4(children_[i].process, &status, WNOHANG, &usage);
-    VGGFLOW_CHECK(ended >= 0 || errno == EINTR, "[compare] cannot wait for {}: {}", children_[i].run->label, std::strerror(errno));
+    VGGFLOW_CHECK(ended >= 0 || errno == EINTR, "[compare] cannot wait for {}: {}",
+                  children_[i].run->label, std::strerror(errno));
     if (ended <= 0) {
       ++i;
       continue;
@@ -195,8 +219,9 @@ void GridRunner::reap() {
 void GridRunner::pass_on_interrupt() {
   told_ = true;
   if (children_.empty()) return;
-  log_info("interrupted: waiting until {} running alignment{} saved; a second Ctrl-C ends them at once", children_.size(),
-           children_.size() == 1 ? " has" : "s have");
+  log_info(
+      "interrupted: waiting until {} running alignment{} saved; a second Ctrl-C ends them at once",
+      children_.size(), children_.size() == 1 ? " has" : "s have");
   for (const Child& child : children_) ::kill(child.process, SIGINT);
 }
 
@@ -207,7 +232,8 @@ void GridRunner::show() {
   std::vector<std::string> notes;
   for (const Child& child : children_) {
     const std::string said = last_line(child.run->folder / "console.txt");
-    notes.push_back(fmt::format("{}: {}", child.run->label, said.substr(0, std::min<size_t>(32, said.find(" |")))));
+    notes.push_back(fmt::format("{}: {}", child.run->label,
+                                said.substr(0, std::min<size_t>(32, said.find(" |")))));
   }
   bar_.advance(static_cast<int64_t>(progress_.done), fmt::format("{}", fmt::join(notes, "; ")));
 }
@@ -216,7 +242,9 @@ bool GridRunner::run(const std::vector<PlannedRun>& runs) {
   size_t next = 0;
   while (true) {
     if (interrupted() && !told_) pass_on_interrupt();
-    while (!interrupted() && next < runs.size() && children_.size() < static_cast<size_t>(config_.parallel)) start(runs[next++]);
+    while (!interrupted() && next < runs.size() &&
+           children_.size() < static_cast<size_t>(config_.parallel))
+      start(runs[next++]);
     if (children_.empty() && (interrupted() || next == runs.size())) return !interrupted();
     reap();
     show();
@@ -224,8 +252,10 @@ bool GridRunner::run(const std::vector<PlannedRun>& runs) {
   }
 }
 
-// Every run whose result may be needed: the tuning runs, and the tables' runs of the chosen settings.
-std::vector<PlannedRun> known_runs(const ComparisonConfig& config, const std::vector<std::optional<size_t>>& chosen) {
+// Every run whose result may be needed: the tuning runs, and the tables' runs of the chosen
+// settings.
+std::vector<PlannedRun> known_runs(const ComparisonConfig& config,
+                                   const std::vector<std::optional<size_t>>& chosen) {
   std::vector<PlannedRun> all = tuning_runs(config);
   std::set<fs::path> seen;
   for (const PlannedRun& run : all) seen.insert(run.folder);
@@ -239,7 +269,8 @@ std::vector<PlannedRun> known_runs(const ComparisonConfig& config, const std::ve
 std::string last_error(const Json& records, const std::string& label) {
   std::string error;
   for (const Json& line : records) {
-    if (text(line, "label") == label) error = text(line, "status") == "failed" ? text(line, "error", "no message") : "";
+    if (text(line, "label") == label)
+      error = text(line, "status") == "failed" ? text(line, "error", "no message") : "";
   }
   return error;
 }
@@ -254,7 +285,8 @@ void add_run(const PlannedRun& run, const RunCommand& command, ComparisonData& d
     }
     return;
   }
-  const std::string error = status.state == RunState::kRefused ? status.note : last_error(data.records, run.label);
+  const std::string error =
+      status.state == RunState::kRefused ? status.note : last_error(data.records, run.label);
   if (!error.empty()) {
     data.failures.push_back({run.label, error});
   } else {
@@ -262,14 +294,17 @@ void add_run(const PlannedRun& run, const RunCommand& command, ComparisonData& d
   }
 }
 
-// How many runs the whole comparison has, and how many of them are finished; the tables' runs are counted before the choice, too.
-GridProgress count_runs(const ComparisonConfig& config, const RunCommand& command, const ComparisonData& data) {
+// How many runs the whole comparison has, and how many of them are finished; the tables' runs are
+// counted before the choice, too.
+GridProgress count_runs(const ComparisonConfig& config, const RunCommand& command,
+                        const ComparisonData& data) {
   GridProgress progress;
   const auto& tuning = config.tuning_seeds();
   progress.total = tuning_runs(config).size();
   for (const ComparisonArm& arm : config.arms) {
     for (const int64_t seed : config.seeds) {
-      progress.total += arm.settings.size() == 1 || std::find(tuning.begin(), tuning.end(), seed) == tuning.end();
+      progress.total +=
+          arm.settings.size() == 1 || std::find(tuning.begin(), tuning.end(), seed) == tuning.end();
     }
   }
   for (const PlannedRun& run : known_runs(config, chosen_settings(data.selections))) {
@@ -281,12 +316,15 @@ GridProgress count_runs(const ComparisonConfig& config, const RunCommand& comman
 }  // namespace
 
 RunStatus status_of(const PlannedRun& run, const RunCommand& command) {
-  if (!fs::exists(run.folder / "metrics.jsonl") || !fs::exists(run.folder / "config.yaml")) return {};
+  if (!fs::exists(run.folder / "metrics.jsonl") || !fs::exists(run.folder / "config.yaml"))
+    return {};
   try {
     const auto changed = command.changed_settings(run);
     if (!changed.empty()) {
-      return {RunState::kRefused, fmt::format("{} was started with other settings: {} differ. Take another out=, leave the settings as they were, or "
-                                              "remove that folder to run it anew", run.folder.string(), fmt::join(changed, ", "))};
+      return {RunState::kRefused, fmt::format("{} was started with other settings: {} differ. Take "
+                                              "another out=, leave the settings as they were, or "
+                                              "remove that folder to run it anew",
+                                              run.folder.string(), fmt::join(changed, ", "))};
     }
     if (fs::exists(run.folder / "summary.json")) return {RunState::kFinished, ""};
     return {RunState::kHalfDone, fmt::format("{} updates", last_update(run.folder))};
@@ -298,7 +336,8 @@ RunStatus status_of(const PlannedRun& run, const RunCommand& command) {
 ComparisonData collect(const ComparisonConfig& config, const RunCommand& command) {
   ComparisonData data;
   data.config = config;
-  if (fs::exists(config.out / "grid.jsonl")) data.records = read_json_lines(config.out / "grid.jsonl");
+  if (fs::exists(config.out / "grid.jsonl"))
+    data.records = read_json_lines(config.out / "grid.jsonl");
   const std::vector<PlannedRun> tuning = tuning_runs(config);
   for (const PlannedRun& run : tuning) add_run(run, command, data);
   data.selections = select_settings(config, data.results);
@@ -307,7 +346,8 @@ ComparisonData collect(const ComparisonConfig& config, const RunCommand& command
   return data;
 }
 
-bool run_grid(const ComparisonConfig& config, const RunCommand& command, const std::vector<PlannedRun>& runs, GridProgress& progress) {
+bool run_grid(const ComparisonConfig& config, const RunCommand& command,
+              const std::vector<PlannedRun>& runs, GridProgress& progress) {
   return GridRunner(config, command, progress).run(runs);
 }
 
@@ -316,14 +356,16 @@ bool run_comparison(const ComparisonConfig& config, const RunCommand& command) {
   open_log(config.out / "log.txt");
   write_text(config.out / "compare.yaml", config.text);
   GridProgress progress = count_runs(config, command, collect(config, command));
-  log_info("compare: {} arms, {} runs, {} of them finished before", config.arms.size(), progress.total, progress.done);
+  log_info("compare: {} arms, {} runs, {} of them finished before", config.arms.size(),
+           progress.total, progress.done);
   if (!run_grid(config, command, tuning_runs(config), progress)) return false;
   const auto chosen = chosen_settings(collect(config, command).selections);
   for (size_t i = 0; i < config.arms.size(); ++i) {
     const ComparisonArm& arm = config.arms[i];
     if (arm.settings.size() == 1) continue;
-    log_info("{}: {}", arm.name, chosen[i] ? "chose " + arm.settings[*chosen[i]].name + " by " + config.select.by
-                                           : "no setting has finished on all tuning seeds, none is chosen");
+    log_info("{}: {}", arm.name,
+             chosen[i] ? "chose " + arm.settings[*chosen[i]].name + " by " + config.select.by
+                       : "no setting has finished on all tuning seeds, none is chosen");
   }
   return run_grid(config, command, table_runs(config, chosen), progress);
 }
@@ -338,11 +380,14 @@ std::string describe_plan(const ComparisonConfig& config, const RunCommand& comm
                         : status.state == RunState::kHalfDone ? "half done"
                         : status.state == RunState::kRefused  ? "refused"
                                                               : "to do";
-    out += fmt::format("{:<9} {}{}\n          vggflow {}\n", state, run.label, status.note.empty() ? "" : " (" + status.note + ")",
+    out += fmt::format("{:<9} {}{}\n          vggflow {}\n", state, run.label,
+                       status.note.empty() ? "" : " (" + status.note + ")",
                        fmt::join(run.arguments(config.base), " "));
   }
   for (size_t i = 0; i < config.arms.size(); ++i) {
-    if (!chosen[i]) out += fmt::format("later     {} on seeds {}: its setting is chosen after its tuning runs\n", config.arms[i].name, fmt::join(config.seeds, ", "));
+    if (!chosen[i])
+      out += fmt::format("later     {} on seeds {}: its setting is chosen after its tuning runs\n",
+                         config.arms[i].name, fmt::join(config.seeds, ", "));
   }
   return out;
 }

@@ -1,5 +1,6 @@
 #pragma once
-// The runs of a comparison as child processes: resumable, several at once, failures recorded, Ctrl-C passed on.
+// The runs of a comparison as child processes: resumable, several at once, failures recorded,
+// Ctrl-C passed on.
 
 #include <functional>
 #include <string>
@@ -9,10 +10,12 @@
 
 namespace vggflow {
 
-/// The command that a run is: `vggflow compare` passes its own binary and what align's settings say.
+/// The command that a run is: `vggflow compare` passes its own binary and what align's settings
+/// say.
 struct RunCommand {
   std::filesystem::path program;
-  /// Settings that differ between a run and the config.yaml its folder was started with; throws where that is no config.yaml.
+  /// Settings that differ between a run and the config.yaml its folder was started with; throws
+  /// where that is no config.yaml.
   std::function<std::vector<std::string>(const PlannedRun&)> changed_settings;
 };
 
@@ -21,7 +24,8 @@ struct RunStatus {
   RunState state = RunState::kAbsent;
   std::string note;  ///< how far it is, or why it is refused
 };
-/// What a run's folder holds: nothing to go on from, some updates, summary.json, or a run of other settings.
+/// What a run's folder holds: nothing to go on from, some updates, summary.json, or a run of other
+/// settings.
 RunStatus status_of(const PlannedRun& run, const RunCommand& command);
 
 struct RunFailure {
@@ -46,11 +50,14 @@ struct GridProgress {
   size_t timed = 0;
 };
 
-/// Runs what is not finished of `runs`, `config.parallel` at once. Returns false when it was interrupted: the children were told
-/// with SIGINT and have saved. A failed run is written to OUT/grid.jsonl and the others go on.
-bool run_grid(const ComparisonConfig& config, const RunCommand& command, const std::vector<PlannedRun>& runs, GridProgress& progress);
+/// Runs what is not finished of `runs`, `config.parallel` at once. Returns false when it was
+/// interrupted: the children were told with SIGINT and have saved. A failed run is written to
+/// OUT/grid.jsonl and the others go on.
+bool run_grid(const ComparisonConfig& config, const RunCommand& command,
+              const std::vector<PlannedRun>& runs, GridProgress& progress);
 
-/// All of a comparison: the tuning runs, the choice, the runs of the tables. Returns false when it was interrupted.
+/// All of a comparison: the tuning runs, the choice, the runs of the tables. Returns false when it
+/// was interrupted.
 bool run_comparison(const ComparisonConfig& config, const RunCommand& command);
 
 /// The list that --dry-run prints: each run with its state and its command line.

@@ -1,4 +1,5 @@
-// The grid with a shell script in align's place: it logs how it was called, and an override "behave=..." says what becomes of it.
+// The grid with a shell script in align's place: it logs how it was called, and an override
+// "behave=..." says what becomes of it.
 #include "vggflow/experiments/grid_run.h"
 
 #include <gmock/gmock.h>
@@ -57,14 +58,18 @@ class GridRun : public ::testing::Test {
 
   // `rest` are further keys: arms and what else a test needs.
   ComparisonConfig config(const std::string& rest) const {
-    return parse_comparison(fmt::format("{{out: {}, base: base.yaml, {}}}", (out_ / "c").string(), rest), "test");
+    return parse_comparison(
+        fmt::format("{{out: {}, base: base.yaml, {}}}", (out_ / "c").string(), rest), "test");
   }
   // The script's config.yaml holds its behaviour: another one is a changed setting.
   RunCommand command() const {
     return {out_ / "align.sh", [](const PlannedRun& run) {
               std::string behave;
-              for (const std::string& o : run.overrides) behave = o.starts_with("behave=") ? o.substr(7) : behave;
-              return read_text(run.folder / "config.yaml") == behave + "\n" ? std::vector<std::string>{} : std::vector<std::string>{"behave", "vgg.beta"};
+              for (const std::string& o : run.overrides)
+                behave = o.starts_with("behave=") ? o.substr(7) : behave;
+              return read_text(run.folder / "config.yaml") == behave + "\n"
+                         ? std::vector<std::string>{}
+                         : std::vector<std::string>{"behave", "vgg.beta"};
             }};
   }
   static std::vector<std::string> lines(const fs::path& file) {
@@ -73,10 +78,13 @@ class GridRun : public ::testing::Test {
     for (std::string line; std::getline(in, line);) out.push_back(line);
     return out;
   }
-  std::vector<std::string> calls(const std::string& run) const { return lines(out_ / "c/runs" / run / "calls.txt"); }
+  std::vector<std::string> calls(const std::string& run) const {
+    return lines(out_ / "c/runs" / run / "calls.txt");
+  }
   std::vector<std::string> record_statuses() const {
     std::vector<std::string> out;
-    for (const Json& line : read_json_lines(out_ / "c/grid.jsonl")) out.push_back(line["label"].get<std::string>() + ": " + line["status"].get<std::string>());
+    for (const Json& line : read_json_lines(out_ / "c/grid.jsonl"))
+      out.push_back(line["label"].get<std::string>() + ": " + line["status"].get<std::string>());
     return out;
   }
   const testing::TemporaryFolder scratch_;
@@ -84,16 +92,21 @@ class GridRun : public ::testing::Test {
 };
 
 TEST_F(GridRun, RunsEverySeedOfEveryArmAndRecordsTimeAndMemory) {
-  const ComparisonConfig c = config("seeds: [0, 1], common: [updates=1], arms: [{a: [behave=ok]}, {b: [behave=ok]}]");
+  const ComparisonConfig c =
+      config("seeds: [0, 1], common: [updates=1], arms: [{a: [behave=ok]}, {b: [behave=ok]}]");
   EXPECT_TRUE(run_comparison(c, command()));
-  EXPECT_THAT(record_statuses(), ElementsAre("a seed 0: finished", "b seed 0: finished", "a seed 1: finished", "b seed 1: finished"));
+  EXPECT_THAT(record_statuses(), ElementsAre("a seed 0: finished", "b seed 0: finished",
+                                             "a seed 1: finished", "b seed 1: finished"));
   const Json record = read_json_lines(out_ / "c/grid.jsonl").front();
   EXPECT_GT(record["seconds"].get<double>(), 0);
   EXPECT_GT(record["peak_gib"].get<double>(), 0);
-  EXPECT_THAT(calls("b/default/seed1"), ElementsAre(fmt::format("align --config base.yaml run={} seed=1 updates=1 behave=ok", (out_ / "c/runs/b/default/seed1").string())));
+  EXPECT_THAT(calls("b/default/seed1"),
+              ElementsAre(fmt::format("align --config base.yaml run={} seed=1 updates=1 behave=ok",
+                                      (out_ / "c/runs/b/default/seed1").string())));
   const std::string log = read_text(out_ / "c/log.txt");
   EXPECT_THAT(log, HasSubstr("start a seed 0\n"));
-  EXPECT_THAT(lines(out_ / "c/log.txt").back(), MatchesRegex("\\[4/4\\] finished b seed 1 in 0m0.s \\| peak .* GiB \\| ETA 0m00s"));
+  EXPECT_THAT(lines(out_ / "c/log.txt").back(),
+              MatchesRegex("\\[4/4\\] finished b seed 1 in 0m0.s \\| peak .* GiB \\| ETA 0m00s"));
 }
 
 TEST_F(GridRun, SkipsWhatIsFinished) {
@@ -109,9 +122,14 @@ TEST_F(GridRun, ResumesHalfDoneRunsAndBeginsThoseAnewThatCameToNothing) {
   const ComparisonConfig c = config("arms: [{half: [behave=ok]}, {nothing: [behave=ok]}]");
   for (const char* run : {"half", "nothing"}) {
     make_writable_folder(out_ / "c/runs" / run / "default/seed0");
-    write_text(out_ / "c/runs" / run / "default/seed0/config.yaml", run == std::string("half") ? "ok\n" : "other settings\n");
+    write_text(out_ / "c/runs" / run / "default/seed0/config.yaml",
+               run == std::string("half") ? "ok\n" : "other settings\n");
   }
-  write_text(out_ / "c/runs/half/default/seed0/metrics.jsonl", R"({"kind":"eval","update":0,"metrics":{"reward":{"mean":1}}})" "\n" R"({"kind":"update","update":1})" "\n");
+  write_text(out_ / "c/runs/half/default/seed0/metrics.jsonl",
+             R"({"kind":"eval","update":0,"metrics":{"reward":{"mean":1}}})"
+             "\n"
+             R"({"kind":"update","update":1})"
+             "\n");
   EXPECT_EQ(status_of(planned_run(c, 0, 0, 0), command()).note, "1 updates");
   EXPECT_TRUE(run_comparison(c, command()));
   EXPECT_THAT(calls("half/default/seed0").back(), "resumed");
@@ -119,9 +137,12 @@ TEST_F(GridRun, ResumesHalfDoneRunsAndBeginsThoseAnewThatCameToNothing) {
 }
 
 TEST_F(GridRun, RecordsFailuresWithTheirLastLineAndGoesOn) {
-  const ComparisonConfig c = config("arms: [{bad: [behave=fail]}, {dead: [behave=die]}, {quit: [behave=stop]}, {good: [behave=ok]}]");
+  const ComparisonConfig c = config(
+      "arms: [{bad: [behave=fail]}, {dead: [behave=die]}, {quit: [behave=stop]}, {good: "
+      "[behave=ok]}]");
   EXPECT_TRUE(run_comparison(c, command())) << "not interrupted";
-  EXPECT_THAT(record_statuses(), ElementsAre("bad seed 0: failed", "dead seed 0: failed", "quit seed 0: failed", "good seed 0: finished"));
+  EXPECT_THAT(record_statuses(), ElementsAre("bad seed 0: failed", "dead seed 0: failed",
+                                             "quit seed 0: failed", "good seed 0: finished"));
   const ComparisonData data = collect(c, command());
   ASSERT_THAT(data.failures, SizeIs(3));
   EXPECT_EQ(data.failures[0].label, "bad seed 0");
@@ -137,7 +158,8 @@ TEST_F(GridRun, AFailureWithoutAWordIsToldByItsExitStatus) {
   const ComparisonConfig c = config("arms: [{mute: [behave=mute]}]");
   run_comparison(c, command());
   ASSERT_THAT(collect(c, command()).failures, SizeIs(1));
-  EXPECT_EQ(collect(c, command()).failures[0].error, "it ended with exit status 5 and said nothing");
+  EXPECT_EQ(collect(c, command()).failures[0].error,
+            "it ended with exit status 5 and said nothing");
 }
 
 TEST_F(GridRun, AProgramThatCannotBeStartedIsAFailure) {
@@ -156,7 +178,9 @@ TEST_F(GridRun, RefusesRunsOfOtherSettingsByNameAndLeavesThemAlone) {
   EXPECT_THAT(calls("a/default/seed0"), SizeIs(1));
   const ComparisonData data = collect(changed, command());
   ASSERT_THAT(data.failures, SizeIs(1));
-  EXPECT_THAT(data.failures[0].error, HasSubstr("was started with other settings: behave, vgg.beta differ. Take another out="));
+  EXPECT_THAT(
+      data.failures[0].error,
+      HasSubstr("was started with other settings: behave, vgg.beta differ. Take another out="));
   EXPECT_THAT(data.results, SizeIs(1)) << "its numbers are not shown";
 }
 
@@ -168,27 +192,36 @@ TEST_F(GridRun, StartsSeveralAtOnceWithTheirShareOfTheThreads) {
 }
 
 TEST_F(GridRun, TunesFirstAndThenRunsTheChosenSettingOnTheOtherSeeds) {
-  const ComparisonConfig c = config("seeds: [1, 2], common: [behave=ok], arms: [{a: []}, {b: {grid: {}}}], grid: {reward: [5, 9, 7]}, select: {seeds: [0]}");
-  EXPECT_THAT(describe_plan(c, command()), HasSubstr("later     a on seeds 1, 2: its setting is chosen after its tuning runs"));
+  const ComparisonConfig c = config(
+      "seeds: [1, 2], common: [behave=ok], arms: [{a: []}, {b: {grid: {}}}], grid: {reward: [5, 9, "
+      "7]}, select: {seeds: [0]}");
+  EXPECT_THAT(describe_plan(c, command()),
+              HasSubstr("later     a on seeds 1, 2: its setting is chosen after its tuning runs"));
   EXPECT_TRUE(run_comparison(c, command()));
-  EXPECT_THAT(record_statuses(), ElementsAre("a reward=5 seed 0: finished", "a reward=9 seed 0: finished", "a reward=7 seed 0: finished", "a reward=9 seed 1: finished",
-                                             "b seed 1: finished", "a reward=9 seed 2: finished", "b seed 2: finished"));
+  EXPECT_THAT(
+      record_statuses(),
+      ElementsAre("a reward=5 seed 0: finished", "a reward=9 seed 0: finished",
+                  "a reward=7 seed 0: finished", "a reward=9 seed 1: finished",
+                  "b seed 1: finished", "a reward=9 seed 2: finished", "b seed 2: finished"));
   EXPECT_THAT(read_text(out_ / "c/log.txt"), HasSubstr("a: chose reward=9 by reward"));
   EXPECT_THAT(lines(out_ / "c/log.txt").back(), HasSubstr("[7/7] finished b seed 2"));
 }
 
 TEST_F(GridRun, ListsItsRunsWithTheirStateAndCommand) {
-  const ComparisonConfig c = config("arms: [{a: [behave=ok]}, {b: [behave=fail]}, {c: [behave=ok]}]");
+  const ComparisonConfig c =
+      config("arms: [{a: [behave=ok]}, {b: [behave=fail]}, {c: [behave=ok]}]");
   run_comparison(config("arms: [{a: [behave=ok]}, {b: [behave=fail]}]"), command());
   const std::string plan = describe_plan(c, command());
   EXPECT_THAT(plan, HasSubstr("finished  a seed 0\n"));
   EXPECT_THAT(plan, HasSubstr("half done b seed 0 (1 updates)\n"));
-  EXPECT_THAT(plan, HasSubstr("to do     c seed 0\n          vggflow align --config base.yaml run="));
+  EXPECT_THAT(plan,
+              HasSubstr("to do     c seed 0\n          vggflow align --config base.yaml run="));
   EXPECT_FALSE(fs::exists(out_ / "c/runs/c")) << "listing makes nothing";
 }
 
-// In a process group of its own: an interrupt cannot be taken back. The script sends it to that whole group, as a terminal does,
-// and must hear of it once, from the runner: align takes a second one as the order to end without saving.
+// In a process group of its own: an interrupt cannot be taken back. The script sends it to that
+// whole group, as a terminal does, and must hear of it once, from the runner: align takes a second
+// one as the order to end without saving.
 TEST_F(GridRun, PassesAnInterruptOnWaitsAndStartsNothingMore) {
   const ComparisonConfig c = config("arms: [{a: [behave=interrupt]}, {b: [behave=ok]}]");
   EXPECT_EXIT(

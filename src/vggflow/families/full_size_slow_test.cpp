@@ -1,4 +1,5 @@
-// A whole Stable Diffusion 3 of full size against diffusers, by the values that tools/reference/full_size_reference.py put into its folder.
+// A whole Stable Diffusion 3 of full size against diffusers, by the values that
+// tools/reference/full_size_reference.py put into its folder.
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/grad_mode.h>
 
@@ -6,8 +7,8 @@
 #include <cstdlib>
 #include <filesystem>
 
-#include "vggflow/io/safetensors.h"
 #include "vggflow/families/open_model.h"
+#include "vggflow/io/safetensors.h"
 
 namespace vggflow {
 namespace {
@@ -15,25 +16,33 @@ namespace {
 namespace fs = std::filesystem;
 
 // Root mean square of a - b against that of b.
-double relative_error(const Tensor& a, const Tensor& b) { return ((a - b).square().mean().sqrt() / b.square().mean().sqrt()).item<double>(); }
+double relative_error(const Tensor& a, const Tensor& b) {
+  return ((a - b).square().mean().sqrt() / b.square().mean().sqrt()).item<double>();
+}
 
 class FullSize : public ::testing::Test {
  protected:
   void SetUp() override {
     const char* folder = std::getenv("VGGFLOW_SD3_FOLDER");
-    if (!folder) GTEST_SKIP() << "left out: parity of the full-size model, because VGGFLOW_SD3_FOLDER is not set (docs/sd3.md)";
+    if (!folder)
+      GTEST_SKIP() << "left out: parity of the full-size model, because VGGFLOW_SD3_FOLDER is not "
+                      "set (docs/sd3.md)";
     model = folder;
     if (!fs::exists(model / "reference.safetensors")) {
-      GTEST_SKIP() << "left out: parity of the full-size model, because " << model << " has no reference.safetensors: run tools/reference/full_size_reference.py";
+      GTEST_SKIP() << "left out: parity of the full-size model, because " << model
+                   << " has no reference.safetensors: run tools/reference/full_size_reference.py";
     }
     reference = std::make_unique<SafetensorsFile>(model / "reference.safetensors");
   }
-  std::unique_ptr<FlowModel> open(const char* precision) const { return open_flow_model({.model = model.string(), .precision = precision, .sd3 = {}}); }
+  std::unique_ptr<FlowModel> open(const char* precision) const {
+    return open_flow_model({.model = model.string(), .precision = precision, .sd3 = {}});
+  }
   Tensor velocity(const char* precision) const {
     const auto flow = open(precision);
     const at::ScalarType dtype = precision_dtype(precision);
     return flow->network().forward(reference->load("hidden_states"), reference->load("timestep"),
-                                   {reference->load("encoder_hidden_states").to(dtype), reference->load("pooled_projections").to(dtype)});
+                                   {reference->load("encoder_hidden_states").to(dtype),
+                                    reference->load("pooled_projections").to(dtype)});
   }
 
   torch::autograd::AutoGradMode off{false};
@@ -50,7 +59,8 @@ TEST_F(FullSize, VelocityInFp32IsDiffusers) {
 // In bf16 both err against fp32; ours may not err more than half as much again.
 TEST_F(FullSize, VelocityInBf16ErrsAsDiffusersDoes) {
   const Tensor exact = reference->load("velocity_fp32");
-  const double ours = relative_error(velocity("bf16").to(at::kFloat), exact), theirs = relative_error(reference->load("velocity_bf16"), exact);
+  const double ours = relative_error(velocity("bf16").to(at::kFloat), exact),
+               theirs = relative_error(reference->load("velocity_bf16"), exact);
   std::printf("velocity in bf16: error against fp32 %.2e, diffusers' %.2e\n", ours, theirs);
   EXPECT_GT(theirs, 0);
   EXPECT_LT(ours, 1.5 * theirs);
@@ -59,7 +69,8 @@ TEST_F(FullSize, VelocityInBf16ErrsAsDiffusersDoes) {
 TEST_F(FullSize, DecodedImageIsDiffusers) {
   const AutoencoderKlOptions options = AutoencoderKlOptions::read(model / "vae" / "config.json");
   const Tensor latents = (reference->load("z") - options.shift_factor) * options.scaling_factor;
-  const double error = relative_error(AutoencoderKl::load(model / "vae", "")->decode(latents), reference->load("image"));
+  const double error = relative_error(AutoencoderKl::load(model / "vae", "")->decode(latents),
+                                      reference->load("image"));
   std::printf("decoded image: relative error %.2e\n", error);
   EXPECT_LT(error, 2e-5);
 }

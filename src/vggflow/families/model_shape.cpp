@@ -32,7 +32,14 @@ ModelShape nano_shape(const fs::path& folder) {
 
 // The releases' transformer/config.json; their other parts are alike.
 MmditOptions published_network(const std::string& name) {
-  MmditOptions o{.sample_size = 128, .channels = 16, .patch_size = 2, .layers = 24, .heads = 24, .head_dim = 64, .context_dim = 4096, .pooled_dim = 2048,
+  MmditOptions o{.sample_size = 128,
+                 .channels = 16,
+                 .patch_size = 2,
+                 .layers = 24,
+                 .heads = 24,
+                 .head_dim = 64,
+                 .context_dim = 4096,
+                 .pooled_dim = 2048,
                  .pos_embed_max = 192};
   if (name.find("3.5-medium") != std::string::npos) {
     o.pos_embed_max = 384;
@@ -46,14 +53,20 @@ MmditOptions published_network(const std::string& name) {
 }
 
 bool is_published(const std::string& name) {
-  for (const char* release : {"stable-diffusion-3-medium", "stable-diffusion-3.5-medium", "stable-diffusion-3.5-large"}) {
+  for (const char* release :
+       {"stable-diffusion-3-medium", "stable-diffusion-3.5-medium", "stable-diffusion-3.5-large"}) {
     if (name.find(release) != std::string::npos) return true;
   }
   return false;
 }
 
 ClipTextOptions clip_g() {
-  return {.width = 1280, .mlp_width = 5120, .layers = 32, .heads = 20, .projection = 1280, .activation = "gelu"};
+  return {.width = 1280,
+          .mlp_width = 5120,
+          .layers = 32,
+          .heads = 20,
+          .projection = 1280,
+          .activation = "gelu"};
 }
 
 void finish_sd3(ModelShape& shape, const Sd3Options& o, bool t5_there) {
@@ -67,7 +80,8 @@ void finish_sd3(ModelShape& shape, const Sd3Options& o, bool t5_there) {
 
 ModelShape published_shape(const ModelOptions& options) {
   ModelShape shape;
-  shape.description = fmt::format("{}: not on this machine, its published sizes are taken", options.model);
+  shape.description =
+      fmt::format("{}: not on this machine, its published sizes are taken", options.model);
   shape.network = published_network(options.model);
   shape.text_parameters = clip_text_parameters({}) + clip_text_parameters(clip_g());
   finish_sd3(shape, options.sd3, true);
@@ -93,7 +107,8 @@ ModelShape sd3_shape(const ModelOptions& options) {
   shape.network = mmdit_options_from_json(read_model_config(files.folder("transformer")));
   shape.vae = AutoencoderKlOptions::read(files.folder("vae") / "config.json");
   shape.stored_bytes = stored_bytes(files, "transformer");
-  for (const char* clip : {"text_encoder", "text_encoder_2"}) shape.text_parameters += clip_text_parameters(ClipTextOptions::read(files.folder(clip)));
+  for (const char* clip : {"text_encoder", "text_encoder_2"})
+    shape.text_parameters += clip_text_parameters(ClipTextOptions::read(files.folder(clip)));
   const bool t5 = options.sd3.t5 && files.has("text_encoder_3");
   finish_sd3(shape, options.sd3, false);
   if (t5) shape.text_parameters += t5_parameters(T5Options::read(files.folder("text_encoder_3")));

@@ -20,7 +20,8 @@ double count_parameters(const Options&... options) {
 
 }  // namespace
 
-// ---- MMDiT -----------------------------------------------------------------------------------------------------------
+// ---- MMDiT
+// -----------------------------------------------------------------------------------------------------------
 
 double mmdit_parameters(const MmditOptions& o) {
   return count_parameters<Mmdit>(o) + real(o.pos_embed_max * o.pos_embed_max * o.width());
@@ -28,11 +29,12 @@ double mmdit_parameters(const MmditOptions& o) {
 
 namespace {
 
-// One joint block's share. Letters: N image tokens, M text tokens, D width, e bytes in the products.
+// One joint block's share. Letters: N image tokens, M text tokens, D width, e bytes in the
+// products.
 struct BlockCost {
   double linear = 0, modulation = 0, attention = 0;  // FLOPs of a forward pass
-  double graph = 0, joined = 0;                      // bytes kept: a sample, and a call (weights joined to one product)
-  double input = 0;                                  // bytes of its inputs, which a checkpointed block keeps instead
+  double graph = 0, joined = 0;  // bytes kept: a sample, and a call (weights joined to one product)
+  double input = 0;              // bytes of its inputs, which a checkpointed block keeps instead
 };
 
 struct BlockPlace {
@@ -40,29 +42,45 @@ struct BlockPlace {
 };
 
 BlockCost block_cost(const MmditOptions& o, const MmditCall& c, const BlockPlace& at) {
-  const double n = real(c.image_tokens), m = real(c.text_tokens), d = real(o.width()), e = real(c.bytes), r = real(c.rank), heads = real(o.heads);
+  const double n = real(c.image_tokens), m = real(c.text_tokens), d = real(o.width()),
+               e = real(c.bytes), r = real(c.rank), heads = real(o.heads);
   const double all = n + m, squared = d * d;
-  const bool image_flows = !at.first || c.input_gradient || c.trained;  // a gradient runs through the image that comes in
+  const bool image_flows = !at.first || c.input_gradient ||
+                           c.trained;  // a gradient runs through the image that comes in
   const bool text_flows = !at.first || c.trained;
   BlockCost b;
-  b.linear = 2 * squared * (n * (3 + 1 + 8) + m * (3 + (at.last ? 0 : 1 + 8))) + (at.dual ? 2 * squared * n * 4 : 0) + 4 * 4 * r * d * n;
+  b.linear = 2 * squared * (n * (3 + 1 + 8) + m * (3 + (at.last ? 0 : 1 + 8))) +
+             (at.dual ? 2 * squared * n * 4 : 0) + 4 * 4 * r * d * n;
   b.modulation = 2 * squared * ((at.dual ? 9 : 6) + (at.last ? 2 : 6));
   b.attention = 4 * all * all * d + (at.dual ? 4 * n * n * d : 0);
   b.input = kFloat * d * all;
 
-  const auto norm = [&](double tokens) { return tokens * (kFloat * d + 2 * kFloat); };                           // x, mean and 1/sd
-  const auto joint = [&](double tokens) { return tokens * (3 * e * d + e * d + kFloat * heads); };               // qkv, its result, log-sum-exp
-  const auto head_norm = [&](double tokens) { return tokens * 2 * (e == kFloat ? kFloat * d * 1.5 : kFloat * d); };  // q and k in fp32, or their view of qkv
-  const auto feed_forward = [&](double tokens) { return norm(tokens) + tokens * (4 * e * d + e * d); };          // before gelu; the gated result
+  const auto norm = [&](double tokens) {
+    return tokens * (kFloat * d + 2 * kFloat);
+  };  // x, mean and 1/sd
+  const auto joint = [&](double tokens) {
+    return tokens * (3 * e * d + e * d + kFloat * heads);
+  };  // qkv, its result, log-sum-exp
+  const auto head_norm = [&](double tokens) {
+    return tokens * 2 * (e == kFloat ? kFloat * d * 1.5 : kFloat * d);
+  };  // q and k in fp32, or their view of qkv
+  const auto feed_forward = [&](double tokens) {
+    return norm(tokens) + tokens * (4 * e * d + e * d);
+  };  // before gelu; the gated result
   if (image_flows) b.graph += norm(n);
   if (text_flows) b.graph += norm(m);
-  if (r > 0) b.graph += n * e * d + 4 * n * e * r + (c.batched ? n * e * d : 0);  // what the adapters multiply
+  if (r > 0)
+    b.graph +=
+        n * e * d + 4 * n * e * r + (c.batched ? n * e * d : 0);  // what the adapters multiply
   b.graph += joint(all) + n * e * d + feed_forward(n);
   if (o.qk_norm) b.graph += head_norm(all);
   if (!at.last) b.graph += m * e * d + feed_forward(m);
   if (at.dual) b.graph += joint(n) + n * e * d + (o.qk_norm ? head_norm(n) : 0);
   // Trained: every linear layer keeps its input, too.
-  if (c.trained) b.graph += e * d * (n * (1 + (c.batched ? 1 : 0) + 1 + 4) + m * (1 + (at.last ? 0 : (c.batched ? 1 : 0) + 1 + 4)));
+  if (c.trained)
+    b.graph += e * d *
+               (n * (1 + (c.batched ? 1 : 0) + 1 + 4) +
+                m * (1 + (at.last ? 0 : (c.batched ? 1 : 0) + 1 + 4)));
   if (c.trained && at.dual) b.graph += 2 * e * d * n;
   b.joined = 3 * e * squared * ((r > 0 ? 0 : 1) + 1 + (at.dual ? 1 : 0));
   return b;
@@ -76,7 +94,8 @@ void over_blocks(const MmditOptions& o, F f) {
 }  // namespace
 
 PassCost mmdit_cost(const MmditOptions& o, const MmditCall& c) {
-  const double n = real(c.image_tokens), m = real(c.text_tokens), d = real(o.width()), e = real(c.bytes), pixels = real(o.patch_size * o.patch_size * o.channels);
+  const double n = real(c.image_tokens), m = real(c.text_tokens), d = real(o.width()),
+               e = real(c.bytes), pixels = real(o.patch_size * o.patch_size * o.channels);
   PassCost cost;
   double block_graph = 0, linear = 0, modulation = 0, joined = 0;
   over_blocks(o, [&](const BlockPlace& at) {
@@ -89,49 +108,67 @@ PassCost mmdit_cost(const MmditOptions& o, const MmditCall& c) {
     block_graph = std::max(block_graph, b.graph - b.input);
   });
   const double ends = 2 * n * d * pixels * 2;
-  cost.forward = linear + modulation + cost.attention + ends + 2 * m * real(o.context_dim) * d + 2 * d * (256 + 2 * d + real(o.pooled_dim)) + 4 * d * d;
-  // Backward: linear layers to their inputs, and again to their weights where those are trained; attention computes its matrix again.
-  cost.backward = linear * (c.trained ? 2 : 1) + 2.5 * cost.attention + ends * (c.input_gradient ? 1 : 0.5) + (c.trained ? 2 * modulation + ends : 0);
+  cost.forward = linear + modulation + cost.attention + ends + 2 * m * real(o.context_dim) * d +
+                 2 * d * (256 + 2 * d + real(o.pooled_dim)) + 4 * d * d;
+  // Backward: linear layers to their inputs, and again to their weights where those are trained;
+  // attention computes its matrix again.
+  cost.backward = linear * (c.trained ? 2 : 1) + 2.5 * cost.attention +
+                  ends * (c.input_gradient ? 1 : 0.5) + (c.trained ? 2 * modulation + ends : 0);
   if (c.checkpointing) cost.backward += linear + modulation + cost.attention;
-  cost.graph += n * (kFloat * d + 2 * kFloat) + (c.trained ? n * e * d + m * e * real(o.context_dim) + n * kFloat * pixels : 0);
+  cost.graph += n * (kFloat * d + 2 * kFloat) +
+                (c.trained ? n * e * d + m * e * real(o.context_dim) + n * kFloat * pixels : 0);
   cost.graph_once = c.checkpointing ? 0 : joined;
-  // Without gradient the feed-forward layer is the fullest moment (two fp32 images and the text, and the normed, hidden and activated tokens), or the
-  // attention: qkv by stream and joined, its result, and the copies of k and v that bf16 products are packed into.
-  const double streams = kFloat * d * (2 * n + m), qkv = e * d * (n + m) * (3 * 2 + 1 + (e < kFloat ? 2 : 0));
+  // Without gradient the feed-forward layer is the fullest moment (two fp32 images and the text,
+  // and the normed, hidden and activated tokens), or the attention: qkv by stream and joined, its
+  // result, and the copies of k and v that bf16 products are packed into.
+  const double streams = kFloat * d * (2 * n + m),
+               qkv = e * d * (n + m) * (3 * 2 + 1 + (e < kFloat ? 2 : 0));
   cost.idle = streams + std::max(9 * e * d * n, qkv);
   cost.unwind = kFloat * d * (2 * n + m) + 9 * e * d * n + (c.checkpointing ? block_graph : 0);
   return cost;
 }
 
-// Counted on the plain operations that a pair runs through (ops/functional.cpp): tokens times width, and the attention's matrices.
+// Counted on the plain operations that a pair runs through (ops/functional.cpp): tokens times
+// width, and the attention's matrices.
 PassCost mmdit_tangent_cost(const MmditOptions& o, const MmditCall& c) {
-  const double n = real(c.image_tokens), m = real(c.text_tokens), all = n + m, d = real(o.width()), e = real(c.bytes), heads = real(o.heads);
+  const double n = real(c.image_tokens), m = real(c.text_tokens), all = n + m, d = real(o.width()),
+               e = real(c.bytes), heads = real(o.heads);
   const PassCost plain = mmdit_cost(o, c);
   PassCost cost;
-  cost.forward = 2 * plain.forward + 2 * plain.attention / 2;  // three products with the tangents of q, k and v instead of one
+  cost.forward =
+      2 * plain.forward +
+      2 * plain.attention / 2;  // three products with the tangents of q, k and v instead of one
   cost.attention = 2.5 * plain.attention;
   cost.backward = 2 * plain.backward;
   const double matrix = heads * all * all * e;
-  // The fullest moments: the attention's matrices beside two copies of qkv, or the hidden layer with all that its GELU's derivative is made of.
-  cost.idle = 2 * kFloat * d * (2 * n + m) + std::max(5.5 * matrix + 16 * e * d * all, 54 * e * d * n);
-  constexpr double kStreamWidths = 24, kProductWidths = 52, kMatrices = 4;  // a token's widths in fp32 and in the products' numbers; matrices a head
+  // The fullest moments: the attention's matrices beside two copies of qkv, or the hidden layer
+  // with all that its GELU's derivative is made of.
+  cost.idle =
+      2 * kFloat * d * (2 * n + m) + std::max(5.5 * matrix + 16 * e * d * all, 54 * e * d * n);
+  constexpr double kStreamWidths = 24, kProductWidths = 52,
+                   kMatrices =
+                       4;  // a token's widths in fp32 and in the products' numbers; matrices a head
   const double block = all * d * (kStreamWidths * kFloat + kProductWidths * e) + kMatrices * matrix;
   cost.graph = c.checkpointing ? real(o.layers) * 2 * kFloat * d * all : real(o.layers) * block;
   cost.unwind = 2 * plain.unwind + 2 * matrix + (c.checkpointing ? block : 0);
   return cost;
 }
 
-// ---- decoders --------------------------------------------------------------------------------------------------------
+// ---- decoders
+// --------------------------------------------------------------------------------------------------------
 
 namespace {
 
-double convolution(double in, double out, double pixels, double side = 3) { return 2 * side * side * in * out * pixels; }
+double convolution(double in, double out, double pixels, double side = 3) {
+  return 2 * side * side * in * out * pixels;
+}
 
 // A walk over layers that adds up work and what is kept, in fp32.
 struct Walk {
   bool checkpointing = false;
   PassCost cost = {};
-  double backward_peak = 0;  // while a block is run again: what is kept up to it, all that it keeps, and cotangents
+  double backward_peak =
+      0;  // while a block is run again: what is kept up to it, all that it keeps, and cotangents
 
   void keep(double numbers) { cost.graph += kFloat * numbers; }
   void work(double flops) {
@@ -142,7 +179,8 @@ struct Walk {
   // A block's inputs, and all that it keeps, these included.
   void block(double input, double graph, double widest) {
     keep(checkpointing ? input : graph);
-    if (checkpointing) backward_peak = std::max(backward_peak, cost.graph + kFloat * (graph - input + 4 * widest));
+    if (checkpointing)
+      backward_peak = std::max(backward_peak, cost.graph + kFloat * (graph - input + 4 * widest));
   }
   // The backward pass starts with everything kept and the last layers' cotangents.
   PassCost finish(double last_cotangents) {
@@ -150,10 +188,12 @@ struct Walk {
     return cost;
   }
   void resnet(double in, double out, double pixels) {
-    const double flops = convolution(in, out, pixels) + convolution(out, out, pixels) + (in == out ? 0 : convolution(in, out, pixels, 1));
+    const double flops = convolution(in, out, pixels) + convolution(out, out, pixels) +
+                         (in == out ? 0 : convolution(in, out, pixels, 1));
     work(flops);
     if (checkpointing) cost.backward += flops;
-    block(in * pixels, 3 * (in + out) * pixels, std::max(in, out) * pixels);  // before and after each norm, and after each silu
+    block(in * pixels, 3 * (in + out) * pixels,
+          std::max(in, out) * pixels);  // before and after each norm, and after each silu
     live((in + 3 * out) * pixels + 2 * std::max(in, out) * pixels);
   }
 };
@@ -213,14 +253,16 @@ PassCost taesd_decoder_cost(const TaesdOptions& o, int64_t h, int64_t w) {
   return walk.finish(5 * width * pixels);
 }
 
-// ---- value network, text encoders, rewards ---------------------------------------------------------------------------
+// ---- value network, text encoders, rewards
+// ---------------------------------------------------------------------------
 
 PassCost unet_value_cost(const ValueOptions& o, int64_t channels, int64_t h, int64_t w) {
   Walk walk{};
   const double c = real(channels);
   double pixels = real(h * w);
   const auto block = [&](double in, double out) {
-    walk.work(convolution(in, out, pixels) + convolution(out, out, pixels) + convolution(in, out, pixels, 1));
+    walk.work(convolution(in, out, pixels) + convolution(out, out, pixels) +
+              convolution(in, out, pixels, 1));
     walk.keep(3 * (in + out) * pixels);
     walk.live((in + 4 * out) * pixels + 2 * std::max(in, out) * pixels);
   };
@@ -251,8 +293,11 @@ double t5_parameters(const T5Options& o) { return count_parameters<T5Encoder>(o)
 
 double unet_value_parameters(const ValueOptions& o, int64_t channels, int64_t pooled_dim) {
   const double width = real(o.width), e = 2 * width;
-  const auto block = [&](double in, double out) { return 2 * in + 2 * out + 9 * in * out + 9 * out * out + in * out + 3 * out + e * out + out; };
-  double sum = 256 * e + real(pooled_dim) * e + 2 * e * e + 4 * e + 9 * real(channels) * width * 2 + width + real(channels) + 2 * width;
+  const auto block = [&](double in, double out) {
+    return 2 * in + 2 * out + 9 * in * out + 9 * out * out + in * out + 3 * out + e * out + out;
+  };
+  double sum = 256 * e + real(pooled_dim) * e + 2 * e * e + 4 * e + 9 * real(channels) * width * 2 +
+               width + real(channels) + 2 * width;
   for (int64_t i = 0; i < o.layers; ++i) {
     const double here = real(o.width << i), above = real(i == 0 ? o.width : o.width << (i - 1));
     sum += block(above, here) + block(2 * here, above);
@@ -263,19 +308,26 @@ double unet_value_parameters(const ValueOptions& o, int64_t channels, int64_t po
 
 double vision_parameters(const VisionTower& t) {
   const double d = real(t.width);
-  return real(t.layers) * (4 * d * d + 2 * d * real(t.mlp) + 9 * d + real(t.mlp)) + 3 * real(t.patch * t.patch) * d + real(t.tokens) * d + 5 * d;
+  return real(t.layers) * (4 * d * d + 2 * d * real(t.mlp) + 9 * d + real(t.mlp)) +
+         3 * real(t.patch * t.patch) * d + real(t.tokens) * d + 5 * d;
 }
 
 PassCost vision_cost(const VisionTower& t, int64_t bytes, bool recompute) {
-  const double n = real(t.tokens), d = real(t.width), mlp = real(t.mlp), layers = real(t.layers), e = real(bytes);
+  const double n = real(t.tokens), d = real(t.width), mlp = real(t.mlp), layers = real(t.layers),
+               e = real(bytes);
   PassCost cost;
   cost.attention = layers * 4 * n * n * d;
   const double linear = layers * 2 * n * (4 * d * d + 2 * d * mlp);
   cost.forward = linear + cost.attention + 2 * n * 3 * real(t.patch * t.patch) * d;
   cost.backward = linear + 2.5 * cost.attention + 2 * n * 3 * real(t.patch * t.patch) * d;
-  const double layer = n * (2 * kFloat * d + 4 * e * d + 2 * e * mlp);  // inputs of both norms; q, k, v and the attention's result; around the activation
-  cost.graph = layers * (recompute ? kFloat * n * d : layer) + 2 * kFloat * n * d;  // and around the norm before the first layer
-  cost.idle = n * (2 * kFloat * d + 5 * e * mlp);                                   // the steps of quick_gelu; gelu takes fewer
+  const double layer =
+      n *
+      (2 * kFloat * d + 4 * e * d +
+       2 * e *
+           mlp);  // inputs of both norms; q, k, v and the attention's result; around the activation
+  cost.graph = layers * (recompute ? kFloat * n * d : layer) +
+               2 * kFloat * n * d;                 // and around the norm before the first layer
+  cost.idle = n * (2 * kFloat * d + 5 * e * mlp);  // the steps of quick_gelu; gelu takes fewer
   cost.unwind = n * (2 * kFloat * d + 3 * e * mlp) + (recompute ? layer : 0);
   if (recompute) cost.backward += cost.forward;
   return cost;

@@ -1,25 +1,28 @@
 #pragma once
-// What one pass through a network costs, from its sizes alone: floating point operations (a multiply-add is 2) and bytes of tensors. The byte counts
-// follow what the operations of ops/ save for the backward pass, in the order of the networks' own forward functions; network_cost_test holds
-// them against an allocator's count of the real networks.
+// What one pass through a network costs, from its sizes alone: floating point operations (a
+// multiply-add is 2) and bytes of tensors. The byte counts follow what the operations of ops/ save
+// for the backward pass, in the order of the networks' own forward functions; network_cost_test
+// holds them against an allocator's count of the real networks.
 
-#include "vggflow/networks/autoencoders/autoencoder_kl.h"
-#include "vggflow/networks/clip/clip_text.h"
 #include "vggflow/families/sd3/mmdit_options.h"
-#include "vggflow/networks/text/t5_encoder.h"
-#include "vggflow/networks/autoencoders/taesd.h"
 #include "vggflow/families/value_network.h"
+#include "vggflow/networks/autoencoders/autoencoder_kl.h"
+#include "vggflow/networks/autoencoders/taesd.h"
+#include "vggflow/networks/clip/clip_text.h"
+#include "vggflow/networks/text/t5_encoder.h"
 
 namespace vggflow {
 
 /// One pass over one sample (and guidance branch).
 struct PassCost {
-  double forward = 0, backward = 0;  ///< FLOPs; backward is to the inputs and to whatever is trained
-  double attention = 0;              ///< of the forward FLOPs, those of attention
-  double graph = 0;                  ///< bytes kept for the backward pass
-  double graph_once = 0;             ///< bytes kept a call, however many samples
-  double idle = 0;                   ///< largest bytes that live at once in a pass without gradient
-  double unwind = 0;                 ///< bytes that the backward pass, with one recomputed block where blocks are checkpointed, takes at most besides the graph
+  double forward = 0,
+         backward = 0;    ///< FLOPs; backward is to the inputs and to whatever is trained
+  double attention = 0;   ///< of the forward FLOPs, those of attention
+  double graph = 0;       ///< bytes kept for the backward pass
+  double graph_once = 0;  ///< bytes kept a call, however many samples
+  double idle = 0;        ///< largest bytes that live at once in a pass without gradient
+  double unwind = 0;  ///< bytes that the backward pass, with one recomputed block where blocks are
+                      ///< checkpointed, takes at most besides the graph
 };
 
 /// How an MMDiT is called.
@@ -30,17 +33,20 @@ struct MmditCall {
   bool input_gradient = false;  ///< x asks for a gradient
   bool trained = false;         ///< every weight asks for a gradient
   bool checkpointing = false;
-  bool batched = true;          ///< several rows in one call: the attention's halves are no longer contiguous, and adapters keep copies of them
+  bool batched = true;  ///< several rows in one call: the attention's halves are no longer
+                        ///< contiguous, and adapters keep copies of them
 };
 
 /// Parameters of the network, its position grid included.
 double mmdit_parameters(const MmditOptions& options);
 PassCost mmdit_cost(const MmditOptions& options, const MmditCall& call);
-/// The same for a pass through pairs (value, tangent), which materialises the attention matrix; `graph` and `backward` are for `trained`.
+/// The same for a pass through pairs (value, tangent), which materialises the attention matrix;
+/// `graph` and `backward` are for `trained`.
 PassCost mmdit_tangent_cost(const MmditOptions& options, const MmditCall& call);
 
 /// Decoding one latent of h x w, fp32.
-PassCost vae_decoder_cost(const AutoencoderKlOptions& options, int64_t h, int64_t w, bool checkpointing);
+PassCost vae_decoder_cost(const AutoencoderKlOptions& options, int64_t h, int64_t w,
+                          bool checkpointing);
 PassCost taesd_decoder_cost(const TaesdOptions& options, int64_t h, int64_t w);
 
 /// The value network's own U-Net on x (C, h, w), fp32, trained.

@@ -1,12 +1,13 @@
-// The costs that are predicted from sizes against the real networks: bytes as the allocator counts them, parameters and products as they are.
+// The costs that are predicted from sizes against the real networks: bytes as the allocator counts
+// them, parameters and products as they are.
 #include "vggflow/families/network_cost.h"
 
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/grad_mode.h>
 
-#include "vggflow/networks/clip/clip_vision.h"
 #include "vggflow/families/sd3/mmdit.h"
+#include "vggflow/networks/clip/clip_vision.h"
 #include "vggflow/networks/model_folder.h"
 #include "vggflow/nn/lora.h"
 #include "vggflow/ops/random_tensor.h"
@@ -21,7 +22,8 @@ using torch::autograd::AutoGradMode;
 constexpr double kWithin = 0.15;  // what the planner promises
 
 void expect_near(double predicted, double measured, const std::string& what) {
-  EXPECT_NEAR(predicted / measured, 1.0, kWithin) << what << ": predicted " << predicted << ", measured " << measured;
+  EXPECT_NEAR(predicted / measured, 1.0, kWithin)
+      << what << ": predicted " << predicted << ", measured " << measured;
 }
 
 struct Bytes {
@@ -50,7 +52,15 @@ double measure_idle(const F& f) {
 }
 
 MmditOptions medium(bool qk_norm = false) {
-  return {.sample_size = 32, .channels = 16, .patch_size = 2, .layers = 3, .heads = 4, .head_dim = 64, .context_dim = 128, .pooled_dim = 64, .pos_embed_max = 32,
+  return {.sample_size = 32,
+          .channels = 16,
+          .patch_size = 2,
+          .layers = 3,
+          .heads = 4,
+          .head_dim = 64,
+          .context_dim = 128,
+          .pooled_dim = 64,
+          .pos_embed_max = 32,
           .qk_norm = qk_norm};
 }
 
@@ -61,7 +71,8 @@ struct Setting {
 };
 
 std::string name_of(const Setting& s) {
-  return fmt::format("{}{}{}{}{} rows {}", s.dtype == at::kFloat ? "fp32" : "bf16", s.adapters ? " adapters" : "", s.input_gradient ? " input" : "",
+  return fmt::format("{}{}{}{}{} rows {}", s.dtype == at::kFloat ? "fp32" : "bf16",
+                     s.adapters ? " adapters" : "", s.input_gradient ? " input" : "",
                      s.checkpointing ? " checkpointing" : "", s.qk_norm ? " qk_norm" : "", s.rows);
 }
 
@@ -74,15 +85,26 @@ class MmditCost : public ::testing::TestWithParam<Setting> {
     network.compute = s.dtype;
     network.checkpointing = s.checkpointing;
     if (s.adapters) {
-      lora = std::make_unique<LoraSet>(network, LoraOptions{8, 8, {"transformer_blocks.*.attn.to_q", "transformer_blocks.*.attn.to_k", "transformer_blocks.*.attn.to_v",
-                                                                  "transformer_blocks.*.attn.to_out.0"}}, 0);
+      lora = std::make_unique<LoraSet>(
+          network,
+          LoraOptions{8,
+                      8,
+                      {"transformer_blocks.*.attn.to_q", "transformer_blocks.*.attn.to_k",
+                       "transformer_blocks.*.attn.to_v", "transformer_blocks.*.attn.to_out.0"}},
+          0);
       lora->set_mode(AdapterMode::kOn);
     }
     x = at::randn({s.rows, 16, 32, 32}).requires_grad_(s.input_gradient);
     t = at::full({s.rows}, 500.0);
     text = {at::randn({s.rows, 40, 128}).to(s.dtype), at::randn({s.rows, 64}).to(s.dtype)};
-    call = {.image_tokens = 256, .text_tokens = 40, .bytes = s.dtype == at::kFloat ? 4 : 2, .rank = s.adapters ? 8 : 0, .input_gradient = s.input_gradient,
-            .trained = false, .checkpointing = s.checkpointing, .batched = s.rows > 1};
+    call = {.image_tokens = 256,
+            .text_tokens = 40,
+            .bytes = s.dtype == at::kFloat ? 4 : 2,
+            .rank = s.adapters ? 8 : 0,
+            .input_gradient = s.input_gradient,
+            .trained = false,
+            .checkpointing = s.checkpointing,
+            .batched = s.rows > 1};
   }
   MmditOptions options;
   Mmdit network;
@@ -98,16 +120,26 @@ TEST_P(MmditCost, PredictsTheBytesOfGraphAndPeak) {
   const Bytes bytes = measure([&] { return network.forward(x, t, text); }, x);
   const double rows = static_cast<double>(s.rows);
   expect_near(rows * cost.graph + cost.graph_once, bytes.graph, "graph, " + name_of(s));
-  expect_near(rows * (cost.graph + cost.unwind) + cost.graph_once, bytes.peak, "peak, " + name_of(s));
+  expect_near(rows * (cost.graph + cost.unwind) + cost.graph_once, bytes.peak,
+              "peak, " + name_of(s));
 }
 
 INSTANTIATE_TEST_SUITE_P(Settings, MmditCost,
-                         ::testing::Values(Setting{at::kFloat, true, false, false, false, 4}, Setting{at::kBFloat16, true, false, false, false, 4},
-                                           Setting{at::kBFloat16, true, false, false, false, 1}, Setting{at::kBFloat16, false, true, false, false, 4},
-                                           Setting{at::kFloat, false, true, false, false, 4}, Setting{at::kBFloat16, true, true, false, false, 4},
-                                           Setting{at::kBFloat16, true, false, true, false, 4}, Setting{at::kBFloat16, false, true, true, false, 4},
-                                           Setting{at::kBFloat16, true, false, false, true, 4}, Setting{at::kFloat, true, false, false, true, 4}),
-                         [](const auto& setting) { auto n = name_of(setting.param); std::replace(n.begin(), n.end(), ' ', '_'); return n; });
+                         ::testing::Values(Setting{at::kFloat, true, false, false, false, 4},
+                                           Setting{at::kBFloat16, true, false, false, false, 4},
+                                           Setting{at::kBFloat16, true, false, false, false, 1},
+                                           Setting{at::kBFloat16, false, true, false, false, 4},
+                                           Setting{at::kFloat, false, true, false, false, 4},
+                                           Setting{at::kBFloat16, true, true, false, false, 4},
+                                           Setting{at::kBFloat16, true, false, true, false, 4},
+                                           Setting{at::kBFloat16, false, true, true, false, 4},
+                                           Setting{at::kBFloat16, true, false, false, true, 4},
+                                           Setting{at::kFloat, true, false, false, true, 4}),
+                         [](const auto& setting) {
+                           auto n = name_of(setting.param);
+                           std::replace(n.begin(), n.end(), ' ', '_');
+                           return n;
+                         });
 
 TEST(NetworkCost, PredictsTheBytesOfAnMmditPassWithoutGradient) {
   const MmditOptions options = medium();
@@ -116,11 +148,14 @@ TEST(NetworkCost, PredictsTheBytesOfAnMmditPassWithoutGradient) {
   network.to(at::kBFloat16);
   network.compute = at::kBFloat16;
   const Tensor x = at::randn({8, 16, 32, 32}), t = at::full({8}, 500.0);
-  const Conditioning text{at::randn({8, 40, 128}).to(at::kBFloat16), at::randn({8, 64}).to(at::kBFloat16)};
+  const Conditioning text{at::randn({8, 40, 128}).to(at::kBFloat16),
+                          at::randn({8, 64}).to(at::kBFloat16)};
   const MmditCall call{.image_tokens = 256, .text_tokens = 40, .bytes = 2};
-  expect_near(8 * mmdit_cost(options, call).idle, measure_idle([&] { return network.forward(x, t, text); }), "forward");
+  expect_near(8 * mmdit_cost(options, call).idle,
+              measure_idle([&] { return network.forward(x, t, text); }), "forward");
   const Dual dx{x, at::randn_like(x)}, dt{t, at::ones_like(t)};
-  expect_near(8 * mmdit_tangent_cost(options, call).idle, measure_idle([&] { return network.forward(dx, dt, text).tangent; }), "forward mode");
+  expect_near(8 * mmdit_tangent_cost(options, call).idle,
+              measure_idle([&] { return network.forward(dx, dt, text).tangent; }), "forward mode");
 }
 
 TEST(NetworkCost, PredictsTheBytesOfATrainedMmdit) {
@@ -131,17 +166,22 @@ TEST(NetworkCost, PredictsTheBytesOfATrainedMmdit) {
   Mmdit network(options);
   network.init(0);
   network.set_requires_grad(true);
-  for (const NamedTensor& p : network.parameters()) p.tensor->mutable_grad() = at::zeros_like(*p.tensor);
+  for (const NamedTensor& p : network.parameters())
+    p.tensor->mutable_grad() = at::zeros_like(*p.tensor);
   const Tensor x = at::randn({4, 16, 32, 32}), t = at::full({4}, 500.0);
   const Conditioning text{at::randn({4, 40, 128}), at::randn({4, 64})};
   const MmditCall call{.image_tokens = 256, .text_tokens = 40, .bytes = 4, .trained = true};
-  expect_near(4 * mmdit_cost(options, call).graph, measure([&] { return network.forward(x, t, text); }, {}).graph, "graph");
+  expect_near(4 * mmdit_cost(options, call).graph,
+              measure([&] { return network.forward(x, t, text); }, {}).graph, "graph");
   const Dual dx{x, at::randn_like(x)}, dt{t, at::ones_like(t)};
-  expect_near(4 * mmdit_tangent_cost(options, call).graph, measure([&] { return network.forward(dx, dt, text).tangent; }, {}).graph, "graph of pairs");
+  expect_near(4 * mmdit_tangent_cost(options, call).graph,
+              measure([&] { return network.forward(dx, dt, text).tangent; }, {}).graph,
+              "graph of pairs");
 }
 
 TEST(NetworkCost, PredictsTheBytesOfTheAutoencodersDecoder) {
-  AutoencoderKlOptions options{.widths = {32, 64, 128, 128}, .layers = 2, .groups = 8, .sample_size = 128};
+  AutoencoderKlOptions options{
+      .widths = {32, 64, 128, 128}, .layers = 2, .groups = 8, .sample_size = 128};
   AutoencoderKl vae(options);
   vae.set_requires_grad(false);
   Tensor z = at::randn({2, 16, 16, 16}).requires_grad_(true);
@@ -150,8 +190,10 @@ TEST(NetworkCost, PredictsTheBytesOfTheAutoencodersDecoder) {
     const PassCost cost = vae_decoder_cost(options, 16, 16, checkpointing);
     const Bytes bytes = measure([&] { return vae.decode(z); }, z);
     expect_near(2 * cost.graph, bytes.graph, fmt::format("graph, checkpointing {}", checkpointing));
-    expect_near(2 * (cost.graph + cost.unwind), bytes.peak, fmt::format("peak, checkpointing {}", checkpointing));
-    expect_near(2 * cost.idle, measure_idle([&] { return vae.decode(z.detach()); }), "without gradient");
+    expect_near(2 * (cost.graph + cost.unwind), bytes.peak,
+                fmt::format("peak, checkpointing {}", checkpointing));
+    expect_near(2 * cost.idle, measure_idle([&] { return vae.decode(z.detach()); }),
+                "without gradient");
   }
 }
 
@@ -163,7 +205,8 @@ TEST(NetworkCost, PredictsTheBytesOfTaesd3) {
   const Bytes bytes = measure([&] { return taesd.decode(z); }, z);
   expect_near(2 * cost.graph, bytes.graph, "graph");
   expect_near(2 * (cost.graph + cost.unwind), bytes.peak, "peak");
-  expect_near(2 * cost.idle, measure_idle([&] { return taesd.decode(z.detach()); }), "without gradient");
+  expect_near(2 * cost.idle, measure_idle([&] { return taesd.decode(z.detach()); }),
+              "without gradient");
 }
 
 TEST(NetworkCost, PredictsTheBytesAndParametersOfTheValueUnet) {
@@ -173,15 +216,24 @@ TEST(NetworkCost, PredictsTheBytesAndParametersOfTheValueUnet) {
   const auto net = make_value_network(value, policy, {}, 0);
   EXPECT_EQ(static_cast<double>(net->parameter_count()), unet_value_parameters(value, 16, 64));
   net->set_requires_grad(true);
-  for (const NamedTensor& p : net->parameters()) p.tensor->mutable_grad() = at::zeros_like(*p.tensor);
+  for (const NamedTensor& p : net->parameters())
+    p.tensor->mutable_grad() = at::zeros_like(*p.tensor);
   const Tensor x = at::randn({4, 16, 32, 32}), t = at::full({4}, 500.0);
   const Conditioning text{at::randn({4, 40, 128}), at::randn({4, 64})};
-  expect_near(4 * unet_value_cost(value, 16, 32, 32).graph, measure([&] { return net->evaluate(x, t, text); }, {}).graph, "graph");
+  expect_near(4 * unet_value_cost(value, 16, 32, 32).graph,
+              measure([&] { return net->evaluate(x, t, text); }, {}).graph, "graph");
 }
 
 TEST(NetworkCost, PredictsTheBytesOfARewardsTower) {
-  const ClipVisionOptions options{.image = 112, .patch = 14, .width = 256, .mlp_width = 1024, .layers = 6, .heads = 4, .projection = 64};
-  const VisionTower tower{.width = 256, .layers = 6, .heads = 4, .tokens = 65, .patch = 14, .side = 112, .mlp = 1024};
+  const ClipVisionOptions options{.image = 112,
+                                  .patch = 14,
+                                  .width = 256,
+                                  .mlp_width = 1024,
+                                  .layers = 6,
+                                  .heads = 4,
+                                  .projection = 64};
+  const VisionTower tower{
+      .width = 256, .layers = 6, .heads = 4, .tokens = 65, .patch = 14, .side = 112, .mlp = 1024};
   ClipVisionModel net(options);
   init_layers(net, 0);
   net.set_requires_grad(false);
@@ -191,25 +243,38 @@ TEST(NetworkCost, PredictsTheBytesOfARewardsTower) {
     for (const bool recompute : {false, true}) {
       net.recompute = recompute;
       const PassCost cost = vision_cost(tower, dtype == at::kFloat ? 4 : 2, recompute);
-      const std::string what = fmt::format("{}{}", dtype == at::kFloat ? "fp32" : "bf16", recompute ? ", recomputed" : "");
+      const std::string what = fmt::format("{}{}", dtype == at::kFloat ? "fp32" : "bf16",
+                                           recompute ? ", recomputed" : "");
       const Bytes bytes = measure([&] { return net.embed(pixels); }, pixels);
       expect_near(4 * cost.graph, bytes.graph, "graph, " + what);
       expect_near(4 * (cost.graph + cost.unwind), bytes.peak, "peak, " + what);
-      expect_near(4 * cost.idle, measure_idle([&] { return net.embed(pixels.detach()); }), "without gradient, " + what);
+      expect_near(4 * cost.idle, measure_idle([&] { return net.embed(pixels.detach()); }),
+                  "without gradient, " + what);
     }
   }
 }
 
-// The numbers of the published configurations; FLOPs as ../shared/reference/performance.md derives them at 1024 and 512 pixels.
+// The numbers of the published configurations; FLOPs as ../shared/reference/performance.md derives
+// them at 1024 and 512 pixels.
 TEST(NetworkCost, KnowsTheSizesOfStableDiffusion3) {
-  const MmditOptions sd3{.sample_size = 128, .channels = 16, .patch_size = 2, .layers = 24, .heads = 24, .head_dim = 64, .context_dim = 4096, .pooled_dim = 2048,
+  const MmditOptions sd3{.sample_size = 128,
+                         .channels = 16,
+                         .patch_size = 2,
+                         .layers = 24,
+                         .heads = 24,
+                         .head_dim = 64,
+                         .context_dim = 4096,
+                         .pooled_dim = 2048,
                          .pos_embed_max = 192};
   EXPECT_EQ(mmdit_parameters(sd3), 2084951104.0);
   EXPECT_EQ(vae_parameters({}), 83819683.0);
   EXPECT_EQ(clip_text_parameters({}), 123650304.0);
-  EXPECT_NEAR(mmdit_cost(sd3, {.image_tokens = 4096, .text_tokens = 333, .bytes = 2}).forward, 8.904e12, 0.02e12);
-  EXPECT_NEAR(mmdit_cost(sd3, {.image_tokens = 1024, .text_tokens = 333, .bytes = 2}).forward, 2.107e12, 0.02e12);
-  EXPECT_NEAR(mmdit_cost(sd3, {.image_tokens = 4096, .text_tokens = 333, .bytes = 2}).backward, 13.24e12, 0.1e12);
+  EXPECT_NEAR(mmdit_cost(sd3, {.image_tokens = 4096, .text_tokens = 333, .bytes = 2}).forward,
+              8.904e12, 0.02e12);
+  EXPECT_NEAR(mmdit_cost(sd3, {.image_tokens = 1024, .text_tokens = 333, .bytes = 2}).forward,
+              2.107e12, 0.02e12);
+  EXPECT_NEAR(mmdit_cost(sd3, {.image_tokens = 4096, .text_tokens = 333, .bytes = 2}).backward,
+              13.24e12, 0.1e12);
   EXPECT_NEAR(vae_decoder_cost({}, 128, 128, false).forward, 10.47e12, 0.2e12);
   EXPECT_NEAR(taesd_decoder_cost({}, 128, 128).forward, 0.566e12, 0.02e12);
   EXPECT_NEAR(vision_cost({}).forward, 0.162e12, 0.01e12);

@@ -13,14 +13,18 @@ namespace fs = std::filesystem;
 // sd3.taesd is a place, which may be given for all models.
 void check_model_options(const ModelOptions& options) {
   const fs::path path = options.model;
-  const bool nano = NanoModel::is_folder(path), folder = fs::is_directory(path) && !fs::is_directory(path / "snapshots");
+  const bool nano = NanoModel::is_folder(path),
+             folder = fs::is_directory(path) && !fs::is_directory(path / "snapshots");
   VGGFLOW_CHECK(nano || !folder || fs::exists(path / "model_index.json"),
-                "[model] {} is no model: expected vocabulary.txt (nano) or model_index.json (Stable Diffusion 3 in diffusers' layout) in it", path.string());
+                "[model] {} is no model: expected vocabulary.txt (nano) or model_index.json "
+                "(Stable Diffusion 3 in diffusers' layout) in it",
+                path.string());
   if (!nano) return;
   Sd3Options given = options.sd3, plain;
   given.taesd.clear();
   const auto changed = differences(fields_of(given), fields_of(plain));
-  VGGFLOW_CHECK(changed.empty(), "[model] {} is a nano model, which has no sd3.{}", options.model, fmt::join(changed, ", sd3."));
+  VGGFLOW_CHECK(changed.empty(), "[model] {} is a nano model, which has no sd3.{}", options.model,
+                fmt::join(changed, ", sd3."));
 }
 
 bool draws_emoji(const ModelOptions& options) {

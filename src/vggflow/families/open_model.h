@@ -17,9 +17,15 @@ struct ModelOptions {
 
   template <class V>
   void fields(V& v) {
-    v("model", model, "the flow model: a nano folder, a Stable Diffusion 3 folder in diffusers' layout, its org/name in the Hugging Face cache, or a single file");
-    v("precision", precision, "of the frozen weights and matrix products; auto: bf16 where the processor has it", choices({"auto", "bf16", "fp32"}));
-    v("checkpointing", checkpointing, "blocks of the network and of the decoder keep their inputs alone and run again for gradients: less memory, one more forward pass");
+    v("model", model,
+      "the flow model: a nano folder, a Stable Diffusion 3 folder in diffusers' layout, its "
+      "org/name in the Hugging Face cache, or a single file");
+    v("precision", precision,
+      "of the frozen weights and matrix products; auto: bf16 where the processor has it",
+      choices({"auto", "bf16", "fp32"}));
+    v("checkpointing", checkpointing,
+      "blocks of the network and of the decoder keep their inputs alone and run again for "
+      "gradients: less memory, one more forward pass");
     v.section("sd3", sd3);
   }
 };
@@ -27,14 +33,17 @@ struct ModelOptions {
 /// Frozen, in options.precision. A path that is neither is refused with what was looked for.
 std::unique_ptr<FlowModel> open_flow_model(const ModelOptions& options);
 
-/// Refuses a folder that is no model's, and settings of Stable Diffusion 3 for a nano model, which would ignore them.
+/// Refuses a folder that is no model's, and settings of Stable Diffusion 3 for a nano model, which
+/// would ignore them.
 void check_model_options(const ModelOptions& options);
 
-/// Whether the model is the one that the emoji's captions and their judge are for: nano without a decoder.
+/// Whether the model is the one that the emoji's captions and their judge are for: nano without a
+/// decoder.
 bool draws_emoji(const ModelOptions& options);
 
-/// How many images of states (C, h, w) are drawn at once: `batch`, or where that is 0, 64 of a model whose states are images, and of latents as many as
-/// together have the positions of 64 latents of 16 x 16 (images of 128 x 128 pixels), 64 at most and one at least.
+/// How many images of states (C, h, w) are drawn at once: `batch`, or where that is 0, 64 of a
+/// model whose states are images, and of latents as many as together have the positions of 64
+/// latents of 16 x 16 (images of 128 x 128 pixels), 64 at most and one at least.
 int64_t images_at_once(int64_t batch, const std::vector<int64_t>& state_shape);
 
 }  // namespace vggflow

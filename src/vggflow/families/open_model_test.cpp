@@ -4,8 +4,8 @@
 #include <gtest/gtest.h>
 
 #include "vggflow/io/files.h"
-#include "vggflow/testing/reference.h"
 #include "vggflow/testing/message.h"
+#include "vggflow/testing/reference.h"
 #include "vggflow/testing/temporary_folder.h"
 
 namespace vggflow {
@@ -14,8 +14,8 @@ namespace {
 namespace fs = std::filesystem;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
-using ::testing::Not;
 using testing::message_of;
+using ::testing::Not;
 
 TEST(OpenModel, TellsNanoFromStableDiffusion3) {
   ModelOptions options;
@@ -25,7 +25,8 @@ TEST(OpenModel, TellsNanoFromStableDiffusion3) {
   EXPECT_EQ(open_flow_model(options)->state_shape().front(), 4);
   const testing::TemporaryFolder folder;
   options.model = folder.path();
-  EXPECT_THAT(message_of([&] { open_flow_model(options); }), HasSubstr("is no model: expected vocabulary.txt (nano) or model_index.json"));
+  EXPECT_THAT(message_of([&] { open_flow_model(options); }),
+              HasSubstr("is no model: expected vocabulary.txt (nano) or model_index.json"));
 }
 
 Sd3Options with_variant(const std::string& variant) {
@@ -34,18 +35,23 @@ Sd3Options with_variant(const std::string& variant) {
   return options;
 }
 
-// A snapshot that was fetched with variant=fp16: the text encoders are there in fp16 alone, transformer and autoencoder plain.
+// A snapshot that was fetched with variant=fp16: the text encoders are there in fp16 alone,
+// transformer and autoencoder plain.
 class MixedVariants : public ::testing::Test {
  protected:
   MixedVariants() {
     fs::copy(testing::models_testdata("sd3_tiny"), model, fs::copy_options::recursive);
-    for (const char* component : {"text_encoder", "text_encoder_2"}) fs::rename(model / component / "model.safetensors", model / component / "model.fp16.safetensors");
-    fs::rename(model / "text_encoder_3/model.safetensors.index.json", model / "text_encoder_3/model.safetensors.index.fp16.json");
+    for (const char* component : {"text_encoder", "text_encoder_2"})
+      fs::rename(model / component / "model.safetensors",
+                 model / component / "model.fp16.safetensors");
+    fs::rename(model / "text_encoder_3/model.safetensors.index.json",
+               model / "text_encoder_3/model.safetensors.index.fp16.json");
   }
   // What opening it and using its encoders logs.
   std::string opened(const std::string& variant) const {
     ::testing::internal::CaptureStderr();
-    open_flow_model({.model = model, .precision = "fp32", .sd3 = with_variant(variant)})->prepare({"a cat"});
+    open_flow_model({.model = model, .precision = "fp32", .sd3 = with_variant(variant)})
+        ->prepare({"a cat"});
     return ::testing::internal::GetCapturedStderr();
   }
   const testing::TemporaryFolder scratch;
@@ -53,17 +59,29 @@ class MixedVariants : public ::testing::Test {
 };
 
 TEST_F(MixedVariants, OpenWithTheVariantAndWithoutAndSaySoInOneLine) {
-  EXPECT_THAT(opened("fp16"), AllOf(HasSubstr("no weights of variant 'fp16' of transformer, vae: the plain ones are taken\n"), Not(HasSubstr("text_encoder"))));
-  EXPECT_THAT(opened(""), AllOf(HasSubstr("no plain weights of text_encoder, text_encoder_2, text_encoder_3: those of the only variant, 'fp16', are taken\n"),
-                                Not(HasSubstr("vae"))));
+  EXPECT_THAT(
+      opened("fp16"),
+      AllOf(
+          HasSubstr("no weights of variant 'fp16' of transformer, vae: the plain ones are taken\n"),
+          Not(HasSubstr("text_encoder"))));
+  EXPECT_THAT(opened(""),
+              AllOf(HasSubstr("no plain weights of text_encoder, text_encoder_2, text_encoder_3: "
+                              "those of the only variant, 'fp16', are taken\n"),
+                    Not(HasSubstr("vae"))));
 }
 
 TEST_F(MixedVariants, WhatNoComponentHasOrWhatLeavesAChoiceIsRefused) {
-  fs::copy_file(model / "text_encoder/model.fp16.safetensors", model / "text_encoder/model.ema.safetensors");
-  EXPECT_THAT(message_of([&] { Sd3Files(model, {}); }), HasSubstr("text_encoder has no plain weights, but several variants, ema, fp16: pass the one to take as variant"));
-  EXPECT_THAT(message_of([&] { Sd3Files(model, with_variant("bf16")); }), HasSubstr("text_encoder has no weights of variant 'bf16' and no plain ones"));
-  EXPECT_THAT(message_of([] { Sd3Files(testing::models_testdata("sd3_tiny"), with_variant("bf16")); }),
-              HasSubstr("no component of " + testing::models_testdata("sd3_tiny").string() + " has weights of variant 'bf16': leave the variant out"));
+  fs::copy_file(model / "text_encoder/model.fp16.safetensors",
+                model / "text_encoder/model.ema.safetensors");
+  EXPECT_THAT(message_of([&] { Sd3Files(model, {}); }),
+              HasSubstr("text_encoder has no plain weights, but several variants, ema, fp16: pass "
+                        "the one to take as variant"));
+  EXPECT_THAT(message_of([&] { Sd3Files(model, with_variant("bf16")); }),
+              HasSubstr("text_encoder has no weights of variant 'bf16' and no plain ones"));
+  EXPECT_THAT(
+      message_of([] { Sd3Files(testing::models_testdata("sd3_tiny"), with_variant("bf16")); }),
+      HasSubstr("no component of " + testing::models_testdata("sd3_tiny").string() +
+                " has weights of variant 'bf16': leave the variant out"));
 }
 
 TEST(OpenModel, SaysWhatOfT5IsThereAndWhatIsMissing) {
@@ -71,7 +89,9 @@ TEST(OpenModel, SaysWhatOfT5IsThereAndWhatIsMissing) {
   ModelOptions o{.model = scratch / "model", .precision = "fp32", .sd3 = {}};
   fs::copy(testing::models_testdata("sd3_tiny"), o.model, fs::copy_options::recursive);
   fs::remove_all(fs::path(o.model) / "tokenizer_3");
-  EXPECT_THAT(message_of([&] { open_flow_model(o); }), AllOf(HasSubstr("has T5's weights (text_encoder_3), but no tokenizer_3"), HasSubstr("or leave T5 out with sd3.t5=false")));
+  EXPECT_THAT(message_of([&] { open_flow_model(o); }),
+              AllOf(HasSubstr("has T5's weights (text_encoder_3), but no tokenizer_3"),
+                    HasSubstr("or leave T5 out with sd3.t5=false")));
   o.sd3.t5 = false;
   EXPECT_EQ(open_flow_model(o)->state_shape().front(), 4);
 }
@@ -80,7 +100,8 @@ TEST(OpenModel, ASingleFileNamesTheSettingOfItsConfigurationsForEveryCommand) {
   const testing::TemporaryFolder scratch;
   write_text(scratch / "a.safetensors", "");
   EXPECT_THAT(message_of([&] { Sd3Files((scratch / "a.safetensors").string(), {}); }),
-              HasSubstr("as sd3.config (sample, eval, sweep, metrics: generator.sd3.config; convert, export: --config FOLDER)"));
+              HasSubstr("as sd3.config (sample, eval, sweep, metrics: generator.sd3.config; "
+                        "convert, export: --config FOLDER)"));
 }
 
 TEST(OpenModel, RefusesSettingsThatANanoModelWouldIgnore) {
@@ -88,7 +109,8 @@ TEST(OpenModel, RefusesSettingsThatANanoModelWouldIgnore) {
   options.model = std::string(VGGFLOW_SOURCE_DIR) + "/models/nano";
   options.sd3.negative_prompt = "ugly";
   options.sd3.width = 512;
-  EXPECT_THAT(message_of([&] { open_flow_model(options); }), HasSubstr("is a nano model, which has no sd3.width, sd3.negative_prompt"));
+  EXPECT_THAT(message_of([&] { open_flow_model(options); }),
+              HasSubstr("is a nano model, which has no sd3.width, sd3.negative_prompt"));
 }
 
 }  // namespace

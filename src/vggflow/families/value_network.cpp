@@ -18,8 +18,12 @@ class MmditValue : public ValueNetwork {
     add("mmdit", net_);
     net_.init(seed);
   }
-  Tensor evaluate(const Tensor& x, const Tensor& timestep, const Conditioning& c) const override { return counted(net_.forward(x, timestep, c), passes); }
-  Dual evaluate(const Dual& x, const Dual& timestep, const Conditioning& c) const override { return counted(net_.forward(x, timestep, c), passes); }
+  Tensor evaluate(const Tensor& x, const Tensor& timestep, const Conditioning& c) const override {
+    return counted(net_.forward(x, timestep, c), passes);
+  }
+  Dual evaluate(const Dual& x, const Dual& timestep, const Conditioning& c) const override {
+    return counted(net_.forward(x, timestep, c), passes);
+  }
 
  private:
   Mmdit net_;
@@ -27,11 +31,17 @@ class MmditValue : public ValueNetwork {
 
 constexpr int64_t kGroups = 8;
 
-// conv2(silu(norm2(conv1(silu(norm1(x))) + W silu(e)))) + skip(x), e the embedding of time and prompt.
+// conv2(silu(norm2(conv1(silu(norm1(x))) + W silu(e)))) + skip(x), e the embedding of time and
+// prompt.
 class UnetBlock : public Module {
  public:
   UnetBlock(int64_t in, int64_t out, int64_t embedding)
-      : norm1(kGroups, in), norm2(kGroups, out), conv1(in, out, 3, 1, 1), conv2(out, out, 3, 1, 1), skip(in, out, 1), project(embedding, out) {
+      : norm1(kGroups, in),
+        norm2(kGroups, out),
+        conv1(in, out, 3, 1, 1),
+        conv2(out, out, 3, 1, 1),
+        skip(in, out, 1),
+        project(embedding, out) {
     add("norm1", norm1);
     add("conv1", conv1);
     add("project", project);
@@ -41,7 +51,8 @@ class UnetBlock : public Module {
   }
   template <TensorLike T>
   T forward(const T& x, const T& e) const {
-    const T h = conv1.forward(ops::silu(norm1.forward(x))) + ops::unsqueeze(ops::unsqueeze(project.forward(ops::silu(e)), 2), 3);
+    const T h = conv1.forward(ops::silu(norm1.forward(x))) +
+                ops::unsqueeze(ops::unsqueeze(project.forward(ops::silu(e)), 2), 3);
     return conv2.forward(ops::silu(norm2.forward(h))) + skip.forward(x);
   }
   GroupNorm norm1, norm2;
@@ -49,12 +60,17 @@ class UnetBlock : public Module {
   Linear project;
 };
 
-// A U-Net (Ronneberger et al. 2015) whose blocks see time and pooled prompt: the paper's value network is a scaled-down one.
+// A U-Net (Ronneberger et al. 2015) whose blocks see time and pooled prompt: the paper's value
+// network is a scaled-down one.
 class UnetValue : public ValueNetwork {
  public:
   UnetValue(const ValueOptions& o, const MmditOptions& p, uint64_t seed)
-      : time_(256, 2 * o.width), text_(p.pooled_dim, 2 * o.width), in_(p.channels, o.width, 3, 1, 1),
-        middle_(o.width << (o.layers - 1), o.width << (o.layers - 1), 2 * o.width), norm_out_(kGroups, o.width), out_(o.width, p.channels, 3, 1, 1) {
+      : time_(256, 2 * o.width),
+        text_(p.pooled_dim, 2 * o.width),
+        in_(p.channels, o.width, 3, 1, 1),
+        middle_(o.width << (o.layers - 1), o.width << (o.layers - 1), 2 * o.width),
+        norm_out_(kGroups, o.width),
+        out_(o.width, p.channels, 3, 1, 1) {
     add("time_embedder", time_);
     add("text_embedder", text_);
     add("conv_in", in_);
@@ -71,13 +87,18 @@ class UnetValue : public ValueNetwork {
     init_layers(*this, seed);
     out_.init_zero();
   }
-  Tensor evaluate(const Tensor& x, const Tensor& timestep, const Conditioning& c) const override { return counted(run(x, timestep, c), passes); }
-  Dual evaluate(const Dual& x, const Dual& timestep, const Conditioning& c) const override { return counted(run(x, timestep, c), passes); }
+  Tensor evaluate(const Tensor& x, const Tensor& timestep, const Conditioning& c) const override {
+    return counted(run(x, timestep, c), passes);
+  }
+  Dual evaluate(const Dual& x, const Dual& timestep, const Conditioning& c) const override {
+    return counted(run(x, timestep, c), passes);
+  }
 
  private:
   template <TensorLike T>
   T run(const T& x, const T& timestep, const Conditioning& c) const {
-    const T e = time_.forward(ops::timestep_embedding(timestep, 256)) + text_.forward(lift<T>(c.pooled.to(primal(x).scalar_type())));
+    const T e = time_.forward(ops::timestep_embedding(timestep, 256)) +
+                text_.forward(lift<T>(c.pooled.to(primal(x).scalar_type())));
     std::vector<T> skips;
     T h = in_.forward(x);
     for (size_t i = 0; i < down_.size(); ++i) {
@@ -101,22 +122,30 @@ class UnetValue : public ValueNetwork {
   Conv2d out_;
 };
 
-// A second view of the policy's frozen weights with adapters of its own, as the released code's value network is a LoRA copy of
-// SD3; here the output layer is its own too and starts at zero, so that nu does.
+// A second view of the policy's frozen weights with adapters of its own, as the released code's
+// value network is a LoRA copy of SD3; here the output layer is its own too and starts at zero, so
+// that nu does.
 class LoraValue : public ValueNetwork {
  public:
-  LoraValue(const ValueOptions& o, Mmdit& policy, const std::vector<std::string>& targets, uint64_t seed) : net_(policy.options) {
+  LoraValue(const ValueOptions& o, Mmdit& policy, const std::vector<std::string>& targets,
+            uint64_t seed)
+      : net_(policy.options) {
     const auto shared = policy.parameters(), own = net_.parameters();
     for (size_t i = 0; i < own.size(); ++i) *own[i].tensor = *shared[i].tensor;
     net_.position_grid = policy.position_grid;
     net_.compute = policy.compute;
     net_.proj_out.weight = at::zeros(policy.proj_out.weight.sizes()).requires_grad_(true);
     net_.proj_out.bias = at::zeros(policy.proj_out.bias.sizes()).requires_grad_(true);
-    lora_ = std::make_unique<LoraSet>(net_, LoraOptions{o.rank, static_cast<double>(o.rank), targets}, seed);
+    lora_ = std::make_unique<LoraSet>(
+        net_, LoraOptions{o.rank, static_cast<double>(o.rank), targets}, seed);
     lora_->set_mode(AdapterMode::kOn);
   }
-  Tensor evaluate(const Tensor& x, const Tensor& timestep, const Conditioning& c) const override { return counted(net_.forward(x, timestep, c), passes); }
-  Dual evaluate(const Dual& x, const Dual& timestep, const Conditioning& c) const override { return counted(net_.forward(x, timestep, c), passes); }
+  Tensor evaluate(const Tensor& x, const Tensor& timestep, const Conditioning& c) const override {
+    return counted(net_.forward(x, timestep, c), passes);
+  }
+  Dual evaluate(const Dual& x, const Dual& timestep, const Conditioning& c) const override {
+    return counted(net_.forward(x, timestep, c), passes);
+  }
   std::vector<NamedTensor> trainable() override {
     auto all = lora_->parameters();
     all.push_back({"proj_out.weight", &net_.proj_out.weight});
@@ -141,11 +170,14 @@ MmditOptions small_value_options(const ValueOptions& options, const MmditOptions
 }
 
 void check_value_options(const ValueOptions& o, const MmditOptions& p) {
-  VGGFLOW_CHECK(o.kind != "unet" || p.sample_size % (int64_t{1} << (o.layers - 1)) == 0, "[value_unet] expected a side that halves {} times, got {}", o.layers - 1,
+  VGGFLOW_CHECK(o.kind != "unet" || p.sample_size % (int64_t{1} << (o.layers - 1)) == 0,
+                "[value_unet] expected a side that halves {} times, got {}", o.layers - 1,
                 p.sample_size);
 }
 
-std::unique_ptr<ValueNetwork> make_value_network(const ValueOptions& options, Mmdit& policy, const std::vector<std::string>& targets, uint64_t seed) {
+std::unique_ptr<ValueNetwork> make_value_network(const ValueOptions& options, Mmdit& policy,
+                                                 const std::vector<std::string>& targets,
+                                                 uint64_t seed) {
   check_value_options(options, policy.options);
   if (options.kind == "none") return nullptr;
   if (options.kind == "unet") return std::make_unique<UnetValue>(options, policy.options, seed);
@@ -165,21 +197,27 @@ std::vector<std::pair<std::string, Tensor>> trained_tensors(ValueNetwork& networ
 
 }  // namespace
 
-void save_value_network(const std::filesystem::path& file, ValueNetwork& network, const ValueOptions& options, const std::vector<std::string>& targets,
+void save_value_network(const std::filesystem::path& file, ValueNetwork& network,
+                        const ValueOptions& options, const std::vector<std::string>& targets,
                         double scale) {
-  const nlohmann::json about{{"kind", options.kind}, {"width", options.width}, {"layers", options.layers}, {"rank", options.rank},
-                             {"targets", targets}, {"scale", scale}};
+  const nlohmann::json about{{"kind", options.kind},     {"width", options.width},
+                             {"layers", options.layers}, {"rank", options.rank},
+                             {"targets", targets},       {"scale", scale}};
   write_safetensors(file, trained_tensors(network), {{kKey, about.dump()}});
 }
 
 LoadedValueNetwork load_value_network(const std::filesystem::path& file, Mmdit& policy) {
   const SafetensorsFile in(file);
   const auto found = in.metadata().find(kKey);
-  VGGFLOW_CHECK(found != in.metadata().end(), "[value_network] {} has no '{}' metadata: expected the value.safetensors of a run", file.string(), kKey);
+  VGGFLOW_CHECK(found != in.metadata().end(),
+                "[value_network] {} has no '{}' metadata: expected the value.safetensors of a run",
+                file.string(), kKey);
   const auto about = nlohmann::json::parse(found->second);
-  const ValueOptions options{about.at("kind").get<std::string>(), about.at("width").get<int64_t>(), about.at("layers").get<int64_t>(),
-                             about.at("rank").get<int64_t>()};
-  LoadedValueNetwork out{make_value_network(options, policy, about.at("targets").get<std::vector<std::string>>(), 0), about.at("scale").get<double>()};
+  const ValueOptions options{about.at("kind").get<std::string>(), about.at("width").get<int64_t>(),
+                             about.at("layers").get<int64_t>(), about.at("rank").get<int64_t>()};
+  LoadedValueNetwork out{
+      make_value_network(options, policy, about.at("targets").get<std::vector<std::string>>(), 0),
+      about.at("scale").get<double>()};
   torch::autograd::AutoGradMode off(false);
   load_into(in, trained_tensors(*out.network));
   for (const NamedTensor& p : out.network->trainable()) p.tensor->requires_grad_(false);

@@ -1,5 +1,6 @@
 #pragma once
-// The learned part nu_phi(x, t) of the value gradient, conditioned on the prompt and on t. Every kind starts at exactly zero.
+// The learned part nu_phi(x, t) of the value gradient, conditioned on the prompt and on t. Every
+// kind starts at exactly zero.
 
 #include <filesystem>
 #include <memory>
@@ -19,8 +20,11 @@ struct ValueOptions {
 
   template <class V>
   void fields(V& v) {
-    v("kind", kind, "value network nu: a small MMDiT, a small U-Net, the flow model with adapters and an output layer of its own, or none; "
-      "auto: mmdit where the method trains one", choices({"auto", "none", "unet", "mmdit", "lora"}));
+    v("kind", kind,
+      "value network nu: a small MMDiT, a small U-Net, the flow model with adapters and an output "
+      "layer of its own, or none; "
+      "auto: mmdit where the method trains one",
+      choices({"auto", "none", "unet", "mmdit", "lora"}));
     v("width", width, "its width (a multiple of 32)", range(32, 4096));
     v("layers", layers, "joint blocks, or levels of the U-Net", range(1, 100));
     v("rank", rank, "rank of lora's adapters, which sit where the policy's do", range(1, 4096));
@@ -30,8 +34,10 @@ struct ValueOptions {
 class ValueNetwork : public Module {
  public:
   /// nu (B, C, S, S) at x (B, C, S, S) and timestep (B) in [0, 1000].
-  virtual Tensor evaluate(const Tensor& x, const Tensor& timestep, const Conditioning& conditioning) const = 0;
-  virtual Dual evaluate(const Dual& x, const Dual& timestep, const Conditioning& conditioning) const = 0;
+  virtual Tensor evaluate(const Tensor& x, const Tensor& timestep,
+                          const Conditioning& conditioning) const = 0;
+  virtual Dual evaluate(const Dual& x, const Dual& timestep,
+                        const Conditioning& conditioning) const = 0;
   /// What is trained: every parameter, unless the kind shares frozen weights.
   virtual std::vector<NamedTensor> trainable() { return parameters(); }
 
@@ -44,12 +50,17 @@ MmditOptions small_value_options(const ValueOptions& options, const MmditOptions
 /// Throws where the network cannot be built for the policy's states.
 void check_value_options(const ValueOptions& options, const MmditOptions& policy);
 
-/// A value network of the given kind for a policy; null for "none"; "auto" is "mmdit". "lora" shares the policy's frozen weights (they are held once) and
-/// takes `targets` for its adapters; its output layer starts at zero.
-std::unique_ptr<ValueNetwork> make_value_network(const ValueOptions& options, Mmdit& policy, const std::vector<std::string>& targets, uint64_t seed);
+/// A value network of the given kind for a policy; null for "none"; "auto" is "mmdit". "lora"
+/// shares the policy's frozen weights (they are held once) and takes `targets` for its adapters;
+/// its output layer starts at zero.
+std::unique_ptr<ValueNetwork> make_value_network(const ValueOptions& options, Mmdit& policy,
+                                                 const std::vector<std::string>& targets,
+                                                 uint64_t seed);
 
-/// Writes what is trained, with the kind, shape and scale that load_value_network needs: nu = scale * network.
-void save_value_network(const std::filesystem::path& file, ValueNetwork& network, const ValueOptions& options, const std::vector<std::string>& targets,
+/// Writes what is trained, with the kind, shape and scale that load_value_network needs: nu = scale
+/// * network.
+void save_value_network(const std::filesystem::path& file, ValueNetwork& network,
+                        const ValueOptions& options, const std::vector<std::string>& targets,
                         double scale);
 
 /// A frozen value network and its scale.

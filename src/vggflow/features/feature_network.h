@@ -1,5 +1,6 @@
 #pragma once
-// A network whose features stand for images where sets of images are compared: diversity, Frechet distance, kernel distances.
+// A network whose features stand for images where sets of images are compared: diversity, Frechet
+// distance, kernel distances.
 
 #include <string>
 
@@ -10,7 +11,8 @@ namespace vggflow {
 class FeatureNetwork {
  public:
   virtual ~FeatureNetwork() = default;
-  /// (B, F), fp32, of images (B, 3, H, W) in [0, 1] of any size; the network resizes and normalises as its reference does.
+  /// (B, F), fp32, of images (B, 3, H, W) in [0, 1] of any size; the network resizes and normalises
+  /// as its reference does.
   virtual Tensor features(const Tensor& images) const = 0;
   /// What reports call it: "inception-v3", "clip-vit-b32".
   virtual std::string name() const = 0;

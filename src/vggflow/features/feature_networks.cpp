@@ -6,11 +6,11 @@
 
 #include "vggflow/core/error.h"
 #include "vggflow/features/clip_features.h"
-#include "vggflow/networks/vision/inception.h"
-#include "vggflow/networks/vision/mobilenet.h"
 #include "vggflow/features/nano_features.h"
 #include "vggflow/features/pixel_features.h"
 #include "vggflow/features/vit_features.h"
+#include "vggflow/networks/vision/inception.h"
+#include "vggflow/networks/vision/mobilenet.h"
 #include "vggflow/ops/resize.h"
 
 namespace vggflow {
@@ -26,13 +26,17 @@ Tensor in_parts(const Tensor& images, const F& features) {
   return at::cat(parts);
 }
 
-/// The features before the classifier of a mobile network, of images stretched to 224 x 224 (bilinear, antialiased).
+/// The features before the classifier of a mobile network, of images stretched to 224 x 224
+/// (bilinear, antialiased).
 class MobileFeatures : public FeatureNetwork {
  public:
-  MobileFeatures(std::string name, std::unique_ptr<MobileNet> net) : name_(std::move(name)), net_(std::move(net)) {}
+  MobileFeatures(std::string name, std::unique_ptr<MobileNet> net)
+      : name_(std::move(name)), net_(std::move(net)) {}
   Tensor features(const Tensor& images) const override {
     constexpr int64_t kSide = 224;
-    return in_parts(images, [&](const Tensor& part) { return net_->features(ops::resize(part, kSide, kSide, ops::Interpolation::kBilinear)); });
+    return in_parts(images, [&](const Tensor& part) {
+      return net_->features(ops::resize(part, kSide, kSide, ops::Interpolation::kBilinear));
+    });
   }
   std::string name() const override { return name_; }
   std::string weights_hash() const override { return net_->options.hash; }
@@ -44,7 +48,8 @@ class MobileFeatures : public FeatureNetwork {
 
 class InceptionFeatures : public FeatureNetwork {
  public:
-  InceptionFeatures(std::string name, std::unique_ptr<InceptionV3> net) : name_(std::move(name)), net_(std::move(net)) {}
+  InceptionFeatures(std::string name, std::unique_ptr<InceptionV3> net)
+      : name_(std::move(name)), net_(std::move(net)) {}
   Tensor features(const Tensor& images) const override {
     return in_parts(images, [&](const Tensor& part) { return net_->features(part); });
   }
@@ -63,15 +68,30 @@ using Made = std::unique_ptr<FeatureNetwork>;
 const std::vector<std::pair<std::string, Opener>>& registry() {
   static const std::vector<std::pair<std::string, Opener>> list{
       {"clip", [](Path path) -> Made { return std::make_unique<ClipFeatures>(path); }},
-      {"clip-projected", [](Path path) -> Made { return std::make_unique<ClipFeatures>(path, at::kFloat, /*unit=*/false); }},
+      {"clip-projected",
+       [](Path path) -> Made {
+         return std::make_unique<ClipFeatures>(path, at::kFloat, /*unit=*/false);
+       }},
       {"dino-vitb16", [](Path path) -> Made { return std::make_unique<DinoFeatures>(path); }},
       {"dreamsim", [](Path path) -> Made { return std::make_unique<DreamSimFeatures>(path); }},
-      {"efficientnet-lite0", [](Path path) -> Made { return std::make_unique<MobileFeatures>("efficientnet-lite0", load_efficientnet_lite0(path)); }},
-      {"inception-v3", [](Path path) -> Made { return std::make_unique<InceptionFeatures>("inception-v3", InceptionV3::load(path)); }},
-      {"inception-v3-tf1", [](Path path) -> Made {
-         return std::make_unique<InceptionFeatures>("inception-v3-tf1", InceptionV3::load(path, InceptionResize::kTensorFlow1));
+      {"efficientnet-lite0",
+       [](Path path) -> Made {
+         return std::make_unique<MobileFeatures>("efficientnet-lite0",
+                                                 load_efficientnet_lite0(path));
        }},
-      {"mobilenet-v2", [](Path path) -> Made { return std::make_unique<MobileFeatures>("mobilenet-v2", load_mobilenet_v2(path)); }},
+      {"inception-v3",
+       [](Path path) -> Made {
+         return std::make_unique<InceptionFeatures>("inception-v3", InceptionV3::load(path));
+       }},
+      {"inception-v3-tf1",
+       [](Path path) -> Made {
+         return std::make_unique<InceptionFeatures>(
+             "inception-v3-tf1", InceptionV3::load(path, InceptionResize::kTensorFlow1));
+       }},
+      {"mobilenet-v2",
+       [](Path path) -> Made {
+         return std::make_unique<MobileFeatures>("mobilenet-v2", load_mobilenet_v2(path));
+       }},
   };
   return list;
 }
@@ -84,23 +104,29 @@ std::vector<std::string> feature_network_names() {
   return names;
 }
 
-std::unique_ptr<FeatureNetwork> make_feature_network(const std::string& name, const std::filesystem::path& path) {
+std::unique_ptr<FeatureNetwork> make_feature_network(const std::string& name,
+                                                     const std::filesystem::path& path) {
   for (const auto& [known, open] : registry()) {
     if (known == name) return open(path);
   }
-  fail("[features] unknown network '{}'; known are {}", name, fmt::join(feature_network_names(), ", "));
+  fail("[features] unknown network '{}'; known are {}", name,
+       fmt::join(feature_network_names(), ", "));
 }
 
-std::shared_ptr<const FeatureNetwork> open_features(const std::string& name, const OwnFeatures& own) {
+std::shared_ptr<const FeatureNetwork> open_features(const std::string& name,
+                                                    const OwnFeatures& own) {
   if (name == "judge") return std::make_shared<JudgeFeatures>(own.judge);
   if (name == "emoji-clip") return std::make_shared<EmojiClipFeatures>(own.emoji_clip);
   if (name == PixelFeatures().name()) return std::make_shared<PixelFeatures>();
   const auto known = feature_network_names();
   const size_t equals = name.find('=');
   const std::string network = name.substr(0, equals);
-  VGGFLOW_CHECK(std::find(known.begin(), known.end(), network) != known.end(), "[features] unknown network '{}'; known are judge, emoji-clip, {}, and with a path, {}",
-                network, PixelFeatures().name(), fmt::format("{}=PATH", fmt::join(known, "=PATH, ")));
-  VGGFLOW_CHECK(equals != std::string::npos, "[features] expected the path of {}'s weights: {}=PATH", name, name);
+  VGGFLOW_CHECK(
+      std::find(known.begin(), known.end(), network) != known.end(),
+      "[features] unknown network '{}'; known are judge, emoji-clip, {}, and with a path, {}",
+      network, PixelFeatures().name(), fmt::format("{}=PATH", fmt::join(known, "=PATH, ")));
+  VGGFLOW_CHECK(equals != std::string::npos,
+                "[features] expected the path of {}'s weights: {}=PATH", name, name);
   return make_feature_network(network, name.substr(equals + 1));
 }
 

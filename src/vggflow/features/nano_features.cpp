@@ -11,20 +11,29 @@ namespace vggflow {
 namespace {
 
 Tensor fit(const Tensor& images, int64_t size) {
-  VGGFLOW_CHECK(images.dim() == 4 && images.size(1) == 3, "[features] expected images (B, 3, H, W), got {}", shape_string(images));
+  VGGFLOW_CHECK(images.dim() == 4 && images.size(1) == 3,
+                "[features] expected images (B, 3, H, W), got {}", shape_string(images));
   return ops::resize_pixels(images, size, size);
 }
 
-std::string hash_of(const std::filesystem::path& folder) { return content_hash(open_component(folder).tensors); }
+std::string hash_of(const std::filesystem::path& folder) {
+  return content_hash(open_component(folder).tensors);
+}
 
 }  // namespace
 
-JudgeFeatures::JudgeFeatures(const std::filesystem::path& folder) : judge_(Judge::load(folder)), hash_(hash_of(folder)) {}
+JudgeFeatures::JudgeFeatures(const std::filesystem::path& folder)
+    : judge_(Judge::load(folder)), hash_(hash_of(folder)) {}
 
-Tensor JudgeFeatures::features(const Tensor& images) const { return judge_->forward(fit(images, judge_->options.size)).features.to(at::kFloat); }
+Tensor JudgeFeatures::features(const Tensor& images) const {
+  return judge_->forward(fit(images, judge_->options.size)).features.to(at::kFloat);
+}
 
-EmojiClipFeatures::EmojiClipFeatures(const std::filesystem::path& folder) : clip_(EmojiClip::load(folder)), hash_(hash_of(folder)) {}
+EmojiClipFeatures::EmojiClipFeatures(const std::filesystem::path& folder)
+    : clip_(EmojiClip::load(folder)), hash_(hash_of(folder)) {}
 
-Tensor EmojiClipFeatures::features(const Tensor& images) const { return clip_->embed_images(fit(images, 32)).to(at::kFloat); }
+Tensor EmojiClipFeatures::features(const Tensor& images) const {
+  return clip_->embed_images(fit(images, 32)).to(at::kFloat);
+}
 
 }  // namespace vggflow

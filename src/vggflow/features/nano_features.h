@@ -1,16 +1,18 @@
 #pragma once
-// The nano model's own image networks as features of sets of images: the judge, which no reward knows, and emoji-clip's image tower.
+// The nano model's own image networks as features of sets of images: the judge, which no reward
+// knows, and emoji-clip's image tower.
 
 #include <filesystem>
 #include <memory>
 
-#include "vggflow/networks/vision/emoji_clip.h"
 #include "vggflow/features/feature_network.h"
+#include "vggflow/networks/vision/emoji_clip.h"
 #include "vggflow/networks/vision/judge.h"
 
 namespace vggflow {
 
-/// The judge's pooled features; images of another size are resized to the judge's (bicubic, antialiased).
+/// The judge's pooled features; images of another size are resized to the judge's (bicubic,
+/// antialiased).
 class JudgeFeatures : public FeatureNetwork {
  public:
   explicit JudgeFeatures(const std::filesystem::path& folder);

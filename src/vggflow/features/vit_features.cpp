@@ -18,13 +18,17 @@ std::string parameter_hash(const Module& network) {
 // DINO's evaluation: the shorter side to 256 for a network of 224, then the middle.
 Tensor dino_preprocess(const Tensor& images, int64_t size) {
   const int64_t wider = size * 8 / 7, border = (wider - size) / 2;
-  const Tensor x = preprocess(images, {.size = wider, .fit = Fit::kCropTorchvision, .mean = {0.485, 0.456, 0.406}, .deviation = {0.229, 0.224, 0.225}});
+  const Tensor x = preprocess(images, {.size = wider,
+                                       .fit = Fit::kCropTorchvision,
+                                       .mean = {0.485, 0.456, 0.406},
+                                       .deviation = {0.229, 0.224, 0.225}});
   return x.narrow(2, border, size).narrow(3, border, size);
 }
 
 }  // namespace
 
-DinoFeatures::DinoFeatures(const std::filesystem::path& file, const VitOptions& options) : vit_(options) {
+DinoFeatures::DinoFeatures(const std::filesystem::path& file, const VitOptions& options)
+    : vit_(options) {
   TensorList targets;
   for (const NamedTensor& p : vit_.parameters()) targets.emplace_back(p.name, *p.tensor);
   load_into(open_weights(file), "[dino] " + file.string(), targets);
@@ -33,16 +37,22 @@ DinoFeatures::DinoFeatures(const std::filesystem::path& file, const VitOptions& 
 
 Tensor DinoFeatures::features(const Tensor& images) const {
   torch::autograd::AutoGradMode off(false);
-  return vit_.forward(dino_preprocess(images.to(at::kFloat), vit_.options.image)).select(1, 0).contiguous();
+  return vit_.forward(dino_preprocess(images.to(at::kFloat), vit_.options.image))
+      .select(1, 0)
+      .contiguous();
 }
 
-DreamSimFeatures::DreamSimFeatures(const std::filesystem::path& folder, const DreamSimOptions& options)
+DreamSimFeatures::DreamSimFeatures(const std::filesystem::path& folder,
+                                   const DreamSimOptions& options)
     : network_(DreamSim::load(folder, options)), hash_(parameter_hash(*network_)) {}
 
 // The package stretches an image to 224 x 224 whatever its shape.
 Tensor DreamSimFeatures::features(const Tensor& images) const {
   torch::autograd::AutoGradMode off(false);
-  const ImagePreprocess stretch{.size = network_->options.dino.image, .fit = Fit::kStretch, .mean = {0, 0, 0}, .deviation = {1, 1, 1}};
+  const ImagePreprocess stretch{.size = network_->options.dino.image,
+                                .fit = Fit::kStretch,
+                                .mean = {0, 0, 0},
+                                .deviation = {1, 1, 1}};
   return network_->embed(preprocess(images.to(at::kFloat), stretch));
 }
 

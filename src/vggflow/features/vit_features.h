@@ -1,8 +1,8 @@
 #pragma once
 // DINO's and DreamSim's vectors as features of sets of images.
 
-#include "vggflow/networks/vision/dreamsim.h"
 #include "vggflow/features/feature_network.h"
+#include "vggflow/networks/vision/dreamsim.h"
 
 namespace vggflow {
 
@@ -20,11 +20,13 @@ class DinoFeatures : public FeatureNetwork {
   std::string hash_;
 };
 
-/// DreamSim's unit vectors: half the squared distance of two of them is the DreamSim distance of their images.
+/// DreamSim's unit vectors: half the squared distance of two of them is the DreamSim distance of
+/// their images.
 class DreamSimFeatures : public FeatureNetwork {
  public:
   /// The folder that DreamSim::load takes.
-  explicit DreamSimFeatures(const std::filesystem::path& folder, const DreamSimOptions& options = {});
+  explicit DreamSimFeatures(const std::filesystem::path& folder,
+                            const DreamSimOptions& options = {});
   Tensor features(const Tensor& images) const override;
   std::string name() const override { return "dreamsim"; }
   std::string weights_hash() const override { return hash_; }

@@ -7,7 +7,9 @@ Tensor eta(const std::string& schedule, const Tensor& t) {
 }
 
 Tensor eta_derivative(const std::string& schedule, const Tensor& t) {
-  return schedule == "constant" ? at::zeros_like(t) : schedule == "linear" ? at::ones_like(t) : 2 * t;
+  return schedule == "constant" ? at::zeros_like(t)
+         : schedule == "linear" ? at::ones_like(t)
+                                : 2 * t;
 }
 
 }  // namespace vggflow

@@ -1,6 +1,6 @@
 #pragma once
-// eta(t), the schedule of the reward gradient in the forward-looking value gradient g = -eta(t) grad r(x1_hat) + nu (VGG-Flow, Eq. 16):
-// "constant" 1, "linear" t, "quadratic" t^2.
+// eta(t), the schedule of the reward gradient in the forward-looking value gradient g = -eta(t)
+// grad r(x1_hat) + nu (VGG-Flow, Eq. 16): "constant" 1, "linear" t, "quadratic" t^2.
 
 #include <string>
 

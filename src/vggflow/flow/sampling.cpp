@@ -16,7 +16,8 @@ std::vector<double> sigmas_of(const TimeGridOptions& o) {
   for (int64_t k = 0; k < o.steps; ++k) {
     const auto i = static_cast<double>(k);
     if (o.kind == "diffusers_default") {
-      // The scheduler's stored sigmas run from f(1) = 1 to f(1/1000); it ramps between them linearly and shifts again.
+      // The scheduler's stored sigmas run from f(1) = 1 to f(1/1000); it ramps between them
+      // linearly and shifts again.
       const double low = f(1.0 / 1000), s = o.steps == 1 ? 1.0 : 1.0 + (low - 1.0) * i / (n - 1);
       sigmas.push_back(f(s));
     } else {
@@ -36,16 +37,21 @@ TimeGridOptions resolved_grid(TimeGridOptions o, double model_shift, bool model_
 
 std::vector<double> time_grid(const TimeGridOptions& options) {
   const int64_t levels = std::ssize(options.sigmas);
-  VGGFLOW_CHECK(options.kind != "explicit" || options.steps == TimeGridOptions{}.steps || options.steps == levels,
-                "[time_grid] expected as many steps as the explicit grid has noise levels, {}, got {}: leave steps out", levels, options.steps);
+  VGGFLOW_CHECK(options.kind != "explicit" || options.steps == TimeGridOptions{}.steps ||
+                    options.steps == levels,
+                "[time_grid] expected as many steps as the explicit grid has noise levels, {}, got "
+                "{}: leave steps out",
+                levels, options.steps);
   std::vector<double> times;
   for (const double s : sigmas_of(options)) times.push_back(1.0 - s);
   times.push_back(1.0);
   VGGFLOW_CHECK(times.size() > 1 && times.front() == 0.0,
-                "[time_grid] expected noise levels that start at 1 (flow time 0), got {}", times.size() > 1 ? 1 - times.front() : 0.0);
+                "[time_grid] expected noise levels that start at 1 (flow time 0), got {}",
+                times.size() > 1 ? 1 - times.front() : 0.0);
   for (size_t k = 1; k < times.size(); ++k) {
-    VGGFLOW_CHECK(times[k] > times[k - 1], "[time_grid] expected strictly decreasing noise levels, got {} after {}", 1 - times[k],
-                  1 - times[k - 1]);
+    VGGFLOW_CHECK(times[k] > times[k - 1],
+                  "[time_grid] expected strictly decreasing noise levels, got {} after {}",
+                  1 - times[k], 1 - times[k - 1]);
   }
   return times;
 }
@@ -56,7 +62,9 @@ Tensor expand_time(const Tensor& t, const Tensor& x) {
   return t.reshape(shape);
 }
 
-Tensor one_step_guess(const Tensor& x, const Tensor& t, const Tensor& v) { return x + (1 - expand_time(t, x)) * v; }
+Tensor one_step_guess(const Tensor& x, const Tensor& t, const Tensor& v) {
+  return x + (1 - expand_time(t, x)) * v;
+}
 
 namespace {
 
@@ -66,16 +74,19 @@ Tensor euler_step(const VelocityFunction& velocity, const Tensor& x, double t, d
 
 }  // namespace
 
-Trajectory integrate(const VelocityFunction& velocity, const Tensor& x0, const std::vector<double>& times) {
+Trajectory integrate(const VelocityFunction& velocity, const Tensor& x0,
+                     const std::vector<double>& times) {
   torch::autograd::AutoGradMode off(false);
   Trajectory trajectory{times, {x0}};
   for (size_t k = 0; k + 1 < times.size(); ++k) {
-    trajectory.states.push_back(euler_step(velocity, trajectory.states.back(), times[k], times[k + 1]));
+    trajectory.states.push_back(
+        euler_step(velocity, trajectory.states.back(), times[k], times[k + 1]));
   }
   return trajectory;
 }
 
-Tensor sample(const VelocityFunction& velocity, const Tensor& x0, const std::vector<double>& times) {
+Tensor sample(const VelocityFunction& velocity, const Tensor& x0,
+              const std::vector<double>& times) {
   torch::autograd::AutoGradMode off(false);
   Tensor x = x0;
   for (size_t k = 0; k + 1 < times.size(); ++k) x = euler_step(velocity, x, times[k], times[k + 1]);

@@ -1,5 +1,6 @@
 #pragma once
-// Time grids and Euler integration of x' = v(x, t) from noise (t = 0) to data (t = 1). States stay in fp32.
+// Time grids and Euler integration of x' = v(x, t) from noise (t = 0) to data (t = 1). States stay
+// in fp32.
 
 #include <functional>
 #include <string>
@@ -15,16 +16,21 @@ using VelocityFunction = std::function<Tensor(const Tensor& x, const Tensor& t)>
 
 struct TimeGridOptions {
   int64_t steps = 20;
-  std::string kind = "auto";   ///< see time_grid
-  double shift = 0;            ///< f(s) = shift s / (1 + (shift - 1) s) on sigma = 1 - t; 1 is uniform
-  std::vector<double> sigmas = {};    ///< for kind "explicit": decreasing, the final 0 is added
+  std::string kind = "auto";  ///< see time_grid
+  double shift = 0;  ///< f(s) = shift s / (1 + (shift - 1) s) on sigma = 1 - t; 1 is uniform
+  std::vector<double> sigmas = {};  ///< for kind "explicit": decreasing, the final 0 is added
 
   template <class V>
   void fields(V& v) {
     v("steps", steps, "Euler steps", range(1, 1000));
-    v("kind", kind, "single_shift: shift of linspace(1, 1/steps); diffusers_default: SD3's scheduler, which shifts twice; explicit; auto: what the model's own "
-      "pipeline does (nano: single_shift)", choices({"auto", "single_shift", "diffusers_default", "explicit"}));
-    v("shift", shift, "static shift of the noise levels; 1 leaves them uniform; 0 is the model's own", range(0, 100));
+    v("kind", kind,
+      "single_shift: shift of linspace(1, 1/steps); diffusers_default: SD3's scheduler, which "
+      "shifts twice; explicit; auto: what the model's own "
+      "pipeline does (nano: single_shift)",
+      choices({"auto", "single_shift", "diffusers_default", "explicit"}));
+    v("shift", shift,
+      "static shift of the noise levels; 1 leaves them uniform; 0 is the model's own",
+      range(0, 100));
     v("sigmas", sigmas, "noise levels of an explicit grid, decreasing from 1, without the final 0");
   }
 };
@@ -32,8 +38,9 @@ struct TimeGridOptions {
 /// The same options with kind "auto" and shift 0 replaced by what a model's own pipeline does.
 TimeGridOptions resolved_grid(TimeGridOptions options, double model_shift, bool model_shifts_twice);
 
-/// Flow times 0 = t_0 < ... < t_steps = 1. single_shift: sigma_k = f(1 - k/steps); so is "auto", and shift 0 is 1. diffusers_default: the end points are shifted
-/// first and f is applied again to a linear ramp between them (diffusers issue 13243).
+/// Flow times 0 = t_0 < ... < t_steps = 1. single_shift: sigma_k = f(1 - k/steps); so is "auto",
+/// and shift 0 is 1. diffusers_default: the end points are shifted first and f is applied again to
+/// a linear ramp between them (diffusers issue 13243).
 std::vector<double> time_grid(const TimeGridOptions& options);
 
 /// The states of Euler's method at the grid's times.
@@ -44,7 +51,8 @@ struct Trajectory {
 };
 
 /// x_{k+1} = x_k + (t_{k+1} - t_k) v(x_k, t_k), without gradient.
-Trajectory integrate(const VelocityFunction& velocity, const Tensor& x0, const std::vector<double>& times);
+Trajectory integrate(const VelocityFunction& velocity, const Tensor& x0,
+                     const std::vector<double>& times);
 
 /// Only the end of the trajectory: keeps one state.
 Tensor sample(const VelocityFunction& velocity, const Tensor& x0, const std::vector<double>& times);

@@ -22,14 +22,18 @@ TEST(TimeGrid, GivesDiffusersDoubleShiftAndTheSingleShift) {
 }
 
 TEST(TimeGrid, ExplicitLevelsAreUsedAsGiven) {
-  EXPECT_THAT(time_grid({.steps = 2, .kind = "explicit", .sigmas = {1.0, 0.25}}), ::testing::ElementsAre(0.0, 0.75, 1.0));
+  EXPECT_THAT(time_grid({.steps = 2, .kind = "explicit", .sigmas = {1.0, 0.25}}),
+              ::testing::ElementsAre(0.0, 0.75, 1.0));
 }
 
 TEST(TimeGrid, RefusesLevelsThatDoNotDecrease) {
-  EXPECT_THAT(testing::message_of([] { time_grid({.steps = 3, .kind = "explicit", .sigmas = {1.0, 0.25}}); }),
-              ::testing::HasSubstr("expected as many steps as the explicit grid has noise levels, 2, got 3: leave steps out"));
-  EXPECT_THAT(testing::message_of([] { time_grid({.kind = "explicit", .sigmas = {1.0, 0.5, 0.5}}); }),
-              ::testing::HasSubstr("strictly decreasing noise levels, got 0.5 after 0.5"));
+  EXPECT_THAT(testing::message_of(
+                  [] { time_grid({.steps = 3, .kind = "explicit", .sigmas = {1.0, 0.25}}); }),
+              ::testing::HasSubstr("expected as many steps as the explicit grid has noise levels, "
+                                   "2, got 3: leave steps out"));
+  EXPECT_THAT(
+      testing::message_of([] { time_grid({.kind = "explicit", .sigmas = {1.0, 0.5, 0.5}}); }),
+      ::testing::HasSubstr("strictly decreasing noise levels, got 0.5 after 0.5"));
 }
 
 // x' = a x has x(1) = e^a x(0); Euler with n steps gives (1 + a/n)^n.
@@ -43,7 +47,8 @@ TEST(Euler, IntegratesALinearFieldAsItsClosedForm) {
 }
 
 TEST(Euler, OneStepGuessIsExactOnStraightPaths) {
-  const Tensor x1 = at::full({2, 3}, 4.0), x0 = at::full({2, 3}, -1.0), t = at::tensor({0.25f, 0.5f});
+  const Tensor x1 = at::full({2, 3}, 4.0), x0 = at::full({2, 3}, -1.0),
+               t = at::tensor({0.25f, 0.5f});
   const Tensor x = expand_time(t, x0) * x1 + (1 - expand_time(t, x0)) * x0;
   EXPECT_TRUE(at::allclose(one_step_guess(x, t, x1 - x0), x1));
 }

@@ -32,7 +32,8 @@ void mix_bytes(uint64_t& hash, const void* data, size_t size) {
 std::string content_hash(const TensorMap& tensors) {
   uint64_t hash = 0xCBF29CE484222325;
   for (const auto& [name, tensor] : tensors) {
-    const auto head = fmt::format("{} {} {}\n", name, c10::toString(tensor.scalar_type()), fmt::join(tensor.sizes(), " "));
+    const auto head = fmt::format("{} {} {}\n", name, c10::toString(tensor.scalar_type()),
+                                  fmt::join(tensor.sizes(), " "));
     mix_bytes(hash, head.data(), head.size());
     const Tensor plain = tensor.cpu().contiguous();
     mix_bytes(hash, plain.const_data_ptr(), plain.nbytes());

@@ -7,8 +7,9 @@
 
 namespace vggflow {
 
-/// 64 bits in hexadecimal over names, dtypes, shapes and every byte of the tensors, in the order of their names: FNV-1a over words of eight
-/// bytes. The same tensors in another file or layout in memory have the same hash. Not cryptographic.
+/// 64 bits in hexadecimal over names, dtypes, shapes and every byte of the tensors, in the order of
+/// their names: FNV-1a over words of eight bytes. The same tensors in another file or layout in
+/// memory have the same hash. Not cryptographic.
 std::string content_hash(const TensorMap& tensors);
 
 }  // namespace vggflow

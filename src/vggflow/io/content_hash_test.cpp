@@ -6,7 +6,9 @@
 namespace vggflow {
 namespace {
 
-TensorMap tensors() { return {{"a", at::arange(15, at::kFloat).view({3, 5})}, {"b", at::arange(7, at::kByte)}}; }
+TensorMap tensors() {
+  return {{"a", at::arange(15, at::kFloat).view({3, 5})}, {"b", at::arange(7, at::kByte)}};
+}
 
 TEST(ContentHash, IsThatOfTheValuesWhereverTheyLie) {
   TensorMap moved = tensors();

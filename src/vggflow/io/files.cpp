@@ -25,9 +25,12 @@ fs::path temporary_name(const fs::path& target) {
 
 }  // namespace
 
-AtomicFile::AtomicFile(fs::path target) : target_(std::move(target)), temporary_(temporary_name(target_)) {
+AtomicFile::AtomicFile(fs::path target)
+    : target_(std::move(target)), temporary_(temporary_name(target_)) {
   descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-  VGGFLOW_CHECK(descriptor_ >= 0, "[files] cannot write {}: {}. Check that its folder exists and is writable", target_.string(), reason());
+  VGGFLOW_CHECK(descriptor_ >= 0,
+                "[files] cannot write {}: {}. Check that its folder exists and is writable",
+                target_.string(), reason());
 }
 
 AtomicFile::~AtomicFile() {
@@ -42,7 +45,9 @@ void AtomicFile::write(const void* data, size_t size) {
   while (size > 0) {
     const ssize_t written = ::write(descriptor_, p, size);
     if (written < 0 && errno == EINTR) continue;
-    VGGFLOW_CHECK(written > 0, "[files] cannot write {}: {}. What was there before is unchanged; free some space and run again",
+    VGGFLOW_CHECK(written > 0,
+                  "[files] cannot write {}: {}. What was there before is unchanged; free some "
+                  "space and run again",
                   target_.string(), reason());
     p += written;
     size -= static_cast<size_t>(written);
@@ -76,10 +81,12 @@ std::string read_text(const fs::path& file) {
 void make_writable_folder(const fs::path& folder) {
   std::error_code error;
   fs::create_directories(folder, error);
-  VGGFLOW_CHECK(!error && fs::is_directory(folder), "[files] cannot make the folder {}: {}. Choose another place", folder.string(),
+  VGGFLOW_CHECK(!error && fs::is_directory(folder),
+                "[files] cannot make the folder {}: {}. Choose another place", folder.string(),
                 error ? error.message() : "a file of that name is in the way");
-  VGGFLOW_CHECK(::access(folder.c_str(), W_OK | X_OK) == 0, "[files] the folder {} is not writable: {}. Choose another place",
-                folder.string(), reason());
+  VGGFLOW_CHECK(::access(folder.c_str(), W_OK | X_OK) == 0,
+                "[files] the folder {} is not writable: {}. Choose another place", folder.string(),
+                reason());
 }
 
 void write_folder(const fs::path& target, const std::function<void(const fs::path&)>& fill) {

@@ -9,10 +9,10 @@
 #include <csignal>
 
 #include "vggflow/core/error.h"
-#include "vggflow/testing/message.h"
 #include "vggflow/io/image.h"
 #include "vggflow/io/jsonl.h"
 #include "vggflow/io/tensorboard.h"
+#include "vggflow/testing/message.h"
 #include "vggflow/testing/temporary_folder.h"
 
 #include <ATen/ATen.h>
@@ -26,7 +26,10 @@ using testing::message_of;
 
 class Files : public ::testing::Test {
  protected:
-  size_t entries() const { return static_cast<size_t>(std::distance(fs::directory_iterator(folder_), fs::directory_iterator())); }
+  size_t entries() const {
+    return static_cast<size_t>(
+        std::distance(fs::directory_iterator(folder_), fs::directory_iterator()));
+  }
   const testing::TemporaryFolder scratch_;
   const fs::path folder_ = scratch_.path();
 };
@@ -44,7 +47,8 @@ TEST_F(Files, AreReplacedWholeOrNotAtAll) {
   EXPECT_EQ(read_text(file), "second");
 }
 
-// A full disk, by a limit on file sizes in a child: the error is clear, the old file stays, nothing half-written is left.
+// A full disk, by a limit on file sizes in a child: the error is clear, the old file stays, nothing
+// half-written is left.
 TEST_F(Files, AFullDiskLeavesWhatWasThere) {
   const fs::path file = folder_ / "a.txt";
   write_text(file, "first");
@@ -54,7 +58,9 @@ TEST_F(Files, AFullDiskLeavesWhatWasThere) {
     const rlimit limit{1000, 1000};
     ::setrlimit(RLIMIT_FSIZE, &limit);
     const std::string message = message_of([&] { write_text(file, std::string(5000, 'x')); });
-    ::_exit(message.find("What was there before is unchanged; free some space") != std::string::npos ? 0 : 1);
+    ::_exit(message.find("What was there before is unchanged; free some space") != std::string::npos
+                ? 0
+                : 1);
   }
   int status = 0;
   ::waitpid(child, &status, 0);
@@ -73,9 +79,12 @@ TEST_F(Files, FoldersAreCompleteOnlyWithTheirMark) {
 
 TEST_F(Files, UnwritablePlacesAreNamed) {
   write_text(folder_ / "file", "");
-  EXPECT_THAT(message_of([&] { make_writable_folder(folder_ / "file" / "run"); }), HasSubstr("cannot make the folder"));
-  EXPECT_THAT(message_of([&] { make_writable_folder("/proc/vggflow"); }), HasSubstr("Choose another place"));
-  EXPECT_THAT(message_of([&] { write_text(folder_ / "none" / "a", ""); }), HasSubstr("cannot write"));
+  EXPECT_THAT(message_of([&] { make_writable_folder(folder_ / "file" / "run"); }),
+              HasSubstr("cannot make the folder"));
+  EXPECT_THAT(message_of([&] { make_writable_folder("/proc/vggflow"); }),
+              HasSubstr("Choose another place"));
+  EXPECT_THAT(message_of([&] { write_text(folder_ / "none" / "a", ""); }),
+              HasSubstr("cannot write"));
 }
 
 TEST_F(Files, PngRoundTripsAndADamagedOneIsRefused) {
@@ -97,7 +106,9 @@ TEST_F(Files, GridsPutEachImageInItsCell) {
   const Image grid = image_grid(images, 2, /*enlarge=*/2, /*gap=*/1);
   EXPECT_EQ(grid.width, 11);
   EXPECT_EQ(grid.height, 11);
-  const auto at = [&](int64_t y, int64_t x) { return grid.rgb[static_cast<size_t>((y * grid.width + x) * 3)]; };
+  const auto at = [&](int64_t y, int64_t x) {
+    return grid.rgb[static_cast<size_t>((y * grid.width + x) * 3)];
+  };
   EXPECT_EQ(at(1, 1), 0);
   EXPECT_EQ(at(1, 6), 255);
   EXPECT_EQ(at(9, 4), 0);
@@ -118,7 +129,8 @@ TEST_F(Files, JsonLinesSurviveACrashAndCanBeCutForAResume) {
   const fs::path file = folder_ / "m.jsonl";
   {
     JsonLines out(file);
-    for (int i = 0; i < 4; ++i) out.write({{"kind", "update"}, {"update", i}, {"loss", i == 2 ? std::nan("") : 1.0}});
+    for (int i = 0; i < 4; ++i)
+      out.write({{"kind", "update"}, {"update", i}, {"loss", i == 2 ? std::nan("") : 1.0}});
   }
   std::ofstream(file, std::ios::app) << R"({"kind":"upda)";
   auto lines = read_json_lines(file);

@@ -11,8 +11,9 @@ namespace vggflow {
 
 /// What came back of a request.
 struct HttpReply {
-  std::string failure;      ///< why there is no reply, in libcurl's words; empty: there is one
-  bool temporary = false;   ///< a failure, or a status (408, 429, 500, 502, 503, 504), that another try may not see
+  std::string failure;     ///< why there is no reply, in libcurl's words; empty: there is one
+  bool temporary = false;  ///< a failure, or a status (408, 429, 500, 502, 503, 504), that another
+                           ///< try may not see
   int64_t status = 0;
   std::string body;
   std::optional<double> retry_after;  ///< seconds that the server asks to wait
@@ -26,8 +27,9 @@ class HttpClient {
   HttpClient(const HttpClient&) = delete;
   HttpClient& operator=(const HttpClient&) = delete;
 
-  /// POSTs JSON to an http or https address; `timeout` in seconds bounds the whole exchange. Redirections are not followed, and replies
-  /// of more than 16 MiB are a failure. What the user's environment says of proxies holds, but not for this machine itself.
+  /// POSTs JSON to an http or https address; `timeout` in seconds bounds the whole exchange.
+  /// Redirections are not followed, and replies of more than 16 MiB are a failure. What the user's
+  /// environment says of proxies holds, but not for this machine itself.
   HttpReply post_json(const std::string& url, const std::string& body, double timeout);
 
  private:
@@ -41,14 +43,20 @@ struct RetryOptions {
 
   template <class V>
   void fields(V& v) {
-    v("timeout", timeout, "seconds for one try, from connecting to the last byte", range(0.01, 86400));
-    v("retries", retries, "further tries where there is no reply or the server is busy", range(0, 100));
-    v("backoff", backoff, "seconds before the second try, doubled with each, at most 60; the server's Retry-After is waited for too", range(0, 60));
+    v("timeout", timeout, "seconds for one try, from connecting to the last byte",
+      range(0.01, 86400));
+    v("retries", retries, "further tries where there is no reply or the server is busy",
+      range(0, 100));
+    v("backoff", backoff,
+      "seconds before the second try, doubled with each, at most 60; the server's Retry-After is "
+      "waited for too",
+      range(0, 60));
   }
 };
 
-/// The body of a reply of status 200, after at most 1 + retries tries. Throws, naming the address and what was found, for another status or
-/// when the tries are used up.
-std::string post_json(HttpClient& client, const std::string& url, const std::string& body, const RetryOptions& options);
+/// The body of a reply of status 200, after at most 1 + retries tries. Throws, naming the address
+/// and what was found, for another status or when the tries are used up.
+std::string post_json(HttpClient& client, const std::string& url, const std::string& body,
+                      const RetryOptions& options);
 
 }  // namespace vggflow

@@ -19,10 +19,12 @@ struct Image {
 /// From (3, H, W) floats in [0, 1]; values outside are clipped, then rounded.
 Image to_image(const at::Tensor& pixels);
 
-/// N images (N, 3, H, W) in rows of `columns`, enlarged by whole pixels, on a white ground with `gap` pixels between.
+/// N images (N, 3, H, W) in rows of `columns`, enlarged by whole pixels, on a white ground with
+/// `gap` pixels between.
 Image image_grid(const at::Tensor& images, int64_t columns, int64_t enlarge = 1, int64_t gap = 2);
 
-/// The images themselves up to `side` pixels a side, larger ones averaged over whole blocks: what grids hold of large images.
+/// The images themselves up to `side` pixels a side, larger ones averaged over whole blocks: what
+/// grids hold of large images.
 at::Tensor thumbnails(const at::Tensor& images, int64_t side = 256);
 
 using TextChunks = std::map<std::string, std::string>;

@@ -23,7 +23,9 @@ namespace {
 constexpr uint64_t kMostPixels = uint64_t{1} << 27;
 
 void check_size(uint64_t width, uint64_t height, const std::string& name) {
-  VGGFLOW_CHECK(width * height <= kMostPixels, "[image] {} says that it is {} x {}: expected at most {} pixels", name, width, height, kMostPixels);
+  VGGFLOW_CHECK(width * height <= kMostPixels,
+                "[image] {} says that it is {} x {}: expected at most {} pixels", name, width,
+                height, kMostPixels);
 }
 
 // Whether bytes are UTF-8: lead bytes are followed by as many continuations as they announce.
@@ -35,14 +37,19 @@ bool is_utf8(const std::string& text) {
       if (left-- == 0) return false;
     } else {
       if (left > 0) return false;
-      left = byte < 0x80 ? 0 : (byte >> 5) == 6 ? 1 : (byte >> 4) == 14 ? 2 : (byte >> 3) == 30 ? 3 : 4;
+      left = byte < 0x80         ? 0
+             : (byte >> 5) == 6  ? 1
+             : (byte >> 4) == 14 ? 2
+             : (byte >> 3) == 30 ? 3
+                                 : 4;
       if (left == 4) return false;
     }
   }
   return left == 0;
 }
 
-// PNG's plain text chunks are Latin-1 by the standard; many programs, older versions of this one too, put UTF-8 there.
+// PNG's plain text chunks are Latin-1 by the standard; many programs, older versions of this one
+// too, put UTF-8 there.
 std::string utf8_of(const std::string& text) {
   if (is_utf8(text)) return text;
   std::string out;
@@ -83,7 +90,8 @@ TextChunks text_of(png_structp png, png_infop info) {
   png_get_text(png, info, &chunks, &count);
   for (int i = 0; i < count; ++i) {
     const png_text& c = chunks[i];
-    const size_t length = c.compression >= PNG_ITXT_COMPRESSION_NONE ? c.itxt_length : c.text_length;
+    const size_t length =
+        c.compression >= PNG_ITXT_COMPRESSION_NONE ? c.itxt_length : c.text_length;
     text[c.key] = utf8_of({c.text, length});
   }
   return text;
@@ -93,17 +101,20 @@ TextChunks text_of(png_structp png, png_infop info) {
 void check_png_fits(png_structp png, png_infop info, size_t file_size, const std::string& name) {
   const uint64_t width = png_get_image_width(png, info), height = png_get_image_height(png, info);
   check_size(width, height, name);
-  VGGFLOW_CHECK(height * png_get_rowbytes(png, info) / 1032 <= file_size, "[image] {} says that it is {} x {}, which its {} bytes cannot hold", name, width,
+  VGGFLOW_CHECK(height * png_get_rowbytes(png, info) / 1032 <= file_size,
+                "[image] {} says that it is {} x {}, which its {} bytes cannot hold", name, width,
                 height, file_size);
 }
 
-// Every object with a destructor lives outside the code that libpng may jump out of: the two steps are split by setjmp.
+// Every object with a destructor lives outside the code that libpng may jump out of: the two steps
+// are split by setjmp.
 ImageFile decode_png(std::span<const uint8_t> bytes, const std::string& name) {
   ImageFile out;
   std::string error;
   PngSource source{bytes};
   std::vector<png_bytep> rows;
-  png_structp png = png_create_read_struct(PNG_LIBPNG_VER_STRING, &error, on_png_error, on_png_warning);
+  png_structp png =
+      png_create_read_struct(PNG_LIBPNG_VER_STRING, &error, on_png_error, on_png_warning);
   png_infop info = png_create_info_struct(png);
   if (setjmp(png_jmpbuf(png)) == 0) {
     png_set_read_fn(png, &source, give_bytes);
@@ -118,7 +129,8 @@ ImageFile decode_png(std::span<const uint8_t> bytes, const std::string& name) {
       png_destroy_read_struct(&png, &info, nullptr);
       throw;
     }
-    for (int64_t y = 0; y < out.image.height; ++y) rows.push_back(out.image.rgb.data() + 3 * y * out.image.width);
+    for (int64_t y = 0; y < out.image.height; ++y)
+      rows.push_back(out.image.rgb.data() + 3 * y * out.image.width);
     if (setjmp(png_jmpbuf(png)) == 0) {
       png_set_expand(png);
       png_set_strip_16(png);
@@ -136,7 +148,8 @@ ImageFile decode_png(std::span<const uint8_t> bytes, const std::string& name) {
   return out;
 }
 
-// libjpeg's error hooks: errors jump, warnings that mean missing or wrong data count as errors, because the picture would be grey there.
+// libjpeg's error hooks: errors jump, warnings that mean missing or wrong data count as errors,
+// because the picture would be grey there.
 struct JpegErrors {
   jpeg_error_mgr manager;
   std::jmp_buf jump;
@@ -184,14 +197,17 @@ ImageFile decode_jpeg(std::span<const uint8_t> bytes, const std::string& name) {
     if (setjmp(errors.jump) == 0) {
       jpeg_start_decompress(&codec);
       while (codec.output_scanline < codec.output_height) {
-        JSAMPROW row = out.image.rgb.data() + 3 * static_cast<size_t>(codec.output_scanline) * codec.output_width;
+        JSAMPROW row = out.image.rgb.data() +
+                       3 * static_cast<size_t>(codec.output_scanline) * codec.output_width;
         jpeg_read_scanlines(&codec, &row, 1);
       }
       jpeg_finish_decompress(&codec);
     }
   }
   jpeg_destroy_decompress(&codec);
-  VGGFLOW_CHECK(errors.message[0] == '\0', "[image] {} is not a readable JPEG: {}. Write it again, as RGB or grey", name, errors.message);
+  VGGFLOW_CHECK(errors.message[0] == '\0',
+                "[image] {} is not a readable JPEG: {}. Write it again, as RGB or grey", name,
+                errors.message);
   return out;
 }
 
@@ -200,7 +216,8 @@ TextChunks png_head_text(std::span<const uint8_t> bytes, const std::string& name
   TextChunks text;
   std::string error;
   PngSource source{bytes};
-  png_structp png = png_create_read_struct(PNG_LIBPNG_VER_STRING, &error, on_png_error, on_png_warning);
+  png_structp png =
+      png_create_read_struct(PNG_LIBPNG_VER_STRING, &error, on_png_error, on_png_warning);
   png_infop info = png_create_info_struct(png);
   if (setjmp(png_jmpbuf(png)) == 0) {
     png_set_read_fn(png, &source, give_bytes);
@@ -216,8 +233,12 @@ bool begins_with(std::span<const uint8_t> bytes, std::initializer_list<uint8_t> 
   return bytes.size() >= mark.size() && std::equal(mark.begin(), mark.end(), bytes.begin());
 }
 
-std::span<const uint8_t> as_bytes(const std::string& text) { return {reinterpret_cast<const uint8_t*>(text.data()), text.size()}; }
-bool is_png(std::span<const uint8_t> bytes) { return begins_with(bytes, {0x89, 'P', 'N', 'G', '\r', '\n', 0x1A, '\n'}); }
+std::span<const uint8_t> as_bytes(const std::string& text) {
+  return {reinterpret_cast<const uint8_t*>(text.data()), text.size()};
+}
+bool is_png(std::span<const uint8_t> bytes) {
+  return begins_with(bytes, {0x89, 'P', 'N', 'G', '\r', '\n', 0x1A, '\n'});
+}
 
 }  // namespace
 
@@ -239,13 +260,16 @@ TextChunks read_image_text(const std::filesystem::path& file) {
 
 bool is_image_name(const std::filesystem::path& file) {
   std::string e = file.extension().string();
-  std::transform(e.begin(), e.end(), e.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  std::transform(e.begin(), e.end(), e.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
   return e == ".png" || e == ".jpg" || e == ".jpeg";
 }
 
 std::vector<uint8_t> encode_jpeg(const Image& image, int quality) {
-  VGGFLOW_CHECK(image.width > 0 && image.height > 0 && image.width <= 65500 && image.height <= 65500,
-                "[image] expected 1 to 65500 pixels a side for a JPEG, got {} x {}", image.width, image.height);
+  VGGFLOW_CHECK(
+      image.width > 0 && image.height > 0 && image.width <= 65500 && image.height <= 65500,
+      "[image] expected 1 to 65500 pixels a side for a JPEG, got {} x {}", image.width,
+      image.height);
   JpegErrors errors;
   jpeg_compress_struct codec{};
   codec.err = prepare(errors);
@@ -262,21 +286,24 @@ std::vector<uint8_t> encode_jpeg(const Image& image, int quality) {
     jpeg_set_quality(&codec, quality, TRUE);
     jpeg_start_compress(&codec, TRUE);
     while (codec.next_scanline < codec.image_height) {
-      JSAMPROW row = const_cast<JSAMPROW>(image.rgb.data() + 3 * static_cast<size_t>(codec.next_scanline) * codec.image_width);
+      JSAMPROW row = const_cast<JSAMPROW>(
+          image.rgb.data() + 3 * static_cast<size_t>(codec.next_scanline) * codec.image_width);
       jpeg_write_scanlines(&codec, &row, 1);
     }
     jpeg_finish_compress(&codec);
   }
   jpeg_destroy_compress(&codec);
   // After an error `bytes` may be a block that libjpeg has replaced and freed already.
-  VGGFLOW_CHECK(errors.message[0] == '\0', "[image] cannot encode a JPEG of {} x {}: {}", image.width, image.height, errors.message);
+  VGGFLOW_CHECK(errors.message[0] == '\0', "[image] cannot encode a JPEG of {} x {}: {}",
+                image.width, image.height, errors.message);
   const std::vector<uint8_t> out(bytes, bytes + size);
   std::free(bytes);
   return out;
 }
 
 at::Tensor to_pixels(const Image& image) {
-  const at::Tensor bytes = at::from_blob(const_cast<uint8_t*>(image.rgb.data()), {image.height, image.width, 3}, at::kByte);
+  const at::Tensor bytes = at::from_blob(const_cast<uint8_t*>(image.rgb.data()),
+                                         {image.height, image.width, 3}, at::kByte);
   return bytes.permute({2, 0, 1}).to(at::kFloat).div_(255).contiguous();
 }
 

@@ -1,6 +1,8 @@
 #pragma once
-// Image files as other programs write them: PNG of any colour type and JPEG, told apart by their first bytes, decoded to the 8-bit RGB that PIL's
-// convert("RGB") gives: transparency is dropped, grey becomes RGB, 16 bits keep their upper 8 (of 16-bit grey PIL makes saturated white); EXIF rotation and colour profiles are ignored.
+// Image files as other programs write them: PNG of any colour type and JPEG, told apart by their
+// first bytes, decoded to the 8-bit RGB that PIL's convert("RGB") gives: transparency is dropped,
+// grey becomes RGB, 16 bits keep their upper 8 (of 16-bit grey PIL makes saturated white); EXIF
+// rotation and colour profiles are ignored.
 
 #include <filesystem>
 #include <span>
@@ -16,7 +18,8 @@ struct ImageFile {
   TextChunks text;  ///< of a PNG, as UTF-8; the last of several chunks with one key
 };
 
-/// Throws for what is neither, for damaged and truncated files, and for sizes that a PNG of so many bytes cannot hold, naming the file.
+/// Throws for what is neither, for damaged and truncated files, and for sizes that a PNG of so many
+/// bytes cannot hold, naming the file.
 ImageFile read_image(const std::filesystem::path& file);
 
 /// The same from bytes; `name` is what errors call them.

@@ -30,7 +30,8 @@ std::vector<uint8_t> bytes_of(const std::string& name) {
 Image gradient(int64_t width, int64_t height) {
   Image image{width, height, {}};
   for (int64_t i = 0; i < width * height; ++i) {
-    for (const int64_t v : {i % width * 200 / width, i / width * 200 / height, int64_t{128}}) image.rgb.push_back(static_cast<uint8_t>(v));
+    for (const int64_t v : {i % width * 200 / width, i / width * 200 / height, int64_t{128}})
+      image.rgb.push_back(static_cast<uint8_t>(v));
   }
   return image;
 }
@@ -58,13 +59,15 @@ TEST(ImageFile, ReadsTheTextOfAPngInEveryKindOfChunk) {
   EXPECT_EQ(decode_image(own, "own").text.at("prompt"), "a café");
 }
 
-// The text chunks of a PNG, zeros as '|'. Behind its signature come chunks: four bytes of length, four of type, the data, four of checksum.
+// The text chunks of a PNG, zeros as '|'. Behind its signature come chunks: four bytes of length,
+// four of type, the data, four of checksum.
 std::vector<std::string> text_chunks(const std::vector<uint8_t>& png) {
   std::vector<std::string> found;
   for (size_t at = 8; at + 12 <= png.size();) {
     size_t length = 0;
     for (size_t i = 0; i < 4; ++i) length = length << 8 | png[at + i];
-    std::string chunk(png.begin() + static_cast<int64_t>(at) + 4, png.begin() + static_cast<int64_t>(at + 8 + length));
+    std::string chunk(png.begin() + static_cast<int64_t>(at) + 4,
+                      png.begin() + static_cast<int64_t>(at + 8 + length));
     std::replace(chunk.begin(), chunk.end(), '\0', '|');
     if (chunk.substr(1, 3) == "EXt" || chunk.substr(1, 3) == "TXt") found.push_back(chunk);
     at += 12 + length;
@@ -72,7 +75,8 @@ std::vector<std::string> text_chunks(const std::vector<uint8_t>& png) {
   return found;
 }
 
-// By the standard tEXt is Latin-1 and iTXt UTF-8: key, 0, compressed 0, method 0, language 0, translated key 0, text.
+// By the standard tEXt is Latin-1 and iTXt UTF-8: key, 0, compressed 0, method 0, language 0,
+// translated key 0, text.
 TEST(ImageFile, WritesAsciiAsPlainTextAndAllElseAsUnicodeText) {
   const auto png = encode_png(gradient(3, 2), {{"prompt", "a café, 猫"}, {"seed", "7"}});
   EXPECT_THAT(text_chunks(png), ::testing::ElementsAre("iTXtprompt|||||a café, 猫", "tEXtseed|7"));
@@ -97,7 +101,9 @@ TEST(ImageFile, RefusesTruncatedFilesAtEveryLength) {
   for (const char* name : {"rgb.png", "palette.png", "baseline_420.jpg", "progressive_444.jpg"}) {
     const auto bytes = bytes_of(name);
     for (size_t size = 0; size + 2 < bytes.size(); size += 7) {
-      EXPECT_THAT(message_of([&] { decode_image(std::span(bytes).first(size), name); }), HasSubstr(std::string("[image] ") + name)) << size;
+      EXPECT_THAT(message_of([&] { decode_image(std::span(bytes).first(size), name); }),
+                  HasSubstr(std::string("[image] ") + name))
+          << size;
     }
   }
 }
@@ -105,9 +111,12 @@ TEST(ImageFile, RefusesTruncatedFilesAtEveryLength) {
 TEST(ImageFile, RefusesDamagedFilesAndOtherFormats) {
   auto png = bytes_of("rgb.png");
   png[png.size() / 2] ^= 0x55;
-  EXPECT_THAT(message_of([&] { decode_image(png, "a.png"); }), HasSubstr("[image] a.png is not a readable PNG"));
-  EXPECT_THAT(message_of([] { read_image(kFolder / "cmyk.jpg"); }), HasSubstr("is not a readable JPEG: Unsupported color conversion request"));
-  EXPECT_THAT(message_of([] { read_image(kFolder / "pixels.safetensors"); }), HasSubstr("is neither a PNG nor a JPEG file"));
+  EXPECT_THAT(message_of([&] { decode_image(png, "a.png"); }),
+              HasSubstr("[image] a.png is not a readable PNG"));
+  EXPECT_THAT(message_of([] { read_image(kFolder / "cmyk.jpg"); }),
+              HasSubstr("is not a readable JPEG: Unsupported color conversion request"));
+  EXPECT_THAT(message_of([] { read_image(kFolder / "pixels.safetensors"); }),
+              HasSubstr("is neither a PNG nor a JPEG file"));
   EXPECT_THAT(message_of([] { read_image(kFolder / "absent.png"); }), HasSubstr("cannot read"));
 }
 
@@ -131,15 +140,18 @@ TEST(ImageFile, RefusesSizesThatTheFileCannotHoldBeforeItAllocates) {
     put(29, ~crc);
     return bytes;
   };
-  EXPECT_THAT(message_of([&] { decode_image(header_of(100000, 100000), "a.png"); }), HasSubstr("says that it is 100000 x 100000: expected at most 134217728 pixels"));
-  EXPECT_THAT(message_of([&] { decode_image(header_of(8000, 8000), "a.png"); }), HasSubstr("a.png says that it is 8000 x 8000, which its"));
+  EXPECT_THAT(message_of([&] { decode_image(header_of(100000, 100000), "a.png"); }),
+              HasSubstr("says that it is 100000 x 100000: expected at most 134217728 pixels"));
+  EXPECT_THAT(message_of([&] { decode_image(header_of(8000, 8000), "a.png"); }),
+              HasSubstr("a.png says that it is 8000 x 8000, which its"));
   auto jpeg = bytes_of("baseline_420.jpg");
   for (size_t i = 0; i + 9 < jpeg.size(); ++i) {
     if (jpeg[i] != 0xFF || jpeg[i + 1] != 0xC0) continue;
     jpeg[i + 5] = jpeg[i + 7] = 0xF0;
     break;
   }
-  EXPECT_THAT(message_of([&] { decode_image(jpeg, "a.jpg"); }), HasSubstr("a.jpg says that it is 61466 x 61459"));
+  EXPECT_THAT(message_of([&] { decode_image(jpeg, "a.jpg"); }),
+              HasSubstr("a.jpg says that it is 61466 x 61459"));
 }
 
 TEST(ImageFile, KnowsImagesByTheirNames) {

@@ -24,7 +24,8 @@ std::vector<Json> read_json_lines(const std::filesystem::path& file) {
       lines.push_back(std::move(parsed));
       continue;
     }
-    VGGFLOW_CHECK(in.eof() || in.peek() == EOF, "[jsonl] line {} of {} is damaged", lines.size() + 1, file.string());
+    VGGFLOW_CHECK(in.eof() || in.peek() == EOF, "[jsonl] line {} of {} is damaged",
+                  lines.size() + 1, file.string());
   }
   return lines;
 }

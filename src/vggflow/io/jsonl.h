@@ -1,5 +1,6 @@
 #pragma once
-// One JSON object a line: appended and flushed at once, so that a crash loses at most the line being written.
+// One JSON object a line: appended and flushed at once, so that a crash loses at most the line
+// being written.
 
 #include <filesystem>
 #include <fstream>
@@ -24,7 +25,8 @@ class JsonLines {
 /// All whole lines of a file; a half-written last line is left out.
 std::vector<Json> read_json_lines(const std::filesystem::path& file);
 
-/// Rewrites the file without the lines whose "update" is greater than `update`: what a resumed run will write again.
+/// Rewrites the file without the lines whose "update" is greater than `update`: what a resumed run
+/// will write again.
 void truncate_after(const std::filesystem::path& file, int64_t update);
 
 }  // namespace vggflow

@@ -43,8 +43,11 @@ class ModelFiles : public ::testing::Test {
 };
 
 TEST(Fingerprint, SeesNamesShapesTypesAndWhatTrainingChanges) {
-  const Tensor large = at::arange(100'000, at::kFloat).view({100, 1000}), small = at::arange(4096, at::kFloat);
-  const auto number = [](const std::string& name, const Tensor& a, const Tensor& b) { return fingerprint({{{name, a}, {"small", b}}, {}, ""}); };
+  const Tensor large = at::arange(100'000, at::kFloat).view({100, 1000}),
+               small = at::arange(4096, at::kFloat);
+  const auto number = [](const std::string& name, const Tensor& a, const Tensor& b) {
+    return fingerprint({{{name, a}, {"small", b}}, {}, ""});
+  };
   const uint64_t before = number("large", large, small);
   EXPECT_EQ(number("large", large.clone(), small.clone()), before);
   EXPECT_NE(number("other", large, small), before);
@@ -73,9 +76,12 @@ TEST_F(ModelFiles, ReadsTheConfigurationOfAComponent) {
   put("config.json", R"({"a": 3})");
   EXPECT_EQ(read_model_config(folder_)["a"], 3);
   put("config.json", "{");
-  EXPECT_THAT(message_of([&] { read_model_config(folder_); }), HasSubstr("config.json is not JSON"));
+  EXPECT_THAT(message_of([&] { read_model_config(folder_); }),
+              HasSubstr("config.json is not JSON"));
   fs::remove(folder_ / "config.json");
-  EXPECT_THAT(message_of([&] { read_model_config(folder_); }), HasSubstr("config.json does not exist: the model folder is incomplete, copy the file there"));
+  EXPECT_THAT(
+      message_of([&] { read_model_config(folder_); }),
+      HasSubstr("config.json does not exist: the model folder is incomplete, copy the file there"));
 }
 
 TEST_F(ModelFiles, OpenASingleFileOfEitherName) {
@@ -104,19 +110,25 @@ TEST_F(ModelFiles, AVariantThatIsNotThereGivesWayToThePlainFilesAndThePlainOnesT
   weights("model.safetensors", {"a"}, 1);
   weights("model.fp16.safetensors", {"a"}, 2);
   EXPECT_EQ(logged("", 1) + logged("fp16", 2), "");
-  EXPECT_THAT(logged("bf16", 1), HasSubstr("has no weights of variant 'bf16': the plain ones are taken"));
+  EXPECT_THAT(logged("bf16", 1),
+              HasSubstr("has no weights of variant 'bf16': the plain ones are taken"));
   fs::remove(folder_ / "model.safetensors");
-  EXPECT_THAT(logged("", 2), HasSubstr("has no plain weights: those of its only variant, 'fp16', are taken"));
-  EXPECT_THAT(refusal("bf16"), HasSubstr("has no weights of variant 'bf16' and no plain ones; it has the variants fp16: pass one of them"));
+  EXPECT_THAT(logged("", 2),
+              HasSubstr("has no plain weights: those of its only variant, 'fp16', are taken"));
+  EXPECT_THAT(refusal("bf16"), HasSubstr("has no weights of variant 'bf16' and no plain ones; it "
+                                         "has the variants fp16: pass one of them"));
   weights("model.ema.safetensors", {"a"}, 3);
-  EXPECT_THAT(refusal(), HasSubstr("has no plain weights, but several variants, ema, fp16: pass the one to take as variant"));
+  EXPECT_THAT(refusal(), HasSubstr("has no plain weights, but several variants, ema, fp16: pass "
+                                   "the one to take as variant"));
   EXPECT_EQ(logged("ema", 3), "");
 }
 
-// The files of a hub's T5: model.safetensors.index.fp16.json beside model.fp16-00001-of-00002.safetensors.
+// The files of a hub's T5: model.safetensors.index.fp16.json beside
+// model.fp16-00001-of-00002.safetensors.
 TEST_F(ModelFiles, AShardOfAVariantIsNoVariant) {
   weights("model.fp16-00001-of-00001.safetensors", {"a"}, 2);
-  put("model.safetensors.index.fp16.json", R"({"weight_map":{"a":"model.fp16-00001-of-00001.safetensors"}})");
+  put("model.safetensors.index.fp16.json",
+      R"({"weight_map":{"a":"model.fp16-00001-of-00001.safetensors"}})");
   EXPECT_EQ(variants_in(folder_), std::set<std::string>{"fp16"});
   EXPECT_EQ(open_component(folder_).tensors.at("a")[0].item<float>(), 2);
 }
@@ -124,12 +136,14 @@ TEST_F(ModelFiles, AShardOfAVariantIsNoVariant) {
 TEST_F(ModelFiles, ShardsAreJoined) {
   weights("model-00001-of-00002.safetensors", {"a"}, 1);
   weights("model-00002-of-00002.safetensors", {"b"}, 2);
-  const std::string map = R"({"metadata":{},"weight_map":{"a":"model-00001-of-00002.safetensors","b":"model-00002-of-00002.safetensors"}})";
+  const std::string map =
+      R"({"metadata":{},"weight_map":{"a":"model-00001-of-00002.safetensors","b":"model-00002-of-00002.safetensors"}})";
   put("model.safetensors.index.json", map);
   const ComponentWeights opened = open_component(folder_);
   EXPECT_EQ(opened.files.size(), 2u);
   EXPECT_EQ(opened.tensors.at("b")[0].item<float>(), 2);
-  for (const char* name : {"model.safetensors.index.fp16.json", "model.fp16.safetensors.index.json"}) {
+  for (const char* name :
+       {"model.safetensors.index.fp16.json", "model.fp16.safetensors.index.json"}) {
     put(name, map);
     EXPECT_EQ(open_component(folder_, "fp16").tensors.size(), 2u) << name;
     fs::remove(folder_ / name);
@@ -141,9 +155,11 @@ TEST_F(ModelFiles, ShardsThatDoNotFitTheirIndexAreListedInOneError) {
   weights("s2.safetensors", {"b"});
   put("diffusion_pytorch_model.safetensors.index.json",
       R"({"weight_map":{"a":"s1.safetensors","b":"s2.safetensors","moved":"s2.safetensors","lost":"s2.safetensors","c":"s3.safetensors"}})");
-  EXPECT_THAT(refusal(), AllOf(HasSubstr("the shard s3.safetensors is missing"), HasSubstr("'stray' in s1.safetensors is not in the index"),
-                               HasSubstr("'moved' is in s1.safetensors, but the index says s2.safetensors"),
-                               HasSubstr("'lost' is not in s2.safetensors")));
+  EXPECT_THAT(refusal(),
+              AllOf(HasSubstr("the shard s3.safetensors is missing"),
+                    HasSubstr("'stray' in s1.safetensors is not in the index"),
+                    HasSubstr("'moved' is in s1.safetensors, but the index says s2.safetensors"),
+                    HasSubstr("'lost' is not in s2.safetensors")));
 }
 
 TEST_F(ModelFiles, IndicesThatLieAreRefused) {
@@ -153,12 +169,14 @@ TEST_F(ModelFiles, IndicesThatLieAreRefused) {
   };
   EXPECT_THAT(refused("{"), HasSubstr("is not JSON"));
   EXPECT_THAT(refused("{}"), HasSubstr("expected an object with weight_map"));
-  EXPECT_THAT(refused(R"({"weight_map":{"a":"../secret.safetensors"}})"), HasSubstr("the shard of 'a' is no file name"));
+  EXPECT_THAT(refused(R"({"weight_map":{"a":"../secret.safetensors"}})"),
+              HasSubstr("the shard of 'a' is no file name"));
   EXPECT_THAT(refused(R"({"weight_map":{"a":3}})"), HasSubstr("the shard of 'a' is no file name"));
 }
 
 TEST_F(ModelFiles, TorchPicklesAreTheLastResort) {
-  fs::copy_file(fs::path(VGGFLOW_SOURCE_DIR) / "src/vggflow/io/testdata/protocol2.pth", folder_ / "pytorch_model.bin");
+  fs::copy_file(fs::path(VGGFLOW_SOURCE_DIR) / "src/vggflow/io/testdata/protocol2.pth",
+                folder_ / "pytorch_model.bin");
   EXPECT_TRUE(open_component(folder_).tensors.contains("state_dict.whole"));
   weights("model.safetensors", {"a"});
   EXPECT_FALSE(open_component(folder_).tensors.contains("state_dict.whole"));
@@ -166,12 +184,16 @@ TEST_F(ModelFiles, TorchPicklesAreTheLastResort) {
 
 TEST_F(ModelFiles, ALinkToAMissingBlobIsNamed) {
   fs::create_symlink("../../blobs/0123", folder_ / "model.safetensors");
-  EXPECT_THAT(refusal(), HasSubstr("model.safetensors is a link to ../../blobs/0123, which is missing; the download is not complete"));
+  EXPECT_THAT(refusal(), HasSubstr("model.safetensors is a link to ../../blobs/0123, which is "
+                                   "missing; the download is not complete"));
 }
 
 TEST_F(ModelFiles, AFolderWithoutWeightsSaysWhatWasLookedFor) {
-  EXPECT_THAT(refusal(), AllOf(HasSubstr("holds no weights: looked for diffusion_pytorch_model.safetensors"), HasSubstr("pytorch_model.bin")));
-  EXPECT_THAT(message_of([&] { open_component(folder_ / "none"); }), HasSubstr("is no folder: expected a component"));
+  EXPECT_THAT(refusal(),
+              AllOf(HasSubstr("holds no weights: looked for diffusion_pytorch_model.safetensors"),
+                    HasSubstr("pytorch_model.bin")));
+  EXPECT_THAT(message_of([&] { open_component(folder_ / "none"); }),
+              HasSubstr("is no folder: expected a component"));
 }
 
 TEST_F(ModelFiles, RepositoryIdsAreFoundInTheCache) {
@@ -186,27 +208,36 @@ TEST_F(ModelFiles, RepositoryIdsAreFoundInTheCache) {
   EXPECT_EQ(resolve_model(folder_.string()), folder_);
   ::setenv("HF_HUB_CACHE", (folder_ / "elsewhere").c_str(), 1);
   EXPECT_THAT(message_of([] { resolve_model("org/tiny"); }),
-              AllOf(HasSubstr("looked for " + (folder_ / "elsewhere/models--org--tiny").string()), HasSubstr("vggflow downloads nothing")));
+              AllOf(HasSubstr("looked for " + (folder_ / "elsewhere/models--org--tiny").string()),
+                    HasSubstr("vggflow downloads nothing")));
   ::unsetenv("HF_HUB_CACHE");
   EXPECT_THAT(message_of([] { resolve_model("org/tiny", "v2"); }),
-              AllOf(HasSubstr("no snapshot of revision 'v2'"), HasSubstr("refs [main]"), HasSubstr("snapshots [abc123, def456]")));
-  EXPECT_THAT(message_of([] { resolve_model("org/tiny", "../main"); }), HasSubstr("'../main' is no revision"));
+              AllOf(HasSubstr("no snapshot of revision 'v2'"), HasSubstr("refs [main]"),
+                    HasSubstr("snapshots [abc123, def456]")));
+  EXPECT_THAT(message_of([] { resolve_model("org/tiny", "../main"); }),
+              HasSubstr("'../main' is no revision"));
   put("hub/models--org--tiny/refs/main", "../../..");
-  EXPECT_THAT(message_of([] { resolve_model("org/tiny"); }), HasSubstr("no snapshot of revision 'main'"));
+  EXPECT_THAT(message_of([] { resolve_model("org/tiny"); }),
+              HasSubstr("no snapshot of revision 'main'"));
 }
 
 TEST_F(ModelFiles, WhatIsNoPathAndNoIdIsRefused) {
-  for (const char* bad : {"", "nothing", "a/b/c", "../etc", "org/..", "o g/name", "/nonexistent/folder"}) {
-    EXPECT_THAT(message_of([&] { resolve_model(bad); }), HasSubstr("is no folder and no repository id")) << bad;
+  for (const char* bad :
+       {"", "nothing", "a/b/c", "../etc", "org/..", "o g/name", "/nonexistent/folder"}) {
+    EXPECT_THAT(message_of([&] { resolve_model(bad); }),
+                HasSubstr("is no folder and no repository id"))
+        << bad;
   }
 }
 
 TEST_F(ModelFiles, AnIndexTellsWhichComponentsAreThere) {
-  put("model_index.json", R"({"_class_name":"StableDiffusion3Pipeline","_diffusers_version":"0.29.0","vae":["diffusers","AutoencoderKL"],
+  put("model_index.json",
+      R"({"_class_name":"StableDiffusion3Pipeline","_diffusers_version":"0.29.0","vae":["diffusers","AutoencoderKL"],
       "transformer":["diffusers","SD3Transformer2DModel"],"text_encoder_3":["transformers","T5EncoderModel"],"image_encoder":[null,null],
       "force_zeros":true})");
   fs::create_directories(folder_ / "transformer");
-  EXPECT_THAT(message_of([&] { read_model_index(folder_); }), HasSubstr("lists the components vae, but"));
+  EXPECT_THAT(message_of([&] { read_model_index(folder_); }),
+              HasSubstr("lists the components vae, but"));
   fs::create_directories(folder_ / "vae");
   const ModelIndex index = read_model_index(folder_);
   EXPECT_EQ(index.class_name, "StableDiffusion3Pipeline");
@@ -216,13 +247,16 @@ TEST_F(ModelFiles, AnIndexTellsWhichComponentsAreThere) {
   EXPECT_FALSE(index.has("text_encoder_3"));
   EXPECT_FALSE(index.has("image_encoder"));
   EXPECT_EQ(index.at("vae"), folder_ / "vae");
-  EXPECT_THAT(message_of([&] { index.at("text_encoder_3"); }), HasSubstr("has no component 'text_encoder_3'; it has transformer, vae"));
+  EXPECT_THAT(message_of([&] { index.at("text_encoder_3"); }),
+              HasSubstr("has no component 'text_encoder_3'; it has transformer, vae"));
 }
 
 TEST_F(ModelFiles, AFolderWithoutAReadableIndexIsRefused) {
-  EXPECT_THAT(message_of([&] { read_model_index(folder_); }), HasSubstr("does not exist: expected a model folder in the diffusers layout"));
+  EXPECT_THAT(message_of([&] { read_model_index(folder_); }),
+              HasSubstr("does not exist: expected a model folder in the diffusers layout"));
   put("model_index.json", "[]");
-  EXPECT_THAT(message_of([&] { read_model_index(folder_); }), HasSubstr("expected an object with _class_name"));
+  EXPECT_THAT(message_of([&] { read_model_index(folder_); }),
+              HasSubstr("expected an object with _class_name"));
 }
 
 }  // namespace

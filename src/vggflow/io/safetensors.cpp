@@ -20,19 +20,38 @@ constexpr uint64_t kMaxHeader = 100'000'000;  // the format's own limit
 
 const std::vector<std::pair<std::string, at::ScalarType>>& dtype_names() {
   static const std::vector<std::pair<std::string, at::ScalarType>> names{
-      {"F64", at::kDouble}, {"F32", at::kFloat}, {"F16", at::kHalf}, {"BF16", at::kBFloat16}, {"I64", at::kLong}, {"I32", at::kInt},
-      {"I16", at::kShort}, {"I8", at::kChar}, {"U64", at::kUInt64}, {"U32", at::kUInt32}, {"U16", at::kUInt16}, {"U8", at::kByte},
-      {"BOOL", at::kBool}, {"C64", at::kComplexFloat}, {"F8_E4M3", at::kFloat8_e4m3fn}, {"F8_E5M2", at::kFloat8_e5m2},
-      {"F8_E4M3FNUZ", at::kFloat8_e4m3fnuz}, {"F8_E5M2FNUZ", at::kFloat8_e5m2fnuz}, {"F8_E8M0", at::kFloat8_e8m0fnu}};
+      {"F64", at::kDouble},
+      {"F32", at::kFloat},
+      {"F16", at::kHalf},
+      {"BF16", at::kBFloat16},
+      {"I64", at::kLong},
+      {"I32", at::kInt},
+      {"I16", at::kShort},
+      {"I8", at::kChar},
+      {"U64", at::kUInt64},
+      {"U32", at::kUInt32},
+      {"U16", at::kUInt16},
+      {"U8", at::kByte},
+      {"BOOL", at::kBool},
+      {"C64", at::kComplexFloat},
+      {"F8_E4M3", at::kFloat8_e4m3fn},
+      {"F8_E5M2", at::kFloat8_e5m2},
+      {"F8_E4M3FNUZ", at::kFloat8_e4m3fnuz},
+      {"F8_E5M2FNUZ", at::kFloat8_e5m2fnuz},
+      {"F8_E8M0", at::kFloat8_e8m0fnu}};
   return names;
 }
 
-// The JSON parser stops at a NUL and skips a byte order mark, both of which could hide what another reader sees.
+// The JSON parser stops at a NUL and skips a byte order mark, both of which could hide what another
+// reader sees.
 void check_frame(std::string_view header, const std::string& file) {
-  VGGFLOW_CHECK(header.starts_with('{'), "[safetensors] {}: expected a JSON object as header", file);
+  VGGFLOW_CHECK(header.starts_with('{'), "[safetensors] {}: expected a JSON object as header",
+                file);
   const size_t last = header.find_last_not_of(' ');
   VGGFLOW_CHECK(header[last] == '}' && header.find('\0') == std::string_view::npos,
-                "[safetensors] {}: expected a header that ends with '}}' and spaces; the file is damaged, get it again", file);
+                "[safetensors] {}: expected a header that ends with '}}' and spaces; the file is "
+                "damaged, get it again",
+                file);
 }
 
 // Parses, refusing a name that comes twice in one object and nesting beyond what the format has.
@@ -44,7 +63,8 @@ Json parse_strict(std::string_view header, const std::string& file) {
     if (event == Json::parse_event_t::object_start) seen.emplace_back();
     if (event == Json::parse_event_t::object_end) seen.pop_back();
     if (event == Json::parse_event_t::key) {
-      VGGFLOW_CHECK(seen.back().insert(value.get<std::string>()).second, "[safetensors] {}: '{}' comes twice in the header", file,
+      VGGFLOW_CHECK(seen.back().insert(value.get<std::string>()).second,
+                    "[safetensors] {}: '{}' comes twice in the header", file,
                     value.get<std::string>());
     }
     return true;
@@ -52,61 +72,78 @@ Json parse_strict(std::string_view header, const std::string& file) {
   try {
     return Json::parse(header.begin(), header.end(), watch);
   } catch (const nlohmann::json::exception& e) {
-    fail("[safetensors] {}: the header is not JSON ({}); the file is damaged, get it again", file, e.what());
+    fail("[safetensors] {}: the header is not JSON ({}); the file is damaged, get it again", file,
+         e.what());
   }
 }
 
 TensorEntry parse_entry(const std::string& name, const Json& value, const std::string& file) {
-  const auto bad = [&](const char* what) { fail("[safetensors] {}: tensor '{}': {}", file, name, what); };
-  if (!value.is_object() || value.size() != 3 || !value.contains("dtype") || !value.contains("shape") || !value.contains("data_offsets")) {
+  const auto bad = [&](const char* what) {
+    fail("[safetensors] {}: tensor '{}': {}", file, name, what);
+  };
+  if (!value.is_object() || value.size() != 3 || !value.contains("dtype") ||
+      !value.contains("shape") || !value.contains("data_offsets")) {
     bad("expected dtype, shape and data_offsets");
   }
   if (!value["dtype"].is_string()) bad("expected a dtype name");
   TensorEntry entry{};
   const auto& names = dtype_names();
-  const auto found = std::find_if(names.begin(), names.end(), [&](const auto& n) { return n.first == value["dtype"].get<std::string>(); });
-  VGGFLOW_CHECK(found != names.end(), "[safetensors] {}: tensor '{}' has the unsupported dtype {}", file, name,
-                value["dtype"].get<std::string>());
+  const auto found = std::find_if(names.begin(), names.end(), [&](const auto& n) {
+    return n.first == value["dtype"].get<std::string>();
+  });
+  VGGFLOW_CHECK(found != names.end(), "[safetensors] {}: tensor '{}' has the unsupported dtype {}",
+                file, name, value["dtype"].get<std::string>());
   entry.dtype = found->second;
   uint64_t bytes = c10::elementSize(entry.dtype);
-  uint64_t span = bytes;  // the same with empty dimensions counted as 1, so that strides cannot overflow either
-  if (!value["shape"].is_array() || value["shape"].size() > 16) bad("expected a shape of at most 16 numbers");
+  uint64_t span =
+      bytes;  // the same with empty dimensions counted as 1, so that strides cannot overflow either
+  if (!value["shape"].is_array() || value["shape"].size() > 16)
+    bad("expected a shape of at most 16 numbers");
   for (const Json& d : value["shape"]) {
-    if (!d.is_number_unsigned() || d.get<uint64_t>() > (uint64_t{1} << 48)) bad("expected a shape of whole numbers below 2^48");
+    if (!d.is_number_unsigned() || d.get<uint64_t>() > (uint64_t{1} << 48))
+      bad("expected a shape of whole numbers below 2^48");
     entry.shape.push_back(d.get<int64_t>());
     bytes *= d.get<uint64_t>();
-    if (__builtin_mul_overflow(span, std::max<uint64_t>(1, d.get<uint64_t>()), &span) || span > (uint64_t{1} << 62)) {
+    if (__builtin_mul_overflow(span, std::max<uint64_t>(1, d.get<uint64_t>()), &span) ||
+        span > (uint64_t{1} << 62)) {
       bad("its size overflows");
     }
   }
   const Json& offsets = value["data_offsets"];
-  if (!offsets.is_array() || offsets.size() != 2 || !offsets[0].is_number_unsigned() || !offsets[1].is_number_unsigned()) {
+  if (!offsets.is_array() || offsets.size() != 2 || !offsets[0].is_number_unsigned() ||
+      !offsets[1].is_number_unsigned()) {
     bad("expected two data_offsets");
   }
   entry.begin = offsets[0].get<uint64_t>();
   entry.end = offsets[1].get<uint64_t>();
-  VGGFLOW_CHECK(entry.end >= entry.begin && entry.end - entry.begin == bytes,
-                "[safetensors] {}: tensor '{}' needs {} bytes by its shape, but its offsets are {} to {}", file, name, bytes, entry.begin,
-                entry.end);
+  VGGFLOW_CHECK(
+      entry.end >= entry.begin && entry.end - entry.begin == bytes,
+      "[safetensors] {}: tensor '{}' needs {} bytes by its shape, but its offsets are {} to {}",
+      file, name, bytes, entry.begin, entry.end);
   return entry;
 }
 
 }  // namespace
 
-SafetensorsFile::SafetensorsFile(const std::filesystem::path& file) : SafetensorsFile(MappedFile::open(file, "safetensors")) {}
+SafetensorsFile::SafetensorsFile(const std::filesystem::path& file)
+    : SafetensorsFile(MappedFile::open(file, "safetensors")) {}
 
-SafetensorsFile::SafetensorsFile(std::shared_ptr<const MappedFile> bytes) : bytes_(std::move(bytes)), path_(bytes_->name()) {
+SafetensorsFile::SafetensorsFile(std::shared_ptr<const MappedFile> bytes)
+    : bytes_(std::move(bytes)), path_(bytes_->name()) {
   parse_header();
   check_layout();
 }
 
 void SafetensorsFile::parse_header() {
-  VGGFLOW_CHECK(bytes_->size() >= 8, "[safetensors] {} has {} bytes, too few for a header; the file is damaged, get it again",
-                path_.string(), bytes_->size());
+  VGGFLOW_CHECK(
+      bytes_->size() >= 8,
+      "[safetensors] {} has {} bytes, too few for a header; the file is damaged, get it again",
+      path_.string(), bytes_->size());
   uint64_t length = 0;
   std::memcpy(&length, bytes_->data(), 8);
   VGGFLOW_CHECK(length <= kMaxHeader && length <= bytes_->size() - 8,
-                "[safetensors] {}: the header claims {} bytes, but the file has {}; it is truncated or no safetensors file",
+                "[safetensors] {}: the header claims {} bytes, but the file has {}; it is "
+                "truncated or no safetensors file",
                 path_.string(), length, bytes_->size());
   data_begin_ = 8 + length;
   const std::string_view json(bytes_->data() + 8, length);
@@ -117,9 +154,11 @@ void SafetensorsFile::parse_header() {
       tensors_[name] = parse_entry(name, value, path_.string());
       continue;
     }
-    VGGFLOW_CHECK(value.is_object(), "[safetensors] {}: expected an object as __metadata__", path_.string());
+    VGGFLOW_CHECK(value.is_object(), "[safetensors] {}: expected an object as __metadata__",
+                  path_.string());
     for (const auto& [key, text] : value.items()) {
-      VGGFLOW_CHECK(text.is_string(), "[safetensors] {}: expected text for the metadata '{}'", path_.string(), key);
+      VGGFLOW_CHECK(text.is_string(), "[safetensors] {}: expected text for the metadata '{}'",
+                    path_.string(), key);
       metadata_[key] = text.get<std::string>();
     }
   }
@@ -132,20 +171,26 @@ void SafetensorsFile::check_layout() const {
   std::sort(spans.begin(), spans.end());
   uint64_t at = 0;
   for (const auto& [begin, end] : spans) {
-    VGGFLOW_CHECK(begin == at, "[safetensors] {}: the tensors {} at byte {}", path_.string(), begin < at ? "overlap" : "leave a hole", at);
+    VGGFLOW_CHECK(begin == at, "[safetensors] {}: the tensors {} at byte {}", path_.string(),
+                  begin < at ? "overlap" : "leave a hole", at);
     at = end;
   }
   const uint64_t held = bytes_->size() - data_begin_;
-  VGGFLOW_CHECK(at == held, "[safetensors] {}: the header describes {} bytes of tensors, but the file holds {}; it is {}", path_.string(),
-                at, held, at > held ? "truncated" : "too long");
+  VGGFLOW_CHECK(
+      at == held,
+      "[safetensors] {}: the header describes {} bytes of tensors, but the file holds {}; it is {}",
+      path_.string(), at, held, at > held ? "truncated" : "too long");
 }
 
 const TensorEntry& SafetensorsFile::entry(const std::string& name) const {
   const auto found = tensors_.find(name);
-  VGGFLOW_CHECK(found != tensors_.end(), "[safetensors] {} holds no tensor '{}'", path_.string(), name);
+  VGGFLOW_CHECK(found != tensors_.end(), "[safetensors] {} holds no tensor '{}'", path_.string(),
+                name);
   const TensorEntry& e = found->second;
-  VGGFLOW_CHECK(e.dtype != at::kBool || are_bools(bytes_->data() + data_begin_ + e.begin, e.end - e.begin),
-                "[safetensors] {}: tensor '{}' is BOOL, but holds bytes other than 0 and 1", path_.string(), name);
+  VGGFLOW_CHECK(
+      e.dtype != at::kBool || are_bools(bytes_->data() + data_begin_ + e.begin, e.end - e.begin),
+      "[safetensors] {}: tensor '{}' is BOOL, but holds bytes other than 0 and 1", path_.string(),
+      name);
   return e;
 }
 
@@ -173,16 +218,21 @@ TensorMap SafetensorsFile::views() const {
   return all;
 }
 
-void write_safetensors(const std::filesystem::path& file, const std::vector<LazyTensor>& tensors, const Metadata& metadata) {
+void write_safetensors(const std::filesystem::path& file, const std::vector<LazyTensor>& tensors,
+                       const Metadata& metadata) {
   Json header = Json::object();
   if (!metadata.empty()) header["__metadata__"] = metadata;
   uint64_t offset = 0;
   for (const LazyTensor& t : tensors) {
     const auto& names = dtype_names();
-    const auto found = std::find_if(names.begin(), names.end(), [&](const auto& n) { return n.second == t.dtype; });
+    const auto found = std::find_if(names.begin(), names.end(),
+                                    [&](const auto& n) { return n.second == t.dtype; });
     VGGFLOW_CHECK(found != names.end() && !header.contains(t.name) && t.name != "__metadata__",
-                  "[safetensors] cannot write tensor '{}': its dtype is not supported or its name comes twice", t.name);
-    const uint64_t end = offset + static_cast<uint64_t>(c10::multiply_integers(t.shape)) * c10::elementSize(t.dtype);
+                  "[safetensors] cannot write tensor '{}': its dtype is not supported or its name "
+                  "comes twice",
+                  t.name);
+    const uint64_t end =
+        offset + static_cast<uint64_t>(c10::multiply_integers(t.shape)) * c10::elementSize(t.dtype);
     header[t.name] = {{"dtype", found->first}, {"shape", t.shape}, {"data_offsets", {offset, end}}};
     offset = end;
   }
@@ -194,15 +244,18 @@ void write_safetensors(const std::filesystem::path& file, const std::vector<Lazy
   out.write(text);
   for (const LazyTensor& t : tensors) {
     const Tensor made = t.make().detach().to(at::kCPU).contiguous();
-    VGGFLOW_CHECK(made.scalar_type() == t.dtype && made.sizes().vec() == t.shape, "[safetensors] tensor '{}' was announced otherwise than it was made", t.name);
+    VGGFLOW_CHECK(made.scalar_type() == t.dtype && made.sizes().vec() == t.shape,
+                  "[safetensors] tensor '{}' was announced otherwise than it was made", t.name);
     out.write(made.const_data_ptr(), made.nbytes());
   }
   out.commit();
 }
 
-void write_safetensors(const std::filesystem::path& file, const TensorList& tensors, const Metadata& metadata) {
+void write_safetensors(const std::filesystem::path& file, const TensorList& tensors,
+                       const Metadata& metadata) {
   std::vector<LazyTensor> all;
-  for (const auto& [name, tensor] : tensors) all.push_back({name, tensor.scalar_type(), tensor.sizes().vec(), [t = tensor] { return t; }});
+  for (const auto& [name, tensor] : tensors)
+    all.push_back({name, tensor.scalar_type(), tensor.sizes().vec(), [t = tensor] { return t; }});
   write_safetensors(file, all, metadata);
 }
 
@@ -215,14 +268,16 @@ void expect_fit(const TensorMap& tensors, const std::string& origin, const Tenso
     if (found == tensors.end()) {
       problems.push_back(fmt::format("missing '{}'", name));
     } else if (found->second.sizes() != target.sizes()) {
-      problems.push_back(fmt::format("'{}' has shape ({}), expected ({})", name, fmt::join(found->second.sizes().vec(), ", "),
+      problems.push_back(fmt::format("'{}' has shape ({}), expected ({})", name,
+                                     fmt::join(found->second.sizes().vec(), ", "),
                                      fmt::join(target.sizes().vec(), ", ")));
     }
   }
   for (const auto& [name, tensor] : tensors) {
     if (!wanted.contains(name)) problems.push_back(fmt::format("unexpected '{}'", name));
   }
-  VGGFLOW_CHECK(problems.empty(), "{} does not fit the network: {}", origin, fmt::join(problems, "; "));
+  VGGFLOW_CHECK(problems.empty(), "{} does not fit the network: {}", origin,
+                fmt::join(problems, "; "));
 }
 
 void load_into(const TensorMap& tensors, const std::string& origin, const TensorList& targets) {

@@ -39,8 +39,11 @@ std::string refusal(const std::string& header, size_t data, std::optional<uint64
 
 TEST(Safetensors, WhatItWritesItReadsBack) {
   const fs::path path = temporary("round.safetensors");
-  const TensorList tensors{{"a", at::arange(6, at::kFloat).view({2, 3})}, {"b.c", at::ones({4}, at::kBFloat16)},
-                           {"empty", at::empty({0, 3})}, {"scalar", at::full({}, 7, at::kLong)}, {"quote\"\\", at::zeros({1}, at::kBool)}};
+  const TensorList tensors{{"a", at::arange(6, at::kFloat).view({2, 3})},
+                           {"b.c", at::ones({4}, at::kBFloat16)},
+                           {"empty", at::empty({0, 3})},
+                           {"scalar", at::full({}, 7, at::kLong)},
+                           {"quote\"\\", at::zeros({1}, at::kBool)}};
   write_safetensors(path, tensors, {{"format", "pt"}, {"note", "line\nbreak"}});
   const SafetensorsFile file(path);
   EXPECT_EQ(file.metadata().at("note"), "line\nbreak");
@@ -62,21 +65,40 @@ TEST(Safetensors, RefusesHeadersThatLie) {
   EXPECT_THAT(refusal("{\"a\":}", 0), HasSubstr("not JSON"));
   EXPECT_THAT(refusal("[1]", 0), HasSubstr("expected a JSON object"));
   EXPECT_THAT(refusal("", 0), HasSubstr("expected a JSON object"));
-  EXPECT_THAT(refusal(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"a":{"dtype":"F32","shape":[2],"data_offsets":[8,16]}})", 16),
-              HasSubstr("'a' comes twice"));
-  EXPECT_THAT(refusal(R"({"a":{"dtype":"F31","shape":[2],"data_offsets":[0,8]}})", 8), HasSubstr("unsupported dtype F31"));
-  EXPECT_THAT(refusal(R"({"a":{"dtype":"F32","shape":[-2],"data_offsets":[0,8]}})", 8), HasSubstr("whole numbers below 2^48"));
-  EXPECT_THAT(refusal(R"({"a":{"dtype":"F32","shape":[281474976710656,281474976710656],"data_offsets":[0,8]}})", 8), HasSubstr("overflows"));
-  EXPECT_THAT(refusal(R"({"a":{"dtype":"F32","shape":[3],"data_offsets":[0,8]}})", 8), HasSubstr("needs 12 bytes by its shape"));
-  EXPECT_THAT(refusal(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[8,0]}})", 8), HasSubstr("its offsets are 8 to 0"));
-  EXPECT_THAT(refusal(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}})", 12),
-              HasSubstr("overlap"));
-  EXPECT_THAT(refusal(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}})", 12), HasSubstr("hole"));
-  EXPECT_THAT(refusal(R"({"a":{"dtype":"F32","shape":[2]}})", 8), HasSubstr("expected dtype, shape and data_offsets"));
-  EXPECT_THAT(refusal(R"({"__metadata__":{"x":3}})", 0), HasSubstr("expected text for the metadata 'x'"));
+  EXPECT_THAT(
+      refusal(
+          R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"a":{"dtype":"F32","shape":[2],"data_offsets":[8,16]}})",
+          16),
+      HasSubstr("'a' comes twice"));
+  EXPECT_THAT(refusal(R"({"a":{"dtype":"F31","shape":[2],"data_offsets":[0,8]}})", 8),
+              HasSubstr("unsupported dtype F31"));
+  EXPECT_THAT(refusal(R"({"a":{"dtype":"F32","shape":[-2],"data_offsets":[0,8]}})", 8),
+              HasSubstr("whole numbers below 2^48"));
+  EXPECT_THAT(
+      refusal(
+          R"({"a":{"dtype":"F32","shape":[281474976710656,281474976710656],"data_offsets":[0,8]}})",
+          8),
+      HasSubstr("overflows"));
+  EXPECT_THAT(refusal(R"({"a":{"dtype":"F32","shape":[3],"data_offsets":[0,8]}})", 8),
+              HasSubstr("needs 12 bytes by its shape"));
+  EXPECT_THAT(refusal(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[8,0]}})", 8),
+              HasSubstr("its offsets are 8 to 0"));
+  EXPECT_THAT(
+      refusal(
+          R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}})",
+          12),
+      HasSubstr("overlap"));
+  EXPECT_THAT(refusal(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}})", 12),
+              HasSubstr("hole"));
+  EXPECT_THAT(refusal(R"({"a":{"dtype":"F32","shape":[2]}})", 8),
+              HasSubstr("expected dtype, shape and data_offsets"));
+  EXPECT_THAT(refusal(R"({"__metadata__":{"x":3}})", 0),
+              HasSubstr("expected text for the metadata 'x'"));
   std::ofstream(temporary("short.safetensors")) << "abc";
-  EXPECT_THAT(message_of([] { SafetensorsFile file(temporary("short.safetensors")); }), HasSubstr("has 3 bytes, too few"));
-  EXPECT_THAT(message_of([] { SafetensorsFile file("/nonexistent.safetensors"); }), HasSubstr("cannot open"));
+  EXPECT_THAT(message_of([] { SafetensorsFile file(temporary("short.safetensors")); }),
+              HasSubstr("has 3 bytes, too few"));
+  EXPECT_THAT(message_of([] { SafetensorsFile file("/nonexistent.safetensors"); }),
+              HasSubstr("cannot open"));
   EXPECT_THAT(message_of([] { SafetensorsFile file(temporary("")); }), HasSubstr("is not a file"));
 }
 
@@ -89,15 +111,20 @@ TEST(Safetensors, RefusesHeadersThatHideOrRepeatSomething) {
   EXPECT_THAT(refusal(good + good, 8), HasSubstr("not JSON"));
   EXPECT_THAT(refusal("\xef\xbb\xbf" + good, 8), HasSubstr("expected a JSON object"));
   EXPECT_THAT(refusal(" " + good, 8), HasSubstr("expected a JSON object"));
-  EXPECT_THAT(refusal("{\"\xff\xfe\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}", 8), HasSubstr("invalid string: ill-formed UTF-8"));
-  EXPECT_THAT(refusal(R"({"a":{"dtype":"F32","dtype":"F64","shape":[1],"data_offsets":[0,8]}})", 8), HasSubstr("'dtype' comes twice"));
+  EXPECT_THAT(refusal("{\"\xff\xfe\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}", 8),
+              HasSubstr("invalid string: ill-formed UTF-8"));
+  EXPECT_THAT(refusal(R"({"a":{"dtype":"F32","dtype":"F64","shape":[1],"data_offsets":[0,8]}})", 8),
+              HasSubstr("'dtype' comes twice"));
   EXPECT_THAT(refusal(R"({"__metadata__":{"k":"1","k":"2"}})", 0), HasSubstr("'k' comes twice"));
-  EXPECT_THAT(refusal(R"({"__metadata__":{},"__metadata__":{}})", 0), HasSubstr("'__metadata__' comes twice"));
-  EXPECT_THAT(refusal(R"({"__metadata__":[]})", 0), HasSubstr("expected an object as __metadata__"));
+  EXPECT_THAT(refusal(R"({"__metadata__":{},"__metadata__":{}})", 0),
+              HasSubstr("'__metadata__' comes twice"));
+  EXPECT_THAT(refusal(R"({"__metadata__":[]})", 0),
+              HasSubstr("expected an object as __metadata__"));
 }
 
 TEST(Safetensors, RefusesDeepNestingBeforeItCostsAnything) {
-  EXPECT_THAT(refusal(R"({"a":{"dtype":"F32","shape":[[2]],"data_offsets":[0,8]}})", 8), HasSubstr("nested too deeply"));
+  EXPECT_THAT(refusal(R"({"a":{"dtype":"F32","shape":[[2]],"data_offsets":[0,8]}})", 8),
+              HasSubstr("nested too deeply"));
   std::string deep;
   for (int i = 0; i < 200000; ++i) deep += "{\"a\":";
   EXPECT_THAT(refusal(deep + std::string(200000, '}'), 0), HasSubstr("nested too deeply"));
@@ -105,16 +132,19 @@ TEST(Safetensors, RefusesDeepNestingBeforeItCostsAnything) {
 
 TEST(Safetensors, RefusesNumbersThatAreNotCounts) {
   const auto shaped = [](const std::string& shape, const std::string& offsets) {
-    return refusal(R"({"a":{"dtype":"F32","shape":[)" + shape + R"(],"data_offsets":[)" + offsets + "]}}", 8);
+    return refusal(
+        R"({"a":{"dtype":"F32","shape":[)" + shape + R"(],"data_offsets":[)" + offsets + "]}}", 8);
   };
   EXPECT_EQ(shaped("2", "0,8"), "no error");
-  for (const char* bad : {"-2", "-0", "2.0", "2e0", "null", "true", "\"2\"", "281474976710657", "18446744073709551616"}) {
+  for (const char* bad : {"-2", "-0", "2.0", "2e0", "null", "true", "\"2\"", "281474976710657",
+                          "18446744073709551616"}) {
     EXPECT_THAT(shaped(bad, "0,8"), HasSubstr("whole numbers below 2^48")) << bad;
   }
   for (const char* bad : {"-8,0", "0,8.0", "0", "0,8,8", "0,18446744073709551616", "null,8"}) {
     EXPECT_THAT(shaped("2", bad), HasSubstr("expected two data_offsets")) << bad;
   }
-  EXPECT_THAT(shaped("2", "18446744073709551608,18446744073709551615"), HasSubstr("needs 8 bytes by its shape"));
+  EXPECT_THAT(shaped("2", "18446744073709551608,18446744073709551615"),
+              HasSubstr("needs 8 bytes by its shape"));
   EXPECT_THAT(shaped("2", "18446744073709551607,18446744073709551615"), HasSubstr("leave a hole"));
   EXPECT_THAT(shaped("281474976710656,281474976710656,0", "0,0"), HasSubstr("overflows"));
   EXPECT_THAT(shaped("0,281474976710656,281474976710656", "0,0"), HasSubstr("overflows"));
@@ -123,22 +153,39 @@ TEST(Safetensors, RefusesNumbersThatAreNotCounts) {
 
 TEST(Safetensors, ReadsEveryDtypeThatLibTorchHas) {
   const std::vector<std::pair<std::string, at::ScalarType>> dtypes{
-      {"F64", at::kDouble}, {"F32", at::kFloat}, {"F16", at::kHalf}, {"BF16", at::kBFloat16}, {"I64", at::kLong}, {"I32", at::kInt},
-      {"I16", at::kShort}, {"I8", at::kChar}, {"U64", at::kUInt64}, {"U32", at::kUInt32}, {"U16", at::kUInt16}, {"U8", at::kByte},
-      {"BOOL", at::kBool}, {"C64", at::kComplexFloat}, {"F8_E4M3", at::kFloat8_e4m3fn}, {"F8_E5M2", at::kFloat8_e5m2},
-      {"F8_E4M3FNUZ", at::kFloat8_e4m3fnuz}, {"F8_E5M2FNUZ", at::kFloat8_e5m2fnuz}, {"F8_E8M0", at::kFloat8_e8m0fnu}};
+      {"F64", at::kDouble},
+      {"F32", at::kFloat},
+      {"F16", at::kHalf},
+      {"BF16", at::kBFloat16},
+      {"I64", at::kLong},
+      {"I32", at::kInt},
+      {"I16", at::kShort},
+      {"I8", at::kChar},
+      {"U64", at::kUInt64},
+      {"U32", at::kUInt32},
+      {"U16", at::kUInt16},
+      {"U8", at::kByte},
+      {"BOOL", at::kBool},
+      {"C64", at::kComplexFloat},
+      {"F8_E4M3", at::kFloat8_e4m3fn},
+      {"F8_E5M2", at::kFloat8_e5m2},
+      {"F8_E4M3FNUZ", at::kFloat8_e4m3fnuz},
+      {"F8_E5M2FNUZ", at::kFloat8_e5m2fnuz},
+      {"F8_E8M0", at::kFloat8_e8m0fnu}};
   for (const auto& [name, dtype] : dtypes) {
     const size_t size = c10::elementSize(dtype);
-    const std::string header =
-        fmt::format(R"({{"a":{{"dtype":"{}","shape":[3],"data_offsets":[0,{}]}}}})", name, 3 * size);
+    const std::string header = fmt::format(
+        R"({{"a":{{"dtype":"{}","shape":[3],"data_offsets":[0,{}]}}}})", name, 3 * size);
     const Tensor a = SafetensorsFile(file_with(header, 3 * size)).load("a");
     EXPECT_EQ(a.scalar_type(), dtype) << name;
     EXPECT_EQ(a.numel(), 3) << name;
   }
   const Tensor eights = at::arange(1, 5, at::kFloat).to(at::kFloat8_e4m3fn);
   write_safetensors(temporary("f8.safetensors"), {{"a", eights}});
-  EXPECT_TRUE(at::equal(SafetensorsFile(temporary("f8.safetensors")).view("a").to(at::kFloat), at::arange(1, 5, at::kFloat)));
-  EXPECT_THAT(refusal(R"({"a":{"dtype":"F4","shape":[2],"data_offsets":[0,1]}})", 1), HasSubstr("unsupported dtype F4"));
+  EXPECT_TRUE(at::equal(SafetensorsFile(temporary("f8.safetensors")).view("a").to(at::kFloat),
+                        at::arange(1, 5, at::kFloat)));
+  EXPECT_THAT(refusal(R"({"a":{"dtype":"F4","shape":[2],"data_offsets":[0,1]}})", 1),
+              HasSubstr("unsupported dtype F4"));
 }
 
 TEST(Safetensors, RefusesBoolsThatAreNeitherTrueNorFalse) {
@@ -148,7 +195,8 @@ TEST(Safetensors, RefusesBoolsThatAreNeitherTrueNorFalse) {
   bytes.replace(bytes.find("\"U8\""), 4, "\"BOOL\"");
   bytes.erase(bytes.find("}}") + 2, 2);  // two of the padding's spaces, so that the length stays
   write_text(path, bytes);
-  EXPECT_THAT(message_of([&] { SafetensorsFile(path).view("a"); }), HasSubstr("'a' is BOOL, but holds bytes other than 0 and 1"));
+  EXPECT_THAT(message_of([&] { SafetensorsFile(path).view("a"); }),
+              HasSubstr("'a' is BOOL, but holds bytes other than 0 and 1"));
 }
 
 TEST(Safetensors, ViewsCopyNothingAndOutliveTheFile) {
@@ -171,7 +219,8 @@ TEST(Safetensors, ViewsCopyNothingAndOutliveTheFile) {
 TEST(Safetensors, ViewsAreCopiedWhereTheBytesAreNotAligned) {
   // One byte before the floats, so that they start at an odd address.
   const SafetensorsFile file(file_with(
-      R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"b":{"dtype":"F32","shape":[2],"data_offsets":[1,9]}})", 9));
+      R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"b":{"dtype":"F32","shape":[2],"data_offsets":[1,9]}})",
+      9));
   const Tensor b = file.view("b");
   EXPECT_EQ(reinterpret_cast<uintptr_t>(b.const_data_ptr()) % 4, 0u);
   EXPECT_NE(b.const_data_ptr(), file.view("b").const_data_ptr());
@@ -183,7 +232,8 @@ TEST(Safetensors, LoadIntoListsEveryProblemAndThenChangesNothing) {
   const fs::path path = temporary("load.safetensors");
   write_safetensors(path, {{"a", at::ones({2})}, {"b", at::ones({3})}, {"extra", at::ones({1})}});
   Tensor a = at::zeros({2}), b = at::zeros({4}), c = at::zeros({1});
-  const std::string message = message_of([&] { load_into(SafetensorsFile(path), {{"a", a}, {"b", b}, {"c", c}}); });
+  const std::string message =
+      message_of([&] { load_into(SafetensorsFile(path), {{"a", a}, {"b", b}, {"c", c}}); });
   EXPECT_THAT(message, HasSubstr("missing 'c'"));
   EXPECT_THAT(message, HasSubstr("unexpected 'extra'"));
   EXPECT_THAT(message, HasSubstr("'b' has shape (3), expected (4)"));

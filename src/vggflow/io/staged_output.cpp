@@ -11,7 +11,8 @@ namespace fs = std::filesystem;
 namespace {
 
 void expect_free(const fs::path& target) {
-  VGGFLOW_CHECK(!fs::exists(target), "[export] {} exists already: choose another name or remove it", target.string());
+  VGGFLOW_CHECK(!fs::exists(target), "[export] {} exists already: choose another name or remove it",
+                target.string());
 }
 
 }  // namespace
@@ -19,7 +20,8 @@ void expect_free(const fs::path& target) {
 StagedOutput::StagedOutput(fs::path target) : target_(std::move(target)) {
   expect_free(target_);
   if (target_.filename().empty()) target_ = target_.parent_path();  // "folder/"
-  temporary_ = target_.parent_path() / fmt::format(".unchecked-{}-{}", ::getpid(), target_.filename().string());
+  temporary_ = target_.parent_path() /
+               fmt::format(".unchecked-{}-{}", ::getpid(), target_.filename().string());
   fs::remove_all(temporary_);
 }
 
@@ -36,9 +38,12 @@ void StagedOutput::commit() {
 }
 
 void expect_folder_name(const fs::path& target, const std::string& what) {
-  static const std::set<std::string> files{".safetensors", ".sft", ".ckpt", ".pt", ".pth", ".bin", ".gguf", ".onnx", ".h5", ".msgpack", ".zip"};
-  VGGFLOW_CHECK(!files.contains(target.extension().string()), "[export] {} reads as the name of a file, but {} is a folder: leave out '{}'", target.string(), what,
-                target.extension().string());
+  static const std::set<std::string> files{".safetensors", ".sft",     ".ckpt", ".pt",
+                                           ".pth",         ".bin",     ".gguf", ".onnx",
+                                           ".h5",          ".msgpack", ".zip"};
+  VGGFLOW_CHECK(!files.contains(target.extension().string()),
+                "[export] {} reads as the name of a file, but {} is a folder: leave out '{}'",
+                target.string(), what, target.extension().string());
 }
 
 }  // namespace vggflow

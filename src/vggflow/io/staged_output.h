@@ -1,12 +1,14 @@
 #pragma once
-// What is written, checked and only then given its name: a file or folder that fails its checks is never seen under the name that was asked for.
+// What is written, checked and only then given its name: a file or folder that fails its checks is
+// never seen under the name that was asked for.
 
 #include <filesystem>
 #include <string>
 
 namespace vggflow {
 
-/// A temporary name beside `target`, with its ending. Write to path(), check it, then commit(); without that it is removed with what is in it.
+/// A temporary name beside `target`, with its ending. Write to path(), check it, then commit();
+/// without that it is removed with what is in it.
 class StagedOutput {
  public:
   /// Throws where `target` exists.
@@ -22,7 +24,8 @@ class StagedOutput {
   std::filesystem::path target_, temporary_;
 };
 
-/// Refuses a name that reads as a file's ("x.safetensors", "x.ckpt") for what will be a folder; `what` is called so in the error.
+/// Refuses a name that reads as a file's ("x.safetensors", "x.ckpt") for what will be a folder;
+/// `what` is called so in the error.
 void expect_folder_name(const std::filesystem::path& target, const std::string& what);
 
 }  // namespace vggflow

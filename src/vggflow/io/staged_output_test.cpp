@@ -32,7 +32,8 @@ TEST(StagedOutput, HasItsNameOnceItIsCommittedAndIsGoneOtherwise) {
 TEST(StagedOutput, LeavesWhatIsThereAlone) {
   const testing::TemporaryFolder folder;
   write_text(folder / "a", "old");
-  EXPECT_THAT(message_of([&] { StagedOutput again(folder / "a"); }), HasSubstr("exists already: choose another name or remove it"));
+  EXPECT_THAT(message_of([&] { StagedOutput again(folder / "a"); }),
+              HasSubstr("exists already: choose another name or remove it"));
   StagedOutput late(folder / "b");
   write_text(late.path(), "new");
   write_text(folder / "b", "old");
@@ -42,9 +43,13 @@ TEST(StagedOutput, LeavesWhatIsThereAlone) {
 
 TEST(StagedOutput, RefusesAFilesNameForAFolder) {
   for (const char* name : {"x.ckpt", "x.safetensors", "dir/x.pt"}) {
-    EXPECT_THAT(message_of([&] { expect_folder_name(name, "diffusers' layout"); }), HasSubstr("reads as the name of a file, but diffusers' layout is a folder: leave out '.")) << name;
+    EXPECT_THAT(
+        message_of([&] { expect_folder_name(name, "diffusers' layout"); }),
+        HasSubstr("reads as the name of a file, but diffusers' layout is a folder: leave out '."))
+        << name;
   }
-  for (const char* name : {"stable-diffusion-3.5-medium", "mine.v2", "plain"}) expect_folder_name(name, "it");
+  for (const char* name : {"stable-diffusion-3.5-medium", "mine.v2", "plain"})
+    expect_folder_name(name, "it");
 }
 
 }  // namespace

@@ -18,20 +18,27 @@ std::string raw(T value) {
   return {reinterpret_cast<const char*>(&value), sizeof(T)};
 }
 
-// ---- protobuf wire format --------------------------------------------------------------------------------------------
+// ---- protobuf wire format
+// --------------------------------------------------------------------------------------------
 
 std::string varint(uint64_t x) {
   std::string out;
   for (; x >= 128; x >>= 7) out += static_cast<char>(x | 128);
   return out + static_cast<char>(x);
 }
-std::string key(int field, int wire) { return varint(static_cast<uint64_t>(field) << 3 | static_cast<uint64_t>(wire)); }
-std::string integer(int field, int64_t x) { return key(field, 0) + varint(static_cast<uint64_t>(x)); }
+std::string key(int field, int wire) {
+  return varint(static_cast<uint64_t>(field) << 3 | static_cast<uint64_t>(wire));
+}
+std::string integer(int field, int64_t x) {
+  return key(field, 0) + varint(static_cast<uint64_t>(x));
+}
 std::string fixed64(int field, double x) { return key(field, 1) + raw(x); }
 std::string fixed32(int field, float x) { return key(field, 5) + raw(x); }
 std::string bytes(int field, const std::string& x) { return key(field, 2) + varint(x.size()) + x; }
 
-double wall_time() { return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count(); }
+double wall_time() {
+  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+}
 
 // Event { wall_time = 1, step = 2, summary = 5 }, Summary { value = 1 }.
 std::string event(int64_t step, const std::string& value) {
@@ -64,7 +71,9 @@ EventWriter::EventWriter(const std::filesystem::path& folder) {
   make_writable_folder(folder);
   std::array<char, 256> host{};
   ::gethostname(host.data(), host.size() - 1);
-  const auto file = folder / fmt::format("events.out.tfevents.{}.{}.{}", static_cast<int64_t>(wall_time()), host.data(), ::getpid());
+  const auto file =
+      folder / fmt::format("events.out.tfevents.{}.{}.{}", static_cast<int64_t>(wall_time()),
+                           host.data(), ::getpid());
   out_.open(file, std::ios::binary | std::ios::app);
   VGGFLOW_CHECK(out_, "[tensorboard] cannot write {}", file.string());
   record(fixed64(1, wall_time()) + bytes(3, "brain.Event:2"));
@@ -76,7 +85,8 @@ void EventWriter::record(const std::string& payload) {
   VGGFLOW_CHECK(out_, "[tensorboard] cannot append to the event file: is the disk full?");
 }
 
-// Summary.Value { tag = 1, simple_value = 2, image = 4 }, Image { height = 1, width = 2, colorspace = 3, encoded = 4 }.
+// Summary.Value { tag = 1, simple_value = 2, image = 4 }, Image { height = 1, width = 2, colorspace
+// = 3, encoded = 4 }.
 void EventWriter::scalar(const std::string& tag, double value, int64_t step) {
   record(event(step, bytes(1, tag) + fixed32(2, static_cast<float>(value))));
 }
@@ -84,7 +94,8 @@ void EventWriter::scalar(const std::string& tag, double value, int64_t step) {
 void EventWriter::image(const std::string& tag, const Image& image, int64_t step) {
   const auto png = encode_png(image);
   const std::string encoded(png.begin(), png.end());
-  record(event(step, bytes(1, tag) + bytes(4, integer(1, image.height) + integer(2, image.width) + integer(3, 3) + bytes(4, encoded))));
+  record(event(step, bytes(1, tag) + bytes(4, integer(1, image.height) + integer(2, image.width) +
+                                                  integer(3, 3) + bytes(4, encoded))));
 }
 
 }  // namespace vggflow

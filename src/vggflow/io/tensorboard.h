@@ -1,6 +1,6 @@
 #pragma once
-// TensorBoard event files: TFRecords (length, masked CRC-32C, payload) of the Event protobuf's few fields that scalars and
-// images need, encoded by hand.
+// TensorBoard event files: TFRecords (length, masked CRC-32C, payload) of the Event protobuf's few
+// fields that scalars and images need, encoded by hand.
 
 #include <filesystem>
 #include <fstream>
@@ -12,7 +12,8 @@ namespace vggflow {
 
 class EventWriter {
  public:
-  /// A new file events.out.tfevents.<time>.<host>.<pid> in `folder`, as TensorBoard expects of every process.
+  /// A new file events.out.tfevents.<time>.<host>.<pid> in `folder`, as TensorBoard expects of
+  /// every process.
   explicit EventWriter(const std::filesystem::path& folder);
   void scalar(const std::string& tag, double value, int64_t step);
   void image(const std::string& tag, const Image& image, int64_t step);

@@ -1,4 +1,5 @@
-// The LAION aesthetic head as its authors saved it, on a GPU; the sums are those that tools/reference/torch_pickle_reference.py printed.
+// The LAION aesthetic head as its authors saved it, on a GPU; the sums are those that
+// tools/reference/torch_pickle_reference.py printed.
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
@@ -31,7 +32,8 @@ const Expected kLaion[] = {
 TEST(TorchPickleReal, ReadsTheLaionHeadOfAGpu) {
   const char* assets = std::getenv("VGGFLOW_ASSETS");
   if (!assets) GTEST_SKIP() << "left out: the LAION head, because VGGFLOW_ASSETS is not set";
-  const auto all = read_torch_pickle(std::filesystem::path(assets) / "laion_aesthetic/sac+logos+ava1-l14-linearMSE.pth");
+  const auto all = read_torch_pickle(std::filesystem::path(assets) /
+                                     "laion_aesthetic/sac+logos+ava1-l14-linearMSE.pth");
   ASSERT_EQ(all.size(), std::size(kLaion));
   for (size_t i = 0; i < all.size(); ++i) {
     const auto& [name, tensor] = all[i];

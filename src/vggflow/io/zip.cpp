@@ -13,8 +13,10 @@
 namespace vggflow {
 namespace {
 
-constexpr uint32_t kLocalHeader = 0x04034b50, kDirectoryHeader = 0x02014b50, kEnd = 0x06054b50, kEnd64 = 0x06064b50, kLocator64 = 0x07064b50;
-constexpr uint64_t kEndSize = 22, kLocatorSize = 20, kEnd64Size = 56, kDirectoryHeaderSize = 46, kLocalHeaderSize = 30;
+constexpr uint32_t kLocalHeader = 0x04034b50, kDirectoryHeader = 0x02014b50, kEnd = 0x06054b50,
+                   kEnd64 = 0x06064b50, kLocator64 = 0x07064b50;
+constexpr uint64_t kEndSize = 22, kLocatorSize = 20, kEnd64Size = 56, kDirectoryHeaderSize = 46,
+                   kLocalHeaderSize = 30;
 
 // Little-endian numbers out of the mapped bytes, each read checked against the file's size.
 class Bytes {
@@ -30,9 +32,10 @@ class Bytes {
   uint32_t u32(uint64_t offset) const { return number<uint32_t>(offset); }
   uint64_t u64(uint64_t offset) const { return number<uint64_t>(offset); }
   std::string_view text(uint64_t offset, uint64_t size) const {
-    VGGFLOW_CHECK(size <= file_.size() && offset <= file_.size() - size,
-                  "[zip] {}: expected {} bytes at {}, but the file has {}; it is damaged, get it again", file_.name(), size, offset,
-                  file_.size());
+    VGGFLOW_CHECK(
+        size <= file_.size() && offset <= file_.size() - size,
+        "[zip] {}: expected {} bytes at {}, but the file has {}; it is damaged, get it again",
+        file_.name(), size, offset, file_.size());
     return {file_.data() + offset, size};
   }
 
@@ -48,7 +51,8 @@ struct Directory {
 uint64_t find_end(const Bytes& in, const MappedFile& file) {
   const uint64_t size = file.size();
   for (uint64_t back = kEndSize; back <= std::min<uint64_t>(size, kEndSize + 0xffff); ++back) {
-    if (in.u32(size - back) == kEnd && in.u16(size - back + 20) == back - kEndSize) return size - back;
+    if (in.u32(size - back) == kEnd && in.u16(size - back + 20) == back - kEndSize)
+      return size - back;
   }
   fail("[zip] {}: no end record found; it is truncated or no zip file", file.name());
 }
@@ -98,35 +102,51 @@ ZipFile::ZipFile(std::shared_ptr<const MappedFile> bytes) : bytes_(std::move(byt
   std::vector<std::pair<uint64_t, uint64_t>> spans;
   for (uint64_t i = 0; i < directory.entries; ++i) {
     VGGFLOW_CHECK(directory_end - at >= kDirectoryHeaderSize && in.u32(at) == kDirectoryHeader,
-                  "[zip] {}: the directory claims {} entries, but ends after {}", file, directory.entries, i);
+                  "[zip] {}: the directory claims {} entries, but ends after {}", file,
+                  directory.entries, i);
     const uint16_t flags = in.u16(at + 8), method = in.u16(at + 10), name_size = in.u16(at + 28);
-    const uint64_t extra = at + kDirectoryHeaderSize + name_size, extra_end = extra + in.u16(at + 30);
-    DirectoryEntry e{std::string(in.text(at + kDirectoryHeaderSize, name_size)), in.u32(at + 20), in.u32(at + 24), in.u32(at + 42), in.u32(at + 16)};
+    const uint64_t extra = at + kDirectoryHeaderSize + name_size,
+                   extra_end = extra + in.u16(at + 30);
+    DirectoryEntry e{std::string(in.text(at + kDirectoryHeaderSize, name_size)), in.u32(at + 20),
+                     in.u32(at + 24), in.u32(at + 42), in.u32(at + 16)};
     read_zip64(in, extra, extra_end, e);
     at = extra_end + in.u16(at + 32);
-    VGGFLOW_CHECK(at <= directory_end, "[zip] {}: the directory claims {} entries, but ends after {}", file, directory.entries, i);
+    VGGFLOW_CHECK(at <= directory_end,
+                  "[zip] {}: the directory claims {} entries, but ends after {}", file,
+                  directory.entries, i);
     VGGFLOW_CHECK((flags & 1) == 0, "[zip] {}: the entry '{}' is encrypted", file, e.name);
-    VGGFLOW_CHECK(method == 0 && e.packed == e.size, "[zip] {}: the entry '{}' is compressed (method {}, {} of {} bytes); expected stored entries, as torch.save writes them",
+    VGGFLOW_CHECK(method == 0 && e.packed == e.size,
+                  "[zip] {}: the entry '{}' is compressed (method {}, {} of {} bytes); expected "
+                  "stored entries, as torch.save writes them",
                   file, e.name, method, e.packed, e.size);
     in.text(e.header, kLocalHeaderSize);
-    VGGFLOW_CHECK(in.u32(e.header) == kLocalHeader && in.text(e.header + kLocalHeaderSize, in.u16(e.header + 26)) == e.name,
+    VGGFLOW_CHECK(in.u32(e.header) == kLocalHeader &&
+                      in.text(e.header + kLocalHeaderSize, in.u16(e.header + 26)) == e.name,
                   "[zip] {}: the entry '{}' does not lie where the directory says", file, e.name);
-    const uint64_t begin = e.header + kLocalHeaderSize + in.u16(e.header + 26) + in.u16(e.header + 28);
+    const uint64_t begin =
+        e.header + kLocalHeaderSize + in.u16(e.header + 26) + in.u16(e.header + 28);
     in.text(begin, e.size);
     spans.emplace_back(e.header, begin + e.size);
-    VGGFLOW_CHECK(entries_.emplace(e.name, ZipEntry{begin, e.size, e.crc32}).second, "[zip] {}: the entry '{}' comes twice", file, e.name);
+    VGGFLOW_CHECK(entries_.emplace(e.name, ZipEntry{begin, e.size, e.crc32}).second,
+                  "[zip] {}: the entry '{}' comes twice", file, e.name);
   }
   std::sort(spans.begin(), spans.end());
   for (size_t i = 1; i < spans.size(); ++i) {
-    VGGFLOW_CHECK(spans[i].first >= spans[i - 1].second, "[zip] {}: two entries overlap at byte {}", file, spans[i].first);
+    VGGFLOW_CHECK(spans[i].first >= spans[i - 1].second, "[zip] {}: two entries overlap at byte {}",
+                  file, spans[i].first);
   }
 }
 
 std::string_view ZipFile::content(const std::string& name) const {
   const ZipEntry& entry = entries_.at(name);
   const std::string_view bytes(bytes_->data() + entry.offset, entry.size);
-  const auto sum = [&] { return static_cast<uint32_t>(::crc32_z(0, reinterpret_cast<const Bytef*>(bytes.data()), bytes.size())); };
-  VGGFLOW_CHECK(entry.crc32 == 0 || entry.crc32 == sum(), "[zip] {}: the bytes of the entry '{}' do not have its check sum; the file is damaged, get it again",
+  const auto sum = [&] {
+    return static_cast<uint32_t>(
+        ::crc32_z(0, reinterpret_cast<const Bytef*>(bytes.data()), bytes.size()));
+  };
+  VGGFLOW_CHECK(entry.crc32 == 0 || entry.crc32 == sum(),
+                "[zip] {}: the bytes of the entry '{}' do not have its check sum; the file is "
+                "damaged, get it again",
                 bytes_->name(), name);
   return bytes;
 }

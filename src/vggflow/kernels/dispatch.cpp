@@ -3,11 +3,12 @@
 namespace vggflow::kernels {
 
 const KernelTable& best_table() {
-  static const KernelTable& table = __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-                                            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("fma")
-                                        ? avx512_table()
-                                    : __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? avx2_table()
-                                                                                                      : baseline_table();
+  static const KernelTable& table =
+      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+              __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("fma")
+          ? avx512_table()
+      : __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? avx2_table()
+                                                                        : baseline_table();
   return table;
 }
 

@@ -1,7 +1,8 @@
 #pragma once
-// The kernels' source, included once per instruction set with VGGFLOW_TABLE naming the table to define. Loops are written so
-// that the compiler vectorises them (-O3 -ffast-math in these files alone); only the small matrix products use vector types,
-// because register blocking is what makes them fast: a block of 4 rows by up to 6 vectors stays in registers over all of k.
+// The kernels' source, included once per instruction set with VGGFLOW_TABLE naming the table to
+// define. Loops are written so that the compiler vectorises them (-O3 -ffast-math in these files
+// alone); only the small matrix products use vector types, because register blocking is what makes
+// them fast: a block of 4 rows by up to 6 vectors stays in registers over all of k.
 
 #include <bit>
 #include <cmath>
@@ -23,19 +24,24 @@ inline void store(bf16& p, float x) {
   p.bits = static_cast<uint16_t>((u + 0x7FFFu + ((u >> 16) & 1u)) >> 16);
 }
 
-// exp by 2^n * 2^f, |f| <= 1/2, with a degree-6 polynomial: relative error below 3e-7 and, unlike expf, a vector loop.
+// exp by 2^n * 2^f, |f| <= 1/2, with a degree-6 polynomial: relative error below 3e-7 and, unlike
+// expf, a vector loop.
 inline float exp_fast(float x) {
-  float t = x * 1.44269504f;  // comparisons and not fmin, fmax: those are calls, and would drop a NaN
+  float t =
+      x * 1.44269504f;  // comparisons and not fmin, fmax: those are calls, and would drop a NaN
   t = t < -126.0f ? -126.0f : t;
   t = t > 126.0f ? 126.0f : t;
   const float n = __builtin_rintf(t), f = (t - n) * 0.69314718f;
-  const float p = 1.0f + f * (1.0f + f * (0.5f + f * (0.16666667f + f * (0.041666667f + f * (0.0083333333f + f * 0.0013888889f)))));
+  const float p =
+      1.0f +
+      f * (1.0f + f * (0.5f + f * (0.16666667f +
+                                   f * (0.041666667f + f * (0.0083333333f + f * 0.0013888889f)))));
   return p * std::bit_cast<float>((static_cast<int32_t>(n) + 127) << 23);
 }
 
 template <class T>
-void ln_modulate(const float* x, Rows shift, Rows scale, int64_t n, int64_t d, float eps, T* y, float* mean, float* rstd,
-                 int64_t begin, int64_t end) {
+void ln_modulate(const float* x, Rows shift, Rows scale, int64_t n, int64_t d, float eps, T* y,
+                 float* mean, float* rstd, int64_t begin, int64_t end) {
   for (int64_t b = begin; b < end; ++b) {
     const float* sh = shift.data + b * shift.stride;
     const float* sc = scale.data + b * scale.stride;
@@ -56,8 +62,9 @@ void ln_modulate(const float* x, Rows shift, Rows scale, int64_t n, int64_t d, f
 
 // With xh = (x - mu) rstd and a = gy (1 + scale):  gx = rstd (a - mean(a) - xh mean(a xh)).
 template <class T>
-void ln_modulate_backward(const T* gy, const float* x, Rows scale, const float* mean, const float* rstd, int64_t n, int64_t d,
-                          float* gx, float* gshift, float* gscale, int64_t begin, int64_t end) {
+void ln_modulate_backward(const T* gy, const float* x, Rows scale, const float* mean,
+                          const float* rstd, int64_t n, int64_t d, float* gx, float* gshift,
+                          float* gscale, int64_t begin, int64_t end) {
   for (int64_t b = begin; b < end; ++b) {
     const float* sc = scale.data + b * scale.stride;
     float* gsh = gshift + b * d;
@@ -88,7 +95,8 @@ void ln_modulate_backward(const T* gy, const float* x, Rows scale, const float* 
 }
 
 template <class T>
-void gated_add(const float* x, Rows gate, const T* y, int64_t n, int64_t d, float* out, int64_t begin, int64_t end) {
+void gated_add(const float* x, Rows gate, const T* y, int64_t n, int64_t d, float* out,
+               int64_t begin, int64_t end) {
   for (int64_t b = begin; b < end; ++b) {
     const float* g = gate.data + b * gate.stride;
     for (int64_t r = b * n; r < (b + 1) * n; ++r) {
@@ -98,8 +106,8 @@ void gated_add(const float* x, Rows gate, const T* y, int64_t n, int64_t d, floa
 }
 
 template <class T>
-void gated_add_backward(const float* gout, Rows gate, const T* y, int64_t n, int64_t d, T* gy, float* ggate, int64_t begin,
-                        int64_t end) {
+void gated_add_backward(const float* gout, Rows gate, const T* y, int64_t n, int64_t d, T* gy,
+                        float* ggate, int64_t begin, int64_t end) {
   for (int64_t b = begin; b < end; ++b) {
     const float* g = gate.data + b * gate.stride;
     float* gg = ggate + b * d;
@@ -114,7 +122,8 @@ void gated_add_backward(const float* gout, Rows gate, const T* y, int64_t n, int
   }
 }
 
-// gelu_tanh(x) = x s(z) with s the logistic function and z = 2 sqrt(2/pi) (x + 0.044715 x^3), since (1 + tanh u)/2 = s(2u).
+// gelu_tanh(x) = x s(z) with s the logistic function and z = 2 sqrt(2/pi) (x + 0.044715 x^3), since
+// (1 + tanh u)/2 = s(2u).
 constexpr float kGeluA = 1.5957691216f, kGeluB = 0.044715f;
 
 template <class T>
@@ -134,13 +143,15 @@ void gelu_backward(const T* x, const T* gy, T* gx, int64_t begin, int64_t end) {
   }
 }
 
-// ---- small matrix products in scratch memory -------------------------------------------------------------------------
+// ---- small matrix products in scratch memory
+// -------------------------------------------------------------------------
 
 typedef float Vec __attribute__((vector_size(64), aligned(64)));
 constexpr int64_t kLanes = 16;
 
 template <int NV>
-inline void block4(int64_t k, const float* a, int64_t a_row, int64_t a_k, const float* b, int64_t ldb, float* c, int64_t ldc) {
+inline void block4(int64_t k, const float* a, int64_t a_row, int64_t a_k, const float* b,
+                   int64_t ldb, float* c, int64_t ldc) {
   Vec acc[4][NV] = {};
   for (int64_t i = 0; i < k; ++i) {
     const Vec* bv = reinterpret_cast<const Vec*>(b + i * ldb);
@@ -154,9 +165,10 @@ inline void block4(int64_t k, const float* a, int64_t a_row, int64_t a_k, const 
   }
 }
 
-// C (m, n) = A (m, k) B (k, n), m a multiple of 4, n of 16; A is read as a[r * a_row + i * a_k], so it may be transposed.
-void product(int64_t m, int64_t n, int64_t k, const float* a, int64_t a_row, int64_t a_k, const float* b, int64_t ldb, float* c,
-             int64_t ldc) {
+// C (m, n) = A (m, k) B (k, n), m a multiple of 4, n of 16; A is read as a[r * a_row + i * a_k], so
+// it may be transposed.
+void product(int64_t m, int64_t n, int64_t k, const float* a, int64_t a_row, int64_t a_k,
+             const float* b, int64_t ldb, float* c, int64_t ldc) {
   for (int64_t j = 0; j < n;) {
     const int64_t left = (n - j) / kLanes;
     const int64_t nv = left == 7 ? 4 : left == 8 ? 4 : left < 6 ? left : 6;
@@ -164,12 +176,24 @@ void product(int64_t m, int64_t n, int64_t k, const float* a, int64_t a_row, int
       const float* ar = a + r * a_row;
       float* cr = c + r * ldc + j;
       switch (nv) {
-        case 1: block4<1>(k, ar, a_row, a_k, b + j, ldb, cr, ldc); break;
-        case 2: block4<2>(k, ar, a_row, a_k, b + j, ldb, cr, ldc); break;
-        case 3: block4<3>(k, ar, a_row, a_k, b + j, ldb, cr, ldc); break;
-        case 4: block4<4>(k, ar, a_row, a_k, b + j, ldb, cr, ldc); break;
-        case 5: block4<5>(k, ar, a_row, a_k, b + j, ldb, cr, ldc); break;
-        default: block4<6>(k, ar, a_row, a_k, b + j, ldb, cr, ldc); break;
+        case 1:
+          block4<1>(k, ar, a_row, a_k, b + j, ldb, cr, ldc);
+          break;
+        case 2:
+          block4<2>(k, ar, a_row, a_k, b + j, ldb, cr, ldc);
+          break;
+        case 3:
+          block4<3>(k, ar, a_row, a_k, b + j, ldb, cr, ldc);
+          break;
+        case 4:
+          block4<4>(k, ar, a_row, a_k, b + j, ldb, cr, ldc);
+          break;
+        case 5:
+          block4<5>(k, ar, a_row, a_k, b + j, ldb, cr, ldc);
+          break;
+        default:
+          block4<6>(k, ar, a_row, a_k, b + j, ldb, cr, ldc);
+          break;
       }
     }
     j += nv * kLanes;
@@ -184,8 +208,9 @@ struct FreeDeleter {
 struct HeadScratch {
   HeadScratch(int64_t n, int64_t dh, int matrices_nd, int matrices_dn, int matrices_nn)
       : np((n + 15) / 16 * 16), dp((dh + 15) / 16 * 16) {
-    const auto count = static_cast<size_t>(matrices_nd + matrices_dn) * static_cast<size_t>(np * dp) +
-                       static_cast<size_t>(matrices_nn) * static_cast<size_t>(np * np);
+    const auto count =
+        static_cast<size_t>(matrices_nd + matrices_dn) * static_cast<size_t>(np * dp) +
+        static_cast<size_t>(matrices_nn) * static_cast<size_t>(np * np);
     memory.reset(static_cast<float*>(std::aligned_alloc(64, count * sizeof(float))));
     std::memset(memory.get(), 0, count * sizeof(float));
     next = memory.get();
@@ -198,7 +223,8 @@ struct HeadScratch {
 };
 
 template <class T>
-void gather(const T* p, int64_t stride, int64_t n, int64_t dh, float scale, float* out, int64_t ld) {
+void gather(const T* p, int64_t stride, int64_t n, int64_t dh, float scale, float* out,
+            int64_t ld) {
   for (int64_t i = 0; i < n; ++i) {
     for (int64_t c = 0; c < dh; ++c) out[i * ld + c] = load(p[i * stride + c]) * scale;
   }
@@ -212,14 +238,16 @@ void gather_transposed(const T* p, int64_t stride, int64_t n, int64_t dh, float*
 }
 
 template <class T>
-void scatter(const float* in, int64_t ld, int64_t n, int64_t dh, float scale, T* p, int64_t stride) {
+void scatter(const float* in, int64_t ld, int64_t n, int64_t dh, float scale, T* p,
+             int64_t stride) {
   for (int64_t i = 0; i < n; ++i) {
     for (int64_t c = 0; c < dh; ++c) store(p[i * stride + c], in[i * ld + c] * scale);
   }
 }
 
 template <class T>
-void attention(const T* qkv, int64_t n, int64_t d, int64_t heads, T* out, float* lse, int64_t begin, int64_t end) {
+void attention(const T* qkv, int64_t n, int64_t d, int64_t heads, T* out, float* lse, int64_t begin,
+               int64_t end) {
   const int64_t dh = d / heads;
   const float scale = 1.0f / std::sqrt(static_cast<float>(dh));
   HeadScratch s(n, dh, 3, 1, 1);
@@ -246,15 +274,17 @@ void attention(const T* qkv, int64_t n, int64_t d, int64_t heads, T* out, float*
   }
 }
 
-// P = exp(q k^T - lse), dP = dO V^T, D_i = <dO_i, O_i>, dS = P (dP - D); dV = P^T dO, dQ = scale dS K, dK = dS^T (scale Q).
+// P = exp(q k^T - lse), dP = dO V^T, D_i = <dO_i, O_i>, dS = P (dP - D); dV = P^T dO, dQ = scale dS
+// K, dK = dS^T (scale Q).
 template <class T>
-void attention_backward(const T* gout, const T* qkv, const T* out, const float* lse, int64_t n, int64_t d, int64_t heads, T* gqkv,
-                        int64_t begin, int64_t end) {
+void attention_backward(const T* gout, const T* qkv, const T* out, const float* lse, int64_t n,
+                        int64_t d, int64_t heads, T* gqkv, int64_t begin, int64_t end) {
   const int64_t dh = d / heads;
   const float scale = 1.0f / std::sqrt(static_cast<float>(dh));
   HeadScratch s(n, dh, 4, 2, 2);
   const int64_t np = s.np, dp = s.dp;
-  float *q = s.nd(), *k = s.nd(), *go = s.nd(), *r = s.nd(), *kt = s.nd(), *vt = s.nd(), *p = s.nn(), *ds = s.nn();
+  float *q = s.nd(), *k = s.nd(), *go = s.nd(), *r = s.nd(), *kt = s.nd(), *vt = s.nd(),
+        *p = s.nn(), *ds = s.nn();
   for (int64_t item = begin; item < end; ++item) {
     const int64_t b = item / heads, h = item % heads;
     const T* base = qkv + b * n * 3 * d + h * dh;
@@ -286,7 +316,8 @@ void attention_backward(const T* gout, const T* qkv, const T* out, const float* 
   }
 }
 
-void adamw(const AdamWStep& s, const float* g, float* p, float* m, float* v, int64_t begin, int64_t end) {
+void adamw(const AdamWStep& s, const float* g, float* p, float* m, float* v, int64_t begin,
+           int64_t end) {
   for (int64_t i = begin; i < end; ++i) {
     m[i] = s.beta1 * m[i] + (1.0f - s.beta1) * g[i];
     v[i] = s.beta2 * v[i] + (1.0f - s.beta2) * g[i] * g[i];

@@ -1,4 +1,5 @@
-// The fused kernels of every instruction set that runs here against loops written to be read, over odd sizes and both types.
+// The fused kernels of every instruction set that runs here against loops written to be read, over
+// odd sizes and both types.
 #include "vggflow/kernels/transformer.h"
 
 #include <gtest/gtest.h>
@@ -45,7 +46,8 @@ template <class T>
 void expect_close(const std::vector<T>& got, const Floats& want, const char* what) {
   ASSERT_EQ(got.size(), want.size());
   for (size_t i = 0; i < want.size(); ++i) {
-    ASSERT_NEAR(to_double(got[i]), want[i], tolerance<T>() * (1 + std::abs(want[i]))) << what << " at " << i;
+    ASSERT_NEAR(to_double(got[i]), want[i], tolerance<T>() * (1 + std::abs(want[i])))
+        << what << " at " << i;
   }
 }
 
@@ -68,14 +70,17 @@ const TransformerKernels<T>& of(const KernelTable& t) {
 template <class T>
 void check_layer_norm(const KernelTable& table, int64_t n, int64_t d) {
   const int64_t batch = 2;
-  const auto x = random_values<float>(1, batch * n * d), mod = random_values<float>(2, batch * 3 * d);
+  const auto x = random_values<float>(1, batch * n * d),
+             mod = random_values<float>(2, batch * 3 * d);
   const auto gy = random_values<T>(3, batch * n * d);
   const Rows shift{mod.data(), 3 * d}, scale{mod.data() + d, 3 * d};
   std::vector<T> y(x.size());
-  std::vector<float> mean(static_cast<size_t>(batch * n)), rstd(mean), gx(x.size()), gsh(static_cast<size_t>(batch * d)), gsc(gsh);
-  of<T>(table).ln_modulate(x.data(), shift, scale, n, d, 1e-6f, y.data(), mean.data(), rstd.data(), 0, batch);
-  of<T>(table).ln_modulate_backward(gy.data(), x.data(), scale, mean.data(), rstd.data(), n, d, gx.data(), gsh.data(), gsc.data(), 0,
-                                    batch);
+  std::vector<float> mean(static_cast<size_t>(batch * n)), rstd(mean), gx(x.size()),
+      gsh(static_cast<size_t>(batch * d)), gsc(gsh);
+  of<T>(table).ln_modulate(x.data(), shift, scale, n, d, 1e-6f, y.data(), mean.data(), rstd.data(),
+                           0, batch);
+  of<T>(table).ln_modulate_backward(gy.data(), x.data(), scale, mean.data(), rstd.data(), n, d,
+                                    gx.data(), gsh.data(), gsc.data(), 0, batch);
   Floats y_want(x.size()), gx_want(x.size()), gsh_want(gsh.size()), gsc_want(gsc.size());
   for (int64_t r = 0; r < batch * n; ++r) {
     const int64_t b = r / n;
@@ -85,15 +90,18 @@ void check_layer_norm(const KernelTable& table, int64_t n, int64_t d) {
     for (int64_t i = 0; i < d; ++i) var += std::pow(x[at(i)] - mu, 2) / static_cast<double>(d);
     const double rs = 1 / std::sqrt(var + 1e-6);
     for (int64_t i = 0; i < d; ++i) {
-      const double xh = (x[at(i)] - mu) * rs, a = to_double(gy[at(i)]) * (1 + mod[static_cast<size_t>(b * 3 * d + d + i)]);
-      y_want[at(i)] = xh * (1 + mod[static_cast<size_t>(b * 3 * d + d + i)]) + mod[static_cast<size_t>(b * 3 * d + i)];
+      const double xh = (x[at(i)] - mu) * rs,
+                   a = to_double(gy[at(i)]) * (1 + mod[static_cast<size_t>(b * 3 * d + d + i)]);
+      y_want[at(i)] = xh * (1 + mod[static_cast<size_t>(b * 3 * d + d + i)]) +
+                      mod[static_cast<size_t>(b * 3 * d + i)];
       sum += a / static_cast<double>(d);
       dot += a * xh / static_cast<double>(d);
       gsh_want[static_cast<size_t>(b * d + i)] += to_double(gy[at(i)]);
       gsc_want[static_cast<size_t>(b * d + i)] += to_double(gy[at(i)]) * xh;
     }
     for (int64_t i = 0; i < d; ++i) {
-      const double xh = (x[at(i)] - mu) * rs, a = to_double(gy[at(i)]) * (1 + mod[static_cast<size_t>(b * 3 * d + d + i)]);
+      const double xh = (x[at(i)] - mu) * rs,
+                   a = to_double(gy[at(i)]) * (1 + mod[static_cast<size_t>(b * 3 * d + d + i)]);
       gx_want[at(i)] = rs * (a - sum - xh * dot);
     }
   }
@@ -106,15 +114,18 @@ void check_layer_norm(const KernelTable& table, int64_t n, int64_t d) {
 template <class T>
 void check_gated_add(const KernelTable& table, int64_t n, int64_t d) {
   const int64_t batch = 2;
-  const auto x = random_values<float>(1, batch * n * d), gate = random_values<float>(2, batch * d), go = random_values<float>(4, batch * n * d);
+  const auto x = random_values<float>(1, batch * n * d), gate = random_values<float>(2, batch * d),
+             go = random_values<float>(4, batch * n * d);
   const auto y = random_values<T>(3, batch * n * d);
   std::vector<float> out(x.size()), gg(gate.size());
   std::vector<T> gy(y.size());
   of<T>(table).gated_add(x.data(), {gate.data(), d}, y.data(), n, d, out.data(), 0, batch);
-  of<T>(table).gated_add_backward(go.data(), {gate.data(), d}, y.data(), n, d, gy.data(), gg.data(), 0, batch);
+  of<T>(table).gated_add_backward(go.data(), {gate.data(), d}, y.data(), n, d, gy.data(), gg.data(),
+                                  0, batch);
   Floats out_want(x.size()), gy_want(x.size()), gg_want(gate.size());
   for (size_t i = 0; i < x.size(); ++i) {
-    const size_t g = i / static_cast<size_t>(n * d) * static_cast<size_t>(d) + i % static_cast<size_t>(d);
+    const size_t g =
+        i / static_cast<size_t>(n * d) * static_cast<size_t>(d) + i % static_cast<size_t>(d);
     out_want[i] = x[i] + gate[g] * to_double(y[i]);
     gy_want[i] = gate[g] * go[i];
     gg_want[g] += go[i] * to_double(y[i]);
@@ -124,7 +135,9 @@ void check_gated_add(const KernelTable& table, int64_t n, int64_t d) {
   expect_close(gg, gg_want, "ggate");
 }
 
-double gelu_plain(double x) { return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x))); }
+double gelu_plain(double x) {
+  return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+}
 
 template <class T>
 void check_gelu(const KernelTable& table, int64_t n) {
@@ -152,19 +165,27 @@ void check_attention(const KernelTable& table, int64_t n, int64_t heads, int64_t
   std::vector<T> out(go.size()), gqkv(qkv.size());
   std::vector<float> lse(static_cast<size_t>(batch * heads * n));
   of<T>(table).attention(qkv.data(), n, d, heads, out.data(), lse.data(), 0, batch * heads);
-  of<T>(table).attention_backward(go.data(), qkv.data(), out.data(), lse.data(), n, d, heads, gqkv.data(), 0, batch * heads);
+  of<T>(table).attention_backward(go.data(), qkv.data(), out.data(), lse.data(), n, d, heads,
+                                  gqkv.data(), 0, batch * heads);
   Floats out_want(out.size()), g_want(qkv.size());
   for (int64_t b = 0; b < batch; ++b) {
     for (int64_t h = 0; h < heads; ++h) {
-      const auto at = [&](int64_t which, int64_t i, int64_t c) { return static_cast<size_t>((b * n + i) * 3 * d + which * d + h * dh + c); };
-      const auto ot = [&](int64_t i, int64_t c) { return static_cast<size_t>((b * n + i) * d + h * dh + c); };
-      const auto get = [&](int64_t which, int64_t i, int64_t c) { return to_double(qkv[at(which, i, c)]); };
+      const auto at = [&](int64_t which, int64_t i, int64_t c) {
+        return static_cast<size_t>((b * n + i) * 3 * d + which * d + h * dh + c);
+      };
+      const auto ot = [&](int64_t i, int64_t c) {
+        return static_cast<size_t>((b * n + i) * d + h * dh + c);
+      };
+      const auto get = [&](int64_t which, int64_t i, int64_t c) {
+        return to_double(qkv[at(which, i, c)]);
+      };
       for (int64_t i = 0; i < n; ++i) {
         Floats p(static_cast<size_t>(n)), dp(p);
         double sum = 0, delta = 0;
         for (int64_t j = 0; j < n; ++j) {
           double s = 0;
-          for (int64_t c = 0; c < dh; ++c) s += get(0, i, c) * get(1, j, c) / std::sqrt(static_cast<double>(dh));
+          for (int64_t c = 0; c < dh; ++c)
+            s += get(0, i, c) * get(1, j, c) / std::sqrt(static_cast<double>(dh));
           sum += p[static_cast<size_t>(j)] = std::exp(s);
         }
         for (int64_t j = 0; j < n; ++j) {
@@ -177,7 +198,8 @@ void check_attention(const KernelTable& table, int64_t n, int64_t heads, int64_t
           delta += p[static_cast<size_t>(j)] * dp[static_cast<size_t>(j)];
         }
         for (int64_t j = 0; j < n; ++j) {
-          const double ds = p[static_cast<size_t>(j)] * (dp[static_cast<size_t>(j)] - delta) / std::sqrt(static_cast<double>(dh));
+          const double ds = p[static_cast<size_t>(j)] * (dp[static_cast<size_t>(j)] - delta) /
+                            std::sqrt(static_cast<double>(dh));
           for (int64_t c = 0; c < dh; ++c) {
             g_want[at(0, i, c)] += ds * get(1, j, c);
             g_want[at(1, j, c)] += ds * get(0, i, c);
@@ -239,10 +261,12 @@ TEST(TransformerKernels, AdamWFollowsItsFormula) {
     auto p = random_values<float>(2, n), m = random_values<float>(3, n);
     std::vector<float> v(static_cast<size_t>(n), 0.5f);
     const auto p0 = p, m0 = m;
-    table->adamw({1e-2f, 0.9f, 0.99f, 1e-8f, 0.1f, 0.19f, 0.02f}, g.data(), p.data(), m.data(), v.data(), 0, n);
+    table->adamw({1e-2f, 0.9f, 0.99f, 1e-8f, 0.1f, 0.19f, 0.02f}, g.data(), p.data(), m.data(),
+                 v.data(), 0, n);
     for (size_t i = 0; i < p.size(); ++i) {
       const double mi = 0.9 * m0[i] + 0.1 * g[i], vi = 0.99 * 0.5 + 0.01 * g[i] * g[i];
-      EXPECT_NEAR(p[i], p0[i] - 1e-2 * (mi / 0.19 / (std::sqrt(vi / 0.02) + 1e-8) + 0.1 * p0[i]), 1e-5);
+      EXPECT_NEAR(p[i], p0[i] - 1e-2 * (mi / 0.19 / (std::sqrt(vi / 0.02) + 1e-8) + 0.1 * p0[i]),
+                  1e-5);
     }
   }
 }

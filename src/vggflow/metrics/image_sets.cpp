@@ -21,7 +21,8 @@ namespace {
 
 struct Entry {
   fs::path file;
-  std::string prompt, folder;  // the folder relative to the source: the group where there is no prompt
+  std::string prompt,
+      folder;  // the folder relative to the source: the group where there is no prompt
 };
 
 std::string trim(const std::string& text) {
@@ -34,7 +35,8 @@ bool is_graph(const std::string& text) { return text.starts_with('{'); }
 
 std::string prompt_beside(const fs::path& image) {
   const TextChunks text = read_image_text(image);
-  if (const auto found = text.find("prompt"); found != text.end() && !is_graph(found->second)) return trim(found->second);
+  if (const auto found = text.find("prompt"); found != text.end() && !is_graph(found->second))
+    return trim(found->second);
   if (const auto found = text.find("parameters"); found != text.end()) {
     const std::string& all = found->second;
     return trim(all.substr(0, std::min(all.find("\nNegative prompt:"), all.find("\nSteps:"))));
@@ -45,22 +47,30 @@ std::string prompt_beside(const fs::path& image) {
 
 // Images to other programs.
 bool is_foreign_image(const fs::path& file) {
-  static const std::set<std::string> endings{".apng", ".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jxl", ".ppm", ".tga", ".tif", ".tiff", ".webp"};
+  static const std::set<std::string> endings{".apng", ".avif", ".bmp", ".gif",  ".heic",
+                                             ".heif", ".jfif", ".jp2", ".jpe",  ".jxl",
+                                             ".ppm",  ".tga",  ".tif", ".tiff", ".webp"};
   std::string ending = file.extension().string();
-  std::transform(ending.begin(), ending.end(), ending.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  std::transform(ending.begin(), ending.end(), ending.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
   return endings.contains(ending);
 }
 
-void add_folder(const fs::path& folder, std::vector<Entry>& entries, std::vector<std::string>& unread) {
+void add_folder(const fs::path& folder, std::vector<Entry>& entries,
+                std::vector<std::string>& unread) {
   std::vector<fs::path> files;
   std::vector<std::string> foreign;
   for (const auto& entry : fs::recursive_directory_iterator(folder)) {
     if (!entry.is_regular_file()) continue;
-    if (is_image_name(entry.path())) files.push_back(entry.path());
-    else if (is_foreign_image(entry.path())) foreign.push_back(entry.path().string());
+    if (is_image_name(entry.path()))
+      files.push_back(entry.path());
+    else if (is_foreign_image(entry.path()))
+      foreign.push_back(entry.path().string());
   }
   std::sort(foreign.begin(), foreign.end());
-  VGGFLOW_CHECK(!files.empty(), "[image_set] {} holds no image: expected .png, .jpg or .jpeg files{}", folder.string(), foreign.empty() ? "" : "; " + unread_note(foreign));
+  VGGFLOW_CHECK(!files.empty(),
+                "[image_set] {} holds no image: expected .png, .jpg or .jpeg files{}",
+                folder.string(), foreign.empty() ? "" : "; " + unread_note(foreign));
   unread.insert(unread.end(), foreign.begin(), foreign.end());
   std::sort(files.begin(), files.end());
   for (const fs::path& file : files) {
@@ -73,31 +83,40 @@ size_t column_of(const Table& table, std::initializer_list<const char*> names) {
   for (const char* name : names) {
     if (const auto found = table.column(name)) return *found;
   }
-  fail("[image_set] {}: expected a column {}, got the columns {}", table.file.string(), fmt::join(names, " or "), fmt::join(table.columns, ", "));
+  fail("[image_set] {}: expected a column {}, got the columns {}", table.file.string(),
+       fmt::join(names, " or "), fmt::join(table.columns, ", "));
 }
 
 void add_list(const fs::path& file, std::vector<Entry>& entries) {
   const Table table = read_table(file);
   VGGFLOW_CHECK(!table.rows.empty(), "[image_set] {} lists no image", file.string());
-  const size_t image = column_of(table, {"image", "file", "file_name", "path"}), prompt = column_of(table, {"prompt", "text"});
+  const size_t image = column_of(table, {"image", "file", "file_name", "path"}),
+               prompt = column_of(table, {"prompt", "text"});
   for (size_t i = 0; i < table.rows.size(); ++i) {
     const fs::path path = file.parent_path() / table.rows[i][image];
-    VGGFLOW_CHECK(fs::is_regular_file(path), "[image_set] {}:{}: there is no file {}", file.string(), table.lines[i], path.string());
+    VGGFLOW_CHECK(fs::is_regular_file(path), "[image_set] {}:{}: there is no file {}",
+                  file.string(), table.lines[i], path.string());
     entries.push_back({path, trim(table.rows[i][prompt]), ""});
   }
 }
 
-std::vector<Entry> find_entries(const std::vector<fs::path>& sources, std::vector<std::string>& unread) {
+std::vector<Entry> find_entries(const std::vector<fs::path>& sources,
+                                std::vector<std::string>& unread) {
   std::vector<Entry> entries;
   for (const fs::path& source : sources) {
     if (fs::is_directory(source)) {
       add_folder(source, entries, unread);
     } else {
-      VGGFLOW_CHECK(fs::exists(source), "[image_set] there is no {}: expected a folder, an image or a list of images", source.string());
+      VGGFLOW_CHECK(fs::exists(source),
+                    "[image_set] there is no {}: expected a folder, an image or a list of images",
+                    source.string());
       if (is_table(source)) {
         add_list(source, entries);
       } else {
-        VGGFLOW_CHECK(is_image_name(source), "[image_set] {}: expected a folder, a .png, .jpg or .jpeg file, or a list (.csv, .tsv, .jsonl, .json)", source.string());
+        VGGFLOW_CHECK(is_image_name(source),
+                      "[image_set] {}: expected a folder, a .png, .jpg or .jpeg file, or a list "
+                      "(.csv, .tsv, .jsonl, .json)",
+                      source.string());
         entries.push_back({source, prompt_beside(source), ""});
       }
     }
@@ -111,9 +130,12 @@ std::string unread_note(const std::vector<std::string>& unread) {
   constexpr size_t kNamed = 5;
   if (unread.empty()) return "";
   std::vector<std::string> names;
-  for (size_t i = 0; i < std::min(kNamed, unread.size()); ++i) names.push_back(fs::path(unread[i]).filename().string());
-  return fmt::format("{} of a kind that is not read (expected PNG or JPEG): {}{}", unread.size() == 1 ? "1 file is an image" : fmt::format("{} files are images", unread.size()),
-                     fmt::join(names, ", "), unread.size() > kNamed ? ", ..." : "");
+  for (size_t i = 0; i < std::min(kNamed, unread.size()); ++i)
+    names.push_back(fs::path(unread[i]).filename().string());
+  return fmt::format(
+      "{} of a kind that is not read (expected PNG or JPEG): {}{}",
+      unread.size() == 1 ? "1 file is an image" : fmt::format("{} files are images", unread.size()),
+      fmt::join(names, ", "), unread.size() > kNamed ? ", ..." : "");
 }
 
 int64_t ImageSet::without_prompt() const { return std::count(prompts.begin(), prompts.end(), ""); }
@@ -122,8 +144,12 @@ ImageSet read_image_set(const std::vector<fs::path>& sources, Unprompted unpromp
   VGGFLOW_CHECK(!sources.empty(), "[image_set] expected at least one folder, image or list");
   ImageSet set;
   const std::vector<Entry> entries = find_entries(sources, set.unread);
-  const bool leave_out = unprompted == Unprompted::kLeaveOut && std::any_of(entries.begin(), entries.end(), [](const Entry& e) { return !e.prompt.empty(); });
-  set.name = sources.size() == 1 ? sources[0].string() : fmt::format("{} and {} more", sources[0].string(), sources.size() - 1);
+  const bool leave_out =
+      unprompted == Unprompted::kLeaveOut &&
+      std::any_of(entries.begin(), entries.end(), [](const Entry& e) { return !e.prompt.empty(); });
+  set.name = sources.size() == 1
+                 ? sources[0].string()
+                 : fmt::format("{} and {} more", sources[0].string(), sources.size() - 1);
   std::vector<fs::path> files;
   for (const Entry& e : entries) {
     if (leave_out && e.prompt.empty()) {
@@ -135,13 +161,17 @@ ImageSet read_image_set(const std::vector<fs::path>& sources, Unprompted unpromp
     set.prompts.push_back(e.prompt);
     set.groups.push_back(e.prompt.empty() ? e.folder : e.prompt);
   }
-  set.pixels = [files](int64_t i) { return to_pixels(read_image(files.at(static_cast<size_t>(i))).image); };
+  set.pixels = [files](int64_t i) {
+    return to_pixels(read_image(files.at(static_cast<size_t>(i))).image);
+  };
   return set;
 }
 
 ImageSet image_set_of(std::string name, const Tensor& images, std::vector<std::string> prompts) {
-  VGGFLOW_CHECK(images.dim() == 4 && images.size(1) == 3 && images.size(0) == static_cast<int64_t>(prompts.size()),
-                "[image_set] expected images (N, 3, H, W) and N prompts, got {} and {} prompts", shape_string(images), prompts.size());
+  VGGFLOW_CHECK(images.dim() == 4 && images.size(1) == 3 &&
+                    images.size(0) == static_cast<int64_t>(prompts.size()),
+                "[image_set] expected images (N, 3, H, W) and N prompts, got {} and {} prompts",
+                shape_string(images), prompts.size());
   ImageSet set;
   set.name = std::move(name);
   for (size_t i = 0; i < prompts.size(); ++i) set.labels.push_back(fmt::to_string(i));
@@ -162,7 +192,9 @@ ImageSet subset(const ImageSet& set, const std::vector<int64_t>& places) {
     out.prompts.push_back(set.prompts.at(i));
     out.groups.push_back(set.groups.at(i));
   }
-  out.pixels = [places, pixels = set.pixels](int64_t i) { return pixels(places.at(static_cast<size_t>(i))); };
+  out.pixels = [places, pixels = set.pixels](int64_t i) {
+    return pixels(places.at(static_cast<size_t>(i)));
+  };
   return out;
 }
 
@@ -186,8 +218,9 @@ ImageSet first_of_each(const ImageSet& set, int64_t count) {
   const GroupedImages grouped = group_images(set);
   for (size_t g = 0; g < grouped.groups.size(); ++g) {
     const auto& all = grouped.places[g];
-    VGGFLOW_CHECK(static_cast<int64_t>(all.size()) >= count, "[image_set] {}: expected at least {} images a prompt, got {} of '{}'", set.name, count, all.size(),
-                  grouped.groups[g]);
+    VGGFLOW_CHECK(static_cast<int64_t>(all.size()) >= count,
+                  "[image_set] {}: expected at least {} images a prompt, got {} of '{}'", set.name,
+                  count, all.size(), grouped.groups[g]);
     places.insert(places.end(), all.begin(), all.begin() + count);
   }
   return subset(set, places);
@@ -195,10 +228,13 @@ ImageSet first_of_each(const ImageSet& set, int64_t count) {
 
 ImageSet resized(ImageSet set, int64_t size) {
   if (size == 0) return set;
-  set.pixels = [size, pixels = set.pixels, name = set.name, told = std::make_shared<bool>(false)](int64_t i) {
+  set.pixels = [size, pixels = set.pixels, name = set.name,
+                told = std::make_shared<bool>(false)](int64_t i) {
     const Tensor x = pixels(i);
     if (x.size(1) != x.size(2) && !*told) {
-      log_info("{}: images that are not square, such as one of {} x {} pixels, are stretched to {} x {}", name, x.size(2), x.size(1), size, size);
+      log_info(
+          "{}: images that are not square, such as one of {} x {} pixels, are stretched to {} x {}",
+          name, x.size(2), x.size(1), size, size);
       *told = true;
     }
     return ops::resize_pixels(x.unsqueeze(0), size, size).squeeze(0);
@@ -206,11 +242,13 @@ ImageSet resized(ImageSet set, int64_t size) {
   return set;
 }
 
-void for_batches(const ImageSet& set, int64_t batch, const std::function<void(int64_t, const Tensor&)>& f) {
+void for_batches(const ImageSet& set, int64_t batch,
+                 const std::function<void(int64_t, const Tensor&)>& f) {
   std::vector<Tensor> run;
   for (int64_t i = 0; i < set.size(); ++i) {
     Tensor x = set.pixels(i);
-    if (!run.empty() && (static_cast<int64_t>(run.size()) == batch || run.back().sizes() != x.sizes())) {
+    if (!run.empty() &&
+        (static_cast<int64_t>(run.size()) == batch || run.back().sizes() != x.sizes())) {
       f(i - static_cast<int64_t>(run.size()), at::stack(run));
       run.clear();
     }

@@ -1,6 +1,6 @@
 #pragma once
-// Sets of images with their prompts: folders, lists, or tensors that a model has just made. Pixels are read when they are asked for, so that a
-// set may be larger than the memory.
+// Sets of images with their prompts: folders, lists, or tensors that a model has just made. Pixels
+// are read when they are asked for, so that a set may be larger than the memory.
 
 #include <filesystem>
 #include <functional>
@@ -12,13 +12,15 @@
 namespace vggflow {
 
 struct ImageSet {
-  std::string name;                             ///< what reports call it
-  std::vector<std::string> labels;              ///< a file's path, one an image
-  std::vector<std::string> prompts;             ///< one an image; empty where there is none
-  std::vector<std::string> groups;              ///< images of one group are compared with each other: the prompt, or else the subfolder
-  std::function<Tensor(int64_t)> pixels;        ///< image i, (3, H, W) in [0, 1]
-  int64_t left_out = 0;                         ///< images without a prompt beside images with one, such as grids
-  std::vector<std::string> unread = {};         ///< files of folders that are images of a kind that is not read, such as WebP
+  std::string name;                       ///< what reports call it
+  std::vector<std::string> labels;        ///< a file's path, one an image
+  std::vector<std::string> prompts;       ///< one an image; empty where there is none
+  std::vector<std::string> groups;        ///< images of one group are compared with each other: the
+                                          ///< prompt, or else the subfolder
+  std::function<Tensor(int64_t)> pixels;  ///< image i, (3, H, W) in [0, 1]
+  int64_t left_out = 0;  ///< images without a prompt beside images with one, such as grids
+  std::vector<std::string> unread =
+      {};  ///< files of folders that are images of a kind that is not read, such as WebP
   int64_t size() const { return static_cast<int64_t>(prompts.size()); }
   int64_t without_prompt() const;
 };
@@ -26,13 +28,17 @@ struct ImageSet {
 /// What becomes of images without a prompt beside images with one.
 enum class Unprompted { kLeaveOut, kKeep };
 
-/// "3 files are images of kinds that are not read (expected PNG or JPEG): a.webp, b.gif, ..."; empty of none.
+/// "3 files are images of kinds that are not read (expected PNG or JPEG): a.webp, b.gif, ...";
+/// empty of none.
 std::string unread_note(const std::vector<std::string>& unread);
 
-/// The images of folders (with their subfolders), image files and lists, in the order of their names. A list is a table (data/table.h) with a
-/// column `image`, `file`, `file_name` or `path`, relative to the list, and one `prompt` or `text`. Otherwise an image's prompt is its PNG's
-/// text chunk `prompt` or `parameters` (up to its "Negative prompt:" or "Steps:"), or the text file beside it (cat.png, cat.txt).
-ImageSet read_image_set(const std::vector<std::filesystem::path>& sources, Unprompted unprompted = Unprompted::kLeaveOut);
+/// The images of folders (with their subfolders), image files and lists, in the order of their
+/// names. A list is a table (data/table.h) with a column `image`, `file`, `file_name` or `path`,
+/// relative to the list, and one `prompt` or `text`. Otherwise an image's prompt is its PNG's text
+/// chunk `prompt` or `parameters` (up to its "Negative prompt:" or "Steps:"), or the text file
+/// beside it (cat.png, cat.txt).
+ImageSet read_image_set(const std::vector<std::filesystem::path>& sources,
+                        Unprompted unprompted = Unprompted::kLeaveOut);
 
 /// Images (N, 3, H, W) in [0, 1] with their prompts.
 ImageSet image_set_of(std::string name, const Tensor& images, std::vector<std::string> prompts);
@@ -50,11 +56,12 @@ GroupedImages group_images(const ImageSet& set);
 /// The first `count` images of every prompt; refuses a prompt that has fewer.
 ImageSet first_of_each(const ImageSet& set, int64_t count);
 
-/// The same set with images resized to size x size (bicubic, antialiased, clipped), the first that is stretched with a line in the log; 0 leaves them as
-/// they are.
+/// The same set with images resized to size x size (bicubic, antialiased, clipped), the first that
+/// is stretched with a line in the log; 0 leaves them as they are.
 ImageSet resized(ImageSet set, int64_t size);
 
 /// Calls f(first place, images (B, 3, H, W)) on runs of at most `batch` images of one size.
-void for_batches(const ImageSet& set, int64_t batch, const std::function<void(int64_t first, const Tensor& images)>& f);
+void for_batches(const ImageSet& set, int64_t batch,
+                 const std::function<void(int64_t first, const Tensor& images)>& f);
 
 }  // namespace vggflow

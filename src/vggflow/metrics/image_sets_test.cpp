@@ -21,7 +21,9 @@ using ::testing::HasSubstr;
 using testing::message_of;
 using testing::TemporaryFolder;
 
-Image plain(uint8_t level, int64_t side = 4) { return {side, side, std::vector<uint8_t>(static_cast<size_t>(3 * side * side), level)}; }
+Image plain(uint8_t level, int64_t side = 4) {
+  return {side, side, std::vector<uint8_t>(static_cast<size_t>(3 * side * side), level)};
+}
 
 class ImageSets : public ::testing::Test {
  protected:
@@ -29,7 +31,9 @@ class ImageSets : public ::testing::Test {
     fs::create_directories((folder_ / name).parent_path());
     write_png(folder_ / name, plain(level), text);
   }
-  double level_of(const ImageSet& set, int64_t i) { return set.pixels(i).mean().item<double>() * 255; }
+  double level_of(const ImageSet& set, int64_t i) {
+    return set.pixels(i).mean().item<double>() * 255;
+  }
   TemporaryFolder folder_;
 };
 
@@ -67,7 +71,8 @@ TEST_F(ImageSets, WithoutPromptsGroupBySubfolder) {
 TEST_F(ImageSets, TakeFilesAndPromptsFromLists) {
   png("images/x.png", 7);
   png("images/y.png", 8);
-  write_text(folder_ / "list.csv", "file,prompt\nimages/y.png,\"second, really\"\nimages/x.png,first\n");
+  write_text(folder_ / "list.csv",
+             "file,prompt\nimages/y.png,\"second, really\"\nimages/x.png,first\n");
   const ImageSet set = read_image_set({folder_ / "list.csv"});
   EXPECT_THAT(set.prompts, ElementsAre("second, really", "first"));
   EXPECT_NEAR(level_of(set, 0), 8, 1e-4);
@@ -84,16 +89,20 @@ TEST_F(ImageSets, AreCutToTheFirstImagesOfEachPromptAndResized) {
   EXPECT_NEAR(cut.pixels(2).mean().item<double>(), 0.1, 1e-6);
   EXPECT_EQ(resized(cut, 8).pixels(0).sizes(), at::IntArrayRef({3, 8, 8}));
   EXPECT_NEAR(resized(cut, 8).pixels(3).mean().item<double>(), 0.3, 1e-5);
-  EXPECT_THAT(message_of([&] { first_of_each(set, 4); }), HasSubstr("six: expected at least 4 images a prompt, got 3 of 'a'"));
+  EXPECT_THAT(message_of([&] { first_of_each(set, 4); }),
+              HasSubstr("six: expected at least 4 images a prompt, got 3 of 'a'"));
 }
 
 TEST_F(ImageSets, NameFilesThatOtherProgramsTakeForImages) {
   png("a.png", 10);
-  for (const char* name : {"b.webp", "c.GIF", "d.tiff", "notes.txt"}) write_text(folder_ / name, "");
+  for (const char* name : {"b.webp", "c.GIF", "d.tiff", "notes.txt"})
+    write_text(folder_ / name, "");
   const ImageSet set = read_image_set({folder_.path()});
   EXPECT_EQ(set.size(), 1);
   EXPECT_EQ(set.unread.size(), 3u);
-  EXPECT_EQ(unread_note(set.unread), "3 files are images of a kind that is not read (expected PNG or JPEG): b.webp, c.GIF, d.tiff");
+  EXPECT_EQ(unread_note(set.unread),
+            "3 files are images of a kind that is not read (expected PNG or JPEG): b.webp, c.GIF, "
+            "d.tiff");
   EXPECT_EQ(first_of_each(set, 1).unread.size(), 3u);
 }
 
@@ -105,7 +114,9 @@ TEST_F(ImageSets, SayOnceThatImagesAreStretched) {
     return ::testing::internal::GetCapturedStderr();
   };
   EXPECT_EQ(said(4), "");
-  EXPECT_EQ(said(6), "some: images that are not square, such as one of 6 x 4 pixels, are stretched to 8 x 8\n");
+  EXPECT_EQ(
+      said(6),
+      "some: images that are not square, such as one of 6 x 4 pixels, are stretched to 8 x 8\n");
 }
 
 TEST_F(ImageSets, ComeInBatchesOfOneSize) {
@@ -116,21 +127,35 @@ TEST_F(ImageSets, ComeInBatchesOfOneSize) {
     runs.emplace_back(first, images.size(0));
     EXPECT_EQ(images[0].mean().item<double>(), static_cast<double>(first));
   });
-  EXPECT_THAT(runs, ElementsAre(std::pair<int64_t, int64_t>{0, 2}, std::pair<int64_t, int64_t>{2, 1}, std::pair<int64_t, int64_t>{3, 2}));
+  EXPECT_THAT(runs,
+              ElementsAre(std::pair<int64_t, int64_t>{0, 2}, std::pair<int64_t, int64_t>{2, 1},
+                          std::pair<int64_t, int64_t>{3, 2}));
 }
 
 TEST_F(ImageSets, RefuseWhatHoldsNoImages) {
-  EXPECT_THAT(message_of([&] { read_image_set({folder_.path()}); }), HasSubstr("holds no image: expected .png, .jpg or .jpeg files"));
-  EXPECT_THAT(message_of([&] { read_image_set({folder_ / "absent"}); }), HasSubstr("expected a folder, an image or a list of images"));
-  EXPECT_THAT(message_of([] { read_image_set({}); }), HasSubstr("expected at least one folder, image or list"));
+  EXPECT_THAT(message_of([&] { read_image_set({folder_.path()}); }),
+              HasSubstr("holds no image: expected .png, .jpg or .jpeg files"));
+  EXPECT_THAT(message_of([&] { read_image_set({folder_ / "absent"}); }),
+              HasSubstr("expected a folder, an image or a list of images"));
+  EXPECT_THAT(message_of([] { read_image_set({}); }),
+              HasSubstr("expected at least one folder, image or list"));
   write_text(folder_ / "x.webp", "");
-  EXPECT_THAT(message_of([&] { read_image_set({folder_.path()}); }), HasSubstr("expected .png, .jpg or .jpeg files; 1 file is an image of a kind that is not read"));
-  EXPECT_THAT(message_of([&] { read_image_set({folder_ / "x.webp"}); }), HasSubstr("expected a folder, a .png, .jpg or .jpeg file, or a list"));
+  EXPECT_THAT(
+      message_of([&] { read_image_set({folder_.path()}); }),
+      HasSubstr(
+          "expected .png, .jpg or .jpeg files; 1 file is an image of a kind that is not read"));
+  EXPECT_THAT(message_of([&] { read_image_set({folder_ / "x.webp"}); }),
+              HasSubstr("expected a folder, a .png, .jpg or .jpeg file, or a list"));
   write_text(folder_ / "a.csv", "name,prompt\nx.png,a\n");
-  EXPECT_THAT(message_of([&] { read_image_set({folder_ / "a.csv"}); }), HasSubstr("expected a column image or file or file_name or path, got the columns name, prompt"));
+  EXPECT_THAT(
+      message_of([&] { read_image_set({folder_ / "a.csv"}); }),
+      HasSubstr(
+          "expected a column image or file or file_name or path, got the columns name, prompt"));
   write_text(folder_ / "b.csv", "file,prompt\nx.png,a\n");
-  EXPECT_THAT(message_of([&] { read_image_set({folder_ / "b.csv"}); }), HasSubstr("b.csv:2: there is no file"));
-  EXPECT_THAT(message_of([] { image_set_of("x", at::zeros({2, 3, 4, 4}), {"a"}); }), HasSubstr("expected images (N, 3, H, W) and N prompts"));
+  EXPECT_THAT(message_of([&] { read_image_set({folder_ / "b.csv"}); }),
+              HasSubstr("b.csv:2: there is no file"));
+  EXPECT_THAT(message_of([] { image_set_of("x", at::zeros({2, 3, 4, 4}), {"a"}); }),
+              HasSubstr("expected images (N, 3, H, W) and N prompts"));
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 #pragma once
-// Comparison of two sets of images: what each is worth by prompt (rewards, diversity), and how far apart they are as a whole (Frechet distance,
-// KID, CMMD, precision and recall), with the distance between two sets of the base beside it.
+// Comparison of two sets of images: what each is worth by prompt (rewards, diversity), and how far
+// apart they are as a whole (Frechet distance, KID, CMMD, precision and recall), with the distance
+// between two sets of the base beside it.
 
 #include <memory>
 #include <optional>
@@ -8,10 +9,10 @@
 #include <vector>
 
 #include "vggflow/core/field.h"
+#include "vggflow/features/feature_network.h"
+#include "vggflow/io/jsonl.h"
 #include "vggflow/metrics/image_sets.h"
 #include "vggflow/metrics/metrics.h"
-#include "vggflow/io/jsonl.h"
-#include "vggflow/features/feature_network.h"
 #include "vggflow/rewards/reward.h"
 
 namespace vggflow {
@@ -32,13 +33,18 @@ struct SetMetricOptions {
 
   template <class V>
   void fields(V& v) {
-    v("images_per_prompt", images_per_prompt, "images of each prompt that count, the first ones; 0: all", range(0, 1e6));
-    v("per_prompt_fd", per_prompt_fd, "also the paper's distance: FD of each prompt's images to the base's, averaged over prompts");
+    v("images_per_prompt", images_per_prompt,
+      "images of each prompt that count, the first ones; 0: all", range(0, 1e6));
+    v("per_prompt_fd", per_prompt_fd,
+      "also the paper's distance: FD of each prompt's images to the base's, averaged over prompts");
     v("neighbours", neighbours, "k of precision and recall", range(1, 1000));
     v("kid_subsets", kid_subsets, "random subsets of KID", range(1, 1e6));
     v("kid_size", kid_size, "most images a subset of KID; half a set at most", range(2, 1e6));
     v("bootstrap", bootstrap, "draws of prompts for the intervals", range(10, 1e7));
-    v("jackknife", jackknife, "groups of prompts (without prompts, of images) left out in turn for the errors of set distances; 0: no errors", range(0, 1e6));
+    v("jackknife", jackknife,
+      "groups of prompts (without prompts, of images) left out in turn for the errors of set "
+      "distances; 0: no errors",
+      range(0, 1e6));
     v("seed", seed, "seed of subsets and bootstrap", range(0, 1e15));
     v("batch", batch, "images looked at together", range(1, 1e5));
   }
@@ -48,44 +54,53 @@ struct SetMetricOptions {
 struct MeasuredSet {
   std::string name;
   GroupedImages grouped;
-  std::vector<Tensor> features;                            ///< one (N, F) a network
-  std::vector<std::pair<std::string, Tensor>> scores;      ///< one (N) a reward, by name; NaN where it gave none
-  double saturated = 0;                                    ///< share of pixel values at the ends of the range
-  int64_t left_out = 0, without_prompt = 0, identical = 0; ///< identical: images that repeat another of the same prompt
-  std::vector<std::string> unread;                         ///< files that are images of a kind that is not read
+  std::vector<Tensor> features;  ///< one (N, F) a network
+  std::vector<std::pair<std::string, Tensor>>
+      scores;            ///< one (N) a reward, by name; NaN where it gave none
+  double saturated = 0;  ///< share of pixel values at the ends of the range
+  int64_t left_out = 0, without_prompt = 0,
+          identical = 0;            ///< identical: images that repeat another of the same prompt
+  std::vector<std::string> unread;  ///< files that are images of a kind that is not read
   int64_t size() const;
-  /// Rewards that gave some images no score, with their number: those images are left out of its means.
+  /// Rewards that gave some images no score, with their number: those images are left out of its
+  /// means.
   std::vector<std::pair<std::string, int64_t>> unscored() const;
 };
-MeasuredSet measure(const ImageSet& set, const FeatureNetworks& networks, const RewardPanel& panel, int64_t batch);
+MeasuredSet measure(const ImageSet& set, const FeatureNetworks& networks, const RewardPanel& panel,
+                    int64_t batch);
 
 /// A mean over prompts; over images where there is no prompt and no subfolder to tell them apart.
 struct PromptMean {
   int64_t n = 0;  ///< prompts, or images
   Estimate estimate;
-  std::optional<Interval> interval;  ///< bootstrap over them, 95 %; none of one, and none of a statistic of all images such as diversity
+  std::optional<Interval> interval;  ///< bootstrap over them, 95 %; none of one, and none of a
+                                     ///< statistic of all images such as diversity
 };
 
 /// A quantity that every prompt has a value of.
 struct PromptMeasure {
   std::string name, network;  ///< "diversity" of "judge"; a reward has no network
   PromptMean a;
-  /// b; a - b over the prompts that both have, paired. Over images it is the difference of independent means, n the images of both sets.
+  /// b; a - b over the prompts that both have, paired. Over images it is the difference of
+  /// independent means, n the images of both sets.
   std::optional<PromptMean> b, change;
   std::vector<std::pair<std::string, double>> values_a, values_b;  ///< by group
 };
 
-/// What published figures of this measure are multiples of ours: 2 of diversity on CLIP, which the reference code of Adjoint Matching, whom the paper
-/// follows, divides by n (n - 1) and not by 2 n (n - 1) as on DreamSim; 1 of all others.
+/// What published figures of this measure are multiples of ours: 2 of diversity on CLIP, which the
+/// reference code of Adjoint Matching, whom the paper follows, divides by n (n - 1) and not by 2 n
+/// (n - 1) as on DreamSim; 1 of all others.
 double published_factor(const PromptMeasure& measure);
 
 /// A distance between the sets as a whole.
 struct SetMeasure {
   std::string name, network;
   double value = 0;
-  std::optional<double> se;  ///< jackknife over prompts (over images without any); none with one prompt, and of sets that have no prompt in common
-  /// The same between two sets of the base: the given third set, or halves of b. With halves `matched` is the distance of half of a to half of
-  /// b: of the floor's size, so that these two may be compared.
+  std::optional<double> se;  ///< jackknife over prompts (over images without any); none with one
+                             ///< prompt, and of sets that have no prompt in common
+  /// The same between two sets of the base: the given third set, or halves of b. With halves
+  /// `matched` is the distance of half of a to half of b: of the floor's size, so that these two
+  /// may be compared.
   std::optional<double> floor, matched;
 };
 
@@ -97,16 +112,22 @@ struct SetComparison {
   std::vector<PromptMeasure> by_prompt;
   std::vector<SetMeasure> as_a_whole;
   bool over_images = false;  ///< whether means are over images: there is no prompt and no subfolder
-  /// Prompts (or subfolders) that a has in common with b, and base with b; none where there is no such set, or none has prompts.
+  /// Prompts (or subfolders) that a has in common with b, and base with b; none where there is no
+  /// such set, or none has prompts.
   std::optional<int64_t> shared = {}, base_shared = {};
-  std::vector<std::string> warnings = {};  ///< what a reader of the figures must know, a sentence each
+  std::vector<std::string> warnings =
+      {};  ///< what a reader of the figures must know, a sentence each
   /// "prompts" or "images", "prompt" or "image" of one.
-  const char* unit(int64_t n) const { return over_images ? (n == 1 ? "image" : "images") : n == 1 ? "prompt" : "prompts"; }
+  const char* unit(int64_t n) const {
+    return over_images ? (n == 1 ? "image" : "images") : n == 1 ? "prompt" : "prompts";
+  }
   Json to_json() const;
 };
 
-/// Compares a with the base's images b, or describes a alone; `base` is another set of the base's images, from other noise, for the floor.
-SetComparison compare_sets(MeasuredSet a, std::optional<MeasuredSet> b, std::optional<MeasuredSet> base, const FeatureNetworks& networks,
+/// Compares a with the base's images b, or describes a alone; `base` is another set of the base's
+/// images, from other noise, for the floor.
+SetComparison compare_sets(MeasuredSet a, std::optional<MeasuredSet> b,
+                           std::optional<MeasuredSet> base, const FeatureNetworks& networks,
                            const SetMetricOptions& options);
 
 }  // namespace vggflow

@@ -9,9 +9,9 @@
 
 #include "vggflow/core/config.h"
 #include "vggflow/eval/metrics_run.h"
-#include "vggflow/report/set_sheet.h"
 #include "vggflow/io/files.h"
 #include "vggflow/io/image_file.h"
+#include "vggflow/report/set_sheet.h"
 #include "vggflow/testing/gradient_check.h"
 #include "vggflow/testing/message.h"
 #include "vggflow/testing/temporary_folder.h"
@@ -22,8 +22,8 @@ namespace {
 using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-using ::testing::Not;
 using testing::message_of;
+using ::testing::Not;
 using testing::random_double;
 using testing::TemporaryFolder;
 
@@ -42,7 +42,9 @@ class Level : public Reward {
     const Tensor level = images.mean({1, 2, 3});
     return at::where(level < 0.1, at::full_like(level, std::nan("")), level);
   }
-  Dual score(const Dual& images, const std::vector<std::string>& prompts) const override { fail("[level] only judges"); }
+  Dual score(const Dual& images, const std::vector<std::string>& prompts) const override {
+    fail("[level] only judges");
+  }
 };
 
 FeatureNetworks networks() { return {std::make_shared<PixelFeatures>()}; }
@@ -50,7 +52,8 @@ RewardPanel panel() { return {{"level", std::make_shared<Level>()}}; }
 
 // `prompts` prompts of `each` images around 0.5 + shift.
 ImageSet random_set(uint64_t id, int64_t prompts, int64_t each, double shift = 0) {
-  const Tensor images = (0.5 + shift + 0.1 * random_double({prompts * each, 3, 2, 2}, id)).clamp(0, 1).to(at::kFloat);
+  const Tensor images =
+      (0.5 + shift + 0.1 * random_double({prompts * each, 3, 2, 2}, id)).clamp(0, 1).to(at::kFloat);
   std::vector<std::string> names;
   for (int64_t i = 0; i < prompts * each; ++i) names.push_back(fmt::format("prompt {}", i / each));
   return image_set_of(fmt::format("set {}", id), images, names);
@@ -86,13 +89,17 @@ TEST(SetMetrics, AreTheMetricsOfTheFeaturesWhateverTheBatch) {
   EXPECT_NEAR(as_a_whole(c, "kid").value, kernel_distance(fa, fb, 0, 100, 1000).mean, 1e-9);
   EXPECT_NEAR(as_a_whole(c, "recall").value, precision_recall(fa, fb).recall, 1e-9);
   EXPECT_NEAR(by_prompt(c, "diversity").values_a[1].second, diversity(fa.narrow(0, 6, 6)), 1e-9);
-  EXPECT_NEAR(by_prompt(c, "vendi score").values_b[2].second, vendi_score(fb.narrow(0, 12, 6)), 1e-9);
-  EXPECT_NEAR(by_prompt(c, "level").a.estimate.mean, fa.to(at::kDouble).mean().item<double>(), 1e-6);
+  EXPECT_NEAR(by_prompt(c, "vendi score").values_b[2].second, vendi_score(fb.narrow(0, 12, 6)),
+              1e-9);
+  EXPECT_NEAR(by_prompt(c, "level").a.estimate.mean, fa.to(at::kDouble).mean().item<double>(),
+              1e-6);
 }
 
 TEST(SetMetrics, PairChangesByPromptWhateverTheOrder) {
-  const Tensor levels = at::tensor({0.2, 0.3, 0.6, 0.9}, at::kFloat).view({4, 1, 1, 1}).expand({4, 3, 2, 2});
-  const ImageSet a = image_set_of("a", levels + 0.05, {"w", "x", "y", "only a"}), b = image_set_of("b", levels.flip(0), {"only b", "y", "x", "w"});
+  const Tensor levels =
+      at::tensor({0.2, 0.3, 0.6, 0.9}, at::kFloat).view({4, 1, 1, 1}).expand({4, 3, 2, 2});
+  const ImageSet a = image_set_of("a", levels + 0.05, {"w", "x", "y", "only a"}),
+                 b = image_set_of("b", levels.flip(0), {"only b", "y", "x", "w"});
   const SetComparison c = compare_sets(measured(a), measured(b), {}, networks(), {});
   const PromptMeasure& m = by_prompt(c, "level");
   ASSERT_TRUE(m.change);
@@ -104,54 +111,69 @@ TEST(SetMetrics, PairChangesByPromptWhateverTheOrder) {
 }
 
 TEST(SetMetrics, MissingScoresAreNotZero) {
-  const Tensor levels = at::tensor({0.05, 0.5, 0.05}, at::kFloat).view({3, 1, 1, 1}).expand({3, 3, 2, 2});
-  const SetComparison c = compare_sets(measured(image_set_of("a", levels, {"x", "x", "y"})), {}, {}, networks(), {});
+  const Tensor levels =
+      at::tensor({0.05, 0.5, 0.05}, at::kFloat).view({3, 1, 1, 1}).expand({3, 3, 2, 2});
+  const SetComparison c =
+      compare_sets(measured(image_set_of("a", levels, {"x", "x", "y"})), {}, {}, networks(), {});
   EXPECT_EQ(by_prompt(c, "level").a.n, 1);  // y has no score at all
   EXPECT_NEAR(by_prompt(c, "level").a.estimate.mean, 0.5, 1e-6);
 }
 
-// What is drawn like the base lies at the floor, what is moved lies above; with halves the same holds for the matched distance.
+// What is drawn like the base lies at the floor, what is moved lies above; with halves the same
+// holds for the matched distance.
 TEST(SetMetrics, TheFloorIsTheBaseAgainstItself) {
   const auto b = measured(random_set(2, 4, 16)), again = measured(random_set(3, 4, 16));
   const auto same = measured(random_set(4, 4, 16)), moved = measured(random_set(5, 4, 16, 0.2));
-  const SetComparison like = compare_sets(same, b, again, networks(), {}), unlike = compare_sets(moved, b, again, networks(), {});
+  const SetComparison like = compare_sets(same, b, again, networks(), {}),
+                      unlike = compare_sets(moved, b, again, networks(), {});
   EXPECT_EQ(*as_a_whole(like, "fd").floor, *as_a_whole(unlike, "fd").floor);
   EXPECT_LT(as_a_whole(like, "fd").value, 2 * *as_a_whole(like, "fd").floor);
   EXPECT_GT(as_a_whole(unlike, "fd").value, 4 * *as_a_whole(unlike, "fd").floor);
   EXPECT_FALSE(as_a_whole(like, "fd").matched);
   const SetComparison halves = compare_sets(moved, b, {}, networks(), {});
-  EXPECT_GT(*as_a_whole(halves, "fd").floor, *as_a_whole(like, "fd").floor);  // fewer images, more bias
+  EXPECT_GT(*as_a_whole(halves, "fd").floor,
+            *as_a_whole(like, "fd").floor);  // fewer images, more bias
   EXPECT_GT(*as_a_whole(halves, "fd").matched, 2 * *as_a_whole(halves, "fd").floor);
   EXPECT_GT(*as_a_whole(halves, "fd").se, 0);
 }
 
 TEST(SetMetrics, ThePapersDistanceIsTheMeanOverPromptsAgainstTheBase) {
-  const auto a = measured(random_set(1, 3, 8, 0.1)), b = measured(random_set(2, 3, 8)), again = measured(random_set(3, 3, 8));
+  const auto a = measured(random_set(1, 3, 8, 0.1)), b = measured(random_set(2, 3, 8)),
+             again = measured(random_set(3, 3, 8));
   SetMetricOptions options;
   options.per_prompt_fd = true;
   const PromptMeasure m = by_prompt(compare_sets(a, b, again, networks(), options), "fd by prompt");
   double sum = 0, floor = 0;
   for (int64_t p = 0; p < 3; ++p) {
-    sum += frechet_distance(a.features[0].narrow(0, 8 * p, 8), b.features[0].narrow(0, 8 * p, 8)) / 3;
-    floor += frechet_distance(again.features[0].narrow(0, 8 * p, 8), b.features[0].narrow(0, 8 * p, 8)) / 3;
+    sum +=
+        frechet_distance(a.features[0].narrow(0, 8 * p, 8), b.features[0].narrow(0, 8 * p, 8)) / 3;
+    floor +=
+        frechet_distance(again.features[0].narrow(0, 8 * p, 8), b.features[0].narrow(0, 8 * p, 8)) /
+        3;
   }
   EXPECT_NEAR(m.a.estimate.mean, sum, 1e-9);
   EXPECT_NEAR(m.b->estimate.mean, floor, 1e-9);
 }
 
-// Without a second set of the base the figure is still that of all images; halves are the floor alone.
+// Without a second set of the base the figure is still that of all images; halves are the floor
+// alone.
 TEST(SetMetrics, ThePapersDistanceIsOfAllImagesWithoutASecondSetOfTheBaseToo) {
-  const auto a = measured(random_set(1, 3, 8, 0.1)), b = measured(random_set(2, 3, 8)), again = measured(random_set(3, 3, 8));
+  const auto a = measured(random_set(1, 3, 8, 0.1)), b = measured(random_set(2, 3, 8)),
+             again = measured(random_set(3, 3, 8));
   SetMetricOptions options;
   options.per_prompt_fd = true;
-  const SetComparison alone = compare_sets(a, b, {}, networks(), options), with_base = compare_sets(a, b, again, networks(), options);
-  EXPECT_EQ(by_prompt(alone, "fd by prompt").a.estimate.mean, by_prompt(with_base, "fd by prompt").a.estimate.mean);
+  const SetComparison alone = compare_sets(a, b, {}, networks(), options),
+                      with_base = compare_sets(a, b, again, networks(), options);
+  EXPECT_EQ(by_prompt(alone, "fd by prompt").a.estimate.mean,
+            by_prompt(with_base, "fd by prompt").a.estimate.mean);
   EXPECT_FALSE(by_prompt(alone, "fd by prompt").b);
   const PromptMeasure& halves = by_prompt(alone, "fd by prompt, halves");
   EXPECT_EQ(halves.a.n, 3);
-  EXPECT_GT(halves.a.estimate.mean, by_prompt(alone, "fd by prompt").a.estimate.mean) << "fewer images, more bias";
+  EXPECT_GT(halves.a.estimate.mean, by_prompt(alone, "fd by prompt").a.estimate.mean)
+      << "fewer images, more bias";
   EXPECT_TRUE(halves.b && halves.change);
-  EXPECT_THAT(message_of([&] { by_prompt(with_base, "fd by prompt, halves"); }), HasSubstr("no measure"));
+  EXPECT_THAT(message_of([&] { by_prompt(with_base, "fd by prompt, halves"); }),
+              HasSubstr("no measure"));
 }
 
 ImageSet without_prompts(uint64_t id, int64_t images, double shift = 0) {
@@ -174,15 +196,20 @@ TEST(SetMetrics, WithoutPromptsImagesAreTheSample) {
   EXPECT_EQ(level.a.n, 40);
   EXPECT_NEAR(level.a.estimate.se.value(), *estimate(levels).se, 1e-7);
   EXPECT_LT(level.a.interval.value().low, level.a.estimate.mean);
-  EXPECT_NEAR(level.change.value().estimate.mean, estimate(levels).mean - estimate(others).mean, 1e-6);
-  EXPECT_NEAR(level.change->estimate.se.value(), std::hypot(*estimate(levels).se, *estimate(others).se), 1e-7);
+  EXPECT_NEAR(level.change.value().estimate.mean, estimate(levels).mean - estimate(others).mean,
+              1e-6);
+  EXPECT_NEAR(level.change->estimate.se.value(),
+              std::hypot(*estimate(levels).se, *estimate(others).se), 1e-7);
   EXPECT_LT(level.change->interval.value().high, 0);
   const PromptMeasure& diversity_of = by_prompt(c, "diversity");
   EXPECT_GT(diversity_of.a.estimate.se.value(), 0);
   EXPECT_FALSE(diversity_of.a.interval);
-  for (const char* name : {"fd", "kid", "cmmd", "precision", "recall"}) EXPECT_TRUE(as_a_whole(c, name).se) << name;
+  for (const char* name : {"fd", "kid", "cmmd", "precision", "recall"})
+    EXPECT_TRUE(as_a_whole(c, name).se) << name;
   EXPECT_EQ(c.to_json()["unit"], "image");
-  EXPECT_THAT(comparison_sheet(c, x, y, {}), AllOf(HasSubstr("Means over images"), HasSubstr("a jackknife over images"), Not(HasSubstr("± nan")), Not(HasSubstr(">nan"))));
+  EXPECT_THAT(comparison_sheet(c, x, y, {}),
+              AllOf(HasSubstr("Means over images"), HasSubstr("a jackknife over images"),
+                    Not(HasSubstr("± nan")), Not(HasSubstr(">nan"))));
 }
 
 TEST(SetMetrics, OnePromptHasNoError) {
@@ -195,7 +222,9 @@ TEST(SetMetrics, OnePromptHasNoError) {
   EXPECT_TRUE(level.change);
   const Json json = c.to_json()["by_prompt"][0]["a"];
   EXPECT_TRUE(json["se"].is_null() && json["low"].is_null() && json["high"].is_null()) << json;
-  EXPECT_THAT(comparison_sheet(c, x, y, {}), AllOf(HasSubstr("One prompt: there are no errors"), Not(HasSubstr("± 0 ")), Not(HasSubstr("± nan")), Not(HasSubstr(">nan"))));
+  EXPECT_THAT(comparison_sheet(c, x, y, {}),
+              AllOf(HasSubstr("One prompt: there are no errors"), Not(HasSubstr("± 0 ")),
+                    Not(HasSubstr("± nan")), Not(HasSubstr(">nan"))));
 }
 
 // `set` with its prompts renamed from "prompt i" to "other i" from the `from`-th on.
@@ -210,8 +239,11 @@ ImageSet renamed(ImageSet set, int64_t from) {
 
 TEST(SetMetrics, SayHowManyPromptsTheSetsShareAndGiveNoErrorWhereNone) {
   const auto a = measured(random_set(1, 6, 4)), b = measured(random_set(2, 6, 4));
-  const auto compared = [&](const MeasuredSet& with, std::optional<MeasuredSet> base = {}) { return compare_sets(a, with, std::move(base), networks(), {}); };
-  const SetComparison all = compared(b), some = compared(measured(renamed(random_set(2, 6, 4), 2))), none = compared(measured(renamed(random_set(2, 6, 4), 0)));
+  const auto compared = [&](const MeasuredSet& with, std::optional<MeasuredSet> base = {}) {
+    return compare_sets(a, with, std::move(base), networks(), {});
+  };
+  const SetComparison all = compared(b), some = compared(measured(renamed(random_set(2, 6, 4), 2))),
+                      none = compared(measured(renamed(random_set(2, 6, 4), 0)));
   EXPECT_EQ(all.shared, 6);
   EXPECT_TRUE(all.warnings.empty());
   EXPECT_TRUE(as_a_whole(all, "fd").se);
@@ -223,12 +255,20 @@ TEST(SetMetrics, SayHowManyPromptsTheSetsShareAndGiveNoErrorWhereNone) {
   for (const SetMeasure& m : none.as_a_whole) EXPECT_FALSE(m.se) << m.name;
   EXPECT_EQ(none.to_json()["shared_prompts"], 0);
   const SetComparison foreign = compared(b, measured(renamed(random_set(3, 6, 4), 0)));
-  EXPECT_THAT(foreign.warnings, ElementsAre(HasSubstr("the second set of the base has 0 of its 6 prompts in common with B's 6: their distance is no floor")));
+  EXPECT_THAT(foreign.warnings,
+              ElementsAre(HasSubstr("the second set of the base has 0 of its 6 prompts in common "
+                                    "with B's 6: their distance is no floor")));
   SetMetricOptions options;
   options.per_prompt_fd = true;
-  EXPECT_THAT(message_of([&] { compare_sets(a, measured(renamed(random_set(2, 6, 4), 0)), {}, networks(), options); }),
-              HasSubstr("per_prompt_fd compares images of the same prompt, and A and B have none in common: 'prompt 0' and 'other 0'"));
-  EXPECT_THAT(message_of([&] { compare_sets(measured(random_set(1, 6, 1)), measured(random_set(2, 6, 1)), {}, networks(), options); }),
+  EXPECT_THAT(message_of([&] {
+                compare_sets(a, measured(renamed(random_set(2, 6, 4), 0)), {}, networks(), options);
+              }),
+              HasSubstr("per_prompt_fd compares images of the same prompt, and A and B have none "
+                        "in common: 'prompt 0' and 'other 0'"));
+  EXPECT_THAT(message_of([&] {
+                compare_sets(measured(random_set(1, 6, 1)), measured(random_set(2, 6, 1)), {},
+                             networks(), options);
+              }),
               HasSubstr("expected prompts with at least 2 images in both sets"));
 }
 
@@ -241,12 +281,18 @@ TEST(SetMetrics, SayWhatPublishedClipDiversitiesAreMultiplesOf) {
   const FeatureNetworks both{std::make_shared<PixelFeatures>(), std::make_shared<Clip>()};
   const SetComparison c = compare_sets(measure(set, both, {}, 7), {}, {}, both, {});
   const Json json = c.to_json()["by_prompt"];
-  for (const Json& m : json) EXPECT_EQ(m["published_factor"], m["name"] == "diversity" && m["network"] == "clip-vit-l14" ? 2 : 1) << m;
-  EXPECT_THAT(comparison_sheet(c, set, {}, {}), HasSubstr(fmt::format("as published: 2 times ours</td><td>3</td><td>{:.4g}</td>", 2 * by_prompt(c, "diversity").a.estimate.mean)));
+  for (const Json& m : json)
+    EXPECT_EQ(m["published_factor"],
+              m["name"] == "diversity" && m["network"] == "clip-vit-l14" ? 2 : 1)
+        << m;
+  EXPECT_THAT(comparison_sheet(c, set, {}, {}),
+              HasSubstr(fmt::format("as published: 2 times ours</td><td>3</td><td>{:.4g}</td>",
+                                    2 * by_prompt(c, "diversity").a.estimate.mean)));
 }
 
 TEST(SetMetrics, LeaveOutWhatTooFewImagesCannotTell) {
-  const SetComparison c = compare_sets(measured(random_set(1, 3, 1)), measured(random_set(2, 3, 1)), {}, networks(), {});
+  const SetComparison c = compare_sets(measured(random_set(1, 3, 1)), measured(random_set(2, 3, 1)),
+                                       {}, networks(), {});
   EXPECT_THAT(message_of([&] { by_prompt(c, "diversity"); }), HasSubstr("no measure"));
   EXPECT_THAT(message_of([&] { as_a_whole(c, "recall"); }), HasSubstr("no measure"));
   EXPECT_FALSE(as_a_whole(c, "fd").se);
@@ -255,7 +301,8 @@ TEST(SetMetrics, LeaveOutWhatTooFewImagesCannotTell) {
 
 // The usual set of FID: a prompt each. Halves are then of prompts.
 TEST(SetMetrics, HaveAFloorWithOneImageAPromptToo) {
-  const SetComparison c = compare_sets(measured(random_set(1, 8, 1)), measured(random_set(2, 8, 1)), {}, networks(), {});
+  const SetComparison c = compare_sets(measured(random_set(1, 8, 1)), measured(random_set(2, 8, 1)),
+                                       {}, networks(), {});
   EXPECT_GT(as_a_whole(c, "fd").floor.value(), 0);
   EXPECT_GT(as_a_whole(c, "fd").matched.value(), 0);
 }
@@ -267,7 +314,8 @@ TEST(SetMetrics, CountAndNameWhatHasNoScore) {
   const SetComparison c = compare_sets(set, {}, {}, networks(), {});
   EXPECT_DOUBLE_EQ(by_prompt(c, "judge").a.estimate.mean, 2);
   EXPECT_EQ(c.to_json()["a"]["unscored"][0][1], 2);
-  EXPECT_THAT(comparison_sheet(c, random_set(1, 2, 2), {}, {}), HasSubstr("2 have no score of judge"));
+  EXPECT_THAT(comparison_sheet(c, random_set(1, 2, 2), {}, {}),
+              HasSubstr("2 have no score of judge"));
 }
 
 TEST(SetMetrics, CountImagesThatRepeatOneOfTheirPrompt) {
@@ -278,7 +326,8 @@ TEST(SetMetrics, CountImagesThatRepeatOneOfTheirPrompt) {
 
 TEST(SetMetrics, TheSheetAndTheJsonHoldFiguresNetworkAndFloorAndEscapePrompts) {
   const Tensor x = random_double({4, 3, 2, 2}, 1).abs().clamp(0, 1).to(at::kFloat);
-  const ImageSet a = image_set_of("A<1>", at::cat({x, x}), {"<b>", "<b>", "<b>", "<b>", "<b>", "<b>", "<b>", "<b>"});
+  const ImageSet a = image_set_of("A<1>", at::cat({x, x}),
+                                  {"<b>", "<b>", "<b>", "<b>", "<b>", "<b>", "<b>", "<b>"});
   const SetComparison c = compare_sets(measured(a), measured(a), {}, networks(), {});
   const PromptOverlap overlap = prompt_overlap({"<b>"}, {"<b>"});
   const std::string page = comparison_sheet(c, a, a, overlap);
@@ -295,7 +344,8 @@ TEST(SetMetrics, TheSheetAndTheJsonHoldFiguresNetworkAndFloorAndEscapePrompts) {
 }
 
 TEST(SetMetrics, SayThatNoPromptIsATrainingPrompt) {
-  EXPECT_THAT(overlap_html(prompt_overlap({"a"}, {"b"})), HasSubstr("None of the 1 prompts is among the 1 training prompts"));
+  EXPECT_THAT(overlap_html(prompt_overlap({"a"}, {"b"})),
+              HasSubstr("None of the 1 prompts is among the 1 training prompts"));
 }
 
 // The whole job with the committed judge on folders, as `vggflow metrics` does it.
@@ -304,8 +354,11 @@ TEST(SetMetrics, AJobOverFoldersWritesItsReport) {
   for (const char* set : {"a", "b"}) {
     std::filesystem::create_directories(folder / set);
     for (int i = 0; i < 8; ++i) {
-      const Tensor x = (0.5 + 0.2 * random_double({3, 40, 40}, static_cast<uint64_t>(set[0]) * 100 + static_cast<uint64_t>(i))).clamp(0, 1);
-      write_png(folder / set / fmt::format("{}.png", i), to_image(x), {{"prompt", i < 4 ? "red heart" : "ghost"}});
+      const Tensor x = (0.5 + 0.2 * random_double({3, 40, 40}, static_cast<uint64_t>(set[0]) * 100 +
+                                                                   static_cast<uint64_t>(i)))
+                           .clamp(0, 1);
+      write_png(folder / set / fmt::format("{}.png", i), to_image(x),
+                {{"prompt", i < 4 ? "red heart" : "ghost"}});
     }
   }
   MetricsConfig config;
@@ -324,14 +377,19 @@ TEST(SetMetrics, AJobOverFoldersWritesItsReport) {
   write_text(folder / "a" / "ninth.webp", "not read");
   ::testing::internal::CaptureStderr();
   run_metrics(config);
-  EXPECT_THAT(::testing::internal::GetCapturedStderr(), AllOf(HasSubstr("1 file is an image of a kind that is not read (expected PNG or JPEG): ninth.webp"),
-                                                              Not(HasSubstr("do not look like"))));
+  EXPECT_THAT(
+      ::testing::internal::GetCapturedStderr(),
+      AllOf(HasSubstr(
+                "1 file is an image of a kind that is not read (expected PNG or JPEG): ninth.webp"),
+            Not(HasSubstr("do not look like"))));
   EXPECT_EQ(Json::parse(read_text(folder / "out" / "metrics.json"))["a"]["unread"].size(), 1u);
   EXPECT_THAT(read_text(folder / "out" / "metrics.html"), HasSubstr("ninth.webp"));
   config.features = config.panel = {};
-  EXPECT_THAT(message_of([&] { run_metrics(config); }), HasSubstr("expected features=[...] or panel=[...], got neither"));
+  EXPECT_THAT(message_of([&] { run_metrics(config); }),
+              HasSubstr("expected features=[...] or panel=[...], got neither"));
   config.features = {"inception"};
-  EXPECT_THAT(message_of([&] { run_metrics(config); }), HasSubstr("unknown network 'inception'; known are"));
+  EXPECT_THAT(message_of([&] { run_metrics(config); }),
+              HasSubstr("unknown network 'inception'; known are"));
   config.a = {};
   EXPECT_THAT(message_of([&] { run_metrics(config); }), HasSubstr("expected a=FOLDER"));
 }
@@ -340,18 +398,24 @@ TEST(SetMetrics, AJobOverFoldersWritesItsReport) {
 TEST(SetMetrics, WarnWhereTheEmojisNetworksLookAtOtherImages) {
   const TemporaryFolder folder;
   std::filesystem::create_directories(folder / "photos");
-  for (int i = 0; i < 4; ++i) write_png(folder / "photos" / fmt::format("{}.png", i), to_image(random_double({3, 40, 40}, static_cast<uint64_t>(i)).abs().clamp(0, 1)), {{"prompt", "a photo"}});
+  for (int i = 0; i < 4; ++i)
+    write_png(folder / "photos" / fmt::format("{}.png", i),
+              to_image(random_double({3, 40, 40}, static_cast<uint64_t>(i)).abs().clamp(0, 1)),
+              {{"prompt", "a photo"}});
   MetricsConfig config;
   config.a = {(folder / "photos").string()};
   config.out = (folder / "out").string();
   config.judge = std::string(VGGFLOW_SOURCE_DIR) + "/models/judge";
   run_metrics(config);
-  EXPECT_THAT(Json::parse(read_text(folder / "out" / "metrics.json"))["warnings"][0].get<std::string>(), HasSubstr("the features of judge are of emoji at 32 x 32 pixels"));
+  EXPECT_THAT(
+      Json::parse(read_text(folder / "out" / "metrics.json"))["warnings"][0].get<std::string>(),
+      HasSubstr("the features of judge are of emoji at 32 x 32 pixels"));
   config.features = {"pixels-8x8"};
   run_metrics(config);
   EXPECT_TRUE(Json::parse(read_text(folder / "out" / "metrics.json"))["warnings"].empty());
   config.a = {(folder / "photos" / "0.png").string()};
-  EXPECT_THAT(message_of([&] { run_metrics(config); }), HasSubstr("nothing can be told of 1 image of"));
+  EXPECT_THAT(message_of([&] { run_metrics(config); }),
+              HasSubstr("nothing can be told of 1 image of"));
 }
 
 TEST(SetMetrics, ThePapersPresetAsksForItsNetworks) {
@@ -361,7 +425,8 @@ TEST(SetMetrics, ThePapersPresetAsksForItsNetworks) {
   EXPECT_TRUE(config.metrics.per_prompt_fd);
   config.a = {"aligned"};
   config.b = {"base"};
-  EXPECT_THAT(message_of([&] { run_metrics(config); }), HasSubstr("pass \"features=[dreamsim=PATH, clip=PATH, inception-v3=PATH]\""));
+  EXPECT_THAT(message_of([&] { run_metrics(config); }),
+              HasSubstr("pass \"features=[dreamsim=PATH, clip=PATH, inception-v3=PATH]\""));
   apply_override(fields_of(config), "features=[dreamsim=d, clip=c, inception-v3=i]");
   EXPECT_THAT(message_of([&] { run_metrics(config); }), HasSubstr("there is no aligned"));
 }

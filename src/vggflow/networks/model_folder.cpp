@@ -13,10 +13,12 @@ void load_weights(Module& model, const std::filesystem::path& folder) {
   model.set_requires_grad(false);
 }
 
-void save_model(Module& model, const Fields& config, const std::optional<Vocabulary>& vocabulary, const std::filesystem::path& folder,
+void save_model(Module& model, const Fields& config, const std::optional<Vocabulary>& vocabulary,
+                const std::filesystem::path& folder,
                 const std::map<std::string, std::string>& metadata, at::ScalarType dtype) {
   TensorList tensors;
-  for (const NamedTensor& p : model.parameters()) tensors.emplace_back(p.name, p.tensor->detach().to(dtype));
+  for (const NamedTensor& p : model.parameters())
+    tensors.emplace_back(p.name, p.tensor->detach().to(dtype));
   make_writable_folder(folder);
   write_text(folder / "config.yaml", to_yaml(config));
   if (vocabulary) write_text(folder / "vocabulary.txt", vocabulary->serialize());

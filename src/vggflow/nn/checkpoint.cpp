@@ -15,7 +15,8 @@ using torch::autograd::variable_list;
 
 using Modes = std::vector<std::pair<Linear*, AdapterMode>>;
 
-// The layers with adapters. Switching a mode changes how the module computes and not what it is, so it is done on a const one, and undone.
+// The layers with adapters. Switching a mode changes how the module computes and not what it is, so
+// it is done on a const one, and undone.
 Modes adapter_modes(const Module& module) {
   Modes modes;
   for (auto& [path, child] : const_cast<Module&>(module).modules()) {
@@ -63,7 +64,8 @@ struct Rerun : torch::CustomClassHolder {
 using RerunPtr = c10::intrusive_ptr<Rerun>;
 
 struct Checkpoint : torch::autograd::Function<Checkpoint> {
-  static variable_list forward(AutogradContext* ctx, const RerunPtr& rerun, at::TensorList tensors) {
+  static variable_list forward(AutogradContext* ctx, const RerunPtr& rerun,
+                               at::TensorList tensors) {
     ctx->save_for_backward(tensors.vec());
     ctx->saved_data["rerun"] = c10::IValue::make_capsule(rerun);
     return (*rerun)(tensors.slice(0, rerun->inputs).vec());
@@ -71,7 +73,8 @@ struct Checkpoint : torch::autograd::Function<Checkpoint> {
 
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
     VGGFLOW_CHECK(!at::GradMode::is_enabled(),
-                  "[checkpoint] second derivatives cannot run through a checkpointed block; use Dual, or switch checkpointing off");
+                  "[checkpoint] second derivatives cannot run through a checkpointed block; use "
+                  "Dual, or switch checkpointing off");
     const auto capsule = ctx->saved_data["rerun"].toCapsule();
     const auto& rerun = static_cast<const Rerun&>(*capsule);
     const variable_list saved = ctx->get_saved_variables();
@@ -94,7 +97,8 @@ struct Checkpoint : torch::autograd::Function<Checkpoint> {
         cotangents.push_back(grads[i]);
       }
     }
-    const auto found = torch::autograd::grad(outputs, wanted, cotangents, /*retain_graph=*/false, /*create_graph=*/false, /*allow_unused=*/true);
+    const auto found = torch::autograd::grad(outputs, wanted, cotangents, /*retain_graph=*/false,
+                                             /*create_graph=*/false, /*allow_unused=*/true);
     variable_list out(1 + saved.size());  // the first argument of forward is no tensor
     for (size_t i = 0; i < places.size(); ++i) out[1 + places[i]] = found[i];
     return out;
@@ -103,12 +107,14 @@ struct Checkpoint : torch::autograd::Function<Checkpoint> {
 
 }  // namespace
 
-std::vector<Tensor> checkpoint(const Module& module, const TensorFunction& f, const std::vector<Tensor>& inputs) {
+std::vector<Tensor> checkpoint(const Module& module, const TensorFunction& f,
+                               const std::vector<Tensor>& inputs) {
   const Modes modes = adapter_modes(module);
   std::vector<Tensor> tensors = inputs;
   const auto weights = learnable(module, modes);
   tensors.insert(tensors.end(), weights.begin(), weights.end());
-  const bool needs_grad = std::any_of(tensors.begin(), tensors.end(), [](const Tensor& t) { return t.requires_grad(); });
+  const bool needs_grad = std::any_of(tensors.begin(), tensors.end(),
+                                      [](const Tensor& t) { return t.requires_grad(); });
   if (!at::GradMode::is_enabled() || !needs_grad) return f(inputs);
   auto rerun = c10::make_intrusive<Rerun>();
   rerun->module = &module;

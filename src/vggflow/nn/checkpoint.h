@@ -1,6 +1,7 @@
 #pragma once
-// Activation checkpointing (Chen et al. 2016, arXiv 1604.06174): a block keeps its inputs alone and runs again when its gradient is
-// asked for, which trades one more forward pass for the memory of everything in between.
+// Activation checkpointing (Chen et al. 2016, arXiv 1604.06174): a block keeps its inputs alone and
+// runs again when its gradient is asked for, which trades one more forward pass for the memory of
+// everything in between.
 
 #include <functional>
 #include <vector>
@@ -11,15 +12,21 @@ namespace vggflow {
 
 using TensorFunction = std::function<std::vector<Tensor>(const std::vector<Tensor>&)>;
 
-/// f(inputs), where f calls `module` and nothing else that has a gradient: gradients flow to `inputs`, to the module's parameters and to
-/// its adapters. f runs now without a graph, and once more in the backward pass, with each adapter in the mode that it has now.
-/// The module must live until then and its parameters must be unchanged. Second derivatives (create_graph) are refused: use Dual.
-std::vector<Tensor> checkpoint(const Module& module, const TensorFunction& f, const std::vector<Tensor>& inputs);
+/// f(inputs), where f calls `module` and nothing else that has a gradient: gradients flow to
+/// `inputs`, to the module's parameters and to its adapters. f runs now without a graph, and once
+/// more in the backward pass, with each adapter in the mode that it has now. The module must live
+/// until then and its parameters must be unchanged. Second derivatives (create_graph) are refused:
+/// use Dual.
+std::vector<Tensor> checkpoint(const Module& module, const TensorFunction& f,
+                               const std::vector<Tensor>& inputs);
 
 /// block.forward(x), checkpointed. Of a Dual, value and tangent are both inputs and results.
 template <class Block>
 Tensor checkpoint(const Block& block, const Tensor& x) {
-  return checkpoint(block, [&block](const std::vector<Tensor>& v) { return std::vector<Tensor>{block.forward(v[0])}; }, {x})[0];
+  return checkpoint(
+      block,
+      [&block](const std::vector<Tensor>& v) { return std::vector<Tensor>{block.forward(v[0])}; },
+      {x})[0];
 }
 template <class Block>
 Dual checkpoint(const Block& block, const Dual& x) {

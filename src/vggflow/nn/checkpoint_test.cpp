@@ -32,7 +32,8 @@ class Counting : public Module {
   T forward(const T& x) const {
     ++calls;
     const T middle = ops::silu(linear_1.forward(x));
-    between = c10::weak_intrusive_ptr<c10::TensorImpl, c10::UndefinedTensorImpl>(primal(middle).getIntrusivePtr());
+    between = c10::weak_intrusive_ptr<c10::TensorImpl, c10::UndefinedTensorImpl>(
+        primal(middle).getIntrusivePtr());
     return linear_2.forward(middle);
   }
   std::vector<Tensor> inputs(const Tensor& x) const {
@@ -42,7 +43,8 @@ class Counting : public Module {
   }
   Linear linear_1, linear_2;
   mutable int calls = 0;
-  mutable c10::weak_intrusive_ptr<c10::TensorImpl, c10::UndefinedTensorImpl> between{c10::intrusive_ptr<c10::TensorImpl, c10::UndefinedTensorImpl>()};
+  mutable c10::weak_intrusive_ptr<c10::TensorImpl, c10::UndefinedTensorImpl> between{
+      c10::intrusive_ptr<c10::TensorImpl, c10::UndefinedTensorImpl>()};
 };
 
 void expect_equal(const std::vector<Tensor>& a, const std::vector<Tensor>& b) {
@@ -87,8 +89,11 @@ TEST(Checkpoint, RunsOnceWhereNoGradientIsAskedFor) {
 TEST(Checkpoint, GradientsRunThroughTangents) {
   Counting block;
   block.set_requires_grad(false);
-  const Tensor x = random_double({3, 5}, 5).requires_grad_(true), dx = random_double({3, 5}, 7).requires_grad_(true), w = random_double({3, 5}, 6);
-  const auto gradients = [&](const Dual& y) { return torch::autograd::grad({(y.tangent * w).sum() + y.value.sum()}, {x, dx}); };
+  const Tensor x = random_double({3, 5}, 5).requires_grad_(true),
+               dx = random_double({3, 5}, 7).requires_grad_(true), w = random_double({3, 5}, 6);
+  const auto gradients = [&](const Dual& y) {
+    return torch::autograd::grad({(y.tangent * w).sum() + y.value.sum()}, {x, dx});
+  };
   const auto plain = gradients(block.forward(Dual{x, dx}));
   const auto again = gradients(checkpoint(block, Dual{x, dx}));
   EXPECT_EQ(block.calls, 3);
@@ -99,7 +104,8 @@ TEST(Checkpoint, GradientsRunThroughTangents) {
 TEST(Checkpoint, AdaptersRunAgainInTheModeOfTheFirstPass) {
   Counting block;
   block.set_requires_grad(false);
-  block.linear_1.lora = {random_double({2, 5}, 8).requires_grad_(true), random_double({7, 2}, 9).requires_grad_(true), 0.5};
+  block.linear_1.lora = {random_double({2, 5}, 8).requires_grad_(true),
+                         random_double({7, 2}, 9).requires_grad_(true), 0.5};
   const std::vector<Tensor> adapters{block.linear_1.lora.a, block.linear_1.lora.b};
   const Tensor x = random_double({3, 5}, 5);
   block.linear_1.adapter = AdapterMode::kOn;
@@ -114,7 +120,10 @@ TEST(Checkpoint, RefusesSecondDerivatives) {
   const Counting block;
   const Tensor x = random_double({3, 5}, 5).requires_grad_(true);
   const Tensor y = checkpoint(block, x);
-  EXPECT_THAT(message_of([&] { torch::autograd::grad({y.sum()}, {x}, {}, /*retain_graph=*/true, /*create_graph=*/true); }),
+  EXPECT_THAT(message_of([&] {
+                torch::autograd::grad({y.sum()}, {x}, {}, /*retain_graph=*/true,
+                                      /*create_graph=*/true);
+              }),
               ::testing::HasSubstr("second derivatives cannot run through a checkpointed block"));
 }
 

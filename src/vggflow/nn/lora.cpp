@@ -44,9 +44,12 @@ LoraSet::LoraSet(Module& network, const LoraOptions& options, uint64_t seed) {
     layers_.push_back(layer);
   }
   for (size_t i = 0; i < used.size(); ++i) {
-    VGGFLOW_CHECK(used[i], "[lora] target '{}' matches no linear layer; the layers are: {}", options.targets[i], fmt::join(known, ", "));
+    VGGFLOW_CHECK(used[i], "[lora] target '{}' matches no linear layer; the layers are: {}",
+                  options.targets[i], fmt::join(known, ", "));
   }
-  VGGFLOW_CHECK(!layers_.empty(), "[lora] expected at least one target pattern, got none; the layers are: {}", fmt::join(known, ", "));
+  VGGFLOW_CHECK(!layers_.empty(),
+                "[lora] expected at least one target pattern, got none; the layers are: {}",
+                fmt::join(known, ", "));
 }
 
 LoraSet::LoraSet(Module& network, const std::vector<LoraLayer>& adapters) {
@@ -66,13 +69,19 @@ LoraSet::LoraSet(Module& network, const std::vector<LoraLayer>& adapters) {
   for (const auto& [path, pair] : pairs) {
     const auto& [layer, adapter] = pair;
     if (!layer) {
-      problems.push_back(fmt::format("no layer '{}' (near: {})", path, fmt::join(nearest(path, known, 2), ", ")));
+      problems.push_back(
+          fmt::format("no layer '{}' (near: {})", path, fmt::join(nearest(path, known, 2), ", ")));
     } else if (adapter->a.size(1) != layer->in || adapter->b.size(0) != layer->out) {
-      problems.push_back(fmt::format("'{}' is a layer {} -> {}, its adapter {} -> {}", path, layer->in, layer->out, adapter->a.size(1), adapter->b.size(0)));
+      problems.push_back(fmt::format("'{}' is a layer {} -> {}, its adapter {} -> {}", path,
+                                     layer->in, layer->out, adapter->a.size(1),
+                                     adapter->b.size(0)));
     }
   }
-  VGGFLOW_CHECK(problems.empty(), "[lora] {} of {} adapters do not fit the network: {}", problems.size(), adapters.size(), fmt::join(problems, "; "));
-  const auto leaf = [](const Tensor& x) { return x.detach().to(at::kFloat, /*non_blocking=*/false, /*copy=*/true).requires_grad_(true); };
+  VGGFLOW_CHECK(problems.empty(), "[lora] {} of {} adapters do not fit the network: {}",
+                problems.size(), adapters.size(), fmt::join(problems, "; "));
+  const auto leaf = [](const Tensor& x) {
+    return x.detach().to(at::kFloat, /*non_blocking=*/false, /*copy=*/true).requires_grad_(true);
+  };
   for (const std::string& path : paths_) {
     const auto& [layer, adapter] = pairs.at(path);
     layer->lora = {leaf(adapter->a), leaf(adapter->b), adapter->scale};
@@ -83,7 +92,9 @@ LoraSet::LoraSet(Module& network, const std::vector<LoraLayer>& adapters) {
 
 std::vector<LoraLayer> LoraSet::adapters() const {
   std::vector<LoraLayer> all;
-  for (size_t i = 0; i < layers_.size(); ++i) all.push_back({paths_[i], layers_[i]->lora.a.detach(), layers_[i]->lora.b.detach(), scales_[i]});
+  for (size_t i = 0; i < layers_.size(); ++i)
+    all.push_back(
+        {paths_[i], layers_[i]->lora.a.detach(), layers_[i]->lora.b.detach(), scales_[i]});
   return all;
 }
 

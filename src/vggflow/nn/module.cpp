@@ -7,11 +7,14 @@
 namespace vggflow {
 namespace {
 
-std::string join(const std::string& prefix, const std::string& name) { return prefix.empty() ? name : prefix + "." + name; }
+std::string join(const std::string& prefix, const std::string& name) {
+  return prefix.empty() ? name : prefix + "." + name;
+}
 
 void fill_uniform(Tensor& x, double bound, RandomStream& random) {
   float* p = x.mutable_data_ptr<float>();
-  for (int64_t i = 0; i < x.numel(); ++i) p[i] = static_cast<float>((2 * random.uniform() - 1) * bound);
+  for (int64_t i = 0; i < x.numel(); ++i)
+    p[i] = static_cast<float>((2 * random.uniform() - 1) * bound);
 }
 
 thread_local int shapes_only = 0;  // how many ShapesOnly live
@@ -22,11 +25,16 @@ ShapesOnly::ShapesOnly() { ++shapes_only; }
 ShapesOnly::~ShapesOnly() { --shapes_only; }
 
 Tensor new_parameter(at::IntArrayRef shape, double value) {
-  return shapes_only > 0 ? at::empty(shape, at::device(at::kMeta)) : at::full(shape, value, at::kFloat);
+  return shapes_only > 0 ? at::empty(shape, at::device(at::kMeta))
+                         : at::full(shape, value, at::kFloat);
 }
 
-void Module::add(std::string name, Tensor& parameter) { tensors_.emplace_back(std::move(name), &parameter); }
-void Module::add(std::string name, Module& child) { children_.emplace_back(std::move(name), &child); }
+void Module::add(std::string name, Tensor& parameter) {
+  tensors_.emplace_back(std::move(name), &parameter);
+}
+void Module::add(std::string name, Module& child) {
+  children_.emplace_back(std::move(name), &child);
+}
 
 std::vector<NamedTensor> Module::parameters(const std::string& prefix) const {
   std::vector<NamedTensor> all;
@@ -75,18 +83,24 @@ Tensor Linear::effective_weight(at::ScalarType dtype) const {
 namespace {
 
 Tensor low_rank(const Tensor& x, const LoraAdapter& lora) {
-  return at::linear(at::linear(x, lora.a.to(x.scalar_type())), lora.b.to(x.scalar_type())) * lora.scale;
+  return at::linear(at::linear(x, lora.a.to(x.scalar_type())), lora.b.to(x.scalar_type())) *
+         lora.scale;
 }
-Dual low_rank(const Dual& x, const LoraAdapter& lora) { return {low_rank(x.value, lora), low_rank(x.tangent, lora)}; }
+Dual low_rank(const Dual& x, const LoraAdapter& lora) {
+  return {low_rank(x.value, lora), low_rank(x.tangent, lora)};
+}
 
-Tensor cast_bias(const Tensor& bias, at::ScalarType dtype) { return bias.defined() ? bias.to(dtype) : bias; }
+Tensor cast_bias(const Tensor& bias, at::ScalarType dtype) {
+  return bias.defined() ? bias.to(dtype) : bias;
+}
 
 }  // namespace
 
 template <TensorLike T>
 T Linear::forward(const T& x) const {
   const auto dtype = primal(x).scalar_type();
-  VGGFLOW_CHECK(primal(x).size(-1) == in, "[linear] expected x (..., {}), got {}", in, shape_string(primal(x)));
+  VGGFLOW_CHECK(primal(x).size(-1) == in, "[linear] expected x (..., {}), got {}", in,
+                shape_string(primal(x)));
   const T y = ops::linear(x, effective_weight(dtype), cast_bias(bias, dtype));
   return adapter == AdapterMode::kOn && lora.a.defined() ? y + low_rank(x, lora) : y;
 }
@@ -104,9 +118,14 @@ void Linear::init_zero() {
   if (bias.defined()) bias.zero_();
 }
 
-Conv2d::Conv2d(int64_t in_channels, int64_t out_channels, int64_t kernel_size, int64_t stride_, int64_t padding_, int64_t groups_,
-               bool with_bias)
-    : in(in_channels), out(out_channels), kernel(kernel_size), stride(stride_), padding(padding_), groups(groups_),
+Conv2d::Conv2d(int64_t in_channels, int64_t out_channels, int64_t kernel_size, int64_t stride_,
+               int64_t padding_, int64_t groups_, bool with_bias)
+    : in(in_channels),
+      out(out_channels),
+      kernel(kernel_size),
+      stride(stride_),
+      padding(padding_),
+      groups(groups_),
       weight(new_parameter({out, in / groups, kernel, kernel})) {
   add("weight", weight);
   if (with_bias) {
@@ -118,8 +137,8 @@ Conv2d::Conv2d(int64_t in_channels, int64_t out_channels, int64_t kernel_size, i
 template <TensorLike T>
 T Conv2d::forward(const T& x) const {
   const auto dtype = primal(x).scalar_type();
-  VGGFLOW_CHECK(primal(x).dim() == 4 && primal(x).size(1) == in, "[conv2d] expected x (B, {}, H, W), got {}", in,
-                shape_string(primal(x)));
+  VGGFLOW_CHECK(primal(x).dim() == 4 && primal(x).size(1) == in,
+                "[conv2d] expected x (B, {}, H, W), got {}", in, shape_string(primal(x)));
   return ops::conv2d(x, weight.to(dtype), cast_bias(bias, dtype), stride, padding, groups);
 }
 template Tensor Conv2d::forward(const Tensor&) const;
@@ -136,18 +155,25 @@ void Conv2d::init_zero() {
   if (bias.defined()) bias.zero_();
 }
 
-LayerNorm::LayerNorm(int64_t width, double eps_) : eps(eps_), weight(new_parameter({width}, 1)), bias(new_parameter({width})) {
+LayerNorm::LayerNorm(int64_t width, double eps_)
+    : eps(eps_), weight(new_parameter({width}, 1)), bias(new_parameter({width})) {
   add("weight", weight);
   add("bias", bias);
 }
 
 GroupNorm::GroupNorm(int64_t groups_, int64_t channels, double eps_)
-    : groups(groups_), eps(eps_), weight(new_parameter({channels}, 1)), bias(new_parameter({channels})) {
-  VGGFLOW_CHECK(channels % groups == 0, "[group_norm] expected channels a multiple of {} groups, got {}", groups, channels);
+    : groups(groups_),
+      eps(eps_),
+      weight(new_parameter({channels}, 1)),
+      bias(new_parameter({channels})) {
+  VGGFLOW_CHECK(channels % groups == 0,
+                "[group_norm] expected channels a multiple of {} groups, got {}", groups, channels);
   add("weight", weight);
   add("bias", bias);
 }
 
-RmsNorm::RmsNorm(int64_t width, double eps_) : eps(eps_), weight(new_parameter({width}, 1)) { add("weight", weight); }
+RmsNorm::RmsNorm(int64_t width, double eps_) : eps(eps_), weight(new_parameter({width}, 1)) {
+  add("weight", weight);
+}
 
 }  // namespace vggflow

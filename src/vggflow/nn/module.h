@@ -1,6 +1,7 @@
 #pragma once
-// Modules as plain structs with named parameters: the names are the checkpoint's names, so loading is a walk over a list.
-// A module registers references to its own members, so it is neither copied nor moved.
+// Modules as plain structs with named parameters: the names are the checkpoint's names, so loading
+// is a walk over a list. A module registers references to its own members, so it is neither copied
+// nor moved.
 
 #include <functional>
 #include <string>
@@ -16,11 +17,13 @@ struct NamedTensor {
   Tensor* tensor;
 };
 
-/// What a parameter is when its module is made: `value` everywhere, or, where a ShapesOnly lives, a shape alone.
+/// What a parameter is when its module is made: `value` everywhere, or, where a ShapesOnly lives, a
+/// shape alone.
 Tensor new_parameter(at::IntArrayRef shape, double value = 0);
 
-/// While one lives, the modules that this thread makes have parameters without memory (PyTorch's meta tensors), to be replaced by a
-/// file's before the first use: a network of gigabytes is then never held twice.
+/// While one lives, the modules that this thread makes have parameters without memory (PyTorch's
+/// meta tensors), to be replaced by a file's before the first use: a network of gigabytes is then
+/// never held twice.
 class ShapesOnly {
  public:
   ShapesOnly();
@@ -43,7 +46,8 @@ class Module {
   int64_t parameter_count() const;
   /// Switches gradients of every parameter on or off.
   void set_requires_grad(bool on);
-  /// Converts every parameter to `dtype` (detached). Frozen networks run in the dtype of their weights.
+  /// Converts every parameter to `dtype` (detached). Frozen networks run in the dtype of their
+  /// weights.
   void to(at::ScalarType dtype);
 
  protected:
@@ -55,16 +59,19 @@ class Module {
   std::vector<std::pair<std::string, Module*>> children_;
 };
 
-/// Low-rank adapter of one linear layer: adds scale * (x A^T) B^T, A (r, in), B (out, r), scale = alpha / r (Hu et al. 2021).
+/// Low-rank adapter of one linear layer: adds scale * (x A^T) B^T, A (r, in), B (out, r), scale =
+/// alpha / r (Hu et al. 2021).
 struct LoraAdapter {
   Tensor a, b;
   double scale = 1;
 };
 
-/// Whether adapters take part: `kOff` is the base model, `kOn` adds them, `kMerged` uses the weights that `merge_lora` prepared.
+/// Whether adapters take part: `kOff` is the base model, `kOn` adds them, `kMerged` uses the
+/// weights that `merge_lora` prepared.
 enum class AdapterMode { kOff, kOn, kMerged };
 
-/// y = x W^T + b, with an optional low-rank adapter. The weight is cast to x's dtype where they differ.
+/// y = x W^T + b, with an optional low-rank adapter. The weight is cast to x's dtype where they
+/// differ.
 class Linear : public Module {
  public:
   Linear(int64_t in, int64_t out, bool with_bias = true);
@@ -74,7 +81,8 @@ class Linear : public Module {
   void init(RandomStream& random);
   void init_zero();
 
-  /// The weight in force (merged or not) in `dtype`, for layers that join several projections into one product.
+  /// The weight in force (merged or not) in `dtype`, for layers that join several projections into
+  /// one product.
   Tensor effective_weight(at::ScalarType dtype) const;
 
   int64_t in, out;
@@ -88,7 +96,8 @@ class Linear : public Module {
 /// 2-D convolution layer; `bias` is undefined without one.
 class Conv2d : public Module {
  public:
-  Conv2d(int64_t in, int64_t out, int64_t kernel, int64_t stride = 1, int64_t padding = 0, int64_t groups = 1, bool with_bias = true);
+  Conv2d(int64_t in, int64_t out, int64_t kernel, int64_t stride = 1, int64_t padding = 0,
+         int64_t groups = 1, bool with_bias = true);
   template <TensorLike T>
   T forward(const T& x) const;
   void init(RandomStream& random);
@@ -105,7 +114,8 @@ class LayerNorm : public Module {
   explicit LayerNorm(int64_t width, double eps = 1e-5);
   template <TensorLike T>
   T forward(const T& x) const {
-    return ops::layer_norm(x, weight.to(primal(x).scalar_type()), bias.to(primal(x).scalar_type()), eps);
+    return ops::layer_norm(x, weight.to(primal(x).scalar_type()), bias.to(primal(x).scalar_type()),
+                           eps);
   }
   double eps;
   Tensor weight, bias;
@@ -116,7 +126,8 @@ class GroupNorm : public Module {
   GroupNorm(int64_t groups, int64_t channels, double eps = 1e-5);
   template <TensorLike T>
   T forward(const T& x) const {
-    return ops::group_norm(x, groups, weight.to(primal(x).scalar_type()), bias.to(primal(x).scalar_type()), eps);
+    return ops::group_norm(x, groups, weight.to(primal(x).scalar_type()),
+                           bias.to(primal(x).scalar_type()), eps);
   }
   int64_t groups;
   double eps;

@@ -1,6 +1,7 @@
 #pragma once
-// Counts what a network really ran: one for each sample and guidance branch of a forward pass, of the tangents that a forward-mode
-// pass carries besides, and of a backward pass (two for a pair of value and tangent).
+// Counts what a network really ran: one for each sample and guidance branch of a forward pass, of
+// the tangents that a forward-mode pass carries besides, and of a backward pass (two for a pair of
+// value and tangent).
 
 #include <memory>
 
@@ -12,7 +13,8 @@ struct PassCounter {
   double forward = 0, tangent = 0, backward = 0;
 };
 
-/// Counts the forward pass that gave `output` (B, ...), and its backward pass when that runs. Null counts nothing.
+/// Counts the forward pass that gave `output` (B, ...), and its backward pass when that runs. Null
+/// counts nothing.
 template <TensorLike T>
 T counted(const T& output, const std::shared_ptr<PassCounter>& counter) {
   if (!counter) return output;

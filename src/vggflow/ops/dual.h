@@ -1,8 +1,9 @@
 #pragma once
-// Forward-mode differentiation by explicit pairs: every network is written once over T = Tensor or Dual, and the functions of
-// functional.h are overloaded for both. ATen's own forward AD is not used: it has no rule for fused attention, and its
-// reverse-over-forward of layer_norm is wrong (../shared/reference/performance.md 3.2, pytorch #196700). The tangent
-// formulas here are ordinary differentiable ops, so reverse mode may run through them.
+// Forward-mode differentiation by explicit pairs: every network is written once over T = Tensor or
+// Dual, and the functions of functional.h are overloaded for both. ATen's own forward AD is not
+// used: it has no rule for fused attention, and its reverse-over-forward of layer_norm is wrong
+// (../shared/reference/performance.md 3.2, pytorch #196700). The tangent formulas here are ordinary
+// differentiable ops, so reverse mode may run through them.
 
 #include <ATen/core/Tensor.h>
 
@@ -13,7 +14,8 @@ namespace vggflow {
 
 using at::Tensor;
 
-/// x + eps * dx: a value and its derivative along one direction; both have the same shape and dtype.
+/// x + eps * dx: a value and its derivative along one direction; both have the same shape and
+/// dtype.
 struct Dual {
   Tensor value;
   Tensor tangent;

@@ -1,5 +1,5 @@
-// Plain functions on Tensor, and all functions on Dual. A Dual function computes its value with the formula of the Tensor
-// function in plain ops, and its tangent by the chain rule written beside it.
+// Plain functions on Tensor, and all functions on Dual. A Dual function computes its value with the
+// formula of the Tensor function in plain ops, and its tangent by the chain rule written beside it.
 #include "vggflow/ops/functional.h"
 
 #include <cmath>
@@ -9,7 +9,9 @@
 
 namespace vggflow {
 
-std::string shape_string(const Tensor& x) { return fmt::format("({})", fmt::join(x.sizes().begin(), x.sizes().end(), ", ")); }
+std::string shape_string(const Tensor& x) {
+  return fmt::format("({})", fmt::join(x.sizes().begin(), x.sizes().end(), ", "));
+}
 
 template <>
 Tensor lift<Tensor>(const Tensor& x) {
@@ -20,11 +22,14 @@ Dual lift<Dual>(const Tensor& x) {
   return {x, at::zeros_like(x)};
 }
 
-// ---- elementwise -----------------------------------------------------------------------------------------------------
+// ---- elementwise
+// -----------------------------------------------------------------------------------------------------
 
 Dual operator+(const Dual& a, const Dual& b) { return {a.value + b.value, a.tangent + b.tangent}; }
 Dual operator-(const Dual& a, const Dual& b) { return {a.value - b.value, a.tangent - b.tangent}; }
-Dual operator*(const Dual& a, const Dual& b) { return {a.value * b.value, a.tangent * b.value + a.value * b.tangent}; }
+Dual operator*(const Dual& a, const Dual& b) {
+  return {a.value * b.value, a.tangent * b.value + a.value * b.tangent};
+}
 Dual operator/(const Dual& a, const Dual& b) {
   const Tensor q = a.value / b.value;
   return {q, (a.tangent - q * b.tangent) / b.value};
@@ -47,7 +52,9 @@ Dual silu(const Dual& x) {
 }
 
 Tensor relu(const Tensor& x) { return at::relu(x); }
-Dual relu(const Dual& x) { return {at::relu(x.value), x.tangent * (x.value > 0).to(x.value.scalar_type())}; }
+Dual relu(const Dual& x) {
+  return {at::relu(x.value), x.tangent * (x.value > 0).to(x.value.scalar_type())};
+}
 
 Tensor tanh(const Tensor& x) { return at::tanh(x); }
 Dual tanh(const Dual& x) {
@@ -75,7 +82,8 @@ Dual gelu_tanh(const Dual& x) {
 // dy = (Phi + x phi) dx, phi the normal density.
 Tensor gelu(const Tensor& x) { return at::gelu(x); }
 Dual gelu(const Dual& x) {
-  const Tensor phi = at::exp(x.value * x.value * -0.5) * (0.5 * std::numbers::inv_sqrtpi * std::numbers::sqrt2);
+  const Tensor phi =
+      at::exp(x.value * x.value * -0.5) * (0.5 * std::numbers::inv_sqrtpi * std::numbers::sqrt2);
   const Tensor cdf = (at::erf(x.value * (0.5 * std::numbers::sqrt2)) + 1) * 0.5;
   return {x.value * cdf, x.tangent * (cdf + x.value * phi)};
 }
@@ -88,13 +96,20 @@ Dual quick_gelu(const Dual& x) {
   return {x.value * s, x.tangent * (s * (1 + x.value * (1 - s) * kQuickGelu))};
 }
 
-// ---- shape -----------------------------------------------------------------------------------------------------------
+// ---- shape
+// -----------------------------------------------------------------------------------------------------------
 
 Tensor reshape(const Tensor& x, at::IntArrayRef shape) { return x.reshape(shape); }
-Dual reshape(const Dual& x, at::IntArrayRef shape) { return {x.value.reshape(shape), x.tangent.reshape(shape)}; }
+Dual reshape(const Dual& x, at::IntArrayRef shape) {
+  return {x.value.reshape(shape), x.tangent.reshape(shape)};
+}
 Tensor permute(const Tensor& x, at::IntArrayRef dims) { return x.permute(dims); }
-Dual permute(const Dual& x, at::IntArrayRef dims) { return {x.value.permute(dims), x.tangent.permute(dims)}; }
-Tensor narrow(const Tensor& x, int64_t dim, int64_t start, int64_t length) { return x.narrow(dim, start, length); }
+Dual permute(const Dual& x, at::IntArrayRef dims) {
+  return {x.value.permute(dims), x.tangent.permute(dims)};
+}
+Tensor narrow(const Tensor& x, int64_t dim, int64_t start, int64_t length) {
+  return x.narrow(dim, start, length);
+}
 Dual narrow(const Dual& x, int64_t dim, int64_t start, int64_t length) {
   return {x.value.narrow(dim, start, length), x.tangent.narrow(dim, start, length)};
 }
@@ -108,52 +123,75 @@ Dual cat(const std::vector<Dual>& parts, int64_t dim) {
   return {at::cat(values, dim), at::cat(tangents, dim)};
 }
 Tensor unsqueeze(const Tensor& x, int64_t dim) { return x.unsqueeze(dim); }
-Dual unsqueeze(const Dual& x, int64_t dim) { return {x.value.unsqueeze(dim), x.tangent.unsqueeze(dim)}; }
+Dual unsqueeze(const Dual& x, int64_t dim) {
+  return {x.value.unsqueeze(dim), x.tangent.unsqueeze(dim)};
+}
 Tensor to_dtype(const Tensor& x, at::ScalarType dtype) { return x.to(dtype); }
-Dual to_dtype(const Dual& x, at::ScalarType dtype) { return {x.value.to(dtype), x.tangent.to(dtype)}; }
+Dual to_dtype(const Dual& x, at::ScalarType dtype) {
+  return {x.value.to(dtype), x.tangent.to(dtype)};
+}
 Tensor sum(const Tensor& x, at::IntArrayRef dims, bool keepdim) { return x.sum(dims, keepdim); }
-Dual sum(const Dual& x, at::IntArrayRef dims, bool keepdim) { return {x.value.sum(dims, keepdim), x.tangent.sum(dims, keepdim)}; }
+Dual sum(const Dual& x, at::IntArrayRef dims, bool keepdim) {
+  return {x.value.sum(dims, keepdim), x.tangent.sum(dims, keepdim)};
+}
 Tensor mean(const Tensor& x, at::IntArrayRef dims, bool keepdim) { return x.mean(dims, keepdim); }
-Dual mean(const Dual& x, at::IntArrayRef dims, bool keepdim) { return {x.value.mean(dims, keepdim), x.tangent.mean(dims, keepdim)}; }
+Dual mean(const Dual& x, at::IntArrayRef dims, bool keepdim) {
+  return {x.value.mean(dims, keepdim), x.tangent.mean(dims, keepdim)};
+}
 
-// ---- linear maps: the tangent goes through the same map, without the bias ---------------------------------------------
+// ---- linear maps: the tangent goes through the same map, without the bias
+// ---------------------------------------------
 
-Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) { return at::linear(x, weight, bias); }
+Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
+  return at::linear(x, weight, bias);
+}
 Dual linear(const Dual& x, const Tensor& weight, const Tensor& bias) {
   return {at::linear(x.value, weight, bias), at::linear(x.tangent, weight)};
 }
-Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, int64_t stride, int64_t padding, int64_t groups) {
+Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, int64_t stride,
+              int64_t padding, int64_t groups) {
   return at::conv2d(x, weight, bias, {stride, stride}, {padding, padding}, {1, 1}, groups);
 }
-Dual conv2d(const Dual& x, const Tensor& weight, const Tensor& bias, int64_t stride, int64_t padding, int64_t groups) {
-  return {ops::conv2d(x.value, weight, bias, stride, padding, groups), ops::conv2d(x.tangent, weight, Tensor(), stride, padding, groups)};
+Dual conv2d(const Dual& x, const Tensor& weight, const Tensor& bias, int64_t stride,
+            int64_t padding, int64_t groups) {
+  return {ops::conv2d(x.value, weight, bias, stride, padding, groups),
+          ops::conv2d(x.tangent, weight, Tensor(), stride, padding, groups)};
 }
 Tensor avg_pool2d(const Tensor& x, int64_t k) { return at::avg_pool2d(x, {k, k}); }
-Dual avg_pool2d(const Dual& x, int64_t k) { return {ops::avg_pool2d(x.value, k), ops::avg_pool2d(x.tangent, k)}; }
+Dual avg_pool2d(const Dual& x, int64_t k) {
+  return {ops::avg_pool2d(x.value, k), ops::avg_pool2d(x.tangent, k)};
+}
 Tensor upsample2x(const Tensor& x) {
-  return x.unsqueeze(3).unsqueeze(5).expand({x.size(0), x.size(1), x.size(2), 2, x.size(3), 2})
+  return x.unsqueeze(3)
+      .unsqueeze(5)
+      .expand({x.size(0), x.size(1), x.size(2), 2, x.size(3), 2})
       .reshape({x.size(0), x.size(1), 2 * x.size(2), 2 * x.size(3)});
 }
 Dual upsample2x(const Dual& x) { return {ops::upsample2x(x.value), ops::upsample2x(x.tangent)}; }
 
-// ---- normalisations --------------------------------------------------------------------------------------------------
+// ---- normalisations
+// --------------------------------------------------------------------------------------------------
 
 namespace {
 
-at::ScalarType statistics_dtype(const Tensor& x) { return x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat; }
+at::ScalarType statistics_dtype(const Tensor& x) {
+  return x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+}
 
 Tensor affine(const Tensor& x, const Tensor& weight, const Tensor& bias) {
   Tensor y = weight.defined() ? x * weight : x;
   return bias.defined() ? y + bias : y;
 }
 
-// xh = (x - mean) rstd over `dims`; dxh = rstd (dx - mean(dx) - xh mean(xh dx)). The result stays in the statistics' dtype.
+// xh = (x - mean) rstd over `dims`; dxh = rstd (dx - mean(dx) - xh mean(xh dx)). The result stays
+// in the statistics' dtype.
 Dual standardize(const Dual& narrow, at::IntArrayRef dims, double eps) {
   const Dual x = to_dtype(narrow, statistics_dtype(narrow.value));
   const Tensor centred = x.value - x.value.mean(dims, true);
   const Tensor rstd = at::rsqrt((centred * centred).mean(dims, true) + eps);
   const Tensor xh = centred * rstd;
-  return {xh, rstd * (x.tangent - x.tangent.mean(dims, true) - xh * (xh * x.tangent).mean(dims, true))};
+  return {xh,
+          rstd * (x.tangent - x.tangent.mean(dims, true) - xh * (xh * x.tangent).mean(dims, true))};
 }
 
 }  // namespace
@@ -163,12 +201,14 @@ Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, dou
 }
 Dual layer_norm(const Dual& x, const Tensor& weight, const Tensor& bias, double eps) {
   const Dual xh = standardize(x, {-1}, eps);
-  return to_dtype({affine(xh.value, weight, bias), affine(xh.tangent, weight, {})}, x.value.scalar_type());
+  return to_dtype({affine(xh.value, weight, bias), affine(xh.tangent, weight, {})},
+                  x.value.scalar_type());
 }
 
 Tensor rms_norm(const Tensor& x, const Tensor& weight, double eps) {
   const Tensor y = x.to(statistics_dtype(x));
-  return (y * at::rsqrt((y * y).mean(-1, true) + eps)).to(x.scalar_type()) * weight.to(x.scalar_type());
+  return (y * at::rsqrt((y * y).mean(-1, true) + eps)).to(x.scalar_type()) *
+         weight.to(x.scalar_type());
 }
 // xh = x r, r = 1 / sqrt(mean(x^2) + eps); dxh = r (dx - xh mean(xh dx)).
 Dual rms_norm(const Dual& x, const Tensor& weight, double eps) {
@@ -179,12 +219,15 @@ Dual rms_norm(const Dual& x, const Tensor& weight, double eps) {
   return to_dtype(out, x.value.scalar_type()) * weight.to(x.value.scalar_type());
 }
 
-Tensor group_norm(const Tensor& x, int64_t groups, const Tensor& weight, const Tensor& bias, double eps) {
+Tensor group_norm(const Tensor& x, int64_t groups, const Tensor& weight, const Tensor& bias,
+                  double eps) {
   return at::group_norm(x, groups, weight, bias, eps);
 }
-Dual group_norm(const Dual& x, int64_t groups, const Tensor& weight, const Tensor& bias, double eps) {
+Dual group_norm(const Dual& x, int64_t groups, const Tensor& weight, const Tensor& bias,
+                double eps) {
   const auto shape = x.value.sizes().vec();
-  const Dual xh = ops::reshape(standardize(ops::reshape(x, {shape[0], groups, -1}), {-1}, eps), shape);
+  const Dual xh =
+      ops::reshape(standardize(ops::reshape(x, {shape[0], groups, -1}), {-1}, eps), shape);
   const Tensor w = weight.view({1, -1, 1, 1});
   return to_dtype({xh.value * w + bias.view({1, -1, 1, 1}), xh.tangent * w}, x.value.scalar_type());
 }
@@ -197,14 +240,19 @@ Dual l2_normalize(const Dual& narrow) {
   const Dual x = to_dtype(narrow, statistics_dtype(narrow.value));
   const Tensor r = at::rsqrt((x.value * x.value).sum(-1, true) + 1e-12);
   const Tensor y = x.value * r;
-  return to_dtype({y, r * (x.tangent - y * (y * x.tangent).sum(-1, true))}, narrow.value.scalar_type());
+  return to_dtype({y, r * (x.tangent - y * (y * x.tangent).sum(-1, true))},
+                  narrow.value.scalar_type());
 }
 
-// ---- transformer pieces on Dual (on Tensor: fused.cpp) ----------------------------------------------------------------
+// ---- transformer pieces on Dual (on Tensor: fused.cpp)
+// ----------------------------------------------------------------
 
-Dual layer_norm_modulate(const Dual& x, const Dual& shift, const Dual& scale, double eps, at::ScalarType out) {
+Dual layer_norm_modulate(const Dual& x, const Dual& shift, const Dual& scale, double eps,
+                         at::ScalarType out) {
   const Dual xh = standardize(x, {-1}, eps);
-  const auto wide = [&](const Dual& modulation) { return unsqueeze(to_dtype(modulation, xh.value.scalar_type()), 1); };
+  const auto wide = [&](const Dual& modulation) {
+    return unsqueeze(to_dtype(modulation, xh.value.scalar_type()), 1);
+  };
   return to_dtype(xh * (wide(scale) + 1.0) + wide(shift), out);
 }
 
@@ -215,7 +263,9 @@ Dual gated_add(const Dual& x, const Dual& gate, const Dual& y) {
 namespace {
 
 // (B, N, D) -> (B, H, N, D/H), and back.
-Tensor split_heads(const Tensor& x, int64_t heads) { return x.reshape({x.size(0), x.size(1), heads, -1}).transpose(1, 2); }
+Tensor split_heads(const Tensor& x, int64_t heads) {
+  return x.reshape({x.size(0), x.size(1), heads, -1}).transpose(1, 2);
+}
 Tensor join_heads(const Tensor& x) { return x.transpose(1, 2).reshape({x.size(0), x.size(2), -1}); }
 
 // P = softmax(S), S = scale q k^T + bias;  dP = P (dS - sum(P dS)),  d(P v) = dP v + P dv.
@@ -226,14 +276,17 @@ Dual attend(const Dual& q_in, const Dual& k, const Dual& v, const Tensor& bias) 
   const Tensor p = at::softmax(bias.defined() ? s + bias : s, -1);
   const Tensor ds = at::matmul(q.tangent, kt) + at::matmul(q.value, k.tangent.transpose(-1, -2));
   const Tensor dp = p * (ds - (p * ds).sum(-1, true));
-  return {join_heads(at::matmul(p, v.value)), join_heads(at::matmul(dp, v.value) + at::matmul(p, v.tangent))};
+  return {join_heads(at::matmul(p, v.value)),
+          join_heads(at::matmul(dp, v.value) + at::matmul(p, v.tangent))};
 }
 
 }  // namespace
 
 Dual attention(const Dual& qkv, int64_t heads) {
   const int64_t b = qkv.value.size(0), n = qkv.value.size(1), d = qkv.value.size(2) / 3;
-  const auto split = [&](const Tensor& t) { return t.reshape({b, n, 3, heads, d / heads}).permute({2, 0, 3, 1, 4}).unbind(0); };
+  const auto split = [&](const Tensor& t) {
+    return t.reshape({b, n, 3, heads, d / heads}).permute({2, 0, 3, 1, 4}).unbind(0);
+  };
   const auto x = split(qkv.value), dx = split(qkv.tangent);
   return attend({x[0], dx[0]}, {x[1], dx[1]}, {x[2], dx[2]}, {});
 }
@@ -241,21 +294,28 @@ Dual attention(const Dual& qkv, int64_t heads) {
 namespace {
 
 void check_cross_attention(const Tensor& q, const Tensor& k, const Tensor& v, int64_t heads) {
-  VGGFLOW_CHECK(q.dim() == 3 && k.dim() == 3 && v.sizes() == k.sizes() && k.size(0) == q.size(0) && k.size(2) == q.size(2) && q.size(2) % heads == 0,
-                "[cross_attention] expected q (B, N, D) and k, v (B, M, D) with D a multiple of {} heads, got {}, {}, {}", heads, shape_string(q),
-                shape_string(k), shape_string(v));
+  VGGFLOW_CHECK(q.dim() == 3 && k.dim() == 3 && v.sizes() == k.sizes() && k.size(0) == q.size(0) &&
+                    k.size(2) == q.size(2) && q.size(2) % heads == 0,
+                "[cross_attention] expected q (B, N, D) and k, v (B, M, D) with D a multiple of {} "
+                "heads, got {}, {}, {}",
+                heads, shape_string(q), shape_string(k), shape_string(v));
 }
 
 }  // namespace
 
-Tensor cross_attention(const Tensor& q, const Tensor& k, const Tensor& v, int64_t heads, const Tensor& bias) {
+Tensor cross_attention(const Tensor& q, const Tensor& k, const Tensor& v, int64_t heads,
+                       const Tensor& bias) {
   check_cross_attention(q, k, v, heads);
   const auto mask = bias.defined() ? std::optional<Tensor>(bias) : std::nullopt;
-  return join_heads(at::scaled_dot_product_attention(split_heads(q, heads), split_heads(k, heads), split_heads(v, heads), mask));
+  return join_heads(at::scaled_dot_product_attention(split_heads(q, heads), split_heads(k, heads),
+                                                     split_heads(v, heads), mask));
 }
-Dual cross_attention(const Dual& q, const Dual& k, const Dual& v, int64_t heads, const Tensor& bias) {
+Dual cross_attention(const Dual& q, const Dual& k, const Dual& v, int64_t heads,
+                     const Tensor& bias) {
   check_cross_attention(q.value, k.value, v.value, heads);
-  const auto split = [&](const Dual& x) { return Dual{split_heads(x.value, heads), split_heads(x.tangent, heads)}; };
+  const auto split = [&](const Dual& x) {
+    return Dual{split_heads(x.value, heads), split_heads(x.tangent, heads)};
+  };
   return attend(split(q), split(k), split(v), bias);
 }
 

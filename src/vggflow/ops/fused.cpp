@@ -1,5 +1,6 @@
-// The hot functions on Tensor: autograd functions over the fused CPU kernels. Elsewhere (double precision, other devices) they
-// fall back on plain differentiable ops, which are also their specification.
+// The hot functions on Tensor: autograd functions over the fused CPU kernels. Elsewhere (double
+// precision, other devices) they fall back on plain differentiable ops, which are also their
+// specification.
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "vggflow/core/error.h"
@@ -9,13 +10,13 @@
 namespace vggflow::ops {
 namespace {
 
+using kernels::best_table;
+using kernels::bf16;
+using kernels::Rows;
 using torch::autograd::AutogradContext;
 using torch::autograd::Function;
 using torch::autograd::Variable;
 using torch::autograd::variable_list;
-using kernels::best_table;
-using kernels::bf16;
-using kernels::Rows;
 
 bool has_kernel(const Tensor& x) {
   return x.is_cpu() && (x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16);
@@ -45,11 +46,13 @@ Rows rows(const Tensor& x) { return {data<float>(x), x.stride(0)}; }
 
 // Enough work for one thread, in elements.
 constexpr int64_t kGrain = 16384;
-int64_t grain(int64_t per_item) { return std::max<int64_t>(1, kGrain / std::max<int64_t>(1, per_item)); }
+int64_t grain(int64_t per_item) {
+  return std::max<int64_t>(1, kGrain / std::max<int64_t>(1, per_item));
+}
 
 struct LayerNormModulate : Function<LayerNormModulate> {
-  static Variable forward(AutogradContext* ctx, const Variable& x_in, const Variable& shift_in, const Variable& scale_in, double eps,
-                          at::ScalarType out) {
+  static Variable forward(AutogradContext* ctx, const Variable& x_in, const Variable& shift_in,
+                          const Variable& scale_in, double eps, at::ScalarType out) {
     const Tensor x = x_in.contiguous(), shift = as_rows(shift_in), scale = as_rows(scale_in);
     const int64_t b = x.size(0), n = x.size(1), d = x.size(2);
     Tensor y = at::empty(x.sizes(), x.options().dtype(out));
@@ -57,8 +60,8 @@ struct LayerNormModulate : Function<LayerNormModulate> {
     by_type(y, [&](const auto& k, auto t) {
       using T = decltype(t);
       at::parallel_for(0, b, grain(n * d), [&](int64_t begin, int64_t end) {
-        k.ln_modulate(data<float>(x), rows(shift), rows(scale), n, d, static_cast<float>(eps), data<T>(y), data<float>(mean),
-                      data<float>(rstd), begin, end);
+        k.ln_modulate(data<float>(x), rows(shift), rows(scale), n, d, static_cast<float>(eps),
+                      data<T>(y), data<float>(mean), data<float>(rstd), begin, end);
       });
     });
     ctx->save_for_backward({x, scale, mean, rstd});
@@ -71,12 +74,14 @@ struct LayerNormModulate : Function<LayerNormModulate> {
     const Tensor &x = saved[0], &scale = saved[1], &mean = saved[2], &rstd = saved[3];
     const Tensor gy = grads[0].contiguous();
     const int64_t b = x.size(0), n = x.size(1), d = x.size(2);
-    Tensor gx = at::empty_like(x), gshift = at::empty({b, d}, x.options()), gscale = at::empty({b, d}, x.options());
+    Tensor gx = at::empty_like(x), gshift = at::empty({b, d}, x.options()),
+           gscale = at::empty({b, d}, x.options());
     by_type(gy, [&](const auto& k, auto t) {
       using T = decltype(t);
       at::parallel_for(0, b, grain(n * d), [&](int64_t begin, int64_t end) {
-        k.ln_modulate_backward(data<T>(gy), data<float>(x), rows(scale), data<float>(mean), data<float>(rstd), n, d, data<float>(gx),
-                               data<float>(gshift), data<float>(gscale), begin, end);
+        k.ln_modulate_backward(data<T>(gy), data<float>(x), rows(scale), data<float>(mean),
+                               data<float>(rstd), n, d, data<float>(gx), data<float>(gshift),
+                               data<float>(gscale), begin, end);
       });
     });
     const auto dtype = static_cast<at::ScalarType>(ctx->saved_data["mod_dtype"].toInt());
@@ -85,7 +90,8 @@ struct LayerNormModulate : Function<LayerNormModulate> {
 };
 
 struct GatedAdd : Function<GatedAdd> {
-  static Variable forward(AutogradContext* ctx, const Variable& x_in, const Variable& gate_in, const Variable& y_in) {
+  static Variable forward(AutogradContext* ctx, const Variable& x_in, const Variable& gate_in,
+                          const Variable& y_in) {
     const Tensor x = x_in.contiguous(), gate = as_rows(gate_in), y = y_in.contiguous();
     const int64_t b = x.size(0), n = x.size(1), d = x.size(2);
     Tensor out = at::empty_like(x);
@@ -109,7 +115,8 @@ struct GatedAdd : Function<GatedAdd> {
     by_type(y, [&](const auto& k, auto t) {
       using T = decltype(t);
       at::parallel_for(0, b, grain(n * d), [&](int64_t begin, int64_t end) {
-        k.gated_add_backward(data<float>(go), rows(gate), data<T>(y), n, d, data<T>(gy), data<float>(ggate), begin, end);
+        k.gated_add_backward(data<float>(go), rows(gate), data<T>(y), n, d, data<T>(gy),
+                             data<float>(ggate), begin, end);
       });
     });
     return {go, ggate.to(static_cast<at::ScalarType>(ctx->saved_data["mod_dtype"].toInt())), gy};
@@ -122,7 +129,9 @@ struct Gelu : Function<Gelu> {
     Tensor y = at::empty_like(x);
     by_type(x, [&](const auto& k, auto t) {
       using T = decltype(t);
-      at::parallel_for(0, x.numel(), kGrain, [&](int64_t begin, int64_t end) { k.gelu(data<T>(x), data<T>(y), begin, end); });
+      at::parallel_for(0, x.numel(), kGrain, [&](int64_t begin, int64_t end) {
+        k.gelu(data<T>(x), data<T>(y), begin, end);
+      });
     });
     ctx->save_for_backward({x});
     return y;
@@ -133,8 +142,9 @@ struct Gelu : Function<Gelu> {
     Tensor gx = at::empty_like(x);
     by_type(x, [&](const auto& k, auto t) {
       using T = decltype(t);
-      at::parallel_for(0, x.numel(), kGrain,
-                       [&](int64_t begin, int64_t end) { k.gelu_backward(data<T>(x), data<T>(gy), data<T>(gx), begin, end); });
+      at::parallel_for(0, x.numel(), kGrain, [&](int64_t begin, int64_t end) {
+        k.gelu_backward(data<T>(x), data<T>(gy), data<T>(gx), begin, end);
+      });
     });
     return {gx};
   }
@@ -144,7 +154,8 @@ struct Attention : Function<Attention> {
   static Variable forward(AutogradContext* ctx, const Variable& qkv_in, int64_t heads) {
     const Tensor qkv = qkv_in.contiguous();
     const int64_t b = qkv.size(0), n = qkv.size(1), d = qkv.size(2) / 3;
-    Tensor out = at::empty({b, n, d}, qkv.options()), lse = at::empty({b, heads, n}, qkv.options().dtype(at::kFloat));
+    Tensor out = at::empty({b, n, d}, qkv.options()),
+           lse = at::empty({b, heads, n}, qkv.options().dtype(at::kFloat));
     by_type(qkv, [&](const auto& k, auto t) {
       using T = decltype(t);
       at::parallel_for(0, b * heads, 1, [&](int64_t begin, int64_t end) {
@@ -160,12 +171,14 @@ struct Attention : Function<Attention> {
     const auto saved = ctx->get_saved_variables();
     const Tensor &qkv = saved[0], &out = saved[1], &lse = saved[2];
     const Tensor go = grads[0].contiguous();
-    const int64_t heads = ctx->saved_data["heads"].toInt(), b = qkv.size(0), n = qkv.size(1), d = qkv.size(2) / 3;
+    const int64_t heads = ctx->saved_data["heads"].toInt(), b = qkv.size(0), n = qkv.size(1),
+                  d = qkv.size(2) / 3;
     Tensor gqkv = at::empty_like(qkv);
     by_type(qkv, [&](const auto& k, auto t) {
       using T = decltype(t);
       at::parallel_for(0, b * heads, 1, [&](int64_t begin, int64_t end) {
-        k.attention_backward(data<T>(go), data<T>(qkv), data<T>(out), data<float>(lse), n, d, heads, data<T>(gqkv), begin, end);
+        k.attention_backward(data<T>(go), data<T>(qkv), data<T>(out), data<float>(lse), n, d, heads,
+                             data<T>(gqkv), begin, end);
       });
     });
     return {gqkv, Variable()};
@@ -174,11 +187,13 @@ struct Attention : Function<Attention> {
 
 }  // namespace
 
-Tensor layer_norm_modulate(const Tensor& x, const Tensor& shift, const Tensor& scale, double eps, at::ScalarType out) {
-  VGGFLOW_CHECK(x.dim() == 3 && shift.dim() == 2 && shift.size(0) == x.size(0) && shift.size(1) == x.size(2) &&
-                    scale.sizes() == shift.sizes(),
-                "[layer_norm_modulate] expected x (B, N, D) and shift, scale (B, D), got {}, {}, {}", shape_string(x),
-                shape_string(shift), shape_string(scale));
+Tensor layer_norm_modulate(const Tensor& x, const Tensor& shift, const Tensor& scale, double eps,
+                           at::ScalarType out) {
+  VGGFLOW_CHECK(
+      x.dim() == 3 && shift.dim() == 2 && shift.size(0) == x.size(0) &&
+          shift.size(1) == x.size(2) && scale.sizes() == shift.sizes(),
+      "[layer_norm_modulate] expected x (B, N, D) and shift, scale (B, D), got {}, {}, {}",
+      shape_string(x), shape_string(shift), shape_string(scale));
   if (x.is_cpu() && x.scalar_type() == at::kFloat && (out == at::kFloat || out == at::kBFloat16)) {
     return LayerNormModulate::apply(x, shift, scale, eps, out);
   }
@@ -187,10 +202,12 @@ Tensor layer_norm_modulate(const Tensor& x, const Tensor& shift, const Tensor& s
 }
 
 Tensor gated_add(const Tensor& x, const Tensor& gate, const Tensor& y) {
-  VGGFLOW_CHECK(x.dim() == 3 && y.sizes() == x.sizes() && gate.dim() == 2 && gate.size(0) == x.size(0) && gate.size(1) == x.size(2),
-                "[gated_add] expected x, y (B, N, D) and gate (B, D), got {}, {}, {}", shape_string(x), shape_string(y),
-                shape_string(gate));
-  if (x.scalar_type() == at::kFloat && has_kernel(y) && x.is_cpu()) return GatedAdd::apply(x, gate, y);
+  VGGFLOW_CHECK(x.dim() == 3 && y.sizes() == x.sizes() && gate.dim() == 2 &&
+                    gate.size(0) == x.size(0) && gate.size(1) == x.size(2),
+                "[gated_add] expected x, y (B, N, D) and gate (B, D), got {}, {}, {}",
+                shape_string(x), shape_string(y), shape_string(gate));
+  if (x.scalar_type() == at::kFloat && has_kernel(y) && x.is_cpu())
+    return GatedAdd::apply(x, gate, y);
   return x + gate.unsqueeze(1) * y.to(x.scalar_type());
 }
 
@@ -201,7 +218,8 @@ Tensor gelu_tanh(const Tensor& x) {
 
 Tensor attention(const Tensor& qkv, int64_t heads) {
   VGGFLOW_CHECK(qkv.dim() == 3 && qkv.size(2) % (3 * heads) == 0,
-                "[attention] expected qkv (B, N, 3D) with D a multiple of {} heads, got {}", heads, shape_string(qkv));
+                "[attention] expected qkv (B, N, 3D) with D a multiple of {} heads, got {}", heads,
+                shape_string(qkv));
   if (has_kernel(qkv)) return Attention::apply(qkv, heads);
   const int64_t b = qkv.size(0), n = qkv.size(1), d = qkv.size(2) / 3;
   const auto x = qkv.reshape({b, n, 3, heads, d / heads}).permute({2, 0, 3, 1, 4}).unbind(0);

@@ -1,5 +1,6 @@
 #pragma once
-// The precompiled header of all torch layers: tensors, autograd and the standard library, without torch/torch.h.
+// The precompiled header of all torch layers: tensors, autograd and the standard library, without
+// torch/torch.h.
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>

@@ -2,7 +2,8 @@
 
 namespace vggflow {
 
-Tensor keyed_normal(uint64_t seed, Purpose purpose, uint64_t update, uint64_t first_sample, int64_t count, at::IntArrayRef shape) {
+Tensor keyed_normal(uint64_t seed, Purpose purpose, uint64_t update, uint64_t first_sample,
+                    int64_t count, at::IntArrayRef shape) {
   std::vector<int64_t> full{count};
   full.insert(full.end(), shape.begin(), shape.end());
   Tensor out = at::empty(full, at::kFloat);

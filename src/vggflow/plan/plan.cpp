@@ -11,8 +11,10 @@
 namespace vggflow {
 namespace {
 
-// The process without networks (program, LibTorch, oneDNN's kernels and threads), and what nano's runs hold besides (emoji, judges and their passes).
-// What comes and goes takes more than the counted bytes of tensors: holes in the heap, reordered copies inside oneDNN. All measured: docs/plan.md.
+// The process without networks (program, LibTorch, oneDNN's kernels and threads), and what nano's
+// runs hold besides (emoji, judges and their passes). What comes and goes takes more than the
+// counted bytes of tensors: holes in the heap, reordered copies inside oneDNN. All measured:
+// docs/plan.md.
 constexpr double kProcess = 0.17 * 1024 * 1024 * 1024;
 constexpr double kEmoji = 0.06 * 1024 * 1024 * 1024;
 constexpr double kHeap = 1.75;
@@ -20,17 +22,26 @@ constexpr double kFloat = 4;
 
 double real(int64_t x) { return static_cast<double>(x); }
 
-// ---- the pieces of a configuration -----------------------------------------------------------------------------------
+// ---- the pieces of a configuration
+// -----------------------------------------------------------------------------------
 
 struct Rewards {
   double parameters = 0, bytes = 0;
-  PassCost cost;             ///< an image, without the pixels' own
+  PassCost cost;  ///< an image, without the pixels' own
   std::vector<std::string> unknown;
 };
 
-// The towers behind rewards by name; colorfulness is a few sums over pixels. ImageReward's products are fp32 in any case.
+// The towers behind rewards by name; colorfulness is a few sums over pixels. ImageReward's products
+// are fp32 in any case.
 Rewards rewards_of(const std::vector<std::string>& names, const RewardFiles& files) {
-  const VisionTower large{}, huge{.width = 1280, .layers = 32, .heads = 16, .tokens = 257, .patch = 14, .side = 224, .mlp = 5120, .text_parameters = 354e6};
+  const VisionTower large{}, huge{.width = 1280,
+                                  .layers = 32,
+                                  .heads = 16,
+                                  .tokens = 257,
+                                  .patch = 14,
+                                  .side = 224,
+                                  .mlp = 5120,
+                                  .text_parameters = 354e6};
   const int64_t given = files.reward_dtype == "bf16" ? 2 : 4;
   Rewards all;
   const auto add = [&](const VisionTower& tower, int64_t bytes) {
@@ -65,17 +76,18 @@ std::vector<std::string> panel_of(const AlignConfig& c) {
   std::vector<std::string> names;
   const std::vector<std::string> trained = rewards_in(c.reward);
   for (const std::string& name : c.eval.panel) {
-    if (name != "auto" && std::find(trained.begin(), trained.end(), name) == trained.end()) names.push_back(name);
+    if (name != "auto" && std::find(trained.begin(), trained.end(), name) == trained.end())
+      names.push_back(name);
   }
   return names;
 }
 
 // How often an update asks for what, by its method; what runs through networks is in Passes.
 struct Demand {
-  double transitions = 0;       ///< trained on
+  double transitions = 0;  ///< trained on
   double reward_gradients = 0, hessian_products = 0;
-  bool adjoint = false;         ///< cotangents are pulled back through the base
-  bool policy_input = false;    ///< the policy's graph reaches to its input
+  bool adjoint = false;       ///< cotangents are pulled back through the base
+  bool policy_input = false;  ///< the policy's graph reaches to its input
 };
 
 class Planner {
@@ -92,9 +104,15 @@ class Planner {
   void run_through_moments();
   void value_moments(double rows);
   void add_moment(const std::string& name, const std::vector<Amount>& transient);
-  double decode_graph(double images) const { return images * (decoder_.graph + reward_.cost.graph + pixels_graph_); }
-  double decode_unwind(double images) const { return images * (std::max(decoder_.unwind, reward_.cost.unwind) + 2 * pixel_bytes_); }
-  double kept(const PassCost& pass, double rows) const { return rows > 0 ? rows * pass.graph + pass.graph_once : 0; }
+  double decode_graph(double images) const {
+    return images * (decoder_.graph + reward_.cost.graph + pixels_graph_);
+  }
+  double decode_unwind(double images) const {
+    return images * (std::max(decoder_.unwind, reward_.cost.unwind) + 2 * pixel_bytes_);
+  }
+  double kept(const PassCost& pass, double rows) const {
+    return rows > 0 ? rows * pass.graph + pass.graph_once : 0;
+  }
 
   const AlignConfig& c_;
   const ModelShape& s_;
@@ -105,16 +123,21 @@ class Planner {
   double number_ = 4, adapted_weights_ = 0, adapter_parameters_ = 0, network_parameters_ = 0;
   double value_parameters_ = 0, value_trained_ = 0, decoder_parameters_ = 0;
   double state_bytes_ = 0, pixel_bytes_ = 0, pixels_graph_ = 0, prompt_bytes_ = 0;
-  PassCost network_, with_adapters_, with_input_, decoder_, value_, value_pairs_, tangent_, policy_input_;
+  PassCost network_, with_adapters_, with_input_, decoder_, value_, value_pairs_, tangent_,
+      policy_input_;
   Rewards reward_, panel_;
   bool tiny_decoder_ = false;
   std::vector<Amount> held_, peak_parts_;
   Plan out_;
 };
 
-int64_t at_once(const AlignConfig& c, const ModelShape& s) { return images_at_once(c.eval.batch, {s.network.channels, s.height, s.width}); }
+int64_t at_once(const AlignConfig& c, const ModelShape& s) {
+  return images_at_once(c.eval.batch, {s.network.channels, s.height, s.width});
+}
 
-double micro(const AlignConfig& c, double transitions) { return std::min(real(c.micro_batch), transitions); }
+double micro(const AlignConfig& c, double transitions) {
+  return std::min(real(c.micro_batch), transitions);
+}
 
 Demand Planner::demand() const {
   const double b = cost_shape_.batch, n = real(steps_);
@@ -122,7 +145,11 @@ Demand Planner::demand() const {
     const double m = b * c_.methods.vgg.transitions.count();
     if (value_kind_ == "none") return {.transitions = m, .reward_gradients = m};
     const std::string& kind = c_.methods.vgg.consistency.kind;
-    return {.transitions = m, .reward_gradients = m * (kind == "paper" ? 5 : kind == "release" ? 3 : 1), .hessian_products = kind == "exact" ? m : 0};
+    return {.transitions = m,
+            .reward_gradients = m * (kind == "paper"     ? 5
+                                     : kind == "release" ? 3
+                                                         : 1),
+            .hessian_products = kind == "exact" ? m : 0};
   }
   if (c_.method == "refl") return {.transitions = b, .reward_gradients = b};
   if (c_.method == "draft") {
@@ -130,35 +157,56 @@ Demand Planner::demand() const {
     const double starts = d.kind == "lv" ? real(d.lv_noises) + (d.lv_own_step ? 1 : 0) : 1;
     return {.transitions = b, .reward_gradients = b * starts, .policy_input = true};
   }
-  if (c_.method == "adjoint-matching") return {.transitions = b * real(trained_steps(c_.methods.adjoint_matching, steps_)), .reward_gradients = b, .adjoint = true};
-  if (c_.method == "vgg-flow-pmp") return {.transitions = b * c_.methods.pmp.transitions.count(), .reward_gradients = b, .adjoint = true};
-  return {.transitions = b * c_.methods.fitted.transitions.count(), .reward_gradients = b * n, .adjoint = true};
+  if (c_.method == "adjoint-matching")
+    return {.transitions = b * real(trained_steps(c_.methods.adjoint_matching, steps_)),
+            .reward_gradients = b,
+            .adjoint = true};
+  if (c_.method == "vgg-flow-pmp")
+    return {.transitions = b * c_.methods.pmp.transitions.count(),
+            .reward_gradients = b,
+            .adjoint = true};
+  return {.transitions = b * c_.methods.fitted.transitions.count(),
+          .reward_gradients = b * n,
+          .adjoint = true};
 }
 
 MmditCall Planner::base_call() const {
   const int64_t p = s_.network.patch_size;
-  return {.image_tokens = (s_.height / p) * (s_.width / p), .text_tokens = s_.text_tokens, .bytes = static_cast<int64_t>(number_), .checkpointing = c_.flow.checkpointing,
+  return {.image_tokens = (s_.height / p) * (s_.width / p),
+          .text_tokens = s_.text_tokens,
+          .bytes = static_cast<int64_t>(number_),
+          .checkpointing = c_.flow.checkpointing,
           .batched = micro(c_, real(c_.batch)) > 1};
 }
 
-// The layers that adapters sit on, found in the network as it is built, without memory for its numbers.
-void find_adapted(const AlignConfig& c, const MmditOptions& o, double& weights, double& parameters) {
+// The layers that adapters sit on, found in the network as it is built, without memory for its
+// numbers.
+void find_adapted(const AlignConfig& c, const MmditOptions& o, double& weights,
+                  double& parameters) {
   const ShapesOnly guard;
   Mmdit network(o);
   for (auto& [path, module] : network.modules()) {
     auto* layer = dynamic_cast<Linear*>(module);
-    if (!layer || std::none_of(c.lora_targets.begin(), c.lora_targets.end(), [&](const std::string& t) { return matches(t, path); })) continue;
+    if (!layer || std::none_of(c.lora_targets.begin(), c.lora_targets.end(),
+                               [&](const std::string& t) { return matches(t, path); }))
+      continue;
     weights += real(layer->in * layer->out);
     parameters += real(c.lora_rank * (layer->in + layer->out));
   }
 }
 
-Planner::Planner(const AlignConfig& c, const ModelShape& s) : c_(c), s_(s), method_(make_method(c.method, c.methods)), reward_(rewards_of(rewards_in(c.reward), c.reward_files)),
-      panel_(rewards_of(panel_of(c), c.reward_files)), tiny_decoder_(s.tiny_decoder(c.flow)) {
+Planner::Planner(const AlignConfig& c, const ModelShape& s)
+    : c_(c),
+      s_(s),
+      method_(make_method(c.method, c.methods)),
+      reward_(rewards_of(rewards_in(c.reward), c.reward_files)),
+      panel_(rewards_of(panel_of(c), c.reward_files)),
+      tiny_decoder_(s.tiny_decoder(c.flow)) {
   number_ = precision_dtype(c.flow.precision) == at::kFloat ? 4 : 2;
   value_kind_ = resolved_value_options(c, *method_).kind;
   steps_ = rollout_steps(c);
-  const ImageProblemOptions problem{c.guidance, GuidanceIn::parse(c.guidance_in), c.detach_unconditional, c.clamp, 1.0, c.merge};
+  const ImageProblemOptions problem{
+      c.guidance, GuidanceIn::parse(c.guidance_in), c.detach_unconditional, c.clamp, 1.0, c.merge};
   cost_shape_ = cost_shape_of(problem, value_kind_ != "none", c.batch, steps_);
   find_adapted(c, s.network, adapted_weights_, adapter_parameters_);
 
@@ -172,33 +220,45 @@ Planner::Planner(const AlignConfig& c, const ModelShape& s) : c_(c), s_(s), meth
   call.rank = 0;
   with_input_ = mmdit_cost(s.network, call);
 
-  const double scale = s.has_decoder ? real(s.vae.downscale()) : 1, pixels = real(s.height * s.width) * scale * scale;
+  const double scale = s.has_decoder ? real(s.vae.downscale()) : 1,
+               pixels = real(s.height * s.width) * scale * scale;
   state_bytes_ = kFloat * real(s.network.channels * s.height * s.width);
   pixel_bytes_ = kFloat * 3 * pixels;
-  pixels_graph_ = (c.reward.find("colorfulness") != std::string::npos ? 6 : 3) * pixel_bytes_;  // the clip, the scale, and what the reward keeps of pixels
-  prompt_bytes_ = number_ * (real(s.text_tokens * s.network.context_dim) + real(s.network.pooled_dim));
+  pixels_graph_ = (c.reward.find("colorfulness") != std::string::npos ? 6 : 3) *
+                  pixel_bytes_;  // the clip, the scale, and what the reward keeps of pixels
+  prompt_bytes_ =
+      number_ * (real(s.text_tokens * s.network.context_dim) + real(s.network.pooled_dim));
   if (s.has_decoder) {
     const bool tiny = tiny_decoder_;
     const int64_t tile = s.vae.sample_size / s.vae.downscale();
     const bool tiled = c.flow.sd3.tiling && !tiny;
-    decoder_ = tiny ? taesd_decoder_cost({.latent_channels = s.network.channels}, s.height, s.width)
-                    : vae_decoder_cost(s.vae, tiled ? std::min(s.height, tile) : s.height, tiled ? std::min(s.width, tile) : s.width, c.flow.checkpointing);
-    decoder_parameters_ = tiny ? taesd_decoder_parameters({.latent_channels = s.network.channels}) : vae_parameters(s.vae);
+    decoder_ =
+        tiny ? taesd_decoder_cost({.latent_channels = s.network.channels}, s.height, s.width)
+             : vae_decoder_cost(s.vae, tiled ? std::min(s.height, tile) : s.height,
+                                tiled ? std::min(s.width, tile) : s.width, c.flow.checkpointing);
+    decoder_parameters_ = tiny ? taesd_decoder_parameters({.latent_channels = s.network.channels})
+                               : vae_parameters(s.vae);
   }
   for (const auto* rewards : {&reward_, &panel_}) {
-    for (const std::string& name : rewards->unknown) out_.notes.push_back(fmt::format("the sizes of reward '{}' are not known: its memory and time are left out", name));
+    for (const std::string& name : rewards->unknown)
+      out_.notes.push_back(fmt::format(
+          "the sizes of reward '{}' are not known: its memory and time are left out", name));
   }
 }
 
-// ---- parameters ------------------------------------------------------------------------------------------------------
+// ---- parameters
+// ------------------------------------------------------------------------------------------------------
 
 void Planner::count_parameters() {
   MmditCall call = base_call();
   if (value_kind_ == "unet") {
-    value_parameters_ = value_trained_ = unet_value_parameters(c_.value, s_.network.channels, s_.network.pooled_dim);
+    value_parameters_ = value_trained_ =
+        unet_value_parameters(c_.value, s_.network.channels, s_.network.pooled_dim);
     value_ = unet_value_cost(c_.value, s_.network.channels, s_.height, s_.width);
     value_pairs_ = value_;
-    for (double* part : {&value_pairs_.forward, &value_pairs_.backward, &value_pairs_.graph, &value_pairs_.idle, &value_pairs_.unwind}) *part *= 3;
+    for (double* part : {&value_pairs_.forward, &value_pairs_.backward, &value_pairs_.graph,
+                         &value_pairs_.idle, &value_pairs_.unwind})
+      *part *= 3;
   } else if (value_kind_ == "mmdit") {
     MmditOptions small = small_value_options(c_.value, s_.network);
     call.bytes = 4;
@@ -206,41 +266,60 @@ void Planner::count_parameters() {
     call.checkpointing = false;
     value_ = mmdit_cost(small, call);
     value_pairs_ = mmdit_tangent_cost(small, call);
-    value_parameters_ = value_trained_ = mmdit_parameters(small) - real(small.pos_embed_max * small.pos_embed_max * small.width());
+    value_parameters_ = value_trained_ =
+        mmdit_parameters(small) - real(small.pos_embed_max * small.pos_embed_max * small.width());
   } else if (value_kind_ == "lora") {
     call.rank = c_.value.rank;
     value_ = mmdit_cost(s_.network, call);
     value_pairs_ = mmdit_tangent_cost(s_.network, call);
-    const double out = real(s_.network.width() + 1) * real(s_.network.patch_size * s_.network.patch_size * s_.network.channels);
-    value_parameters_ = value_trained_ = adapter_parameters_ * real(c_.value.rank) / real(c_.lora_rank) + out;
+    const double out = real(s_.network.width() + 1) *
+                       real(s_.network.patch_size * s_.network.patch_size * s_.network.channels);
+    value_parameters_ = value_trained_ =
+        adapter_parameters_ * real(c_.value.rank) / real(c_.lora_rank) + out;
   }
   network_parameters_ = mmdit_parameters(s_.network);
-  const double grid = real(s_.network.pos_embed_max * s_.network.pos_embed_max * s_.network.width());  // of positions: a table in the file, no parameter
-  out_.parameters = {{"network", network_parameters_ - grid}, {"text encoders", s_.text_parameters}, {tiny_decoder_ ? "TAESD3" : "VAE", decoder_parameters_},
-                     {"adapters", adapter_parameters_}, {"value network", value_parameters_}, {"reward", reward_.parameters}, {"panel", panel_.parameters}};
+  const double grid = real(s_.network.pos_embed_max * s_.network.pos_embed_max *
+                           s_.network.width());  // of positions: a table in the file, no parameter
+  out_.parameters = {{"network", network_parameters_ - grid},
+                     {"text encoders", s_.text_parameters},
+                     {tiny_decoder_ ? "TAESD3" : "VAE", decoder_parameters_},
+                     {"adapters", adapter_parameters_},
+                     {"value network", value_parameters_},
+                     {"reward", reward_.parameters},
+                     {"panel", panel_.parameters}};
 }
 
-// ---- work ------------------------------------------------------------------------------------------------------------
+// ---- work
+// ------------------------------------------------------------------------------------------------------------
 
 void Planner::count_work() {
   MethodReport typical;
   const DraftOptions& d = c_.methods.draft;
-  typical.values["depth"] = d.kind == "full" ? real(steps_) : d.kind == "uniform" ? (1 + real(d.k)) / 2 : real(d.k);
+  typical.values["depth"] = d.kind == "full"      ? real(steps_)
+                            : d.kind == "uniform" ? (1 + real(d.k)) / 2
+                                                  : real(d.k);
   out_.passes = method_->cost(cost_shape_, typical);
   out_.cost_formula = method_->cost_formula(cost_shape_);
   const Passes& p = out_.passes;
   const Demand want = demand();
-  const double network = p.f * network_.forward + p.j * tangent_.forward / 2 + p.b * with_adapters_.backward;
-  const double value = p.value_f * value_.forward + p.value_j * value_pairs_.forward / 2 + p.value_b * value_.backward;
-  const auto work = [&](const PassCost& part) { return cost_shape_.batch * part.forward + (want.reward_gradients + 2 * want.hessian_products) * (part.forward + part.backward); };
+  const double network =
+      p.f * network_.forward + p.j * tangent_.forward / 2 + p.b * with_adapters_.backward;
+  const double value = p.value_f * value_.forward + p.value_j * value_pairs_.forward / 2 +
+                       p.value_b * value_.backward;
+  const auto work = [&](const PassCost& part) {
+    return cost_shape_.batch * part.forward +
+           (want.reward_gradients + 2 * want.hessian_products) * (part.forward + part.backward);
+  };
   const double decoder = work(decoder_), reward = work(reward_.cost);
   const bool fast_reward = number_ < kFloat && c_.reward_files.reward_dtype == "bf16";
-  out_.work = {{"network", network}, {"value network", value}, {"decoder and reward", decoder + reward}};
+  out_.work = {
+      {"network", network}, {"value network", value}, {"decoder and reward", decoder + reward}};
   out_.half_flops = network + (value_kind_ == "lora" ? value : 0) + (fast_reward ? reward : 0);
   out_.full_flops = decoder + (value_kind_ == "lora" ? 0 : value) + (fast_reward ? 0 : reward);
 }
 
-// ---- memory ----------------------------------------------------------------------------------------------------------
+// ---- memory
+// ----------------------------------------------------------------------------------------------------------
 
 double prompts_in(const std::string& file) {
   std::ifstream in(file);
@@ -252,16 +331,26 @@ double prompts_in(const std::string& file) {
 void Planner::hold_memory() {
   const bool resident = !s_.keeps_text_encoders && c_.flow.sd3.embedding_cache.empty();
   const bool none = !c_.prompts.given();
-  const double prompts = (none ? real(c_.eval.prompts) : prompts_in(c_.prompts.train) + prompts_in(c_.prompts.eval) + real(std::ssize(c_.prompts.classes))) + 1;
+  const double prompts = (none ? real(c_.eval.prompts)
+                               : prompts_in(c_.prompts.train) + prompts_in(c_.prompts.eval) +
+                                     real(std::ssize(c_.prompts.classes))) +
+                         1;
   if (none && !draws_emoji(c_.flow)) {
-    out_.notes.push_back(fmt::format("no prompts are given, and align will ask for prompts.train and prompts.eval (or prompts.classes). Counted are the {} of eval.prompts, of {} tokens{}; "
-                                     "those to train on come on top", c_.eval.prompts, s_.text_tokens, resident ? fmt::format(" and {:.2f} MiB each", prompt_bytes_ / (1024 * 1024)) : ""));
+    out_.notes.push_back(fmt::format(
+        "no prompts are given, and align will ask for prompts.train and prompts.eval (or "
+        "prompts.classes). Counted are the {} of eval.prompts, of {} tokens{}; "
+        "those to train on come on top",
+        c_.eval.prompts, s_.text_tokens,
+        resident ? fmt::format(" and {:.2f} MiB each", prompt_bytes_ / (1024 * 1024)) : ""));
   }
-  if (resident && !c_.prompts.train.empty() && prompts == 1) out_.notes.push_back("prompts.train cannot be read: the embeddings of its prompts are left out");
+  if (resident && !c_.prompts.train.empty() && prompts == 1)
+    out_.notes.push_back(
+        "prompts.train cannot be read: the embeddings of its prompts are left out");
   // Adapters: values, gradient, two moments, average. A value network: without the average.
   held_ = {{"program", kProcess},
            {"emoji and judges", draws_emoji(c_.flow) ? kEmoji : 0},
-           {"network", number_ * (network_parameters_ + (s_.keeps_text_encoders ? s_.text_parameters : 0))},
+           {"network",
+            number_ * (network_parameters_ + (s_.keeps_text_encoders ? s_.text_parameters : 0))},
            {"merged weights", c_.merge ? number_ * adapted_weights_ : 0},
            {tiny_decoder_ ? "TAESD3" : "VAE", kFloat * decoder_parameters_},
            {"adapters and optimizer", kFloat * 5 * adapter_parameters_},
@@ -269,7 +358,8 @@ void Planner::hold_memory() {
            {"reward", reward_.bytes},
            {"panel", panel_.bytes},
            {"prompt embeddings", resident ? prompts * prompt_bytes_ : 0},
-           {"rollout states", state_bytes_ * cost_shape_.batch * (real(steps_) + 1) + 3 * demand().transitions * state_bytes_}};
+           {"rollout states", state_bytes_ * cost_shape_.batch * (real(steps_) + 1) +
+                                  3 * demand().transitions * state_bytes_}};
 }
 
 // Transient bytes come on top of what is held; the fullest moment is the peak.
@@ -278,7 +368,8 @@ void Planner::add_moment(const std::string& name, const std::vector<Amount>& tra
   for (const Amount& part : transient) parts.push_back({part.name, kHeap * part.value});
   double sum = 0;
   for (const Amount& part : parts) sum += part.value;
-  const auto known = std::find_if(out_.moments.begin(), out_.moments.end(), [&](const Amount& m) { return m.name == name; });
+  const auto known = std::find_if(out_.moments.begin(), out_.moments.end(),
+                                  [&](const Amount& m) { return m.name == name; });
   if (known == out_.moments.end()) {
     out_.moments.push_back({name, sum});
   } else {
@@ -292,22 +383,30 @@ void Planner::add_moment(const std::string& name, const std::vector<Amount>& tra
 
 void Planner::value_moments(double rows) {
   const std::string& kind = c_.methods.vgg.consistency.kind;
-  const auto with = [&](const char* what, const PassCost& pass, double count, double graphs, double besides) {
-    add_moment("consistency", {{what, graphs * kept(pass, count)}, {"backward", count * pass.unwind + besides}});
+  const auto with = [&](const char* what, const PassCost& pass, double count, double graphs,
+                        double besides) {
+    add_moment("consistency",
+               {{what, graphs * kept(pass, count)}, {"backward", count * pass.unwind + besides}});
   };
   if (kind == "exact") {
     with("graph of the base", with_input_, rows * cost_shape_.adjoint, 1, 0);
     add_moment("consistency", {{"forward mode", rows * cost_shape_.tangent * tangent_.idle}});
-    add_moment("consistency", {{"graph of decoder and reward, as pairs", 3 * decode_graph(rows)}, {"backward", 3 * decode_unwind(rows)}});
+    add_moment("consistency", {{"graph of decoder and reward, as pairs", 3 * decode_graph(rows)},
+                               {"backward", 3 * decode_unwind(rows)}});
     with("graph of the value network", value_pairs_, rows, 1, 0);
   } else if (kind == "paper") {
-    with("graph of the value network", value_, rows, 4, std::max(rows * cost_shape_.policy * network_.idle, decode_graph(rows) + decode_unwind(rows)));
+    with("graph of the value network", value_, rows, 4,
+         std::max(rows * cost_shape_.policy * network_.idle,
+                  decode_graph(rows) + decode_unwind(rows)));
   } else if (kind == "release") {
     const double policy = kept(policy_input_, rows * cost_shape_.policy_graph) + decode_graph(rows);
-    with("graph of the value network", value_, rows, 3, std::max(policy + decode_unwind(rows), kept(with_input_, rows * cost_shape_.base)));
+    with("graph of the value network", value_, rows, 3,
+         std::max(policy + decode_unwind(rows), kept(with_input_, rows * cost_shape_.base)));
   }
   const double ends = micro(c_, cost_shape_.batch);
-  if (c_.methods.vgg.boundary) add_moment("boundary", {{"graph of the value network", kept(value_, ends)}, {"backward", ends * value_.unwind}});
+  if (c_.methods.vgg.boundary)
+    add_moment("boundary", {{"graph of the value network", kept(value_, ends)},
+                            {"backward", ends * value_.unwind}});
 }
 
 void Planner::run_through_moments() {
@@ -318,27 +417,46 @@ void Planner::run_through_moments() {
   // SD3's encoders are there before anything else is, but for the decoder; the nano's never leave.
   if (!s_.keeps_text_encoders) {
     const std::vector<Amount> all = held_;
-    held_ = {{"program", kProcess}, {"decoder", kFloat * decoder_parameters_}, {"text encoders", number_ * s_.text_parameters}, {"network", s_.stored_bytes == number_ ? 0 : number_ * network_parameters_}};
+    held_ = {{"program", kProcess},
+             {"decoder", kFloat * decoder_parameters_},
+             {"text encoders", number_ * s_.text_parameters},
+             {"network", s_.stored_bytes == number_ ? 0 : number_ * network_parameters_}};
     add_moment("prompts", {});
     held_ = all;
   }
-  add_moment("rollout", {{"forward", k.batch * k.rollout * network_.idle}, {"prompts of the batch", 3 * k.rollout * prompts}});
-  add_moment("reward", {{"graph of decoder and reward", decode_graph(images)}, {"backward", decode_unwind(images)}, {"prompts of the batch", 2 * prompts}});
+  add_moment("rollout", {{"forward", k.batch * k.rollout * network_.idle},
+                         {"prompts of the batch", 3 * k.rollout * prompts}});
+  add_moment("reward", {{"graph of decoder and reward", decode_graph(images)},
+                        {"backward", decode_unwind(images)},
+                        {"prompts of the batch", 2 * prompts}});
   // SD3 decodes image by image where there is no gradient; the nano's decoder sees all at once.
-  const auto decoding = [&](double shown) { return (s_.keeps_text_encoders ? shown : 1) * decoder_.idle; };
-  add_moment("reward", {{"forward", std::max(decoding(k.batch), k.batch * reward_.cost.idle) + 2 * k.batch * pixel_bytes_}});
+  const auto decoding = [&](double shown) {
+    return (s_.keeps_text_encoders ? shown : 1) * decoder_.idle;
+  };
+  add_moment("reward", {{"forward", std::max(decoding(k.batch), k.batch * reward_.cost.idle) +
+                                        2 * k.batch * pixel_bytes_}});
   const PassCost& policy = want.policy_input ? policy_input_ : with_adapters_;
   const double branches = want.policy_input ? k.policy_graph : k.known_graph;
-  add_moment("training", {{"graph of the network", kept(policy, rows * branches)}, {"backward", rows * branches * policy.unwind}, {"prompts of the batch", 2 * prompts + 2 * rows * prompt_bytes_}});
-  add_moment("training", {{"forward", rows * k.base * network_.idle}, {"prompts of the batch", 2 * prompts + 2 * rows * k.base * prompt_bytes_}});
+  add_moment("training", {{"graph of the network", kept(policy, rows * branches)},
+                          {"backward", rows * branches * policy.unwind},
+                          {"prompts of the batch", 2 * prompts + 2 * rows * prompt_bytes_}});
+  add_moment("training",
+             {{"forward", rows * k.base * network_.idle},
+              {"prompts of the batch", 2 * prompts + 2 * rows * k.base * prompt_bytes_}});
   if (want.adjoint) {
     const double pulled = micro(c_, k.batch) * k.adjoint;
-    add_moment("adjoint", {{"graph of the base", kept(with_input_, pulled)}, {"backward", pulled * with_input_.unwind}, {"prompts of the batch", 2 * prompts}});
+    add_moment("adjoint", {{"graph of the base", kept(with_input_, pulled)},
+                           {"backward", pulled * with_input_.unwind},
+                           {"prompts of the batch", 2 * prompts}});
   }
   if (value_kind_ != "none") value_moments(rows);
   const double shown = std::min(real(at_once(c_, s_)), real(c_.eval.prompts * c_.eval.images));
-  add_moment("evaluation", {{"forward", shown * k.rollout * network_.idle}, {"prompts of the batch", 3 * shown * k.rollout * prompt_bytes_}});
-  add_moment("evaluation", {{"forward", decoding(shown) + shown * (4 * pixel_bytes_ + std::max(reward_.cost.idle, panel_.cost.idle))}});
+  add_moment("evaluation", {{"forward", shown * k.rollout * network_.idle},
+                            {"prompts of the batch", 3 * shown * k.rollout * prompt_bytes_}});
+  add_moment(
+      "evaluation",
+      {{"forward", decoding(shown) + shown * (4 * pixel_bytes_ +
+                                              std::max(reward_.cost.idle, panel_.cost.idle))}});
 }
 
 Plan Planner::run() {
@@ -354,7 +472,9 @@ Plan Planner::run() {
 }
 
 // Without the checks: what a switch changes fits where the configuration did.
-Plan planned(const AlignConfig& config, const ModelShape& shape) { return Planner(config, shape).run(); }
+Plan planned(const AlignConfig& config, const ModelShape& shape) {
+  return Planner(config, shape).run();
+}
 
 }  // namespace
 
@@ -363,7 +483,8 @@ Plan plan(const AlignConfig& config, const ModelShape& shape) {
   return planned(config, shape);
 }
 
-// ---- switches --------------------------------------------------------------------------------------------------------
+// ---- switches
+// --------------------------------------------------------------------------------------------------------
 
 namespace {
 
@@ -376,33 +497,67 @@ struct Change {
 };
 
 bool sd3(const AlignConfig&, const ModelShape& s) { return !s.keeps_text_encoders; }
-bool has_towers(const AlignConfig& c) { return rewards_of(rewards_in(c.reward), c.reward_files).cost.graph > 0; }
+bool has_towers(const AlignConfig& c) {
+  return rewards_of(rewards_in(c.reward), c.reward_files).cost.graph > 0;
+}
 
 const std::vector<Change>& changes() {
   static const std::vector<Change> list{
-      {"checkpointing=true", "blocks run again in the backward pass", [](const AlignConfig& c, const ModelShape&) { return !c.flow.checkpointing; },
+      {"checkpointing=true", "blocks run again in the backward pass",
+       [](const AlignConfig& c, const ModelShape&) { return !c.flow.checkpointing; },
        [](AlignConfig& c, const ModelShape&) { c.flow.checkpointing = true; }},
-      {"micro_batch=1", "one transition a pass", [](const AlignConfig& c, const ModelShape&) { return c.micro_batch > 1; }, [](AlignConfig& c, const ModelShape&) { c.micro_batch = 1; }},
-      {"eval.batch=1", "one image a pass of evaluations", [](const AlignConfig& c, const ModelShape& s) { return at_once(c, s) > 1; }, [](AlignConfig& c, const ModelShape&) { c.eval.batch = 1; }},
-      {"reward_recompute=true", "the reward's layers run again in the backward pass", [](const AlignConfig& c, const ModelShape&) { return !c.reward_files.reward_recompute && has_towers(c); },
+      {"micro_batch=1", "one transition a pass",
+       [](const AlignConfig& c, const ModelShape&) { return c.micro_batch > 1; },
+       [](AlignConfig& c, const ModelShape&) { c.micro_batch = 1; }},
+      {"eval.batch=1", "one image a pass of evaluations",
+       [](const AlignConfig& c, const ModelShape& s) { return at_once(c, s) > 1; },
+       [](AlignConfig& c, const ModelShape&) { c.eval.batch = 1; }},
+      {"reward_recompute=true", "the reward's layers run again in the backward pass",
+       [](const AlignConfig& c, const ModelShape&) {
+         return !c.reward_files.reward_recompute && has_towers(c);
+       },
        [](AlignConfig& c, const ModelShape&) { c.reward_files.reward_recompute = true; }},
-      {"merge=false", "adapters beside the weights in rollouts, too", [](const AlignConfig& c, const ModelShape&) { return c.merge; }, [](AlignConfig& c, const ModelShape&) { c.merge = false; }},
-      {"sd3.decoder=taesd3", "the tiny decoder instead of the VAE", [](const AlignConfig& c, const ModelShape& s) { return sd3(c, s) && c.flow.sd3.decoder != "taesd3"; },
+      {"merge=false", "adapters beside the weights in rollouts, too",
+       [](const AlignConfig& c, const ModelShape&) { return c.merge; },
+       [](AlignConfig& c, const ModelShape&) { c.merge = false; }},
+      {"sd3.decoder=taesd3", "the tiny decoder instead of the VAE",
+       [](const AlignConfig& c, const ModelShape& s) {
+         return sd3(c, s) && c.flow.sd3.decoder != "taesd3";
+       },
        [](AlignConfig& c, const ModelShape&) {
          c.flow.sd3.decoder = "taesd3";
          c.flow.sd3.tiling = false;
        }},
-      {"precision=bf16", "weights and products in bf16", [](const AlignConfig& c, const ModelShape&) { return precision_dtype(c.flow.precision) == at::kFloat; },
+      {"precision=bf16", "weights and products in bf16",
+       [](const AlignConfig& c, const ModelShape&) {
+         return precision_dtype(c.flow.precision) == at::kFloat;
+       },
        [](AlignConfig& c, const ModelShape&) { c.flow.precision = "bf16"; }},
       {"reward_dtype=bf16", "the reward's weights and products in bf16",
-       [](const AlignConfig& c, const ModelShape&) { return c.reward_files.reward_dtype != "bf16" && rewards_of(rewards_in(c.reward), c.reward_files).bytes > 0; },
+       [](const AlignConfig& c, const ModelShape&) {
+         return c.reward_files.reward_dtype != "bf16" &&
+                rewards_of(rewards_in(c.reward), c.reward_files).bytes > 0;
+       },
        [](AlignConfig& c, const ModelShape&) { c.reward_files.reward_dtype = "bf16"; }, false},
-      {"sd3.height=512 sd3.width=512", "smaller images", [](const AlignConfig& c, const ModelShape& s) { return sd3(c, s) && s.height * s.vae.downscale() > 512; },
-       [](AlignConfig& c, const ModelShape&) { c.flow.sd3.height = c.flow.sd3.width = 512; }, false},
-      {"batch=8", "fewer trajectories an update", [](const AlignConfig& c, const ModelShape&) { return c.batch > 8; }, [](AlignConfig& c, const ModelShape&) { c.batch = 8; }, false},
-      {"guidance=1", "no guidance: one branch a step", [](const AlignConfig& c, const ModelShape&) { return c.guidance != 1.0; }, [](AlignConfig& c, const ModelShape&) { c.guidance = 1.0; }, false},
-      {"lora_rank=4", "smaller adapters", [](const AlignConfig& c, const ModelShape&) { return c.lora_rank > 4; }, [](AlignConfig& c, const ModelShape&) { c.lora_rank = 4; }, false},
-      {"value.kind=none", "no value network", [](const AlignConfig& c, const ModelShape&) { return c.method == "vgg-flow" && c.value.kind != "none"; },
+      {"sd3.height=512 sd3.width=512", "smaller images",
+       [](const AlignConfig& c, const ModelShape& s) {
+         return sd3(c, s) && s.height * s.vae.downscale() > 512;
+       },
+       [](AlignConfig& c, const ModelShape&) { c.flow.sd3.height = c.flow.sd3.width = 512; },
+       false},
+      {"batch=8", "fewer trajectories an update",
+       [](const AlignConfig& c, const ModelShape&) { return c.batch > 8; },
+       [](AlignConfig& c, const ModelShape&) { c.batch = 8; }, false},
+      {"guidance=1", "no guidance: one branch a step",
+       [](const AlignConfig& c, const ModelShape&) { return c.guidance != 1.0; },
+       [](AlignConfig& c, const ModelShape&) { c.guidance = 1.0; }, false},
+      {"lora_rank=4", "smaller adapters",
+       [](const AlignConfig& c, const ModelShape&) { return c.lora_rank > 4; },
+       [](AlignConfig& c, const ModelShape&) { c.lora_rank = 4; }, false},
+      {"value.kind=none", "no value network",
+       [](const AlignConfig& c, const ModelShape&) {
+         return c.method == "vgg-flow" && c.value.kind != "none";
+       },
        [](AlignConfig& c, const ModelShape&) { c.value.kind = "none"; }, false}};
   return list;
 }
@@ -431,7 +586,9 @@ std::vector<Switch> switches(const AlignConfig& config, const ModelShape& shape)
     change.apply(saving, shape);
     saving_names += (saving_names.empty() ? "" : " ") + std::string(change.setting);
   }
-  if (!saving_names.empty()) all.push_back({saving_names, "all that leave images and method as they are", planned(saving, resized(saving, shape))});
+  if (!saving_names.empty())
+    all.push_back({saving_names, "all that leave images and method as they are",
+                   planned(saving, resized(saving, shape))});
   return all;
 }
 

@@ -1,14 +1,15 @@
 #pragma once
-// What a run of `align` will need, before anything is loaded: parameters, memory by part, operations and time of an update, and which settings make it
-// fit. It is computed from sizes (network_cost.h), the methods' own cost formulas (algorithms/method.h) and the settings.
+// What a run of `align` will need, before anything is loaded: parameters, memory by part,
+// operations and time of an update, and which settings make it fit. It is computed from sizes
+// (network_cost.h), the methods' own cost formulas (algorithms/method.h) and the settings.
 
 #include <string>
 #include <vector>
 
-#include "vggflow/io/jsonl.h"
-#include "vggflow/train/align.h"
 #include "vggflow/families/model_shape.h"
 #include "vggflow/families/network_cost.h"
+#include "vggflow/io/jsonl.h"
+#include "vggflow/train/align.h"
 
 namespace vggflow {
 
@@ -20,28 +21,33 @@ struct Amount {
 /// How fast a device multiplies and how much it holds.
 struct Device {
   std::string name;
-  double memory = 0;         ///< bytes
-  double half = 0, full = 0;  ///< FLOP/s reached in practice on transformers in bf16, and on fp32 decoders and rewards
+  double memory = 0;          ///< bytes
+  double half = 0, full = 0;  ///< FLOP/s reached in practice on transformers in bf16, and on fp32
+                              ///< decoders and rewards
 };
 
-/// The GPUs that are known by name: "h100", "h200", "a100", "4090". Rates are peaks times what published runs reach: docs/plan.md.
+/// The GPUs that are known by name: "h100", "h200", "a100", "4090". Rates are peaks times what
+/// published runs reach: docs/plan.md.
 const std::vector<Device>& known_devices();
-/// This machine: its memory, and the rates of matrix products as they are now, or `flops` for both where it is positive.
+/// This machine: its memory, and the rates of matrix products as they are now, or `flops` for both
+/// where it is positive.
 Device this_machine(at::ScalarType compute, double flops);
 
 struct Plan {
-  std::vector<Amount> parameters;   ///< by network
-  std::vector<Amount> memory;       ///< bytes by part, at the fullest moment; they sum up to the peak
-  std::vector<Amount> moments;      ///< the peak of each phase of a run
-  std::string fullest;              ///< the phase that decides
-  double peak = 0;                  ///< bytes of the whole process
-  Passes passes;                    ///< of an update
+  std::vector<Amount> parameters;  ///< by network
+  std::vector<Amount> memory;   ///< bytes by part, at the fullest moment; they sum up to the peak
+  std::vector<Amount> moments;  ///< the peak of each phase of a run
+  std::string fullest;          ///< the phase that decides
+  double peak = 0;              ///< bytes of the whole process
+  Passes passes;                ///< of an update
   std::string cost_formula;
-  double half_flops = 0;            ///< of an update in the products' dtype: network and `lora` value network
-  double full_flops = 0;            ///< in fp32: decoder, reward, the other value networks
-  std::vector<Amount> work;         ///< the same by part
-  std::vector<std::string> notes;   ///< what was not known
-  double seconds(const Device& device) const { return half_flops / device.half + full_flops / device.full; }
+  double half_flops = 0;  ///< of an update in the products' dtype: network and `lora` value network
+  double full_flops = 0;  ///< in fp32: decoder, reward, the other value networks
+  std::vector<Amount> work;        ///< the same by part
+  std::vector<std::string> notes;  ///< what was not known
+  double seconds(const Device& device) const {
+    return half_flops / device.half + full_flops / device.full;
+  }
 };
 
 /// The plan of a configuration. Throws where check_settings does (checks.h).
@@ -53,11 +59,14 @@ struct Switch {
   std::string what;
   Plan plan;
 };
-/// Every switch that this configuration has not thrown yet, and all that save memory together, last.
+/// Every switch that this configuration has not thrown yet, and all that save memory together,
+/// last.
 std::vector<Switch> switches(const AlignConfig& config, const ModelShape& shape);
 
 /// A table for people.
-std::string plan_text(const AlignConfig& config, const ModelShape& shape, const Plan& plan, const std::vector<Switch>& switches, const std::vector<Device>& devices);
-Json plan_json(const Plan& plan, const std::vector<Switch>& switches, const std::vector<Device>& devices);
+std::string plan_text(const AlignConfig& config, const ModelShape& shape, const Plan& plan,
+                      const std::vector<Switch>& switches, const std::vector<Device>& devices);
+Json plan_json(const Plan& plan, const std::vector<Switch>& switches,
+               const std::vector<Device>& devices);
 
 }  // namespace vggflow

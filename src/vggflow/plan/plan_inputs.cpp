@@ -45,10 +45,13 @@ double machine_memory() {
 }  // namespace
 
 const std::vector<Device>& known_devices() {
-  // Dense peaks: bf16 989, 989, 312, 165 and TF32 494, 494, 156, 82 TFLOP/s; a transformer reaches about 45 % of the first, convolutions 40 % of the second.
-  // Memory in MiB as nvidia-smi shows it (A100: the one of 80 GB).
+  // Dense peaks: bf16 989, 989, 312, 165 and TF32 494, 494, 156, 82 TFLOP/s; a transformer reaches
+  // about 45 % of the first, convolutions 40 % of the second. Memory in MiB as nvidia-smi shows it
+  // (A100: the one of 80 GB).
   constexpr double kMiB = kGiB / 1024;
-  static const std::vector<Device> list{{"h100", 81559 * kMiB, 445e12, 198e12}, {"h200", 143771 * kMiB, 445e12, 198e12}, {"a100", 81920 * kMiB, 140e12, 62e12},
+  static const std::vector<Device> list{{"h100", 81559 * kMiB, 445e12, 198e12},
+                                        {"h200", 143771 * kMiB, 445e12, 198e12},
+                                        {"a100", 81920 * kMiB, 140e12, 62e12},
                                         {"4090", 24564 * kMiB, 74e12, 33e12}};
   return list;
 }
@@ -56,7 +59,8 @@ const std::vector<Device>& known_devices() {
 Device this_machine(at::ScalarType compute, double flops) {
   // What networks reach of a large product's rate: measured on alignment runs, docs/plan.md.
   constexpr double kNetwork = 0.5, kConvolutions = 0.4;
-  const double half = flops > 0 ? flops : measured_rate(compute), full = flops > 0 ? flops : measured_rate(at::kFloat);
+  const double half = flops > 0 ? flops : measured_rate(compute),
+               full = flops > 0 ? flops : measured_rate(at::kFloat);
   return {"this machine", machine_memory(), kNetwork * half, kConvolutions * full};
 }
 

@@ -1,4 +1,5 @@
-// The planner: what it predicts of runs against what they take, every preset, what its switches do, and what it refuses.
+// The planner: what it predicts of runs against what they take, every preset, what its switches do,
+// and what it refuses.
 #include "vggflow/plan/plan.h"
 
 #include <gmock/gmock.h>
@@ -9,8 +10,8 @@
 
 #include "vggflow/core/config.h"
 #include "vggflow/families/nano/model.h"
-#include "vggflow/testing/reference.h"
 #include "vggflow/testing/message.h"
+#include "vggflow/testing/reference.h"
 #include "vggflow/testing/temporary_folder.h"
 
 namespace vggflow {
@@ -43,8 +44,14 @@ double amount(const std::vector<Amount>& amounts, const std::string& name) {
 }
 
 class Presets : public ::testing::TestWithParam<std::string> {};
-INSTANTIATE_TEST_SUITE_P(All, Presets, ::testing::Values("aesthetic", "hpsv2", "pickscore", "aesthetic-release", "hpsv2-release", "pickscore-release"),
-                         [](const auto& one) { auto n = one.param; std::replace(n.begin(), n.end(), '-', '_'); return n; });
+INSTANTIATE_TEST_SUITE_P(All, Presets,
+                         ::testing::Values("aesthetic", "hpsv2", "pickscore", "aesthetic-release",
+                                           "hpsv2-release", "pickscore-release"),
+                         [](const auto& one) {
+                           auto n = one.param;
+                           std::replace(n.begin(), n.end(), '-', '_');
+                           return n;
+                         });
 
 TEST_P(Presets, ParseAndCanBePlannedWithoutTheModel) {
   const AlignConfig c = preset("sd3-medium/" + GetParam() + ".yaml");
@@ -53,8 +60,10 @@ TEST_P(Presets, ParseAndCanBePlannedWithoutTheModel) {
   const ModelShape shape = read_model_shape(c.flow);
   const Plan p = plan(c, shape);
   ASSERT_EQ(p.notes.size(), 1u);  // no preset names prompts
-  EXPECT_EQ(p.notes[0], "no prompts are given, and align will ask for prompts.train and prompts.eval (or prompts.classes). Counted are the 20 of eval.prompts, of 333 tokens and "
-                        "2.61 MiB each; those to train on come on top");
+  EXPECT_EQ(p.notes[0],
+            "no prompts are given, and align will ask for prompts.train and prompts.eval (or "
+            "prompts.classes). Counted are the 20 of eval.prompts, of 333 tokens and "
+            "2.61 MiB each; those to train on come on top");
   EXPECT_NEAR(amount(p.memory, "prompt embeddings"), 21 * 2.0 * (333 * 4096 + 2048), 1);
   EXPECT_EQ(amount(p.parameters, "network"), 2028328000.0);
   EXPECT_EQ(amount(p.parameters, "adapters"), 2359296.0);  // as the paper's code has it
@@ -74,7 +83,8 @@ TEST(Presets, DifferWhereThePaperAndItsCodeDo) {
 }
 
 TEST(Plan, AddsUpItsPartsAndTakesTheFullestMoment) {
-  for (const AlignConfig& c : {nano(), preset("sd3-medium/aesthetic.yaml"), preset("sd3-medium/pickscore-release.yaml")}) {
+  for (const AlignConfig& c :
+       {nano(), preset("sd3-medium/aesthetic.yaml"), preset("sd3-medium/pickscore-release.yaml")}) {
     const Plan p = plan(c, read_model_shape(c.flow));
     double sum = 0, fullest = 0;
     for (const Amount& part : p.memory) sum += part.value;
@@ -115,9 +125,11 @@ TEST(Plan, FindsThatEachSwitchSavesWhatItSays) {
   const Plan before = plan(c, shape);
   for (const Switch& s : switches(c, shape)) {
     EXPECT_LE(s.plan.peak, before.peak) << s.setting;
-    const bool less_work = s.setting.find("=none") != std::string::npos || s.setting.starts_with("guidance") || s.setting.starts_with("sd3.");
+    const bool less_work = s.setting.find("=none") != std::string::npos ||
+                           s.setting.starts_with("guidance") || s.setting.starts_with("sd3.");
     if (less_work) {
-      EXPECT_LT(s.plan.half_flops + s.plan.full_flops, before.half_flops + before.full_flops) << s.setting;
+      EXPECT_LT(s.plan.half_flops + s.plan.full_flops, before.half_flops + before.full_flops)
+          << s.setting;
     }
     if (s.setting == "checkpointing=true") {
       EXPECT_GT(s.plan.half_flops, before.half_flops);
@@ -132,7 +144,9 @@ TEST(Plan, SaysForPeopleAndForProgramsWhatFits) {
   const Plan p = plan(c, shape);
   const std::vector<Device> devices{{"tiny", 1e9, 1e12, 1e12}, {"vast", 1e15, 1e15, 1e15}};
   const std::string text = plan_text(c, shape, p, switches(c, shape), devices);
-  for (const char* what : {"1024x1024 pixels", "TAESD3", "memory at the fullest moment", "merge=false", "fits on", "tiny"}) EXPECT_THAT(text, HasSubstr(what));
+  for (const char* what : {"1024x1024 pixels", "TAESD3", "memory at the fullest moment",
+                           "merge=false", "fits on", "tiny"})
+    EXPECT_THAT(text, HasSubstr(what));
   const Json json = plan_json(p, switches(c, shape), devices);
   EXPECT_EQ(json["peak_bytes"].get<double>(), p.peak);
   EXPECT_FALSE(json["devices"]["tiny"]["fits"].get<bool>());
@@ -159,26 +173,50 @@ AlignConfig tiny_sd3() {
 
 TEST(Plan, RefusesWhatAlignRefusesBeforeAnythingIsLoaded) {
   const Refusal refusals[]{
-      {"nano", [](AlignConfig& c) { c.method = "refl", c.value.kind = "unet"; }, "[align] refl trains no value network, got value.kind=unet: expected none or auto"},
-      {"nano", [](AlignConfig& c) { c.method = "draft", c.methods.draft.k = 50; }, "[draft] expected draft.k of at most 20 (the steps), got 50"},
-      {"nano", [](AlignConfig& c) { c.method = "refl", c.methods.refl.k_max = 40; }, "[refl] expected 0 <= refl.k_min <= refl.k_max < 20 (the steps), got"},
-      {"nano", [](AlignConfig& c) { c.time_grid.steps = 4; }, "[transitions] expected at most 4 bins for 4 steps, got 5"},
-      {"nano", [](AlignConfig& c) { c.method = "fitted-adjoint", c.methods.fitted.transitions.bins = 21; }, "[transitions] expected at most 20 bins for 20 steps, got 21"},
-      {"nano", [](AlignConfig& c) { c.lora_targets.push_back("nothing.*"); }, "[lora] target 'nothing.*' matches no linear layer; the layers are: "},
-      {"nano", [](AlignConfig& c) { c.flow.sd3.width = 64; }, "is a nano model, which has no sd3.width"},
-      {"nano", [](AlignConfig& c) { c.time_grid.kind = "explicit", c.time_grid.sigmas = {1, 0.5, 0.6, 0.3, 0.2}; }, "[time_grid] expected strictly decreasing noise levels"},
-      {"nano", [](AlignConfig& c) { c.guidance_in = {"everywhere"}; }, "[guidance_in] unknown place 'everywhere'"},
-      {"nano", [](AlignConfig& c) { c.reward = "aesthetc"; }, "[reward] unknown reward 'aesthetc'; known are aesthetic, "},
-      {"nano", [](AlignConfig& c) { c.eval.panel = {"pikscore"}; }, "[reward] unknown reward 'pikscore'; known are aesthetic, "},
-      {"nano", [](AlignConfig& c) { c.eval.prompts = 1, c.eval.images = 2; }, "[eval] expected eval.prompts times eval.images to be 4 at least"},
-      {"nano", [](AlignConfig& c) { c.prompts.eval = "eval.txt"; }, "[align] expected prompts.train, the prompts to train on, besides prompts.eval=eval.txt"},
-      {"sd3", [](AlignConfig& c) { c.flow.sd3.height = 18; }, "[sd3] expected height and width in multiples of 4 up to 48, got 18"},
-      {"sd3", [](AlignConfig& c) { c.flow.sd3.decoder = "taesd3", c.flow.sd3.tiling = true; }, "[sd3] expected tiling with decoder=vae only: TAESD3 needs none"},
-      {"sd3", [](AlignConfig& c) { c.flow.sd3.height = 20, c.value.kind = "unet", c.value.width = 32, c.value.layers = 3; }, "[value_unet] expected states that halve 2 times, got 10 x 8"}};
+      {"nano", [](AlignConfig& c) { c.method = "refl", c.value.kind = "unet"; },
+       "[align] refl trains no value network, got value.kind=unet: expected none or auto"},
+      {"nano", [](AlignConfig& c) { c.method = "draft", c.methods.draft.k = 50; },
+       "[draft] expected draft.k of at most 20 (the steps), got 50"},
+      {"nano", [](AlignConfig& c) { c.method = "refl", c.methods.refl.k_max = 40; },
+       "[refl] expected 0 <= refl.k_min <= refl.k_max < 20 (the steps), got"},
+      {"nano", [](AlignConfig& c) { c.time_grid.steps = 4; },
+       "[transitions] expected at most 4 bins for 4 steps, got 5"},
+      {"nano",
+       [](AlignConfig& c) { c.method = "fitted-adjoint", c.methods.fitted.transitions.bins = 21; },
+       "[transitions] expected at most 20 bins for 20 steps, got 21"},
+      {"nano", [](AlignConfig& c) { c.lora_targets.push_back("nothing.*"); },
+       "[lora] target 'nothing.*' matches no linear layer; the layers are: "},
+      {"nano", [](AlignConfig& c) { c.flow.sd3.width = 64; },
+       "is a nano model, which has no sd3.width"},
+      {"nano",
+       [](AlignConfig& c) {
+         c.time_grid.kind = "explicit", c.time_grid.sigmas = {1, 0.5, 0.6, 0.3, 0.2};
+       },
+       "[time_grid] expected strictly decreasing noise levels"},
+      {"nano", [](AlignConfig& c) { c.guidance_in = {"everywhere"}; },
+       "[guidance_in] unknown place 'everywhere'"},
+      {"nano", [](AlignConfig& c) { c.reward = "aesthetc"; },
+       "[reward] unknown reward 'aesthetc'; known are aesthetic, "},
+      {"nano", [](AlignConfig& c) { c.eval.panel = {"pikscore"}; },
+       "[reward] unknown reward 'pikscore'; known are aesthetic, "},
+      {"nano", [](AlignConfig& c) { c.eval.prompts = 1, c.eval.images = 2; },
+       "[eval] expected eval.prompts times eval.images to be 4 at least"},
+      {"nano", [](AlignConfig& c) { c.prompts.eval = "eval.txt"; },
+       "[align] expected prompts.train, the prompts to train on, besides prompts.eval=eval.txt"},
+      {"sd3", [](AlignConfig& c) { c.flow.sd3.height = 18; },
+       "[sd3] expected height and width in multiples of 4 up to 48, got 18"},
+      {"sd3", [](AlignConfig& c) { c.flow.sd3.decoder = "taesd3", c.flow.sd3.tiling = true; },
+       "[sd3] expected tiling with decoder=vae only: TAESD3 needs none"},
+      {"sd3",
+       [](AlignConfig& c) {
+         c.flow.sd3.height = 20, c.value.kind = "unet", c.value.width = 32, c.value.layers = 3;
+       },
+       "[value_unet] expected states that halve 2 times, got 10 x 8"}};
   const testing::TemporaryFolder folder;
   for (const Refusal& r : refusals) {
     AlignConfig c = r.model == std::string("nano") ? nano() : tiny_sd3();
-    EXPECT_EQ(message_of([&] { plan(c, read_model_shape(c.flow)); }), "no error") << "but for its mistake: " << r.message;
+    EXPECT_EQ(message_of([&] { plan(c, read_model_shape(c.flow)); }), "no error")
+        << "but for its mistake: " << r.message;
     r.mistake(c);
     c.run = (folder / "run").string();
     EXPECT_THAT(message_of([&] { plan(c, read_model_shape(c.flow)); }), HasSubstr(r.message));
@@ -188,7 +226,9 @@ TEST(Plan, RefusesWhatAlignRefusesBeforeAnythingIsLoaded) {
 }
 
 TEST(Plan, OnlyNotesWhatAlignRefusesForWantOfPrompts) {
-  const char* message = "since the emoji's captions and judge are the nano model's alone: pass prompts.train=FILE to train on and prompts.eval=FILE to evaluate on";
+  const char* message =
+      "since the emoji's captions and judge are the nano model's alone: pass prompts.train=FILE to "
+      "train on and prompts.eval=FILE to evaluate on";
   AlignConfig c = tiny_sd3();
   EXPECT_TRUE(plan(c, read_model_shape(c.flow)).notes.empty());
   c.prompts = {};
@@ -213,19 +253,26 @@ TEST(Plan, TakesPublishedSizesOnlyOfAReleaseThatIsNotThere) {
   const HubCache scope(cache.path());
   ModelOptions o;
   o.model = "stabilityai/stable-diffusion-3-medium-diffusers";
-  EXPECT_THAT(read_model_shape(o).description, HasSubstr("not on this machine, its published sizes are taken"));
+  EXPECT_THAT(read_model_shape(o).description,
+              HasSubstr("not on this machine, its published sizes are taken"));
   const fs::path repo = cache / "models--stabilityai--stable-diffusion-3-medium-diffusers";
   fs::create_directories(repo / "snapshots/abc");
-  EXPECT_THAT(message_of([&] { read_model_shape(o); }), HasSubstr("has no snapshot of revision 'main'"));
+  EXPECT_THAT(message_of([&] { read_model_shape(o); }),
+              HasSubstr("has no snapshot of revision 'main'"));
   o.sd3.revision = "abc";
-  EXPECT_THAT(message_of([&] { read_model_shape(o); }), HasSubstr("snapshots/abc/model_index.json does not exist"));
+  EXPECT_THAT(message_of([&] { read_model_shape(o); }),
+              HasSubstr("snapshots/abc/model_index.json does not exist"));
   o = {};
   o.model = "/nowhere/stable-diffusion-3-medium";
-  EXPECT_THAT(message_of([&] { read_model_shape(o); }), HasSubstr("'/nowhere/stable-diffusion-3-medium' is no folder and no repository id (org/name); check the path"));
+  EXPECT_THAT(message_of([&] { read_model_shape(o); }),
+              HasSubstr("'/nowhere/stable-diffusion-3-medium' is no folder and no repository id "
+                        "(org/name); check the path"));
   o.model = cache.path().string();
-  EXPECT_THAT(message_of([&] { read_model_shape(o); }), HasSubstr("is no model: expected vocabulary.txt (nano) or model_index.json"));
+  EXPECT_THAT(message_of([&] { read_model_shape(o); }),
+              HasSubstr("is no model: expected vocabulary.txt (nano) or model_index.json"));
   o.model = "somebody/else";
-  EXPECT_THAT(message_of([&] { read_model_shape(o); }), HasSubstr("'somebody/else' is neither a folder nor in the Hugging Face cache"));
+  EXPECT_THAT(message_of([&] { read_model_shape(o); }),
+              HasSubstr("'somebody/else' is neither a folder nor in the Hugging Face cache"));
 }
 
 // Micro-batches as the paper's code has them: the reward's own graph is what recomputing saves.
@@ -241,14 +288,16 @@ TEST(Plan, CountsWhatTheSettingsOfRewardsSave) {
   again.reward_files.reward_recompute = true;
   fast.reward_files.reward_dtype = "bf16";
   // 32 layers keep 6 and 8 widths a token of 257; run again, the input alone and one layer whole.
-  EXPECT_LT(amount(plan(again, shape).moments, "reward"), amount(before.moments, "reward") - 32 * 30 * 257 * 1280 * 4.0 * 10);
+  EXPECT_LT(amount(plan(again, shape).moments, "reward"),
+            amount(before.moments, "reward") - 32 * 30 * 257 * 1280 * 4.0 * 10);
   EXPECT_GT(plan(again, shape).full_flops, before.full_flops);
   EXPECT_NEAR(amount(plan(fast, shape).memory, "reward"), amount(before.memory, "reward") / 2, 1);
   EXPECT_LT(amount(plan(fast, shape).moments, "reward"), amount(before.moments, "reward"));
   EXPECT_LT(plan(fast, shape).full_flops, before.full_flops);
   const auto offers = [&](const AlignConfig& from, const std::string& setting) {
     const auto all = switches(from, shape);
-    return std::any_of(all.begin(), all.end(), [&](const Switch& s) { return s.setting == setting; });
+    return std::any_of(all.begin(), all.end(),
+                       [&](const Switch& s) { return s.setting == setting; });
   };
   EXPECT_TRUE(offers(c, "reward_recompute=true"));
   EXPECT_FALSE(offers(again, "reward_recompute=true"));
@@ -274,7 +323,15 @@ TEST(Plan, CountsTheDecoderOfALatentNano) {
   const fs::path latent = folder / "latent";
   NanoOptions options;
   options.decoder = "taesd3";
-  options.network = {.sample_size = 8, .channels = 16, .patch_size = 2, .layers = 2, .heads = 2, .head_dim = 48, .context_dim = 96, .pooled_dim = 96, .pos_embed_max = 4};
+  options.network = {.sample_size = 8,
+                     .channels = 16,
+                     .patch_size = 2,
+                     .layers = 2,
+                     .heads = 2,
+                     .head_dim = 48,
+                     .context_dim = 96,
+                     .pooled_dim = 96,
+                     .pos_embed_max = 4};
   NanoModel(options, Vocabulary::load(kSource / "models/nano/vocabulary.txt")).save(latent, {});
   AlignConfig c = nano();
   c.flow.model = latent.string();
@@ -302,7 +359,8 @@ TEST(Plan, EvaluatesAsManyAtOnceAsAlignDoes) {
   EXPECT_EQ(evaluation(large, 0), evaluation(large, 4));
 }
 
-// The release presets train a LoRA copy of SD3 as value network: its boundary term runs in micro-batches as everything else does.
+// The release presets train a LoRA copy of SD3 as value network: its boundary term runs in
+// micro-batches as everything else does.
 TEST(Plan, CountsTheBoundaryTermInMicroBatches) {
   AlignConfig c = preset("sd3-medium/aesthetic-release.yaml");
   const ModelShape shape = read_model_shape(c.flow);
@@ -313,7 +371,8 @@ TEST(Plan, CountsTheBoundaryTermInMicroBatches) {
   EXPECT_EQ(amount(plan(c, shape).moments, "boundary"), 0);
 }
 
-// Four of six steps (two of the tail, two of the others): eight trajectories make 32 transitions, fewer than a micro-batch holds.
+// Four of six steps (two of the tail, two of the others): eight trajectories make 32 transitions,
+// fewer than a micro-batch holds.
 TEST(Plan, CountsTheStepsThatAdjointMatchingTrains) {
   AlignConfig c = nano();
   c.method = "adjoint-matching";

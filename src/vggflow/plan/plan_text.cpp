@@ -9,12 +9,24 @@ namespace {
 constexpr double kGiB = 1024.0 * 1024.0 * 1024.0;
 
 std::string quantity(double x) {
-  return x >= 1e9 ? fmt::format("{:.2f} B", x / 1e9) : x >= 1e6 ? fmt::format("{:.2f} M", x / 1e6) : fmt::format("{:.0f}", x);
+  return x >= 1e9   ? fmt::format("{:.2f} B", x / 1e9)
+         : x >= 1e6 ? fmt::format("{:.2f} M", x / 1e6)
+                    : fmt::format("{:.0f}", x);
 }
-std::string bytes(double x) { return x >= 0.1 * kGiB ? fmt::format("{:.2f} GiB", x / kGiB) : fmt::format("{:.1f} MiB", x * 1024 / kGiB); }
-std::string flops(double x) { return x >= 1e15 ? fmt::format("{:.2f} PFLOP", x / 1e15) : x >= 1e12 ? fmt::format("{:.2f} TFLOP", x / 1e12) : fmt::format("{:.2f} GFLOP", x / 1e9); }
+std::string bytes(double x) {
+  return x >= 0.1 * kGiB ? fmt::format("{:.2f} GiB", x / kGiB)
+                         : fmt::format("{:.1f} MiB", x * 1024 / kGiB);
+}
+std::string flops(double x) {
+  return x >= 1e15   ? fmt::format("{:.2f} PFLOP", x / 1e15)
+         : x >= 1e12 ? fmt::format("{:.2f} TFLOP", x / 1e12)
+                     : fmt::format("{:.2f} GFLOP", x / 1e9);
+}
 std::string duration(double s) {
-  return s >= 3600 ? fmt::format("{:.1f} h", s / 3600) : s >= 60 ? fmt::format("{:.1f} min", s / 60) : s >= 1 ? fmt::format("{:.1f} s", s) : fmt::format("{:.0f} ms", 1e3 * s);
+  return s >= 3600 ? fmt::format("{:.1f} h", s / 3600)
+         : s >= 60 ? fmt::format("{:.1f} min", s / 60)
+         : s >= 1  ? fmt::format("{:.1f} s", s)
+                   : fmt::format("{:.0f} ms", 1e3 * s);
 }
 
 std::string list(const std::vector<Amount>& amounts, std::string (*show)(double)) {
@@ -40,44 +52,73 @@ Json json_of(const std::vector<Amount>& amounts) {
 
 Json times_of(const Plan& plan, const std::vector<Device>& devices) {
   Json out = Json::object();
-  for (const Device& d : devices) out[d.name] = {{"seconds_per_update", plan.seconds(d)}, {"fits", plan.peak <= d.memory}};
+  for (const Device& d : devices)
+    out[d.name] = {{"seconds_per_update", plan.seconds(d)}, {"fits", plan.peak <= d.memory}};
   return out;
 }
 
 }  // namespace
 
-std::string plan_text(const AlignConfig& config, const ModelShape& shape, const Plan& plan, const std::vector<Switch>& all, const std::vector<Device>& devices) {
+std::string plan_text(const AlignConfig& config, const ModelShape& shape, const Plan& plan,
+                      const std::vector<Switch>& all, const std::vector<Device>& devices) {
   const int64_t scale = shape.has_decoder ? shape.vae.downscale() : 1;
-  std::string out = fmt::format("{} on {} | {}x{} pixels | batch {}, {} transitions a pass | reward {}\n\nparameters\n{}\n", config.method, shape.description,
-                                shape.height * scale, shape.width * scale, config.batch, config.micro_batch, config.reward, list(plan.parameters, quantity));
-  out += fmt::format("memory at the fullest moment ({}): {}\n{}\nthe peak of each phase\n{}\n", plan.fullest, bytes(plan.peak), list(plan.memory, bytes),
+  std::string out = fmt::format(
+      "{} on {} | {}x{} pixels | batch {}, {} transitions a pass | reward {}\n\nparameters\n{}\n",
+      config.method, shape.description, shape.height * scale, shape.width * scale, config.batch,
+      config.micro_batch, config.reward, list(plan.parameters, quantity));
+  out += fmt::format("memory at the fullest moment ({}): {}\n{}\nthe peak of each phase\n{}\n",
+                     plan.fullest, bytes(plan.peak), list(plan.memory, bytes),
                      list(plan.moments, bytes));
-  out += fmt::format("work of an update: {} | {}\n{}\n", flops(plan.half_flops + plan.full_flops), plan.cost_formula, list(plan.work, flops));
-  out += "device              holds     an update    " + fmt::format("{} updates    fits\n", config.updates);
+  out += fmt::format("work of an update: {} | {}\n{}\n", flops(plan.half_flops + plan.full_flops),
+                     plan.cost_formula, list(plan.work, flops));
+  out += "device              holds     an update    " +
+         fmt::format("{} updates    fits\n", config.updates);
   for (const Device& d : devices) {
-    out += fmt::format("{:<14} {:>10} {:>13} {:>14}    {}\n", d.name, bytes(d.memory), duration(plan.seconds(d)), duration(plan.seconds(d) * static_cast<double>(config.updates)),
+    out += fmt::format("{:<14} {:>10} {:>13} {:>14}    {}\n", d.name, bytes(d.memory),
+                       duration(plan.seconds(d)),
+                       duration(plan.seconds(d) * static_cast<double>(config.updates)),
                        plan.peak <= d.memory ? "yes" : "no");
   }
   const Device& clock = devices.front();
-  out += fmt::format("\n{:<34} {:>10} {:>12}  fits on\n{:<34} {:>10} {:>12}  {}\n", "switch", "peak", clock.name, "as configured", bytes(plan.peak), duration(plan.seconds(clock)),
-                     holders(plan.peak, devices));
+  out += fmt::format("\n{:<34} {:>10} {:>12}  fits on\n{:<34} {:>10} {:>12}  {}\n", "switch",
+                     "peak", clock.name, "as configured", bytes(plan.peak),
+                     duration(plan.seconds(clock)), holders(plan.peak, devices));
   for (const Switch& s : all) {
-    out += fmt::format("{:<34} {:>10} {:>12}  {}{}\n", s.setting.size() > 34 ? "all of the harmless ones" : s.setting, bytes(s.plan.peak), duration(s.plan.seconds(clock)),
-                       holders(s.plan.peak, devices), s.setting.size() > 34 ? fmt::format("\n    {}", s.setting) : fmt::format(" ({})", s.what));
+    out += fmt::format(
+        "{:<34} {:>10} {:>12}  {}{}\n",
+        s.setting.size() > 34 ? "all of the harmless ones" : s.setting, bytes(s.plan.peak),
+        duration(s.plan.seconds(clock)), holders(s.plan.peak, devices),
+        s.setting.size() > 34 ? fmt::format("\n    {}", s.setting) : fmt::format(" ({})", s.what));
   }
   for (const std::string& note : plan.notes) out += fmt::format("note: {}\n", note);
   return out;
 }
 
-Json plan_json(const Plan& plan, const std::vector<Switch>& all, const std::vector<Device>& devices) {
+Json plan_json(const Plan& plan, const std::vector<Switch>& all,
+               const std::vector<Device>& devices) {
   const Passes& p = plan.passes;
-  Json out{{"parameters", json_of(plan.parameters)}, {"peak_bytes", plan.peak}, {"fullest_moment", plan.fullest}, {"memory_bytes", json_of(plan.memory)},
-           {"moments_bytes", json_of(plan.moments)}, {"flops", json_of(plan.work)}, {"cost_formula", plan.cost_formula},
-           {"passes", {{"forward", p.f}, {"tangent", p.j}, {"backward", p.b}, {"value_forward", p.value_f}, {"value_tangent", p.value_j}, {"value_backward", p.value_b}}},
-           {"devices", times_of(plan, devices)}, {"notes", plan.notes}};
+  Json out{{"parameters", json_of(plan.parameters)},
+           {"peak_bytes", plan.peak},
+           {"fullest_moment", plan.fullest},
+           {"memory_bytes", json_of(plan.memory)},
+           {"moments_bytes", json_of(plan.moments)},
+           {"flops", json_of(plan.work)},
+           {"cost_formula", plan.cost_formula},
+           {"passes",
+            {{"forward", p.f},
+             {"tangent", p.j},
+             {"backward", p.b},
+             {"value_forward", p.value_f},
+             {"value_tangent", p.value_j},
+             {"value_backward", p.value_b}}},
+           {"devices", times_of(plan, devices)},
+           {"notes", plan.notes}};
   out["switches"] = Json::array();
   for (const Switch& s : all) {
-    out["switches"].push_back({{"setting", s.setting}, {"what", s.what}, {"peak_bytes", s.plan.peak}, {"devices", times_of(s.plan, devices)}});
+    out["switches"].push_back({{"setting", s.setting},
+                               {"what", s.what},
+                               {"peak_bytes", s.plan.peak},
+                               {"devices", times_of(s.plan, devices)}});
   }
   return out;
 }

@@ -1,5 +1,6 @@
 #pragma once
-// Trains a linear classifier on a frozen network's features of photographs: multinomial logistic regression, validated on photographs that it has not seen.
+// Trains a linear classifier on a frozen network's features of photographs: multinomial logistic
+// regression, validated on photographs that it has not seen.
 
 #include "vggflow/networks/vision/class_head.h"
 #include "vggflow/pretrain/fit.h"
@@ -21,8 +22,12 @@ struct HeadData {
     v("test_photos", test_photos, "zip of the same classes to be tested on");
     v("network", network, "file of the network's weights");
     v("per_class", per_class, "images of each class to learn from; 0: all", range(0, 1e7));
-    v("test_per_class", test_per_class, "images of each class to be tested on; 0: all", range(0, 1e7));
-    v("photo_size", photo_size, "side in pixels that photographs are resized to first (bicubic, antialiased): that of the flow model's images", range(8, 4096));
+    v("test_per_class", test_per_class, "images of each class to be tested on; 0: all",
+      range(0, 1e7));
+    v("photo_size", photo_size,
+      "side in pixels that photographs are resized to first (bicubic, antialiased): that of the "
+      "flow model's images",
+      range(8, 4096));
     v("batch", batch, "images whose features are taken at once", range(1, 4096));
   }
 };

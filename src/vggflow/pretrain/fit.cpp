@@ -10,7 +10,8 @@ namespace vggflow {
 namespace {
 
 struct FitState {
-  explicit FitState(Module& network, const FitOptions& o) : buffer(network.parameters()), adamw(buffer, o.optimizer), ema(buffer, o.ema_decay) {}
+  explicit FitState(Module& network, const FitOptions& o)
+      : buffer(network.parameters()), adamw(buffer, o.optimizer), ema(buffer, o.ema_decay) {}
   ParameterBuffer buffer;
   AdamW adamw;
   Ema ema;
@@ -21,8 +22,12 @@ struct FitState {
 
   void save(const std::filesystem::path& run) {
     save_checkpoint(run, {update,
-                          {{"values", buffer.values()}, {"ema", ema.values}, {"adamw_m", adamw.m}, {"adamw_v", adamw.v}},
-                          {{"adamw_steps", fmt::to_string(adamw.steps)}, {"ema_updates", fmt::to_string(ema.updates)},
+                          {{"values", buffer.values()},
+                           {"ema", ema.values},
+                           {"adamw_m", adamw.m},
+                           {"adamw_v", adamw.v}},
+                          {{"adamw_steps", fmt::to_string(adamw.steps)},
+                           {"ema_updates", fmt::to_string(ema.updates)},
                            {"curve", curve_json().dump()}}});
   }
   void load(const Checkpoint& c) {
@@ -34,7 +39,8 @@ struct FitState {
     adamw.steps = std::stoll(c.metadata.at("adamw_steps"));
     ema.updates = std::stoll(c.metadata.at("ema_updates"));
     const auto logged = nlohmann::json::parse(c.metadata.at("curve"));
-    for (const auto& p : logged.at("points")) curve.push_back({p.at(0).get<int64_t>(), p.at(1).get<double>()});
+    for (const auto& p : logged.at("points"))
+      curve.push_back({p.at(0).get<int64_t>(), p.at(1).get<double>()});
     loss_sum = logged.at("sum").get<double>();
     losses = logged.at("count").get<int64_t>();
   }
@@ -47,7 +53,8 @@ struct FitState {
 
 }  // namespace
 
-std::vector<LossPoint> fit(FitTask task, const FitOptions& options, const std::filesystem::path& run, bool resume) {
+std::vector<LossPoint> fit(FitTask task, const FitOptions& options,
+                           const std::filesystem::path& run, bool resume) {
   FitState state(task.network, options);
   if (const auto checkpoint = resume ? load_checkpoint(run) : std::nullopt) {
     state.load(*checkpoint);
@@ -60,7 +67,8 @@ std::vector<LossPoint> fit(FitTask task, const FitOptions& options, const std::f
     const Tensor loss = task.loss(state.update);
     loss.backward();
     const double norm = state.buffer.clip(options.grad_clip);
-    const double lr = options.optimizer.lr * cosine_schedule(state.update, options.warmup, options.updates, options.final_lr);
+    const double lr = options.optimizer.lr * cosine_schedule(state.update, options.warmup,
+                                                             options.updates, options.final_lr);
     if (!state.adamw.step(lr)) log_info("update {}: gradient is not finite, skipped", state.update);
     state.ema.update(state.buffer);
     ++state.update;
@@ -71,17 +79,21 @@ std::vector<LossPoint> fit(FitTask task, const FitOptions& options, const std::f
     progress.advance(state.update, fmt::format("loss {:.4f}", average));
     if (state.update % options.log_every == 0) {
       state.curve.push_back({state.update, average});
-      log_info("step {}/{} | loss {:.4f} | grad {:.3f} | lr {:.2e} | {:.0f} ms | {:.1f} GiB", state.update, options.updates, average, norm,
-               lr, 1e3 * watch.lap() / static_cast<double>(state.losses), memory_now_gib());
+      log_info("step {}/{} | loss {:.4f} | grad {:.3f} | lr {:.2e} | {:.0f} ms | {:.1f} GiB",
+               state.update, options.updates, average, norm, lr,
+               1e3 * watch.lap() / static_cast<double>(state.losses), memory_now_gib());
       state.loss_sum = 0;
       state.losses = 0;
     }
     if (state.update % options.checkpoint_every == 0 || interrupted()) state.save(run);
     if (interrupted()) {
-      log_info("interrupted after update {}; the state is saved, run again with resume=true to go on", state.update);
+      log_info(
+          "interrupted after update {}; the state is saved, run again with resume=true to go on",
+          state.update);
       return {};
     }
-    if (task.preview && state.update % options.preview_every == 0 && state.update < options.updates) {
+    if (task.preview && state.update % options.preview_every == 0 &&
+        state.update < options.updates) {
       const ValuesScope averaged(state.buffer, state.ema.values);
       task.preview(state.update);
     }

@@ -1,5 +1,6 @@
 #pragma once
-// The loop that trains a network from data: the flow model, the reward models and the judge all run through it.
+// The loop that trains a network from data: the flow model, the reward models and the judge all run
+// through it.
 
 #include <filesystem>
 #include <functional>
@@ -31,7 +32,8 @@ struct FitOptions {
     v("seed", seed, "seed of initialisation, data order and noise", range(0, 1e15));
     v("warmup", warmup, "updates of linear warm-up", range(0, 1e6));
     v("final_lr", final_lr, "learning rate at the end, as a fraction of its peak", range(0, 1));
-    v("ema_decay", ema_decay, "decay of the weights' average, which is what gets saved", range(0, 1));
+    v("ema_decay", ema_decay, "decay of the weights' average, which is what gets saved",
+      range(0, 1));
     v("grad_clip", grad_clip, "largest gradient norm; 0 leaves it", range(0, 1e9));
     v("checkpoint_every", checkpoint_every, "updates between checkpoints", range(1, 1e8));
     v("log_every", log_every, "updates between log lines", range(1, 1e8));
@@ -55,8 +57,10 @@ struct LossPoint {
   double loss;
 };
 
-/// Trains, with a checkpoint every few updates in `run`/checkpoints; with `resume` it goes on from the last complete one.
-/// Leaves the averaged weights in the network. Returns the loss curve, or nothing when interrupted.
-std::vector<LossPoint> fit(FitTask task, const FitOptions& options, const std::filesystem::path& run, bool resume);
+/// Trains, with a checkpoint every few updates in `run`/checkpoints; with `resume` it goes on from
+/// the last complete one. Leaves the averaged weights in the network. Returns the loss curve, or
+/// nothing when interrupted.
+std::vector<LossPoint> fit(FitTask task, const FitOptions& options,
+                           const std::filesystem::path& run, bool resume);
 
 }  // namespace vggflow

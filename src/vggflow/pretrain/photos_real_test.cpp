@@ -1,5 +1,5 @@
-// What docs/mini-paper.md rests on, with the real weights and photographs: a head that names classes, latents that are the photographs, and a reward that
-// prefers noise.
+// What docs/mini-paper.md rests on, with the real weights and photographs: a head that names
+// classes, latents that are the photographs, and a reward that prefers noise.
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/grad_mode.h>
@@ -10,10 +10,10 @@
 #include "vggflow/networks/autoencoders/taesd.h"
 #include "vggflow/ops/random_tensor.h"
 #include "vggflow/ops/resize.h"
-#include "vggflow/rewards/reward.h"
-#include "vggflow/testing/temporary_folder.h"
 #include "vggflow/pretrain/prepare.h"
 #include "vggflow/pretrain/pretrain.h"
+#include "vggflow/rewards/reward.h"
+#include "vggflow/testing/temporary_folder.h"
 
 namespace vggflow {
 namespace {
@@ -24,7 +24,8 @@ class PhotosReal : public ::testing::Test {
  protected:
   void SetUp() override {
     const char* folder = std::getenv("VGGFLOW_ASSETS");
-    if (!folder) GTEST_SKIP() << "left out: photographs with real weights, because VGGFLOW_ASSETS is not set";
+    if (!folder)
+      GTEST_SKIP() << "left out: photographs with real weights, because VGGFLOW_ASSETS is not set";
     assets = folder;
     photos = assets / "cifar10/test_200_per_class.zip";
   }
@@ -33,7 +34,13 @@ class PhotosReal : public ::testing::Test {
 };
 
 TEST_F(PhotosReal, AHeadOnMobileNetNamesPhotographsThatItHasNotSeen) {
-  const HeadData data{(assets / "cifar10/train_1500_per_class.zip").string(), photos.string(), (assets / "mobilenet_v2/mobilenet_v2.safetensors").string(), 40, 10, 64, 32};
+  const HeadData data{(assets / "cifar10/train_1500_per_class.zip").string(),
+                      photos.string(),
+                      (assets / "mobilenet_v2/mobilenet_v2.safetensors").string(),
+                      40,
+                      10,
+                      64,
+                      32};
   HeadTask task({.size = 128}, data);
   FitOptions fit;
   fit.batch = 128;
@@ -43,7 +50,8 @@ TEST_F(PhotosReal, AHeadOnMobileNetNamesPhotographsThatItHasNotSeen) {
   fit.warmup = 0;
   fit.ema_decay = 0.9;
   fit.optimizer.lr = 3e-3;
-  vggflow::fit({*task.model, [&](int64_t update) { return task.loss(fit, update); }, nullptr}, fit, run.path(), /*resume=*/false);
+  vggflow::fit({*task.model, [&](int64_t update) { return task.loss(fit, update); }, nullptr}, fit,
+               run.path(), /*resume=*/false);
   EXPECT_GT(accuracy(*task.model, task.test), 0.6);  // chance: 0.1
 }
 
@@ -68,11 +76,16 @@ TEST_F(PhotosReal, NimaPrefersNoiseToSmallPhotographs) {
   resources.weights["nima-aesthetic"] = assets / "nima/nima_aesthetic.safetensors";
   const auto reward = make_reward("nima-aesthetic", resources);
   const Tensor small = resized_photos(read_photo_zip(photos, 10).images, 64);
-  const Tensor noise = at::sigmoid(1.702 * keyed_normal(1, Purpose::kTest, 0, 0, 100, {3, 64, 64}));  // about uniform
-  const Tensor of_photos = reward->score(small, std::vector<std::string>(100)), of_noise = reward->score(noise, std::vector<std::string>(100));
-  RecordProperty("photographs", fmt::format("{:.3f} +- {:.3f}", of_photos.mean().item<double>(), of_photos.std().item<double>()));
-  RecordProperty("noise", fmt::format("{:.3f} +- {:.3f}", of_noise.mean().item<double>(), of_noise.std().item<double>()));
-  EXPECT_GT(of_noise.mean().item<double>(), (of_photos.mean() + 2 * of_photos.std()).item<double>());
+  const Tensor noise = at::sigmoid(
+      1.702 * keyed_normal(1, Purpose::kTest, 0, 0, 100, {3, 64, 64}));  // about uniform
+  const Tensor of_photos = reward->score(small, std::vector<std::string>(100)),
+               of_noise = reward->score(noise, std::vector<std::string>(100));
+  RecordProperty("photographs", fmt::format("{:.3f} +- {:.3f}", of_photos.mean().item<double>(),
+                                            of_photos.std().item<double>()));
+  RecordProperty("noise", fmt::format("{:.3f} +- {:.3f}", of_noise.mean().item<double>(),
+                                      of_noise.std().item<double>()));
+  EXPECT_GT(of_noise.mean().item<double>(),
+            (of_photos.mean() + 2 * of_photos.std()).item<double>());
 }
 
 }  // namespace

@@ -1,4 +1,5 @@
-// From a zip of photographs to an aligned latent model, on pictures of one colour with networks of random weights: every step of scripts/mini_paper.sh.
+// From a zip of photographs to an aligned latent model, on pictures of one colour with networks of
+// random weights: every step of scripts/mini_paper.sh.
 #include <ATen/ATen.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -7,15 +8,15 @@
 #include "vggflow/io/files.h"
 #include "vggflow/io/image.h"
 #include "vggflow/io/jsonl.h"
-#include "vggflow/networks/vision/conv_case_test.h"
-#include "vggflow/networks/model_folder.h"
 #include "vggflow/networks/autoencoders/taesd.h"
+#include "vggflow/networks/model_folder.h"
+#include "vggflow/networks/vision/conv_case_test.h"
+#include "vggflow/pretrain/prepare.h"
+#include "vggflow/pretrain/pretrain.h"
 #include "vggflow/testing/message.h"
 #include "vggflow/testing/stored_zip.h"
 #include "vggflow/testing/temporary_folder.h"
 #include "vggflow/train/align.h"
-#include "vggflow/pretrain/prepare.h"
-#include "vggflow/pretrain/pretrain.h"
 
 namespace vggflow {
 namespace {
@@ -28,7 +29,8 @@ template <class Network>
 void write_side(const fs::path& file, const std::string& kind) {
   TensorList tensors;
   const Network network;
-  for (const NamedTensor& p : network.parameters()) tensors.emplace_back(p.name, testing::pattern_weight(kind + p.name, p.tensor->sizes()));
+  for (const NamedTensor& p : network.parameters())
+    tensors.emplace_back(p.name, testing::pattern_weight(kind + p.name, p.tensor->sizes()));
   write_safetensors(file, tensors);
 }
 
@@ -73,7 +75,15 @@ class Photos : public ::testing::Test {
     c.precision = "fp32";
     c.model.text_width = 8;
     c.model.decoder = "taesd3";
-    c.model.network = {.sample_size = 2, .channels = 16, .patch_size = 1, .layers = 2, .heads = 2, .head_dim = 8, .context_dim = 8, .pooled_dim = 8, .pos_embed_max = 2};
+    c.model.network = {.sample_size = 2,
+                       .channels = 16,
+                       .patch_size = 1,
+                       .layers = 2,
+                       .heads = 2,
+                       .head_dim = 8,
+                       .context_dim = 8,
+                       .pooled_dim = 8,
+                       .pos_embed_max = 2};
     c.fit.updates = 4;
     c.fit.batch = 6;
     c.fit.warmup = 0;
@@ -85,7 +95,14 @@ class Photos : public ::testing::Test {
     c.run = (folder / name).string();
     c.target = "class-head";
     c.head.size = 32;
-    c.head_data = {photos.string(), test_photos.string(), testing::ConvCase("mobilenet_v2").write_weights(folder / "v2.safetensors").string(), 0, 0, 16, 5};
+    c.head_data = {
+        photos.string(),
+        test_photos.string(),
+        testing::ConvCase("mobilenet_v2").write_weights(folder / "v2.safetensors").string(),
+        0,
+        0,
+        16,
+        5};
     c.fit.updates = 60;
     c.fit.batch = 8;
     c.fit.warmup = 0;
@@ -96,7 +113,9 @@ class Photos : public ::testing::Test {
   void prepare_all() const { prepare(preparation()); }
 
   testing::TemporaryFolder folder;
-  fs::path photos = write_photos(folder / "photos.zip", 0), test_photos = write_photos(folder / "test.zip", 6), latents = folder / "made/latents.safetensors",
+  fs::path photos = write_photos(folder / "photos.zip", 0),
+           test_photos = write_photos(folder / "test.zip", 6),
+           latents = folder / "made/latents.safetensors",
            taesd = write_taesd(folder / "taesd3", "a");
 };
 
@@ -107,16 +126,19 @@ TEST_F(Photos, AreEncodedOnceAtTheSizeAskedFor) {
   const LatentSet set = read_latents(latents);
   const auto encoder = TaesdEncoder::load(taesd);
   const PhotoSet given = read_photo_zip(photos);
-  const Tensor pixels = resized_photos(given.images, 16), want = at::cat({encoder->encode(pixels), encoder->encode(pixels.flip({3}))});
+  const Tensor pixels = resized_photos(given.images, 16),
+               want = at::cat({encoder->encode(pixels), encoder->encode(pixels.flip({3}))});
   EXPECT_EQ(set.latents.sizes(), (std::vector<int64_t>{24, 16, 2, 2}));
-  EXPECT_LT(((set.latents - want).abs().max() / want.abs().max()).item<double>(), 1e-3);  // fp16 in the file
+  EXPECT_LT(((set.latents - want).abs().max() / want.abs().max()).item<double>(),
+            1e-3);  // fp16 in the file
   EXPECT_TRUE(at::equal(set.labels, at::cat({given.labels, given.labels})));
   EXPECT_EQ(set.encoder, weights_hash(*encoder));
   const auto written = fs::last_write_time(latents);
   prepare(c);
   EXPECT_EQ(fs::last_write_time(latents), written);
   c.taesd = write_taesd(folder / "other", "b").string();
-  EXPECT_THAT(message_of([&] { prepare(c); }), HasSubstr("was made by another encoder: remove it, or choose another out="));
+  EXPECT_THAT(message_of([&] { prepare(c); }),
+              HasSubstr("was made by another encoder: remove it, or choose another out="));
   EXPECT_THAT(message_of([] { prepare({}); }), HasSubstr("expected photos=FILE.zip"));
 }
 
@@ -127,7 +149,8 @@ TEST_F(Photos, AFlowModelLearnsFromLatentsAndResumesBitForBit) {
   PretrainConfig half = flow("half");
   half.fit.updates = 2;
   pretrain(half);
-  // The schedule ends at fit.updates, so the whole run's first checkpoint is what a stop after two updates leaves.
+  // The schedule ends at fit.updates, so the whole run's first checkpoint is what a stop after two
+  // updates leaves.
   fs::remove_all(fs::path(whole.run) / "checkpoints/update_000004");
   const auto model_file = fs::path(whole.run) / "model/model.safetensors";
   const auto before = SafetensorsFile(model_file).load("transformer.proj_out.weight");
@@ -135,7 +158,8 @@ TEST_F(Photos, AFlowModelLearnsFromLatentsAndResumesBitForBit) {
   again.resume = true;
   pretrain(again);
   EXPECT_TRUE(at::equal(before, SafetensorsFile(model_file).load("transformer.proj_out.weight")));
-  EXPECT_FALSE(at::equal(before, SafetensorsFile(fs::path(half.run) / "model/model.safetensors").load("transformer.proj_out.weight")));
+  EXPECT_FALSE(at::equal(before, SafetensorsFile(fs::path(half.run) / "model/model.safetensors")
+                                     .load("transformer.proj_out.weight")));
   EXPECT_TRUE(fs::exists(fs::path(whole.run) / "grids/preview_000004.png"));
   const auto model = NanoModel::load(fs::path(whole.run) / "model", at::kFloat);
   EXPECT_EQ(model->options.decoder_hash, weights_hash(*TaesdDecoder::load(taesd)));
@@ -145,21 +169,27 @@ TEST_F(Photos, LatentsThatDoNotFitTheNetworkAreRefused) {
   prepare_all();
   PretrainConfig c = flow("refused");
   c.model.network.sample_size = 1;
-  EXPECT_THAT(message_of([&] { pretrain(c); }), HasSubstr("expected latents (16, 1, 1) for this network, got (12, 16, 2, 2) in"));
+  EXPECT_THAT(message_of([&] { pretrain(c); }),
+              HasSubstr("expected latents (16, 1, 1) for this network, got (12, 16, 2, 2) in"));
   c = flow("refused");
   c.model.decoder = "none";
-  EXPECT_THAT(message_of([&] { pretrain(c); }), HasSubstr("expected model.decoder=taesd3, which makes images of latents, got none"));
+  EXPECT_THAT(message_of([&] { pretrain(c); }),
+              HasSubstr("expected model.decoder=taesd3, which makes images of latents, got none"));
 }
 
 TEST_F(Photos, AClassHeadNamesPicturesThatItHasNotSeen) {
   PretrainConfig c = head("head");
   pretrain(c);
-  const auto judge = open_judge(fs::path(c.run) / "model", [&](const std::string&) { return folder / "v2.safetensors"; });
+  const auto judge = open_judge(fs::path(c.run) / "model",
+                                [&](const std::string&) { return folder / "v2.safetensors"; });
   EXPECT_EQ(judge->classes(), (std::vector<std::string>{"cat", "frog"}));
   const PhotoSet test = read_photo_zip(test_photos);
-  EXPECT_TRUE(at::equal(judge->forward(resized_photos(test.images, 16)).logits.argmax(1), test.labels));
+  EXPECT_TRUE(
+      at::equal(judge->forward(resized_photos(test.images, 16)).logits.argmax(1), test.labels));
   c.head_data.test_photos = "";
-  EXPECT_THAT(message_of([&] { pretrain(c); }), HasSubstr("expected head_data.photos, head_data.test_photos (zips of CLASS/NAME.jpg) and head_data.network (a file of mobilenet-v2 weights)"));
+  EXPECT_THAT(message_of([&] { pretrain(c); }),
+              HasSubstr("expected head_data.photos, head_data.test_photos (zips of CLASS/NAME.jpg) "
+                        "and head_data.network (a file of mobilenet-v2 weights)"));
 }
 
 TEST_F(Photos, ALatentModelIsAlignedOnClassesWithTheirJudge) {
@@ -174,7 +204,8 @@ TEST_F(Photos, ALatentModelIsAlignedOnClassesWithTheirJudge) {
   c.flow.sd3.taesd = taesd.string();
   c.judge = (folder / "head/model").string();
   c.reward = "colorfulness";
-  c.reward_files.reward_weights = {"mobilenet-v2=" + (folder / "v2.safetensors").string(), "class-head=" + c.judge};
+  c.reward_files.reward_weights = {"mobilenet-v2=" + (folder / "v2.safetensors").string(),
+                                   "class-head=" + c.judge};
   c.prompts.classes = {"cat", "frog"};
   c.updates = c.eval_every = 1;
   c.batch = 2;
@@ -194,11 +225,15 @@ TEST_F(Photos, ALatentModelIsAlignedOnClassesWithTheirJudge) {
   EXPECT_LE(final.at("panel").at("class-head").at("mean").get<double>(), 0);  // a log-probability
   c.run = (folder / "refused").string();
   c.prompts.classes = {"frog", "cat"};
-  EXPECT_THAT(message_of([&] { align(c); }), HasSubstr("names the classes cat, frog, but the prompts' are frog, cat: pass judge=FOLDER of theirs"));
+  EXPECT_THAT(message_of([&] { align(c); }),
+              HasSubstr("names the classes cat, frog, but the prompts' are frog, cat: pass "
+                        "judge=FOLDER of theirs"));
   c.prompts.classes = {"cat", "frog"};
   c.reward_files.reward_weights.clear();
   c.eval.panel.clear();
-  EXPECT_THAT(message_of([&] { align(c); }), HasSubstr("needs the weights 'mobilenet-v2', which are not given; pass reward_weights=[mobilenet-v2=PATH]"));
+  EXPECT_THAT(message_of([&] { align(c); }),
+              HasSubstr("needs the weights 'mobilenet-v2', which are not given; pass "
+                        "reward_weights=[mobilenet-v2=PATH]"));
 }
 
 }  // namespace

@@ -15,7 +15,8 @@
 namespace vggflow {
 namespace {
 
-Tensor encode_all(const TaesdEncoder& encoder, const Tensor& images, const PrepareConfig& c, bool mirror) {
+Tensor encode_all(const TaesdEncoder& encoder, const Tensor& images, const PrepareConfig& c,
+                  bool mirror) {
   Progress progress(mirror ? "encoding, mirrored" : "encoding", images.size(0));
   std::vector<Tensor> latents;
   int64_t done = 0;
@@ -41,18 +42,23 @@ void prepare(const PrepareConfig& c) {
   const std::string hash = weights_hash(*encoder);
   const std::filesystem::path out = c.out;
   if (std::filesystem::exists(out)) {
-    VGGFLOW_CHECK(read_latents(out).encoder == hash, "[prepare] {} was made by another encoder: remove it, or choose another out=", c.out);
+    VGGFLOW_CHECK(
+        read_latents(out).encoder == hash,
+        "[prepare] {} was made by another encoder: remove it, or choose another out=", c.out);
     log_info("{} is there already", c.out);
     return;
   }
   const PhotoSet photos = read_photo_zip(c.photos, c.per_class);
-  log_info("{} photographs of {} classes, encoded at {} pixels", photos.images.size(0), photos.classes.size(), c.size);
-  LatentSet set{photos.classes, encode_all(*encoder, photos.images, c, /*mirror=*/false), photos.labels, hash};
+  log_info("{} photographs of {} classes, encoded at {} pixels", photos.images.size(0),
+           photos.classes.size(), c.size);
+  LatentSet set{photos.classes, encode_all(*encoder, photos.images, c, /*mirror=*/false),
+                photos.labels, hash};
   if (c.mirrored) {
     set.latents = at::cat({set.latents, encode_all(*encoder, photos.images, c, /*mirror=*/true)});
     set.labels = at::cat({photos.labels, photos.labels});
   }
-  log_info("latents {}: mean {:.3f}, standard deviation {:.3f}", shape_string(set.latents), set.latents.mean().item<double>(), set.latents.std().item<double>());
+  log_info("latents {}: mean {:.3f}, standard deviation {:.3f}", shape_string(set.latents),
+           set.latents.mean().item<double>(), set.latents.std().item<double>());
   if (out.has_parent_path()) make_writable_folder(out.parent_path());
   write_latents(out, set);
   log_info("wrote {}", c.out);

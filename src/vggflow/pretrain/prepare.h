@@ -1,5 +1,6 @@
 #pragma once
-// Photographs become training data of a latent flow model: resized, encoded once by TAESD3, kept in one file.
+// Photographs become training data of a latent flow model: resized, encoded once by TAESD3, kept in
+// one file.
 
 #include <ATen/core/Tensor.h>
 
@@ -22,9 +23,14 @@ struct PrepareConfig {
   template <class V>
   void fields(V& v) {
     v("photos", photos, "zip of CLASS/NAME.jpg, stored without compression");
-    v("taesd", taesd, "folder of taesd3_encoder.safetensors; empty: taesd3 in the folder that VGGFLOW_ASSETS names");
-    v("out", out, "file to write; one that is there already is kept if it was made by the same encoder");
-    v("size", size, "side in pixels that images are resized to (bicubic, antialiased) before they are encoded", range(8, 4096));
+    v("taesd", taesd,
+      "folder of taesd3_encoder.safetensors; empty: taesd3 in the folder that VGGFLOW_ASSETS "
+      "names");
+    v("out", out,
+      "file to write; one that is there already is kept if it was made by the same encoder");
+    v("size", size,
+      "side in pixels that images are resized to (bicubic, antialiased) before they are encoded",
+      range(8, 4096));
     v("per_class", per_class, "images of each class; 0: all", range(0, 1e7));
     v("mirrored", mirrored, "each image also mirrored left to right");
     v("batch", batch, "images encoded at once", range(1, 4096));
@@ -34,7 +40,8 @@ struct PrepareConfig {
 
 void prepare(const PrepareConfig& config);
 
-/// Pixels (N, 3, size, size) in [0, 1] of uint8 images: bicubic, antialiased, and clipped, since that filter overshoots.
+/// Pixels (N, 3, size, size) in [0, 1] of uint8 images: bicubic, antialiased, and clipped, since
+/// that filter overshoots.
 at::Tensor resized_photos(const at::Tensor& images, int64_t size);
 
 }  // namespace vggflow

@@ -20,7 +20,8 @@ namespace {
 
 // t = logistic(m + s z), one z a sample.
 Tensor logit_normal_times(const PretrainConfig& c, int64_t update) {
-  const Tensor z = keyed_normal(static_cast<uint64_t>(c.fit.seed), Purpose::kTime, static_cast<uint64_t>(update), 0, c.fit.batch, {});
+  const Tensor z = keyed_normal(static_cast<uint64_t>(c.fit.seed), Purpose::kTime,
+                                static_cast<uint64_t>(update), 0, c.fit.batch, {});
   return at::sigmoid(z * c.time_sd + c.time_mean);
 }
 
@@ -34,8 +35,10 @@ struct FlowData {
   std::function<FlowBatch(const Vocabulary&, int64_t update)> batch;
 };
 
-// |u(x_t, t) - (x0 - x1)|^2 with x_t = t x1 + (1 - t) x0: u = -v predicts noise minus data, as SD3 does.
-Tensor flow_matching_loss(const NanoModel& model, const FlowBatch& batch, const Tensor& noise, const Tensor& t) {
+// |u(x_t, t) - (x0 - x1)|^2 with x_t = t x1 + (1 - t) x0: u = -v predicts noise minus data, as SD3
+// does.
+Tensor flow_matching_loss(const NanoModel& model, const FlowBatch& batch, const Tensor& noise,
+                          const Tensor& t) {
   const Tensor s = expand_time(t, noise);
   const Tensor x = s * batch.x1 + (1 - s) * noise;
   const Tensor u = model.transformer.forward(x, (1 - t) * 1000, model.text.forward(batch.ids));
@@ -43,17 +46,21 @@ Tensor flow_matching_loss(const NanoModel& model, const FlowBatch& batch, const 
 }
 
 // The display prompts from fixed noise, as a grid.
-void write_preview(const NanoModel& model, const std::vector<std::string>& prompts, const std::filesystem::path& file, double guidance) {
+void write_preview(const NanoModel& model, const std::vector<std::string>& prompts,
+                   const std::filesystem::path& file, double guidance) {
   const auto n = static_cast<int64_t>(prompts.size());
-  const GuidedVelocity velocity(model.transformer, model.encode(prompts), model.unconditional(n), guidance);
+  const GuidedVelocity velocity(model.transformer, model.encode(prompts), model.unconditional(n),
+                                guidance);
   const Tensor x0 = keyed_normal(0, Purpose::kEvalNoise, 0, 0, n, model.state_shape());
-  const Tensor x1 = sample([&](const Tensor& x, const Tensor& t) { return velocity(x, t); }, x0, time_grid({}));
+  const Tensor x1 =
+      sample([&](const Tensor& x, const Tensor& t) { return velocity(x, t); }, x0, time_grid({}));
   write_png(file, image_grid((model.decode(x1) + 1) / 2, 8, 2));
 }
 
 struct EmojiSource {
   explicit EmojiSource(const EmojiOptions& options) : set(load_emoji(options)), sampler(set) {
-    log_info("{} emoji in {} subgroups, {} undrawn", set.items.size(), set.subgroups.size(), set.undrawn);
+    log_info("{} emoji in {} subgroups, {} undrawn", set.items.size(), set.subgroups.size(),
+             set.undrawn);
   }
   EmojiSet set;
   EmojiSampler sampler;
@@ -66,9 +73,11 @@ void write_loss_curve(const std::vector<LossPoint>& curve, const std::filesystem
   log_info("wrote the model to {}", folder.string());
 }
 
-// Fits; the averaged weights are saved at every preview, so that a model folder exists early, and with the loss curve at the end.
+// Fits; the averaged weights are saved at every preview, so that a model folder exists early, and
+// with the loss curve at the end.
 template <class Model>
-void fit_and_save(Model& model, const PretrainConfig& config, const std::function<Tensor(int64_t)>& loss,
+void fit_and_save(Model& model, const PretrainConfig& config,
+                  const std::function<Tensor(int64_t)>& loss,
                   const std::function<void(int64_t)>& preview) {
   const std::filesystem::path run = config.run;
   const auto save_and_preview = [&](int64_t update) {
@@ -84,7 +93,9 @@ void fit_and_save(Model& model, const PretrainConfig& config, const std::functio
 
 FlowData emoji_data(const PretrainConfig& config, const EmojiSource& source) {
   const auto batch = [&](const Vocabulary& vocabulary, int64_t update) {
-    const Batch b = make_batch(source.set, source.sampler, vocabulary, config.captions, static_cast<uint64_t>(config.fit.seed), static_cast<uint64_t>(update), 0, config.fit.batch);
+    const Batch b = make_batch(source.set, source.sampler, vocabulary, config.captions,
+                               static_cast<uint64_t>(config.fit.seed),
+                               static_cast<uint64_t>(update), 0, config.fit.batch);
     return FlowBatch{b.images, b.ids};
   };
   return {build_vocabulary(source.set), display_prompts(), batch};
@@ -94,18 +105,24 @@ FlowData emoji_data(const PretrainConfig& config, const EmojiSource& source) {
 FlowData latent_data(const PretrainConfig& config) {
   const auto set = std::make_shared<const LatentSet>(read_latents(config.latents));
   const MmditOptions& o = config.model.network;
-  VGGFLOW_CHECK(config.model.decoder != "none", "[pretrain] expected model.decoder=taesd3, which makes images of latents, got none");
-  VGGFLOW_CHECK(set->latents.sizes().slice(1) == at::IntArrayRef({o.channels, o.sample_size, o.sample_size}), "[pretrain] expected latents ({}, {}, {}) for this network, got {} in {}",
-                o.channels, o.sample_size, o.sample_size, shape_string(set->latents), config.latents);
+  VGGFLOW_CHECK(
+      config.model.decoder != "none",
+      "[pretrain] expected model.decoder=taesd3, which makes images of latents, got none");
+  VGGFLOW_CHECK(
+      set->latents.sizes().slice(1) == at::IntArrayRef({o.channels, o.sample_size, o.sample_size}),
+      "[pretrain] expected latents ({}, {}, {}) for this network, got {} in {}", o.channels,
+      o.sample_size, o.sample_size, shape_string(set->latents), config.latents);
   std::vector<std::string> captions;
   for (const std::string& name : set->classes) captions.push_back(photo_caption(name));
   log_info("{} latents of {} classes", set->latents.size(0), captions.size());
   const auto batch = [set, captions, &config](const Vocabulary& vocabulary, int64_t update) {
     const auto seed = static_cast<uint64_t>(config.fit.seed), u = static_cast<uint64_t>(update);
-    const Tensor places = draw_places(set->labels.numel(), seed, u, 0, config.fit.batch), labels = set->labels.index_select(0, places);
+    const Tensor places = draw_places(set->labels.numel(), seed, u, 0, config.fit.batch),
+                 labels = set->labels.index_select(0, places);
     std::vector<std::string> drawn;
     for (int64_t i = 0; i < config.fit.batch; ++i) {
-      const bool empty = RandomStream({seed, Purpose::kCaption, u, static_cast<uint64_t>(i)}).chance(config.captions.empty);
+      const bool empty = RandomStream({seed, Purpose::kCaption, u, static_cast<uint64_t>(i)})
+                             .chance(config.captions.empty);
       drawn.push_back(empty ? "" : captions[static_cast<size_t>(labels[i].item<int64_t>())]);
     }
     return FlowBatch{set->latents.index_select(0, places), tokenize_all(vocabulary, drawn)};
@@ -124,28 +141,36 @@ void pretrain_flow(PretrainConfig& config, const FlowData& data) {
   make_writable_folder(run / "grids");
   const auto loss = [&](int64_t update) {
     const FlowBatch batch = data.batch(model.vocabulary, update);
-    const Tensor noise = keyed_normal(seed, Purpose::kNoise, static_cast<uint64_t>(update), 0, config.fit.batch, batch.x1.sizes().slice(1));
+    const Tensor noise = keyed_normal(seed, Purpose::kNoise, static_cast<uint64_t>(update), 0,
+                                      config.fit.batch, batch.x1.sizes().slice(1));
     return flow_matching_loss(model, batch, noise, logit_normal_times(config, update));
   };
   fit_and_save(model, config, loss, [&](int64_t update) {
-    write_preview(model, data.display, run / "grids" / fmt::format("preview_{:06}.png", update), config.preview_guidance);
+    write_preview(model, data.display, run / "grids" / fmt::format("preview_{:06}.png", update),
+                  config.preview_guidance);
   });
 }
 
-// Cross entropy in both directions of scale * <image, text>; pairs with the same caption all count as right.
+// Cross entropy in both directions of scale * <image, text>; pairs with the same caption all count
+// as right.
 Tensor contrastive_loss(const EmojiClip& model, const Tensor& images, const Tensor& ids) {
-  const Tensor logits = at::matmul(model.embed_images(images), model.embed_text(ids).t()) * model.scale();
+  const Tensor logits =
+      at::matmul(model.embed_images(images), model.embed_text(ids).t()) * model.scale();
   const Tensor same = (ids.unsqueeze(0) == ids.unsqueeze(1)).all(2).to(at::kFloat);
   const Tensor target = same / same.sum(1, /*keepdim=*/true);
-  return -0.5 * ((target * at::log_softmax(logits, 1)).sum(1).mean() + (target * at::log_softmax(logits.t(), 1)).sum(1).mean());
+  return -0.5 * ((target * at::log_softmax(logits, 1)).sum(1).mean() +
+                 (target * at::log_softmax(logits.t(), 1)).sum(1).mean());
 }
 
-// One ascent step of length `size` (L2, per image) on the loss, the one-step form of Madry et al. 2018: a network trained on such
-// images has gradients that follow what a person sees, which is what a reward's gradient must do.
-Tensor adversarial_images(const EmojiClip& model, const Tensor& images, const Tensor& ids, double size) {
+// One ascent step of length `size` (L2, per image) on the loss, the one-step form of Madry et al.
+// 2018: a network trained on such images has gradients that follow what a person sees, which is
+// what a reward's gradient must do.
+Tensor adversarial_images(const EmojiClip& model, const Tensor& images, const Tensor& ids,
+                          double size) {
   const Tensor leaf = images.detach().requires_grad_(true);
   const Tensor gradient = torch::autograd::grad({contrastive_loss(model, leaf, ids)}, {leaf})[0];
-  const Tensor norm = at::linalg_vector_norm(gradient, 2, {1, 2, 3}, /*keepdim=*/true).clamp_min(1e-20);
+  const Tensor norm =
+      at::linalg_vector_norm(gradient, 2, {1, 2, 3}, /*keepdim=*/true).clamp_min(1e-20);
   return (images + gradient * (size / norm)).clamp(0, 1);
 }
 
@@ -157,9 +182,14 @@ void pretrain_clip(PretrainConfig& config, const EmojiSource& source) {
   log_info("EmojiClip({:.2f} M parameters)", static_cast<double>(model.parameter_count()) * 1e-6);
   const auto loss = [&](int64_t update) {
     const auto u = static_cast<uint64_t>(update);
-    const Batch batch = make_batch(source.set, source.sampler, model.vocabulary, config.captions, seed, u, 0, config.fit.batch);
+    const Batch batch = make_batch(source.set, source.sampler, model.vocabulary, config.captions,
+                                   seed, u, 0, config.fit.batch);
     const Tensor images = augment((batch.images + 1) / 2, config.augment, seed, u);
-    return contrastive_loss(model, config.adversarial > 0 ? adversarial_images(model, images, batch.ids, config.adversarial) : images, batch.ids);
+    return contrastive_loss(model,
+                            config.adversarial > 0
+                                ? adversarial_images(model, images, batch.ids, config.adversarial)
+                                : images,
+                            batch.ids);
   };
   fit_and_save(model, config, loss, nullptr);
 }
@@ -171,9 +201,12 @@ double judge_accuracy(const Judge& judge, const EmojiSource& source) {
   const auto n = static_cast<int64_t>(source.set.items.size());
   for (int64_t first = 0; first < n; first += 256) {
     const int64_t count = std::min<int64_t>(256, n - first);
-    const Tensor guess = judge.forward(source.set.images.narrow(0, first, count).to(at::kFloat) / 255).logits.argmax(1);
+    const Tensor guess =
+        judge.forward(source.set.images.narrow(0, first, count).to(at::kFloat) / 255)
+            .logits.argmax(1);
     for (int64_t i = 0; i < count; ++i) {
-      right += guess[i].item<int64_t>() == source.set.items[static_cast<size_t>(first + i)].subgroup_index;
+      right += guess[i].item<int64_t>() ==
+               source.set.items[static_cast<size_t>(first + i)].subgroup_index;
     }
   }
   return static_cast<double>(right) / static_cast<double>(n);
@@ -189,27 +222,39 @@ void pretrain_judge(PretrainConfig& config, const EmojiSource& source) {
   log_info("Judge({:.2f} M parameters)", static_cast<double>(model.parameter_count()) * 1e-6);
   const auto loss = [&](int64_t update) {
     const auto u = static_cast<uint64_t>(update);
-    const Batch batch = make_batch(source.set, source.sampler, vocabulary, config.captions, seed, u, 0, config.fit.batch);
-    const Tensor logits = model.forward(augment((batch.images + 1) / 2, config.augment, seed, u)).logits;
+    const Batch batch = make_batch(source.set, source.sampler, vocabulary, config.captions, seed, u,
+                                   0, config.fit.batch);
+    const Tensor logits =
+        model.forward(augment((batch.images + 1) / 2, config.augment, seed, u)).logits;
     return at::cross_entropy_loss(logits, batch.subgroups);
   };
   fit_and_save(model, config, loss, [&](int64_t update) {
-    log_info("update {}: the judge names {:.1f} % of the unchanged images", update, 100 * judge_accuracy(model, source));
+    log_info("update {}: the judge names {:.1f} % of the unchanged images", update,
+             100 * judge_accuracy(model, source));
   });
 }
 
 void pretrain_class_head(PretrainConfig& config) {
   HeadTask task(config.head, config.head_data);
-  const auto right = [&](const LabelledFeatures& data) { return 100 * accuracy(*task.model, data); };
-  fit_and_save(*task.model, config, [&](int64_t update) { return task.loss(config.fit, update); },
-               [&](int64_t update) { log_info("update {}: the head names {:.1f} % of what it learns from, {:.1f} % of the test photographs", update, right(task.train), right(task.test)); });
+  const auto right = [&](const LabelledFeatures& data) {
+    return 100 * accuracy(*task.model, data);
+  };
+  fit_and_save(
+      *task.model, config, [&](int64_t update) { return task.loss(config.fit, update); },
+      [&](int64_t update) {
+        log_info(
+            "update {}: the head names {:.1f} % of what it learns from, {:.1f} % of the test "
+            "photographs",
+            update, right(task.train), right(task.test));
+      });
 }
 
 }  // namespace
 
 void pretrain(PretrainConfig& config) {
   if (config.target == "class-head") return pretrain_class_head(config);
-  if (config.target == "flow" && !config.latents.empty()) return pretrain_flow(config, latent_data(config));
+  if (config.target == "flow" && !config.latents.empty())
+    return pretrain_flow(config, latent_data(config));
   const EmojiSource source(config.data);
   if (config.target == "flow") pretrain_flow(config, emoji_data(config, source));
   if (config.target == "emoji-clip") pretrain_clip(config, source);

@@ -1,12 +1,13 @@
 #pragma once
-// Pre-training on emoji, or on the latents of photographs: the nano flow model by flow matching (Lipman et al. 2023; logit-normal times: Esser et al. 2024),
-// emoji-clip by the symmetric contrastive loss (Radford et al. 2021), the judge and class heads by cross entropy.
+// Pre-training on emoji, or on the latents of photographs: the nano flow model by flow matching
+// (Lipman et al. 2023; logit-normal times: Esser et al. 2024), emoji-clip by the symmetric
+// contrastive loss (Radford et al. 2021), the judge and class heads by cross entropy.
 
 #include "vggflow/data/augment.h"
 #include "vggflow/data/captions.h"
+#include "vggflow/families/nano/model.h"
 #include "vggflow/networks/vision/emoji_clip.h"
 #include "vggflow/networks/vision/judge.h"
-#include "vggflow/families/nano/model.h"
 #include "vggflow/pretrain/class_head_fit.h"
 
 namespace vggflow {
@@ -37,15 +38,21 @@ struct PretrainConfig {
   void fields(V& v) {
     v("run", run, "folder of the run");
     v("target", target, "what to train", choices({"flow", "emoji-clip", "judge", "class-head"}));
-    v("latents", latents, "what a flow model with a decoder learns from, a file of `vggflow prepare`; empty: emoji");
-    v("taesd", taesd, "folder of taesd3_decoder.safetensors; empty: taesd3 in the folder that VGGFLOW_ASSETS names");
+    v("latents", latents,
+      "what a flow model with a decoder learns from, a file of `vggflow prepare`; empty: emoji");
+    v("taesd", taesd,
+      "folder of taesd3_decoder.safetensors; empty: taesd3 in the folder that VGGFLOW_ASSETS "
+      "names");
     v("resume", resume, "go on from the run's last checkpoint");
-    v("precision", precision, "of matrix products; auto: bf16 where the processor has it", choices({"auto", "bf16", "fp32"}));
+    v("precision", precision, "of matrix products; auto: bf16 where the processor has it",
+      choices({"auto", "bf16", "fp32"}));
     v("threads", threads, "CPU threads; 0 takes all", range(0, 1024));
     v("time_mean", time_mean, "mean of the logit of t", range(-5, 5));
     v("time_sd", time_sd, "standard deviation of the logit of t", range(0.01, 10));
     v("preview_guidance", preview_guidance, "guidance scale of the preview grids", range(0, 100));
-    v("adversarial", adversarial, "emoji-clip only: L2 norm of a one-step adversarial change of each image, pixels in 0..1; 0 for none",
+    v("adversarial", adversarial,
+      "emoji-clip only: L2 norm of a one-step adversarial change of each image, pixels in 0..1; 0 "
+      "for none",
       range(0, 100));
     v.section("data", data);
     v.section("captions", captions);

@@ -10,7 +10,8 @@
 
 namespace vggflow::analytic {
 
-// Components stand in a dimension of their own: x (M, 1, d), t (M, 1, 1), means (J, d), c and a (M, J, 1).
+// Components stand in a dimension of their own: x (M, 1, d), t (M, 1, 1), means (J, d), c and a (M,
+// J, 1).
 struct MixtureField::Parts {
   Tensor t, r, c, a, v, p;  // r = x - t mu, v = mu + a r, p posterior
 };
@@ -23,7 +24,9 @@ MixtureField::Parts MixtureField::parts(const Tensor& x, const Tensor& time) con
   o.c = o.t.square() * s2 + (1 - o.t).square();
   o.a = (o.t * s2 - (1 - o.t)) / o.c;
   o.v = means_ + o.a * o.r;
-  const Tensor logits = weights_.log().unsqueeze(1) - 0.5 * static_cast<double>(x.size(1)) * o.c.log() - o.r.square().sum(2, true) / (2 * o.c);
+  const Tensor logits = weights_.log().unsqueeze(1) -
+                        0.5 * static_cast<double>(x.size(1)) * o.c.log() -
+                        o.r.square().sum(2, true) / (2 * o.c);
   o.p = at::softmax(logits, 1);
   return o;
 }
@@ -40,19 +43,24 @@ Dual MixtureField::operator()(const Dual& x, const Dual& t) const {
   const Tensor dc = 2 * (o.t * s2 - (1 - o.t)) * dt;
   const Tensor da = ((s2 + 1) * dt - o.a * dc) / o.c;
   const Tensor dv = da * o.r + o.a * dr;
-  const Tensor dlogits = -0.5 * static_cast<double>(x.value.size(1)) * dc / o.c - (o.r * dr).sum(2, true) / o.c +
+  const Tensor dlogits = -0.5 * static_cast<double>(x.value.size(1)) * dc / o.c -
+                         (o.r * dr).sum(2, true) / o.c +
                          o.r.square().sum(2, true) * dc / (2 * o.c.square());
   const Tensor dp = o.p * (dlogits - (o.p * dlogits).sum(1, true));
   return {(o.p * o.v).sum(1), (dp * o.v + o.p * dv).sum(1)};
 }
 
 BinnedLinear::BinnedLinear(const std::vector<double>& times, int64_t width)
-    : Trainable(at::zeros({static_cast<int64_t>(times.size() - 1) * width * (width + 1)}, at::kDouble)),
-      starts_(vector({times.begin(), times.end() - 1})), width_(width) {}
+    : Trainable(
+          at::zeros({static_cast<int64_t>(times.size() - 1) * width * (width + 1)}, at::kDouble)),
+      starts_(vector({times.begin(), times.end() - 1})),
+      width_(width) {}
 
 Tensor BinnedLinear::at_times(const Tensor& t) const {
   constexpr double kRounding = 1e-9;
-  const Tensor k = (at::searchsorted(starts_, t.detach() + kRounding, /*out_int32=*/false, /*right=*/true) - 1).clamp_min(0);
+  const Tensor k =
+      (at::searchsorted(starts_, t.detach() + kRounding, /*out_int32=*/false, /*right=*/true) - 1)
+          .clamp_min(0);
   return parameters.view({starts_.numel(), width_, width_ + 1}).index_select(0, k);
 }
 
@@ -63,7 +71,8 @@ Tensor BinnedLinear::operator()(const Tensor& x, const Tensor& t) const {
 
 Dual BinnedLinear::operator()(const Dual& x, const Dual& t) const {
   const Tensor p = at_times(t.value), w = p.narrow(2, 0, width_);
-  return {(w * x.value.unsqueeze(1)).sum(2) + p.select(2, width_), (w * x.tangent.unsqueeze(1)).sum(2)};
+  return {(w * x.value.unsqueeze(1)).sum(2) + p.select(2, width_),
+          (w * x.tangent.unsqueeze(1)).sum(2)};
 }
 
 void BinnedLinear::set(int64_t k, const Tensor& w, const Tensor& b) {
@@ -77,15 +86,18 @@ namespace {
 
 Tensor mlp_start(int64_t width, int64_t hidden, uint64_t seed, double last) {
   const auto layer = [&](uint64_t id, int64_t out, int64_t in, double scale) {
-    const Tensor w = keyed_normal(seed, Purpose::kInit, 0, id, 1, {out * in})[0].to(at::kDouble) * (scale / std::sqrt(static_cast<double>(in)));
+    const Tensor w = keyed_normal(seed, Purpose::kInit, 0, id, 1, {out * in})[0].to(at::kDouble) *
+                     (scale / std::sqrt(static_cast<double>(in)));
     return at::cat({w, at::zeros({out}, at::kDouble)});
   };
-  return at::cat({layer(0, hidden, width + 1, 1), layer(1, hidden, hidden, 1), layer(2, width, hidden, last)});
+  return at::cat(
+      {layer(0, hidden, width + 1, 1), layer(1, hidden, hidden, 1), layer(2, width, hidden, last)});
 }
 
 }  // namespace
 
-Mlp::Mlp(int64_t width, int64_t hidden, uint64_t seed, double last) : Trainable(mlp_start(width, hidden, seed, last)), width_(width), hidden_(hidden) {}
+Mlp::Mlp(int64_t width, int64_t hidden, uint64_t seed, double last)
+    : Trainable(mlp_start(width, hidden, seed, last)), width_(width), hidden_(hidden) {}
 
 template <TensorLike T>
 T Mlp::apply(const T& x, const T& t) const {
@@ -145,11 +157,14 @@ Dual Problem::reward_parts_tangent(const Dual& x1, const Tensor&) {
   return {at::stack(values), at::stack(tangents)};
 }
 
-Tensor Problem::reward(const Tensor& x1, const Tensor& rows) { return at::tensordot(vector(weights_), reward_parts(x1, rows), {0}, {0}); }
+Tensor Problem::reward(const Tensor& x1, const Tensor& rows) {
+  return at::tensordot(vector(weights_), reward_parts(x1, rows), {0}, {0});
+}
 
 Dual Problem::reward_tangent(const Dual& x1, const Tensor& rows) {
   const Dual parts = reward_parts_tangent(x1, rows);
-  return {at::tensordot(vector(weights_), parts.value, {0}, {0}), at::tensordot(vector(weights_), parts.tangent, {0}, {0})};
+  return {at::tensordot(vector(weights_), parts.value, {0}, {0}),
+          at::tensordot(vector(weights_), parts.tangent, {0}, {0})};
 }
 
 namespace {
@@ -198,12 +213,13 @@ void Adam::step(Trainable& field, double learning_rate) {
   ++steps_;
   mean_ = kMean * mean_ + (1 - kMean) * g;
   square_ = kSquare * square_ + (1 - kSquare) * g.square();
-  const double m = 1 - std::pow(kMean, static_cast<double>(steps_)), s = 1 - std::pow(kSquare, static_cast<double>(steps_));
+  const double m = 1 - std::pow(kMean, static_cast<double>(steps_)),
+               s = 1 - std::pow(kSquare, static_cast<double>(steps_));
   field.parameters.sub_(learning_rate / m * mean_ / ((square_ / s).sqrt() + kEpsilon));
   field.parameters.mutable_grad().reset();
 }
 
-std::vector<double> uniform_grid(int64_t steps) { 
+std::vector<double> uniform_grid(int64_t steps) {
   TimeGridOptions options;
   options.steps = steps;
   return time_grid(options);
@@ -221,6 +237,8 @@ Tensor matrix(const std::vector<std::vector<double>>& rows) {
   return at::stack(out);
 }
 
-States states(const Tensor& x, double t) { return {x, at::full({x.size(0)}, t, x.options()), at::arange(x.size(0))}; }
+States states(const Tensor& x, double t) {
+  return {x, at::full({x.size(0)}, t, x.options()), at::arange(x.size(0))};
+}
 
 }  // namespace vggflow::analytic

@@ -6,11 +6,13 @@
 
 namespace vggflow {
 
-void AnalyticReport::below(const std::string& name, double value, double bound, const std::string& note) {
+void AnalyticReport::below(const std::string& name, double value, double bound,
+                           const std::string& note) {
   results.push_back({name, value, bound, value < bound, "<", note});
 }
 
-void AnalyticReport::above(const std::string& name, double value, double bound, const std::string& note) {
+void AnalyticReport::above(const std::string& name, double value, double bound,
+                           const std::string& note) {
   results.push_back({name, value, bound, value > bound, ">", note});
 }
 

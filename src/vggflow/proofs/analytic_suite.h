@@ -1,6 +1,7 @@
 #pragma once
-// The analytic suite: what is claimed of the methods, each claim held against a problem whose answer is known otherwise
-// (docs/analytic.md). In float64, well under a minute on one core. `vggflow check --analytic` prints it, algorithms_test runs each claim.
+// The analytic suite: what is claimed of the methods, each claim held against a problem whose
+// answer is known otherwise (docs/analytic.md). In float64, well under a minute on one core.
+// `vggflow check --analytic` prints it, algorithms_test runs each claim.
 
 #include <functional>
 #include <string>

@@ -1,6 +1,6 @@
 #pragma once
-// Proof that an installation computes what it should: fused kernels against plain float64 ops, and the network's directional
-// derivative and gradient against central differences.
+// Proof that an installation computes what it should: fused kernels against plain float64 ops, and
+// the network's directional derivative and gradient against central differences.
 
 #include <string>
 #include <vector>

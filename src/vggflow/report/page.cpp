@@ -3,9 +3,9 @@
 #include <cmath>
 
 #include "vggflow/core/error.h"
-#include "vggflow/report/plot.h"
 #include "vggflow/io/files.h"
 #include "vggflow/io/image.h"
+#include "vggflow/report/plot.h"
 
 namespace vggflow {
 namespace {
@@ -35,23 +35,30 @@ h3{font-size:15px;margin:18px 0 8px}.tight th,.tight td{padding:5px 8px;font-siz
 }  // namespace
 
 std::string html_page(const std::string& title, const std::string& body) {
-  return "<!doctype html><html lang='en'><meta charset='utf-8'><meta name='viewport' content='width=device-width,initial-scale=1'><title>vggflow: " +
-         escape_html(title) + "</title><style>" + kStyle + "</style><main>" + body + "</main></html>\n";
+  return "<!doctype html><html lang='en'><meta charset='utf-8'><meta name='viewport' "
+         "content='width=device-width,initial-scale=1'><title>vggflow: " +
+         escape_html(title) + "</title><style>" + kStyle + "</style><main>" + body +
+         "</main></html>\n";
 }
 
 std::string figure(const std::filesystem::path& png, const std::string& caption) {
   const std::string bytes = read_text(png);
-  return fmt::format("<figure><img alt='{}' src='data:image/png;base64,{}'><figcaption>{}</figcaption></figure>", escape_html(caption),
-                     base64({bytes.begin(), bytes.end()}), escape_html(caption));
+  return fmt::format(
+      "<figure><img alt='{}' src='data:image/png;base64,{}'><figcaption>{}</figcaption></figure>",
+      escape_html(caption), base64({bytes.begin(), bytes.end()}), escape_html(caption));
 }
 
 double number(const Json& object, const std::string& path) {
   const Json::json_pointer at(path);
-  return object.is_structured() && object.contains(at) && object[at].is_number() ? object[at].get<double>() : std::nan("");
+  return object.is_structured() && object.contains(at) && object[at].is_number()
+             ? object[at].get<double>()
+             : std::nan("");
 }
 
 std::string text(const Json& object, const char* name, const std::string& otherwise) {
-  return object.is_object() && object.contains(name) && object[name].is_string() ? object[name].get<std::string>() : otherwise;
+  return object.is_object() && object.contains(name) && object[name].is_string()
+             ? object[name].get<std::string>()
+             : otherwise;
 }
 
 std::string prompt_words(const Json& eval_line) {

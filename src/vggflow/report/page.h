@@ -1,11 +1,12 @@
 #pragma once
-// What the HTML reports share: the frame with its style, figures with embedded images, and reading numbers that may be absent.
+// What the HTML reports share: the frame with its style, figures with embedded images, and reading
+// numbers that may be absent.
 
 #include <filesystem>
 #include <string>
 
-#include "vggflow/metrics/metrics.h"
 #include "vggflow/io/jsonl.h"
+#include "vggflow/metrics/metrics.h"
 
 namespace vggflow {
 
@@ -15,13 +16,15 @@ std::string html_page(const std::string& title, const std::string& body);
 /// An image with a caption, its PNG bytes embedded.
 std::string figure(const std::filesystem::path& png, const std::string& caption);
 
-/// The number at a path such as "/reward/mean"; not a number where it is absent or of another type, as in half-written runs.
+/// The number at a path such as "/reward/mean"; not a number where it is absent or of another type,
+/// as in half-written runs.
 double number(const Json& object, const std::string& path);
 
 /// The text of a member; `otherwise` where it is absent or no text.
 std::string text(const Json& object, const char* name, const std::string& otherwise = "");
 
-/// "held-out prompts", "training prompts": what an evaluation's line says of its prompts; "prompts" where it says nothing.
+/// "held-out prompts", "training prompts": what an evaluation's line says of its prompts; "prompts"
+/// where it says nothing.
 std::string prompt_words(const Json& eval_line);
 
 /// With so many digits after the point; "–" where there is no number.

@@ -22,22 +22,28 @@ constexpr double kInf = std::numeric_limits<double>::infinity();
 std::vector<double> attribute_of(const std::string& svg, const std::string& name) {
   const std::regex pattern(" " + name + "='([-0-9.]+)'");
   std::vector<double> values;
-  for (std::sregex_iterator i(svg.begin(), svg.end(), pattern), end; i != end; ++i) values.push_back(std::stod((*i)[1]));
+  for (std::sregex_iterator i(svg.begin(), svg.end(), pattern), end; i != end; ++i)
+    values.push_back(std::stod((*i)[1]));
   return values;
 }
 
-Chart chart_of(std::vector<Point> points) { return {"title", "x", "y", {{"series", std::move(points)}}}; }
+Chart chart_of(std::vector<Point> points) {
+  return {"title", "x", "y", {{"series", std::move(points)}}};
+}
 
 TEST(Plot, TicksAreRoundNumbersWithinTheRange) {
   EXPECT_THAT(nice_ticks(0, 10, 5), ElementsAre(0, 2, 4, 6, 8, 10));
-  EXPECT_THAT(nice_ticks(-0.31, 0.42, 5), Pointwise(DoubleNear(1e-12), std::vector<double>{-0.2, 0, 0.2, 0.4}));
+  EXPECT_THAT(nice_ticks(-0.31, 0.42, 5),
+              Pointwise(DoubleNear(1e-12), std::vector<double>{-0.2, 0, 0.2, 0.4}));
   EXPECT_THAT(nice_ticks(3, 3, 5), ElementsAre(3));
 }
 
 TEST(Plot, LogarithmicTicksAreDecadesOrOneTwoFive) {
   EXPECT_THAT(log_ticks(-5.5, 0.5), ElementsAre(-5, -4, -3, -2, -1, 0));
   EXPECT_THAT(log_ticks(-10.5, 1.5), ElementsAre(-10, -8, -6, -4, -2, 0));
-  EXPECT_THAT(log_ticks(-0.1, 1.1), Pointwise(DoubleNear(1e-12), std::vector<double>{0, std::log10(2), std::log10(5), 1}));
+  EXPECT_THAT(
+      log_ticks(-0.1, 1.1),
+      Pointwise(DoubleNear(1e-12), std::vector<double>{0, std::log10(2), std::log10(5), 1}));
   EXPECT_GE(log_ticks(0.31, 0.36).size(), 2u);
 }
 
@@ -59,14 +65,17 @@ TEST(Plot, LogarithmicPointsLieInProportionToTheirExponents) {
 }
 
 TEST(Plot, LeavesOutWhatCannotBeShown) {
-  const std::string svg = chart_svg(chart_of({{0, 1}, {1, std::nan("")}, {2, kInf}, {3, 2, std::nan("")}}));
+  const std::string svg =
+      chart_svg(chart_of({{0, 1}, {1, std::nan("")}, {2, kInf}, {3, 2, std::nan("")}}));
   EXPECT_EQ(attribute_of(svg, "cx").size(), 2u);
   EXPECT_THAT(svg, Not(HasSubstr("nan")));
   EXPECT_THAT(svg, Not(HasSubstr("inf")));
   Chart log = chart_of({{0, 0}, {1, 1e-9}, {2, 1e-8}});
   log.log_y = true;
-  EXPECT_EQ(attribute_of(chart_svg(log), "cx").size(), 2u) << "zero has no place on a logarithmic axis";
-  for (const auto& points : {std::vector<Point>{}, std::vector<Point>{{0, 0}}}) EXPECT_THAT(chart_svg(chart_of(points)), Not(HasSubstr("nan")));
+  EXPECT_EQ(attribute_of(chart_svg(log), "cx").size(), 2u)
+      << "zero has no place on a logarithmic axis";
+  for (const auto& points : {std::vector<Point>{}, std::vector<Point>{{0, 0}}})
+    EXPECT_THAT(chart_svg(chart_of(points)), Not(HasSubstr("nan")));
 }
 
 TEST(Plot, DrawsErrorsAsABandOrAsBarsWhereXHasOneToo) {

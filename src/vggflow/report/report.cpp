@@ -5,11 +5,11 @@
 #include <cmath>
 
 #include "vggflow/core/error.h"
+#include "vggflow/io/files.h"
+#include "vggflow/io/jsonl.h"
 #include "vggflow/metrics/metrics.h"
 #include "vggflow/report/page.h"
 #include "vggflow/report/plot.h"
-#include "vggflow/io/files.h"
-#include "vggflow/io/jsonl.h"
 
 namespace vggflow {
 namespace fs = std::filesystem;
@@ -31,7 +31,8 @@ Estimate estimate_of(const Json& metrics, const std::string& name) {
 }
 
 // "± 0.12" and what follows, or that there is none: what stands in a tile under its figure.
-std::string error_note(const std::optional<double>& se, int digits, const char* after = "", double factor = 1) {
+std::string error_note(const std::optional<double>& se, int digits, const char* after = "",
+                       double factor = 1) {
   return se ? "± " + shown(factor * *se, digits, after) : "no error";
 }
 
@@ -52,10 +53,13 @@ void read_lines(const fs::path& file, RunData& data) {
     if (kind == "warning") data.warnings.push_back(line);
   }
   if (data.evals.empty()) data.missing.push_back("evaluations in metrics.jsonl");
-  if (data.evals.size() == 1) data.missing.push_back("an evaluation after the base model's: there is nothing to compare yet");
-  if (data.evals.size() > 1 && !data.updates.empty() && update_of(data.evals.back()) < update_of(data.updates.back())) {
-    data.missing.push_back(fmt::format("an evaluation after update {}: the last one is of update {}", update_of(data.updates.back()),
-                                       update_of(data.evals.back())));
+  if (data.evals.size() == 1)
+    data.missing.push_back("an evaluation after the base model's: there is nothing to compare yet");
+  if (data.evals.size() > 1 && !data.updates.empty() &&
+      update_of(data.evals.back()) < update_of(data.updates.back())) {
+    data.missing.push_back(
+        fmt::format("an evaluation after update {}: the last one is of update {}",
+                    update_of(data.updates.back()), update_of(data.evals.back())));
   }
 }
 
@@ -77,14 +81,17 @@ void find_grids(const fs::path& folder, RunData& data) {
     int64_t update = 0;
     if (entry.path().extension() != ".png" || !name.starts_with("eval_")) continue;
     const auto [end, error] = std::from_chars(name.data() + 5, name.data() + name.size(), update);
-    if (error == std::errc() && end == name.data() + name.size()) data.grids.emplace_back(update, entry.path());
+    if (error == std::errc() && end == name.data() + name.size())
+      data.grids.emplace_back(update, entry.path());
   }
   std::sort(data.grids.begin(), data.grids.end());
   if (data.grids.empty()) data.missing.push_back("grids/eval_*.png");
 }
 
 RunData read_run(const fs::path& run) {
-  VGGFLOW_CHECK(fs::exists(run / "metrics.jsonl"), "[report] {} holds no metrics.jsonl: expected a run folder of vggflow align", run.string());
+  VGGFLOW_CHECK(fs::exists(run / "metrics.jsonl"),
+                "[report] {} holds no metrics.jsonl: expected a run folder of vggflow align",
+                run.string());
   RunData data;
   read_lines(run / "metrics.jsonl", data);
   read_summary(run / "summary.json", data);
@@ -98,28 +105,37 @@ RunData read_run(const fs::path& run) {
 }
 
 std::string tile(const std::string& name, const std::string& value, const std::string& note) {
-  return fmt::format("<div class='tile'><span>{}</span><b>{}</b><i>{}</i></div>", escape_html(name), escape_html(value), escape_html(note));
+  return fmt::format("<div class='tile'><span>{}</span><b>{}</b><i>{}</i></div>", escape_html(name),
+                     escape_html(value), escape_html(note));
 }
 
 // Means over one prompt have no error.
-bool has_errors(const RunData& data) { return data.evals.empty() || number(data.evals.back(), "/prompts") != 1; }
+bool has_errors(const RunData& data) {
+  return data.evals.empty() || number(data.evals.back(), "/prompts") != 1;
+}
 
 bool compares(const RunData& data) { return data.evals.size() > 1; }
 
 // "before → after", or "before" alone in a run that has no evaluation after the base's.
-std::string change(const RunData& data, double before, double after, int digits, const char* unit = "") {
-  return compares(data) ? shown(before, digits) + " → " + shown(after, digits, unit) : shown(before, digits, unit);
+std::string change(const RunData& data, double before, double after, int digits,
+                   const char* unit = "") {
+  return compares(data) ? shown(before, digits) + " → " + shown(after, digits, unit)
+                        : shown(before, digits, unit);
 }
 
-std::string reward_note(const RunData& data, const Estimate& before, const Estimate& after, double sd) {
+std::string reward_note(const RunData& data, const Estimate& before, const Estimate& after,
+                        double sd) {
   if (!compares(data) || !(sd > 0)) return error_note(after.se, 2);
-  return fmt::format("{}; {:+.2f} sd of the base within a prompt", error_note(after.se, 2), (after.mean - before.mean) / sd);
+  return fmt::format("{}; {:+.2f} sd of the base within a prompt", error_note(after.se, 2),
+                     (after.mean - before.mean) / sd);
 }
 
 std::string judge_note(const RunData& data, const Estimate& now, const Estimate& moved) {
-  if (!compares(data) || !std::isfinite(moved.mean)) return error_note(now.se, 1, " points over prompts", 100);
+  if (!compares(data) || !std::isfinite(moved.mean))
+    return error_note(now.se, 1, " points over prompts", 100);
   if (!moved.se) return fmt::format("{:+.1f} points, no error", 100 * moved.mean);
-  return fmt::format("{:+.1f} ± {:.1f} points, paired by prompt", 100 * moved.mean, 100 * *moved.se);
+  return fmt::format("{:+.1f} ± {:.1f} points, paired by prompt", 100 * moved.mean,
+                     100 * *moved.se);
 }
 
 std::string tiles(const RunData& data) {
@@ -129,29 +145,44 @@ std::string tiles(const RunData& data) {
   const Estimate j0 = estimate_of(base, "judge_accuracy"), j1 = estimate_of(now, "judge_accuracy");
   const Estimate d0 = estimate_of(base, "diversity"), d1 = estimate_of(now, "diversity");
   return "<div class='tiles'>" +
-         tile("Reward", change(data, r0.mean, r1.mean, 2), reward_note(data, r0, r1, number(base, "/reward_sd_within_prompt"))) +
-         (std::isfinite(j1.mean) ? tile("Judge accuracy", change(data, 100 * j0.mean, 100 * j1.mean, 1, " %"), judge_note(data, j1, estimate_of(now, "judge_change"))) : "") +
-         tile("Diversity kept", compares(data) ? shown(100 * d1.mean / d0.mean, 0, " %") : "–", change(data, d0.mean, d1.mean, 3) + (d1.se ? " ± " + shown(*d1.se, 3) : "; no error")) +
-         tile("Fréchet distance to base", shown(number(now, "/fd"), 2), "base against base: " + shown(number(base, "/fd_floor"), 2)) + "</div>";
+         tile("Reward", change(data, r0.mean, r1.mean, 2),
+              reward_note(data, r0, r1, number(base, "/reward_sd_within_prompt"))) +
+         (std::isfinite(j1.mean)
+              ? tile("Judge accuracy", change(data, 100 * j0.mean, 100 * j1.mean, 1, " %"),
+                     judge_note(data, j1, estimate_of(now, "judge_change")))
+              : "") +
+         tile("Diversity kept", compares(data) ? shown(100 * d1.mean / d0.mean, 0, " %") : "–",
+              change(data, d0.mean, d1.mean, 3) +
+                  (d1.se ? " ± " + shown(*d1.se, 3) : "; no error")) +
+         tile("Fréchet distance to base", shown(number(now, "/fd"), 2),
+              "base against base: " + shown(number(base, "/fd_floor"), 2)) +
+         "</div>";
 }
 
 std::string grids(const RunData& data) {
   if (data.grids.empty()) return "";
-  std::string out = "<h2>Before and after</h2><div class='grid2'>" + figure(data.grids.front().second, "Base model") +
-                    figure(data.grids.back().second, fmt::format("After {} updates: same prompts, same noise", data.grids.back().first)) + "</div>";
+  std::string out =
+      "<h2>Before and after</h2><div class='grid2'>" +
+      figure(data.grids.front().second, "Base model") +
+      figure(data.grids.back().second,
+             fmt::format("After {} updates: same prompts, same noise", data.grids.back().first)) +
+      "</div>";
   if (data.grids.size() <= 2) return out;
   out += "<details><summary>In between</summary><div class='grid2'>";
-  for (size_t i = 1; i + 1 < data.grids.size(); ++i) out += figure(data.grids[i].second, fmt::format("After {} updates", data.grids[i].first));
+  for (size_t i = 1; i + 1 < data.grids.size(); ++i)
+    out += figure(data.grids[i].second, fmt::format("After {} updates", data.grids[i].first));
   return out + "</div></details>";
 }
 
-Series eval_series(const RunData& data, const std::string& name, const char* key, double factor = 1) {
+Series eval_series(const RunData& data, const std::string& name, const char* key,
+                   double factor = 1) {
   Series s{name, {}};
   for (const Json& e : data.evals) {
     const Json& m = e["metrics"];
     const bool estimated = m.contains(key) && m[key].is_object();
     const std::string path = std::string("/") + key;
-    const Estimate v = estimated ? estimate_of(m, key) : Estimate{number(m, path), number_if(m, path + "_se")};
+    const Estimate v =
+        estimated ? estimate_of(m, key) : Estimate{number(m, path), number_if(m, path + "_se")};
     s.points.push_back({number(e, "/update"), factor * v.mean, factor * v.se.value_or(0), ""});
   }
   return s;
@@ -160,7 +191,8 @@ Series eval_series(const RunData& data, const std::string& name, const char* key
 std::vector<std::string> panel_names(const RunData& data) {
   std::vector<std::string> names;
   if (data.evals.empty() || !data.evals.front()["metrics"].contains("panel")) return names;
-  for (const auto& [name, opinion] : data.evals.front()["metrics"]["panel"].items()) names.push_back(name);
+  for (const auto& [name, opinion] : data.evals.front()["metrics"]["panel"].items())
+    names.push_back(name);
   return names;
 }
 
@@ -168,14 +200,16 @@ Series panel_series(const RunData& data, const std::string& panel) {
   Series s{panel, {}};
   for (const Json& e : data.evals) {
     const Json opinion = e["metrics"].value("panel", Json::object()).value(panel, Json::object());
-    s.points.push_back({number(e, "/update"), number(opinion, "/mean"), number_if(opinion, "/se").value_or(0), ""});
+    s.points.push_back({number(e, "/update"), number(opinion, "/mean"),
+                        number_if(opinion, "/se").value_or(0), ""});
   }
   return s;
 }
 
 Series update_series(const RunData& data, const std::string& name, const std::string& path) {
   Series s{name, {}};
-  for (const Json& u : data.updates) s.points.push_back({number(u, "/update"), number(u, path), 0, ""});
+  for (const Json& u : data.updates)
+    s.points.push_back({number(u, "/update"), number(u, path), 0, ""});
   return s;
 }
 
@@ -187,8 +221,10 @@ Series dashed(Series s) {
 Chart tradeoff(const RunData& data) {
   Chart chart{"Reward against diversity", "diversity", "reward", {{"run", {}}}};
   for (const Json& e : data.evals) {
-    const Estimate diversity = estimate_of(e["metrics"], "diversity"), reward = estimate_of(e["metrics"], "reward");
-    chart.series[0].points.push_back({diversity.mean, reward.mean, reward.se.value_or(0), fmt::to_string(update_of(e)), diversity.se.value_or(0)});
+    const Estimate diversity = estimate_of(e["metrics"], "diversity"),
+                   reward = estimate_of(e["metrics"], "reward");
+    chart.series[0].points.push_back({diversity.mean, reward.mean, reward.se.value_or(0),
+                                      fmt::to_string(update_of(e)), diversity.se.value_or(0)});
   }
   return chart;
 }
@@ -196,22 +232,48 @@ Chart tradeoff(const RunData& data) {
 std::string charts(const RunData& data) {
   const char* x = "update";
   std::string out = "<h2>Curves</h2><div class='charts'>";
-  out += chart_svg({"Reward, " + (data.evals.empty() ? "prompts" : prompt_words(data.evals.front())), x, "reward", {eval_series(data, "reward", "reward")}});
-  const bool judged = !data.evals.empty() && data.evals.front()["metrics"].contains("judge_accuracy");
-  if (judged) out += chart_svg({"Judge accuracy", x, "%", {eval_series(data, "accuracy", "judge_accuracy", 100)}});
-  out += chart_svg({"Diversity", x, "feature variance", {eval_series(data, "diversity", "diversity")}});
-  out += chart_svg({"Fréchet distance", x, "FD to base", {eval_series(data, "FD", "fd"), dashed(eval_series(data, "floor", "fd_floor"))}});
-  out += chart_svg({"KID", x, "KID to base", {eval_series(data, "KID", "kid"), dashed(eval_series(data, "floor", "kid_floor"))}});
-  for (const std::string& name : panel_names(data)) out += chart_svg({"Panel: " + name + ", not trained on", x, "score", {panel_series(data, name)}});
+  out +=
+      chart_svg({"Reward, " + (data.evals.empty() ? "prompts" : prompt_words(data.evals.front())),
+                 x,
+                 "reward",
+                 {eval_series(data, "reward", "reward")}});
+  const bool judged =
+      !data.evals.empty() && data.evals.front()["metrics"].contains("judge_accuracy");
+  if (judged)
+    out += chart_svg(
+        {"Judge accuracy", x, "%", {eval_series(data, "accuracy", "judge_accuracy", 100)}});
+  out += chart_svg(
+      {"Diversity", x, "feature variance", {eval_series(data, "diversity", "diversity")}});
+  out +=
+      chart_svg({"Fréchet distance",
+                 x,
+                 "FD to base",
+                 {eval_series(data, "FD", "fd"), dashed(eval_series(data, "floor", "fd_floor"))}});
+  out += chart_svg(
+      {"KID",
+       x,
+       "KID to base",
+       {eval_series(data, "KID", "kid"), dashed(eval_series(data, "floor", "kid_floor"))}});
+  for (const std::string& name : panel_names(data))
+    out +=
+        chart_svg({"Panel: " + name + ", not trained on", x, "score", {panel_series(data, name)}});
   out += chart_svg(tradeoff(data));
   if (!data.updates.empty()) {
-    Chart reward{"Reward of the rollouts", x, "reward", {update_series(data, "mean", "/reward/mean")}};
+    Chart reward{
+        "Reward of the rollouts", x, "reward", {update_series(data, "mean", "/reward/mean")}};
     Chart loss{"Losses", x, "loss", {}};
-    if (const Json& losses = data.updates.front().value("loss", Json::object()); losses.is_object()) {
-      for (const auto& [name, value] : losses.items()) loss.series.push_back(update_series(data, name, "/loss/" + name));
+    if (const Json& losses = data.updates.front().value("loss", Json::object());
+        losses.is_object()) {
+      for (const auto& [name, value] : losses.items())
+        loss.series.push_back(update_series(data, name, "/loss/" + name));
     }
-    Chart norm{"Gradient norms", x, "norm", {update_series(data, "policy", "/grad_norm/policy"), update_series(data, "value", "/grad_norm/value")}};
-    loss.log_y = !data.updates.front().contains("/loss/reward"_json_pointer);  // ReFL's and DRaFT's loss is a negative reward
+    Chart norm{"Gradient norms",
+               x,
+               "norm",
+               {update_series(data, "policy", "/grad_norm/policy"),
+                update_series(data, "value", "/grad_norm/value")}};
+    loss.log_y = !data.updates.front().contains(
+        "/loss/reward"_json_pointer);  // ReFL's and DRaFT's loss is a negative reward
     norm.log_y = true;
     for (Chart* c : {&reward, &loss, &norm}) {
       c->mark = false;
@@ -230,13 +292,18 @@ std::string charts(const RunData& data) {
 
 std::string evaluation_row(const Json& line) {
   const Json& m = line["metrics"];
-  const Estimate judge = estimate_of(m, "judge_accuracy"), judge_change = estimate_of(m, "judge_change");
+  const Estimate judge = estimate_of(m, "judge_accuracy"),
+                 judge_change = estimate_of(m, "judge_change");
   const std::vector<std::string> cells{
-      fmt::to_string(update_of(line)), shown(estimate_of(m, "reward"), 3), shown(judge, 1, 100),
+      fmt::to_string(update_of(line)),
+      shown(estimate_of(m, "reward"), 3),
+      shown(judge, 1, 100),
       shown(judge_change, 1, 100),
-      shown(estimate_of(m, "judge_score"), 3), shown(estimate_of(m, "diversity"), 4),
+      shown(estimate_of(m, "judge_score"), 3),
+      shown(estimate_of(m, "diversity"), 4),
       fmt::format("{} ({})", shown(number(m, "/fd"), 2), shown(number(m, "/fd_floor"), 2)),
-      fmt::format("{} ({})", shown(Estimate{number(m, "/kid"), number_if(m, "/kid_se")}, 4), shown(number(m, "/kid_floor"), 4)),
+      fmt::format("{} ({})", shown(Estimate{number(m, "/kid"), number_if(m, "/kid_se")}, 4),
+                  shown(number(m, "/kid_floor"), 4)),
       shown(100 * number(m, "/saturated"), 1, " %")};
   return fmt::format("<tr><td>{}</td></tr>", fmt::join(cells, "</td><td>"));
 }
@@ -245,60 +312,98 @@ std::string evaluation_table(const RunData& data) {
   if (data.evals.empty()) return "";
   std::string rows;
   for (const Json& e : data.evals) rows += evaluation_row(e);
-  return fmt::format("<h2>Evaluations</h2><p class='sub'>{} {}, {} images each; {}. FD and KID are taken on the features of {} against a second set of base images; the floor in brackets is base "
-                     "against base. The floor of KID lies below zero because the two sets share their prompts.</p><div class='box scroll'><table><tr>"
-                     "<th>update</th><th>reward</th><th>judge %</th><th>its change, paired</th><th>judge score</th><th>diversity</th><th>FD (floor)</th><th>KID (floor)</th><th>saturated</th></tr>{}"
-                     "</table></div>", shown(number(data.evals.front(), "/prompts"), 0), prompt_words(data.evals.front()), shown(number(data.evals.front(), "/images_per_prompt"), 0),
-                     has_errors(data) ? "± is the standard error over prompts, of KID over random subsets" : "means over one prompt have no error; that of KID is over random subsets",
-                     escape_html(text(data.evals.front()["metrics"], "features", "the judge")), rows);
+  return fmt::format(
+      "<h2>Evaluations</h2><p class='sub'>{} {}, {} images each; {}. FD and KID are taken on the "
+      "features of {} against a second set of base images; the floor in brackets is base "
+      "against base. The floor of KID lies below zero because the two sets share their "
+      "prompts.</p><div class='box scroll'><table><tr>"
+      "<th>update</th><th>reward</th><th>judge %</th><th>its change, paired</th><th>judge "
+      "score</th><th>diversity</th><th>FD (floor)</th><th>KID (floor)</th><th>saturated</th></tr>{}"
+      "</table></div>",
+      shown(number(data.evals.front(), "/prompts"), 0), prompt_words(data.evals.front()),
+      shown(number(data.evals.front(), "/images_per_prompt"), 0),
+      has_errors(data) ? "± is the standard error over prompts, of KID over random subsets"
+                       : "means over one prompt have no error; that of KID is over random subsets",
+      escape_html(text(data.evals.front()["metrics"], "features", "the judge")), rows);
 }
 
 std::string warnings(const RunData& data) {
   std::vector<std::string> all;
-  for (const Json& w : data.warnings) all.push_back(fmt::format("Update {}: {}", update_of(w), text(w, "text", text(w, "name"))));
+  for (const Json& w : data.warnings)
+    all.push_back(fmt::format("Update {}: {}", update_of(w), text(w, "text", text(w, "name"))));
   for (const std::string& m : data.missing) all.push_back("Missing: " + m);
   double dropped = 0;
   for (const Json& u : data.updates) dropped += std::max(0.0, number(u, "/dropped"));
-  if (dropped > 0) all.push_back(fmt::format("{:.0f} transitions were left out because their reward or its gradient was not finite", dropped));
+  if (dropped > 0)
+    all.push_back(fmt::format(
+        "{:.0f} transitions were left out because their reward or its gradient was not finite",
+        dropped));
   std::string out = "<h2>Warnings</h2>";
   if (all.empty()) {
-    const bool judged = !data.evals.empty() && data.evals.front()["metrics"].contains("judge_accuracy");
-    const char* fell = !has_errors(data) ? "with one prompt no fall of the judge or the panel is told from chance, " : judged ? "the judge did not fall by more than two standard errors, " : "";
-    return out + fmt::format("<div class='box ok'>None: {}diversity stayed above the floor of the run, nothing was dropped.</div>", fell);
+    const bool judged =
+        !data.evals.empty() && data.evals.front()["metrics"].contains("judge_accuracy");
+    const char* fell =
+        !has_errors(data)
+            ? "with one prompt no fall of the judge or the panel is told from chance, "
+        : judged ? "the judge did not fall by more than two standard errors, "
+                 : "";
+    return out + fmt::format(
+                     "<div class='box ok'>None: {}diversity stayed above the floor of the run, "
+                     "nothing was dropped.</div>",
+                     fell);
   }
-  for (const std::string& warning : all) out += "<div class='box warn'>" + escape_html(warning) + "</div>";
+  for (const std::string& warning : all)
+    out += "<div class='box warn'>" + escape_html(warning) + "</div>";
   return out;
 }
 
-// Counted network passes of an update beside the method's formula, and the evaluation that was kept.
+// Counted network passes of an update beside the method's formula, and the evaluation that was
+// kept.
 std::string cost(const RunData& data) {
   std::string out;
   if (data.summary.contains("cost_formula")) {
-    const auto passes = [&](const char* key) { return shown(number(data.summary, std::string("/passes/") + key), 0); };
-    out += fmt::format("<h2>Cost of an update</h2><div class='box'>{} = {} forward, {} tangent, {} backward passes of the flow model and {}, {}, {} of the value "
-                       "network, counted. B trajectories of N steps; F, J, B: one sample and guidance branch forward, its tangent, backward.</div>",
-                       escape_html(text(data.summary, "cost_formula")), passes("forward"), passes("tangent"), passes("backward"), passes("value_forward"),
-                       passes("value_tangent"), passes("value_backward"));
+    const auto passes = [&](const char* key) {
+      return shown(number(data.summary, std::string("/passes/") + key), 0);
+    };
+    out += fmt::format(
+        "<h2>Cost of an update</h2><div class='box'>{} = {} forward, {} tangent, {} backward "
+        "passes of the flow model and {}, {}, {} of the value "
+        "network, counted. B trajectories of N steps; F, J, B: one sample and guidance branch "
+        "forward, its tangent, backward.</div>",
+        escape_html(text(data.summary, "cost_formula")), passes("forward"), passes("tangent"),
+        passes("backward"), passes("value_forward"), passes("value_tangent"),
+        passes("value_backward"));
   }
   const double best = number(data.summary, "/best/update");
   if (std::isfinite(best)) {
-    out += fmt::format("<h2>Best before collapse</h2><div class='box'>Update {:.0f}, reward {}: the highest of the evaluations that nothing speaks against. Kept as "
-                       "lora_best.safetensors, its whole state as checkpoints/best.</div>", best, shown(number(data.summary, "/best/metrics/reward/mean"), 3));
+    out += fmt::format(
+        "<h2>Best before collapse</h2><div class='box'>Update {:.0f}, reward {}: the highest of "
+        "the evaluations that nothing speaks against. Kept as "
+        "lora_best.safetensors, its whole state as checkpoints/best.</div>",
+        best, shown(number(data.summary, "/best/metrics/reward/mean"), 3));
   } else if (compares(data)) {
-    out += "<h2>Best before collapse</h2><div class='box warn'>None: the judge, the panel or the diversity floor spoke against every evaluation.</div>";
+    out +=
+        "<h2>Best before collapse</h2><div class='box warn'>None: the judge, the panel or the "
+        "diversity floor spoke against every evaluation.</div>";
   }
   return out;
 }
 
 std::string settings(const RunData& data) {
-  std::string out = "<h2>Settings</h2><details><summary>config.yaml: run it again with vggflow align --config</summary><div class='box'><pre>" +
-                    escape_html(data.config) + "</pre></div></details><h2>Environment</h2><div class='box'><table>";
+  std::string out =
+      "<h2>Settings</h2><details><summary>config.yaml: run it again with vggflow align "
+      "--config</summary><div class='box'><pre>" +
+      escape_html(data.config) +
+      "</pre></div></details><h2>Environment</h2><div class='box'><table>";
   if (data.summary.contains("environment")) {
     for (const auto& [key, value] : data.summary["environment"].items()) {
-      out += fmt::format("<tr><td>{}</td><td>{}</td></tr>", escape_html(key), escape_html(value.is_string() ? value.get<std::string>() : value.dump()));
+      out += fmt::format("<tr><td>{}</td><td>{}</td></tr>", escape_html(key),
+                         escape_html(value.is_string() ? value.get<std::string>() : value.dump()));
     }
   }
-  if (data.summary.contains("peak_gib")) out += fmt::format("<tr><td>peak memory</td><td>{:.2f} GiB</td></tr>", number(data.summary, "/peak_gib"));
+  if (data.summary.contains("peak_gib"))
+    out += fmt::format("<tr><td>peak memory</td><td>{:.2f} GiB</td></tr>",
+                       number(data.summary, "/peak_gib"));
   return out + "</table></div>";
 }
 
@@ -306,17 +411,24 @@ std::string settings(const RunData& data) {
 
 void write_report(const fs::path& run) {
   const RunData data = read_run(run);
-  const std::string title = fmt::format("{} on {}", text(data.summary, "method", "alignment"), text(data.summary, "reward", "a reward"));
+  const std::string title = fmt::format("{} on {}", text(data.summary, "method", "alignment"),
+                                        text(data.summary, "reward", "a reward"));
   const fs::path folder = fs::absolute(run / "").lexically_normal().parent_path();
-  const std::string sub = fmt::format("{} updates, seed {}, {}", data.updates.size(), shown(number(data.summary, "/seed"), 0), folder.filename().string());
-  write_text(run / "report.html", html_page(title, "<h1>" + escape_html(title) + "</h1><p class='sub'>" + escape_html(sub) + "</p>" + tiles(data) + warnings(data) +
-                                                      grids(data) + charts(data) + evaluation_table(data) + cost(data) + settings(data)));
+  const std::string sub =
+      fmt::format("{} updates, seed {}, {}", data.updates.size(),
+                  shown(number(data.summary, "/seed"), 0), folder.filename().string());
+  write_text(
+      run / "report.html",
+      html_page(title, "<h1>" + escape_html(title) + "</h1><p class='sub'>" + escape_html(sub) +
+                           "</p>" + tiles(data) + warnings(data) + grids(data) + charts(data) +
+                           evaluation_table(data) + cost(data) + settings(data)));
 }
 
 namespace {
 
 Json finished_summary(const fs::path& run) {
-  VGGFLOW_CHECK(fs::exists(run / "summary.json"), "[report] {} holds no summary.json: the run is not finished", run.string());
+  VGGFLOW_CHECK(fs::exists(run / "summary.json"),
+                "[report] {} holds no summary.json: the run is not finished", run.string());
   Json summary = Json::parse(read_text(run / "summary.json"), nullptr, /*allow_exceptions=*/false);
   VGGFLOW_CHECK(summary.is_object(), "[report] {} is damaged", (run / "summary.json").string());
   return summary;
@@ -330,26 +442,29 @@ std::string comparison_markdown(const std::vector<fs::path>& runs) {
     const char *name, *path;
     double factor;
   };
-  static const std::vector<Row> rows{{"base reward", "/base/reward/mean", 1},
-                                     {"aligned reward", "/final/reward/mean", 1},
-                                     {"reward gain (sd of the base within a prompt)", "/reward_gain_sd", 1},
-                                     {"base judge accuracy (%)", "/base/judge_accuracy/mean", 100},
-                                     {"aligned judge accuracy (%)", "/final/judge_accuracy/mean", 100},
-                                     {"change of judge accuracy, paired by prompt (points)", "/final/judge_change/mean", 100},
-                                     {"its standard error over prompts", "/final/judge_change/se", 100},
-                                     {"diversity kept (%)", "/diversity_kept", 100},
-                                     {"FD to base", "/final/fd", 1},
-                                     {"FD floor", "/final/fd_floor", 1},
-                                     {"KID to base", "/final/kid", 1},
-                                     {"KID floor", "/final/kid_floor", 1},
-                                     {"saturated pixels, base (%)", "/base/saturated", 100},
-                                     {"saturated pixels, aligned (%)", "/final/saturated", 100}};
+  static const std::vector<Row> rows{
+      {"base reward", "/base/reward/mean", 1},
+      {"aligned reward", "/final/reward/mean", 1},
+      {"reward gain (sd of the base within a prompt)", "/reward_gain_sd", 1},
+      {"base judge accuracy (%)", "/base/judge_accuracy/mean", 100},
+      {"aligned judge accuracy (%)", "/final/judge_accuracy/mean", 100},
+      {"change of judge accuracy, paired by prompt (points)", "/final/judge_change/mean", 100},
+      {"its standard error over prompts", "/final/judge_change/se", 100},
+      {"diversity kept (%)", "/diversity_kept", 100},
+      {"FD to base", "/final/fd", 1},
+      {"FD floor", "/final/fd_floor", 1},
+      {"KID to base", "/final/kid", 1},
+      {"KID floor", "/final/kid_floor", 1},
+      {"saturated pixels, base (%)", "/base/saturated", 100},
+      {"saturated pixels, aligned (%)", "/final/saturated", 100}};
   std::vector<Json> summaries;
   std::string head = "| |", rule = "|---|";
   for (const fs::path& run : runs) {
     summaries.push_back(finished_summary(run));
-    VGGFLOW_CHECK(text(summaries.back(), "reward") == text(summaries.front(), "reward"), "[report] expected runs of one reward, got {} in {} and {} in {}",
-                  text(summaries.front(), "reward"), runs.front().string(), text(summaries.back(), "reward"), run.string());
+    VGGFLOW_CHECK(text(summaries.back(), "reward") == text(summaries.front(), "reward"),
+                  "[report] expected runs of one reward, got {} in {} and {} in {}",
+                  text(summaries.front(), "reward"), runs.front().string(),
+                  text(summaries.back(), "reward"), run.string());
     head += fmt::format(" seed {} |", shown(number(summaries.back(), "/seed"), 0));
     rule += "---|";
   }
@@ -362,7 +477,8 @@ std::string comparison_markdown(const std::vector<fs::path>& runs) {
       out += fmt::format(" {:.3g} |", values.back());
     }
     const Estimate e = estimate(values);
-    out += e.se ? fmt::format(" {:.3g} ± {:.2g} |\n", e.mean, *e.se) : fmt::format(" {:.3g} |\n", e.mean);
+    out += e.se ? fmt::format(" {:.3g} ± {:.2g} |\n", e.mean, *e.se)
+                : fmt::format(" {:.3g} |\n", e.mean);
   }
   return out;
 }

@@ -19,23 +19,39 @@ using ::testing::HasSubstr;
 using testing::message_of;
 
 Json metrics(double reward, double judge, double diversity) {
-  return {{"reward", {{"mean", reward}, {"se", 0.2}}}, {"reward_sd_within_prompt", 2.0},
-          {"judge_change", {{"mean", judge - 0.9}, {"se", 0.015}}}, {"judge_accuracy", {{"mean", judge}, {"se", 0.02}}},
-          {"judge_score", {{"mean", judge}, {"se", 0.02}}}, {"diversity", {{"mean", diversity}, {"se", 0.01}}}, {"fd", 12.5}, {"fd_floor", 3.25},
-          {"kid", 0.04}, {"kid_se", 0.01}, {"kid_floor", -0.01}, {"saturated", 0.25}};
+  return {{"reward", {{"mean", reward}, {"se", 0.2}}},
+          {"reward_sd_within_prompt", 2.0},
+          {"judge_change", {{"mean", judge - 0.9}, {"se", 0.015}}},
+          {"judge_accuracy", {{"mean", judge}, {"se", 0.02}}},
+          {"judge_score", {{"mean", judge}, {"se", 0.02}}},
+          {"diversity", {{"mean", diversity}, {"se", 0.01}}},
+          {"fd", 12.5},
+          {"fd_floor", 3.25},
+          {"kid", 0.04},
+          {"kid_se", 0.01},
+          {"kid_floor", -0.01},
+          {"saturated", 0.25}};
 }
 
 Json eval_line(int64_t update, double reward) {
-  return {{"kind", "eval"}, {"update", update}, {"prompts", 20}, {"prompt_kind", "held-out"}, {"images_per_prompt", 16}, {"metrics", metrics(reward, 0.9, 0.4)}};
+  return {{"kind", "eval"},          {"update", update},
+          {"prompts", 20},           {"prompt_kind", "held-out"},
+          {"images_per_prompt", 16}, {"metrics", metrics(reward, 0.9, 0.4)}};
 }
 
 Json update_line(int64_t update) {
-  return {{"kind", "update"}, {"update", update}, {"loss", {{"matching", 0.1}, {"consistency", 0.2}, {"boundary", 0.0}}},
-          {"reward", {{"mean", 0.3}, {"sd", 0.1}}}, {"grad_norm", {{"policy", 0.8}, {"value", 0.1}}}, {"dropped", 0}};
+  return {{"kind", "update"},
+          {"update", update},
+          {"loss", {{"matching", 0.1}, {"consistency", 0.2}, {"boundary", 0.0}}},
+          {"reward", {{"mean", 0.3}, {"sd", 0.1}}},
+          {"grad_norm", {{"policy", 0.8}, {"value", 0.1}}},
+          {"dropped", 0}};
 }
 
 // Whether the page holds the text; a matcher would print the page.
-bool holds(const std::string& html, const std::string& piece) { return html.find(piece) != std::string::npos; }
+bool holds(const std::string& html, const std::string& piece) {
+  return html.find(piece) != std::string::npos;
+}
 
 class Report : public ::testing::Test {
  protected:
@@ -51,17 +67,27 @@ class Report : public ::testing::Test {
   }
   // A finished run of two updates with an evaluation after each.
   void write_whole_run() const {
-    write_lines({eval_line(0, 10), update_line(1), eval_line(1, 12), update_line(2), eval_line(2, 13)});
-    for (int i = 0; i < 3; ++i) write_grid(fmt::format("eval_{:06}.png", i), static_cast<uint8_t>(60 * i));
+    write_lines(
+        {eval_line(0, 10), update_line(1), eval_line(1, 12), update_line(2), eval_line(2, 13)});
+    for (int i = 0; i < 3; ++i)
+      write_grid(fmt::format("eval_{:06}.png", i), static_cast<uint8_t>(60 * i));
     write_text(run_ / "config.yaml", "reward: colorfulness\nprompts: <all>\n");
     write_summary(run_, 0, 13);
   }
   static void write_summary(const fs::path& run, int64_t seed, double reward) {
     fs::create_directories(run);
-    const Json summary{{"method", "vgg-flow"}, {"reward", "colorfulness"}, {"seed", seed}, {"base", metrics(10, 0.9, 0.4)},
-                       {"final", metrics(reward, 0.9, 0.4)}, {"reward_gain_sd", (reward - 10) / 2}, {"diversity_kept", 1.0},
-                       {"seconds", {{"rollout", 1.5}, {"value", 6.0}}}, {"peak_gib", 0.8}, {"environment", {{"processor", "a CPU"}}},
-                       {"cost_formula", "B N 2F + 5 B (3F + 1B)"}, {"passes", {{"forward", 880}, {"tangent", 0}, {"backward", 80}}},
+    const Json summary{{"method", "vgg-flow"},
+                       {"reward", "colorfulness"},
+                       {"seed", seed},
+                       {"base", metrics(10, 0.9, 0.4)},
+                       {"final", metrics(reward, 0.9, 0.4)},
+                       {"reward_gain_sd", (reward - 10) / 2},
+                       {"diversity_kept", 1.0},
+                       {"seconds", {{"rollout", 1.5}, {"value", 6.0}}},
+                       {"peak_gib", 0.8},
+                       {"environment", {{"processor", "a CPU"}}},
+                       {"cost_formula", "B N 2F + 5 B (3F + 1B)"},
+                       {"passes", {{"forward", 880}, {"tangent", 0}, {"backward", 80}}},
                        {"best", {{"update", 1}, {"metrics", metrics(12, 0.9, 0.4)}}}};
     write_text(run / "summary.json", summary.dump());
   }
@@ -80,10 +106,28 @@ class Report : public ::testing::Test {
 TEST_F(Report, OfAWholeRunHoldsEveryPart) {
   write_whole_run();
   const std::string html = page();
-  for (const char* piece : {"vgg-flow on colorfulness", "10.00 → 13.00", "+1.50 sd of the base within a prompt", "90.0 → 90.0 %", "+0.0 ± 1.5 points, paired by prompt", "100 %",
-                            "base against base: 3.25", "Before and after", "In between", "Reward, held-out prompts", "Judge accuracy", "Diversity",
-                            "Reward against diversity", "Losses", "Gradient norms", "Time by phase", "0.0400 ± 0.0100 (-0.0100)",
-                            "20 held-out prompts, 16 images each", "prompts: &lt;all&gt;", "a CPU", "<div class='box ok'>", "B N 2F + 5 B (3F + 1B) = 880 forward, 0 tangent, 80 backward",
+  for (const char* piece : {"vgg-flow on colorfulness",
+                            "10.00 → 13.00",
+                            "+1.50 sd of the base within a prompt",
+                            "90.0 → 90.0 %",
+                            "+0.0 ± 1.5 points, paired by prompt",
+                            "100 %",
+                            "base against base: 3.25",
+                            "Before and after",
+                            "In between",
+                            "Reward, held-out prompts",
+                            "Judge accuracy",
+                            "Diversity",
+                            "Reward against diversity",
+                            "Losses",
+                            "Gradient norms",
+                            "Time by phase",
+                            "0.0400 ± 0.0100 (-0.0100)",
+                            "20 held-out prompts, 16 images each",
+                            "prompts: &lt;all&gt;",
+                            "a CPU",
+                            "<div class='box ok'>",
+                            "B N 2F + 5 B (3F + 1B) = 880 forward, 0 tangent, 80 backward",
                             "Update 1, reward 12.000: the highest"}) {
     EXPECT_TRUE(holds(html, piece)) << piece;
   }
@@ -93,11 +137,14 @@ TEST_F(Report, OfAWholeRunHoldsEveryPart) {
 TEST_F(Report, EmbedsItsImagesAndNamesNothingOutsideItself) {
   write_whole_run();
   const std::string html = page();
-  const auto first = html.find(embedded(run_ / "grids/eval_000000.png")), between = html.find(embedded(run_ / "grids/eval_000001.png")),
-             last = html.find(embedded(run_ / "grids/eval_000002.png")), details = html.find("<details>");
+  const auto first = html.find(embedded(run_ / "grids/eval_000000.png")),
+             between = html.find(embedded(run_ / "grids/eval_000001.png")),
+             last = html.find(embedded(run_ / "grids/eval_000002.png")),
+             details = html.find("<details>");
   ASSERT_NE(between, std::string::npos);
   EXPECT_LT(first, last);
-  EXPECT_LT(last, details) << "the first and the last grid stand side by side, the others are folded away";
+  EXPECT_LT(last, details)
+      << "the first and the last grid stand side by side, the others are folded away";
   EXPECT_LT(details, between);
   EXPECT_FALSE(std::regex_search(html, std::regex("https?:|@import|<script|<link")));
   EXPECT_FALSE(std::regex_search(html, std::regex("(src|href)=['\"](?!data:)")));
@@ -106,13 +153,20 @@ TEST_F(Report, EmbedsItsImagesAndNamesNothingOutsideItself) {
 TEST_F(Report, SaysWhereEveryEvaluationWasSpokenAgainst) {
   write_lines({eval_line(0, 10), eval_line(1, 12)});
   write_text(run_ / "summary.json", "{}");
-  EXPECT_TRUE(holds(page(), "the judge, the panel or the diversity floor spoke against every evaluation"));
+  EXPECT_TRUE(
+      holds(page(), "the judge, the panel or the diversity floor spoke against every evaluation"));
 }
 
 TEST_F(Report, PassesOnWarningsAndCountsDroppedTransitions) {
   Json dropped = update_line(1);
   dropped["dropped"] = 3;
-  write_lines({eval_line(0, 10), dropped, eval_line(1, 12), {{"kind", "warning"}, {"update", 1}, {"name", "reward_hacking"}, {"text", "the judge <fell>"}}});
+  write_lines({eval_line(0, 10),
+               dropped,
+               eval_line(1, 12),
+               {{"kind", "warning"},
+                {"update", 1},
+                {"name", "reward_hacking"},
+                {"text", "the judge <fell>"}}});
   const std::string html = page();
   EXPECT_TRUE(holds(html, "Update 1: the judge &lt;fell&gt;"));
   EXPECT_TRUE(holds(html, "3 transitions were left out"));
@@ -123,8 +177,9 @@ TEST_F(Report, OfAHalfWrittenRunSaysWhatIsMissing) {
   write_lines({eval_line(0, 10), update_line(1)});
   write_text(run_ / "metrics.jsonl", read_text(run_ / "metrics.jsonl") + R"({"kind":"eval","upd)");
   const std::string html = page();
-  for (const char* missing : {"summary.json (the run is not finished)", "config.yaml", "grids/eval_*.png",
-                              "an evaluation after the base model&#39;s: there is nothing to compare yet"}) {
+  for (const char* missing :
+       {"summary.json (the run is not finished)", "config.yaml", "grids/eval_*.png",
+        "an evaluation after the base model&#39;s: there is nothing to compare yet"}) {
     EXPECT_TRUE(holds(html, std::string("Missing: ") + missing)) << missing;
   }
   EXPECT_TRUE(holds(html, "<b>10.00</b><i>± 0.20</i>")) << "a base alone is no change";
@@ -137,7 +192,11 @@ TEST_F(Report, NamesUpdatesThatNoEvaluationFollowed) {
 }
 
 TEST_F(Report, StandsDamagedPartsAndForeignFiles) {
-  write_lines({eval_line(0, 10), {{"kind", "eval"}, {"update", nullptr}, {"metrics", nullptr}}, {{"kind", "eval"}}, {{"kind", 3}}, {{"kind", "warning"}},
+  write_lines({eval_line(0, 10),
+               {{"kind", "eval"}, {"update", nullptr}, {"metrics", nullptr}},
+               {{"kind", "eval"}},
+               {{"kind", 3}},
+               {{"kind", "warning"}},
                {{"kind", "update"}, {"update", "one"}, {"dropped", nullptr}, {"loss", 3}}});
   write_text(run_ / "summary.json", "{\"method\": \"vgg-fl");
   write_grid("eval_last.png", 1);
@@ -161,16 +220,21 @@ TEST_F(Report, OfOnePromptShowsNoErrorsAndCallsNothingAFall) {
   write_grid("eval_000000.png", 1);
   write_text(run_ / "config.yaml", "");
   const std::string html = page();
-  for (const char* piece : {"1 training prompts, 16 images each; means over one prompt have no error", "Reward, training prompts", "no error; +1.00 sd of the base", "+0.0 points, no error",
-                            "<td>12.000</td>", "with one prompt no fall of the judge or the panel is told from chance"}) {
+  for (const char* piece :
+       {"1 training prompts, 16 images each; means over one prompt have no error",
+        "Reward, training prompts", "no error; +1.00 sd of the base", "+0.0 points, no error",
+        "<td>12.000</td>",
+        "with one prompt no fall of the judge or the panel is told from chance"}) {
     EXPECT_TRUE(holds(html, piece)) << piece;
   }
-  for (const char* piece : {"± –", "± 0", ">nan", "± nan", "held-out"}) EXPECT_FALSE(holds(html, piece)) << piece;
+  for (const char* piece : {"± –", "± 0", ">nan", "± nan", "held-out"})
+    EXPECT_FALSE(holds(html, piece)) << piece;
   EXPECT_THAT(comparison_markdown({run_}), HasSubstr("| aligned reward | 12 | 12 |"));
 }
 
 TEST_F(Report, RefusesAFolderThatIsNoRun) {
-  EXPECT_THAT(message_of([&] { write_report(run_ / "absent"); }), HasSubstr("absent holds no metrics.jsonl: expected a run folder of vggflow align"));
+  EXPECT_THAT(message_of([&] { write_report(run_ / "absent"); }),
+              HasSubstr("absent holds no metrics.jsonl: expected a run folder of vggflow align"));
   EXPECT_FALSE(fs::exists(run_ / "absent"));
 }
 
@@ -180,17 +244,21 @@ TEST_F(Report, ComparesSeedsWithMeanAndStandardError) {
   const std::string table = comparison_markdown({run_ / "a", run_ / "b"});
   EXPECT_THAT(table, HasSubstr("| | seed 0 | seed 1 | mean ± s.e. |"));
   EXPECT_THAT(table, HasSubstr("| aligned reward | 12 | 14 | 13 ± 1 |"));
-  EXPECT_THAT(table, HasSubstr("| reward gain (sd of the base within a prompt) | 1 | 2 | 1.5 ± 0.5 |"));
+  EXPECT_THAT(table,
+              HasSubstr("| reward gain (sd of the base within a prompt) | 1 | 2 | 1.5 ± 0.5 |"));
 }
 
 TEST_F(Report, ComparesOnlyFinishedRunsOfOneReward) {
   write_summary(run_ / "a", 0, 12);
   fs::create_directories(run_ / "open");
-  EXPECT_THAT(message_of([&] { comparison_markdown({run_ / "a", run_ / "open"}); }), HasSubstr("open holds no summary.json: the run is not finished"));
+  EXPECT_THAT(message_of([&] { comparison_markdown({run_ / "a", run_ / "open"}); }),
+              HasSubstr("open holds no summary.json: the run is not finished"));
   write_text(run_ / "open/summary.json", "{");
-  EXPECT_THAT(message_of([&] { comparison_markdown({run_ / "open"}); }), HasSubstr("summary.json is damaged"));
+  EXPECT_THAT(message_of([&] { comparison_markdown({run_ / "open"}); }),
+              HasSubstr("summary.json is damaged"));
   write_text(run_ / "open/summary.json", R"({"reward":"emoji-clip"})");
-  EXPECT_THAT(message_of([&] { comparison_markdown({run_ / "a", run_ / "open"}); }), HasSubstr("expected runs of one reward, got colorfulness"));
+  EXPECT_THAT(message_of([&] { comparison_markdown({run_ / "a", run_ / "open"}); }),
+              HasSubstr("expected runs of one reward, got colorfulness"));
 }
 
 }  // namespace

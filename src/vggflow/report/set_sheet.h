@@ -1,5 +1,6 @@
 #pragma once
-// The HTML sheet of a comparison of image sets: figures with their errors, prompts with their changes, images side by side.
+// The HTML sheet of a comparison of image sets: figures with their errors, prompts with their
+// changes, images side by side.
 
 #include <optional>
 #include <string>
@@ -10,7 +11,8 @@
 namespace vggflow {
 
 /// A self-contained page; `a` and `b` are the sets that were measured, for pictures.
-std::string comparison_sheet(const SetComparison& comparison, const ImageSet& a, const std::optional<ImageSet>& b,
+std::string comparison_sheet(const SetComparison& comparison, const ImageSet& a,
+                             const std::optional<ImageSet>& b,
                              const std::optional<PromptOverlap>& overlap);
 
 /// What the check of prompts says, as HTML and as JSON: for any report.

@@ -7,7 +7,9 @@ namespace vggflow {
 namespace {
 
 ClipImageEncoder make_tower(const RewardResources& resources) {
-  return {read_clip_checkpoint(resources.at("clip-vit-l14", "aesthetic"), /*activation=*/"quick_gelu"), resources.dtype};
+  return {
+      read_clip_checkpoint(resources.at("clip-vit-l14", "aesthetic"), /*activation=*/"quick_gelu"),
+      resources.dtype};
 }
 
 std::vector<std::unique_ptr<Linear>> read_head(const std::filesystem::path& file, int64_t width) {
@@ -16,23 +18,27 @@ std::vector<std::unique_ptr<Linear>> read_head(const std::filesystem::path& file
   std::vector<std::unique_ptr<Linear>> layers;
   for (const int place : {0, 2, 4, 6, 7}) {
     const auto weight = tensors.find(fmt::format("layers.{}.weight", place));
-    VGGFLOW_CHECK(weight != tensors.end() && weight->second.dim() == 2, "[aesthetic] expected 'layers.{}.weight' of two dimensions in {}", place,
+    VGGFLOW_CHECK(weight != tensors.end() && weight->second.dim() == 2,
+                  "[aesthetic] expected 'layers.{}.weight' of two dimensions in {}", place,
                   file.string());
     layers.push_back(std::make_unique<Linear>(weight->second.size(1), weight->second.size(0)));
     targets.emplace_back(fmt::format("layers.{}.weight", place), layers.back()->weight);
     targets.emplace_back(fmt::format("layers.{}.bias", place), layers.back()->bias);
   }
   load_into(tensors, file.string(), targets);
-  VGGFLOW_CHECK(layers.front()->in == width && layers.back()->out == 1,
-                "[aesthetic] expected a head from the tower's {} numbers to one in {}, got one from {} to {}", width, file.string(), layers.front()->in,
-                layers.back()->out);
+  VGGFLOW_CHECK(
+      layers.front()->in == width && layers.back()->out == 1,
+      "[aesthetic] expected a head from the tower's {} numbers to one in {}, got one from {} to {}",
+      width, file.string(), layers.front()->in, layers.back()->out);
   return layers;
 }
 
 }  // namespace
 
 AestheticReward::AestheticReward(const RewardResources& resources)
-    : images_(make_tower(resources)), layers_(read_head(resources.at("aesthetic-head", "aesthetic"), images_.options().projection)) {
+    : images_(make_tower(resources)),
+      layers_(
+          read_head(resources.at("aesthetic-head", "aesthetic"), images_.options().projection)) {
   images_.set_recompute(resources.recompute);
 }
 

@@ -28,16 +28,22 @@ std::vector<std::string> words_of(const std::string& text) {
   return words;
 }
 
-// What is added to the logits of classes that are not asked for: far below any logit, and finite, so that derivatives are numbers.
+// What is added to the logits of classes that are not asked for: far below any logit, and finite,
+// so that derivatives are numbers.
 constexpr double kOut = -1e9;
 
 // log sum_{c in C_i} softmax(logits_i)_c, with C_i the classes asked for by prompt i.
 template <TensorLike T, class Asked>
-T log_share(const T& logits, const std::vector<std::string>& prompts, const std::string& reward, const Asked& asked) {
-  VGGFLOW_CHECK(primal(logits).size(0) == std::ssize(prompts), "[{}] expected one prompt an image, got {} for {}", reward, prompts.size(), primal(logits).size(0));
+T log_share(const T& logits, const std::vector<std::string>& prompts, const std::string& reward,
+            const Asked& asked) {
+  VGGFLOW_CHECK(primal(logits).size(0) == std::ssize(prompts),
+                "[{}] expected one prompt an image, got {} for {}", reward, prompts.size(),
+                primal(logits).size(0));
   Tensor mask = at::full(primal(logits).sizes(), kOut, primal(logits).options());
-  for (size_t i = 0; i < prompts.size(); ++i) mask[static_cast<int64_t>(i)].index_fill_(0, asked(prompts[i]), 0);
-  return ops::logsumexp(logits + mask, 1, /*keepdim=*/false) - ops::logsumexp(logits, 1, /*keepdim=*/false);
+  for (size_t i = 0; i < prompts.size(); ++i)
+    mask[static_cast<int64_t>(i)].index_fill_(0, asked(prompts[i]), 0);
+  return ops::logsumexp(logits + mask, 1, /*keepdim=*/false) -
+         ops::logsumexp(logits, 1, /*keepdim=*/false);
 }
 
 }  // namespace
@@ -58,13 +64,17 @@ const std::vector<ImageNetClasses>& cifar10_classes() {
   return all;
 }
 
-int64_t place_in_prompt(const std::string& prompt, const std::vector<std::string>& classes, const std::string& reward) {
+int64_t place_in_prompt(const std::string& prompt, const std::vector<std::string>& classes,
+                        const std::string& reward) {
   const auto words = words_of(prompt);
   std::vector<int64_t> found;
   for (int64_t c = 0; c < std::ssize(classes); ++c) {
-    if (std::find(words.begin(), words.end(), classes[static_cast<size_t>(c)]) != words.end()) found.push_back(c);
+    if (std::find(words.begin(), words.end(), classes[static_cast<size_t>(c)]) != words.end())
+      found.push_back(c);
   }
-  VGGFLOW_CHECK(found.size() == 1, "[{}] expected a prompt that names one of {} (\"a photo of a {}\"), got {} in '{}'", reward, fmt::join(classes, ", "), classes.back(),
+  VGGFLOW_CHECK(found.size() == 1,
+                "[{}] expected a prompt that names one of {} (\"a photo of a {}\"), got {} in '{}'",
+                reward, fmt::join(classes, ", "), classes.back(),
                 found.empty() ? "none" : "several", prompt);
   return found.front();
 }
@@ -78,32 +88,45 @@ const ImageNetClasses& class_in_prompt(const std::string& prompt) {
   return cifar10_classes()[static_cast<size_t>(place_in_prompt(prompt, names, "mobilenet-class"))];
 }
 
-ClassReward::ClassReward(std::unique_ptr<MobileNet> net, int64_t size) : net_(std::move(net)), size_(size), first_class_(net_->options.classes - 1000) {
-  VGGFLOW_CHECK(first_class_ == 0 || first_class_ == 1, "[mobilenet-class] expected a network of 1000 classes, or 1001 with a background, got {}",
-                net_->options.classes);
+ClassReward::ClassReward(std::unique_ptr<MobileNet> net, int64_t size)
+    : net_(std::move(net)), size_(size), first_class_(net_->options.classes - 1000) {
+  VGGFLOW_CHECK(
+      first_class_ == 0 || first_class_ == 1,
+      "[mobilenet-class] expected a network of 1000 classes, or 1001 with a background, got {}",
+      net_->options.classes);
 }
 
 template <TensorLike T>
 T ClassReward::log_probability(const T& images, const std::vector<std::string>& prompts) const {
   const T logits = net_->logits(ops::resize(images, size_, size_, ops::Interpolation::kBilinear));
-  return log_share(logits, prompts, "mobilenet-class", [&](const std::string& prompt) { return at::tensor(class_in_prompt(prompt).classes) + first_class_; });
+  return log_share(logits, prompts, "mobilenet-class", [&](const std::string& prompt) {
+    return at::tensor(class_in_prompt(prompt).classes) + first_class_;
+  });
 }
 
-Tensor ClassReward::score(const Tensor& images, const std::vector<std::string>& prompts) const { return log_probability(images, prompts); }
-Dual ClassReward::score(const Dual& images, const std::vector<std::string>& prompts) const { return log_probability(images, prompts); }
+Tensor ClassReward::score(const Tensor& images, const std::vector<std::string>& prompts) const {
+  return log_probability(images, prompts);
+}
+Dual ClassReward::score(const Dual& images, const std::vector<std::string>& prompts) const {
+  return log_probability(images, prompts);
+}
 
 template <TensorLike T>
 T ClassHeadReward::log_probability(const T& images, const std::vector<std::string>& prompts) const {
-  return log_share(head_->logits(images), prompts, "class-head",
-                   [&](const std::string& prompt) { return at::tensor({place_in_prompt(prompt, head_->options.classes, "class-head")}); });
+  return log_share(head_->logits(images), prompts, "class-head", [&](const std::string& prompt) {
+    return at::tensor({place_in_prompt(prompt, head_->options.classes, "class-head")});
+  });
 }
 
 std::unique_ptr<Reward> make_class_head(const RewardResources& r) {
-  return std::make_unique<ClassHeadReward>(ClassHead::load(r.at("class-head", "class-head"), [&](const std::string& name) { return r.at(name, "class-head"); }));
+  return std::make_unique<ClassHeadReward>(
+      ClassHead::load(r.at("class-head", "class-head"),
+                      [&](const std::string& name) { return r.at(name, "class-head"); }));
 }
 
 std::unique_ptr<Reward> make_mobilenet_class(const RewardResources& r) {
-  return std::make_unique<ClassReward>(load_mobilenet_v2(r.at("mobilenet-v2", "mobilenet-class")), r.mobilenet_size);
+  return std::make_unique<ClassReward>(load_mobilenet_v2(r.at("mobilenet-v2", "mobilenet-class")),
+                                       r.mobilenet_size);
 }
 
 }  // namespace vggflow

@@ -1,6 +1,7 @@
 #pragma once
-// Colourfulness of Hasler and Suesstrunk (2003), M3: with rg = R - G and yb = (R + G)/2 - B over the pixels of one image on the
-// 0..255 scale,  M = sqrt(var(rg) + var(yb)) + 0.3 sqrt(mean(rg)^2 + mean(yb)^2).  No weights; the prompt is ignored.
+// Colourfulness of Hasler and Suesstrunk (2003), M3: with rg = R - G and yb = (R + G)/2 - B over
+// the pixels of one image on the 0..255 scale,  M = sqrt(var(rg) + var(yb)) + 0.3 sqrt(mean(rg)^2 +
+// mean(yb)^2).  No weights; the prompt is ignored.
 
 #include "vggflow/rewards/reward.h"
 

@@ -11,18 +11,21 @@ Tensor EmojiClipReward::text(const std::vector<std::string>& prompts, at::Scalar
     const auto row = model_->vocabulary.tokenize(prompt);
     ids.insert(ids.end(), row.begin(), row.end());
   }
-  const Tensor table = at::tensor(ids).view({static_cast<int64_t>(prompts.size()), model_->vocabulary.max_tokens()});
+  const Tensor table =
+      at::tensor(ids).view({static_cast<int64_t>(prompts.size()), model_->vocabulary.max_tokens()});
   return (model_->embed_text(table) * model_->scale()).to(dtype);
 }
 
 Tensor EmojiClipReward::score(const Tensor& images, const std::vector<std::string>& prompts) const {
-  VGGFLOW_CHECK(images.size(0) == static_cast<int64_t>(prompts.size()), "[emoji_clip] expected one prompt an image, got {} for {}",
-                prompts.size(), images.size(0));
+  VGGFLOW_CHECK(images.size(0) == static_cast<int64_t>(prompts.size()),
+                "[emoji_clip] expected one prompt an image, got {} for {}", prompts.size(),
+                images.size(0));
   return (model_->embed_images(images) * text(prompts, images.scalar_type())).sum(1);
 }
 
 Dual EmojiClipReward::score(const Dual& images, const std::vector<std::string>& prompts) const {
-  return ops::sum(model_->embed_images(images) * text(prompts, images.value.scalar_type()), {1}, /*keepdim=*/false);
+  return ops::sum(model_->embed_images(images) * text(prompts, images.value.scalar_type()), {1},
+                  /*keepdim=*/false);
 }
 
 }  // namespace vggflow

@@ -61,7 +61,9 @@ class Parser {
   double weight() {
     double value = 1;
     const char* const begin = text_.data() + at_;
-    const auto [end, error] = std::from_chars(begin + (begin < text_.data() + text_.size() && *begin == '+'), text_.data() + text_.size(), value);
+    const auto [end, error] =
+        std::from_chars(begin + (begin < text_.data() + text_.size() && *begin == '+'),
+                        text_.data() + text_.size(), value);
     const size_t star = text_.find_first_not_of(' ', static_cast<size_t>(end - text_.data()));
     if (error != std::errc{} || star == std::string::npos || text_[star] != '*') return 1;
     if (!std::isfinite(value)) expected_term(text_.substr(at_, star - at_));
@@ -72,13 +74,15 @@ class Parser {
   // A registered name, up to the next plus.
   std::string word() {
     const std::string name = take(end_or(text_.find('+', at_)));
-    if (const size_t star = name.find('*'); star != std::string::npos) expected_term(name.substr(0, star));
+    if (const size_t star = name.find('*'); star != std::string::npos)
+      expected_term(name.substr(0, star));
     return name;
   }
 
   // What is between the bracket and the one that ends the term.
   std::string bracketed() {
-    for (size_t close = text_.find(')', at_); close != std::string::npos; close = text_.find(')', close + 1)) {
+    for (size_t close = text_.find(')', at_); close != std::string::npos;
+         close = text_.find(')', close + 1)) {
       const size_t next = text_.find_first_not_of(' ', close + 1);
       if (next != std::string::npos && text_[next] != '+') continue;
       const std::string name = text_.substr(at_ + 1, close - at_ - 1);
@@ -94,10 +98,14 @@ class Parser {
 
 }  // namespace
 
-std::vector<WeightedName> parse_expression(const std::string& expression) { return Parser(expression).terms(); }
+std::vector<WeightedName> parse_expression(const std::string& expression) {
+  return Parser(expression).terms();
+}
 
 bool has_scheme(const std::string& name) {
-  const size_t letters = static_cast<size_t>(std::find_if(name.begin(), name.end(), [](unsigned char c) { return !std::islower(c); }) - name.begin());
+  const size_t letters = static_cast<size_t>(
+      std::find_if(name.begin(), name.end(), [](unsigned char c) { return !std::islower(c); }) -
+      name.begin());
   return letters > 0 && letters < name.size() && name[letters] == ':';
 }
 
@@ -108,9 +116,11 @@ Address split_options(const std::string& name, char mark) {
   std::istringstream in(name.substr(at + 1));
   for (std::string pair; std::getline(in, pair, '&');) {
     const size_t equals = pair.find('=');
-    VGGFLOW_CHECK(equals != std::string::npos && equals > 0, "[reward] expected key=value after the '{}' of '{}', got '{}'", mark, name, pair);
+    VGGFLOW_CHECK(equals != std::string::npos && equals > 0,
+                  "[reward] expected key=value after the '{}' of '{}', got '{}'", mark, name, pair);
     const std::string key = pair.substr(0, equals);
-    for (const auto& [known, value] : address.options) VGGFLOW_CHECK(known != key, "[reward] the option '{}' is given twice in '{}'", key, name);
+    for (const auto& [known, value] : address.options)
+      VGGFLOW_CHECK(known != key, "[reward] the option '{}' is given twice in '{}'", key, name);
     address.options.emplace_back(key, pair.substr(equals + 1));
   }
   return address;

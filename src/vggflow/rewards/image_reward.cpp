@@ -10,16 +10,21 @@ constexpr int64_t kMaxTokens = 35;  // the package's
 
 }  // namespace
 
-// BLIP adds two marks to BERT's vocabulary. ImageReward does not put them before a text, but a prompt may hold them.
-ImageRewardReward::ImageRewardReward(const RewardResources& resources, const ImageRewardOptions& options)
+// BLIP adds two marks to BERT's vocabulary. ImageReward does not put them before a text, but a
+// prompt may hold them.
+ImageRewardReward::ImageRewardReward(const RewardResources& resources,
+                                     const ImageRewardOptions& options)
     : network_(ImageRewardNetwork::load(resources.at("imagereward", "imagereward"), options)),
       tokenizer_(resources.at("bert-vocab", "imagereward"), {"[DEC]", "[ENC]"}) {
-  VGGFLOW_CHECK(tokenizer_.size() == options.text.vocabulary, "[imagereward] expected {} tokens in {} and the two that BLIP adds, got {}",
-                options.text.vocabulary - 2, resources.at("bert-vocab", "imagereward").string(), tokenizer_.size() - 2);
+  VGGFLOW_CHECK(tokenizer_.size() == options.text.vocabulary,
+                "[imagereward] expected {} tokens in {} and the two that BLIP adds, got {}",
+                options.text.vocabulary - 2, resources.at("bert-vocab", "imagereward").string(),
+                tokenizer_.size() - 2);
   network_->visual_encoder.recompute = resources.recompute;
 }
 
-// The package pads to 35 tokens; the mask makes the length of the longest text do (ImageRewardNetwork.PaddingChangesNothing).
+// The package pads to 35 tokens; the mask makes the length of the longest text do
+// (ImageRewardNetwork.PaddingChangesNothing).
 TextBatch ImageRewardReward::tokenize(const std::vector<std::string>& prompts) const {
   std::vector<std::vector<int64_t>> rows;
   size_t longest = 0;
@@ -39,7 +44,8 @@ TextBatch ImageRewardReward::tokenize(const std::vector<std::string>& prompts) c
 
 template <TensorLike T>
 T ImageRewardReward::scored(const T& images, const std::vector<std::string>& prompts) const {
-  VGGFLOW_CHECK(primal(images).size(0) == std::ssize(prompts), "[imagereward] expected one prompt an image, got {} for {}", prompts.size(),
+  VGGFLOW_CHECK(primal(images).size(0) == std::ssize(prompts),
+                "[imagereward] expected one prompt an image, got {} for {}", prompts.size(),
                 primal(images).size(0));
   return network_->score(tokenize(prompts), preprocess(images, preprocessing()));
 }

@@ -7,12 +7,16 @@
 namespace vggflow {
 
 Tensor JpegReward::score(const Tensor& images, const std::vector<std::string>&) const {
-  if (images.requires_grad() && torch::autograd::GradMode::is_enabled()) fail_without_gradient("jpeg");
+  if (images.requires_grad() && torch::autograd::GradMode::is_enabled())
+    fail_without_gradient("jpeg");
   std::vector<double> sizes;
-  for (int64_t i = 0; i < images.size(0); ++i) sizes.push_back(static_cast<double>(encode_jpeg(to_image(images[i]), quality_).size()));
+  for (int64_t i = 0; i < images.size(0); ++i)
+    sizes.push_back(static_cast<double>(encode_jpeg(to_image(images[i]), quality_).size()));
   return at::tensor(sizes).to(images.scalar_type());
 }
 
-Dual JpegReward::score(const Dual&, const std::vector<std::string>&) const { fail_without_gradient("jpeg"); }
+Dual JpegReward::score(const Dual&, const std::vector<std::string>&) const {
+  fail_without_gradient("jpeg");
+}
 
 }  // namespace vggflow

@@ -23,7 +23,8 @@ Tensor to_pixels(const Tensor& x, const std::string& clamp) {
   if (clamp == "hard") return y.clamp(0, 1);
   if (clamp == "straight_through") return y + (y.clamp(0, 1) - y).detach();
   if (clamp == "soft") return soft_clamp(y);
-  VGGFLOW_CHECK(clamp == "none", "[pixels] expected clamp hard, straight_through, soft or none, got '{}'", clamp);
+  VGGFLOW_CHECK(clamp == "none",
+                "[pixels] expected clamp hard, straight_through, soft or none, got '{}'", clamp);
   return y;
 }
 

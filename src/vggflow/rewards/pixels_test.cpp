@@ -23,14 +23,16 @@ TEST(SoftClamp, LeavesTheMiddleAloneAndStaysInsideTheRange) {
   const Tensor inside = (y >= 0.05) & (y <= 0.95);
   EXPECT_LT(((z - y) * inside).abs().max().item<double>(), 1e-15);
   EXPECT_TRUE(((z > 0) & (z < 1)).all().item<bool>());
-  EXPECT_TRUE((z.narrow(0, 1, 88) > z.narrow(0, 0, 88)).all().item<bool>()) << "it grows everywhere";
+  EXPECT_TRUE((z.narrow(0, 1, 88) > z.narrow(0, 0, 88)).all().item<bool>())
+      << "it grows everywhere";
   EXPECT_LT(relative_error(soft(1 - y), 1 - z), 1e-12) << "black and white are treated alike";
 }
 
 TEST(SoftClamp, HasTheDocumentedValuesAndSlopes) {
-  for (const auto& [y, value, slope] : {std::tuple{1.0, 0.95 + 0.05 / std::sqrt(2.0), std::pow(2.0, -1.5)},
-                                        {1.2, 0.95 + 0.05 * 5 / std::sqrt(26.0), std::pow(26.0, -1.5)},
-                                        {0.5, 0.5, 1.0}}) {
+  for (const auto& [y, value, slope] :
+       {std::tuple{1.0, 0.95 + 0.05 / std::sqrt(2.0), std::pow(2.0, -1.5)},
+        {1.2, 0.95 + 0.05 * 5 / std::sqrt(26.0), std::pow(26.0, -1.5)},
+        {0.5, 0.5, 1.0}}) {
     const Tensor leaf = at::full({1}, y, at::kDouble).requires_grad_(true);
     const Tensor z = soft(leaf);
     EXPECT_NEAR(z.item<double>(), value, 1e-12) << y;
@@ -40,11 +42,17 @@ TEST(SoftClamp, HasTheDocumentedValuesAndSlopes) {
 
 TEST(SoftClamp, AllDerivativesEqualCentralDifferences) {
   const Tensor x = 2 * pixels() - 1, dx = testing::random_double(x.sizes(), 3);
-  EXPECT_LT(gradient_error([](const std::vector<Tensor>& v) { return to_pixels(v[0], "soft"); }, {x}), 1e-8);
+  EXPECT_LT(
+      gradient_error([](const std::vector<Tensor>& v) { return to_pixels(v[0], "soft"); }, {x}),
+      1e-8);
   EXPECT_LT(tangent_error([](const std::vector<Tensor>& v) { return to_pixels(v[0], "soft"); },
                           [](const std::vector<Dual>& v) { return to_pixels(v[0], "soft"); }, {x}),
             1e-8);
-  EXPECT_LT(gradient_error([&](const std::vector<Tensor>& v) { return to_pixels(Dual{v[0], dx}, "soft").tangent; }, {x}), 1e-7);
+  EXPECT_LT(
+      gradient_error(
+          [&](const std::vector<Tensor>& v) { return to_pixels(Dual{v[0], dx}, "soft").tangent; },
+          {x}),
+      1e-7);
 }
 
 TEST(Pixels, AnUnknownClampIsRefused) {

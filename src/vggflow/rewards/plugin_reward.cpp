@@ -13,7 +13,8 @@
 
 namespace vggflow {
 
-/// The functions of a loaded library. It stays loaded: threads that it started may still run its code.
+/// The functions of a loaded library. It stays loaded: threads that it started may still run its
+/// code.
 struct PluginLibrary {
   decltype(&vggflow_reward_abi) abi;
   decltype(&vggflow_reward_create) create;
@@ -43,15 +44,22 @@ void find(void* handle, const char* name, F& function) {
 template <class F>
 void require(void* handle, const std::string& path, const char* name, F& function) {
   find(handle, name, function);
-  VGGFLOW_CHECK(function != nullptr, "[plugin] {} has no function {}: it is no reward plug-in, or hides its symbols (include/vggflow/reward_plugin.h "
-                "lists and exports what is needed)", path, name);
+  VGGFLOW_CHECK(function != nullptr,
+                "[plugin] {} has no function {}: it is no reward plug-in, or hides its symbols "
+                "(include/vggflow/reward_plugin.h "
+                "lists and exports what is needed)",
+                path, name);
 }
 
 void* open(const std::string& path) {
-  VGGFLOW_CHECK(std::filesystem::is_regular_file(path), "[plugin] expected a shared library at {}, found none. A further reward is added with ' + ', spaces "
-                "around it; a path that holds these is written in round brackets", path);
+  VGGFLOW_CHECK(std::filesystem::is_regular_file(path),
+                "[plugin] expected a shared library at {}, found none. A further reward is added "
+                "with ' + ', spaces "
+                "around it; a path that holds these is written in round brackets",
+                path);
   void* handle = ::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
-  VGGFLOW_CHECK(handle != nullptr, "[plugin] cannot load the shared library {}: {}", path, ::dlerror());
+  VGGFLOW_CHECK(handle != nullptr, "[plugin] cannot load the shared library {}: {}", path,
+                ::dlerror());
   return handle;
 }
 
@@ -60,8 +68,11 @@ std::unique_ptr<PluginLibrary> load(const std::string& path) {
   auto library = std::make_unique<PluginLibrary>();
   require(handle, path, "vggflow_reward_abi", library->abi);
   const uint32_t abi = library->abi();
-  VGGFLOW_CHECK(abi == VGGFLOW_REWARD_ABI, "[plugin] {} speaks version {} of the reward interface, expected {}: compile it with this vggflow's "
-                "include/vggflow/reward_plugin.h", path, abi, VGGFLOW_REWARD_ABI);
+  VGGFLOW_CHECK(abi == VGGFLOW_REWARD_ABI,
+                "[plugin] {} speaks version {} of the reward interface, expected {}: compile it "
+                "with this vggflow's "
+                "include/vggflow/reward_plugin.h",
+                path, abi, VGGFLOW_REWARD_ABI);
   require(handle, path, "vggflow_reward_create", library->create);
   require(handle, path, "vggflow_reward_destroy", library->destroy);
   require(handle, path, "vggflow_reward_flags", library->flags);
@@ -79,7 +90,8 @@ int64_t first_not_finite(const Tensor& x) {
 
 // r and grad r of a plug-in as a function of the images; both may be differentiated again.
 struct PluginCall : torch::autograd::Function<PluginCall> {
-  static torch::autograd::variable_list forward(torch::autograd::AutogradContext* context, const Tensor& images, const PluginReward* reward,
+  static torch::autograd::variable_list forward(torch::autograd::AutogradContext* context,
+                                                const Tensor& images, const PluginReward* reward,
                                                 const std::vector<std::string>& prompts) {
     const RewardGradient r = reward->evaluate(images, prompts, /*with_gradient=*/true);
     context->save_for_backward({images, r.gradient});
@@ -90,13 +102,16 @@ struct PluginCall : torch::autograd::Function<PluginCall> {
   }
 
   // (ds, dg) -> ds grad r + H dg.
-  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context, const torch::autograd::variable_list& cotangents) {
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
+                                                 const torch::autograd::variable_list& cotangents) {
     const auto saved = context->get_saved_variables();
-    const auto* reward = reinterpret_cast<const PluginReward*>(context->saved_data["reward"].toInt());
+    const auto* reward =
+        reinterpret_cast<const PluginReward*>(context->saved_data["reward"].toInt());
     const auto prompts = context->saved_data["prompts"].to<std::vector<std::string>>();
     const Tensor &images = saved[0], &ds = cotangents[0], &dg = cotangents[1];
     Tensor out = at::zeros_like(images);
-    // The saved gradient is this node's own second output: where a graph is made of this, it leads back here, with a dg.
+    // The saved gradient is this node's own second output: where a graph is made of this, it leads
+    // back here, with a dg.
     if (ds.defined()) out = out + ds.view({-1, 1, 1, 1}) * saved[1];
     if (dg.defined()) out = out + reward->hessian_product(images, dg, prompts);
     return {out, Tensor(), Tensor()};
@@ -107,20 +122,27 @@ struct PluginCall : torch::autograd::Function<PluginCall> {
 
 PluginReward::PluginReward(const std::string& address) {
   const Address a = split_options(address, '?');
-  VGGFLOW_CHECK(!a.base.empty(), "[plugin] expected plugin:/path/library.so, got plugin:{}", address);
+  VGGFLOW_CHECK(!a.base.empty(), "[plugin] expected plugin:/path/library.so, got plugin:{}",
+                address);
   path_ = std::filesystem::absolute(a.base).string();
   library_ = load(path_);
   std::vector<vggflow_reward_option> options;
   for (const auto& [key, value] : a.options) options.push_back({key.c_str(), value.c_str()});
   ErrorText error;
-  object_ = library_->create(options.data(), options.size(), error.bytes.data(), error.bytes.size());
+  object_ =
+      library_->create(options.data(), options.size(), error.bytes.data(), error.bytes.size());
   VGGFLOW_CHECK(object_ != nullptr, "[plugin] {} makes no reward: {}", path_, error.text());
   flags_ = library_->flags(object_);
   try {
-    VGGFLOW_CHECK((flags_ & ~uint32_t{VGGFLOW_REWARD_DIFFERENTIABLE | VGGFLOW_REWARD_THREAD_SAFE}) == 0, "[plugin] {} has flags {:#x}, of which this "
-                  "version knows only differentiable (1) and thread-safe (2)", path_, flags_);
-    VGGFLOW_CHECK(!differentiable() || library_->gradient != nullptr, "[plugin] {} has no function vggflow_reward_gradient, but says that it is "
-                  "differentiable", path_);
+    VGGFLOW_CHECK(
+        (flags_ & ~uint32_t{VGGFLOW_REWARD_DIFFERENTIABLE | VGGFLOW_REWARD_THREAD_SAFE}) == 0,
+        "[plugin] {} has flags {:#x}, of which this "
+        "version knows only differentiable (1) and thread-safe (2)",
+        path_, flags_);
+    VGGFLOW_CHECK(!differentiable() || library_->gradient != nullptr,
+                  "[plugin] {} has no function vggflow_reward_gradient, but says that it is "
+                  "differentiable",
+                  path_);
   } catch (const Error&) {
     library_->destroy(object_);  // no destructor runs for a half-made object
     throw;
@@ -138,62 +160,84 @@ std::string PluginReward::describe() const {
 }
 
 std::unique_lock<std::mutex> PluginReward::exclusive() const {
-  return (flags_ & VGGFLOW_REWARD_THREAD_SAFE) != 0 ? std::unique_lock<std::mutex>() : std::unique_lock(mutex_);
+  return (flags_ & VGGFLOW_REWARD_THREAD_SAFE) != 0 ? std::unique_lock<std::mutex>()
+                                                    : std::unique_lock(mutex_);
 }
 
-// One call of the library. `images` is contiguous, fp32, finite and not empty. Outputs start as NaN, so that what is left out is found.
-RewardGradient PluginReward::call(const Tensor& images, const std::vector<std::string>& prompts, bool with_gradient) const {
+// One call of the library. `images` is contiguous, fp32, finite and not empty. Outputs start as
+// NaN, so that what is left out is found.
+RewardGradient PluginReward::call(const Tensor& images, const std::vector<std::string>& prompts,
+                                  bool with_gradient) const {
   constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
-  RewardGradient out{at::full({images.size(0)}, kNan, at::kFloat), with_gradient ? at::full_like(images, kNan) : Tensor()};
+  RewardGradient out{at::full({images.size(0)}, kNan, at::kFloat),
+                     with_gradient ? at::full_like(images, kNan) : Tensor()};
   std::vector<const char*> texts;
   for (const std::string& prompt : prompts) texts.push_back(prompt.c_str());
-  const vggflow_reward_batch batch{images.size(0), images.size(2), images.size(3), images.const_data_ptr<float>(), texts.data()};
+  const vggflow_reward_batch batch{images.size(0), images.size(2), images.size(3),
+                                   images.const_data_ptr<float>(), texts.data()};
   ErrorText error;
   auto* scores = out.score.mutable_data_ptr<float>();
   const auto lock = exclusive();
-  const int failed = with_gradient ? library_->gradient(object_, &batch, scores, out.gradient.mutable_data_ptr<float>(), error.bytes.data(), error.bytes.size())
-                                   : library_->score(object_, &batch, scores, error.bytes.data(), error.bytes.size());
-  VGGFLOW_CHECK(failed == 0, "[plugin] {} failed in {} of {} images {}x{}: {}", path_, with_gradient ? "the gradient" : "the score", batch.count, batch.width,
+  const int failed =
+      with_gradient
+          ? library_->gradient(object_, &batch, scores, out.gradient.mutable_data_ptr<float>(),
+                               error.bytes.data(), error.bytes.size())
+          : library_->score(object_, &batch, scores, error.bytes.data(), error.bytes.size());
+  VGGFLOW_CHECK(failed == 0, "[plugin] {} failed in {} of {} images {}x{}: {}", path_,
+                with_gradient ? "the gradient" : "the score", batch.count, batch.width,
                 batch.height, error.text());
-  for (const auto& [name, x] : {std::pair{"score", out.score.unsqueeze(1)}, {"gradient", out.gradient}}) {
+  for (const auto& [name, x] :
+       {std::pair{"score", out.score.unsqueeze(1)}, {"gradient", out.gradient}}) {
     if (!x.defined()) continue;
     const int64_t bad = first_not_finite(x);
-    VGGFLOW_CHECK(bad < 0, "[plugin] {} gave a {} that is not finite (or was not written) for image {} of {}, prompt '{}'", path_, name, bad + 1, batch.count,
-                  prompts[static_cast<size_t>(bad)]);
+    VGGFLOW_CHECK(bad < 0,
+                  "[plugin] {} gave a {} that is not finite (or was not written) for image {} of "
+                  "{}, prompt '{}'",
+                  path_, name, bad + 1, batch.count, prompts[static_cast<size_t>(bad)]);
   }
   return out;
 }
 
-RewardGradient PluginReward::evaluate(const Tensor& images, const std::vector<std::string>& prompts, bool with_gradient) const {
-  VGGFLOW_CHECK(images.dim() == 4 && images.size(1) == 3, "[plugin] expected images (B, 3, H, W), got {}", shape_string(images));
-  VGGFLOW_CHECK(images.size(0) == static_cast<int64_t>(prompts.size()), "[plugin] expected one prompt an image, got {} for {}", prompts.size(), images.size(0));
+RewardGradient PluginReward::evaluate(const Tensor& images, const std::vector<std::string>& prompts,
+                                      bool with_gradient) const {
+  VGGFLOW_CHECK(images.dim() == 4 && images.size(1) == 3,
+                "[plugin] expected images (B, 3, H, W), got {}", shape_string(images));
+  VGGFLOW_CHECK(images.size(0) == static_cast<int64_t>(prompts.size()),
+                "[plugin] expected one prompt an image, got {} for {}", prompts.size(),
+                images.size(0));
   const torch::autograd::AutoGradMode off(false);
   const Tensor shown = images.detach().to(at::kCPU, at::kFloat).contiguous();
   const Tensor finite = at::isfinite(shown).flatten(1).all(1);
   const Tensor rows = finite.nonzero().squeeze(1);
   const bool all = rows.numel() == shown.size(0);
-  RewardGradient out{at::full({shown.size(0)}, std::numeric_limits<float>::quiet_NaN(), at::kFloat), {}};
+  RewardGradient out{at::full({shown.size(0)}, std::numeric_limits<float>::quiet_NaN(), at::kFloat),
+                     {}};
   if (with_gradient) out.gradient = at::full_like(shown, std::numeric_limits<float>::quiet_NaN());
   if (rows.numel() > 0) {
     std::vector<std::string> texts;
-    for (int64_t i = 0; i < rows.numel(); ++i) texts.push_back(prompts[static_cast<size_t>(rows[i].item<int64_t>())]);
+    for (int64_t i = 0; i < rows.numel(); ++i)
+      texts.push_back(prompts[static_cast<size_t>(rows[i].item<int64_t>())]);
     const RewardGradient r = call(all ? shown : shown.index_select(0, rows), texts, with_gradient);
     out.score.index_copy_(0, rows, r.score);
     if (with_gradient) out.gradient.index_copy_(0, rows, r.gradient);
   }
-  return {out.score.to(images.options()), with_gradient ? out.gradient.to(images.options()) : Tensor()};
+  return {out.score.to(images.options()),
+          with_gradient ? out.gradient.to(images.options()) : Tensor()};
 }
 
-Tensor PluginReward::hessian_product(const Tensor& images, const Tensor& c, const std::vector<std::string>& prompts) const {
+Tensor PluginReward::hessian_product(const Tensor& images, const Tensor& c,
+                                     const std::vector<std::string>& prompts) const {
   const torch::autograd::AutoGradMode off(false);
   const Tensor size = c.detach().flatten(1).square().mean(1).sqrt().view({-1, 1, 1, 1});  // s
   const Tensor step = at::where(size > 0, kHessianStep * c / size, at::zeros_like(c));
-  const Tensor later = evaluate(images + step, prompts, true).gradient, earlier = evaluate(images - step, prompts, true).gradient;
+  const Tensor later = evaluate(images + step, prompts, true).gradient,
+               earlier = evaluate(images - step, prompts, true).gradient;
   return (later - earlier) * (size / (2 * kHessianStep));
 }
 
 Tensor PluginReward::score(const Tensor& images, const std::vector<std::string>& prompts) const {
-  if (!images.requires_grad() || !torch::autograd::GradMode::is_enabled()) return evaluate(images, prompts, /*with_gradient=*/false).score;
+  if (!images.requires_grad() || !torch::autograd::GradMode::is_enabled())
+    return evaluate(images, prompts, /*with_gradient=*/false).score;
   require_differentiable(*this, path_);
   return PluginCall::apply(images, this, prompts)[0];
 }

@@ -1,5 +1,5 @@
-// Rewards in shared libraries: the example (examples/reward_plugin/sharpness.c) against its formula in ATen, and plug-ins that misbehave
-// (testdata/failing_plugin.c).
+// Rewards in shared libraries: the example (examples/reward_plugin/sharpness.c) against its formula
+// in ATen, and plug-ins that misbehave (testdata/failing_plugin.c).
 #include "vggflow/rewards/plugin_reward.h"
 
 #include <gmock/gmock.h>
@@ -16,8 +16,8 @@ namespace vggflow {
 namespace {
 
 using ::testing::HasSubstr;
-using ::testing::Not;
 using testing::message_of;
+using ::testing::Not;
 using testing::random_double;
 using testing::relative_error;
 using torch::autograd::AutoGradMode;
@@ -25,15 +25,19 @@ using torch::autograd::AutoGradMode;
 const std::string kSharpness = std::string("plugin:") + VGGFLOW_PLUGIN_SHARPNESS;
 const std::vector<std::string> kPrompts{"red heart", "ghost", "blue heart"};
 
-std::unique_ptr<Reward> failing(const std::string& how) { return make_reward(std::string("plugin:") + VGGFLOW_PLUGIN_FAILING + "?fail=" + how, {}); }
+std::unique_ptr<Reward> failing(const std::string& how) {
+  return make_reward(std::string("plugin:") + VGGFLOW_PLUGIN_FAILING + "?fail=" + how, {});
+}
 
 Tensor images() { return at::sigmoid(random_double({3, 3, 9, 12}, 1)); }
 Tensor direction() { return random_double({3, 3, 9, 12}, 2); }
 
 // The example's formula, twice differentiable.
 Tensor sharpness(const Tensor& x, double floor) {
-  const Tensor luma = (x * at::tensor({0.299, 0.587, 0.114}, x.options()).view({1, 3, 1, 1})).sum(1, /*keepdim=*/true);
-  const Tensor laplacian = at::conv2d(luma, at::tensor({0., 1., 0., 1., -4., 1., 0., 1., 0.}, x.options()).view({1, 1, 3, 3}));
+  const Tensor luma = (x * at::tensor({0.299, 0.587, 0.114}, x.options()).view({1, 3, 1, 1}))
+                          .sum(1, /*keepdim=*/true);
+  const Tensor laplacian = at::conv2d(
+      luma, at::tensor({0., 1., 0., 1., -4., 1., 0., 1., 0.}, x.options()).view({1, 1, 3, 3}));
   return (floor + laplacian.square().mean({1, 2, 3})).log();
 }
 
@@ -44,7 +48,8 @@ Exact exact_sharpness(const Tensor& at, const Tensor& d, double floor) {
   AutoGradMode on(true);
   const Tensor x = at.detach().requires_grad_(true);
   const Tensor r = sharpness(x, floor);
-  const Tensor g = torch::autograd::grad({r.sum()}, {x}, {}, std::nullopt, /*create_graph=*/true)[0];
+  const Tensor g =
+      torch::autograd::grad({r.sum()}, {x}, {}, std::nullopt, /*create_graph=*/true)[0];
   return {r.detach(), g.detach(), torch::autograd::grad({(g * d).sum()}, {x})[0]};
 }
 
@@ -55,7 +60,9 @@ TEST(PluginReward, OfTheExampleEqualsItsFormulaAndGradient) {
     EXPECT_LT(relative_error(reward->score(images(), kPrompts), want.score), 1e-6);
     const RewardGradient got = reward_gradient(*reward, images(), kPrompts);
     EXPECT_LT(relative_error(got.score, want.score), 1e-6);
-    EXPECT_LT(relative_error(got.gradient, want.gradient) / want.gradient.abs().max().item<double>(), 1e-6);
+    EXPECT_LT(
+        relative_error(got.gradient, want.gradient) / want.gradient.abs().max().item<double>(),
+        1e-6);
   }
 }
 
@@ -66,7 +73,8 @@ TEST(PluginReward, GivesTheTangentAndByDifferencesTheHessianProduct) {
   EXPECT_LT(relative_error(got.value, want.score), 1e-6);
   EXPECT_LT(relative_error(got.tangent, (want.gradient * direction()).sum({1, 2, 3})), 1e-6);
   const Tensor product = reward_hessian_product(*reward, images(), direction(), kPrompts);
-  EXPECT_LT((product - want.product).norm().item<double>(), 1e-3 * want.product.norm().item<double>());
+  EXPECT_LT((product - want.product).norm().item<double>(),
+            1e-3 * want.product.norm().item<double>());
 }
 
 TEST(PluginReward, GivesTheHessianProductOfEachSampleByItself) {
@@ -76,7 +84,10 @@ TEST(PluginReward, GivesTheHessianProductOfEachSampleByItself) {
   d[1].zero_();
   const Tensor product = reward_hessian_product(*reward, images(), d, kPrompts);
   const Exact want = exact_sharpness(images(), d, 1e-4);
-  for (const int64_t i : {0, 2}) EXPECT_LT((product[i] - want.product[i]).norm().item<double>(), 1e-3 * want.product[i].norm().item<double>()) << i;
+  for (const int64_t i : {0, 2})
+    EXPECT_LT((product[i] - want.product[i]).norm().item<double>(),
+              1e-3 * want.product[i].norm().item<double>())
+        << i;
   EXPECT_EQ(product[1].abs().max().item<double>(), 0);
 }
 
@@ -84,16 +95,20 @@ TEST(PluginReward, CanBeDifferentiatedTwiceInReverse) {
   AutoGradMode on(true);
   const auto reward = make_reward(kSharpness, {});
   const Tensor x = images().requires_grad_(true);
-  const Tensor g = torch::autograd::grad({reward->score(x, kPrompts).sum()}, {x}, {}, std::nullopt, /*create_graph=*/true)[0];
+  const Tensor g = torch::autograd::grad({reward->score(x, kPrompts).sum()}, {x}, {}, std::nullopt,
+                                         /*create_graph=*/true)[0];
   const Tensor product = torch::autograd::grad({(g * direction()).sum()}, {x})[0];
   const Exact want = exact_sharpness(images(), direction(), 1e-4);
-  EXPECT_LT((product - want.product).norm().item<double>(), 1e-3 * want.product.norm().item<double>());
+  EXPECT_LT((product - want.product).norm().item<double>(),
+            1e-3 * want.product.norm().item<double>());
 }
 
 TEST(PluginReward, IsATermOfAWeightedSum) {
   const auto sum = make_reward("2*" + kSharpness + "?floor=0.5 + 0.1*colorfulness", {});
-  EXPECT_THAT(rewards_in("2*" + kSharpness + "?floor=0.5 + 0.1*colorfulness"), ::testing::ElementsAre(kSharpness + "?floor=0.5", "colorfulness"));
-  const Tensor want = 2 * sharpness(images(), 0.5) + 0.1 * make_reward("colorfulness", {})->score(images(), kPrompts);
+  EXPECT_THAT(rewards_in("2*" + kSharpness + "?floor=0.5 + 0.1*colorfulness"),
+              ::testing::ElementsAre(kSharpness + "?floor=0.5", "colorfulness"));
+  const Tensor want = 2 * sharpness(images(), 0.5) +
+                      0.1 * make_reward("colorfulness", {})->score(images(), kPrompts);
   EXPECT_LT(relative_error(sum->score(images(), kPrompts), want), 1e-6);
   EXPECT_TRUE(sum->differentiable());
   EXPECT_THAT(sum->describe(), HasSubstr("at least 3x3; luma; floor 0.5"));
@@ -101,10 +116,14 @@ TEST(PluginReward, IsATermOfAWeightedSum) {
 
 TEST(PluginReward, IsFoundUnderAPathWithStarsAndPluses) {
   const testing::TemporaryFolder folder;
-  for (const auto& [name, expression] : {std::pair{"a+b*c.so", "2*plugin:{}"}, {"a + b.so", "2*(plugin:{})"}}) {
+  for (const auto& [name, expression] :
+       {std::pair{"a+b*c.so", "2*plugin:{}"}, {"a + b.so", "2*(plugin:{})"}}) {
     std::filesystem::copy_file(VGGFLOW_PLUGIN_SHARPNESS, folder / name);
-    const auto reward = make_reward(fmt::format(fmt::runtime(expression), (folder / name).string()), {});
-    EXPECT_LT(relative_error(reward->score(images(), kPrompts), 2 * sharpness(images(), 1e-4)), 1e-6) << name;
+    const auto reward =
+        make_reward(fmt::format(fmt::runtime(expression), (folder / name).string()), {});
+    EXPECT_LT(relative_error(reward->score(images(), kPrompts), 2 * sharpness(images(), 1e-4)),
+              1e-6)
+        << name;
   }
 }
 
@@ -118,61 +137,100 @@ TEST(PluginReward, IsNotShownImagesThatAreNotFinite) {
   EXPECT_TRUE(got.gradient[1].isnan().all().item<bool>());
   for (const int64_t i : {0, 2}) {
     EXPECT_LT(relative_error(got.score[i], want.score[i]), 1e-6);
-    EXPECT_LT((got.gradient[i] - want.gradient[i]).norm().item<double>(), 1e-6 * want.gradient[i].norm().item<double>());
+    EXPECT_LT((got.gradient[i] - want.gradient[i]).norm().item<double>(),
+              1e-6 * want.gradient[i].norm().item<double>());
   }
 }
 
 TEST(PluginReward, ThatCannotBeLoadedIsRefused) {
   const testing::TemporaryFolder folder;
-  const auto refusal = [](const std::string& name) { return message_of([&] { make_reward(name, {}); }); };
-  EXPECT_THAT(refusal("plugin:/nowhere/lib.so+colorfulness"), HasSubstr("expected a shared library at /nowhere/lib.so+colorfulness, found none. A further reward is "
-                                                                       "added with ' + '"));
+  const auto refusal = [](const std::string& name) {
+    return message_of([&] { make_reward(name, {}); });
+  };
+  EXPECT_THAT(refusal("plugin:/nowhere/lib.so+colorfulness"),
+              HasSubstr("expected a shared library at /nowhere/lib.so+colorfulness, found none. A "
+                        "further reward is "
+                        "added with ' + '"));
   std::ofstream(folder / "text.so") << "this is no library";
-  EXPECT_THAT(refusal("plugin:" + (folder / "text.so").string()), HasSubstr("cannot load the shared library " + (folder / "text.so").string()));
-  EXPECT_THAT(refusal(std::string("plugin:") + VGGFLOW_PLUGIN_OTHER_ABI), HasSubstr("speaks version 99 of the reward interface, expected 1: compile it with"));
-  EXPECT_THAT(refusal(std::string("plugin:") + VGGFLOW_PLUGIN_NO_SCORE), HasSubstr("has no function vggflow_reward_score: it is no reward plug-in"));
-  EXPECT_THAT(refusal(std::string("plugin:") + VGGFLOW_PLUGIN_NO_GRADIENT), HasSubstr("has no function vggflow_reward_gradient, but says that it is differentiable"));
-  EXPECT_THAT(refusal(std::string("plugin:") + VGGFLOW_PLUGIN_FAILING + "?fail=flags"), HasSubstr("has flags 0xc, of which this version knows only"));
+  EXPECT_THAT(refusal("plugin:" + (folder / "text.so").string()),
+              HasSubstr("cannot load the shared library " + (folder / "text.so").string()));
+  EXPECT_THAT(refusal(std::string("plugin:") + VGGFLOW_PLUGIN_OTHER_ABI),
+              HasSubstr("speaks version 99 of the reward interface, expected 1: compile it with"));
+  EXPECT_THAT(refusal(std::string("plugin:") + VGGFLOW_PLUGIN_NO_SCORE),
+              HasSubstr("has no function vggflow_reward_score: it is no reward plug-in"));
+  EXPECT_THAT(
+      refusal(std::string("plugin:") + VGGFLOW_PLUGIN_NO_GRADIENT),
+      HasSubstr("has no function vggflow_reward_gradient, but says that it is differentiable"));
+  EXPECT_THAT(refusal(std::string("plugin:") + VGGFLOW_PLUGIN_FAILING + "?fail=flags"),
+              HasSubstr("has flags 0xc, of which this version knows only"));
 }
 
 TEST(PluginReward, RefusesOptionsInItsOwnWords) {
-  const auto refusal = [](const std::string& name) { return message_of([&] { make_reward(name, {}); }); };
-  EXPECT_THAT(refusal(std::string("plugin:") + VGGFLOW_PLUGIN_FAILING + "?fail=create"), HasSubstr("makes no reward: no licence for fail"));
+  const auto refusal = [](const std::string& name) {
+    return message_of([&] { make_reward(name, {}); });
+  };
+  EXPECT_THAT(refusal(std::string("plugin:") + VGGFLOW_PLUGIN_FAILING + "?fail=create"),
+              HasSubstr("makes no reward: no licence for fail"));
   EXPECT_THAT(refusal(kSharpness + "?flor=1"), HasSubstr("the only option is floor, got 'flor=1'"));
-  EXPECT_THAT(refusal(kSharpness + "?floor=-1"), HasSubstr("expected floor above 0 and below 1e6, got 'floor=-1'"));
+  EXPECT_THAT(refusal(kSharpness + "?floor=-1"),
+              HasSubstr("expected floor above 0 and below 1e6, got 'floor=-1'"));
 }
 
 TEST(PluginReward, PassesOnWhatWentWrongInACall) {
-  const auto score = [](const std::string& how) { return message_of([&] { failing(how)->score(images(), kPrompts); }); };
-  EXPECT_THAT(score("score"), HasSubstr("failed in the score of 3 images 12x9: out of luck with 'red heart'"));
+  const auto score = [](const std::string& how) {
+    return message_of([&] { failing(how)->score(images(), kPrompts); });
+  };
+  EXPECT_THAT(score("score"),
+              HasSubstr("failed in the score of 3 images 12x9: out of luck with 'red heart'"));
   EXPECT_THAT(score("silent"), HasSubstr("failed in the score of 3 images 12x9: no message"));
   EXPECT_THAT(score("flood"), HasSubstr(std::string(1023, 'x')));
   EXPECT_THAT(score("flood"), Not(HasSubstr(std::string(1024, 'x'))));
-  EXPECT_THAT(score("infinite"), HasSubstr("gave a score that is not finite (or was not written) for image 2 of 3, prompt 'ghost'"));
-  EXPECT_THAT(score("short"), HasSubstr("(or was not written) for image 3 of 3, prompt 'blue heart'"));
-  const auto gradient = [](const std::string& how) { return message_of([&] { reward_gradient(*failing(how), images(), kPrompts); }); };
-  EXPECT_THAT(gradient("gradient"), HasSubstr("failed in the gradient of 3 images 12x9: lost the gradient"));
-  EXPECT_THAT(gradient("nan"), HasSubstr("gave a gradient that is not finite (or was not written) for image 1 of 3"));
-  EXPECT_THAT(message_of([] { failing("")->score(images(), {"red heart"}); }), HasSubstr("expected one prompt an image, got 1 for 3"));
-  EXPECT_THAT(message_of([] { make_reward(kSharpness, {})->score(images().narrow(2, 0, 2), kPrompts); }), HasSubstr("at least 3x3 pixels, got 12x2"));
+  EXPECT_THAT(
+      score("infinite"),
+      HasSubstr(
+          "gave a score that is not finite (or was not written) for image 2 of 3, prompt 'ghost'"));
+  EXPECT_THAT(score("short"),
+              HasSubstr("(or was not written) for image 3 of 3, prompt 'blue heart'"));
+  const auto gradient = [](const std::string& how) {
+    return message_of([&] { reward_gradient(*failing(how), images(), kPrompts); });
+  };
+  EXPECT_THAT(gradient("gradient"),
+              HasSubstr("failed in the gradient of 3 images 12x9: lost the gradient"));
+  EXPECT_THAT(
+      gradient("nan"),
+      HasSubstr("gave a gradient that is not finite (or was not written) for image 1 of 3"));
+  EXPECT_THAT(message_of([] { failing("")->score(images(), {"red heart"}); }),
+              HasSubstr("expected one prompt an image, got 1 for 3"));
+  EXPECT_THAT(
+      message_of([] { make_reward(kSharpness, {})->score(images().narrow(2, 0, 2), kPrompts); }),
+      HasSubstr("at least 3x3 pixels, got 12x2"));
 }
 
 TEST(PluginReward, WithoutAGradientJudgesButDoesNotTrain) {
   const auto judge = failing("judge");
-  EXPECT_TRUE(at::equal(judge->score(images(), kPrompts), images().select(1, 0).select(1, 0).select(1, 0).to(at::kFloat).to(at::kDouble)));
+  EXPECT_TRUE(
+      at::equal(judge->score(images(), kPrompts),
+                images().select(1, 0).select(1, 0).select(1, 0).to(at::kFloat).to(at::kDouble)));
   EXPECT_FALSE(judge->differentiable());
-  EXPECT_THAT(message_of([&] { reward_gradient(*judge, images(), kPrompts); }), HasSubstr("has no gradient: it can judge"));
-  EXPECT_THAT(message_of([&] { judge->score(Dual{images(), direction()}, kPrompts); }), HasSubstr("has no gradient"));
-  const std::string sum = "colorfulness + plugin:" + std::string(VGGFLOW_PLUGIN_FAILING) + "?fail=judge";
-  EXPECT_THAT(message_of([&] { require_differentiable(*make_reward(sum, {}), sum); }), HasSubstr("[reward] " + sum + " has no gradient"));
-  EXPECT_EQ(message_of([] { require_differentiable(*make_reward("colorfulness", {}), "colorfulness"); }), "no error");
+  EXPECT_THAT(message_of([&] { reward_gradient(*judge, images(), kPrompts); }),
+              HasSubstr("has no gradient: it can judge"));
+  EXPECT_THAT(message_of([&] { judge->score(Dual{images(), direction()}, kPrompts); }),
+              HasSubstr("has no gradient"));
+  const std::string sum =
+      "colorfulness + plugin:" + std::string(VGGFLOW_PLUGIN_FAILING) + "?fail=judge";
+  EXPECT_THAT(message_of([&] { require_differentiable(*make_reward(sum, {}), sum); }),
+              HasSubstr("[reward] " + sum + " has no gradient"));
+  EXPECT_EQ(
+      message_of([] { require_differentiable(*make_reward("colorfulness", {}), "colorfulness"); }),
+      "no error");
 }
 
 TEST(PluginReward, ThatIsNotThreadSafeIsCalledByOneThreadAtATime) {
   const auto reward = failing("overlap");
   std::vector<std::string> messages(4);
   std::vector<std::thread> threads;
-  for (std::string& message : messages) threads.emplace_back([&] { message = message_of([&] { reward->score(images(), kPrompts); }); });
+  for (std::string& message : messages)
+    threads.emplace_back([&] { message = message_of([&] { reward->score(images(), kPrompts); }); });
   for (std::thread& thread : threads) thread.join();
   EXPECT_THAT(messages, ::testing::Each("no error"));
 }

@@ -21,23 +21,27 @@ constexpr double kNoScore = std::numeric_limits<double>::quiet_NaN();
 
 std::string request_of(const std::vector<Tensor>& images, const std::vector<std::string>& prompts) {
   Json request{{"images", Json::array()}, {"prompts", prompts}};
-  for (const Tensor& image : images) request["images"].push_back(base64(encode_png(to_image(image))));
+  for (const Tensor& image : images)
+    request["images"].push_back(base64(encode_png(to_image(image))));
   return request.dump(-1, ' ', /*ensure_ascii=*/false, Json::error_handler_t::replace);
 }
 
 double score_of(const Json& entry, const std::string& url, size_t index) {
   if (entry.is_null()) return kNoScore;
-  VGGFLOW_CHECK(entry.is_number() && std::isfinite(entry.get<double>()), "[remote] expected a finite number or null as score {} of {}, got {}", index + 1, url,
-                entry.dump());
+  VGGFLOW_CHECK(entry.is_number() && std::isfinite(entry.get<double>()),
+                "[remote] expected a finite number or null as score {} of {}, got {}", index + 1,
+                url, entry.dump());
   return entry.get<double>();
 }
 
 std::vector<double> scores_of(const std::string& body, size_t count, const std::string& url) {
   const Json reply = Json::parse(body, nullptr, /*allow_exceptions=*/false);
   const bool has = reply.is_object() && reply.contains("scores") && reply["scores"].is_array();
-  VGGFLOW_CHECK(has, "[remote] expected a JSON object with a list 'scores' from {}, got {}", url, body.substr(0, 200));
+  VGGFLOW_CHECK(has, "[remote] expected a JSON object with a list 'scores' from {}, got {}", url,
+                body.substr(0, 200));
   const Json& list = reply["scores"];
-  VGGFLOW_CHECK(list.size() == count, "[remote] expected {} scores from {}, one an image, got {}", count, url, list.size());
+  VGGFLOW_CHECK(list.size() == count, "[remote] expected {} scores from {}, one an image, got {}",
+                count, url, list.size());
   std::vector<double> scores;
   for (const Json& entry : list) scores.push_back(score_of(entry, url, scores.size()));
   return scores;
@@ -52,11 +56,13 @@ RemoteReward::RemoteReward(const std::string& address) {
 }
 
 std::string RemoteReward::describe() const {
-  return fmt::format("judge at {}: 8-bit RGB PNG at the images' own size, {} a request, {} s a try, {} retries", url_, options_.batch, options_.retry.timeout,
-                     options_.retry.retries);
+  return fmt::format(
+      "judge at {}: 8-bit RGB PNG at the images' own size, {} a request, {} s a try, {} retries",
+      url_, options_.batch, options_.retry.timeout, options_.retry.retries);
 }
 
-std::vector<double> RemoteReward::ask(const std::vector<Tensor>& images, const std::vector<std::string>& prompts) const {
+std::vector<double> RemoteReward::ask(const std::vector<Tensor>& images,
+                                      const std::vector<std::string>& prompts) const {
   const std::string request = request_of(images, prompts);
   const std::lock_guard lock(mutex_);
   return scores_of(post_json(client_, url_, request, options_.retry), images.size(), url_);
@@ -64,9 +70,13 @@ std::vector<double> RemoteReward::ask(const std::vector<Tensor>& images, const s
 
 // Images that are not finite are not sent: they have no score.
 Tensor RemoteReward::score(const Tensor& images, const std::vector<std::string>& prompts) const {
-  VGGFLOW_CHECK(images.dim() == 4 && images.size(1) == 3, "[remote] expected images (B, 3, H, W), got {}", shape_string(images));
-  VGGFLOW_CHECK(images.size(0) == static_cast<int64_t>(prompts.size()), "[remote] expected one prompt an image, got {} for {}", prompts.size(), images.size(0));
-  if (images.requires_grad() && torch::autograd::GradMode::is_enabled()) require_differentiable(*this, url_);
+  VGGFLOW_CHECK(images.dim() == 4 && images.size(1) == 3,
+                "[remote] expected images (B, 3, H, W), got {}", shape_string(images));
+  VGGFLOW_CHECK(images.size(0) == static_cast<int64_t>(prompts.size()),
+                "[remote] expected one prompt an image, got {} for {}", prompts.size(),
+                images.size(0));
+  if (images.requires_grad() && torch::autograd::GradMode::is_enabled())
+    require_differentiable(*this, url_);
   std::vector<double> scores(prompts.size(), kNoScore);
   std::vector<size_t> sent;
   for (size_t i = 0; i < scores.size(); ++i) {
@@ -83,12 +93,17 @@ Tensor RemoteReward::score(const Tensor& images, const std::vector<std::string>&
     const std::vector<double> given = ask(part, texts);
     for (size_t k = start; k < end; ++k) scores[sent[k]] = given[k - start];
   }
-  const auto missing = std::count_if(scores.begin(), scores.end(), [](double s) { return std::isnan(s); });
+  const auto missing =
+      std::count_if(scores.begin(), scores.end(), [](double s) { return std::isnan(s); });
   unscored_ += missing;
-  if (missing > 0) log_info("[remote] no score for {} of {} images from {}: they count as missing, not as 0", missing, scores.size(), url_);
+  if (missing > 0)
+    log_info("[remote] no score for {} of {} images from {}: they count as missing, not as 0",
+             missing, scores.size(), url_);
   return at::tensor(scores, at::kDouble).to(images.options());
 }
 
-Dual RemoteReward::score(const Dual&, const std::vector<std::string>&) const { fail_without_gradient(url_); }
+Dual RemoteReward::score(const Dual&, const std::vector<std::string>&) const {
+  fail_without_gradient(url_);
+}
 
 }  // namespace vggflow

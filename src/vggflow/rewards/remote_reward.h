@@ -1,10 +1,12 @@
 #pragma once
-// A judge behind HTTP: http://host:port/path#batch=16&timeout=60&retries=4&backoff=0.5 (or https). What follows the '#' is ours and is
-// not sent. Each request is a POST of
+// A judge behind HTTP: http://host:port/path#batch=16&timeout=60&retries=4&backoff=0.5 (or https).
+// What follows the '#' is ours and is not sent. Each request is a POST of
 //
-//   {"images": ["<base64 of an 8-bit RGB PNG>", ...], "prompts": ["...", ...]}      and is answered by      {"scores": [0.7, null, ...]}
+//   {"images": ["<base64 of an 8-bit RGB PNG>", ...], "prompts": ["...", ...]}      and is answered
+//   by      {"scores": [0.7, null, ...]}
 //
-// with one number an image, or null where the judge has none: that is NaN here, and never 0. Other answers are errors. There is no gradient.
+// with one number an image, or null where the judge has none: that is NaN here, and never 0. Other
+// answers are errors. There is no gradient.
 
 #include <atomic>
 #include <mutex>
@@ -35,7 +37,8 @@ class RemoteReward : public Reward {
   int64_t unscored() const override { return unscored_; }
 
  private:
-  std::vector<double> ask(const std::vector<Tensor>& images, const std::vector<std::string>& prompts) const;
+  std::vector<double> ask(const std::vector<Tensor>& images,
+                          const std::vector<std::string>& prompts) const;
 
   std::string url_;
   RemoteOptions options_;

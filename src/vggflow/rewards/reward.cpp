@@ -29,14 +29,29 @@ using Factory = std::unique_ptr<Reward> (*)(const RewardResources&);
 
 const std::vector<std::pair<std::string, Factory>>& registry() {
   static const std::vector<std::pair<std::string, Factory>> list{
-      {"aesthetic", [](const RewardResources& r) -> std::unique_ptr<Reward> { return std::make_unique<AestheticReward>(r); }},
+      {"aesthetic",
+       [](const RewardResources& r) -> std::unique_ptr<Reward> {
+         return std::make_unique<AestheticReward>(r);
+       }},
       {"class-head", make_class_head},
       {"clip-score", make_clip_score},
-      {"colorfulness", [](const RewardResources&) -> std::unique_ptr<Reward> { return std::make_unique<ColorfulnessReward>(); }},
-      {"emoji-clip", [](const RewardResources& r) -> std::unique_ptr<Reward> { return std::make_unique<EmojiClipReward>(r.emoji_clip); }},
+      {"colorfulness",
+       [](const RewardResources&) -> std::unique_ptr<Reward> {
+         return std::make_unique<ColorfulnessReward>();
+       }},
+      {"emoji-clip",
+       [](const RewardResources& r) -> std::unique_ptr<Reward> {
+         return std::make_unique<EmojiClipReward>(r.emoji_clip);
+       }},
       {"hpsv2.1", make_hpsv2},
-      {"imagereward", [](const RewardResources& r) -> std::unique_ptr<Reward> { return std::make_unique<ImageRewardReward>(r); }},
-      {"jpeg", [](const RewardResources& r) -> std::unique_ptr<Reward> { return std::make_unique<JpegReward>(r.jpeg_quality); }},
+      {"imagereward",
+       [](const RewardResources& r) -> std::unique_ptr<Reward> {
+         return std::make_unique<ImageRewardReward>(r);
+       }},
+      {"jpeg",
+       [](const RewardResources& r) -> std::unique_ptr<Reward> {
+         return std::make_unique<JpegReward>(r.jpeg_quality);
+       }},
       {"mobilenet-class", make_mobilenet_class},
       {"nima-aesthetic", make_nima_aesthetic},
       {"nima-technical", make_nima_technical},
@@ -50,28 +65,51 @@ using Opener = std::unique_ptr<Reward> (*)(const std::string& address);
 
 const std::vector<std::pair<std::string, Opener>>& schemes() {
   static const std::vector<std::pair<std::string, Opener>> list{
-      {"http:", [](const std::string& address) -> std::unique_ptr<Reward> { return std::make_unique<RemoteReward>("http:" + address); }},
-      {"https:", [](const std::string& address) -> std::unique_ptr<Reward> { return std::make_unique<RemoteReward>("https:" + address); }},
-      {"plugin:", [](const std::string& address) -> std::unique_ptr<Reward> { return std::make_unique<PluginReward>(address); }},
-      {"torchscript:", [](const std::string& address) -> std::unique_ptr<Reward> { return std::make_unique<TorchScriptReward>(address); }},
+      {"http:",
+       [](const std::string& address) -> std::unique_ptr<Reward> {
+         return std::make_unique<RemoteReward>("http:" + address);
+       }},
+      {"https:",
+       [](const std::string& address) -> std::unique_ptr<Reward> {
+         return std::make_unique<RemoteReward>("https:" + address);
+       }},
+      {"plugin:",
+       [](const std::string& address) -> std::unique_ptr<Reward> {
+         return std::make_unique<PluginReward>(address);
+       }},
+      {"torchscript:",
+       [](const std::string& address) -> std::unique_ptr<Reward> {
+         return std::make_unique<TorchScriptReward>(address);
+       }},
   };
   return list;
 }
 
 class WeightedSum : public Reward {
  public:
-  void add(double weight, std::unique_ptr<Reward> reward) { parts_.emplace_back(weight, std::move(reward)); }
-  Tensor score(const Tensor& images, const std::vector<std::string>& prompts) const override { return total(images, prompts); }
-  Dual score(const Dual& images, const std::vector<std::string>& prompts) const override { return total(images, prompts); }
-  Tensor parts(const Tensor& images, const std::vector<std::string>& prompts) const override { return each(images, prompts); }
-  Dual parts(const Dual& images, const std::vector<std::string>& prompts) const override { return each(images, prompts); }
+  void add(double weight, std::unique_ptr<Reward> reward) {
+    parts_.emplace_back(weight, std::move(reward));
+  }
+  Tensor score(const Tensor& images, const std::vector<std::string>& prompts) const override {
+    return total(images, prompts);
+  }
+  Dual score(const Dual& images, const std::vector<std::string>& prompts) const override {
+    return total(images, prompts);
+  }
+  Tensor parts(const Tensor& images, const std::vector<std::string>& prompts) const override {
+    return each(images, prompts);
+  }
+  Dual parts(const Dual& images, const std::vector<std::string>& prompts) const override {
+    return each(images, prompts);
+  }
   std::vector<double> weights() const override {
     std::vector<double> all;
     for (const auto& [weight, reward] : parts_) all.push_back(weight);
     return all;
   }
   bool differentiable() const override {
-    return std::all_of(parts_.begin(), parts_.end(), [](const auto& part) { return part.second->differentiable(); });
+    return std::all_of(parts_.begin(), parts_.end(),
+                       [](const auto& part) { return part.second->differentiable(); });
   }
   int64_t unscored() const override {
     int64_t sum = 0;
@@ -90,14 +128,16 @@ class WeightedSum : public Reward {
   template <TensorLike T>
   T each(const T& images, const std::vector<std::string>& prompts) const {
     std::vector<T> scores;
-    for (const auto& [weight, reward] : parts_) scores.push_back(ops::unsqueeze(reward->score(images, prompts), 0));
+    for (const auto& [weight, reward] : parts_)
+      scores.push_back(ops::unsqueeze(reward->score(images, prompts), 0));
     return ops::cat(scores, 0);
   }
 
   template <TensorLike T>
   T total(const T& images, const std::vector<std::string>& prompts) const {
     T sum = parts_.front().second->score(images, prompts) * parts_.front().first;
-    for (size_t i = 1; i < parts_.size(); ++i) sum = sum + parts_[i].second->score(images, prompts) * parts_[i].first;
+    for (size_t i = 1; i < parts_.size(); ++i)
+      sum = sum + parts_[i].second->score(images, prompts) * parts_[i].first;
     return sum;
   }
   std::vector<std::pair<double, std::unique_ptr<Reward>>> parts_;
@@ -117,8 +157,9 @@ std::unique_ptr<Reward> make_named(const std::string& name, const RewardResource
 
 // Names that some reward, or a class head for its network, asks weights by.
 std::vector<std::string> weight_names() {
-  std::vector<std::string> names{"aesthetic-head", "bert-vocab",  "class-head",     "clip-tokenizer", "clip-vit-l14",
-                                 "hpsv2.1",        "imagereward", "nima-aesthetic", "nima-technical", "pickscore"};
+  std::vector<std::string> names{"aesthetic-head", "bert-vocab", "class-head",  "clip-tokenizer",
+                                 "clip-vit-l14",   "hpsv2.1",    "imagereward", "nima-aesthetic",
+                                 "nima-technical", "pickscore"};
   for (const std::string& network : feature_network_names()) names.push_back(network);
   return names;
 }
@@ -131,30 +172,46 @@ std::vector<std::string> reward_names() {
   return names;
 }
 
-std::filesystem::path RewardResources::at(const std::string& name, const std::string& reward) const {
+std::filesystem::path RewardResources::at(const std::string& name,
+                                          const std::string& reward) const {
   const auto found = weights.find(name);
-  VGGFLOW_CHECK(found != weights.end(), "[reward] {} needs the weights '{}', which are not given; pass reward_weights=[{}=PATH]", reward, name, name);
-  VGGFLOW_CHECK(std::filesystem::exists(found->second), "[reward] the weights '{}' of {} are not at {}", name, reward, found->second.string());
+  VGGFLOW_CHECK(
+      found != weights.end(),
+      "[reward] {} needs the weights '{}', which are not given; pass reward_weights=[{}=PATH]",
+      reward, name, name);
+  VGGFLOW_CHECK(std::filesystem::exists(found->second),
+                "[reward] the weights '{}' of {} are not at {}", name, reward,
+                found->second.string());
   return found->second;
 }
 
 RewardResources RewardFiles::resources() const {
-  RewardResources r{reward_model, {}, reward_dtype == "bf16" ? at::kBFloat16 : at::kFloat, reward_recompute, nima_size, mobilenet_size, jpeg_quality};
+  RewardResources r{
+      reward_model,     {},        reward_dtype == "bf16" ? at::kBFloat16 : at::kFloat,
+      reward_recompute, nima_size, mobilenet_size,
+      jpeg_quality};
   for (const std::string& entry : reward_weights) {
     const size_t equals = entry.find('=');
-    VGGFLOW_CHECK(equals != std::string::npos && equals > 0 && equals + 1 < entry.size(), "[reward_weights] expected name=path, got '{}'", entry);
+    VGGFLOW_CHECK(equals != std::string::npos && equals > 0 && equals + 1 < entry.size(),
+                  "[reward_weights] expected name=path, got '{}'", entry);
     const std::string name = entry.substr(0, equals);
     const auto known = weight_names();
-    VGGFLOW_CHECK(std::find(known.begin(), known.end(), name) != known.end(), "[reward_weights] nothing asks for weights named '{}'; did you mean {}? (docs/rewards.md)", name,
-                  fmt::join(nearest(name, known), ", "));
-    const auto [place, fresh] = r.weights.emplace(entry.substr(0, equals), entry.substr(equals + 1));
+    VGGFLOW_CHECK(
+        std::find(known.begin(), known.end(), name) != known.end(),
+        "[reward_weights] nothing asks for weights named '{}'; did you mean {}? (docs/rewards.md)",
+        name, fmt::join(nearest(name, known), ", "));
+    const auto [place, fresh] =
+        r.weights.emplace(entry.substr(0, equals), entry.substr(equals + 1));
     VGGFLOW_CHECK(fresh, "[reward_weights] '{}' is given twice", place->first);
   }
   return r;
 }
 
 void fail_without_gradient(const std::string& name) {
-  fail("[reward] {} has no gradient: it can judge (eval, eval.panel, check), but a run cannot be trained on it, nor sampling be guided by it", name);
+  fail(
+      "[reward] {} has no gradient: it can judge (eval, eval.panel, check), but a run cannot be "
+      "trained on it, nor sampling be guided by it",
+      name);
 }
 
 void require_differentiable(const Reward& reward, const std::string& name) {
@@ -167,15 +224,18 @@ std::vector<std::string> rewards_in(const std::string& expression) {
   return names;
 }
 
-std::unique_ptr<Reward> make_reward(const std::string& expression, const RewardResources& resources) {
+std::unique_ptr<Reward> make_reward(const std::string& expression,
+                                    const RewardResources& resources) {
   const auto terms = parse_expression(expression);
-  if (terms.size() == 1 && terms.front().weight == 1.0) return make_named(terms.front().name, resources);
+  if (terms.size() == 1 && terms.front().weight == 1.0)
+    return make_named(terms.front().name, resources);
   auto sum = std::make_unique<WeightedSum>();
   for (const auto& [weight, name] : terms) sum->add(weight, make_named(name, resources));
   return sum;
 }
 
-RewardGradient reward_gradient(const Reward& reward, const Tensor& images, const std::vector<std::string>& prompts) {
+RewardGradient reward_gradient(const Reward& reward, const Tensor& images,
+                               const std::vector<std::string>& prompts) {
   torch::autograd::AutoGradMode on(true);
   const Tensor x = images.detach().requires_grad_(true);
   const Tensor score = reward.score(x, prompts);

@@ -1,6 +1,7 @@
 #pragma once
-// Rewards r(image, prompt), differentiable but for those that only judge. Each is a member function of one class and is named in one list
-// (make_reward); "0.7*emoji-clip + 0.3*colorfulness" is a weighted sum; names with a scheme, plugin:/path/lib.so, are a user's own.
+// Rewards r(image, prompt), differentiable but for those that only judge. Each is a member function
+// of one class and is named in one list (make_reward); "0.7*emoji-clip + 0.3*colorfulness" is a
+// weighted sum; names with a scheme, plugin:/path/lib.so, are a user's own.
 
 #include <filesystem>
 #include <map>
@@ -16,13 +17,19 @@ namespace vggflow {
 class Reward {
  public:
   virtual ~Reward() = default;
-  /// Scores (B) of images (B, 3, H, W) in [0, 1], fp32, one prompt each; differentiable to the images.
+  /// Scores (B) of images (B, 3, H, W) in [0, 1], fp32, one prompt each; differentiable to the
+  /// images.
   virtual Tensor score(const Tensor& images, const std::vector<std::string>& prompts) const = 0;
   /// The same with a directional derivative, for Hessian-vector products.
   virtual Dual score(const Dual& images, const std::vector<std::string>& prompts) const = 0;
-  /// The parts (P, B) of a weighted sum, and their weights; a single reward is one part of weight 1.
-  virtual Tensor parts(const Tensor& images, const std::vector<std::string>& prompts) const { return score(images, prompts).unsqueeze(0); }
-  virtual Dual parts(const Dual& images, const std::vector<std::string>& prompts) const { return ops::unsqueeze(score(images, prompts), 0); }
+  /// The parts (P, B) of a weighted sum, and their weights; a single reward is one part of
+  /// weight 1.
+  virtual Tensor parts(const Tensor& images, const std::vector<std::string>& prompts) const {
+    return score(images, prompts).unsqueeze(0);
+  }
+  virtual Dual parts(const Dual& images, const std::vector<std::string>& prompts) const {
+    return ops::unsqueeze(score(images, prompts), 0);
+  }
   virtual std::vector<double> weights() const { return {1.0}; }
   /// Whether there are gradients; without them a reward can judge, but not train.
   virtual bool differentiable() const { return true; }
@@ -30,7 +37,8 @@ class Reward {
   virtual int64_t unscored() const { return 0; }
   /// Input size and normalisation in a line for people; empty where the reward does not tell.
   virtual std::string describe() const { return {}; }
-  /// Which weights it has (content_hash), for scores that are known of these alone; empty where there are none, or the reward does not tell.
+  /// Which weights it has (content_hash), for scores that are known of these alone; empty where
+  /// there are none, or the reward does not tell.
   virtual std::string weights_hash() const { return {}; }
 };
 
@@ -39,9 +47,9 @@ struct RewardResources {
   std::filesystem::path emoji_clip;  ///< model folder
   std::map<std::string, std::filesystem::path> weights = {};
   at::ScalarType dtype = at::kFloat;  ///< of the large networks' products
-  bool recompute = false;             ///< large networks keep little for their gradient and run forward twice
-  int64_t nima_size = 224;            ///< side at which NIMA sees images
-  int64_t mobilenet_size = 224;       ///< side at which mobilenet-class sees them
+  bool recompute = false;   ///< large networks keep little for their gradient and run forward twice
+  int64_t nima_size = 224;  ///< side at which NIMA sees images
+  int64_t mobilenet_size = 224;  ///< side at which mobilenet-class sees them
   int64_t jpeg_quality = 95;
   /// The path given for `name`; an error that says how to give it where `reward` has none.
   std::filesystem::path at(const std::string& name, const std::string& reward) const;
@@ -60,11 +68,18 @@ struct RewardFiles {
   template <class V>
   void fields(V& v) {
     v("reward_model", reward_model, "folder of emoji-clip");
-    v("reward_weights", reward_weights, "weights of the other rewards as name=path, [clip-vit-l14=DIR, aesthetic-head=FILE]: docs/rewards.md");
-    v("reward_dtype", reward_dtype, "arithmetic of the large rewards' products", choices({"fp32", "bf16"}));
-    v("reward_recompute", reward_recompute, "the large rewards' layers run again in the backward pass: less memory, one more forward pass");
-    v("nima_size", nima_size, "side in pixels at which nima-aesthetic and nima-technical see an image", range(32, 4096));
-    v("mobilenet_size", mobilenet_size, "side in pixels at which mobilenet-class sees an image", range(32, 4096));
+    v("reward_weights", reward_weights,
+      "weights of the other rewards as name=path, [clip-vit-l14=DIR, aesthetic-head=FILE]: "
+      "docs/rewards.md");
+    v("reward_dtype", reward_dtype, "arithmetic of the large rewards' products",
+      choices({"fp32", "bf16"}));
+    v("reward_recompute", reward_recompute,
+      "the large rewards' layers run again in the backward pass: less memory, one more forward "
+      "pass");
+    v("nima_size", nima_size,
+      "side in pixels at which nima-aesthetic and nima-technical see an image", range(32, 4096));
+    v("mobilenet_size", mobilenet_size, "side in pixels at which mobilenet-class sees an image",
+      range(32, 4096));
     v("jpeg_quality", jpeg_quality, "quality of the judge jpeg", range(1, 100));
   }
   RewardResources resources() const;
@@ -73,7 +88,8 @@ struct RewardFiles {
 /// Known names, in alphabetical order.
 std::vector<std::string> reward_names();
 
-/// Throws, naming `name`, unless the reward has gradients: whoever trains or guides with a reward calls this first.
+/// Throws, naming `name`, unless the reward has gradients: whoever trains or guides with a reward
+/// calls this first.
 void require_differentiable(const Reward& reward, const std::string& name);
 /// What it throws; for the functions of rewards that have none.
 [[noreturn]] void fail_without_gradient(const std::string& name);
@@ -81,16 +97,21 @@ void require_differentiable(const Reward& reward, const std::string& name);
 /// Names of the rewards that an expression is made of.
 std::vector<std::string> rewards_in(const std::string& expression);
 
-/// A reward by name, or a weighted sum "w*name + w*name" (expression.h). An unknown name lists the known ones.
-std::unique_ptr<Reward> make_reward(const std::string& expression, const RewardResources& resources);
+/// A reward by name, or a weighted sum "w*name + w*name" (expression.h). An unknown name lists the
+/// known ones.
+std::unique_ptr<Reward> make_reward(const std::string& expression,
+                                    const RewardResources& resources);
 
 /// Reward and gradient at `images`: r (B) and dr/dimages (B, 3, H, W).
 struct RewardGradient {
   Tensor score, gradient;
 };
-RewardGradient reward_gradient(const Reward& reward, const Tensor& images, const std::vector<std::string>& prompts);
+RewardGradient reward_gradient(const Reward& reward, const Tensor& images,
+                               const std::vector<std::string>& prompts);
 
-/// H_r(images) direction, the Hessian-vector product, by reverse mode through the tangent: grad_x <grad r(x), direction>.
-Tensor reward_hessian_product(const Reward& reward, const Tensor& images, const Tensor& direction, const std::vector<std::string>& prompts);
+/// H_r(images) direction, the Hessian-vector product, by reverse mode through the tangent: grad_x
+/// <grad r(x), direction>.
+Tensor reward_hessian_product(const Reward& reward, const Tensor& images, const Tensor& direction,
+                              const std::vector<std::string>& prompts);
 
 }  // namespace vggflow

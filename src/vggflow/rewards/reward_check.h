@@ -1,6 +1,7 @@
 #pragma once
-// `vggflow check --reward`: what a reward promises, asked of it. Scores of known images, repetition, independence of the batch, gradients
-// against differences, Hessian products, and black, white and random images.
+// `vggflow check --reward`: what a reward promises, asked of it. Scores of known images,
+// repetition, independence of the batch, gradients against differences, Hessian products, and
+// black, white and random images.
 
 #include "vggflow/rewards/reward.h"
 
@@ -12,14 +13,19 @@ struct RewardCheckOptions {
   std::string precision = "fp32";
   std::string stored;
   int64_t seed = 0;
-  bool low_precision = false;  ///< the reward's products are bf16: differences of its scores are rounding, so slopes are told, not judged
+  bool low_precision = false;  ///< the reward's products are bf16: differences of its scores are
+                               ///< rounding, so slopes are told, not judged
 
   template <class V>
   void fields(V& v) {
     v("size", size, "side of the images that the check makes", range(2, 4096));
     v("prompts", prompts, "prompts, one an image; empty: those of the stored scores");
-    v("precision", precision, "of the images; slopes are taken in fp64 where the reward computes in it", choices({"fp32", "fp64"}));
-    v("stored", stored, "JSON file of stored scores; empty: models/reward-scores.json here, or else above the program");
+    v("precision", precision,
+      "of the images; slopes are taken in fp64 where the reward computes in it",
+      choices({"fp32", "fp64"}));
+    v("stored", stored,
+      "JSON file of stored scores; empty: models/reward-scores.json here, or else above the "
+      "program");
     v("seed", seed, "seed of the random images and directions", range(0, 1e15));
   }
 };
@@ -33,10 +39,12 @@ struct RewardCheckRow {
   bool left_out = false;  ///< what it is about was not looked at; `found` says why
 };
 
-/// Four images (4, 3, size, size) in whole 255ths: ramps, a checkerboard, noise of whole numbers, a grey ramp.
+/// Four images (4, 3, size, size) in whole 255ths: ramps, a checkerboard, noise of whole numbers, a
+/// grey ramp.
 Tensor check_images(int64_t size);
 
 /// The table of `reward`, called `name` in the file of stored scores.
-std::vector<RewardCheckRow> check_reward(const Reward& reward, const std::string& name, const RewardCheckOptions& options);
+std::vector<RewardCheckRow> check_reward(const Reward& reward, const std::string& name,
+                                         const RewardCheckOptions& options);
 
 }  // namespace vggflow

@@ -1,9 +1,11 @@
 #pragma once
-// A reward saved by torch.jit.save: torchscript:/path.pt. Its forward takes images (B, 3, H, W) in [0, 1] and a list of B texts and returns
-// scores (B); one that takes images alone is given no texts. It runs on the CPU, in the images' dtype where its operators allow it.
+// A reward saved by torch.jit.save: torchscript:/path.pt. Its forward takes images (B, 3, H, W) in
+// [0, 1] and a list of B texts and returns scores (B); one that takes images alone is given no
+// texts. It runs on the CPU, in the images' dtype where its operators allow it.
 //
-// Autograd goes through it, twice where Hessian products are asked for: the tangent along dx is <grad r, dx>, and reverse mode through that
-// is exact. An operator without a second derivative is refused by PyTorch in its own words; vgg.consistency.kind=off needs none.
+// Autograd goes through it, twice where Hessian products are asked for: the tangent along dx is
+// <grad r, dx>, and reverse mode through that is exact. An operator without a second derivative is
+// refused by PyTorch in its own words; vgg.consistency.kind=off needs none.
 
 #include <filesystem>
 #include <memory>
@@ -22,7 +24,9 @@ class TorchScriptReward : public Reward {
   ~TorchScriptReward() override;
   Tensor score(const Tensor& images, const std::vector<std::string>& prompts) const override;
   Dual score(const Dual& images, const std::vector<std::string>& prompts) const override;
-  std::string describe() const override { return "TorchScript module " + file_.string() + ": pixels in [0, 1] at their own size"; }
+  std::string describe() const override {
+    return "TorchScript module " + file_.string() + ": pixels in [0, 1] at their own size";
+  }
 
  private:
   std::filesystem::path file_;

@@ -1,5 +1,6 @@
 #pragma once
-// How often an operator of ATen runs: whether checkpointing really ran something twice is counted, not inferred.
+// How often an operator of ATen runs: whether checkpointing really ran something twice is counted,
+// not inferred.
 
 #include <ATen/record_function.h>
 
@@ -15,10 +16,11 @@ inline int count_calls(const std::string& name, const std::function<void()>& f) 
   static std::string wanted;
   calls = 0;
   wanted = name;
-  const auto handle = at::addGlobalCallback(at::RecordFunctionCallback([](const at::RecordFunction& op) -> std::unique_ptr<at::ObserverContext> {
-    calls += op.name() == wanted;
-    return nullptr;
-  }));
+  const auto handle = at::addGlobalCallback(at::RecordFunctionCallback(
+      [](const at::RecordFunction& op) -> std::unique_ptr<at::ObserverContext> {
+        calls += op.name() == wanted;
+        return nullptr;
+      }));
   f();
   at::removeCallback(handle);
   return calls;

@@ -22,9 +22,11 @@ double relative_error(const Tensor& got, const Tensor& want) {
 }
 
 double scaled_error(const Tensor& got, const Tensor& want) {
-  VGGFLOW_CHECK(got.sizes() == want.sizes(), "[scaled_error] expected shape {}, got {}", shape_string(want), shape_string(got));
+  VGGFLOW_CHECK(got.sizes() == want.sizes(), "[scaled_error] expected shape {}, got {}",
+                shape_string(want), shape_string(got));
   const Tensor g = got.detach().to(at::kDouble), w = want.detach().to(at::kDouble);
-  const double difference = (g - w).abs().max().item<double>(), largest = w.abs().max().item<double>();
+  const double difference = (g - w).abs().max().item<double>(),
+               largest = w.abs().max().item<double>();
   return largest > 0 ? difference / largest : difference;
 }
 
@@ -33,12 +35,14 @@ double norm_error(const Tensor& got, const Tensor& want) {
   return ((got.detach().to(at::kDouble) - w).norm() / w.norm()).item<double>();
 }
 
-double gradient_error(const std::function<Tensor(const std::vector<Tensor>&)>& f, const std::vector<Tensor>& inputs, double h) {
+double gradient_error(const std::function<Tensor(const std::vector<Tensor>&)>& f,
+                      const std::vector<Tensor>& inputs, double h) {
   std::vector<Tensor> leaves;
   for (const Tensor& x : inputs) leaves.push_back(x.detach().clone().requires_grad_(true));
   const Tensor y = f(leaves);
   const Tensor weights = random_double(y.sizes(), 991);
-  const auto grads = torch::autograd::grad({(y * weights).sum()}, leaves, {}, {}, false, /*allow_unused=*/true);
+  const auto grads =
+      torch::autograd::grad({(y * weights).sum()}, leaves, {}, {}, false, /*allow_unused=*/true);
   double worst = 0;
   for (size_t k = 0; k < inputs.size(); ++k) {
     Tensor numeric = at::zeros_like(inputs[k]);
@@ -58,7 +62,8 @@ double gradient_error(const std::function<Tensor(const std::vector<Tensor>&)>& f
 }
 
 double tangent_error(const std::function<Tensor(const std::vector<Tensor>&)>& f,
-                     const std::function<Dual(const std::vector<Dual>&)>& f_dual, const std::vector<Tensor>& inputs, double h) {
+                     const std::function<Dual(const std::vector<Dual>&)>& f_dual,
+                     const std::vector<Tensor>& inputs, double h) {
   std::vector<Dual> duals;
   std::vector<Tensor> plus, minus;
   for (size_t k = 0; k < inputs.size(); ++k) {

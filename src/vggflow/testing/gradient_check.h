@@ -20,11 +20,15 @@ double scaled_error(const Tensor& got, const Tensor& want);
 /// |got - want| / |want|, 2-norms over all elements.
 double norm_error(const Tensor& got, const Tensor& want);
 
-/// Largest relative error between reverse mode and central differences of f's sum against random weights, over all inputs.
-double gradient_error(const std::function<Tensor(const std::vector<Tensor>&)>& f, const std::vector<Tensor>& inputs, double h = 1e-5);
+/// Largest relative error between reverse mode and central differences of f's sum against random
+/// weights, over all inputs.
+double gradient_error(const std::function<Tensor(const std::vector<Tensor>&)>& f,
+                      const std::vector<Tensor>& inputs, double h = 1e-5);
 
-/// Largest relative error between the tangent of f at (x, dx) and the central difference along dx; also of the primal.
+/// Largest relative error between the tangent of f at (x, dx) and the central difference along dx;
+/// also of the primal.
 double tangent_error(const std::function<Tensor(const std::vector<Tensor>&)>& f,
-                     const std::function<Dual(const std::vector<Dual>&)>& f_dual, const std::vector<Tensor>& inputs, double h = 1e-5);
+                     const std::function<Dual(const std::vector<Dual>&)>& f_dual,
+                     const std::vector<Tensor>& inputs, double h = 1e-5);
 
 }  // namespace vggflow::testing

@@ -22,18 +22,21 @@ std::string receive(int connection) {
       const size_t field = all.find("Content-Length: ");
       if (field < head) length = std::stoul(all.substr(field + 16));
     }
-    if (head != std::string::npos && all.size() >= head + 4 + length) return all.substr(head + 4, length);
+    if (head != std::string::npos && all.size() >= head + 4 + length)
+      return all.substr(head + 4, length);
   }
 }
 
 }  // namespace
 
-HttpServer::HttpServer(std::function<HttpAnswer(const std::string&)> answer) : answer_(std::move(answer)), socket_(::socket(AF_INET, SOCK_STREAM, 0)) {
+HttpServer::HttpServer(std::function<HttpAnswer(const std::string&)> answer)
+    : answer_(std::move(answer)), socket_(::socket(AF_INET, SOCK_STREAM, 0)) {
   sockaddr_in address{};
   address.sin_family = AF_INET;
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
   socklen_t size = sizeof address;
-  VGGFLOW_CHECK(::bind(socket_, reinterpret_cast<sockaddr*>(&address), size) == 0 && ::listen(socket_, 16) == 0 &&
+  VGGFLOW_CHECK(::bind(socket_, reinterpret_cast<sockaddr*>(&address), size) == 0 &&
+                    ::listen(socket_, 16) == 0 &&
                     ::getsockname(socket_, reinterpret_cast<sockaddr*>(&address), &size) == 0,
                 "[http_server] cannot listen on 127.0.0.1");
   port_ = ntohs(address.sin_port);
@@ -55,7 +58,8 @@ std::vector<std::string> HttpServer::requests() const {
 }
 
 void HttpServer::serve() {
-  for (int connection; (connection = ::accept(socket_, nullptr, nullptr)) >= 0;) answer_one(connection);
+  for (int connection; (connection = ::accept(socket_, nullptr, nullptr)) >= 0;)
+    answer_one(connection);
 }
 
 void HttpServer::answer_one(int connection) {
@@ -69,8 +73,9 @@ void HttpServer::answer_one(int connection) {
     silent_.push_back(connection);
     return;
   }
-  const std::string text = fmt::format("HTTP/1.1 {} Status\r\nContent-Length: {}\r\nConnection: close\r\n{}\r\n{}", answer.status, answer.body.size(),
-                                       answer.headers, answer.body);
+  const std::string text =
+      fmt::format("HTTP/1.1 {} Status\r\nContent-Length: {}\r\nConnection: close\r\n{}\r\n{}",
+                  answer.status, answer.body.size(), answer.headers, answer.body);
   ::send(connection, text.data(), text.size(), MSG_NOSIGNAL);
   ::close(connection);
 }

@@ -1,5 +1,6 @@
 #pragma once
-// Counts the bytes of tensors that this thread allocates on the CPU and has not freed, by the allocator's own reports.
+// Counts the bytes of tensors that this thread allocates on the CPU and has not freed, by the
+// allocator's own reports.
 
 #include <c10/core/Allocator.h>
 #include <c10/util/ThreadLocalDebugInfo.h>
@@ -10,10 +11,12 @@
 
 namespace vggflow::testing {
 
-/// While one lives: `live()` bytes more than when it was made (or last reset), and the largest such number.
+/// While one lives: `live()` bytes more than when it was made (or last reset), and the largest such
+/// number.
 class MemoryMeter {
  public:
-  MemoryMeter() : count_(std::make_shared<Count>()), guard_(c10::DebugInfoKind::PROFILER_STATE, count_) {}
+  MemoryMeter()
+      : count_(std::make_shared<Count>()), guard_(c10::DebugInfoKind::PROFILER_STATE, count_) {}
   double live() const { return static_cast<double>(count_->live); }
   double peak() const { return static_cast<double>(count_->peak); }
   void reset() { count_->live = count_->peak = 0; }

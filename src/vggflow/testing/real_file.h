@@ -1,5 +1,6 @@
 #pragma once
-// Public files that tests of the label `real` read: VGGFLOW_ASSETS, a folder of the machine's, and what scripts/setup.sh --test made of PyPI's wheels.
+// Public files that tests of the label `real` read: VGGFLOW_ASSETS, a folder of the machine's, and
+// what scripts/setup.sh --test made of PyPI's wheels.
 
 #include <cstdlib>
 #include <filesystem>
@@ -15,7 +16,8 @@ inline std::filesystem::path assets() {
 
 /// VGGFLOW_ASSETS/asset, or else `made` of setup.sh; empty where neither is there.
 inline std::filesystem::path real_file(const std::string& asset, const std::string& made) {
-  const std::filesystem::path ours = std::filesystem::path(VGGFLOW_SOURCE_DIR) / ".venv-test/weights" / made;
+  const std::filesystem::path ours =
+      std::filesystem::path(VGGFLOW_SOURCE_DIR) / ".venv-test/weights" / made;
   if (!assets().empty() && std::filesystem::exists(assets() / asset)) return assets() / asset;
   return std::filesystem::exists(ours) ? ours : std::filesystem::path();
 }

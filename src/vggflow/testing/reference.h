@@ -12,7 +12,8 @@ inline std::filesystem::path models_testdata(const std::string& name) {
   return std::filesystem::path(VGGFLOW_SOURCE_DIR) / "tests/data" / name;
 }
 
-/// The tensors of a file whose names begin with `prefix`, by what follows it: a state dict among other values.
+/// The tensors of a file whose names begin with `prefix`, by what follows it: a state dict among
+/// other values.
 inline ComponentWeights weights_under(const SafetensorsFile& file, const std::string& prefix) {
   ComponentWeights out{{}, {}, "reference"};
   for (const auto& [name, entry] : file.tensors()) {

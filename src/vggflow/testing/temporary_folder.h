@@ -1,5 +1,6 @@
 #pragma once
-// A folder of its own for a test: tests run side by side, and a file that another process rewrites breaks who has it mapped.
+// A folder of its own for a test: tests run side by side, and a file that another process rewrites
+// breaks who has it mapped.
 
 #include <unistd.h>
 
@@ -14,7 +15,8 @@ class TemporaryFolder {
  public:
   TemporaryFolder() {
     static std::atomic<int> count = 0;
-    path_ = std::filesystem::temp_directory_path() / ("vggflow_test_" + std::to_string(::getpid()) + "_" + std::to_string(count++));
+    path_ = std::filesystem::temp_directory_path() /
+            ("vggflow_test_" + std::to_string(::getpid()) + "_" + std::to_string(count++));
     std::filesystem::remove_all(path_);
     std::filesystem::create_directories(path_);
   }

@@ -13,7 +13,9 @@ namespace {
 using nlohmann::json;
 
 // The token's text: a string, or an object with a "content".
-std::string token_text(const json& value) { return (value.is_object() ? value.at("content") : value).get<std::string>(); }
+std::string token_text(const json& value) {
+  return (value.is_object() ? value.at("content") : value).get<std::string>();
+}
 
 void read_named(const json& file, std::map<std::string, std::string>& named) {
   for (const char* key : {"bos_token", "eos_token", "pad_token", "unk_token"}) {
@@ -22,15 +24,20 @@ void read_named(const json& file, std::map<std::string, std::string>& named) {
 }
 
 AddedToken read_token(const std::string& id, const json& value) {
-  VGGFLOW_CHECK(!value.value("single_word", false), "single_word tokens are not supported, got '{}'", token_text(value));
-  return {.id = std::stoll(id), .content = unicode::decode(token_text(value)), .lstrip = value.value("lstrip", false),
-          .rstrip = value.value("rstrip", false), .normalized = value.value("normalized", false)};
+  VGGFLOW_CHECK(!value.value("single_word", false),
+                "single_word tokens are not supported, got '{}'", token_text(value));
+  return {.id = std::stoll(id),
+          .content = unicode::decode(token_text(value)),
+          .lstrip = value.value("lstrip", false),
+          .rstrip = value.value("rstrip", false),
+          .normalized = value.value("normalized", false)};
 }
 
 TokenizerConfig parse(const json& config, const json& special) {
   TokenizerConfig out;
   if (config.contains("added_tokens_decoder")) {
-    for (const auto& [id, value] : config.at("added_tokens_decoder").items()) out.added.push_back(read_token(id, value));
+    for (const auto& [id, value] : config.at("added_tokens_decoder").items())
+      out.added.push_back(read_token(id, value));
   }
   read_named(config, out.named);
   read_named(special, out.named);
@@ -44,7 +51,9 @@ TokenizerConfig parse(const json& config, const json& special) {
 
 std::string read_tokenizer_file(const std::filesystem::path& file) {
   std::ifstream in(file, std::ios::binary);
-  VGGFLOW_CHECK(in, "[tokenizer] cannot read {}: the model folder is incomplete, copy the file there", file.string());
+  VGGFLOW_CHECK(in,
+                "[tokenizer] cannot read {}: the model folder is incomplete, copy the file there",
+                file.string());
   std::ostringstream text;
   text << in.rdbuf();
   return text.str();
@@ -52,18 +61,23 @@ std::string read_tokenizer_file(const std::filesystem::path& file) {
 
 TokenizerConfig TokenizerConfig::read(const std::filesystem::path& folder) {
   const auto file = folder / "tokenizer_config.json", map = folder / "special_tokens_map.json";
-  const std::string text = read_tokenizer_file(file), special = std::filesystem::exists(map) ? read_tokenizer_file(map) : "{}";
+  const std::string text = read_tokenizer_file(file),
+                    special = std::filesystem::exists(map) ? read_tokenizer_file(map) : "{}";
   try {
     return parse(json::parse(text), json::parse(special));
   } catch (const std::exception& e) {
-    fail("[tokenizer] expected the JSON of a tokenizer in {} and {}, got: {}", file.string(), map.filename().string(), e.what());
+    fail("[tokenizer] expected the JSON of a tokenizer in {} and {}, got: {}", file.string(),
+         map.filename().string(), e.what());
   }
 }
 
 TokenSplitter::TokenSplitter(std::vector<AddedToken> tokens) : tokens_(std::move(tokens)) {
   for (const AddedToken& t : tokens_) {
-    VGGFLOW_CHECK(!t.content.empty(), "[tokenizer] expected tokens of at least one character, got an empty one with id {}", t.id);
-    if (first_characters_.find(t.content[0]) == std::u32string::npos) first_characters_ += t.content[0];
+    VGGFLOW_CHECK(
+        !t.content.empty(),
+        "[tokenizer] expected tokens of at least one character, got an empty one with id {}", t.id);
+    if (first_characters_.find(t.content[0]) == std::u32string::npos)
+      first_characters_ += t.content[0];
   }
 }
 
@@ -71,7 +85,8 @@ const AddedToken* TokenSplitter::longest_at(std::u32string_view text) const {
   if (first_characters_.find(text[0]) == std::u32string::npos) return nullptr;
   const AddedToken* best = nullptr;
   for (const AddedToken& t : tokens_) {
-    if (text.starts_with(t.content) && (!best || t.content.size() > best->content.size())) best = &t;
+    if (text.starts_with(t.content) && (!best || t.content.size() > best->content.size()))
+      best = &t;
   }
   return best;
 }
@@ -79,7 +94,8 @@ const AddedToken* TokenSplitter::longest_at(std::u32string_view text) const {
 std::vector<TokenSplitter::Part> TokenSplitter::split(std::u32string_view text) const {
   std::vector<Part> parts;
   size_t done = 0;  // everything before is in parts
-  // The search goes on right behind a token; white space that it swallowed is never part of another token.
+  // The search goes on right behind a token; white space that it swallowed is never part of another
+  // token.
   for (size_t i = 0; i < text.size();) {
     const AddedToken* token = longest_at(text.substr(i));
     if (!token) {

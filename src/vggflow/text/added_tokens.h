@@ -1,6 +1,6 @@
 #pragma once
-// Tokens that a tokenizer finds in the text before anything else, "<|endoftext|>" or "<extra_id_0>": tokenizer_config.json of a model
-// folder lists them with their rules.
+// Tokens that a tokenizer finds in the text before anything else, "<|endoftext|>" or
+// "<extra_id_0>": tokenizer_config.json of a model folder lists them with their rules.
 
 #include <cstdint>
 #include <filesystem>
@@ -19,7 +19,8 @@ struct AddedToken {
   bool normalized = false;  ///< is looked for in the normalised text, in its own normalised form
 };
 
-/// What a tokenizer reads from tokenizer_config.json (and special_tokens_map.json, for what the former leaves out).
+/// What a tokenizer reads from tokenizer_config.json (and special_tokens_map.json, for what the
+/// former leaves out).
 struct TokenizerConfig {
   std::vector<AddedToken> added;
   std::map<std::string, std::string> named;  ///< "pad_token" -> "<|endoftext|>"
@@ -42,7 +43,8 @@ class TokenSplitter {
     const AddedToken* token = nullptr;  ///< the token that this part is, or null for ordinary text
   };
   std::vector<Part> split(std::u32string_view text) const;
-  /// Adds the ids of `text`: a token's own, and what `ordinary(text, out)` adds for the text between them.
+  /// Adds the ids of `text`: a token's own, and what `ordinary(text, out)` adds for the text
+  /// between them.
   template <class F>
   void encode(std::u32string_view text, std::vector<int64_t>& out, const F& ordinary) const {
     for (const Part& part : split(text)) {

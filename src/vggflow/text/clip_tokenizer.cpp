@@ -13,7 +13,8 @@ namespace {
 
 constexpr const char* kEndOfWord = "</w>";
 
-// GPT-2's printable alphabet of bytes: printable Latin-1 stands for itself, the other bytes in order for U+0100 and up.
+// GPT-2's printable alphabet of bytes: printable Latin-1 stands for itself, the other bytes in
+// order for U+0100 and up.
 std::array<std::string, 256> byte_alphabet() {
   std::array<std::string, 256> alphabet;
   char32_t next = 0x100;
@@ -24,9 +25,12 @@ std::array<std::string, 256> byte_alphabet() {
   return alphabet;
 }
 
-// Length of the word that begins here, by the alternatives of the expression in their order, or 0 at white space:
-//   <|startoftext|> | <|endoftext|> | 's | 't | 're | 've | 'm | 'll | 'd | letters+ | number | (neither, nor white space)+
-// The first two give more than one word: a second expression (GPT-2's) cuts them after "<|" and before "|>".
+// Length of the word that begins here, by the alternatives of the expression in their order, or 0
+// at white space:
+//   <|startoftext|> | <|endoftext|> | 's | 't | 're | 've | 'm | 'll | 'd | letters+ | number |
+//   (neither, nor white space)+
+// The first two give more than one word: a second expression (GPT-2's) cuts them after "<|" and
+// before "|>".
 size_t word_length(std::u32string_view text, bool& marker) {
   marker = text.starts_with(U"<|startoftext|>") || text.starts_with(U"<|endoftext|>");
   if (marker) return text.find(U"|>") + 2;
@@ -38,7 +42,9 @@ size_t word_length(std::u32string_view text, bool& marker) {
   };
   if (const size_t letters = run(unicode::is_letter)) return letters;
   if (unicode::is_number(text[0])) return 1;
-  return run([](char32_t c) { return !unicode::is_space(c) && !unicode::is_letter(c) && !unicode::is_number(c); });
+  return run([](char32_t c) {
+    return !unicode::is_space(c) && !unicode::is_letter(c) && !unicode::is_number(c);
+  });
 }
 
 std::u32string normalize(std::u32string_view text) { return unicode::lower(unicode::nfc(text)); }
@@ -51,7 +57,8 @@ std::vector<std::u32string_view> clip_words(std::u32string_view text) {
     bool marker = false;
     const size_t length = word_length(text, marker);
     if (marker) {
-      words.insert(words.end(), {text.substr(0, 2), text.substr(2, length - 4), text.substr(length - 2, 2)});
+      words.insert(words.end(),
+                   {text.substr(0, 2), text.substr(2, length - 4), text.substr(length - 2, 2)});
     } else if (length > 0) {
       words.push_back(text.substr(0, length));
     }
@@ -71,20 +78,25 @@ ClipTokenizer::ClipTokenizer(const std::filesystem::path& folder) {
   const TokenizerConfig config = TokenizerConfig::read(folder);
   const auto named = [&](const char* key) {
     const auto found = config.named.find(key);
-    VGGFLOW_CHECK(found != config.named.end(), "[clip_tokenizer] expected '{}' in tokenizer_config.json or special_tokens_map.json of {}",
-                  key, folder.string());
+    VGGFLOW_CHECK(
+        found != config.named.end(),
+        "[clip_tokenizer] expected '{}' in tokenizer_config.json or special_tokens_map.json of {}",
+        key, folder.string());
     return id_of(found->second, key);
   };
   bos_ = named("bos_token");
   eos_ = named("eos_token");
   pad_ = named("pad_token");
   max_tokens_ = config.max_tokens;
-  VGGFLOW_CHECK(max_tokens_ >= 2, "[clip_tokenizer] expected a model_max_length of at least 2 in tokenizer_config.json of {}, got {}",
+  VGGFLOW_CHECK(max_tokens_ >= 2,
+                "[clip_tokenizer] expected a model_max_length of at least 2 in "
+                "tokenizer_config.json of {}, got {}",
                 folder.string(), max_tokens_);
   std::vector<AddedToken> raw, normalized;
   for (AddedToken token : config.added) {
     const std::string content = unicode::encode(token.content);
-    VGGFLOW_CHECK(id_of(content, "an added token") == token.id, "[clip_tokenizer] expected '{}' to have the id {} of {}, got {}", content,
+    VGGFLOW_CHECK(id_of(content, "an added token") == token.id,
+                  "[clip_tokenizer] expected '{}' to have the id {} of {}, got {}", content,
                   id_of(content, "an added token"), (folder / "vocab.json").string(), token.id);
     if (token.normalized) token.content = normalize(token.content);
     (token.normalized ? normalized : raw).push_back(std::move(token));
@@ -98,13 +110,15 @@ void ClipTokenizer::read_vocabulary(const std::filesystem::path& file) {
   try {
     id_of_ = nlohmann::json::parse(text).get<std::unordered_map<std::string, Id>>();
   } catch (const nlohmann::json::exception& e) {
-    fail("[clip_tokenizer] expected an object of tokens and ids in {}, got: {}", file.string(), e.what());
+    fail("[clip_tokenizer] expected an object of tokens and ids in {}, got: {}", file.string(),
+         e.what());
   }
   tokens_.resize(id_of_.size());
   std::vector<bool> seen(id_of_.size(), false);
   for (const auto& [token, id] : id_of_) {
     VGGFLOW_CHECK(id >= 0 && id < size() && !seen[static_cast<size_t>(id)],
-                  "[clip_tokenizer] expected every id from 0 to {} once in {}, got {} for '{}'", size() - 1, file.string(), id, token);
+                  "[clip_tokenizer] expected every id from 0 to {} once in {}, got {} for '{}'",
+                  size() - 1, file.string(), id, token);
     seen[static_cast<size_t>(id)] = true;
     tokens_[static_cast<size_t>(id)] = token;
   }
@@ -117,16 +131,20 @@ void ClipTokenizer::read_merges(const std::filesystem::path& file) {
     if (line.starts_with("#version") || line.empty()) continue;
     const size_t blank = line.find(' ');
     VGGFLOW_CHECK(blank != std::string::npos && line.find(' ', blank + 1) == std::string::npos,
-                  "[clip_tokenizer] expected two tokens a line in {}, got '{}'", file.string(), line);
+                  "[clip_tokenizer] expected two tokens a line in {}, got '{}'", file.string(),
+                  line);
     const std::string left = line.substr(0, blank), right = line.substr(blank + 1);
-    const auto key = static_cast<uint64_t>(id_of(left, "a merge")) << 32 | static_cast<uint64_t>(id_of(right, "a merge"));
+    const auto key = static_cast<uint64_t>(id_of(left, "a merge")) << 32 |
+                     static_cast<uint64_t>(id_of(right, "a merge"));
     merges_.insert_or_assign(key, Merge{rank++, id_of(left + right, "a merge's result")});
   }
 }
 
 ClipTokenizer::Id ClipTokenizer::id_of(const std::string& token, const char* what) const {
   const auto found = id_of_.find(token);
-  VGGFLOW_CHECK(found != id_of_.end(), "[clip_tokenizer] vocab.json does not hold '{}' ({}): the files of the folder do not belong together",
+  VGGFLOW_CHECK(found != id_of_.end(),
+                "[clip_tokenizer] vocab.json does not hold '{}' ({}): the files of the folder do "
+                "not belong together",
                 token, what);
   return found->second;
 }
@@ -171,14 +189,17 @@ const ClipTokenizer::Merge* ClipTokenizer::find_merge(Id left, Id right) const {
   return found == merges_.end() ? nullptr : &found->second;
 }
 
-// Byte-pair encoding: of all neighbours the pair of lowest rank is merged, the leftmost first, until none is left. A heap of
-// candidates keeps long words in n log n; a candidate is stale when one of its symbols has changed since.
+// Byte-pair encoding: of all neighbours the pair of lowest rank is merged, the leftmost first,
+// until none is left. A heap of candidates keeps long words in n log n; a candidate is stale when
+// one of its symbols has changed since.
 void ClipTokenizer::merge(std::vector<Id>& symbols) const {
   struct Candidate {
     int64_t rank;
     size_t left, right;
     Id left_id, right_id, merged;
-    bool operator>(const Candidate& o) const { return rank != o.rank ? rank > o.rank : left > o.left; }
+    bool operator>(const Candidate& o) const {
+      return rank != o.rank ? rank > o.rank : left > o.left;
+    }
   };
   constexpr Id kGone = -1;
   const size_t n = symbols.size();
@@ -197,7 +218,8 @@ void ClipTokenizer::merge(std::vector<Id>& symbols) const {
   while (!heap.empty()) {
     const Candidate c = heap.top();
     heap.pop();
-    if (symbols[c.left] != c.left_id || next[c.left] != c.right || symbols[c.right] != c.right_id) continue;
+    if (symbols[c.left] != c.left_id || next[c.left] != c.right || symbols[c.right] != c.right_id)
+      continue;
     symbols[c.left] = c.merged;
     symbols[c.right] = kGone;
     next[c.left] = next[c.right];
@@ -230,13 +252,15 @@ std::string ClipTokenizer::decode(const std::vector<int64_t>& ids) const {
   }();
   std::string text;
   for (const Id id : ids) {
-    VGGFLOW_CHECK(id >= 0 && id < size(), "[clip_tokenizer] expected ids from 0 to {}, got {}", size() - 1, id);
+    VGGFLOW_CHECK(id >= 0 && id < size(), "[clip_tokenizer] expected ids from 0 to {}, got {}",
+                  size() - 1, id);
     std::string token = tokens_[static_cast<size_t>(id)];
     const bool ends_word = token.ends_with(kEndOfWord);
     if (ends_word) token.resize(token.size() - std::string_view(kEndOfWord).size());
     for (const char32_t c : unicode::decode(token)) {
       const auto byte = bytes.find(c);
-      text += byte == bytes.end() ? unicode::encode(std::u32string(1, c)) : std::string(1, byte->second);
+      text += byte == bytes.end() ? unicode::encode(std::u32string(1, c))
+                                  : std::string(1, byte->second);
     }
     if (ends_word) text += ' ';
   }

@@ -1,6 +1,7 @@
 #pragma once
-// The byte-pair tokenizer of CLIP (Radford et al. 2021), ids bit-equal to transformers 5.23's CLIPTokenizer, which knows no ftfy and
-// no BasicTokenizer: NFC, lower case, a split into words, then merges over the bytes of each word.
+// The byte-pair tokenizer of CLIP (Radford et al. 2021), ids bit-equal to transformers 5.23's
+// CLIPTokenizer, which knows no ftfy and no BasicTokenizer: NFC, lower case, a split into words,
+// then merges over the bytes of each word.
 
 #include <array>
 #include <filesystem>
@@ -14,11 +15,12 @@ namespace vggflow {
 
 class ClipTokenizer {
  public:
-  /// Reads vocab.json, merges.txt, tokenizer_config.json and, where it is, special_tokens_map.json of `folder`.
+  /// Reads vocab.json, merges.txt, tokenizer_config.json and, where it is, special_tokens_map.json
+  /// of `folder`.
   explicit ClipTokenizer(const std::filesystem::path& folder);
 
-  /// Ids of begin mark, text and end mark, cut and padded to max_tokens() as diffusers does: a longer text keeps its first
-  /// max_tokens() - 2 tokens.
+  /// Ids of begin mark, text and end mark, cut and padded to max_tokens() as diffusers does: a
+  /// longer text keeps its first max_tokens() - 2 tokens.
   TokenizedPrompt encode(const std::string& prompt) const;
   /// The same without cut and padding.
   std::vector<int64_t> ids(const std::string& prompt) const;
@@ -45,8 +47,8 @@ class ClipTokenizer {
 
   std::unordered_map<std::string, Id> id_of_;
   std::vector<std::string> tokens_;
-  std::unordered_map<uint64_t, Merge> merges_;       ///< by left << 32 | right
-  std::array<Id, 256> byte_{}, last_byte_{};         ///< ids of a byte inside a word and at its end
+  std::unordered_map<uint64_t, Merge> merges_;  ///< by left << 32 | right
+  std::array<Id, 256> byte_{}, last_byte_{};    ///< ids of a byte inside a word and at its end
   TokenSplitter raw_tokens_, normalized_tokens_;
   Id bos_ = 0, eos_ = 0, pad_ = 0;
   int64_t max_tokens_ = 0;

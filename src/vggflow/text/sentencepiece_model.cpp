@@ -20,11 +20,20 @@ class Message {
     const uint64_t key = varint();
     field = key >> 3;
     switch (key & 7) {
-      case 0: number = varint(); break;
-      case 1: bytes = take(8); break;
-      case 2: bytes = take(varint()); break;
-      case 5: bytes = take(4); break;
-      default: fail("unknown wire type {}", key & 7);
+      case 0:
+        number = varint();
+        break;
+      case 1:
+        bytes = take(8);
+        break;
+      case 2:
+        bytes = take(varint());
+        break;
+      case 5:
+        bytes = take(4);
+        break;
+      default:
+        fail("unknown wire type {}", key & 7);
     }
     return true;
   }
@@ -40,7 +49,8 @@ class Message {
 
  private:
   std::string_view take(uint64_t count) {
-    VGGFLOW_CHECK(count <= rest_.size(), "a field of {} bytes where {} are left", count, rest_.size());
+    VGGFLOW_CHECK(count <= rest_.size(), "a field of {} bytes where {} are left", count,
+                  rest_.size());
     const auto taken = rest_.substr(0, count);
     rest_.remove_prefix(count);
     return taken;
@@ -69,8 +79,8 @@ SentencePieceModel::Piece read_piece(Message message) {
 void check_unigram(Message trainer_spec) {
   constexpr uint64_t kUnigram = 1;
   while (trainer_spec.next()) {
-    VGGFLOW_CHECK(trainer_spec.field != 3 || trainer_spec.number == kUnigram, "a model of type {} (unigram is {})", trainer_spec.number,
-                  kUnigram);
+    VGGFLOW_CHECK(trainer_spec.field != 3 || trainer_spec.number == kUnigram,
+                  "a model of type {} (unigram is {})", trainer_spec.number, kUnigram);
   }
 }
 
@@ -103,14 +113,17 @@ CharacterMap::CharacterMap(std::string_view blob) {
   VGGFLOW_CHECK(blob.size() >= sizeof trie_bytes, "a character map of {} bytes", blob.size());
   std::memcpy(&trie_bytes, blob.data(), sizeof trie_bytes);
   blob.remove_prefix(sizeof trie_bytes);
-  VGGFLOW_CHECK(trie_bytes % 4 == 0 && trie_bytes <= blob.size(), "a trie of {} bytes where {} are left", trie_bytes, blob.size());
+  VGGFLOW_CHECK(trie_bytes % 4 == 0 && trie_bytes <= blob.size(),
+                "a trie of {} bytes where {} are left", trie_bytes, blob.size());
   units_.resize(trie_bytes / 4);
   std::memcpy(units_.data(), blob.data(), trie_bytes);
   replacements_ = blob.substr(trie_bytes);
-  VGGFLOW_CHECK(replacements_.empty() || replacements_.back() == '\0', "replacements without a zero at their end");
+  VGGFLOW_CHECK(replacements_.empty() || replacements_.back() == '\0',
+                "replacements without a zero at their end");
 }
 
-// A unit holds its label in the low byte, a leaf flag in bit 8 and the offset of its children above; a leaf's value has the top bit.
+// A unit holds its label in the low byte, a leaf flag in bit 8 and the offset of its children
+// above; a leaf's value has the top bit.
 std::optional<std::string_view> CharacterMap::find(std::string_view bytes) const {
   const auto unit_at = [this](uint32_t i) { return i < units_.size() ? units_[i] : 0; };
   const auto offset = [](uint32_t unit) { return (unit >> 10) << ((unit & (1u << 9)) >> 6); };
@@ -136,7 +149,10 @@ SentencePieceModel SentencePieceModel::read(const std::filesystem::path& file) {
   try {
     return parse(bytes);
   } catch (const Error& e) {
-    fail("[t5_tokenizer] expected a sentencepiece unigram model in {}, found {}: copy the file again", file.string(), e.what());
+    fail(
+        "[t5_tokenizer] expected a sentencepiece unigram model in {}, found {}: copy the file "
+        "again",
+        file.string(), e.what());
   }
 }
 

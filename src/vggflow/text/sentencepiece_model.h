@@ -1,7 +1,7 @@
 #pragma once
-// The parts of a sentencepiece model file (a protocol buffer) that T5's tokenizer uses: pieces with their scores, and the map that
-// normalises characters. Read by hand: the fields needed are five, and the library's own encoder gives other ids than transformers'
-// (see t5_tokenizer.h).
+// The parts of a sentencepiece model file (a protocol buffer) that T5's tokenizer uses: pieces with
+// their scores, and the map that normalises characters. Read by hand: the fields needed are five,
+// and the library's own encoder gives other ids than transformers' (see t5_tokenizer.h).
 
 #include <cstdint>
 #include <filesystem>
@@ -12,7 +12,8 @@
 
 namespace vggflow {
 
-/// sentencepiece's "precompiled charsmap": a double-array trie (darts-clone) from UTF-8 to its replacement.
+/// sentencepiece's "precompiled charsmap": a double-array trie (darts-clone) from UTF-8 to its
+/// replacement.
 class CharacterMap {
  public:
   CharacterMap() = default;

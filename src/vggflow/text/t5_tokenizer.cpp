@@ -26,16 +26,20 @@ T5Tokenizer::T5Tokenizer(const std::filesystem::path& folder) {
   characters_ = std::move(model.characters);
   const std::vector<std::string> expected{"<pad>", "</s>", "<unk>"};
   for (size_t id = 0; id < expected.size(); ++id) {
-    VGGFLOW_CHECK(id < pieces_.size() && pieces_[id].text == expected[id], "[t5_tokenizer] expected the piece '{}' at {} of {}, got '{}'",
-                  expected[id], id, file.string(), id < pieces_.size() ? pieces_[id].text : "nothing");
+    VGGFLOW_CHECK(id < pieces_.size() && pieces_[id].text == expected[id],
+                  "[t5_tokenizer] expected the piece '{}' at {} of {}, got '{}'", expected[id], id,
+                  file.string(), id < pieces_.size() ? pieces_[id].text : "nothing");
   }
-  for (int64_t i = kSentinels - 1; i >= 0; --i) pieces_.push_back({fmt::format("<extra_id_{}>", i), 0});
+  for (int64_t i = kSentinels - 1; i >= 0; --i)
+    pieces_.push_back({fmt::format("<extra_id_{}>", i), 0});
   build_trie();
   const TokenizerConfig config = TokenizerConfig::read(folder);
   for (const AddedToken& token : config.added) {
     const std::string content = unicode::encode(token.content);
-    VGGFLOW_CHECK(token.id >= 0 && token.id < size() && pieces_[static_cast<size_t>(token.id)].text == content && !token.normalized,
-                  "[t5_tokenizer] expected the special tokens of {} with the ids of its spiece.model and not normalized, got '{}' as {}",
+    VGGFLOW_CHECK(token.id >= 0 && token.id < size() &&
+                      pieces_[static_cast<size_t>(token.id)].text == content && !token.normalized,
+                  "[t5_tokenizer] expected the special tokens of {} with the ids of its "
+                  "spiece.model and not normalized, got '{}' as {}",
                   folder.string(), content, token.id);
   }
   special_ = TokenSplitter(config.added);
@@ -47,7 +51,8 @@ void T5Tokenizer::build_trie() {
   for (size_t id = 0; id < pieces_.size(); ++id) {
     uint32_t node = 0;
     for (const char c : pieces_[id].text) {
-      const auto [child, added] = children_.try_emplace(uint64_t{node} << 8 | static_cast<uint8_t>(c), piece_at_.size());
+      const auto [child, added] =
+          children_.try_emplace(uint64_t{node} << 8 | static_cast<uint8_t>(c), piece_at_.size());
       if (added) piece_at_.push_back(-1);
       node = child->second;
     }
@@ -59,7 +64,8 @@ void T5Tokenizer::build_trie() {
 
 // NFKC and what sentencepiece adds to it, by the model's table, grapheme by grapheme.
 std::string T5Tokenizer::normalize(std::u32string_view text) const {
-  constexpr size_t kLookedUpWhole = 6;  // a grapheme of fewer bytes is looked up at once, a longer one character by character
+  constexpr size_t kLookedUpWhole =
+      6;  // a grapheme of fewer bytes is looked up at once, a longer one character by character
   std::string out;
   for (size_t i = 0; i < text.size();) {
     const size_t end = unicode::grapheme_end(text, i);
@@ -69,7 +75,8 @@ std::string T5Tokenizer::normalize(std::u32string_view text) const {
       out += *whole;
     } else {
       for (size_t at = 0; at < grapheme.size();) {
-        const std::string_view character = std::string_view(grapheme).substr(at, utf8_length(grapheme[at]));
+        const std::string_view character =
+            std::string_view(grapheme).substr(at, utf8_length(grapheme[at]));
         out += characters_.find(character).value_or(character);
         at += character.size();
       }
@@ -81,12 +88,15 @@ std::string T5Tokenizer::normalize(std::u32string_view text) const {
 
 std::vector<int64_t> T5Tokenizer::ids(const std::string& prompt) const {
   std::vector<int64_t> out;
-  special_.encode(unicode::decode(prompt), out, [this](std::u32string_view text, std::vector<int64_t>& ids) { append_text(text, ids); });
+  special_.encode(
+      unicode::decode(prompt), out,
+      [this](std::u32string_view text, std::vector<int64_t>& ids) { append_text(text, ids); });
   out.push_back(kEnd);
   return out;
 }
 
-// Words between white space get a blank in front; a blank sign in the text itself begins a word too.
+// Words between white space get a blank in front; a blank sign in the text itself begins a word
+// too.
 void T5Tokenizer::append_text(std::u32string_view text, std::vector<int64_t>& out) const {
   constexpr char32_t kSign = U'▁';
   const std::u32string normalized = unicode::decode(normalize(text));
@@ -113,8 +123,8 @@ void T5Tokenizer::append_text(std::u32string_view text, std::vector<int64_t>& ou
   flush();
 }
 
-// Viterbi search for the segmentation of highest total score. A character that is no piece of its own is unknown; neighbouring
-// unknowns are one token.
+// Viterbi search for the segmentation of highest total score. A character that is no piece of its
+// own is unknown; neighbouring unknowns are one token.
 void T5Tokenizer::append_word(std::string_view word, std::vector<int64_t>& out) const {
   struct Best {
     double score = 0;
@@ -123,7 +133,8 @@ void T5Tokenizer::append_word(std::string_view word, std::vector<int64_t>& out) 
   std::vector<Best> best(word.size() + 1);
   const auto offer = [&](size_t begin, size_t end, double score, int64_t piece) {
     const double total = score + best[begin].score;
-    if (best[end].begin < 0 || total > best[end].score) best[end] = {total, static_cast<int64_t>(begin), piece};
+    if (best[end].begin < 0 || total > best[end].score)
+      best[end] = {total, static_cast<int64_t>(begin), piece};
   };
   for (size_t begin = 0; begin < word.size(); begin += utf8_length(word[begin])) {
     const size_t character = utf8_length(word[begin]);
@@ -142,14 +153,16 @@ void T5Tokenizer::append_word(std::string_view word, std::vector<int64_t>& out) 
   }
   std::vector<int64_t> reversed;
   for (size_t end = word.size(); end > 0; end = static_cast<size_t>(best[end].begin)) {
-    const bool again = best[end].piece == kUnknown && !reversed.empty() && reversed.back() == kUnknown;
+    const bool again =
+        best[end].piece == kUnknown && !reversed.empty() && reversed.back() == kUnknown;
     if (!again) reversed.push_back(best[end].piece);
   }
   out.insert(out.end(), reversed.rbegin(), reversed.rend());
 }
 
 TokenizedPrompt T5Tokenizer::encode(const std::string& prompt, int64_t max_tokens) const {
-  VGGFLOW_CHECK(max_tokens >= 1, "[t5_tokenizer] expected max_tokens of at least 1, got {}", max_tokens);
+  VGGFLOW_CHECK(max_tokens >= 1, "[t5_tokenizer] expected max_tokens of at least 1, got {}",
+                max_tokens);
   TokenizedPrompt out{ids(prompt), ""};
   const auto limit = static_cast<std::ptrdiff_t>(max_tokens);
   if (std::ssize(out.ids) > limit) {
@@ -163,10 +176,12 @@ TokenizedPrompt T5Tokenizer::encode(const std::string& prompt, int64_t max_token
 std::string T5Tokenizer::decode(const std::vector<int64_t>& ids) const {
   std::string text;
   for (const int64_t id : ids) {
-    VGGFLOW_CHECK(id >= 0 && id < size(), "[t5_tokenizer] expected ids from 0 to {}, got {}", size() - 1, id);
+    VGGFLOW_CHECK(id >= 0 && id < size(), "[t5_tokenizer] expected ids from 0 to {}, got {}",
+                  size() - 1, id);
     text += pieces_[static_cast<size_t>(id)].text;
   }
-  for (size_t at = 0; (at = text.find(kBlank, at)) != std::string::npos; ++at) text.replace(at, kBlank.size(), 1, ' ');
+  for (size_t at = 0; (at = text.find(kBlank, at)) != std::string::npos; ++at)
+    text.replace(at, kBlank.size(), 1, ' ');
   return text.starts_with(' ') ? text.substr(1) : text;
 }
 

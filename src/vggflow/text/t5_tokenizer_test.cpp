@@ -1,4 +1,5 @@
-// The tokenizer over a small model made here; parity with transformers is in tokenizer_parity_test.cpp.
+// The tokenizer over a small model made here; parity with transformers is in
+// tokenizer_parity_test.cpp.
 #include "vggflow/text/t5_tokenizer.h"
 
 #include <gmock/gmock.h>
@@ -20,7 +21,8 @@ using testing::message_of;
 
 // A field of a protocol buffer that holds bytes; lengths below 128 only.
 std::string field(int number, const std::string& bytes) {
-  return std::string(1, static_cast<char>(number << 3 | 2)) + static_cast<char>(bytes.size()) + bytes;
+  return std::string(1, static_cast<char>(number << 3 | 2)) + static_cast<char>(bytes.size()) +
+         bytes;
 }
 
 std::string piece(const std::string& text, float score) {
@@ -39,7 +41,8 @@ std::string character_map() {
   const auto size = static_cast<uint32_t>(units.size() * 4);
   std::string blob(4, '\0');
   std::memcpy(blob.data(), &size, 4);
-  return blob + std::string(reinterpret_cast<const char*>(units.data()), size) + std::string("a\0", 2);
+  return blob + std::string(reinterpret_cast<const char*>(units.data()), size) +
+         std::string("a\0", 2);
 }
 
 class T5Folder : public ::testing::Test {
@@ -52,11 +55,14 @@ class T5Folder : public ::testing::Test {
 
   // Ids 0 to 13 in this order, then the sentinels: <extra_id_99> is 14, <extra_id_0> is 113.
   static std::string model() {
-    return piece("<pad>", 0) + piece("</s>", 0) + piece("<unk>", 0) + piece("▁", -3) + piece("a", -4) + piece("b", -4) + piece("ab", -7) +
-           piece("▁a", -5) + piece("▁ab", -9.5f) + piece("bb", -9) + piece("c", -2) +
-           piece("qr", -9) + piece("s", -8) + piece("rs", -1);
+    return piece("<pad>", 0) + piece("</s>", 0) + piece("<unk>", 0) + piece("▁", -3) +
+           piece("a", -4) + piece("b", -4) + piece("ab", -7) + piece("▁a", -5) +
+           piece("▁ab", -9.5f) + piece("bb", -9) + piece("c", -2) + piece("qr", -9) +
+           piece("s", -8) + piece("rs", -1);
   }
-  void write(const char* file, const std::string& text) const { std::ofstream(folder / file, std::ios::binary) << text; }
+  void write(const char* file, const std::string& text) const {
+    std::ofstream(folder / file, std::ios::binary) << text;
+  }
   std::string refusal() const {
     return message_of([&] { T5Tokenizer t(folder); });
   }
@@ -66,7 +72,8 @@ class T5Folder : public ::testing::Test {
 
 TEST_F(T5Folder, TakesTheSegmentationOfHighestScore) {
   const T5Tokenizer t(folder);
-  EXPECT_THAT(t.ids("ab"), ElementsAre(7, 5, 1)) << "▁a + b = -9 is above ▁ab = -9.5 and ▁ + ab = -10";
+  EXPECT_THAT(t.ids("ab"), ElementsAre(7, 5, 1))
+      << "▁a + b = -9 is above ▁ab = -9.5 and ▁ + ab = -10";
   EXPECT_THAT(t.ids("bb"), ElementsAre(3, 5, 5, 1)) << "b + b = -8 is above bb = -9";
   EXPECT_THAT(t.ids("  a \n\t ab "), ElementsAre(7, 7, 5, 1));
   EXPECT_THAT(t.ids(""), ElementsAre(1));
@@ -76,7 +83,8 @@ TEST_F(T5Folder, TakesTheSegmentationOfHighestScore) {
 TEST_F(T5Folder, NeighbouringUnknownsAreOneTokenWithinAWord) {
   const T5Tokenizer t(folder);
   EXPECT_THAT(t.ids("xyza xy z"), ElementsAre(3, 2, 4, 3, 2, 3, 2, 1));
-  // An unknown costs 10 more than the worst piece, -9.5: qr + s = -17 is above unknown q + rs = -20.5.
+  // An unknown costs 10 more than the worst piece, -9.5: qr + s = -17 is above unknown q + rs =
+  // -20.5.
   EXPECT_THAT(t.ids("qrs"), ElementsAre(3, 11, 12, 1));
 }
 
@@ -96,7 +104,8 @@ TEST_F(T5Folder, CutsAndPadsToTheAskedLength) {
   EXPECT_THAT(cut.ids, ElementsAre(3, 10, 3, 1));
   EXPECT_EQ(cut.removed, "c a");
   EXPECT_EQ(t.encode("c c", 5).removed, "");
-  EXPECT_THAT(message_of([&] { t.encode("a", 0); }), HasSubstr("expected max_tokens of at least 1, got 0"));
+  EXPECT_THAT(message_of([&] { t.encode("a", 0); }),
+              HasSubstr("expected max_tokens of at least 1, got 0"));
 }
 
 TEST(CharacterMap, ReplacesTheShortestPrefixThatItKnows) {
@@ -110,10 +119,13 @@ TEST(CharacterMap, ReplacesTheShortestPrefixThatItKnows) {
 
 TEST(CharacterMap, RefusesLengthsThatDoNotFit) {
   std::string blob = character_map();
-  EXPECT_THAT(message_of([&] { CharacterMap map(blob.substr(0, 3)); }), HasSubstr("a character map of 3 bytes"));
-  EXPECT_THAT(message_of([&] { CharacterMap map(blob.substr(0, 100)); }), HasSubstr("a trie of 1024 bytes where 96 are left"));
+  EXPECT_THAT(message_of([&] { CharacterMap map(blob.substr(0, 3)); }),
+              HasSubstr("a character map of 3 bytes"));
+  EXPECT_THAT(message_of([&] { CharacterMap map(blob.substr(0, 100)); }),
+              HasSubstr("a trie of 1024 bytes where 96 are left"));
   blob.back() = 'a';
-  EXPECT_THAT(message_of([&] { CharacterMap map(blob); }), HasSubstr("without a zero at their end"));
+  EXPECT_THAT(message_of([&] { CharacterMap map(blob); }),
+              HasSubstr("without a zero at their end"));
 }
 
 TEST_F(T5Folder, RefusesFilesThatAreCutOrOfAnotherKind) {

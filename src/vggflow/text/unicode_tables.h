@@ -1,5 +1,6 @@
 #pragma once
-// The tables behind text/unicode.h, written by tools/unicode_tables.py. Every table is sorted by code point.
+// The tables behind text/unicode.h, written by tools/unicode_tables.py. Every table is sorted by
+// code point.
 
 #include <cstdint>
 #include <span>
@@ -18,15 +19,33 @@ struct CombiningRange {
   uint32_t first, last;
   uint8_t combining_class;
 };
-/// Canonical decomposition into one (second = 0) or two code points; `composes` says whether the pair is put together again.
+/// Canonical decomposition into one (second = 0) or two code points; `composes` says whether the
+/// pair is put together again.
 struct Decomposition {
   uint32_t code, first, second;
   bool composes;
 };
-/// Classes of UAX 29. Marks are split by their part in conjuncts (rule GB9c): kLinker, kExtend (passed over), kExtendOnly (ends one).
+/// Classes of UAX 29. Marks are split by their part in conjuncts (rule GB9c): kLinker, kExtend
+/// (passed over), kExtendOnly (ends one).
 enum class Grapheme : uint8_t {
-  kOther, kCr, kLf, kControl, kExtend, kExtendOnly, kLinker, kZwj, kSpacingMark, kPrepend, kRegional, kLeading, kVowel, kTrailing,
-  kLv, kLvt, kPictographic, kConsonant
+  kOther,
+  kCr,
+  kLf,
+  kControl,
+  kExtend,
+  kExtendOnly,
+  kLinker,
+  kZwj,
+  kSpacingMark,
+  kPrepend,
+  kRegional,
+  kLeading,
+  kVowel,
+  kTrailing,
+  kLv,
+  kLvt,
+  kPictographic,
+  kConsonant
 };
 struct GraphemeRange {
   uint32_t first, last;

@@ -41,7 +41,8 @@ std::vector<std::string> split_words(const std::string& caption) {
   return words;
 }
 
-Vocabulary::Vocabulary(const std::vector<std::string>& captions, int64_t max_tokens) : max_tokens_(max_tokens) {
+Vocabulary::Vocabulary(const std::vector<std::string>& captions, int64_t max_tokens)
+    : max_tokens_(max_tokens) {
   std::set<std::string> unique;
   for (const std::string& caption : captions) {
     for (const std::string& word : split_words(caption)) unique.insert(word);
@@ -61,10 +62,12 @@ Vocabulary Vocabulary::load(const std::filesystem::path& file) {
   std::string key;
   in >> key >> v.max_tokens_;
   VGGFLOW_CHECK(in && key == "max_tokens" && v.max_tokens_ > 0 && v.max_tokens_ < 1000,
-                "[vocabulary] expected 'max_tokens N' in the first line of {}, got '{}'", file.string(), key);
+                "[vocabulary] expected 'max_tokens N' in the first line of {}, got '{}'",
+                file.string(), key);
   for (std::string word; in >> word;) v.words_.push_back(word);
   v.index();
-  VGGFLOW_CHECK(v.ids_.size() == v.words_.size(), "[vocabulary] {} holds a word twice", file.string());
+  VGGFLOW_CHECK(v.ids_.size() == v.words_.size(), "[vocabulary] {} holds a word twice",
+                file.string());
   return v;
 }
 
@@ -76,13 +79,15 @@ std::string Vocabulary::serialize() const {
 
 std::vector<int64_t> Vocabulary::tokenize(const std::string& caption) const {
   const auto words = split_words(caption);
-  VGGFLOW_CHECK(static_cast<int64_t>(words.size()) <= max_tokens_, "[vocabulary] expected at most {} words, got {} in '{}'", max_tokens_,
-                words.size(), caption);
+  VGGFLOW_CHECK(static_cast<int64_t>(words.size()) <= max_tokens_,
+                "[vocabulary] expected at most {} words, got {} in '{}'", max_tokens_, words.size(),
+                caption);
   std::vector<int64_t> ids(static_cast<size_t>(max_tokens_), 0);
   for (size_t i = 0; i < words.size(); ++i) {
     const auto found = ids_.find(words[i]);
-    VGGFLOW_CHECK(found != ids_.end(), "[vocabulary] the model does not know the word '{}' in '{}'; near words: {}", words[i], caption,
-                  fmt::join(nearest(words[i], words_), ", "));
+    VGGFLOW_CHECK(found != ids_.end(),
+                  "[vocabulary] the model does not know the word '{}' in '{}'; near words: {}",
+                  words[i], caption, fmt::join(nearest(words[i], words_), ", "));
     ids[i] = found->second;
   }
   return ids;

@@ -1,7 +1,8 @@
 #pragma once
-// The nano model's tokenizer: one id a word. Words are what is left of a caption between white space after lower-casing ASCII
-// letters and stripping the characters : , . ( ) ! & and curly double quotes at both ends; hyphens, apostrophes and accents
-// inside a word stay ("medium-light", "o’clock", "côte").
+// The nano model's tokenizer: one id a word. Words are what is left of a caption between white
+// space after lower-casing ASCII letters and stripping the characters : , . ( ) ! & and curly
+// double quotes at both ends; hyphens, apostrophes and accents inside a word stay ("medium-light",
+// "o’clock", "côte").
 
 #include <filesystem>
 #include <string>
@@ -17,11 +18,13 @@ class Vocabulary {
  public:
   /// Words get the ids 1, 2, ... in sorted order; id 0 is padding.
   Vocabulary(const std::vector<std::string>& captions, int64_t max_tokens);
-  /// Reads a file that serialize() made: the first line is "max_tokens N", then one word a line, id 1 first.
+  /// Reads a file that serialize() made: the first line is "max_tokens N", then one word a line, id
+  /// 1 first.
   static Vocabulary load(const std::filesystem::path& file);
   std::string serialize() const;
 
-  /// max_tokens ids, padded with 0. Throws for an unknown word, naming near ones, and for a caption of too many words.
+  /// max_tokens ids, padded with 0. Throws for an unknown word, naming near ones, and for a caption
+  /// of too many words.
   std::vector<int64_t> tokenize(const std::string& caption) const;
   int64_t size() const { return static_cast<int64_t>(words_.size()) + 1; }
   int64_t max_tokens() const { return max_tokens_; }

@@ -18,8 +18,10 @@ using ::testing::HasSubstr;
 TEST(SplitWords, KeepsAccentsHyphensAndKeycaps) {
   EXPECT_THAT(split_words("flag: Côte d’Ivoire"), ElementsAre("flag", "côte", "d’ivoire"));
   EXPECT_THAT(split_words("keycap: #"), ElementsAre("keycap", "#"));
-  EXPECT_THAT(split_words("waving hand: medium-light skin tone"), ElementsAre("waving", "hand", "medium-light", "skin", "tone"));
-  EXPECT_THAT(split_words("Japanese “here” button, UP!"), ElementsAre("japanese", "here", "button", "up"));
+  EXPECT_THAT(split_words("waving hand: medium-light skin tone"),
+              ElementsAre("waving", "hand", "medium-light", "skin", "tone"));
+  EXPECT_THAT(split_words("Japanese “here” button, UP!"),
+              ElementsAre("japanese", "here", "button", "up"));
   EXPECT_THAT(split_words("São Tomé & Príncipe"), ElementsAre("são", "tomé", "príncipe"));
   EXPECT_THAT(split_words("  "), ElementsAre());
 }

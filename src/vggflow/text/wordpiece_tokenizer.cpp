@@ -43,16 +43,22 @@ std::vector<std::u32string> bert_words(std::u32string_view text) {
   return words;
 }
 
-WordpieceTokenizer::WordpieceTokenizer(const std::filesystem::path& vocabulary, const std::vector<std::string>& added) : file_(vocabulary) {
+WordpieceTokenizer::WordpieceTokenizer(const std::filesystem::path& vocabulary,
+                                       const std::vector<std::string>& added)
+    : file_(vocabulary) {
   std::istringstream in(read_tokenizer_file(vocabulary));
   int64_t lines = 0;
   for (std::string line; std::getline(in, line); ++lines) {
     if (line.ends_with('\r')) line.pop_back();
-    VGGFLOW_CHECK(id_of_.emplace(line, lines).second, "[wordpiece] expected every token once in {}, got '{}' twice", vocabulary.string(), line);
+    VGGFLOW_CHECK(id_of_.emplace(line, lines).second,
+                  "[wordpiece] expected every token once in {}, got '{}' twice",
+                  vocabulary.string(), line);
   }
   for (const std::string& token : added) id_of_.emplace(token, size());
   std::vector<AddedToken> special;
-  const auto add_special = [&](const std::string& token) { special.push_back({.id = id_of(token), .content = unicode::decode(token)}); };
+  const auto add_special = [&](const std::string& token) {
+    special.push_back({.id = id_of(token), .content = unicode::decode(token)});
+  };
   for (const char* token : {"[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"}) add_special(token);
   for (const std::string& token : added) add_special(token);
   special_ = TokenSplitter(std::move(special));
@@ -64,19 +70,25 @@ WordpieceTokenizer::WordpieceTokenizer(const std::filesystem::path& vocabulary, 
 
 int64_t WordpieceTokenizer::id_of(const std::string& token) const {
   const auto found = id_of_.find(token);
-  VGGFLOW_CHECK(found != id_of_.end(), "[wordpiece] expected '{}' in {}, the vocab.txt of bert-base-uncased or one like it", token, file_.string());
+  VGGFLOW_CHECK(
+      found != id_of_.end(),
+      "[wordpiece] expected '{}' in {}, the vocab.txt of bert-base-uncased or one like it", token,
+      file_.string());
   return found->second;
 }
 
 std::vector<int64_t> WordpieceTokenizer::ids(const std::string& prompt) const {
   std::vector<int64_t> out{first_};
-  special_.encode(unicode::decode(prompt), out, [this](std::u32string_view text, std::vector<int64_t>& ids) { append_text(text, ids); });
+  special_.encode(
+      unicode::decode(prompt), out,
+      [this](std::u32string_view text, std::vector<int64_t>& ids) { append_text(text, ids); });
   out.push_back(last_);
   return out;
 }
 
 std::vector<int64_t> WordpieceTokenizer::ids(const std::string& prompt, int64_t max_tokens) const {
-  VGGFLOW_CHECK(max_tokens >= 2, "[wordpiece] expected room for two tokens at least, got {}", max_tokens);
+  VGGFLOW_CHECK(max_tokens >= 2, "[wordpiece] expected room for two tokens at least, got {}",
+                max_tokens);
   std::vector<int64_t> all = ids(prompt);
   if (std::ssize(all) > max_tokens) {
     all.resize(static_cast<size_t>(max_tokens));
@@ -89,7 +101,8 @@ void WordpieceTokenizer::append_text(std::u32string_view text, std::vector<int64
   for (const std::u32string& word : bert_words(text)) append_word(word, out);
 }
 
-// A word that cannot be cut into known pieces whole, or is longer than a hundred characters, is one unknown token.
+// A word that cannot be cut into known pieces whole, or is longer than a hundred characters, is one
+// unknown token.
 void WordpieceTokenizer::append_word(std::u32string_view word, std::vector<int64_t>& out) const {
   constexpr size_t kLongest = 100;
   const size_t before = out.size();
@@ -98,7 +111,8 @@ void WordpieceTokenizer::append_word(std::u32string_view word, std::vector<int64
     size_t end = word.size();
     auto piece = id_of_.end();
     for (; end > begin; --end) {
-      piece = id_of_.find((begin > 0 ? "##" : "") + unicode::encode(word.substr(begin, end - begin)));
+      piece =
+          id_of_.find((begin > 0 ? "##" : "") + unicode::encode(word.substr(begin, end - begin)));
       if (piece != id_of_.end()) break;
     }
     if (end == begin) break;

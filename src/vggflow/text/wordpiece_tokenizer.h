@@ -1,6 +1,7 @@
 #pragma once
-// BERT's tokenizer (Devlin et al. 2018), ids equal to transformers 5.23's BertTokenizer for uncased models: controls are dropped, accents and
-// case are taken off, words end at white space, punctuation and Chinese characters, and each is cut greedily into the longest known pieces.
+// BERT's tokenizer (Devlin et al. 2018), ids equal to transformers 5.23's BertTokenizer for uncased
+// models: controls are dropped, accents and case are taken off, words end at white space,
+// punctuation and Chinese characters, and each is cut greedily into the longest known pieces.
 
 #include <filesystem>
 #include <string>
@@ -13,9 +14,11 @@ namespace vggflow {
 
 class WordpieceTokenizer {
  public:
-  /// A vocab.txt, one token a line, its number the id; `added` tokens follow in this order. [PAD], [UNK], [CLS], [SEP] and [MASK] must be in it:
-  /// they and the added ones are found in a prompt's text, as the library does.
-  explicit WordpieceTokenizer(const std::filesystem::path& vocabulary, const std::vector<std::string>& added = {});
+  /// A vocab.txt, one token a line, its number the id; `added` tokens follow in this order. [PAD],
+  /// [UNK], [CLS], [SEP] and [MASK] must be in it: they and the added ones are found in a prompt's
+  /// text, as the library does.
+  explicit WordpieceTokenizer(const std::filesystem::path& vocabulary,
+                              const std::vector<std::string>& added = {});
 
   /// [CLS], the text and [SEP].
   std::vector<int64_t> ids(const std::string& prompt) const;

@@ -1,12 +1,13 @@
 #pragma once
-// The alignment run: updates of the policy's LoRA (and of the value network) by one of the methods, evaluation, logs, checkpoints.
+// The alignment run: updates of the policy's LoRA (and of the value network) by one of the methods,
+// evaluation, logs, checkpoints.
 
 #include "vggflow/algorithms/registry.h"
 #include "vggflow/data/prompt_source.h"
 #include "vggflow/eval/evaluate.h"
-#include "vggflow/flow/sampling.h"
 #include "vggflow/families/open_model.h"
 #include "vggflow/families/value_network.h"
+#include "vggflow/flow/sampling.h"
 #include "vggflow/nn/lora.h"
 #include "vggflow/train/image_problem.h"
 #include "vggflow/train/optimizer.h"
@@ -40,8 +41,9 @@ struct AlignConfig {
   int64_t eval_steps = 0;
   int64_t lora_rank = 8;
   double lora_alpha = 8;
-  std::vector<std::string> lora_targets{"transformer_blocks.*.attn.to_q", "transformer_blocks.*.attn.to_k",
-                                        "transformer_blocks.*.attn.to_v", "transformer_blocks.*.attn.to_out.0"};
+  std::vector<std::string> lora_targets{
+      "transformer_blocks.*.attn.to_q", "transformer_blocks.*.attn.to_k",
+      "transformer_blocks.*.attn.to_v", "transformer_blocks.*.attn.to_out.0"};
   PromptFiles prompts;
   EmojiOptions data;
   TimeGridOptions time_grid;
@@ -66,19 +68,29 @@ struct AlignConfig {
     v("updates", updates, "updates of the policy", range(1, 1e7));
     v("batch", batch, "trajectories an update", range(1, 1e6));
     v("micro_batch", micro_batch, "transitions in one forward and backward pass", range(1, 1e6));
-    v("merge", merge, "rollouts run on weights with the adapters merged, which are held besides the base's; false saves that memory and costs time");
+    v("merge", merge,
+      "rollouts run on weights with the adapters merged, which are held besides the base's; false "
+      "saves that memory and costs time");
     v("guidance", guidance, "guidance scale", range(0, 100));
-    v("guidance_in", guidance_in, "where it acts: rollout, gradient (the policy as it is trained), adjoint (the base that cotangents are pulled "
+    v("guidance_in", guidance_in,
+      "where it acts: rollout, gradient (the policy as it is trained), adjoint (the base that "
+      "cotangents are pulled "
       "back through), base (the base that the policy is regressed on)");
-    v("detach_unconditional", detach_unconditional, "no gradient through the policy's unconditional branch");
-    v("clamp", clamp, "clip of pixels before the reward", choices({"hard", "straight_through", "soft", "none"}));
+    v("detach_unconditional", detach_unconditional,
+      "no gradient through the policy's unconditional branch");
+    v("clamp", clamp, "clip of pixels before the reward",
+      choices({"hard", "straight_through", "soft", "none"}));
     v("warmup", warmup, "updates of linear warm-up of the learning rates", range(0, 1e6));
-    v("beta_warmup", beta_warmup, "updates of linear warm-up of beta (Adjoint Matching: of lambda)", range(0, 1e6));
+    v("beta_warmup", beta_warmup, "updates of linear warm-up of beta (Adjoint Matching: of lambda)",
+      range(0, 1e6));
     v("grad_clip", grad_clip, "largest gradient norm of each network; 0 leaves it", range(0, 1e9));
     v("ema_decay", ema_decay, "decay of the LoRA's average", range(0, 1));
     v("checkpoint_every", checkpoint_every, "updates between checkpoints", range(1, 1e7));
     v("eval_every", eval_every, "updates between evaluations", range(1, 1e7));
-    v("eval_steps", eval_steps, "Euler steps of evaluations and grids (not of an explicit grid); 0: as many as training takes", range(0, 1000));
+    v("eval_steps", eval_steps,
+      "Euler steps of evaluations and grids (not of an explicit grid); 0: as many as training "
+      "takes",
+      range(0, 1000));
     v("lora_rank", lora_rank, "rank of the adapters", range(1, 4096));
     v("lora_alpha", lora_alpha, "scale of the adapters is alpha / rank", range(0, 1e6));
     v("lora_targets", lora_targets, "adapted layers, by path with *");
@@ -92,7 +104,8 @@ struct AlignConfig {
   }
 };
 
-/// Runs the alignment in config.run (which exists and holds config.yaml). Returns false when it was interrupted, after saving.
+/// Runs the alignment in config.run (which exists and holds config.yaml). Returns false when it was
+/// interrupted, after saving.
 bool align(AlignConfig& config);
 
 }  // namespace vggflow

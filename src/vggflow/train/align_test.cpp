@@ -1,4 +1,5 @@
-// The alignment loop on tiny random models: resume bit for bit, what a run leaves behind, and refusals.
+// The alignment loop on tiny random models: resume bit for bit, what a run leaves behind, and
+// refusals.
 #include "vggflow/train/align.h"
 
 #include <ATen/ATen.h>
@@ -10,15 +11,15 @@
 
 #include "vggflow/core/config.h"
 #include "vggflow/core/error.h"
+#include "vggflow/families/nano/model.h"
 #include "vggflow/io/files.h"
 #include "vggflow/networks/vision/emoji_clip.h"
 #include "vggflow/networks/vision/judge.h"
-#include "vggflow/families/nano/model.h"
-#include "vggflow/weights/lora_file.h"
+#include "vggflow/pretrain/fit.h"
+#include "vggflow/testing/message.h"
 #include "vggflow/testing/temporary_folder.h"
 #include "vggflow/train/checkpoint.h"
-#include "vggflow/testing/message.h"
-#include "vggflow/pretrain/fit.h"
+#include "vggflow/weights/lora_file.h"
 
 namespace vggflow {
 namespace {
@@ -34,21 +35,31 @@ const fs::path& models() {
     const EmojiSet set = load_emoji({.size = 16});
     NanoOptions nano;
     nano.text_width = 8;
-    nano.network = {.sample_size = 16, .patch_size = 4, .layers = 2, .heads = 2, .head_dim = 8, .context_dim = 8, .pooled_dim = 8, .pos_embed_max = 4};
+    nano.network = {.sample_size = 16,
+                    .patch_size = 4,
+                    .layers = 2,
+                    .heads = 2,
+                    .head_dim = 8,
+                    .context_dim = 8,
+                    .pooled_dim = 8,
+                    .pos_embed_max = 4};
     NanoModel model(nano, build_vocabulary(set));
     model.init(1);
     // Random modulations and output, so that the velocity is not zero.
     uint64_t id = 0;
     for (const NamedTensor& p : model.transformer.parameters()) {
       Tensor noise = at::empty(p.tensor->sizes());
-      RandomStream({2, Purpose::kTest, 0, id++}).fill_normal({noise.mutable_data_ptr<float>(), static_cast<size_t>(noise.numel())});
+      RandomStream({2, Purpose::kTest, 0, id++})
+          .fill_normal({noise.mutable_data_ptr<float>(), static_cast<size_t>(noise.numel())});
       *p.tensor = *p.tensor + 0.05 * noise;
     }
     model.save(f / "nano", {});
-    EmojiClip clip({.pool = 2, .widths = {8, 16}, .text_width = 8, .embedding = 8}, build_vocabulary(set));
+    EmojiClip clip({.pool = 2, .widths = {8, 16}, .text_width = 8, .embedding = 8},
+                   build_vocabulary(set));
     clip.init(2);
     clip.save(f / "clip", {});
-    JudgeOptions judge_options{.size = 16, .layers = 1, .heads = 2, .head_dim = 8, .classes = set.subgroups};
+    JudgeOptions judge_options{
+        .size = 16, .layers = 1, .heads = 2, .head_dim = 8, .classes = set.subgroups};
     Judge judge(judge_options);
     judge.init(3);
     judge.save(f / "judge", {});
@@ -71,7 +82,8 @@ AlignConfig tiny_config(const std::string& name) {
   c.eval_every = 4;
   c.checkpoint_every = 2;
   c.time_grid.steps = 6;
-  c.methods.vgg.transitions.bins = c.methods.pmp.transitions.bins = c.methods.fitted.transitions.bins = 3;
+  c.methods.vgg.transitions.bins = c.methods.pmp.transitions.bins =
+      c.methods.fitted.transitions.bins = 3;
   c.methods.refl.k_min = 3;
   c.methods.refl.k_max = 5;
   c.methods.vgg.beta = c.methods.pmp.beta = c.methods.fitted.beta = 5;
@@ -96,7 +108,8 @@ std::vector<Json> lines_of(const std::string& run, const std::string& kind) {
 void expect_same_tensors(const fs::path& a, const fs::path& b) {
   const SafetensorsFile x(a), y(b);
   ASSERT_EQ(x.tensors().size(), y.tensors().size());
-  for (const auto& [name, entry] : x.tensors()) EXPECT_TRUE(at::equal(x.load(name), y.load(name))) << name;
+  for (const auto& [name, entry] : x.tensors())
+    EXPECT_TRUE(at::equal(x.load(name), y.load(name))) << name;
 }
 
 class AlignWith : public ::testing::TestWithParam<std::string> {};
@@ -117,7 +130,8 @@ TEST_P(AlignWith, TwoUpdatesAndTwoAfterAResumeEqualFourBitForBit) {
   const fs::path a = whole.run, b = second.run;
   expect_same_tensors(a / "lora.safetensors", b / "lora.safetensors");
   expect_same_tensors(a / "lora_ema.safetensors", b / "lora_ema.safetensors");
-  expect_same_tensors(a / "checkpoints/update_000004/state.safetensors", b / "checkpoints/update_000004/state.safetensors");
+  expect_same_tensors(a / "checkpoints/update_000004/state.safetensors",
+                      b / "checkpoints/update_000004/state.safetensors");
   EXPECT_EQ(lines_of(a, "update"), lines_of(b, "update"));
   EXPECT_EQ(lines_of(a, "eval").back(), lines_of(b, "eval").back());
   EXPECT_EQ(read_text(a / "grids/eval_000004.png"), read_text(b / "grids/eval_000004.png"));
@@ -137,14 +151,18 @@ TEST(Align, ARunMovesTheAdapterAndLeavesWhatTheReportNeeds) {
   EXPECT_EQ(lines_of(c.run, "update").size(), 4u);
   const auto evals = lines_of(c.run, "eval");
   ASSERT_EQ(evals.size(), 2u);
-  const auto value = [&](size_t i, const char* path) { return evals[i]["metrics"].at(Json::json_pointer(path)).get<double>(); };
+  const auto value = [&](size_t i, const char* path) {
+    return evals[i]["metrics"].at(Json::json_pointer(path)).get<double>();
+  };
   EXPECT_EQ(value(0, "/reward_change/mean"), 0);
   EXPECT_NE(value(1, "/reward_change/mean"), 0);
-  EXPECT_NEAR(value(1, "/reward_change/mean"), value(1, "/reward/mean") - value(0, "/reward/mean"), 1e-9);
+  EXPECT_NEAR(value(1, "/reward_change/mean"), value(1, "/reward/mean") - value(0, "/reward/mean"),
+              1e-9);
   EXPECT_GT(value(1, "/reward_change/se"), 0);
   EXPECT_TRUE(is_complete(run / "checkpoints/update_000004"));
   const Json summary = Json::parse(read_text(run / "summary.json"));
-  for (const char* phase : {"rollout", "reward", "train", "boundary", "step", "evaluation"}) EXPECT_GT(summary["seconds"][phase].get<double>(), 0) << phase;
+  for (const char* phase : {"rollout", "reward", "train", "boundary", "step", "evaluation"})
+    EXPECT_GT(summary["seconds"][phase].get<double>(), 0) << phase;
   EXPECT_NO_THROW(load_yaml_text(fields_of(c), lora.metadata().at("vggflow.config"), "metadata"));
 }
 
@@ -160,7 +178,8 @@ TEST(Align, AMethodWithoutValueNetworkResumesBitForBitToo) {
   second.updates = 4;
   second.resume = true;
   ASSERT_TRUE(align(second));
-  expect_same_tensors(fs::path(whole.run) / "lora.safetensors", fs::path(second.run) / "lora.safetensors");
+  expect_same_tensors(fs::path(whole.run) / "lora.safetensors",
+                      fs::path(second.run) / "lora.safetensors");
   EXPECT_EQ(lines_of(whole.run, "update"), lines_of(second.run, "update"));
 }
 
@@ -171,19 +190,24 @@ TEST(Align, EvaluatesOnAGridOfItsOwn) {
   same.updates = finer.updates = 1;
   finer.eval_steps = 12;
   ASSERT_TRUE(align(same) && align(finer));
-  expect_same_tensors(fs::path(same.run) / "lora.safetensors", fs::path(finer.run) / "lora.safetensors");
+  expect_same_tensors(fs::path(same.run) / "lora.safetensors",
+                      fs::path(finer.run) / "lora.safetensors");
   EXPECT_NE(lines_of(same.run, "eval")[0]["metrics"], lines_of(finer.run, "eval")[0]["metrics"]);
   finer.run = (models() / "eval_explicit").string();
   finer.time_grid = {.steps = 2, .kind = "explicit", .sigmas = {1.0, 0.5}};
-  EXPECT_THAT(testing::message_of([&] { align(finer); }), HasSubstr("expected eval_steps=0 with an explicit time grid, got 12"));
+  EXPECT_THAT(testing::message_of([&] { align(finer); }),
+              HasSubstr("expected eval_steps=0 with an explicit time grid, got 12"));
 }
 
 TEST(Align, RefusesAValueNetworkForAMethodThatTrainsNone) {
   AlignConfig c = tiny_config("refused");
   c.method = "refl";
   c.value.kind = "mmdit";
-  EXPECT_THAT(testing::message_of([&] { align(c); }), HasSubstr("refl trains no value network, got value.kind=mmdit"));
-  EXPECT_THAT(testing::message_of([] { make_method("vggflow", {}); }), HasSubstr("known are adjoint-matching, draft, fitted-adjoint, refl, vgg-flow, vgg-flow-pmp"));
+  EXPECT_THAT(testing::message_of([&] { align(c); }),
+              HasSubstr("refl trains no value network, got value.kind=mmdit"));
+  EXPECT_THAT(
+      testing::message_of([] { make_method("vggflow", {}); }),
+      HasSubstr("known are adjoint-matching, draft, fitted-adjoint, refl, vgg-flow, vgg-flow-pmp"));
 }
 
 // As a judge the same reward is welcome.
@@ -197,17 +221,21 @@ TEST(Align, RefusesToTrainOnARewardWithoutGradient) {
   EXPECT_GT(opinion["mean"].get<double>(), 100);
   c.run += "_refused";
   c.reward = "colorfulness + 0.01*jpeg";
-  EXPECT_THAT(testing::message_of([&] { align(c); }), HasSubstr("[reward] colorfulness + 0.01*jpeg has no gradient: it can judge"));
+  EXPECT_THAT(testing::message_of([&] { align(c); }),
+              HasSubstr("[reward] colorfulness + 0.01*jpeg has no gradient: it can judge"));
 }
 
-// beta_warmup scales what the methods regress on: at update 1 of 4 the control energy is a sixteenth.
+// beta_warmup scales what the methods regress on: at update 1 of 4 the control energy is a
+// sixteenth.
 TEST(Align, WarmsBetaUp) {
   AlignConfig full = tiny_config("beta_full"), warm = tiny_config("beta_warm");
   full.value.kind = warm.value.kind = "none";
   full.updates = warm.updates = 1;
   warm.beta_warmup = 4;
   ASSERT_TRUE(align(full) && align(warm));
-  const auto energy = [](const AlignConfig& c) { return lines_of(c.run, "update")[0]["values"]["control_energy"].get<double>(); };
+  const auto energy = [](const AlignConfig& c) {
+    return lines_of(c.run, "update")[0]["values"]["control_energy"].get<double>();
+  };
   EXPECT_NEAR(energy(warm) / energy(full), 1.0 / 16, 1e-4);
 }
 
@@ -224,14 +252,17 @@ TEST(Align, KeepsTheBestEvaluationThatNothingSpeaksAgainst) {
   for (const Json& w : lines_of(c.run, "warning")) warned.insert(w["update"].get<int64_t>());
   for (const Json& e : lines_of(c.run, "eval")) {
     EXPECT_TRUE(e["metrics"]["panel"].contains("emoji-clip"));
-    EXPECT_FALSE(e["metrics"]["panel"].contains("colorfulness")) << "what is trained on does not judge";
-    if (e["update"] > 0 && !warned.contains(e["update"].get<int64_t>())) best = std::max(best, e["metrics"]["reward"]["mean"].get<double>());
+    EXPECT_FALSE(e["metrics"]["panel"].contains("colorfulness"))
+        << "what is trained on does not judge";
+    if (e["update"] > 0 && !warned.contains(e["update"].get<int64_t>()))
+      best = std::max(best, e["metrics"]["reward"]["mean"].get<double>());
   }
   ASSERT_GT(best, -1e9) << "every evaluation was warned of: the test needs another seed";
   EXPECT_EQ(summary["best"]["metrics"]["reward"]["mean"].get<double>(), best);
   EXPECT_TRUE(is_complete(run / "checkpoints/best"));
   const SafetensorsFile lora(run / "lora_best.safetensors");
-  EXPECT_EQ(lora.metadata().at("vggflow.best_update"), fmt::to_string(summary["best"]["update"].get<int64_t>()));
+  EXPECT_EQ(lora.metadata().at("vggflow.best_update"),
+            fmt::to_string(summary["best"]["update"].get<int64_t>()));
 }
 
 TEST(Complaints, NameWhatFellWhileTheRewardRose) {
@@ -245,14 +276,19 @@ TEST(Complaints, NameWhatFellWhileTheRewardRose) {
   now.diversity.mean = 0.7;
   const auto all = complaints(base, now, 0.8);
   ASSERT_EQ(all.size(), 3u);
-  EXPECT_EQ(all[0].second, "the judge's accuracy fell by 10.0 +- 4.0 points (paired by prompt) while the reward rose: reward hacking");
-  EXPECT_EQ(all[1].second, "emoji-clip fell by 1.000 +- 0.400 (paired by prompt) while the reward rose: reward hacking");
+  EXPECT_EQ(all[0].second,
+            "the judge's accuracy fell by 10.0 +- 4.0 points (paired by prompt) while the reward "
+            "rose: reward hacking");
+  EXPECT_EQ(
+      all[1].second,
+      "emoji-clip fell by 1.000 +- 0.400 (paired by prompt) while the reward rose: reward hacking");
   EXPECT_EQ(all[2].second, "diversity is 70 % of the base model's, below the floor of 80 %");
   now.judge_change = {-0.1, 0.06};
   EXPECT_EQ(complaints(base, now, 0.8).size(), 2u) << "within two standard errors";
 }
 
-// A value network that is a view of the policy's weights adds only its adapters and its output layer, and reads back as it was saved.
+// A value network that is a view of the policy's weights adds only its adapters and its output
+// layer, and reads back as it was saved.
 TEST(ValueNetworkFile, ReadsBackEveryKind) {
   const auto model = NanoModel::load(models() / "nano", at::kFloat);
   const Tensor x = at::randn({2, 3, 16, 16}), t = at::tensor({100.0f, 900.0f});
@@ -261,7 +297,8 @@ TEST(ValueNetworkFile, ReadsBackEveryKind) {
     const ValueOptions options{.kind = kind, .width = 32, .layers = 1, .rank = 2};
     const std::vector<std::string> targets{"transformer_blocks.*.attn.to_q"};
     const auto network = make_value_network(options, model->transformer, targets, 3);
-    EXPECT_EQ(network->evaluate(x, t, c).abs().max().item<double>(), 0) << kind << " does not start at zero";
+    EXPECT_EQ(network->evaluate(x, t, c).abs().max().item<double>(), 0)
+        << kind << " does not start at zero";
     for (const NamedTensor& p : network->trainable()) {
       torch::autograd::AutoGradMode off(false);
       p.tensor->add_(0.1);
@@ -314,13 +351,30 @@ TEST(Fit, ReachesTheOptimumAndResumesBitForBit) {
   const auto train = [&](const std::string& name, std::vector<int64_t> stops) {
     Linear layer(2, 1);
     for (const int64_t stop : stops) {
-      FitOptions o{.updates = stop, .batch = 1, .warmup = 5, .final_lr = 1.0, .ema_decay = 0.5, .grad_clip = 0, .checkpoint_every = 50, .log_every = 75, .preview_every = 1000, .optimizer = {}};
+      FitOptions o{.updates = stop,
+                   .batch = 1,
+                   .warmup = 5,
+                   .final_lr = 1.0,
+                   .ema_decay = 0.5,
+                   .grad_clip = 0,
+                   .checkpoint_every = 50,
+                   .log_every = 75,
+                   .preview_every = 1000,
+                   .optimizer = {}};
       o.optimizer.lr = 0.05;
       o.optimizer.weight_decay = 0;
-      const auto points = fit({layer, [&](int64_t update) {
-             const Tensor x = at::tensor({std::sin(static_cast<float>(update)), std::cos(2 * static_cast<float>(update))}).unsqueeze(0);
-             return (layer.forward(x) - (3 * x.select(1, 0) - x.select(1, 1) + 0.5)).square().mean();
-           }, nullptr}, o, models() / name, stop != stops.front());
+      const auto points =
+          fit({layer,
+               [&](int64_t update) {
+                 const Tensor x = at::tensor({std::sin(static_cast<float>(update)),
+                                              std::cos(2 * static_cast<float>(update))})
+                                      .unsqueeze(0);
+                 return (layer.forward(x) - (3 * x.select(1, 0) - x.select(1, 1) + 0.5))
+                     .square()
+                     .mean();
+               },
+               nullptr},
+              o, models() / name, stop != stops.front());
       curve.clear();
       for (const LossPoint& p : points) curve.emplace_back(p.update, p.loss);
     }
@@ -331,7 +385,8 @@ TEST(Fit, ReachesTheOptimumAndResumesBitForBit) {
   const Tensor halves = train("fit_halves", {200, 400});
   EXPECT_TRUE(at::equal(whole, halves));
   EXPECT_EQ(whole_curve.size(), 5u);
-  EXPECT_EQ(curve, whole_curve) << "the loss curve is kept over a resume, the point that spans it too";
+  EXPECT_EQ(curve, whole_curve)
+      << "the loss curve is kept over a resume, the point that spans it too";
   EXPECT_TRUE(at::allclose(whole, at::tensor({3.0f, -1.0f}).unsqueeze(0), 1e-2, 1e-2)) << whole;
 }
 

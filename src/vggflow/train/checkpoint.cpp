@@ -30,13 +30,16 @@ void write_state(const fs::path& run, const std::string& name, const Checkpoint&
   make_writable_folder(run / "checkpoints");
   Metadata metadata = checkpoint.metadata;
   metadata["update"] = fmt::to_string(checkpoint.update);
-  write_folder(run / "checkpoints" / name,
-               [&](const fs::path& folder) { write_safetensors(folder / "state.safetensors", checkpoint.tensors, metadata); });
+  write_folder(run / "checkpoints" / name, [&](const fs::path& folder) {
+    write_safetensors(folder / "state.safetensors", checkpoint.tensors, metadata);
+  });
 }
 
 }  // namespace
 
-void save_best_checkpoint(const fs::path& run, const Checkpoint& checkpoint) { write_state(run, "best", checkpoint); }
+void save_best_checkpoint(const fs::path& run, const Checkpoint& checkpoint) {
+  write_state(run, "best", checkpoint);
+}
 
 void save_checkpoint(const fs::path& run, const Checkpoint& checkpoint) {
   write_state(run, fmt::format("{}{:06}", kPrefix, checkpoint.update), checkpoint);
@@ -49,18 +52,24 @@ std::optional<Checkpoint> load_checkpoint(const fs::path& run) {
   if (all.empty()) return std::nullopt;
   const SafetensorsFile file(all.back().second / "state.safetensors");
   Checkpoint checkpoint{all.back().first, {}, file.metadata()};
-  for (const auto& [name, entry] : file.tensors()) checkpoint.tensors.emplace_back(name, file.load(name));
+  for (const auto& [name, entry] : file.tensors())
+    checkpoint.tensors.emplace_back(name, file.load(name));
   return checkpoint;
 }
 
-Tensor checkpoint_tensor(const Checkpoint& checkpoint, const std::string& name, const Tensor& like) {
+Tensor checkpoint_tensor(const Checkpoint& checkpoint, const std::string& name,
+                         const Tensor& like) {
   for (const auto& [key, tensor] : checkpoint.tensors) {
     if (key != name) continue;
-    VGGFLOW_CHECK(tensor.sizes() == like.sizes(), "[checkpoint] '{}' has {} values, the network needs {}: the checkpoint belongs to "
-                  "another configuration", name, tensor.numel(), like.numel());
+    VGGFLOW_CHECK(
+        tensor.sizes() == like.sizes(),
+        "[checkpoint] '{}' has {} values, the network needs {}: the checkpoint belongs to "
+        "another configuration",
+        name, tensor.numel(), like.numel());
     return tensor;
   }
-  fail("[checkpoint] update {} holds no '{}': it belongs to another configuration", checkpoint.update, name);
+  fail("[checkpoint] update {} holds no '{}': it belongs to another configuration",
+       checkpoint.update, name);
 }
 
 }  // namespace vggflow

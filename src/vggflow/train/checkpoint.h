@@ -1,6 +1,6 @@
 #pragma once
-// Checkpoint folders: run/checkpoints/update_000050, complete once they hold their mark. The newest complete one is kept, and
-// the one before it, so that a crash while writing loses nothing.
+// Checkpoint folders: run/checkpoints/update_000050, complete once they hold their mark. The newest
+// complete one is kept, and the one before it, so that a crash while writing loses nothing.
 
 #include <filesystem>
 #include <optional>

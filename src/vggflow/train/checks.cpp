@@ -13,37 +13,48 @@ void check_method(const AlignConfig& c, const ModelShape& shape) {
   const auto method = make_method(c.method, c.methods);
   check_steps(c.method, c.methods, rollout_steps(c));
   const ValueOptions value = resolved_value_options(c, *method);
-  VGGFLOW_CHECK(value.kind == "none" || method->trains_value(), "[align] {} trains no value network, got value.kind={}: expected none or auto", c.method, value.kind);
+  VGGFLOW_CHECK(value.kind == "none" || method->trains_value(),
+                "[align] {} trains no value network, got value.kind={}: expected none or auto",
+                c.method, value.kind);
   check_value_options(value, shape.network);
   const int64_t halved = int64_t{1} << (value.layers - 1);
-  VGGFLOW_CHECK(value.kind != "unet" || (shape.height % halved == 0 && shape.width % halved == 0), "[value_unet] expected states that halve {} times, got {} x {}", value.layers - 1,
+  VGGFLOW_CHECK(value.kind != "unet" || (shape.height % halved == 0 && shape.width % halved == 0),
+                "[value_unet] expected states that halve {} times, got {} x {}", value.layers - 1,
                 shape.height, shape.width);
 }
 
 void check_grid(const AlignConfig& c) {
   time_grid(c.time_grid);
-  VGGFLOW_CHECK(c.eval_steps == 0 || c.time_grid.kind != "explicit", "[align] expected eval_steps=0 with an explicit time grid, got {}: its levels are the steps", c.eval_steps);
+  VGGFLOW_CHECK(
+      c.eval_steps == 0 || c.time_grid.kind != "explicit",
+      "[align] expected eval_steps=0 with an explicit time grid, got {}: its levels are the steps",
+      c.eval_steps);
 }
 
 // Rewards by address ("plugin:...") are opened by `align` alone.
 void check_rewards(const std::vector<std::string>& names) {
   const std::vector<std::string> known = reward_names();
   for (const std::string& name : names) {
-    VGGFLOW_CHECK(name.find(':') != std::string::npos || std::find(known.begin(), known.end(), name) != known.end(), "[reward] unknown reward '{}'; known are {}", name,
-                  fmt::join(known, ", "));
+    VGGFLOW_CHECK(name.find(':') != std::string::npos ||
+                      std::find(known.begin(), known.end(), name) != known.end(),
+                  "[reward] unknown reward '{}'; known are {}", name, fmt::join(known, ", "));
   }
 }
 
 void check_evaluation(const AlignConfig& c) {
   check_set_size(c.eval.prompts, c.eval.images);
   if (c.eval.panel != std::vector<std::string>{"auto"}) check_rewards(c.eval.panel);
-  VGGFLOW_CHECK(c.prompts.eval.empty() || !c.prompts.train.empty(), "[align] expected prompts.train, the prompts to train on, besides prompts.eval={}", c.prompts.eval);
+  VGGFLOW_CHECK(c.prompts.eval.empty() || !c.prompts.train.empty(),
+                "[align] expected prompts.train, the prompts to train on, besides prompts.eval={}",
+                c.prompts.eval);
   c.prompts.check();
 }
 
 }  // namespace
 
-int64_t rollout_steps(const AlignConfig& c) { return c.time_grid.kind == "explicit" ? std::ssize(c.time_grid.sigmas) : c.time_grid.steps; }
+int64_t rollout_steps(const AlignConfig& c) {
+  return c.time_grid.kind == "explicit" ? std::ssize(c.time_grid.sigmas) : c.time_grid.steps;
+}
 
 ValueOptions resolved_value_options(const AlignConfig& c, const Method& method) {
   ValueOptions options = c.value;
@@ -53,7 +64,8 @@ ValueOptions resolved_value_options(const AlignConfig& c, const Method& method) 
 
 void check_settings(const AlignConfig& c, const ModelShape& shape) {
   check_model_options(c.flow);
-  if (!shape.keeps_text_encoders) check_sd3_options(c.flow.sd3, shape.network, shape.vae.downscale());
+  if (!shape.keeps_text_encoders)
+    check_sd3_options(c.flow.sd3, shape.network, shape.vae.downscale());
   check_grid(c);
   check_method(c, shape);
   GuidanceIn::parse(c.guidance_in);

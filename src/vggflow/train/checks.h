@@ -1,8 +1,9 @@
 #pragma once
-// What can be told to fail before a model is loaded: one list for `align`, which calls it first, and for `plan`.
+// What can be told to fail before a model is loaded: one list for `align`, which calls it first,
+// and for `plan`.
 
-#include "vggflow/train/align.h"
 #include "vggflow/families/model_shape.h"
+#include "vggflow/train/align.h"
 
 namespace vggflow {
 
@@ -12,11 +13,14 @@ int64_t rollout_steps(const AlignConfig& config);
 /// "auto" is a small MMDiT where the method trains a value network.
 ValueOptions resolved_value_options(const AlignConfig& config, const Method& method);
 
-/// Throws where a run of these settings on a model of these sizes could not come to its end: the method against the steps, the value network, grid, guidance, rewards'
-/// names, evaluations, the images' size, and adapters without a layer to sit on. Files are not opened, and prompts may still be missing.
+/// Throws where a run of these settings on a model of these sizes could not come to its end: the
+/// method against the steps, the value network, grid, guidance, rewards' names, evaluations, the
+/// images' size, and adapters without a layer to sit on. Files are not opened, and prompts may
+/// still be missing.
 void check_settings(const AlignConfig& config, const ModelShape& shape);
 
-/// The same on the model that config.flow names, and that there are prompts: what a run of `align` is held against before anything is loaded.
+/// The same on the model that config.flow names, and that there are prompts: what a run of `align`
+/// is held against before anything is loaded.
 void check_run(const AlignConfig& config);
 
 }  // namespace vggflow

@@ -10,8 +10,14 @@ namespace vggflow {
 GuidanceIn GuidanceIn::parse(const std::vector<std::string>& names) {
   GuidanceIn in{false, false, false, false};
   for (const std::string& name : names) {
-    bool* const target = name == "rollout" ? &in.rollout : name == "gradient" ? &in.gradient : name == "adjoint" ? &in.adjoint : name == "base" ? &in.base : nullptr;
-    VGGFLOW_CHECK(target, "[guidance_in] unknown place '{}'; known are adjoint, base, gradient, rollout", name);
+    bool* const target = name == "rollout"    ? &in.rollout
+                         : name == "gradient" ? &in.gradient
+                         : name == "adjoint"  ? &in.adjoint
+                         : name == "base"     ? &in.base
+                                              : nullptr;
+    VGGFLOW_CHECK(target,
+                  "[guidance_in] unknown place '{}'; known are adjoint, base, gradient, rollout",
+                  name);
     *target = true;
   }
   return in;
@@ -19,7 +25,10 @@ GuidanceIn GuidanceIn::parse(const std::vector<std::string>& names) {
 
 namespace {
 
-bool known_by_rollout(const ImageProblemOptions& o) { return o.detach_unconditional && o.guidance != 1.0 && o.guidance_in.gradient && o.guidance_in.rollout; }
+bool known_by_rollout(const ImageProblemOptions& o) {
+  return o.detach_unconditional && o.guidance != 1.0 && o.guidance_in.gradient &&
+         o.guidance_in.rollout;
+}
 
 }  // namespace
 
@@ -38,9 +47,14 @@ CostShape cost_shape_of(const ImageProblemOptions& o, bool value, int64_t batch,
   return s;
 }
 
-ImageProblem::ImageProblem(const AlignmentModels& models, const ImageProblemOptions& options, std::vector<std::string> prompts)
-    : models_(models), options_(options), prompts_(std::move(prompts)), conditioning_(models.model.encode(prompts_)),
-      velocity_(models.model.network(), conditioning_, models.model.unconditional(static_cast<int64_t>(prompts_.size())), options.guidance,
+ImageProblem::ImageProblem(const AlignmentModels& models, const ImageProblemOptions& options,
+                           std::vector<std::string> prompts)
+    : models_(models),
+      options_(options),
+      prompts_(std::move(prompts)),
+      conditioning_(models.model.encode(prompts_)),
+      velocity_(models.model.network(), conditioning_,
+                models.model.unconditional(static_cast<int64_t>(prompts_.size())), options.guidance,
                 options.detach_unconditional) {}
 
 GuidedVelocity ImageProblem::velocity(const Tensor& rows, bool guided, bool detach) const {
@@ -82,7 +96,9 @@ Tensor ImageProblem::base_field(const States& s, bool guided) {
 }
 
 Tensor ImageProblem::base(const States& s) { return base_field(s, options_.guidance_in.base); }
-Tensor ImageProblem::adjoint_base(const States& s) { return base_field(s, options_.guidance_in.adjoint); }
+Tensor ImageProblem::adjoint_base(const States& s) {
+  return base_field(s, options_.guidance_in.adjoint);
+}
 
 // What the reward sees of end points.
 template <TensorLike T>
@@ -107,11 +123,13 @@ Dual ImageProblem::reward_parts_tangent(const Dual& x1, const Tensor& rows) {
 }
 
 Tensor ImageProblem::correction(const States& s) {
-  return models_.value->evaluate(s.x, (1 - s.t) * 1000, conditioning_of(s.rows)) * options_.value_scale;
+  return models_.value->evaluate(s.x, (1 - s.t) * 1000, conditioning_of(s.rows)) *
+         options_.value_scale;
 }
 
 Dual ImageProblem::correction_tangent(const Dual& x, const Dual& t, const Tensor& rows) {
-  const Dual nu = models_.value->evaluate(x, Dual{(1 - t.value) * 1000, t.tangent * -1000}, conditioning_of(rows));
+  const Dual nu = models_.value->evaluate(x, Dual{(1 - t.value) * 1000, t.tangent * -1000},
+                                          conditioning_of(rows));
   return {nu.value * options_.value_scale, nu.tangent * options_.value_scale};
 }
 
@@ -125,7 +143,8 @@ std::vector<std::string> ImageProblem::prompts_of(const Tensor& rows) const {
 
 // In fp32, whatever dtype the frozen text encoder has: the value network trains in fp32.
 Conditioning ImageProblem::conditioning_of(const Tensor& rows) const {
-  return {conditioning_.context.index_select(0, rows).to(at::kFloat), conditioning_.pooled.index_select(0, rows).to(at::kFloat)};
+  return {conditioning_.context.index_select(0, rows).to(at::kFloat),
+          conditioning_.pooled.index_select(0, rows).to(at::kFloat)};
 }
 
 }  // namespace vggflow

@@ -1,5 +1,6 @@
 #pragma once
-// The alignment problem of one update's batch: prompts bound to rows, adapters switched per call, pixels made for the reward.
+// The alignment problem of one update's batch: prompts bound to rows, adapters switched per call,
+// pixels made for the reward.
 
 #include <memory>
 #include <string>
@@ -37,25 +38,32 @@ struct ImageProblemOptions {
   bool detach_unconditional = true;
   std::string clamp = "hard";
   double value_scale = 1.0;  ///< nu = value_scale * network
-  bool merge = true;         ///< rollouts run on merged weights, which are held besides the base's; else with the adapters beside the base's weights
+  bool merge = true;  ///< rollouts run on merged weights, which are held besides the base's; else
+                      ///< with the adapters beside the base's weights
 };
 
-/// What the calls of a problem with these options cost, for the methods' formulas; `value`: whether there is a value network.
-CostShape cost_shape_of(const ImageProblemOptions& options, bool value, int64_t batch, int64_t steps);
+/// What the calls of a problem with these options cost, for the methods' formulas; `value`: whether
+/// there is a value network.
+CostShape cost_shape_of(const ImageProblemOptions& options, bool value, int64_t batch,
+                        int64_t steps);
 
 class ImageProblem : public AlignmentProblem {
  public:
-  ImageProblem(const AlignmentModels& models, const ImageProblemOptions& options, std::vector<std::string> prompts);
+  ImageProblem(const AlignmentModels& models, const ImageProblemOptions& options,
+               std::vector<std::string> prompts);
 
   /// With merged adapters unless options say otherwise, both guidance branches in one batch.
   Tensor rollout_velocity(const Tensor& x, const Tensor& t) override;
   Tensor policy(const States& s) override;
-  /// With the unconditional branch detached and the rollout guided as the gradient is: velocity + w (v_con - sg(v_con)).
+  /// With the unconditional branch detached and the rollout guided as the gradient is: velocity + w
+  /// (v_con - sg(v_con)).
   Tensor policy_known(const States& s, const Tensor& velocity) override;
   Dual policy_tangent(const Dual& x, const Dual& t, const Tensor& rows) override;
   Tensor base(const States& s) override;
   Tensor adjoint_base(const States& s) override;
-  bool adjoint_is_base() const override { return options_.guidance_in.adjoint == options_.guidance_in.base; }
+  bool adjoint_is_base() const override {
+    return options_.guidance_in.adjoint == options_.guidance_in.base;
+  }
   Tensor reward(const Tensor& x1, const Tensor& rows) override;
   Dual reward_tangent(const Dual& x1, const Tensor& rows) override;
   Tensor reward_parts(const Tensor& x1, const Tensor& rows) override;
@@ -65,10 +73,14 @@ class ImageProblem : public AlignmentProblem {
   Tensor correction(const States& s) override;
   Dual correction_tangent(const Dual& x, const Dual& t, const Tensor& rows) override;
 
-  CostShape cost_shape(int64_t batch, int64_t steps) const { return cost_shape_of(options_, has_correction(), batch, steps); }
+  CostShape cost_shape(int64_t batch, int64_t steps) const {
+    return cost_shape_of(options_, has_correction(), batch, steps);
+  }
 
  private:
-  AdapterMode rollout_mode() const { return options_.merge ? AdapterMode::kMerged : AdapterMode::kOn; }
+  AdapterMode rollout_mode() const {
+    return options_.merge ? AdapterMode::kMerged : AdapterMode::kOn;
+  }
   template <TensorLike T>
   T pixels(const T& x1) const;
   GuidedVelocity velocity(const Tensor& rows, bool guided, bool detach) const;

@@ -1,5 +1,6 @@
-// Every registered method on a tiny random image model: what the networks counted is what the method's formula says, gradients reach the
-// adapters (and nothing else), and the velocity of a known rollout has the gradient of the policy.
+// Every registered method on a tiny random image model: what the networks counted is what the
+// method's formula says, gradients reach the adapters (and nothing else), and the velocity of a
+// known rollout has the gradient of the policy.
 #include "vggflow/train/image_problem.h"
 
 #include <gmock/gmock.h>
@@ -9,8 +10,8 @@
 
 #include "vggflow/algorithms/registry.h"
 #include "vggflow/core/error.h"
-#include "vggflow/flow/sampling.h"
 #include "vggflow/families/nano/model.h"
+#include "vggflow/flow/sampling.h"
 #include "vggflow/ops/random_tensor.h"
 #include "vggflow/testing/message.h"
 
@@ -18,11 +19,16 @@ namespace vggflow {
 namespace {
 
 constexpr int64_t kBatch = 3, kSteps = 6;
-const std::vector<std::string> kAttention{"transformer_blocks.*.attn.to_q", "transformer_blocks.*.attn.to_out.0"};
+const std::vector<std::string> kAttention{"transformer_blocks.*.attn.to_q",
+                                          "transformer_blocks.*.attn.to_out.0"};
 
 struct TinyModel {
-  TinyModel() : model(options(), Vocabulary({"red heart ghost"}, 4)), lora(attach()), reward(make_reward("colorfulness", {})) {
-    value = make_value_network({.kind = "mmdit", .width = 32, .layers = 1}, model.transformer, {}, 1);
+  TinyModel()
+      : model(options(), Vocabulary({"red heart ghost"}, 4)),
+        lora(attach()),
+        reward(make_reward("colorfulness", {})) {
+    value =
+        make_value_network({.kind = "mmdit", .width = 32, .layers = 1}, model.transformer, {}, 1);
     for (const NamedTensor& p : value->trainable()) p.tensor->requires_grad_(true);
     model.transformer.passes = policy_passes;
     value->passes = value_passes;
@@ -31,30 +37,47 @@ struct TinyModel {
   static NanoOptions options() {
     NanoOptions o;
     o.text_width = 8;
-    o.network = {.sample_size = 16, .patch_size = 4, .layers = 2, .heads = 2, .head_dim = 8, .context_dim = 8, .pooled_dim = 8, .pos_embed_max = 4};
+    o.network = {.sample_size = 16,
+                 .patch_size = 4,
+                 .layers = 2,
+                 .heads = 2,
+                 .head_dim = 8,
+                 .context_dim = 8,
+                 .pooled_dim = 8,
+                 .pos_embed_max = 4};
     return o;
   }
   // Random weights, and adapters whose B is not zero.
   std::unique_ptr<LoraSet> attach() {
     uint64_t id = 0;
-    const auto noise = [&](const Tensor& like) { return 0.2 * keyed_normal(3, Purpose::kTest, 0, id++, 1, like.sizes()).squeeze(0); };
+    const auto noise = [&](const Tensor& like) {
+      return 0.2 * keyed_normal(3, Purpose::kTest, 0, id++, 1, like.sizes()).squeeze(0);
+    };
     for (const NamedTensor& p : model.parameters()) *p.tensor = noise(*p.tensor);
     auto set = std::make_unique<LoraSet>(model.transformer, LoraOptions{2, 2, kAttention}, 1);
-    for (const NamedTensor& p : set->parameters()) *p.tensor = noise(*p.tensor).requires_grad_(true);
+    for (const NamedTensor& p : set->parameters())
+      *p.tensor = noise(*p.tensor).requires_grad_(true);
     return set;
   }
   ImageProblem problem(const ImageProblemOptions& o, bool with_value) {
-    return {{model, *lora, *reward, with_value ? value.get() : nullptr}, o, {"red", "heart", "ghost"}};
+    return {
+        {model, *lora, *reward, with_value ? value.get() : nullptr}, o, {"red", "heart", "ghost"}};
   }
   UpdateInput input() const {
-    return {.seed = 5, .update = 2, .first_sample = 0, .x0 = keyed_normal(5, Purpose::kNoise, 2, 0, kBatch, {3, 16, 16}),
-            .times = time_grid({.steps = kSteps}), .micro_batch = 4, .beta_scale = 1};
+    return {.seed = 5,
+            .update = 2,
+            .first_sample = 0,
+            .x0 = keyed_normal(5, Purpose::kNoise, 2, 0, kBatch, {3, 16, 16}),
+            .times = time_grid({.steps = kSteps}),
+            .micro_batch = 4,
+            .beta_scale = 1};
   }
   NanoModel model;
   std::unique_ptr<LoraSet> lora;
   std::unique_ptr<Reward> reward;
   std::unique_ptr<ValueNetwork> value;
-  std::shared_ptr<PassCounter> policy_passes = std::make_shared<PassCounter>(), value_passes = std::make_shared<PassCounter>();
+  std::shared_ptr<PassCounter> policy_passes = std::make_shared<PassCounter>(),
+                               value_passes = std::make_shared<PassCounter>();
 };
 
 MethodOptions tiny_methods(const std::string& consistency) {
@@ -82,15 +105,20 @@ TEST_P(EveryMethod, RunsThePassesOfItsFormulaWhateverTheGuidance) {
     double guidance;
     const char* consistency;
   };
-  for (const Case& each : {Case{{}, true, 3, "exact"}, Case{{}, false, 3, "paper"}, Case{{true, false, false, false}, true, 3, "release"},
-                           Case{{true, true, false, true}, true, 3, "exact"}, Case{{}, true, 1, "off"}}) {
+  for (const Case& each :
+       {Case{{}, true, 3, "exact"}, Case{{}, false, 3, "paper"},
+        Case{{true, false, false, false}, true, 3, "release"},
+        Case{{true, true, false, true}, true, 3, "exact"}, Case{{}, true, 1, "off"}}) {
     TinyModel tiny;
     const auto method = make_method(GetParam(), tiny_methods(each.consistency));
-    ImageProblem problem = tiny.problem({each.guidance, each.in, each.detach, "hard", 1.0}, method->trains_value());
+    ImageProblem problem =
+        tiny.problem({each.guidance, each.in, each.detach, "hard", 1.0}, method->trains_value());
     const MethodReport report = method->update(problem, tiny.input());
     EXPECT_EQ(report.dropped, 0);
     const Passes want = method->cost(problem.cost_shape(kBatch, kSteps), report);
-    const std::string which = fmt::format("{} at guidance {}, consistency {}", method->cost_formula(problem.cost_shape(kBatch, kSteps)), each.guidance, each.consistency);
+    const std::string which = fmt::format("{} at guidance {}, consistency {}",
+                                          method->cost_formula(problem.cost_shape(kBatch, kSteps)),
+                                          each.guidance, each.consistency);
     EXPECT_EQ(tiny.policy_passes->forward, want.f) << which;
     EXPECT_EQ(tiny.policy_passes->tangent, want.j) << which;
     EXPECT_EQ(tiny.policy_passes->backward, want.b) << which;
@@ -106,13 +134,16 @@ TEST_P(EveryMethod, MovesTheAdaptersAndLeavesTheBaseAlone) {
   const auto method = make_method(GetParam(), tiny_methods("exact"));
   ImageProblem problem = tiny.problem({}, method->trains_value());
   const MethodReport report = method->update(problem, tiny.input());
-  for (const NamedTensor& p : tiny.lora->parameters()) EXPECT_GT(p.tensor->grad().abs().max().item<double>(), 0) << p.name;
-  for (const NamedTensor& p : tiny.model.parameters()) EXPECT_FALSE(p.tensor->grad().defined()) << p.name;
+  for (const NamedTensor& p : tiny.lora->parameters())
+    EXPECT_GT(p.tensor->grad().abs().max().item<double>(), 0) << p.name;
+  for (const NamedTensor& p : tiny.model.parameters())
+    EXPECT_FALSE(p.tensor->grad().defined()) << p.name;
   EXPECT_EQ(report.rewards.size(0), kBatch);
   EXPECT_FALSE(report.loss.empty());
 }
 
-// The same samples in two calls give the gradient of one call: nothing depends on the batch where nothing is clipped by its quantile.
+// The same samples in two calls give the gradient of one call: nothing depends on the batch where
+// nothing is clipped by its quantile.
 TEST_P(EveryMethod, GivesTheSameGradientWhateverTheMicroBatch) {
   const auto gradient = [&](int64_t micro_batch) {
     TinyModel tiny;
@@ -131,14 +162,18 @@ TEST_P(EveryMethod, GivesTheSameGradientWhateverTheMicroBatch) {
 TEST(ImageProblem, AKnownVelocityHasThePolicysGradient) {
   TinyModel tiny;
   ImageProblem problem = tiny.problem({}, false);
-  const States s{keyed_normal(1, Purpose::kTest, 0, 0, kBatch, {3, 16, 16}), at::tensor({0.2f, 0.5f, 0.8f}), at::arange(kBatch)};
+  const States s{keyed_normal(1, Purpose::kTest, 0, 0, kBatch, {3, 16, 16}),
+                 at::tensor({0.2f, 0.5f, 0.8f}), at::arange(kBatch)};
   const Tensor cotangent = keyed_normal(2, Purpose::kTest, 0, 0, kBatch, {3, 16, 16});
   const Tensor policy = problem.policy(s), known = problem.policy_known(s, policy.detach());
   EXPECT_TRUE(at::equal(known.detach(), policy.detach()));
   for (const NamedTensor& p : tiny.lora->parameters()) {
-    const Tensor want = torch::autograd::grad({policy}, {*p.tensor}, {cotangent}, /*retain_graph=*/true)[0];
-    const Tensor got = torch::autograd::grad({known}, {*p.tensor}, {cotangent}, /*retain_graph=*/true)[0];
-    EXPECT_LT((got - want).abs().max().item<double>(), 1e-4 * want.abs().max().item<double>()) << p.name;
+    const Tensor want =
+        torch::autograd::grad({policy}, {*p.tensor}, {cotangent}, /*retain_graph=*/true)[0];
+    const Tensor got =
+        torch::autograd::grad({known}, {*p.tensor}, {cotangent}, /*retain_graph=*/true)[0];
+    EXPECT_LT((got - want).abs().max().item<double>(), 1e-4 * want.abs().max().item<double>())
+        << p.name;
   }
 }
 
@@ -146,23 +181,29 @@ TEST(ImageProblem, AWeightedSumsPartsAddUpToIt) {
   TinyModel tiny;
   tiny.reward = make_reward("0.5*colorfulness + 2*colorfulness", {});
   ImageProblem problem = tiny.problem({}, false);
-  const Tensor x = keyed_normal(1, Purpose::kTest, 0, 0, kBatch, {3, 16, 16}), rows = at::arange(kBatch);
+  const Tensor x = keyed_normal(1, Purpose::kTest, 0, 0, kBatch, {3, 16, 16}),
+               rows = at::arange(kBatch);
   const Tensor parts = problem.reward_parts(x, rows);
   EXPECT_THAT(problem.reward_weights(), ::testing::ElementsAre(0.5, 2.0));
   EXPECT_TRUE(at::allclose(0.5 * parts[0] + 2 * parts[1], problem.reward(x, rows)));
 }
 
 TEST(GuidanceIn, RefusesAnUnknownPlace) {
-  EXPECT_THAT(testing::message_of([] { GuidanceIn::parse({"rollouts"}); }), ::testing::HasSubstr("unknown place 'rollouts'; known are adjoint, base, gradient, rollout"));
+  EXPECT_THAT(
+      testing::message_of([] { GuidanceIn::parse({"rollouts"}); }),
+      ::testing::HasSubstr("unknown place 'rollouts'; known are adjoint, base, gradient, rollout"));
 }
 
-// What docs/methods.md states: guided, with the unconditional branch detached, three forwards and one backward a transition without a
-// value network; with one, seven forwards, three tangents and five backwards.
+// What docs/methods.md states: guided, with the unconditional branch detached, three forwards and
+// one backward a transition without a value network; with one, seven forwards, three tangents and
+// five backwards.
 TEST(ImageProblem, VggFlowCostsWhatTheDocumentationSays) {
   TinyModel tiny;
   const auto method = make_method("vgg-flow", tiny_methods("exact"));
-  EXPECT_EQ(method->cost_formula(tiny.problem({}, true).cost_shape(kBatch, kSteps)), "B N 2F + 3 B (7F + 3J + 5B) + B (1F + 1B)");
-  EXPECT_EQ(method->cost_formula(tiny.problem({}, false).cost_shape(kBatch, kSteps)), "B N 2F + 3 B (3F + 1B)");
+  EXPECT_EQ(method->cost_formula(tiny.problem({}, true).cost_shape(kBatch, kSteps)),
+            "B N 2F + 3 B (7F + 3J + 5B) + B (1F + 1B)");
+  EXPECT_EQ(method->cost_formula(tiny.problem({}, false).cost_shape(kBatch, kSteps)),
+            "B N 2F + 3 B (3F + 1B)");
 }
 
 }  // namespace

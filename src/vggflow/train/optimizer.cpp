@@ -28,7 +28,9 @@ ParameterBuffer::ParameterBuffer(const std::vector<NamedTensor>& parameters) {
   }
 }
 
-double ParameterBuffer::gradient_norm() const { return at::linalg_vector_norm(gradient_).item<double>(); }
+double ParameterBuffer::gradient_norm() const {
+  return at::linalg_vector_norm(gradient_).item<double>();
+}
 
 double ParameterBuffer::clip(double max_norm) {
   const double norm = gradient_norm();
@@ -37,7 +39,10 @@ double ParameterBuffer::clip(double max_norm) {
 }
 
 AdamW::AdamW(ParameterBuffer& parameters, const AdamWOptions& options)
-    : m(at::zeros_like(parameters.values())), v(at::zeros_like(parameters.values())), parameters_(parameters), options_(options) {}
+    : m(at::zeros_like(parameters.values())),
+      v(at::zeros_like(parameters.values())),
+      parameters_(parameters),
+      options_(options) {}
 
 bool AdamW::step(double lr) {
   if (!std::isfinite(parameters_.gradient_norm())) return false;
@@ -51,8 +56,10 @@ bool AdamW::step(double lr) {
                              static_cast<float>(1 - std::pow(options_.beta1, n)),
                              static_cast<float>(1 - std::pow(options_.beta2, n))};
   at::parallel_for(0, m.numel(), 65536, [&](int64_t begin, int64_t end) {
-    kernels::best_table().adamw(s, parameters_.gradient().const_data_ptr<float>(), parameters_.values().mutable_data_ptr<float>(),
-                                m.mutable_data_ptr<float>(), v.mutable_data_ptr<float>(), begin, end);
+    kernels::best_table().adamw(s, parameters_.gradient().const_data_ptr<float>(),
+                                parameters_.values().mutable_data_ptr<float>(),
+                                m.mutable_data_ptr<float>(), v.mutable_data_ptr<float>(), begin,
+                                end);
   });
   return true;
 }
@@ -71,7 +78,9 @@ ValuesScope::~ValuesScope() { parameters_.values().copy_(saved_); }
 
 double cosine_schedule(int64_t update, int64_t warmup, int64_t total, double final_fraction) {
   if (update < warmup) return static_cast<double>(update + 1) / static_cast<double>(warmup);
-  const double progress = std::min(1.0, static_cast<double>(update - warmup) / static_cast<double>(std::max<int64_t>(1, total - warmup)));
+  const double progress =
+      std::min(1.0, static_cast<double>(update - warmup) /
+                        static_cast<double>(std::max<int64_t>(1, total - warmup)));
   return final_fraction + (1 - final_fraction) * 0.5 * (1 + std::cos(std::numbers::pi * progress));
 }
 

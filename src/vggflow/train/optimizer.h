@@ -1,6 +1,7 @@
 #pragma once
-// AdamW, gradient clipping and averages over flat buffers: all parameters of a network lie in one block of memory, so a step is
-// one kernel, a norm is one reduction, and a checkpoint is four tensors.
+// AdamW, gradient clipping and averages over flat buffers: all parameters of a network lie in one
+// block of memory, so a step is one kernel, a norm is one reduction, and a checkpoint is four
+// tensors.
 
 #include "vggflow/core/field.h"
 #include "vggflow/nn/module.h"
@@ -44,7 +45,8 @@ struct AdamWOptions {
 class AdamW {
  public:
   AdamW(ParameterBuffer& parameters, const AdamWOptions& options);
-  /// One update with learning rate `lr`. Returns false and changes nothing when the gradient is not finite.
+  /// One update with learning rate `lr`. Returns false and changes nothing when the gradient is not
+  /// finite.
   bool step(double lr);
   /// State for checkpoints: first moment, second moment, number of steps.
   Tensor m, v;
@@ -55,10 +57,12 @@ class AdamW {
   AdamWOptions options_;
 };
 
-/// Exponential moving average of a buffer: e += (1 - d) (p - e) with d = min(decay, (1 + n) / (10 + n)).
+/// Exponential moving average of a buffer: e += (1 - d) (p - e) with d = min(decay, (1 + n) / (10 +
+/// n)).
 class Ema {
  public:
-  Ema(const ParameterBuffer& parameters, double decay) : values(parameters.values().clone()), decay_(decay) {}
+  Ema(const ParameterBuffer& parameters, double decay)
+      : values(parameters.values().clone()), decay_(decay) {}
   void update(const ParameterBuffer& parameters);
   Tensor values;
   int64_t updates = 0;

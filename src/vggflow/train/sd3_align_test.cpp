@@ -1,4 +1,5 @@
-// Every method on a tiny Stable Diffusion 3 with random weights: latents, its autoencoder in the reward's path, blocks that run again.
+// Every method on a tiny Stable Diffusion 3 with random weights: latents, its autoencoder in the
+// reward's path, blocks that run again.
 #include <ATen/Parallel.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -9,12 +10,12 @@
 
 #include "vggflow/algorithms/registry.h"
 #include "vggflow/core/error.h"
+#include "vggflow/families/open_model.h"
 #include "vggflow/flow/sampling.h"
 #include "vggflow/io/jsonl.h"
-#include "vggflow/families/open_model.h"
-#include "vggflow/testing/reference.h"
 #include "vggflow/ops/random_tensor.h"
 #include "vggflow/testing/message.h"
+#include "vggflow/testing/reference.h"
 #include "vggflow/testing/temporary_folder.h"
 #include "vggflow/train/align.h"
 #include "vggflow/train/image_problem.h"
@@ -38,7 +39,8 @@ ModelOptions tiny_model(bool checkpointing) {
 }
 
 struct Tiny {
-  explicit Tiny(const std::string& name, bool checkpointing = true) : model(open_flow_model(tiny_model(checkpointing))), reward(make_reward("colorfulness", {})) {
+  explicit Tiny(const std::string& name, bool checkpointing = true)
+      : model(open_flow_model(tiny_model(checkpointing))), reward(make_reward("colorfulness", {})) {
     at::set_num_threads(1);  // threads cost more than these tensors do
     MethodOptions o;
     o.vgg.transitions.bins = o.pmp.transitions.bins = o.fitted.transitions.bins = 4;
@@ -47,19 +49,29 @@ struct Tiny {
     o.refl.k_max = 5;
     o.draft.k = 2;
     method = make_method(name, o);
-    lora = std::make_unique<LoraSet>(model->network(), LoraOptions{4, 4, {"transformer_blocks.*.attn.to_*"}}, 1);
-    if (method->trains_value()) value = make_value_network({.kind = "mmdit", .width = 32, .layers = 1}, model->network(), {}, 1);
+    lora = std::make_unique<LoraSet>(model->network(),
+                                     LoraOptions{4, 4, {"transformer_blocks.*.attn.to_*"}}, 1);
+    if (method->trains_value())
+      value =
+          make_value_network({.kind = "mmdit", .width = 32, .layers = 1}, model->network(), {}, 1);
     buffer = std::make_unique<ParameterBuffer>(lora->parameters());
     adamw = std::make_unique<AdamW>(*buffer, AdamWOptions{});
     if (value) value_buffer = std::make_unique<ParameterBuffer>(value->trainable());
   }
   MethodReport update() {
-    ImageProblem problem({*model, *lora, *reward, value.get()}, {.guidance = 2.0, .clamp = "straight_through"}, kPrompts);
+    ImageProblem problem({*model, *lora, *reward, value.get()},
+                         {.guidance = 2.0, .clamp = "straight_through"}, kPrompts);
     lora->merge();
     buffer->zero_grad();
     if (value_buffer) value_buffer->zero_grad();
-    const UpdateInput input{.seed = 5, .update = 0, .first_sample = 0, .x0 = keyed_normal(5, Purpose::kNoise, 0, 0, std::ssize(kPrompts), model->state_shape()),
-                            .times = time_grid({.steps = 8, .kind = "single_shift", .shift = 3}), .micro_batch = 8, .beta_scale = 1};
+    const UpdateInput input{
+        .seed = 5,
+        .update = 0,
+        .first_sample = 0,
+        .x0 = keyed_normal(5, Purpose::kNoise, 0, 0, std::ssize(kPrompts), model->state_shape()),
+        .times = time_grid({.steps = 8, .kind = "single_shift", .shift = 3}),
+        .micro_batch = 8,
+        .beta_scale = 1};
     return method->update(problem, input);
   }
   std::unique_ptr<FlowModel> model;
@@ -72,16 +84,19 @@ struct Tiny {
 };
 
 class Sd3With : public ::testing::TestWithParam<std::string> {};
-INSTANTIATE_TEST_SUITE_P(Methods, Sd3With, ::testing::ValuesIn(method_names()), [](const auto& method) {
-  std::string name = method.param;
-  std::replace(name.begin(), name.end(), '-', '_');
-  return name;
-});
+INSTANTIATE_TEST_SUITE_P(Methods, Sd3With, ::testing::ValuesIn(method_names()),
+                         [](const auto& method) {
+                           std::string name = method.param;
+                           std::replace(name.begin(), name.end(), '-', '_');
+                           return name;
+                         });
 
-// What the method minimises at the policy: the regression where there is one. The targets of the methods with adjoints move with the
-// trajectories, and on a random network they grow faster than the policy follows: of these the reward alone must rise.
+// What the method minimises at the policy: the regression where there is one. The targets of the
+// methods with adjoints move with the trajectories, and on a random network they grow faster than
+// the policy follows: of these the reward alone must rise.
 double objective(const MethodReport& report) {
-  if (const auto found = report.loss.find("matching"); found != report.loss.end()) return found->second;
+  if (const auto found = report.loss.find("matching"); found != report.loss.end())
+    return found->second;
   for (const auto& [name, value] : report.loss) {
     if (name != "consistency" && name != "boundary") return value;
   }
@@ -97,7 +112,8 @@ TEST_P(Sd3With, RewardRisesAndLossFallsOnTheSameNoise) {
     ASSERT_TRUE(tiny.adamw->step(GetParam() == "vgg-flow" ? 3e-4 : 1e-3));
     last = tiny.update();
   }
-  if (const std::set<std::string> direct{"vgg-flow", "refl", "draft"}; direct.contains(GetParam())) {
+  if (const std::set<std::string> direct{"vgg-flow", "refl", "draft"};
+      direct.contains(GetParam())) {
     EXPECT_LT(objective(last), objective(first));
   }
   EXPECT_GT(last.rewards.mean().item<double>(), first.rewards.mean().item<double>());
@@ -134,11 +150,13 @@ TEST(Sd3Alignment, RunsWithPromptFilesAndWithoutAJudge) {
   fs::create_directories(c.run);
   ASSERT_TRUE(align(c));
   const auto lines = read_json_lines(fs::path(c.run) / "metrics.jsonl");
-  const auto last = std::find_if(lines.rbegin(), lines.rend(), [](const Json& line) { return line["kind"] == "eval"; });
+  const auto last = std::find_if(lines.rbegin(), lines.rend(),
+                                 [](const Json& line) { return line["kind"] == "eval"; });
   ASSERT_NE(last, lines.rend());
   EXPECT_FALSE((*last)["metrics"].contains("judge_accuracy"));
   EXPECT_EQ((*last)["metrics"]["features"], "pixels-8x8");
-  for (const char* file : {"lora.safetensors", "grids/eval_000002.png", "summary.json"}) EXPECT_TRUE(fs::exists(fs::path(c.run) / file)) << file;
+  for (const char* file : {"lora.safetensors", "grids/eval_000002.png", "summary.json"})
+    EXPECT_TRUE(fs::exists(fs::path(c.run) / file)) << file;
 }
 
 TEST(Sd3Alignment, RefusesToTrainOnThePromptsOfTheEvaluation) {
@@ -150,13 +168,16 @@ TEST(Sd3Alignment, RefusesToTrainOnThePromptsOfTheEvaluation) {
   c.flow = tiny_model(true);
   c.prompts.eval = (folder / "eval.txt").string();
   c.eval.prompts = 2;
-  EXPECT_THAT(testing::message_of([&] { align(c); }), ::testing::HasSubstr("expected prompts.train, the prompts to train on, besides prompts.eval="));
+  EXPECT_THAT(testing::message_of([&] { align(c); }),
+              ::testing::HasSubstr(
+                  "expected prompts.train, the prompts to train on, besides prompts.eval="));
 }
 
 TEST(Sd3Alignment, AdaptersAndTheBaseShareOneCopyOfTheWeights) {
   Tiny tiny("vgg-flow");
   std::set<const void*> before;
-  for (const NamedTensor& p : tiny.model->network().parameters()) before.insert(p.tensor->const_data_ptr());
+  for (const NamedTensor& p : tiny.model->network().parameters())
+    before.insert(p.tensor->const_data_ptr());
   tiny.update();
   for (const NamedTensor& p : tiny.model->network().parameters()) {
     EXPECT_TRUE(before.contains(p.tensor->const_data_ptr())) << p.name;

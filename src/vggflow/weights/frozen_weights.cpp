@@ -2,7 +2,8 @@
 
 namespace vggflow {
 
-void adopt_weights(const std::vector<NamedTensor>& targets, const ComponentWeights& weights, at::ScalarType dtype, const std::set<std::string>& unused) {
+void adopt_weights(const std::vector<NamedTensor>& targets, const ComponentWeights& weights,
+                   at::ScalarType dtype, const std::set<std::string>& unused) {
   TensorList list;
   for (const NamedTensor& target : targets) list.emplace_back(target.name, *target.tensor);
   TensorMap tensors = weights.tensors;

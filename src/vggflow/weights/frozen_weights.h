@@ -11,15 +11,18 @@
 
 namespace vggflow {
 
-/// Sets each target to the tensor of its name: a view of the mapped file where that has `dtype` already, else a conversion, made one tensor at a
-/// time. Every missing, unexpected and misshaped tensor is listed in one error, and then nothing is changed. `unused` are names
-/// that some files hold besides and the network has no use for.
-void adopt_weights(const std::vector<NamedTensor>& targets, const ComponentWeights& weights, at::ScalarType dtype,
-                   const std::set<std::string>& unused = {});
+/// Sets each target to the tensor of its name: a view of the mapped file where that has `dtype`
+/// already, else a conversion, made one tensor at a time. Every missing, unexpected and misshaped
+/// tensor is listed in one error, and then nothing is changed. `unused` are names that some files
+/// hold besides and the network has no use for.
+void adopt_weights(const std::vector<NamedTensor>& targets, const ComponentWeights& weights,
+                   at::ScalarType dtype, const std::set<std::string>& unused = {});
 
-/// Network(options) with these weights in `dtype`. It is made without memory for its parameters, so what is held is the weights, once.
+/// Network(options) with these weights in `dtype`. It is made without memory for its parameters, so
+/// what is held is the weights, once.
 template <class Network, class Options>
-std::unique_ptr<Network> load_frozen(const Options& options, const ComponentWeights& weights, at::ScalarType dtype,
+std::unique_ptr<Network> load_frozen(const Options& options, const ComponentWeights& weights,
+                                     at::ScalarType dtype,
                                      const std::set<std::string>& unused = {}) {
   auto network = [&] {
     const ShapesOnly guard;

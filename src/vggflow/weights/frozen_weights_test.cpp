@@ -5,13 +5,13 @@
 #include <gtest/gtest.h>
 
 #include "vggflow/core/error.h"
+#include "vggflow/families/nano/word_encoder.h"
+#include "vggflow/families/sd3/mmdit.h"
 #include "vggflow/networks/autoencoders/autoencoder_kl.h"
 #include "vggflow/networks/clip/clip_text.h"
+#include "vggflow/networks/text/t5_encoder.h"
 #include "vggflow/networks/vision/emoji_clip.h"
 #include "vggflow/networks/vision/judge.h"
-#include "vggflow/families/sd3/mmdit.h"
-#include "vggflow/networks/text/t5_encoder.h"
-#include "vggflow/families/nano/word_encoder.h"
 #include "vggflow/testing/message.h"
 #include "vggflow/testing/temporary_folder.h"
 
@@ -20,8 +20,8 @@ namespace {
 
 using ::testing::AllOf;
 using ::testing::HasSubstr;
-using ::testing::Not;
 using testing::message_of;
+using ::testing::Not;
 
 // Two layers of a network that is made of a count.
 struct TwoLayers : Module {
@@ -41,7 +41,8 @@ TensorList four_tensors() {
   TensorList all;
   double value = 1;
   const TwoLayers net(4);
-  for (const NamedTensor& p : net.parameters()) all.emplace_back(p.name, at::full(p.tensor->sizes(), value++));
+  for (const NamedTensor& p : net.parameters())
+    all.emplace_back(p.name, at::full(p.tensor->sizes(), value++));
   return all;
 }
 
@@ -58,7 +59,8 @@ TEST(FrozenWeights, AreTheFilesOwnBytesWhereTheTypeIsTheFiles) {
 
 TEST(FrozenWeights, AreConvertedElsewhere) {
   const testing::TemporaryFolder folder;
-  const auto net = load_frozen<TwoLayers>(4, weights_of(folder / "a.safetensors", four_tensors()), at::kBFloat16);
+  const auto net = load_frozen<TwoLayers>(4, weights_of(folder / "a.safetensors", four_tensors()),
+                                          at::kBFloat16);
   EXPECT_TRUE(at::equal(net->second.bias, at::full({4}, 4, at::kBFloat16)));
 }
 
@@ -70,14 +72,19 @@ TEST(FrozenWeights, ListEverythingThatDoesNotFitAndThenChangeNothing) {
   tensors.emplace_back("known", at::zeros({1}));
   const ComponentWeights weights = weights_of(folder / "a.safetensors", tensors);
   TwoLayers net(4);
-  EXPECT_THAT(message_of([&] { adopt_weights(net.parameters(), weights, at::kFloat, /*unused=*/{"known"}); }),
-              AllOf(HasSubstr("the file does not fit the network: "), HasSubstr("'first.weight' has shape (3, 4), expected (4, 4)"),
-                    HasSubstr("missing 'first.bias'"), HasSubstr("unexpected 'other'"), Not(HasSubstr("known'"))));
-  for (const NamedTensor& p : net.parameters()) EXPECT_EQ(p.tensor->abs().max().item<float>(), 0) << p.name;
+  EXPECT_THAT(message_of([&] {
+                adopt_weights(net.parameters(), weights, at::kFloat, /*unused=*/{"known"});
+              }),
+              AllOf(HasSubstr("the file does not fit the network: "),
+                    HasSubstr("'first.weight' has shape (3, 4), expected (4, 4)"),
+                    HasSubstr("missing 'first.bias'"), HasSubstr("unexpected 'other'"),
+                    Not(HasSubstr("known'"))));
+  for (const NamedTensor& p : net.parameters())
+    EXPECT_EQ(p.tensor->abs().max().item<float>(), 0) << p.name;
 }
 
-// The networks of SD3 and SD3.5 in the released sizes, without memory, in a moment: they have as many parameters as diffusers' and transformers'
-// (tools/reference/parameter_counts.py).
+// The networks of SD3 and SD3.5 in the released sizes, without memory, in a moment: they have as
+// many parameters as diffusers' and transformers' (tools/reference/parameter_counts.py).
 TEST(ShapesOnly, LargeNetworksTakeNoMemoryUntilTheirWeightsCome) {
   const auto expect_shapes = [](const Module& net, int64_t parameters) {
     EXPECT_EQ(net.parameter_count(), parameters);
@@ -88,7 +95,14 @@ TEST(ShapesOnly, LargeNetworksTakeNoMemoryUntilTheirWeightsCome) {
     expect_shapes(T5Encoder(T5Options{}), 4762310656);
     expect_shapes(ClipTextModel(ClipTextOptions{}), 123650304);
     expect_shapes(AutoencoderKl(AutoencoderKlOptions{}), 83819683);
-    MmditOptions o{.sample_size = 128, .channels = 16, .patch_size = 2, .layers = 24, .heads = 24, .head_dim = 64, .context_dim = 4096, .pooled_dim = 2048,
+    MmditOptions o{.sample_size = 128,
+                   .channels = 16,
+                   .patch_size = 2,
+                   .layers = 24,
+                   .heads = 24,
+                   .head_dim = 64,
+                   .context_dim = 4096,
+                   .pooled_dim = 2048,
                    .pos_embed_max = 192};
     expect_shapes(Mmdit(o), 2028328000);
     o.qk_norm = true;
@@ -110,7 +124,8 @@ TEST(ShapesOnly, HoldsForTheNanoNetworks) {
   const Judge judge({.classes = {"a", "b"}});
   const EmojiClip clip({}, vocabulary);
   const WordEncoder words(3, 4, 8);
-  for (const Module* net : {static_cast<const Module*>(&judge), static_cast<const Module*>(&clip), static_cast<const Module*>(&words)}) {
+  for (const Module* net : {static_cast<const Module*>(&judge), static_cast<const Module*>(&clip),
+                            static_cast<const Module*>(&words)}) {
     for (const NamedTensor& p : net->parameters()) EXPECT_TRUE(p.tensor->is_meta()) << p.name;
   }
 }

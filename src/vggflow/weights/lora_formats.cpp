@@ -10,22 +10,25 @@
 
 #include "vggflow/core/error.h"
 #include "vggflow/io/files.h"
-#include "vggflow/weights/lora_keys.h"
 #include "vggflow/ops/random_tensor.h"
+#include "vggflow/weights/lora_keys.h"
 
 namespace vggflow {
 namespace {
 
 using Json = nlohmann::ordered_json;
 
-// The layers' rounding errors add up in the network: 46 strong adapters in fp16 gave 1.3 times the bound of one layer.
+// The layers' rounding errors add up in the network: 46 strong adapters in fp16 gave 1.3 times the
+// bound of one layer.
 constexpr double kDenoiserFactor = 5;
 
 Tensor folded(const LoraLayer& layer) { return layer.b.detach().to(at::kFloat) * layer.scale; }
 
-// ---- diffusers and PEFT: one pair of matrices a layer --------------------------------------------------------------------
+// ---- diffusers and PEFT: one pair of matrices a layer
+// --------------------------------------------------------------------
 
-TensorList pairs(const std::vector<LoraLayer>& layers, const std::string& prefix, at::ScalarType dtype) {
+TensorList pairs(const std::vector<LoraLayer>& layers, const std::string& prefix,
+                 at::ScalarType dtype) {
   TensorList tensors;
   for (const LoraLayer& layer : layers) {
     tensors.emplace_back(prefix + layer.path + ".lora_A.weight", layer.a.detach().to(dtype));
@@ -34,7 +37,8 @@ TensorList pairs(const std::vector<LoraLayer>& layers, const std::string& prefix
   return tensors;
 }
 
-// PEFT's LoraConfig with alpha = rank: the commonest rank, and a pattern for every layer that differs.
+// PEFT's LoraConfig with alpha = rank: the commonest rank, and a pattern for every layer that
+// differs.
 Json peft_settings(const std::vector<LoraLayer>& layers, const std::string& prefix) {
   std::map<int64_t, int64_t> counts;
   std::vector<std::string> targets;
@@ -42,13 +46,19 @@ Json peft_settings(const std::vector<LoraLayer>& layers, const std::string& pref
     ++counts[layer.rank()];
     targets.push_back(layer.path);
   }
-  const auto common = std::max_element(counts.begin(), counts.end(), [](const auto& a, const auto& b) { return a.second < b.second; })->first;
+  const auto common =
+      std::max_element(counts.begin(), counts.end(), [](const auto& a, const auto& b) {
+        return a.second < b.second;
+      })->first;
   Json other = Json::object();
   for (const LoraLayer& layer : layers) {
     if (layer.rank() != common) other[layer.path] = layer.rank();
   }
-  return {{prefix + "r", common},           {prefix + "lora_alpha", common},   {prefix + "target_modules", targets},
-          {prefix + "rank_pattern", other}, {prefix + "alpha_pattern", other}};
+  return {{prefix + "r", common},
+          {prefix + "lora_alpha", common},
+          {prefix + "target_modules", targets},
+          {prefix + "rank_pattern", other},
+          {prefix + "alpha_pattern", other}};
 }
 
 Json adapter_config(const std::vector<LoraLayer>& layers) {
@@ -62,16 +72,18 @@ Json adapter_config(const std::vector<LoraLayer>& layers) {
   return config;
 }
 
-// ---- kohya: q, k, v fused ------------------------------------------------------------------------------------------------
+// ---- kohya: q, k, v fused
+// ------------------------------------------------------------------------------------------------
 
 struct Fused {
   Tensor down, up;
 };
 
-// One adapter of the joint projection from those of its parts: down stacked, up block-diagonal. Parts that share A (a fused
-// adapter that was read) need it once.
+// One adapter of the joint projection from those of its parts: down stacked, up block-diagonal.
+// Parts that share A (a fused adapter that was read) need it once.
 Fused fuse(const std::vector<const LoraLayer*>& parts) {
-  const bool complete = std::all_of(parts.begin(), parts.end(), [](const LoraLayer* p) { return p != nullptr; });
+  const bool complete =
+      std::all_of(parts.begin(), parts.end(), [](const LoraLayer* p) { return p != nullptr; });
   if (complete && at::equal(parts[0]->a, parts[1]->a) && at::equal(parts[0]->a, parts[2]->a)) {
     return {parts[0]->a, at::cat({folded(*parts[0]), folded(*parts[1]), folded(*parts[2])}, 0)};
   }
@@ -84,8 +96,12 @@ Fused fuse(const std::vector<const LoraLayer*>& parts) {
   int64_t column = 0;
   for (size_t p = 0; p < 3; ++p) {
     if (!parts[p]) continue;
-    VGGFLOW_CHECK(parts[p]->b.size(0) == height, "[lora] expected q, k and v of one height, got {} for '{}' beside {}", parts[p]->b.size(0), parts[p]->path, height);
-    up.narrow(0, static_cast<int64_t>(p) * height, height).narrow(1, column, parts[p]->rank()).copy_(folded(*parts[p]));
+    VGGFLOW_CHECK(parts[p]->b.size(0) == height,
+                  "[lora] expected q, k and v of one height, got {} for '{}' beside {}",
+                  parts[p]->b.size(0), parts[p]->path, height);
+    up.narrow(0, static_cast<int64_t>(p) * height, height)
+        .narrow(1, column, parts[p]->rank())
+        .copy_(folded(*parts[p]));
     down.push_back(parts[p]->a);
     column += parts[p]->rank();
   }
@@ -105,68 +121,97 @@ TensorList kohya_tensors(const std::vector<LoraLayer>& layers, at::ScalarType dt
     group.resize(static_cast<size_t>(slot->parts));
     group[static_cast<size_t>(slot->part)] = &layer;
   }
-  VGGFLOW_CHECK(nameless.empty(), "[lora] these layers have no name in kohya's layout: {}", fmt::join(nameless, ", "));
+  VGGFLOW_CHECK(nameless.empty(), "[lora] these layers have no name in kohya's layout: {}",
+                fmt::join(nameless, ", "));
   TensorList tensors;
   for (const auto& [name, group] : groups) {
-    const Fused fused = group.size() == 3 ? fuse(group) : Fused{group[0]->a, swap_chunks(*kohya_slot(group[0]->path), group[0]->a, folded(*group[0]))};
+    const Fused fused = group.size() == 3
+                            ? fuse(group)
+                            : Fused{group[0]->a, swap_chunks(*kohya_slot(group[0]->path),
+                                                             group[0]->a, folded(*group[0]))};
     tensors.emplace_back(name + ".lora_down.weight", fused.down.detach().to(dtype));
     tensors.emplace_back(name + ".lora_up.weight", fused.up.to(dtype));
-    tensors.emplace_back(name + ".alpha", at::scalar_tensor(static_cast<double>(fused.down.size(0)), at::kFloat));
+    tensors.emplace_back(name + ".alpha",
+                         at::scalar_tensor(static_cast<double>(fused.down.size(0)), at::kFloat));
   }
   return tensors;
 }
 
 // What was done to the numbers, for a reader of the header.
-std::string export_note(const std::vector<LoraLayer>& layers, LoraLayout layout, at::ScalarType dtype) {
+std::string export_note(const std::vector<LoraLayer>& layers, LoraLayout layout,
+                        at::ScalarType dtype) {
   std::set<double> scales;
   for (const LoraLayer& layer : layers) scales.insert(layer.scale);
-  return Json{{"layout", name_of(layout)}, {"dtype", name_of(dtype)}, {"alpha", "rank"}, {"scales_folded_into_b", scales}}.dump();
+  return Json{{"layout", name_of(layout)},
+              {"dtype", name_of(dtype)},
+              {"alpha", "rank"},
+              {"scales_folded_into_b", scales}}
+      .dump();
 }
 
-// ---- load-back -----------------------------------------------------------------------------------------------------------
+// ---- load-back
+// -----------------------------------------------------------------------------------------------------------
 
-Tensor low_rank(const LoraLayer& layer, const Tensor& x) { return at::linear(at::linear(x, layer.a.detach()), layer.b.detach()) * layer.scale; }
+Tensor low_rank(const LoraLayer& layer, const Tensor& x) {
+  return at::linear(at::linear(x, layer.a.detach()), layer.b.detach()) * layer.scale;
+}
 
 double relative_error(const Tensor& got, const Tensor& want) {
-  const double size = want.abs().max().item<double>(), error = (got - want).abs().max().item<double>();
+  const double size = want.abs().max().item<double>(),
+               error = (got - want).abs().max().item<double>();
   return error == 0 ? 0 : error / std::max(size, 1e-30);
 }
 
 }  // namespace
 
 const char* name_of(LoraLayout layout) {
-  return layout == LoraLayout::kDiffusers ? "diffusers" : layout == LoraLayout::kPeft ? "peft" : "kohya";
+  return layout == LoraLayout::kDiffusers ? "diffusers"
+         : layout == LoraLayout::kPeft    ? "peft"
+                                          : "kohya";
 }
 
-const char* name_of(at::ScalarType dtype) { return dtype == at::kBFloat16 ? "bf16" : dtype == at::kHalf ? "fp16" : "fp32"; }
+const char* name_of(at::ScalarType dtype) {
+  return dtype == at::kBFloat16 ? "bf16" : dtype == at::kHalf ? "fp16" : "fp32";
+}
 
 at::ScalarType dtype_of(const std::string& name) {
-  VGGFLOW_CHECK(name == "fp32" || name == "fp16" || name == "bf16", "[export] expected dtype fp32, fp16 or bf16, got '{}'", name);
+  VGGFLOW_CHECK(name == "fp32" || name == "fp16" || name == "bf16",
+                "[export] expected dtype fp32, fp16 or bf16, got '{}'", name);
   return name == "fp32" ? at::kFloat : name == "fp16" ? at::kHalf : at::kBFloat16;
 }
 
 bool LoraFile::fresh() const {
-  return std::none_of(layers.begin(), layers.end(), [](const LoraLayer& layer) { return layer.b.ne(0).any().item<bool>(); });
+  return std::none_of(layers.begin(), layers.end(),
+                      [](const LoraLayer& layer) { return layer.b.ne(0).any().item<bool>(); });
 }
 
-// Half a unit in the last place is 2^-9 for bf16 and 2^-12 for fp16; A and B are rounded, and the errors of the entries partly
-// cancel in the products: the bounds are twice what one rounding of each may do to one entry.
-double load_back_tolerance(at::ScalarType dtype) { return dtype == at::kBFloat16 ? 8e-3 : dtype == at::kHalf ? 1e-3 : 1e-5; }
+// Half a unit in the last place is 2^-9 for bf16 and 2^-12 for fp16; A and B are rounded, and the
+// errors of the entries partly cancel in the products: the bounds are twice what one rounding of
+// each may do to one entry.
+double load_back_tolerance(at::ScalarType dtype) {
+  return dtype == at::kBFloat16 ? 8e-3 : dtype == at::kHalf ? 1e-3 : 1e-5;
+}
 
-double denoiser_tolerance(at::ScalarType dtype) { return kDenoiserFactor * load_back_tolerance(dtype); }
+double denoiser_tolerance(at::ScalarType dtype) {
+  return kDenoiserFactor * load_back_tolerance(dtype);
+}
 
-LoadBack write_lora(const std::filesystem::path& path, const std::vector<LoraLayer>& layers, LoraLayout layout, at::ScalarType dtype,
-                    const Metadata& metadata, const Denoiser& denoiser) {
+LoadBack write_lora(const std::filesystem::path& path, const std::vector<LoraLayer>& layers,
+                    LoraLayout layout, at::ScalarType dtype, const Metadata& metadata,
+                    const Denoiser& denoiser) {
   torch::autograd::AutoGradMode off(false);
-  VGGFLOW_CHECK(!layers.empty(), "[lora] expected at least one adapter to write to {}, got none", path.string());
+  VGGFLOW_CHECK(!layers.empty(), "[lora] expected at least one adapter to write to {}, got none",
+                path.string());
   Metadata header = metadata;
   header.erase("lora_adapter_metadata");
   header["format"] = "pt";
   header["vggflow.export"] = export_note(layers, layout, dtype);
-  if (layout == LoraLayout::kDiffusers) header["lora_adapter_metadata"] = peft_settings(layers, "transformer.").dump();
-  const TensorList tensors = layout == LoraLayout::kKohya      ? kohya_tensors(layers, dtype)
-                             : layout == LoraLayout::kDiffusers ? pairs(layers, "transformer.", dtype)
-                                                                : pairs(layers, "base_model.model.", dtype);
+  if (layout == LoraLayout::kDiffusers)
+    header["lora_adapter_metadata"] = peft_settings(layers, "transformer.").dump();
+  const TensorList tensors = layout == LoraLayout::kKohya ? kohya_tensors(layers, dtype)
+                             : layout == LoraLayout::kDiffusers
+                                 ? pairs(layers, "transformer.", dtype)
+                                 : pairs(layers, "base_model.model.", dtype);
   if (layout == LoraLayout::kPeft) {
     make_writable_folder(path);
     write_safetensors(path / "adapter_model.safetensors", tensors, header);
@@ -177,14 +222,15 @@ LoadBack write_lora(const std::filesystem::path& path, const std::vector<LoraLay
   return check_load_back(path, layers, tensors.size(), dtype, denoiser);
 }
 
-LoadBack check_load_back(const std::filesystem::path& path, const std::vector<LoraLayer>& layers, size_t tensors, at::ScalarType dtype,
-                         const Denoiser& denoiser) {
+LoadBack check_load_back(const std::filesystem::path& path, const std::vector<LoraLayer>& layers,
+                         size_t tensors, at::ScalarType dtype, const Denoiser& denoiser) {
   torch::autograd::AutoGradMode off(false);
   const LoraFile back = read_lora(path);
   const double tolerance = load_back_tolerance(dtype);
   LoadBack seen{.tensors = back.tensors, .layers = back.layers.size()};
   std::vector<std::string> problems;
-  if (back.tensors != tensors) problems.push_back(fmt::format("{} tensors were written, {} are there", tensors, back.tensors));
+  if (back.tensors != tensors)
+    problems.push_back(fmt::format("{} tensors were written, {} are there", tensors, back.tensors));
   std::map<std::string, const LoraLayer*> found;
   for (const LoraLayer& layer : back.layers) found[layer.path] = &layer;
   LoraFile written;
@@ -195,26 +241,36 @@ LoadBack check_load_back(const std::filesystem::path& path, const std::vector<Lo
     const Tensor want = low_rank(layers[i], x);
     const auto it = found.find(layers[i].path);
     // A projection whose B is zero leaves no trace in a fused adapter.
-    const bool there = it != found.end() && it->second->a.size(1) == layers[i].a.size(1) && it->second->b.size(0) == layers[i].b.size(0);
-    const double error = relative_error(there ? low_rank(*it->second, x) : at::zeros_like(want), want);
+    const bool there = it != found.end() && it->second->a.size(1) == layers[i].a.size(1) &&
+                       it->second->b.size(0) == layers[i].b.size(0);
+    const double error =
+        relative_error(there ? low_rank(*it->second, x) : at::zeros_like(want), want);
     if (it != found.end()) found.erase(it);
     seen.worst_layer = std::max(seen.worst_layer, error);
-    if (!(error <= tolerance)) problems.push_back(fmt::format("'{}' differs by {:.1e} (allowed {:.0e})", layers[i].path, error, tolerance));
+    if (!(error <= tolerance))
+      problems.push_back(
+          fmt::format("'{}' differs by {:.1e} (allowed {:.0e})", layers[i].path, error, tolerance));
   }
   for (const auto& [name, layer] : found) {
-    if (layer->b.ne(0).any().item<bool>()) problems.push_back(fmt::format("'{}' is there, but was not written", name));
+    if (layer->b.ne(0).any().item<bool>())
+      problems.push_back(fmt::format("'{}' is there, but was not written", name));
   }
   if (denoiser) {
     const Tensor base = denoiser({}), want = denoiser(layers), got = denoiser(back.layers);
     seen.denoiser_error = relative_error(got, want);
     seen.denoiser_change = relative_error(got, base);
     if (!(seen.denoiser_error <= denoiser_tolerance(dtype))) {
-      problems.push_back(fmt::format("the denoiser's output differs by {:.1e} (allowed {:.0e})", seen.denoiser_error, denoiser_tolerance(dtype)));
+      problems.push_back(fmt::format("the denoiser's output differs by {:.1e} (allowed {:.0e})",
+                                     seen.denoiser_error, denoiser_tolerance(dtype)));
     }
-    if (!seen.fresh && seen.denoiser_change == 0) problems.push_back("the adapter changes nothing in the denoiser's output");
+    if (!seen.fresh && seen.denoiser_change == 0)
+      problems.push_back("the adapter changes nothing in the denoiser's output");
   }
-  VGGFLOW_CHECK(problems.empty(), "[lora] {} ({}, {}) does not read back as written: {}{}", path.string(), name_of(back.layout), name_of(dtype),
-                fmt::join(problems, "; "), dtype == at::kFloat ? "" : "; if numbers are too small or too large for this dtype, write fp32");
+  VGGFLOW_CHECK(problems.empty(), "[lora] {} ({}, {}) does not read back as written: {}{}",
+                path.string(), name_of(back.layout), name_of(dtype), fmt::join(problems, "; "),
+                dtype == at::kFloat
+                    ? ""
+                    : "; if numbers are too small or too large for this dtype, write fp32");
   return seen;
 }
 

@@ -35,7 +35,8 @@ constexpr std::array kBlockRows{
     Row{"ff_context.net.0.proj", "context_block_mlp_fc1"},
     Row{"ff_context.net.2", "context_block_mlp_fc2"},
     Row{"norm1.linear", "x_block_adaLN_modulation_1"},
-    Row{"norm1_context.linear", "context_block_adaLN_modulation_1", 0, 1, /*swaps=*/true},  // the last block's has two chunks
+    Row{"norm1_context.linear", "context_block_adaLN_modulation_1", 0, 1,
+        /*swaps=*/true},  // the last block's has two chunks
 };
 
 constexpr std::array kOtherRows{
@@ -52,10 +53,12 @@ constexpr std::array kOtherRows{
 struct InBlock {
   std::string index, rest;
 };
-std::optional<InBlock> in_block(const std::string& name, const std::string& prefix, char separator) {
+std::optional<InBlock> in_block(const std::string& name, const std::string& prefix,
+                                char separator) {
   if (!name.starts_with(prefix)) return std::nullopt;
   const size_t end = name.find_first_not_of("0123456789", prefix.size());
-  if (end == std::string::npos || end == prefix.size() || name[end] != separator) return std::nullopt;
+  if (end == std::string::npos || end == prefix.size() || name[end] != separator)
+    return std::nullopt;
   return InBlock{name.substr(prefix.size(), end - prefix.size()), name.substr(end + 1)};
 }
 
@@ -63,13 +66,15 @@ std::optional<InBlock> in_block(const std::string& name, const std::string& pref
 
 std::optional<KohyaSlot> kohya_slot(const std::string& path) {
   const auto block = in_block(path, kBlocks, '.');
-  const auto find = [&](const auto& rows, const std::string& wanted, const std::string& prefix) -> std::optional<KohyaSlot> {
+  const auto find = [&](const auto& rows, const std::string& wanted,
+                        const std::string& prefix) -> std::optional<KohyaSlot> {
     for (const Row& row : rows) {
       if (wanted == row.path) return KohyaSlot{prefix + row.kohya, row.part, row.parts, row.swaps};
     }
     return std::nullopt;
   };
-  return block ? find(kBlockRows, block->rest, kKohyaBlocks + block->index + "_") : find(kOtherRows, path, kKohya);
+  return block ? find(kBlockRows, block->rest, kKohyaBlocks + block->index + "_")
+               : find(kOtherRows, path, kKohya);
 }
 
 std::vector<std::string> paths_of_kohya(const std::string& name) {
@@ -80,8 +85,10 @@ std::vector<std::string> paths_of_kohya(const std::string& name) {
       if (wanted == row.kohya) paths.push_back(prefix + row.path);
     }
   };
-  if (block) collect(kBlockRows, block->rest, kBlocks + block->index + ".");
-  else if (name.starts_with(kKohya)) collect(kOtherRows, name.substr(std::string(kKohya).size()), "");
+  if (block)
+    collect(kBlockRows, block->rest, kBlocks + block->index + ".");
+  else if (name.starts_with(kKohya))
+    collect(kOtherRows, name.substr(std::string(kKohya).size()), "");
   return paths;
 }
 

@@ -7,7 +7,8 @@
 
 namespace vggflow {
 
-/// As read_lora, but adapters of text encoders, which are not adapted here, are left out and listed in the log.
+/// As read_lora, but adapters of text encoders, which are not adapted here, are left out and listed
+/// in the log.
 LoraFile read_lora_of_transformer(const std::filesystem::path& path);
 
 }  // namespace vggflow

@@ -1,14 +1,15 @@
 #pragma once
-// The nano model: a word encoder and an MMDiT, in one folder with its vocabulary. Its states are pixels, or latents that TAESD3 decodes; the
-// decoder's weights are not in the folder, which names them by their hash.
+// The nano model: a word encoder and an MMDiT, in one folder with its vocabulary. Its states are
+// pixels, or latents that TAESD3 decodes; the decoder's weights are not in the folder, which names
+// them by their hash.
 
 #include <filesystem>
 #include <map>
 #include <memory>
 
+#include "vggflow/families/nano/word_encoder.h"
 #include "vggflow/families/sd3/flow_model.h"
 #include "vggflow/networks/autoencoders/taesd.h"
-#include "vggflow/families/nano/word_encoder.h"
 #include "vggflow/text/vocabulary.h"
 
 namespace vggflow {
@@ -21,8 +22,10 @@ struct NanoOptions {
 
   template <class V>
   void fields(V& v) {
-    v("text_width", text_width, "channels of a word embedding; network.context_dim and pooled_dim must equal it");
-    v("decoder", decoder, "what makes images of states: none (they are images), or taesd3", choices({"none", "taesd3"}));
+    v("text_width", text_width,
+      "channels of a word embedding; network.context_dim and pooled_dim must equal it");
+    v("decoder", decoder, "what makes images of states: none (they are images), or taesd3",
+      choices({"none", "taesd3"}));
     v("decoder_hash", decoder_hash, "of the decoder's weights that the model was trained for");
     v.section("network", network);
   }
@@ -36,10 +39,12 @@ class NanoModel : public Module, public FlowModel {
   /// Reads config.yaml, vocabulary.txt and model.safetensors. Parameters are frozen, in `dtype`.
   static std::unique_ptr<NanoModel> load(const std::filesystem::path& folder, at::ScalarType dtype);
   /// Writes the same three files into `folder`, weights in `dtype`.
-  void save(const std::filesystem::path& folder, const std::map<std::string, std::string>& metadata, at::ScalarType dtype = at::kBFloat16);
+  void save(const std::filesystem::path& folder, const std::map<std::string, std::string>& metadata,
+            at::ScalarType dtype = at::kBFloat16);
   void init(uint64_t seed);
-  /// Loads the decoder that the options name, from `taesd` (taesd_folder); before the first decode() of a model that has one. Other weights than those that it
-  /// was trained for are refused.
+  /// Loads the decoder that the options name, from `taesd` (taesd_folder); before the first
+  /// decode() of a model that has one. Other weights than those that it was trained for are
+  /// refused.
   void open_decoder(const std::string& taesd);
 
   Mmdit& network() override { return transformer; }

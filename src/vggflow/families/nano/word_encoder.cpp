@@ -5,7 +5,10 @@
 namespace vggflow {
 
 WordEncoder::WordEncoder(int64_t vocabulary, int64_t tokens, int64_t w)
-    : max_tokens(tokens), width(w), words(new_parameter({vocabulary, w})), positions(new_parameter({tokens, w})) {
+    : max_tokens(tokens),
+      width(w),
+      words(new_parameter({vocabulary, w})),
+      positions(new_parameter({tokens, w})) {
   add("word_embedding.weight", words);
   add("position_embedding.weight", positions);
 }
@@ -20,12 +23,14 @@ void WordEncoder::init(uint64_t seed) {
 }
 
 Conditioning WordEncoder::forward(const Tensor& ids) const {
-  VGGFLOW_CHECK(ids.dim() == 2 && ids.size(1) == max_tokens, "[word_encoder] expected ids (B, {}), got {}", max_tokens, shape_string(ids));
+  VGGFLOW_CHECK(ids.dim() == 2 && ids.size(1) == max_tokens,
+                "[word_encoder] expected ids (B, {}), got {}", max_tokens, shape_string(ids));
   const Tensor embedded = at::embedding(words, ids);  // (B, T, W)
   // An empty caption pools its first padding word.
   Tensor real = (ids != 0).to(embedded.scalar_type());
   const Tensor empty = (real.sum(1, true) == 0).to(embedded.scalar_type());
-  real = at::cat({at::maximum(real.narrow(1, 0, 1), empty), real.narrow(1, 1, max_tokens - 1)}, 1).unsqueeze(2);
+  real = at::cat({at::maximum(real.narrow(1, 0, 1), empty), real.narrow(1, 1, max_tokens - 1)}, 1)
+             .unsqueeze(2);
   return {embedded + positions, (embedded * real).sum(1) / real.sum(1)};
 }
 

@@ -4,15 +4,21 @@
 
 namespace vggflow {
 
-at::ScalarType fast_dtype() { return __builtin_cpu_supports("avx512bf16") ? at::kBFloat16 : at::kFloat; }
+at::ScalarType fast_dtype() {
+  return __builtin_cpu_supports("avx512bf16") ? at::kBFloat16 : at::kFloat;
+}
 
 at::ScalarType precision_dtype(const std::string& precision) {
   return precision == "bf16" ? at::kBFloat16 : precision == "fp32" ? at::kFloat : fast_dtype();
 }
 
-GuidedVelocity::GuidedVelocity(const Mmdit& network, Conditioning conditioning, Conditioning unconditional, double guidance,
+GuidedVelocity::GuidedVelocity(const Mmdit& network, Conditioning conditioning,
+                               Conditioning unconditional, double guidance,
                                bool detach_unconditional)
-    : network_(network), conditioning_(std::move(conditioning)), unconditional_(std::move(unconditional)), guidance_(guidance),
+    : network_(network),
+      conditioning_(std::move(conditioning)),
+      unconditional_(std::move(unconditional)),
+      guidance_(guidance),
       detach_unconditional_(detach_unconditional) {}
 
 GuidedVelocity GuidedVelocity::rows(const Tensor& indices) const {
@@ -31,7 +37,9 @@ Dual negate(const Dual& u) { return {-u.value, -u.tangent}; }
 
 }  // namespace
 
-Tensor GuidedVelocity::conditional(const Tensor& x, const Tensor& t) const { return -network_.forward(x, timestep_of(t), conditioning_); }
+Tensor GuidedVelocity::conditional(const Tensor& x, const Tensor& t) const {
+  return -network_.forward(x, timestep_of(t), conditioning_);
+}
 
 template <TensorLike T>
 T GuidedVelocity::operator()(const T& x, const T& t) const {
@@ -43,11 +51,14 @@ T GuidedVelocity::operator()(const T& x, const T& t) const {
       torch::autograd::AutoGradMode off(false);
       return network_.forward(x, timestep, unconditional_);
     };
-    return negate(without_gradient() * (1 - guidance_) + network_.forward(x, timestep, conditioning_) * guidance_);
+    return negate(without_gradient() * (1 - guidance_) +
+                  network_.forward(x, timestep, conditioning_) * guidance_);
   }
-  const T both = network_.forward(ops::cat(std::vector<T>{x, x}, 0), ops::cat(std::vector<T>{timestep, timestep}, 0),
+  const T both = network_.forward(ops::cat(std::vector<T>{x, x}, 0),
+                                  ops::cat(std::vector<T>{timestep, timestep}, 0),
                                   Conditioning::concat(unconditional_, conditioning_));
-  return negate(ops::narrow(both, 0, 0, b) * (1 - guidance_) + ops::narrow(both, 0, b, b) * guidance_);
+  return negate(ops::narrow(both, 0, 0, b) * (1 - guidance_) +
+                ops::narrow(both, 0, b, b) * guidance_);
 }
 template Tensor GuidedVelocity::operator()(const Tensor&, const Tensor&) const;
 template Dual GuidedVelocity::operator()(const Dual&, const Dual&) const;

@@ -1,6 +1,6 @@
 #pragma once
-// A text-to-image flow model as sampling, alignment and evaluation see it: prompts become conditioning, a network gives velocities of
-// states x, and the end points x_1 become images.
+// A text-to-image flow model as sampling, alignment and evaluation see it: prompts become
+// conditioning, a network gives velocities of states x, and the end points x_1 become images.
 
 #include <memory>
 #include <string>
@@ -10,7 +10,8 @@
 
 namespace vggflow {
 
-/// How the model's own pipeline spaces its noise levels: f(s) = shift s / (1 + (shift - 1) s), applied twice by diffusers' SD3.
+/// How the model's own pipeline spaces its noise levels: f(s) = shift s / (1 + (shift - 1) s),
+/// applied twice by diffusers' SD3.
 struct FlowSchedule {
   double shift = 1.0;
   bool shifts_twice = false;
@@ -25,7 +26,8 @@ class FlowModel {
   virtual Conditioning encode(const std::vector<std::string>& prompts) const = 0;
   /// `count` rows of what guidance leads away from: the empty prompt, or a negative one.
   virtual Conditioning unconditional(int64_t count) const = 0;
-  /// Encodes prompts that will be asked for, so that text encoders need not stay in memory; without it encode() does so when asked.
+  /// Encodes prompts that will be asked for, so that text encoders need not stay in memory; without
+  /// it encode() does so when asked.
   virtual void prepare(const std::vector<std::string>& prompts) const {}
   /// (C, H, W) of a state x.
   virtual std::vector<int64_t> state_shape() const = 0;
@@ -47,9 +49,10 @@ at::ScalarType precision_dtype(const std::string& precision);
 class GuidedVelocity {
  public:
   /// `conditioning` has one row a sample.
-  GuidedVelocity(const Mmdit& network, Conditioning conditioning, Conditioning unconditional, double guidance,
-                 bool detach_unconditional = true);
-  /// x (B, C, H, W), t (B); both branches run as one batch unless the unconditional one is left out of the gradient.
+  GuidedVelocity(const Mmdit& network, Conditioning conditioning, Conditioning unconditional,
+                 double guidance, bool detach_unconditional = true);
+  /// x (B, C, H, W), t (B); both branches run as one batch unless the unconditional one is left out
+  /// of the gradient.
   template <TensorLike T>
   T operator()(const T& x, const T& t) const;
   /// The same for a subset of the samples (row indices), x (M, ...), t (M).

@@ -22,16 +22,20 @@ std::vector<T> chunks(const T& x, int64_t count) {
 // Three projections as one product: (..., D) -> (..., 3 D). Adapters are added per projection.
 template <TensorLike T>
 T joint_projection(const T& x, const Linear& q, const Linear& k, const Linear& v) {
-  const bool adapters = q.adapter == AdapterMode::kOn && (q.lora.a.defined() || k.lora.a.defined() || v.lora.a.defined());
+  const bool adapters = q.adapter == AdapterMode::kOn &&
+                        (q.lora.a.defined() || k.lora.a.defined() || v.lora.a.defined());
   if (adapters) return ops::cat(std::vector<T>{q.forward(x), k.forward(x), v.forward(x)}, -1);
   const auto dtype = primal(x).scalar_type();
-  return ops::linear(x, at::cat({q.effective_weight(dtype), k.effective_weight(dtype), v.effective_weight(dtype)}, 0),
-                     at::cat({q.bias, k.bias, v.bias}, 0).to(dtype));
+  return ops::linear(
+      x,
+      at::cat({q.effective_weight(dtype), k.effective_weight(dtype), v.effective_weight(dtype)}, 0),
+      at::cat({q.bias, k.bias, v.bias}, 0).to(dtype));
 }
 
 // RMSNorm over the channels of each head of a packed (B, N, 3D) tensor's first two thirds.
 template <TensorLike T>
-T normalize_heads(const T& qkv, int64_t heads, int64_t head_dim, const RmsNorm& nq, const RmsNorm& nk) {
+T normalize_heads(const T& qkv, int64_t heads, int64_t head_dim, const RmsNorm& nq,
+                  const RmsNorm& nk) {
   const int64_t b = primal(qkv).size(0), n = primal(qkv).size(1), d = heads * head_dim;
   const auto part = chunks(qkv, 3);
   const auto per_head = [&](const T& x, const RmsNorm& norm) {
@@ -40,11 +44,13 @@ T normalize_heads(const T& qkv, int64_t heads, int64_t head_dim, const RmsNorm& 
   return ops::cat(std::vector<T>{per_head(part[0], nq), per_head(part[1], nk), part[2]}, -1);
 }
 
-// One axis of diffusers' get_2d_sincos_pos_embed, (cells, D/2): sin(pos w_i), then cos(pos w_i), with w_i = 10000^(-i / (D/4)). The
-// cells of the stored grid span the `base` patches of the training size: pos = cell / (cells / base), in fp32 as there.
+// One axis of diffusers' get_2d_sincos_pos_embed, (cells, D/2): sin(pos w_i), then cos(pos w_i),
+// with w_i = 10000^(-i / (D/4)). The cells of the stored grid span the `base` patches of the
+// training size: pos = cell / (cells / base), in fp32 as there.
 Tensor sincos_axis(int64_t cells, int64_t base, int64_t width) {
   const int64_t quarter = width / 4;
-  const auto cells_per_patch = static_cast<float>(static_cast<double>(cells) / static_cast<double>(base));
+  const auto cells_per_patch =
+      static_cast<float>(static_cast<double>(cells) / static_cast<double>(base));
   Tensor out = at::empty({cells, 2 * quarter});
   auto a = out.accessor<float, 2>();
   for (int64_t cell = 0; cell < cells; ++cell) {
@@ -58,7 +64,8 @@ Tensor sincos_axis(int64_t cells, int64_t base, int64_t width) {
   return out;
 }
 
-// The tensors of values, or of values and tangents in turn, and back: checkpoint() knows tensors alone.
+// The tensors of values, or of values and tangents in turn, and back: checkpoint() knows tensors
+// alone.
 std::vector<Tensor> flat(const std::vector<Tensor>& values) { return values; }
 std::vector<Tensor> flat(const std::vector<Dual>& values) {
   std::vector<Tensor> all;
@@ -84,7 +91,8 @@ void forward_checkpointed(const JointBlock& block, T& image, T& text, const T& s
     v.resize(block.context_pre_only ? 1 : 2);  // an input must not be returned as a result
     return flat(v);
   };
-  const auto out = unflat<T>(checkpoint(block, f, flat(std::vector<T>{image, text, silu_embedding})));
+  const auto out =
+      unflat<T>(checkpoint(block, f, flat(std::vector<T>{image, text, silu_embedding})));
   image = out[0];
   if (!block.context_pre_only) text = out[1];
 }
@@ -92,7 +100,8 @@ void forward_checkpointed(const JointBlock& block, T& image, T& text, const T& s
 void init_xavier(Linear& layer, RandomStream& random) {
   const double bound = std::sqrt(6.0 / static_cast<double>(layer.in + layer.out));
   float* p = layer.weight.mutable_data_ptr<float>();
-  for (int64_t i = 0; i < layer.weight.numel(); ++i) p[i] = static_cast<float>((2 * random.uniform() - 1) * bound);
+  for (int64_t i = 0; i < layer.weight.numel(); ++i)
+    p[i] = static_cast<float>((2 * random.uniform() - 1) * bound);
   layer.bias.zero_();
 }
 
@@ -107,15 +116,22 @@ EmbedderMlp::EmbedderMlp(int64_t in, int64_t width) : linear_1(in, width), linea
   add("linear_2", linear_2);
 }
 
-FeedForward::FeedForward(int64_t width) : project_in(width, 4 * width), project_out(4 * width, width) {
+FeedForward::FeedForward(int64_t width)
+    : project_in(width, 4 * width), project_out(4 * width, width) {
   add("net.0.proj", project_in);
   add("net.2", project_out);
 }
 
 JointAttention::JointAttention(const MmditOptions& o, bool pre_only)
-    : heads(o.heads), head_dim(o.head_dim), context_pre_only(pre_only),
-      to_q(o.width(), o.width()), to_k(o.width(), o.width()), to_v(o.width(), o.width()),
-      add_q_proj(o.width(), o.width()), add_k_proj(o.width(), o.width()), add_v_proj(o.width(), o.width()),
+    : heads(o.heads),
+      head_dim(o.head_dim),
+      context_pre_only(pre_only),
+      to_q(o.width(), o.width()),
+      to_k(o.width(), o.width()),
+      to_v(o.width(), o.width()),
+      add_q_proj(o.width(), o.width()),
+      add_k_proj(o.width(), o.width()),
+      add_v_proj(o.width(), o.width()),
       to_out(o.width(), o.width()) {
   add("to_q", to_q);
   add("to_k", to_k);
@@ -129,7 +145,9 @@ JointAttention::JointAttention(const MmditOptions& o, bool pre_only)
     add("to_add_out", *to_add_out);
   }
   if (o.qk_norm) {
-    for (auto [norm, name] : {std::pair{&norm_q, "norm_q"}, {&norm_k, "norm_k"}, {&norm_added_q, "norm_added_q"},
+    for (auto [norm, name] : {std::pair{&norm_q, "norm_q"},
+                              {&norm_k, "norm_k"},
+                              {&norm_added_q, "norm_added_q"},
                               {&norm_added_k, "norm_added_k"}}) {
       *norm = std::make_unique<RmsNorm>(o.head_dim);
       add(name, **norm);
@@ -146,16 +164,22 @@ JointAttention::Streams<T> JointAttention::forward(const T& image, const T& text
     qkv_image = normalize_heads(qkv_image, heads, head_dim, *norm_q, *norm_k);
     qkv_text = normalize_heads(qkv_text, heads, head_dim, *norm_added_q, *norm_added_k);
   }
-  const T out = ops::attention(ops::cat(std::vector<T>{qkv_image, qkv_text}, 1), heads);  // (B, N + M, D)
+  const T out =
+      ops::attention(ops::cat(std::vector<T>{qkv_image, qkv_text}, 1), heads);  // (B, N + M, D)
   Streams<T> result{to_out.forward(ops::narrow(out, 1, 0, n)), T{}};
   if (to_add_out) result.text = to_add_out->forward(ops::narrow(out, 1, n, m));
   return result;
 }
-template JointAttention::Streams<Tensor> JointAttention::forward(const Tensor&, const Tensor&) const;
+template JointAttention::Streams<Tensor> JointAttention::forward(const Tensor&,
+                                                                 const Tensor&) const;
 template JointAttention::Streams<Dual> JointAttention::forward(const Dual&, const Dual&) const;
 
 SelfAttention::SelfAttention(const MmditOptions& o)
-    : heads(o.heads), head_dim(o.head_dim), to_q(o.width(), o.width()), to_k(o.width(), o.width()), to_v(o.width(), o.width()),
+    : heads(o.heads),
+      head_dim(o.head_dim),
+      to_q(o.width(), o.width()),
+      to_k(o.width(), o.width()),
+      to_v(o.width(), o.width()),
       to_out(o.width(), o.width()) {
   add("to_q", to_q);
   add("to_k", to_k);
@@ -179,8 +203,11 @@ template Tensor SelfAttention::forward(const Tensor&) const;
 template Dual SelfAttention::forward(const Dual&) const;
 
 JointBlock::JointBlock(const MmditOptions& o, bool pre_only, bool dual)
-    : context_pre_only(pre_only), norm1(o.width(), (dual ? 9 : 6) * o.width()), norm1_context(o.width(), (pre_only ? 2 : 6) * o.width()),
-      attn(o, pre_only), ff(o.width()) {
+    : context_pre_only(pre_only),
+      norm1(o.width(), (dual ? 9 : 6) * o.width()),
+      norm1_context(o.width(), (pre_only ? 2 : 6) * o.width()),
+      attn(o, pre_only),
+      ff(o.width()) {
   add("norm1.linear", norm1);
   add("norm1_context.linear", norm1_context);
   add("attn", attn);
@@ -203,23 +230,33 @@ void JointBlock::forward(T& image, T& text, const T& silu_embedding) const {
   // The last block's text modulation has diffusers' AdaLayerNormContinuous order: scale, shift.
   const T& text_shift = mod_text[context_pre_only ? 1 : 0];
   const T& text_scale = mod_text[context_pre_only ? 0 : 1];
-  const auto out = attn.forward(ops::layer_norm_modulate(image, mod[0], mod[1], kNormEps, dtype),
-                                ops::layer_norm_modulate(text, text_shift, text_scale, kNormEps, dtype));
+  const auto out =
+      attn.forward(ops::layer_norm_modulate(image, mod[0], mod[1], kNormEps, dtype),
+                   ops::layer_norm_modulate(text, text_shift, text_scale, kNormEps, dtype));
   const T before = image;  // both attentions of a dual block see the same image
   image = ops::gated_add(image, mod[2], out.image);
-  if (attn2) image = ops::gated_add(image, mod[8], attn2->forward(ops::layer_norm_modulate(before, mod[6], mod[7], kNormEps, dtype)));
-  image = ops::gated_add(image, mod[5], ff.forward(ops::layer_norm_modulate(image, mod[3], mod[4], kNormEps, dtype)));
+  if (attn2)
+    image = ops::gated_add(
+        image, mod[8],
+        attn2->forward(ops::layer_norm_modulate(before, mod[6], mod[7], kNormEps, dtype)));
+  image = ops::gated_add(
+      image, mod[5], ff.forward(ops::layer_norm_modulate(image, mod[3], mod[4], kNormEps, dtype)));
   if (context_pre_only) return;
   text = ops::gated_add(text, mod_text[2], out.text);
   text = ops::gated_add(text, mod_text[5],
-                        ff_context->forward(ops::layer_norm_modulate(text, mod_text[3], mod_text[4], kNormEps, dtype)));
+                        ff_context->forward(ops::layer_norm_modulate(text, mod_text[3], mod_text[4],
+                                                                     kNormEps, dtype)));
 }
 template void JointBlock::forward(Tensor&, Tensor&, const Tensor&) const;
 template void JointBlock::forward(Dual&, Dual&, const Dual&) const;
 
 Mmdit::Mmdit(const MmditOptions& o)
-    : options(o), pos_embed(o.channels, o.width(), o.patch_size, o.patch_size), timestep_embedder(256, o.width()),
-      text_embedder(o.pooled_dim, o.width()), context_embedder(o.context_dim, o.width()), norm_out(o.width(), 2 * o.width()),
+    : options(o),
+      pos_embed(o.channels, o.width(), o.patch_size, o.patch_size),
+      timestep_embedder(256, o.width()),
+      text_embedder(o.pooled_dim, o.width()),
+      context_embedder(o.context_dim, o.width()),
+      norm_out(o.width(), 2 * o.width()),
       proj_out(o.width(), o.patch_size * o.patch_size * o.channels) {
   check_mmdit_options(o);
   add("pos_embed.proj", pos_embed);
@@ -227,7 +264,8 @@ Mmdit::Mmdit(const MmditOptions& o)
   add("time_text_embed.text_embedder", text_embedder);
   add("context_embedder", context_embedder);
   for (int64_t i = 0; i < o.layers; ++i) {
-    blocks.push_back(std::make_unique<JointBlock>(o, /*context_pre_only=*/i + 1 == o.layers, o.is_dual(i)));
+    blocks.push_back(
+        std::make_unique<JointBlock>(o, /*context_pre_only=*/i + 1 == o.layers, o.is_dual(i)));
     add(fmt::format("transformer_blocks.{}", i), *blocks.back());
   }
   add("norm_out.linear", norm_out);
@@ -237,7 +275,8 @@ Mmdit::Mmdit(const MmditOptions& o)
 
 std::vector<std::pair<std::string, Tensor>> Mmdit::checkpoint_tensors() {
   const int64_t side = options.pos_embed_max;
-  if (!position_grid.defined()) position_grid = at::zeros({1, side * side, options.width()}, pos_embed.weight.scalar_type());
+  if (!position_grid.defined())
+    position_grid = at::zeros({1, side * side, options.width()}, pos_embed.weight.scalar_type());
   std::vector<std::pair<std::string, Tensor>> all{{"pos_embed.pos_embed", position_grid}};
   for (const NamedTensor& p : parameters()) all.emplace_back(p.name, *p.tensor);
   return all;
@@ -245,9 +284,13 @@ std::vector<std::pair<std::string, Tensor>> Mmdit::checkpoint_tensors() {
 
 // The first half of the channels encodes the column, the second half the row.
 Tensor Mmdit::positions(int64_t rows, int64_t columns) const {
-  const int64_t side = options.pos_embed_max, d = options.width(), top = (side - rows) / 2, left = (side - columns) / 2;
+  const int64_t side = options.pos_embed_max, d = options.width(), top = (side - rows) / 2,
+                left = (side - columns) / 2;
   if (position_grid.defined()) {
-    return position_grid.view({side, side, d}).narrow(0, top, rows).narrow(1, left, columns).reshape({1, rows * columns, d});
+    return position_grid.view({side, side, d})
+        .narrow(0, top, rows)
+        .narrow(1, left, columns)
+        .reshape({1, rows * columns, d});
   }
   const Tensor across = axis_.narrow(0, left, columns).unsqueeze(0).expand({rows, columns, d / 2});
   const Tensor down = axis_.narrow(0, top, rows).unsqueeze(1).expand({rows, columns, d / 2});
@@ -273,22 +316,30 @@ template <TensorLike T>
 T Mmdit::forward(const T& x, const T& timestep, const Conditioning& conditioning) const {
   const Tensor& xv = primal(x);
   const int64_t p = options.patch_size, d = options.width(), c = options.channels;
-  const auto fits = [&](int64_t side) { return side >= p && side % p == 0 && side <= options.pos_embed_max * p; };
+  const auto fits = [&](int64_t side) {
+    return side >= p && side % p == 0 && side <= options.pos_embed_max * p;
+  };
   VGGFLOW_CHECK(xv.dim() == 4 && xv.size(1) == c && fits(xv.size(2)) && fits(xv.size(3)),
-                "[mmdit] expected x (B, {}, H, W) with H and W multiples of {} up to {}, got {}", c, p, options.pos_embed_max * p, shape_string(xv));
+                "[mmdit] expected x (B, {}, H, W) with H and W multiples of {} up to {}, got {}", c,
+                p, options.pos_embed_max * p, shape_string(xv));
   VGGFLOW_CHECK(conditioning.context.dim() == 3 && conditioning.context.size(0) == xv.size(0) &&
-                    conditioning.context.size(2) == options.context_dim && conditioning.pooled.size(1) == options.pooled_dim,
-                "[mmdit] expected text tokens ({}, T, {}) and pooled text ({}, {}), got {} and {}", xv.size(0), options.context_dim,
-                xv.size(0), options.pooled_dim, shape_string(conditioning.context), shape_string(conditioning.pooled));
+                    conditioning.context.size(2) == options.context_dim &&
+                    conditioning.pooled.size(1) == options.pooled_dim,
+                "[mmdit] expected text tokens ({}, T, {}) and pooled text ({}, {}), got {} and {}",
+                xv.size(0), options.context_dim, xv.size(0), options.pooled_dim,
+                shape_string(conditioning.context), shape_string(conditioning.pooled));
   const auto stream = xv.scalar_type();  // of the residual streams
   const auto dtype = stream == at::kFloat ? compute : stream;
   const int64_t b = xv.size(0), rows = xv.size(2) / p, columns = xv.size(3) / p;
 
   T image = ops::to_dtype(pos_embed.forward(x), stream);  // (B, D, rows, columns)
-  image = ops::permute(ops::reshape(image, {b, d, rows * columns}), {0, 2, 1}) + positions(rows, columns).to(xv.options());  // (B, N, D)
+  image = ops::permute(ops::reshape(image, {b, d, rows * columns}), {0, 2, 1}) +
+          positions(rows, columns).to(xv.options());  // (B, N, D)
   T text = ops::to_dtype(context_embedder.forward(lift<T>(conditioning.context.to(dtype))), stream);
-  const T time = timestep_embedder.forward(ops::to_dtype(ops::timestep_embedding(timestep, 256), dtype));
-  const T embedding = ops::silu(time + text_embedder.forward(lift<T>(conditioning.pooled.to(dtype))));
+  const T time =
+      timestep_embedder.forward(ops::to_dtype(ops::timestep_embedding(timestep, 256), dtype));
+  const T embedding =
+      ops::silu(time + text_embedder.forward(lift<T>(conditioning.pooled.to(dtype))));
   for (const auto& block : blocks) {
     if (checkpointing) {
       forward_checkpointed(*block, image, text, embedding);
@@ -298,21 +349,30 @@ T Mmdit::forward(const T& x, const T& timestep, const Conditioning& conditioning
   }
 
   const auto mod = chunks(norm_out.forward(embedding), 2);  // scale, shift
-  const T out = ops::to_dtype(proj_out.forward(ops::layer_norm_modulate(image, mod[1], mod[0], kNormEps, dtype)), stream);
-  return counted(ops::reshape(ops::permute(ops::reshape(out, {b, rows, columns, p, p, c}), {0, 5, 1, 3, 2, 4}), xv.sizes()),
-                 passes);
+  const T out = ops::to_dtype(
+      proj_out.forward(ops::layer_norm_modulate(image, mod[1], mod[0], kNormEps, dtype)), stream);
+  return counted(
+      ops::reshape(ops::permute(ops::reshape(out, {b, rows, columns, p, p, c}), {0, 5, 1, 3, 2, 4}),
+                   xv.sizes()),
+      passes);
 }
 template Tensor Mmdit::forward(const Tensor&, const Tensor&, const Conditioning&) const;
 template Dual Mmdit::forward(const Dual&, const Dual&, const Conditioning&) const;
 
 std::string Mmdit::description() const {
   const int64_t patches = options.sample_size / options.patch_size;
-  const std::string dual = options.dual_attention_layers.empty() ? "" : fmt::format(", {} of them dual", options.dual_attention_layers.size());
-  return fmt::format("Mmdit({} joint blocks{}, width {}, {} heads of {}{}, {}x{}x{} in patches of {}, {} image tokens, text tokens of {}, "
-                     "{:.2f} M parameters)",
-                     options.layers, dual, options.width(), options.heads, options.head_dim, options.qk_norm ? " with QK norm" : "",
-                     options.channels, options.sample_size, options.sample_size, options.patch_size, patches * patches, options.context_dim,
-                     static_cast<double>(parameter_count()) * 1e-6);
+  const std::string dual =
+      options.dual_attention_layers.empty()
+          ? ""
+          : fmt::format(", {} of them dual", options.dual_attention_layers.size());
+  return fmt::format(
+      "Mmdit({} joint blocks{}, width {}, {} heads of {}{}, {}x{}x{} in patches of {}, {} image "
+      "tokens, text tokens of {}, "
+      "{:.2f} M parameters)",
+      options.layers, dual, options.width(), options.heads, options.head_dim,
+      options.qk_norm ? " with QK norm" : "", options.channels, options.sample_size,
+      options.sample_size, options.patch_size, patches * patches, options.context_dim,
+      static_cast<double>(parameter_count()) * 1e-6);
 }
 
 }  // namespace vggflow

@@ -1,17 +1,18 @@
 #pragma once
-// MMDiT, the network of Stable Diffusion 3 (Esser et al. 2024, arXiv 2403.03206): image tokens and text tokens keep separate
-// weights and attend jointly. The releases differ in options alone: SD3 is plain, SD3.5-large normalizes queries and keys, and
-// SD3.5-medium does both that and a second attention among the image tokens of its first blocks ("dual", MMDiT-X). Parameter names are
-// those of diffusers' SD3Transformer2DModel, and so are the conventions: it takes the timestep 1000 * sigma, sigma = 1 - t, and
-// predicts u = noise - data = -v.
+// MMDiT, the network of Stable Diffusion 3 (Esser et al. 2024, arXiv 2403.03206): image tokens and
+// text tokens keep separate weights and attend jointly. The releases differ in options alone: SD3
+// is plain, SD3.5-large normalizes queries and keys, and SD3.5-medium does both that and a second
+// attention among the image tokens of its first blocks ("dual", MMDiT-X). Parameter names are those
+// of diffusers' SD3Transformer2DModel, and so are the conventions: it takes the timestep 1000 *
+// sigma, sigma = 1 - t, and predicts u = noise - data = -v.
 
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "vggflow/families/sd3/mmdit_options.h"
-#include "vggflow/nn/pass_counter.h"
 #include "vggflow/nn/module.h"
+#include "vggflow/nn/pass_counter.h"
 
 namespace vggflow {
 
@@ -78,16 +79,19 @@ class SelfAttention : public Module {
   std::unique_ptr<RmsNorm> norm_q, norm_k;
 };
 
-/// One joint block with adaLN-Zero modulation of both streams by the embedding of time and pooled text.
+/// One joint block with adaLN-Zero modulation of both streams by the embedding of time and pooled
+/// text.
 class JointBlock : public Module {
  public:
   JointBlock(const MmditOptions& options, bool context_pre_only, bool dual);
-  /// silu_embedding is silu(emb) (B, D). Updates image (B, N, D) and text (B, T, D), fp32 streams; the last block leaves the text.
+  /// silu_embedding is silu(emb) (B, D). Updates image (B, N, D) and text (B, T, D), fp32 streams;
+  /// the last block leaves the text.
   template <TensorLike T>
   void forward(T& image, T& text, const T& silu_embedding) const;
 
   bool context_pre_only;
-  Linear norm1;          ///< modulation, D -> 6 D: shift, scale, gate of attn, the same of ff; 9 D in a dual block: and of attn2
+  Linear norm1;  ///< modulation, D -> 6 D: shift, scale, gate of attn, the same of ff; 9 D in a
+                 ///< dual block: and of attn2
   Linear norm1_context;  ///< modulation, D -> 6 D; 2 D in the last block
   JointAttention attn;
   std::unique_ptr<SelfAttention> attn2;
@@ -98,12 +102,14 @@ class JointBlock : public Module {
 class Mmdit : public Module {
  public:
   explicit Mmdit(const MmditOptions& options);
-  /// u (B, C, H, W) fp32 from x (B, C, H, W) fp32 and timestep (B) in [0, 1000]. H and W are multiples of patch_size, at most
-  /// pos_embed_max patches. `compute` is the dtype of the matrix products.
+  /// u (B, C, H, W) fp32 from x (B, C, H, W) fp32 and timestep (B) in [0, 1000]. H and W are
+  /// multiples of patch_size, at most pos_embed_max patches. `compute` is the dtype of the matrix
+  /// products.
   template <TensorLike T>
   T forward(const T& x, const T& timestep, const Conditioning& conditioning) const;
-  /// What a diffusers checkpoint holds: the parameters and the position grid, here made to receive it. A checkpoint's grid is used in
-  /// place of the computed one, as in diffusers, where it is a buffer and not derived from the config; its shape must fit.
+  /// What a diffusers checkpoint holds: the parameters and the position grid, here made to receive
+  /// it. A checkpoint's grid is used in place of the computed one, as in diffusers, where it is a
+  /// buffer and not derived from the config; its shape must fit.
   std::vector<std::pair<std::string, Tensor>> checkpoint_tensors();
   /// The position of each token (1, rows * columns, D), row by row: the centre of the grid.
   Tensor positions(int64_t rows, int64_t columns) const;
@@ -114,18 +120,21 @@ class Mmdit : public Module {
 
   MmditOptions options;
   at::ScalarType compute = at::kFloat;
-  bool checkpointing = false;            ///< blocks keep their inputs alone and run again in the backward pass (nn/checkpoint.h)
+  bool checkpointing = false;  ///< blocks keep their inputs alone and run again in the backward
+                               ///< pass (nn/checkpoint.h)
   std::shared_ptr<PassCounter> passes;  ///< counts forward's calls where set
-  Conv2d pos_embed;        ///< patches to tokens
+  Conv2d pos_embed;                     ///< patches to tokens
   EmbedderMlp timestep_embedder, text_embedder;
   Linear context_embedder;
   std::vector<std::unique_ptr<JointBlock>> blocks;
-  Linear norm_out;         ///< D -> 2 D: scale, shift
-  Linear proj_out;         ///< D -> p p C
-  Tensor position_grid;    ///< (1, pos_embed_max^2, D) of a checkpoint, no parameter; undefined: the sin-cos grid, from its axis
+  Linear norm_out;       ///< D -> 2 D: scale, shift
+  Linear proj_out;       ///< D -> p p C
+  Tensor position_grid;  ///< (1, pos_embed_max^2, D) of a checkpoint, no parameter; undefined: the
+                         ///< sin-cos grid, from its axis
 
  private:
-  Tensor axis_;            // (pos_embed_max, D/2): the grid is separable, and 384^2 positions would take 0.9 GB
+  Tensor
+      axis_;  // (pos_embed_max, D/2): the grid is separable, and 384^2 positions would take 0.9 GB
 };
 
 }  // namespace vggflow

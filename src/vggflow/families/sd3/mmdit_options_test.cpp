@@ -1,4 +1,5 @@
-// transformer/config.json of the released transformers: their published numbers, and what is refused.
+// transformer/config.json of the released transformers: their published numbers, and what is
+// refused.
 #include "vggflow/families/sd3/mmdit_options.h"
 
 #include <gmock/gmock.h>
@@ -11,15 +12,16 @@
 namespace vggflow {
 namespace {
 
+using nlohmann::json;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
-using nlohmann::json;
 using testing::message_of;
 
 // stabilityai/stable-diffusion-3.5-medium.
 json sd35_medium() {
-  return json::parse(R"({"_class_name": "SD3Transformer2DModel", "_diffusers_version": "0.31.0.dev0", "attention_head_dim": 64,
+  return json::parse(
+      R"({"_class_name": "SD3Transformer2DModel", "_diffusers_version": "0.31.0.dev0", "attention_head_dim": 64,
     "caption_projection_dim": 1536, "dual_attention_layers": [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12], "in_channels": 16,
     "joint_attention_dim": 4096, "num_attention_heads": 24, "num_layers": 24, "out_channels": 16, "patch_size": 2,
     "pooled_projection_dim": 2048, "pos_embed_max_size": 384, "qk_norm": "rms_norm", "sample_size": 128})");
@@ -27,7 +29,8 @@ json sd35_medium() {
 
 // stabilityai/stable-diffusion-3.5-large.
 json sd35_large() {
-  return json::parse(R"({"_class_name": "SD3Transformer2DModel", "attention_head_dim": 64, "caption_projection_dim": 2432,
+  return json::parse(
+      R"({"_class_name": "SD3Transformer2DModel", "attention_head_dim": 64, "caption_projection_dim": 2432,
     "dual_attention_layers": [], "in_channels": 16, "joint_attention_dim": 4096, "num_attention_heads": 38, "num_layers": 38,
     "out_channels": 16, "patch_size": 2, "pooled_projection_dim": 2048, "pos_embed_max_size": 192, "qk_norm": "rms_norm", "sample_size": 128})");
 }
@@ -93,25 +96,40 @@ TEST(MmditOptions, NullMeansNoNormAndAsManyChannelsOutAsIn) {
 
 TEST(MmditOptions, RefuseWhatThisNetworkIsNot) {
   EXPECT_THAT(refusal("qk_norm", "layer_norm"),
-              HasSubstr("expected qk_norm to be null or \"rms_norm\", which is what SD3 and SD3.5 have, got \"layer_norm\""));
-  EXPECT_THAT(refusal("_class_name", "FluxTransformer2DModel"),
-              HasSubstr("expected the class SD3Transformer2DModel, got \"FluxTransformer2DModel\""));
-  EXPECT_THAT(refusal("guidance_embeds", true), HasSubstr("'guidance_embeds' is not a setting of SD3Transformer2DModel"));
-  EXPECT_THAT(refusal("out_channels", 32), HasSubstr("expected out_channels to equal in_channels 16, as a velocity has the channels of x, got 32"));
+              HasSubstr("expected qk_norm to be null or \"rms_norm\", which is what SD3 and SD3.5 "
+                        "have, got \"layer_norm\""));
+  EXPECT_THAT(
+      refusal("_class_name", "FluxTransformer2DModel"),
+      HasSubstr("expected the class SD3Transformer2DModel, got \"FluxTransformer2DModel\""));
+  EXPECT_THAT(refusal("guidance_embeds", true),
+              HasSubstr("'guidance_embeds' is not a setting of SD3Transformer2DModel"));
+  EXPECT_THAT(refusal("out_channels", 32),
+              HasSubstr("expected out_channels to equal in_channels 16, as a velocity has the "
+                        "channels of x, got 32"));
   EXPECT_THAT(refusal("caption_projection_dim", 1152),
-              HasSubstr("expected caption_projection_dim to be the width num_attention_heads * attention_head_dim = 1536, got 1152"));
+              HasSubstr("expected caption_projection_dim to be the width num_attention_heads * "
+                        "attention_head_dim = 1536, got 1152"));
 }
 
 TEST(MmditOptions, RefuseWhatIsNoSize) {
-  EXPECT_THAT(refusal("num_layers", 0), HasSubstr("expected num_layers to be a whole number of at least 1, got 0"));
-  EXPECT_THAT(refusal("num_layers", 2.5), HasSubstr("expected num_layers to be a whole number of at least 1, got 2.5"));
-  EXPECT_THAT(refusal("patch_size", "two"), HasSubstr("expected patch_size to be a whole number of at least 1, got \"two\""));
-  EXPECT_THAT(refusal("sample_size", 129), HasSubstr("expected sample_size a multiple of patch_size"));
+  EXPECT_THAT(refusal("num_layers", 0),
+              HasSubstr("expected num_layers to be a whole number of at least 1, got 0"));
+  EXPECT_THAT(refusal("num_layers", 2.5),
+              HasSubstr("expected num_layers to be a whole number of at least 1, got 2.5"));
+  EXPECT_THAT(refusal("patch_size", "two"),
+              HasSubstr("expected patch_size to be a whole number of at least 1, got \"two\""));
+  EXPECT_THAT(refusal("sample_size", 129),
+              HasSubstr("expected sample_size a multiple of patch_size"));
   EXPECT_THAT(refusal("pos_embed_max_size", 32), HasSubstr("a position grid of at least 64"));
-  EXPECT_THAT(refusal("dual_attention_layers", {0, 24}), HasSubstr("expected dual_attention_layers among the 24 layers 0 to 23, got 24"));
-  EXPECT_THAT(refusal("dual_attention_layers", 3), HasSubstr("expected dual_attention_layers to be a list of blocks, got 3"));
-  EXPECT_THAT(refusal("dual_attention_layers", {"a"}), HasSubstr("dual_attention_layers' entries to be a whole number of at least 0, got \"a\""));
-  EXPECT_THAT(message_of([] { mmdit_options_from_json(json::array()); }), HasSubstr("config.json: expected an object, got array"));
+  EXPECT_THAT(refusal("dual_attention_layers", {0, 24}),
+              HasSubstr("expected dual_attention_layers among the 24 layers 0 to 23, got 24"));
+  EXPECT_THAT(refusal("dual_attention_layers", 3),
+              HasSubstr("expected dual_attention_layers to be a list of blocks, got 3"));
+  EXPECT_THAT(
+      refusal("dual_attention_layers", {"a"}),
+      HasSubstr("dual_attention_layers' entries to be a whole number of at least 0, got \"a\""));
+  EXPECT_THAT(message_of([] { mmdit_options_from_json(json::array()); }),
+              HasSubstr("config.json: expected an object, got array"));
 }
 
 }  // namespace

@@ -1,4 +1,5 @@
-// MMDiT against diffusers' SD3Transformer2DModel: values, gradients and directional derivative from tools/reference/mmdit_reference.py.
+// MMDiT against diffusers' SD3Transformer2DModel: values, gradients and directional derivative from
+// tools/reference/mmdit_reference.py.
 #include "vggflow/families/sd3/mmdit.h"
 
 #include <gmock/gmock.h>
@@ -12,23 +13,23 @@
 #include <tuple>
 
 #include "vggflow/core/error.h"
-#include "vggflow/io/safetensors.h"
-#include "vggflow/weights/lora_file.h"
-#include "vggflow/testing/reference.h"
-#include "vggflow/proofs/self_check.h"
 #include "vggflow/families/value_network.h"
+#include "vggflow/io/safetensors.h"
+#include "vggflow/proofs/self_check.h"
 #include "vggflow/testing/count_calls.h"
 #include "vggflow/testing/gradient_check.h"
 #include "vggflow/testing/message.h"
+#include "vggflow/testing/reference.h"
 #include "vggflow/testing/temporary_folder.h"
+#include "vggflow/weights/lora_file.h"
 
 namespace vggflow {
 namespace {
 
 using ::testing::HasSubstr;
 using testing::message_of;
-using testing::random_double;
 using testing::norm_error;
+using testing::random_double;
 using testing::relative_error;
 using testing::scaled_error;
 
@@ -38,13 +39,22 @@ const SafetensorsFile& reference() {
 }
 // The second file of the script: what adapters and the tangents of bf16 give.
 const SafetensorsFile& adapters_reference() {
-  static const SafetensorsFile file(testing::models_testdata("mmdit_adapters_reference.safetensors"));
+  static const SafetensorsFile file(
+      testing::models_testdata("mmdit_adapters_reference.safetensors"));
   return file;
 }
 
 MmditOptions reference_options(const std::string& variant = "sd3") {
-  MmditOptions o{.sample_size = 8, .channels = 4, .patch_size = 2, .layers = 3, .heads = 2, .head_dim = 8, .context_dim = 12, .pooled_dim = 10,
-                 .pos_embed_max = 6, .qk_norm = variant != "sd3"};
+  MmditOptions o{.sample_size = 8,
+                 .channels = 4,
+                 .patch_size = 2,
+                 .layers = 3,
+                 .heads = 2,
+                 .head_dim = 8,
+                 .context_dim = 12,
+                 .pooled_dim = 10,
+                 .pos_embed_max = 6,
+                 .qk_norm = variant != "sd3"};
   if (variant == "sd35_medium") {
     o.sample_size = 12;
     o.layers = 4;
@@ -64,15 +74,22 @@ class MmditParity : public ::testing::TestWithParam<std::tuple<std::string, std:
     for (auto& [name, tensor] : net.checkpoint_tensors()) tensor.copy_(weight(name));
   }
   static std::string variant() { return std::get<0>(GetParam()); }
-  Tensor weight(const std::string& name) const { return reference().load(variant() + ".weights." + name); }
-  std::string key(const std::string& name) const { return variant() + "." + std::get<1>(GetParam()) + "." + name; }
+  Tensor weight(const std::string& name) const {
+    return reference().load(variant() + ".weights." + name);
+  }
+  std::string key(const std::string& name) const {
+    return variant() + "." + std::get<1>(GetParam()) + "." + name;
+  }
   Tensor get(const std::string& name) const { return reference().load(key(name)); }
   Conditioning conditioning() const { return {get("context"), get("pooled")}; }
   Mmdit net;
 };
 INSTANTIATE_TEST_SUITE_P(Variants, MmditParity,
-                         ::testing::Combine(::testing::Values("sd3", "sd35_medium", "sd35_large"), ::testing::Values("square", "wide")),
-                         [](const auto& test) { return std::get<0>(test.param) + "_" + std::get<1>(test.param); });
+                         ::testing::Combine(::testing::Values("sd3", "sd35_medium", "sd35_large"),
+                                            ::testing::Values("square", "wide")),
+                         [](const auto& test) {
+                           return std::get<0>(test.param) + "_" + std::get<1>(test.param);
+                         });
 
 TEST_P(MmditParity, EveryTensorOfDiffusersHasItsPlace) {
   const std::string prefix = variant() + ".weights.";
@@ -102,9 +119,11 @@ TEST_P(MmditParity, OutputsAndGradientsEqualDiffusers) {
     attentions += p.name.find(".attn") != std::string::npos;
   }
   // Eight projections a block (the last has no to_add_out) and four in each second attention.
-  EXPECT_EQ(attentions, static_cast<size_t>(8 * net.options.layers - 1) + 4 * net.options.dual_attention_layers.size());
+  EXPECT_EQ(attentions, static_cast<size_t>(8 * net.options.layers - 1) +
+                            4 * net.options.dual_attention_layers.size());
   const auto grads = torch::autograd::grad({y}, inputs, {get("cotangent")});
-  for (size_t i = 0; i < grads.size(); ++i) EXPECT_LT(scaled_error(grads[i], get("grad." + names[i])), 1e-4) << names[i];
+  for (size_t i = 0; i < grads.size(); ++i)
+    EXPECT_LT(scaled_error(grads[i], get("grad." + names[i])), 1e-4) << names[i];
 }
 
 TEST_P(MmditParity, DirectionalDerivativeEqualsTorchFuncJvp) {
@@ -117,7 +136,8 @@ TEST_P(MmditParity, DirectionalDerivativeEqualsTorchFuncJvp) {
 TEST_P(MmditParity, Bf16ErrsNoMoreThanDiffusersDoes) {
   net.to(at::kBFloat16);
   net.compute = at::kBFloat16;
-  const double error = norm_error(net.forward(get("x"), get("t"), conditioning()), get("y")), theirs = norm_error(get("y_bf16"), get("y"));
+  const double error = norm_error(net.forward(get("x"), get("t"), conditioning()), get("y")),
+               theirs = norm_error(get("y_bf16"), get("y"));
   RecordProperty("error_and_diffusers", fmt::format("{:.2e} {:.2e}", error, theirs));
   EXPECT_LT(error, 1.5 * theirs);
   EXPECT_LT(theirs, 0.1);
@@ -128,24 +148,32 @@ TEST_P(MmditParity, Bf16TangentsErrNoMoreThanTorchFuncJvpOfDiffusers) {
   net.to(at::kBFloat16);
   net.compute = at::kBFloat16;
   const Dual y = net.forward(Dual{get("x"), get("dx")}, Dual{get("t"), get("dt")}, conditioning());
-  const double error = norm_error(y.tangent, get("tangent")), theirs = norm_error(adapters_reference().load(key("tangent_bf16")), get("tangent"));
+  const double error = norm_error(y.tangent, get("tangent")),
+               theirs = norm_error(adapters_reference().load(key("tangent_bf16")), get("tangent"));
   RecordProperty("error_and_diffusers", fmt::format("{:.2e} {:.2e}", error, theirs));
   EXPECT_LT(error, 1.5 * theirs);
   EXPECT_LT(theirs, 0.1);
   EXPECT_GT(error, 1e-5) << "the products did not run in bf16";
-  EXPECT_LT(norm_error(y.value, get("y")), 1.5 * norm_error(get("y_bf16"), get("y"))) << "the value beside the tangent";
+  EXPECT_LT(norm_error(y.value, get("y")), 1.5 * norm_error(get("y_bf16"), get("y")))
+      << "the value beside the tangent";
 }
 
 TEST_P(MmditParity, TheComputedGridIsTheStoredOne) {
   const Tensor with_stored = net.forward(get("x"), get("t"), conditioning());
   net.position_grid = Tensor();
   const int64_t side = net.options.pos_embed_max;
-  EXPECT_LT((net.positions(side, side) - weight("pos_embed.pos_embed")).abs().max().item<float>(), 1e-6);
+  EXPECT_LT((net.positions(side, side) - weight("pos_embed.pos_embed")).abs().max().item<float>(),
+            1e-6);
   EXPECT_LT(scaled_error(net.forward(get("x"), get("t"), conditioning()), with_stored), 1e-5);
 }
 
 TEST_P(MmditParity, CheckpointingChangesNoGradient) {
-  LoraSet lora(net, {.rank = 2, .alpha = 4, .targets = {"transformer_blocks.*.attn*.to_q", "transformer_blocks.*.attn*.to_out.0"}}, 1);
+  LoraSet lora(
+      net,
+      {.rank = 2,
+       .alpha = 4,
+       .targets = {"transformer_blocks.*.attn*.to_q", "transformer_blocks.*.attn*.to_out.0"}},
+      1);
   lora.set_mode(AdapterMode::kOn);
   const Tensor x = get("x").requires_grad_(true);
   std::vector<Tensor> inputs{x};
@@ -153,7 +181,10 @@ TEST_P(MmditParity, CheckpointingChangesNoGradient) {
     *p.tensor = (p.tensor->detach() + 0.1).requires_grad_(true);
     inputs.push_back(*p.tensor);
   }
-  const auto gradients = [&] { return torch::autograd::grad({net.forward(x, get("t"), conditioning())}, inputs, {get("cotangent")}); };
+  const auto gradients = [&] {
+    return torch::autograd::grad({net.forward(x, get("t"), conditioning())}, inputs,
+                                 {get("cotangent")});
+  };
   const auto through_tangent = [&] {
     const Dual y = net.forward(Dual{x, get("dx")}, Dual{get("t"), get("dt")}, conditioning());
     return torch::autograd::grad({y.tangent}, inputs, {get("cotangent")});
@@ -170,12 +201,16 @@ TEST_P(MmditParity, CheckpointingChangesNoGradient) {
 
 TEST_P(MmditParity, AFreshAdapterChangesNothingAndAMergedOneEqualsTheAddedOne) {
   const Tensor base = net.forward(get("x"), get("t"), conditioning());
-  const LoraOptions options{.rank = 2, .alpha = 4, .targets = {"transformer_blocks.*.attn.to_q", "transformer_blocks.*.attn.to_out.0"}};
+  const LoraOptions options{
+      .rank = 2,
+      .alpha = 4,
+      .targets = {"transformer_blocks.*.attn.to_q", "transformer_blocks.*.attn.to_out.0"}};
   LoraSet lora(net, options, 1);
   EXPECT_EQ(lora.paths().size(), static_cast<size_t>(2 * net.options.layers));
   lora.set_mode(AdapterMode::kOn);
   EXPECT_LT(relative_error(net.forward(get("x"), get("t"), conditioning()).detach(), base), 1e-6);
-  for (const NamedTensor& p : lora.parameters()) *p.tensor = p.tensor->detach() + 0.1 * at::ones_like(*p.tensor);
+  for (const NamedTensor& p : lora.parameters())
+    *p.tensor = p.tensor->detach() + 0.1 * at::ones_like(*p.tensor);
   const Tensor added = net.forward(get("x"), get("t"), conditioning());
   EXPECT_GT(relative_error(added, base), 1e-3);
   lora.merge();
@@ -192,21 +227,26 @@ TEST(Lora, FilesMakeTheSameSetOnAnotherNetworkOfTheShapeAndRefuseOthers) {
   Mmdit net(reference_options()), other(reference_options());
   LoraSet lora(net, options, 1);
   save_lora(file, lora, options, {{"note", "x"}});
-  EXPECT_TRUE(SafetensorsFile(file).contains("transformer.transformer_blocks.0.attn.to_k.lora_A.weight"));
-  EXPECT_THAT(SafetensorsFile(file).metadata().at("lora_adapter_metadata"), HasSubstr("\"transformer.r\":2"));
+  EXPECT_TRUE(
+      SafetensorsFile(file).contains("transformer.transformer_blocks.0.attn.to_k.lora_A.weight"));
+  EXPECT_THAT(SafetensorsFile(file).metadata().at("lora_adapter_metadata"),
+              HasSubstr("\"transformer.r\":2"));
   EXPECT_EQ(SafetensorsFile(file).metadata().at("note"), "x");
   LoraSet same(other, read_lora(file).layers);
   EXPECT_EQ(same.paths(), lora.paths());
-  for (size_t i = 0; i < same.parameters().size(); ++i) EXPECT_TRUE(at::equal(*same.parameters()[i].tensor, *lora.parameters()[i].tensor)) << i;
+  for (size_t i = 0; i < same.parameters().size(); ++i)
+    EXPECT_TRUE(at::equal(*same.parameters()[i].tensor, *lora.parameters()[i].tensor)) << i;
   MmditOptions wide = reference_options();
   wide.head_dim = 16;
   Mmdit third(wide);
-  EXPECT_THAT(message_of([&] { LoraSet(third, read_lora(file).layers); }), HasSubstr("3 of 3 adapters do not fit the network"));
+  EXPECT_THAT(message_of([&] { LoraSet(third, read_lora(file).layers); }),
+              HasSubstr("3 of 3 adapters do not fit the network"));
 }
 
 TEST(Lora, ATargetThatMatchesNothingListsTheLayers) {
   Mmdit net(reference_options());
-  const std::string message = message_of([&] { LoraSet(net, {.rank = 2, .targets = {"blocks.*.to_q"}}, 1); });
+  const std::string message =
+      message_of([&] { LoraSet(net, {.rank = 2, .targets = {"blocks.*.to_q"}}, 1); });
   EXPECT_THAT(message, HasSubstr("target 'blocks.*.to_q' matches no linear layer"));
   EXPECT_THAT(message, HasSubstr("transformer_blocks.0.attn.to_q"));
 }
@@ -215,7 +255,8 @@ TEST(Lora, ATargetThatMatchesNothingListsTheLayers) {
 class MmditAdapters : public ::testing::TestWithParam<std::string> {
  protected:
   MmditAdapters() : net(reference_options(GetParam())) {
-    for (auto& [name, tensor] : net.checkpoint_tensors()) tensor.copy_(reference().load(GetParam() + ".weights." + name));
+    for (auto& [name, tensor] : net.checkpoint_tensors())
+      tensor.copy_(reference().load(GetParam() + ".weights." + name));
     std::vector<LoraLayer> layers;
     const std::string prefix = GetParam() + ".adapters.", a = ".lora_A.weight";
     for (const auto& [name, entry] : adapters_reference().tensors()) {
@@ -226,13 +267,18 @@ class MmditAdapters : public ::testing::TestWithParam<std::string> {
     lora = std::make_unique<LoraSet>(net, layers);
     lora->set_mode(AdapterMode::kOn);
   }
-  Tensor want(const std::string& name) const { return adapters_reference().load(GetParam() + ".adapters." + name); }
-  Tensor get(const std::string& name) const { return reference().load(GetParam() + ".square." + name); }
+  Tensor want(const std::string& name) const {
+    return adapters_reference().load(GetParam() + ".adapters." + name);
+  }
+  Tensor get(const std::string& name) const {
+    return reference().load(GetParam() + ".square." + name);
+  }
   Conditioning conditioning() const { return {get("context"), get("pooled")}; }
   Mmdit net;
   std::unique_ptr<LoraSet> lora;
 };
-INSTANTIATE_TEST_SUITE_P(Variants, MmditAdapters, ::testing::Values("sd3", "sd35_medium", "sd35_large"));
+INSTANTIATE_TEST_SUITE_P(Variants, MmditAdapters,
+                         ::testing::Values("sd3", "sd35_medium", "sd35_large"));
 
 TEST_P(MmditAdapters, OutputsAndEveryGradientEqualPefts) {
   const Tensor x = get("x").requires_grad_(true);
@@ -245,27 +291,36 @@ TEST_P(MmditAdapters, OutputsAndEveryGradientEqualPefts) {
     inputs.push_back(*p.tensor);
     names.push_back(p.name);
   }
-  // Eight projections a block (the last has no to_add_out) and four in each second attention, with two matrices each.
-  EXPECT_EQ(names.size(), 1 + 2 * (static_cast<size_t>(8 * net.options.layers - 1) + 4 * net.options.dual_attention_layers.size()));
+  // Eight projections a block (the last has no to_add_out) and four in each second attention, with
+  // two matrices each.
+  EXPECT_EQ(names.size(), 1 + 2 * (static_cast<size_t>(8 * net.options.layers - 1) +
+                                   4 * net.options.dual_attention_layers.size()));
   const auto grads = torch::autograd::grad({y}, inputs, {get("cotangent")});
-  for (size_t i = 0; i < grads.size(); ++i) EXPECT_LT(scaled_error(grads[i], want("grad." + names[i])), 1e-4) << names[i];
+  for (size_t i = 0; i < grads.size(); ++i)
+    EXPECT_LT(scaled_error(grads[i], want("grad." + names[i])), 1e-4) << names[i];
 }
 
-// Over all adapters together: single ones are small, and their rounding errors are luck. PEFT's are rounded to bf16 with the network, ours stay fp32.
+// Over all adapters together: single ones are small, and their rounding errors are luck. PEFT's are
+// rounded to bf16 with the network, ours stay fp32.
 TEST_P(MmditAdapters, Bf16GradientsErrNoMoreThanPefts) {
   net.to(at::kBFloat16);
   net.compute = at::kBFloat16;
   const Tensor x = get("x").requires_grad_(true);
-  std::vector<Tensor> inputs{x}, exact{want("grad.x").flatten()}, theirs{want("grad_bf16.x").flatten()};
+  std::vector<Tensor> inputs{x}, exact{want("grad.x").flatten()},
+      theirs{want("grad_bf16.x").flatten()};
   for (const NamedTensor& p : lora->parameters()) {
     inputs.push_back(*p.tensor);
     exact.push_back(want("grad." + p.name).flatten());
     theirs.push_back(want("grad_bf16." + p.name).flatten());
   }
-  auto ours = torch::autograd::grad({net.forward(x, get("t"), conditioning())}, inputs, {get("cotangent")});
+  auto ours =
+      torch::autograd::grad({net.forward(x, get("t"), conditioning())}, inputs, {get("cotangent")});
   for (Tensor& g : ours) g = g.flatten();
-  const auto adapters = [](const std::vector<Tensor>& all) { return at::cat(std::vector<Tensor>(all.begin() + 1, all.end())); };
-  const double error = norm_error(adapters(ours), adapters(exact)), bound = norm_error(adapters(theirs), adapters(exact));
+  const auto adapters = [](const std::vector<Tensor>& all) {
+    return at::cat(std::vector<Tensor>(all.begin() + 1, all.end()));
+  };
+  const double error = norm_error(adapters(ours), adapters(exact)),
+               bound = norm_error(adapters(theirs), adapters(exact));
   RecordProperty("error_and_peft", fmt::format("{:.2e} {:.2e}", error, bound));
   EXPECT_LT(error, 1.5 * bound);
   EXPECT_LT(bound, 0.1);
@@ -286,21 +341,30 @@ TEST_P(ValueNetworks, StartAtZeroAndHaveRightDerivatives) {
   shape.channels = 3;
   Mmdit policy(shape);
   policy.init(4);
-  const auto net = make_value_network({.kind = GetParam(), .width = 32, .layers = 2, .rank = 3}, policy, {"transformer_blocks.*.attn.to_*"}, 1);
+  const auto net = make_value_network({.kind = GetParam(), .width = 32, .layers = 2, .rank = 3},
+                                      policy, {"transformer_blocks.*.attn.to_*"}, 1);
   const Conditioning c{random_double({2, 5, 12}, 1), random_double({2, 10}, 2)};
   const Conditioning single{c.context.to(at::kFloat), c.pooled.to(at::kFloat)};
-  EXPECT_EQ(net->evaluate(at::randn({2, 3, 8, 8}), at::full({2}, 300.0), single).abs().max().item<float>(), 0);
+  EXPECT_EQ(net->evaluate(at::randn({2, 3, 8, 8}), at::full({2}, 300.0), single)
+                .abs()
+                .max()
+                .item<float>(),
+            0);
   uint64_t id = 10;
   // In place, as a copy with adapters holds the same tensors.
-  for (const NamedTensor& p : policy.parameters()) p.tensor->set_data(random_double(p.tensor->sizes(), 100 + id++, 0.1));
-  for (const NamedTensor& p : net->trainable()) *p.tensor = random_double(p.tensor->sizes(), id++, 0.1);
-  EXPECT_LT(testing::tangent_error([&](const std::vector<Tensor>& v) { return net->evaluate(v[0], v[1], c); },
-                                   [&](const std::vector<Dual>& v) { return net->evaluate(v[0], v[1], c); },
-                                   {random_double({2, 3, 8, 8}, 3), random_double({2}, 4)}, 1e-6),
+  for (const NamedTensor& p : policy.parameters())
+    p.tensor->set_data(random_double(p.tensor->sizes(), 100 + id++, 0.1));
+  for (const NamedTensor& p : net->trainable())
+    *p.tensor = random_double(p.tensor->sizes(), id++, 0.1);
+  EXPECT_LT(testing::tangent_error(
+                [&](const std::vector<Tensor>& v) { return net->evaluate(v[0], v[1], c); },
+                [&](const std::vector<Dual>& v) { return net->evaluate(v[0], v[1], c); },
+                {random_double({2, 3, 8, 8}, 3), random_double({2}, 4)}, 1e-6),
             1e-6);
   // Conditioned on the prompt: another pooled text, another nu.
   const Tensor x = random_double({2, 3, 8, 8}, 3), t = random_double({2}, 4);
-  EXPECT_GT(relative_error(net->evaluate(x, t, {c.context, c.pooled + 1}), net->evaluate(x, t, c)), 1e-4);
+  EXPECT_GT(relative_error(net->evaluate(x, t, {c.context, c.pooled + 1}), net->evaluate(x, t, c)),
+            1e-4);
 }
 
 TEST(ValueNetworks, NoneIsNoNetwork) {
@@ -320,15 +384,18 @@ TEST(ValueNetworks, OneOfFewerLayersKeepsTheDualBlocksThatItHas) {
 TEST(ValueNetworks, AnAdaptedCopySeesTheCheckpointsPositions) {
   Mmdit policy(reference_options());
   uint64_t id = 1;
-  for (auto& [name, tensor] : policy.checkpoint_tensors()) tensor.copy_(random_double(tensor.sizes(), id++, 0.2));
-  const auto net = make_value_network({.kind = "lora", .rank = 2}, policy, {"transformer_blocks.*.attn.to_q"}, 1);
+  for (auto& [name, tensor] : policy.checkpoint_tensors())
+    tensor.copy_(random_double(tensor.sizes(), id++, 0.2));
+  const auto net = make_value_network({.kind = "lora", .rank = 2}, policy,
+                                      {"transformer_blocks.*.attn.to_q"}, 1);
   const torch::autograd::AutoGradMode off(false);
   for (const NamedTensor& p : net->trainable()) {
     if (p.name == "proj_out.weight") p.tensor->copy_(policy.proj_out.weight);
     if (p.name == "proj_out.bias") p.tensor->copy_(policy.proj_out.bias);
   }
   const Tensor x = random_double({2, 4, 8, 8}, 90).to(at::kFloat), t = at::full({2}, 300.0);
-  const Conditioning c{random_double({2, 5, 12}, 91).to(at::kFloat), random_double({2, 10}, 92).to(at::kFloat)};
+  const Conditioning c{random_double({2, 5, 12}, 91).to(at::kFloat),
+                       random_double({2, 10}, 92).to(at::kFloat)};
   EXPECT_LT(scaled_error(net->evaluate(x, t, c), policy.forward(x, t, c)), 1e-5);
 }
 
@@ -336,7 +403,8 @@ TEST(ValueNetworks, AnAdaptedCopySeesTheCheckpointsPositions) {
 class PositionCrops : public ::testing::TestWithParam<std::array<int64_t, 4>> {};
 using Crop = std::array<int64_t, 4>;
 INSTANTIATE_TEST_SUITE_P(Sizes, PositionCrops,
-                         ::testing::Values(Crop{128, 192, 32, 48}, Crop{128, 384, 48, 18}, Crop{128, 192, 2, 384}, Crop{8, 6, 12, 12},
+                         ::testing::Values(Crop{128, 192, 32, 48}, Crop{128, 384, 48, 18},
+                                           Crop{128, 192, 2, 384}, Crop{8, 6, 12, 12},
                                            Crop{8, 7, 10, 4}, Crop{10, 9, 2, 2}));
 
 TEST_P(PositionCrops, EqualDiffusers) {
@@ -347,7 +415,8 @@ TEST_P(PositionCrops, EqualDiffusers) {
   o.layers = 1;
   Mmdit net(o);
   const Tensor computed = net.positions(height / 2, width / 2);
-  const Tensor want = reference().load(fmt::format("crop.{}.{}.{}.{}", sample_size, side, height, width));
+  const Tensor want =
+      reference().load(fmt::format("crop.{}.{}.{}.{}", sample_size, side, height, width));
   EXPECT_EQ(computed.sizes(), want.sizes());
   EXPECT_LT((computed - want).abs().max().item<float>(), 1e-6);
   net.position_grid = net.positions(side, side);
@@ -355,9 +424,11 @@ TEST_P(PositionCrops, EqualDiffusers) {
 }
 
 // The tensors of a network, changed by `edit`, as a file of this name.
-const std::filesystem::path& write_checkpoint(const std::filesystem::path& file, Mmdit& net, const std::function<void(TensorList&)>& edit) {
+const std::filesystem::path& write_checkpoint(const std::filesystem::path& file, Mmdit& net,
+                                              const std::function<void(TensorList&)>& edit) {
   TensorList tensors;
-  for (const auto& [name, tensor] : net.checkpoint_tensors()) tensors.emplace_back(name, tensor.clone());
+  for (const auto& [name, tensor] : net.checkpoint_tensors())
+    tensors.emplace_back(name, tensor.clone());
   edit(tensors);
   write_safetensors(file, tensors);
   return file;
@@ -370,7 +441,9 @@ TEST(Mmdit, TheGridOfACheckpointReplacesTheComputedOne) {
   Mmdit source(reference_options()), net(reference_options());
   const Tensor grid = random_double({1, 36, 16}, 3).to(at::kFloat), computed = net.positions(4, 4);
   const testing::TemporaryFolder folder;
-  const auto file = write_checkpoint(folder / "grid.safetensors", source, [&](TensorList& t) { named(t, "pos_embed.pos_embed") = grid; });
+  const auto file = write_checkpoint(folder / "grid.safetensors", source, [&](TensorList& t) {
+    named(t, "pos_embed.pos_embed") = grid;
+  });
   load_into(SafetensorsFile(file), net.checkpoint_tensors());
   EXPECT_TRUE(at::equal(net.position_grid, grid));
   const Tensor want = grid.view({6, 6, 16}).slice(0, 1, 5).slice(1, 1, 5).reshape({1, 16, 16});
@@ -382,20 +455,31 @@ TEST(Mmdit, ACheckpointWithoutAGridOrWithAnotherIsRefused) {
   Mmdit source(reference_options()), net(reference_options());
   const auto is_grid = [](const auto& entry) { return entry.first == "pos_embed.pos_embed"; };
   const testing::TemporaryFolder folder;
-  const auto missing = write_checkpoint(folder / "missing.safetensors", source, [&](TensorList& t) { std::erase_if(t, is_grid); });
-  EXPECT_THAT(message_of([&] { load_into(SafetensorsFile(missing), net.checkpoint_tensors()); }), HasSubstr("pos_embed.pos_embed"));
-  const auto shrink = [](TensorList& t) { named(t, "pos_embed.pos_embed") = at::zeros({1, 25, 16}); };
+  const auto missing = write_checkpoint(folder / "missing.safetensors", source,
+                                        [&](TensorList& t) { std::erase_if(t, is_grid); });
+  EXPECT_THAT(message_of([&] { load_into(SafetensorsFile(missing), net.checkpoint_tensors()); }),
+              HasSubstr("pos_embed.pos_embed"));
+  const auto shrink = [](TensorList& t) {
+    named(t, "pos_embed.pos_embed") = at::zeros({1, 25, 16});
+  };
   const auto smaller = write_checkpoint(folder / "smaller.safetensors", source, shrink);
-  EXPECT_THAT(message_of([&] { load_into(SafetensorsFile(smaller), net.checkpoint_tensors()); }), HasSubstr("pos_embed.pos_embed"));
+  EXPECT_THAT(message_of([&] { load_into(SafetensorsFile(smaller), net.checkpoint_tensors()); }),
+              HasSubstr("pos_embed.pos_embed"));
 }
 
 TEST(Mmdit, CheckpointingRunsEachBlockOnceMore) {
   Mmdit net(reference_options("sd35_medium"));
   net.init(1);
   const Conditioning c{at::ones({2, 5, 12}), at::ones({2, 10})};
-  const auto forward = [&](bool gradient) { return net.forward(at::ones({2, 4, 8, 8}).requires_grad_(gradient), at::full({2}, 300.0), c).sum(); };
-  const auto count_linear_calls = [](const std::function<void()>& f) { return testing::count_calls("aten::linear", f); };
-  constexpr int kOutsideBlocks = 7;  // context_embedder, the two embedders' two layers, norm_out, proj_out
+  const auto forward = [&](bool gradient) {
+    return net.forward(at::ones({2, 4, 8, 8}).requires_grad_(gradient), at::full({2}, 300.0), c)
+        .sum();
+  };
+  const auto count_linear_calls = [](const std::function<void()>& f) {
+    return testing::count_calls("aten::linear", f);
+  };
+  constexpr int kOutsideBlocks =
+      7;  // context_embedder, the two embedders' two layers, norm_out, proj_out
   const int once = count_linear_calls([&] { forward(false); });
   ASSERT_GT(once, kOutsideBlocks);
   EXPECT_EQ(count_linear_calls([&] { forward(true).backward(); }), once);
@@ -406,7 +490,8 @@ TEST(Mmdit, CheckpointingRunsEachBlockOnceMore) {
 
 TEST(Mmdit, SaysWhatItIs) {
   EXPECT_THAT(Mmdit(reference_options("sd35_medium")).description(),
-              HasSubstr("Mmdit(4 joint blocks, 3 of them dual, width 16, 2 heads of 8 with QK norm, 4x12x12 in patches of 2, 36 image tokens, "));
+              HasSubstr("Mmdit(4 joint blocks, 3 of them dual, width 16, 2 heads of 8 with QK "
+                        "norm, 4x12x12 in patches of 2, 36 image tokens, "));
 }
 
 TEST(Mmdit, RefusesShapesThatDoNotFit) {
@@ -415,11 +500,14 @@ TEST(Mmdit, RefusesShapesThatDoNotFit) {
   const auto refusal = [&](int64_t height, int64_t width) {
     return message_of([&] { net.forward(at::zeros({2, 4, height, width}), at::zeros({2}), c); });
   };
-  EXPECT_THAT(refusal(8, 9), HasSubstr("[mmdit] expected x (B, 4, H, W) with H and W multiples of 2 up to 12, got (2, 4, 8, 9)"));
+  EXPECT_THAT(refusal(8, 9), HasSubstr("[mmdit] expected x (B, 4, H, W) with H and W multiples of "
+                                       "2 up to 12, got (2, 4, 8, 9)"));
   EXPECT_THAT(refusal(14, 8), HasSubstr("multiples of 2 up to 12, got (2, 4, 14, 8)"));
   EXPECT_THAT(refusal(8, 14), HasSubstr("got (2, 4, 8, 14)"));
   EXPECT_THAT(refusal(0, 8), HasSubstr("got (2, 4, 0, 8)"));
-  EXPECT_THROW(net.forward(at::zeros({2, 4, 8, 8}), at::zeros({2}), {at::zeros({2, 5, 11}), at::zeros({2, 10})}), Error);
+  EXPECT_THROW(net.forward(at::zeros({2, 4, 8, 8}), at::zeros({2}),
+                           {at::zeros({2, 5, 11}), at::zeros({2, 10})}),
+               Error);
 }
 
 TEST(SelfCheck, EverythingHolds) {

@@ -7,55 +7,76 @@
 
 #include "vggflow/core/error.h"
 #include "vggflow/core/log.h"
-#include "vggflow/weights/frozen_weights.h"
 #include "vggflow/families/sd3/original_names.h"
+#include "vggflow/weights/frozen_weights.h"
 
 namespace vggflow {
 namespace fs = std::filesystem;
 
-// ---- files -----------------------------------------------------------------------------------------------------------
+// ---- files
+// -----------------------------------------------------------------------------------------------------------
 
 namespace {
 
-// As diffusers does: a hub's fp16 snapshot has the plain files of components that are only there as such. Says once what is taken in place of what.
-void check_variants(const Sd3Files& files, const std::string& wanted, const std::function<bool(const std::string&)>& in_a_folder) {
+// As diffusers does: a hub's fp16 snapshot has the plain files of components that are only there as
+// such. Says once what is taken in place of what.
+void check_variants(const Sd3Files& files, const std::string& wanted,
+                    const std::function<bool(const std::string&)>& in_a_folder) {
   std::vector<std::string> plain;
   std::map<std::string, std::vector<std::string>> only;  // by the variant that is taken
   size_t there = 0;
-  for (const char* component : {"transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3"}) {
+  for (const char* component :
+       {"transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3"}) {
     if (!in_a_folder(component)) continue;
     ++there;
     const std::string taken = variant_to_open(files.folder(component), wanted);
     if (taken != wanted) (taken.empty() ? plain : only[taken]).emplace_back(component);
   }
-  VGGFLOW_CHECK(wanted.empty() || plain.size() < there, "[sd3] no component of {} has weights of variant '{}': leave the variant out for the plain files",
+  VGGFLOW_CHECK(wanted.empty() || plain.size() < there,
+                "[sd3] no component of {} has weights of variant '{}': leave the variant out for "
+                "the plain files",
                 files.root().string(), wanted);
-  if (!plain.empty()) log_info("no weights of variant '{}' of {}: the plain ones are taken", wanted, fmt::join(plain, ", "));
-  for (const auto& [variant, components] : only) log_info("no plain weights of {}: those of the only variant, '{}', are taken", fmt::join(components, ", "), variant);
+  if (!plain.empty())
+    log_info("no weights of variant '{}' of {}: the plain ones are taken", wanted,
+             fmt::join(plain, ", "));
+  for (const auto& [variant, components] : only)
+    log_info("no plain weights of {}: those of the only variant, '{}', are taken",
+             fmt::join(components, ", "), variant);
 }
 
 }  // namespace
 
 Sd3Files::Sd3Files(const std::string& path, const Sd3Options& options) : variant_(options.variant) {
   if (fs::is_regular_file(path)) {
-    VGGFLOW_CHECK(!options.config.empty(), "[sd3] {} is a single file, which holds no configurations and no tokenizers: pass a folder of the model in diffusers' "
-                  "layout (its weights may be absent) as sd3.config (sample, eval, sweep, metrics: generator.sd3.config; convert, export: --config FOLDER)", path);
+    VGGFLOW_CHECK(!options.config.empty(),
+                  "[sd3] {} is a single file, which holds no configurations and no tokenizers: "
+                  "pass a folder of the model in diffusers' "
+                  "layout (its weights may be absent) as sd3.config (sample, eval, sweep, metrics: "
+                  "generator.sd3.config; convert, export: --config FOLDER)",
+                  path);
     file_ = path;
     index_ = read_model_index(resolve_model(options.config, options.revision));
     const TensorMap tensors = open_weights(path);
-    VGGFLOW_CHECK(is_sd3_original(tensors), "[sd3] {} is no single-file SD3 checkpoint: expected tensors model.diffusion_model.joint_blocks.*", path);
+    VGGFLOW_CHECK(is_sd3_original(tensors),
+                  "[sd3] {} is no single-file SD3 checkpoint: expected tensors "
+                  "model.diffusion_model.joint_blocks.*",
+                  path);
     original_ = from_sd3_original(tensors, path);
   } else {
     index_ = read_model_index(resolve_model(path, options.revision));
   }
-  VGGFLOW_CHECK(index_.class_name == "StableDiffusion3Pipeline", "[sd3] {} holds a {}, expected a StableDiffusion3Pipeline", index_.folder.string(),
+  VGGFLOW_CHECK(index_.class_name == "StableDiffusion3Pipeline",
+                "[sd3] {} holds a {}, expected a StableDiffusion3Pipeline", index_.folder.string(),
                 index_.class_name);
-  check_variants(*this, options.variant, [&](const std::string& component) { return !original_.contains(component) && has_weights(component); });
+  check_variants(*this, options.variant, [&](const std::string& component) {
+    return !original_.contains(component) && has_weights(component);
+  });
 }
 
 ComponentWeights Sd3Files::weights(const std::string& component) const {
   const auto found = original_.find(component);
-  if (found != original_.end()) return {found->second, {file_}, fmt::format("[sd3] {} ({})", file_.string(), component)};
+  if (found != original_.end())
+    return {found->second, {file_}, fmt::format("[sd3] {} ({})", file_.string(), component)};
   return open_component(folder(component), variant_to_open(folder(component), variant_));
 }
 
@@ -67,28 +88,38 @@ FlowSchedule read_sd3_schedule(const fs::path& file) {
   using Json = nlohmann::json;
   const Json json = read_json_file(file);
   const std::string name = json.value("_class_name", "");
-  VGGFLOW_CHECK(name == "FlowMatchEulerDiscreteScheduler", "[sd3] {}: expected a FlowMatchEulerDiscreteScheduler, got '{}'", file.string(), name);
-  for (const char* key : {"use_dynamic_shifting", "use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "invert_sigmas", "stochastic_sampling"}) {
-    VGGFLOW_CHECK(json.value(key, Json(false)) == Json(false), "[sd3] {}: {} is {}, which this sampler does not do; expected false", file.string(), key,
-                  json[key].dump());
+  VGGFLOW_CHECK(name == "FlowMatchEulerDiscreteScheduler",
+                "[sd3] {}: expected a FlowMatchEulerDiscreteScheduler, got '{}'", file.string(),
+                name);
+  for (const char* key : {"use_dynamic_shifting", "use_karras_sigmas", "use_exponential_sigmas",
+                          "use_beta_sigmas", "invert_sigmas", "stochastic_sampling"}) {
+    VGGFLOW_CHECK(json.value(key, Json(false)) == Json(false),
+                  "[sd3] {}: {} is {}, which this sampler does not do; expected false",
+                  file.string(), key, json[key].dump());
   }
-  VGGFLOW_CHECK(json.value("shift_terminal", Json()).is_null(), "[sd3] {}: shift_terminal is set, which this sampler does not do", file.string());
-  VGGFLOW_CHECK(json.value("num_train_timesteps", Json(1000)) == Json(1000), "[sd3] {}: num_train_timesteps is {}, expected 1000", file.string(),
+  VGGFLOW_CHECK(json.value("shift_terminal", Json()).is_null(),
+                "[sd3] {}: shift_terminal is set, which this sampler does not do", file.string());
+  VGGFLOW_CHECK(json.value("num_train_timesteps", Json(1000)) == Json(1000),
+                "[sd3] {}: num_train_timesteps is {}, expected 1000", file.string(),
                 json["num_train_timesteps"].dump());
   const Json shift = json.value("shift", Json(1.0));
-  VGGFLOW_CHECK(shift.is_number() && shift.get<double>() > 0, "[sd3] {}: shift is {}, expected a positive number", file.string(), shift.dump());
+  VGGFLOW_CHECK(shift.is_number() && shift.get<double>() > 0,
+                "[sd3] {}: shift is {}, expected a positive number", file.string(), shift.dump());
   return {shift.get<double>(), /*shifts_twice=*/true};
 }
 
-// ---- the model -------------------------------------------------------------------------------------------------------
+// ---- the model
+// -------------------------------------------------------------------------------------------------------
 
 std::unique_ptr<Mmdit> load_sd3_transformer(const Sd3Files& files, at::ScalarType dtype) {
-  const MmditOptions options = mmdit_options_from_json(read_model_config(files.folder("transformer")));
+  const MmditOptions options =
+      mmdit_options_from_json(read_model_config(files.folder("transformer")));
   auto net = [&] {
     const ShapesOnly guard;
     return std::make_unique<Mmdit>(options);
   }();
-  net->position_grid = at::empty({1, options.pos_embed_max * options.pos_embed_max, options.width()});
+  net->position_grid =
+      at::empty({1, options.pos_embed_max * options.pos_embed_max, options.width()});
   auto targets = net->parameters();
   targets.push_back({"pos_embed.pos_embed", &net->position_grid});
   adopt_weights(targets, files.weights("transformer"), dtype);
@@ -97,14 +128,20 @@ std::unique_ptr<Mmdit> load_sd3_transformer(const Sd3Files& files, at::ScalarTyp
 }
 
 void check_sd3_options(const Sd3Options& o, const MmditOptions& transformer, int64_t downscale) {
-  VGGFLOW_CHECK(!o.tiling || o.decoder != "taesd3", "[sd3] expected tiling with decoder=vae only: TAESD3 needs none");
-  const int64_t unit = downscale * transformer.patch_size, largest = unit * transformer.pos_embed_max;
+  VGGFLOW_CHECK(!o.tiling || o.decoder != "taesd3",
+                "[sd3] expected tiling with decoder=vae only: TAESD3 needs none");
+  const int64_t unit = downscale * transformer.patch_size,
+                largest = unit * transformer.pos_embed_max;
   for (const int64_t side : {o.height, o.width}) {
-    VGGFLOW_CHECK(side % unit == 0 && side <= largest, "[sd3] expected height and width in multiples of {} up to {}, got {}", unit, largest, side);
+    VGGFLOW_CHECK(side % unit == 0 && side <= largest,
+                  "[sd3] expected height and width in multiples of {} up to {}, got {}", unit,
+                  largest, side);
   }
 }
 
-Sd3Model::Sd3Model(const std::string& path, const Sd3Options& o, at::ScalarType dtype, bool checkpointing) : options_(o) {
+Sd3Model::Sd3Model(const std::string& path, const Sd3Options& o, at::ScalarType dtype,
+                   bool checkpointing)
+    : options_(o) {
   const Sd3Files files(path, o);
   schedule_ = read_sd3_schedule(files.folder("scheduler") / "scheduler_config.json");
   transformer_ = load_sd3_transformer(files, dtype);
@@ -112,44 +149,62 @@ Sd3Model::Sd3Model(const std::string& path, const Sd3Options& o, at::ScalarType 
   const auto vae_options = AutoencoderKlOptions::read(files.folder("vae") / "config.json");
   downscale_ = vae_options.downscale();
   check_sd3_options(o, transformer_->options, downscale_);
-  VGGFLOW_CHECK(vae_options.latent_channels == transformer_->options.channels, "[sd3] {}: the autoencoder has {} latent channels, the transformer {}", path,
+  VGGFLOW_CHECK(vae_options.latent_channels == transformer_->options.channels,
+                "[sd3] {}: the autoencoder has {} latent channels, the transformer {}", path,
                 vae_options.latent_channels, transformer_->options.channels);
   if (o.decoder == "taesd3") {
     taesd_ = TaesdDecoder::load(taesd_folder(o.taesd));
-    VGGFLOW_CHECK(taesd_->options.latent_channels == transformer_->options.channels, "[sd3] {}: TAESD3 reads {} latent channels, the transformer has {}", path,
+    VGGFLOW_CHECK(taesd_->options.latent_channels == transformer_->options.channels,
+                  "[sd3] {}: TAESD3 reads {} latent channels, the transformer has {}", path,
                   taesd_->options.latent_channels, transformer_->options.channels);
   } else {
     vae_ = load_frozen<AutoencoderKl>(vae_options, files.weights("vae"), at::kFloat);
     vae_->checkpointing = checkpointing;
   }
   const bool t5 = o.t5 && files.has_weights("text_encoder_3");
-  VGGFLOW_CHECK(!t5 || files.has("tokenizer_3"), "[sd3] {} has T5's weights (text_encoder_3), but no tokenizer_3 in {}: put that folder there, or leave T5 out with sd3.t5=false",
+  VGGFLOW_CHECK(!t5 || files.has("tokenizer_3"),
+                "[sd3] {} has T5's weights (text_encoder_3), but no tokenizer_3 in {}: put that "
+                "folder there, or leave T5 out with sd3.t5=false",
                 path, files.root().string());
-  if (o.t5 && !t5) log_info("{} has no weights of T5 (text_encoder_3): its tokens are zeros, as in diffusers", path);
+  if (o.t5 && !t5)
+    log_info("{} has no weights of T5 (text_encoder_3): its tokens are zeros, as in diffusers",
+             path);
   prompts_ = std::make_unique<Sd3PromptEncoder>(
-      files.root(), Sd3PromptOptions{.t5_tokens = o.t5_tokens, .context_dim = transformer_->options.context_dim, .use_t5 = t5, .dtype = dtype, .cache = o.embedding_cache,
-                                     .variant = o.variant}, [files](const std::string& component) { return files.weights(component); });
+      files.root(),
+      Sd3PromptOptions{.t5_tokens = o.t5_tokens,
+                       .context_dim = transformer_->options.context_dim,
+                       .use_t5 = t5,
+                       .dtype = dtype,
+                       .cache = o.embedding_cache,
+                       .variant = o.variant},
+      [files](const std::string& component) { return files.weights(component); });
 }
 
 std::vector<int64_t> Sd3Model::state_shape() const {
   const MmditOptions& o = transformer_->options;
-  const auto side = [&](int64_t pixels) { return pixels > 0 ? pixels / downscale_ : o.sample_size; };
+  const auto side = [&](int64_t pixels) {
+    return pixels > 0 ? pixels / downscale_ : o.sample_size;
+  };
   return {o.channels, side(options_.height), side(options_.width)};
 }
 
 std::string Sd3Model::description() const {
   const auto shape = state_shape();
-  return fmt::format("{}, {} for {}x{} pixels", transformer_->description(), taesd_ ? "TAESD3" : "its own autoencoder", shape[1] * downscale_,
+  return fmt::format("{}, {} for {}x{} pixels", transformer_->description(),
+                     taesd_ ? "TAESD3" : "its own autoencoder", shape[1] * downscale_,
                      shape[2] * downscale_);
 }
 
-// ---- prompts ---------------------------------------------------------------------------------------------------------
+// ---- prompts
+// ---------------------------------------------------------------------------------------------------------
 
 void Sd3Model::prepare(const std::vector<std::string>& prompts) const {
   const bool keep = options_.embedding_cache.empty();
   std::vector<std::string> missing;
   const auto want = [&](const std::string& prompt) {
-    if (!embeddings_.contains(prompt) && std::find(missing.begin(), missing.end(), prompt) == missing.end()) missing.push_back(prompt);
+    if (!embeddings_.contains(prompt) &&
+        std::find(missing.begin(), missing.end(), prompt) == missing.end())
+      missing.push_back(prompt);
   };
   want(options_.negative_prompt);
   for (const std::string& prompt : prompts) want(prompt);
@@ -162,7 +217,8 @@ void Sd3Model::prepare(const std::vector<std::string>& prompts) const {
   for (size_t i = 0; i < missing.size(); ++i) {
     if (!keep && missing[i] != options_.negative_prompt) continue;
     const auto at = static_cast<int64_t>(i);
-    embeddings_[missing[i]] = {encoded.embeddings.context.narrow(0, at, 1).clone(), encoded.embeddings.pooled.narrow(0, at, 1).clone()};
+    embeddings_[missing[i]] = {encoded.embeddings.context.narrow(0, at, 1).clone(),
+                               encoded.embeddings.pooled.narrow(0, at, 1).clone()};
   }
 }
 
@@ -188,7 +244,8 @@ Conditioning Sd3Model::unconditional(int64_t count) const {
   return {one.context.expand({count, -1, -1}), one.pooled.expand({count, -1})};
 }
 
-// ---- images ----------------------------------------------------------------------------------------------------------
+// ---- images
+// ----------------------------------------------------------------------------------------------------------
 
 template <TensorLike T>
 T Sd3Model::decode_all(const T& x1) const {

@@ -1,6 +1,7 @@
 #pragma once
-// A whole Stable Diffusion 3 or 3.5 model: transformer, autoencoder, text encoders and the scheduler's settings, from a folder in diffusers' layout
-// (or a snapshot of it in the Hugging Face cache) or from one file in Stability's layout. The frozen weights are views of the mapped files
+// A whole Stable Diffusion 3 or 3.5 model: transformer, autoencoder, text encoders and the
+// scheduler's settings, from a folder in diffusers' layout (or a snapshot of it in the Hugging Face
+// cache) or from one file in Stability's layout. The frozen weights are views of the mapped files
 // wherever their dtype is the one that is asked for.
 
 #include <filesystem>
@@ -11,10 +12,10 @@
 #include <vector>
 
 #include "vggflow/core/field.h"
-#include "vggflow/io/model_files.h"
-#include "vggflow/networks/autoencoders/autoencoder_kl.h"
 #include "vggflow/families/sd3/flow_model.h"
 #include "vggflow/families/sd3/prompts.h"
+#include "vggflow/io/model_files.h"
+#include "vggflow/networks/autoencoders/autoencoder_kl.h"
 #include "vggflow/networks/autoencoders/taesd.h"
 
 namespace vggflow {
@@ -35,28 +36,43 @@ struct Sd3Options {
 
   template <class V>
   void fields(V& v) {
-    v("variant", variant, "variant of the weight files, such as fp16; components without it give their plain files; empty: the plain files, or the only variant there is");
-    v("revision", revision, "branch, tag or commit, where the model is named org/name and lies in the Hugging Face cache");
-    v("config", config, "for a single-file checkpoint: a diffusers folder with its configs and tokenizers, and the text encoders if the file has none");
-    v("height", height, "of the images in pixels; 0: what the model was trained for", range(0, 65536));
-    v("width", width, "of the images in pixels; 0: what the model was trained for", range(0, 65536));
-    v("decoder", decoder, "from latents to images: the model's autoencoder, or the tiny TAESD3", choices({"vae", "taesd3"}));
-    v("taesd", taesd, "folder of taesd3_decoder.safetensors, for decoder=taesd3 and for models of ours that it decodes; empty: taesd3 in the folder that VGGFLOW_ASSETS names");
+    v("variant", variant,
+      "variant of the weight files, such as fp16; components without it give their plain files; "
+      "empty: the plain files, or the only variant there is");
+    v("revision", revision,
+      "branch, tag or commit, where the model is named org/name and lies in the Hugging Face "
+      "cache");
+    v("config", config,
+      "for a single-file checkpoint: a diffusers folder with its configs and tokenizers, and the "
+      "text encoders if the file has none");
+    v("height", height, "of the images in pixels; 0: what the model was trained for",
+      range(0, 65536));
+    v("width", width, "of the images in pixels; 0: what the model was trained for",
+      range(0, 65536));
+    v("decoder", decoder, "from latents to images: the model's autoencoder, or the tiny TAESD3",
+      choices({"vae", "taesd3"}));
+    v("taesd", taesd,
+      "folder of taesd3_decoder.safetensors, for decoder=taesd3 and for models of ours that it "
+      "decodes; empty: taesd3 in the folder that VGGFLOW_ASSETS names");
     v("tiling", tiling, "decode large images tile by tile");
     v("negative_prompt", negative_prompt, "what guidance leads away from");
     v("t5", t5, "use the T5 encoder where the model has it; without it its tokens are zeros");
     v("t5_tokens", t5_tokens, "length of the T5 part of a prompt", range(1, 512));
-    v("embedding_cache", embedding_cache, "folder that keeps prompt embeddings; empty: they are held in memory");
+    v("embedding_cache", embedding_cache,
+      "folder that keeps prompt embeddings; empty: they are held in memory");
   }
 };
 
-/// Throws where such images cannot be made by this transformer and autoencoder: sides that are no multiples or too large, and settings that exclude each other.
-void check_sd3_options(const Sd3Options& options, const MmditOptions& transformer, int64_t downscale);
+/// Throws where such images cannot be made by this transformer and autoencoder: sides that are no
+/// multiples or too large, and settings that exclude each other.
+void check_sd3_options(const Sd3Options& options, const MmditOptions& transformer,
+                       int64_t downscale);
 
 /// The components of an SD3 model by diffusers' names, wherever they lie.
 class Sd3Files {
  public:
-  /// `path`: a folder, org/name in the Hugging Face cache, or a single file (then options.config is a folder).
+  /// `path`: a folder, org/name in the Hugging Face cache, or a single file (then options.config is
+  /// a folder).
   Sd3Files(const std::string& path, const Sd3Options& options);
   bool has(const std::string& component) const { return index_.has(component); }
   /// The component's folder, which holds its config.json.
@@ -76,18 +92,21 @@ class Sd3Files {
   ModelIndex index_;
 };
 
-/// scheduler/scheduler_config.json: shift of a FlowMatchEulerDiscreteScheduler. Refuses what the sampler here does not do: dynamic shifts,
-/// Karras, exponential or beta spacings, other schedulers.
+/// scheduler/scheduler_config.json: shift of a FlowMatchEulerDiscreteScheduler. Refuses what the
+/// sampler here does not do: dynamic shifts, Karras, exponential or beta spacings, other
+/// schedulers.
 FlowSchedule read_sd3_schedule(const std::filesystem::path& file);
 
-/// The transformer with its weights, frozen, as views of the files where their dtype is `dtype`, in which it computes.
+/// The transformer with its weights, frozen, as views of the files where their dtype is `dtype`, in
+/// which it computes.
 std::unique_ptr<Mmdit> load_sd3_transformer(const Sd3Files& files, at::ScalarType dtype);
 
 class Sd3Model : public FlowModel {
  public:
-  /// `dtype` of the transformer, the text encoders and their matrix products; the autoencoder is fp32. `checkpointing`: of the transformer's blocks
-  /// and the decoder's.
-  Sd3Model(const std::string& path, const Sd3Options& options, at::ScalarType dtype, bool checkpointing);
+  /// `dtype` of the transformer, the text encoders and their matrix products; the autoencoder is
+  /// fp32. `checkpointing`: of the transformer's blocks and the decoder's.
+  Sd3Model(const std::string& path, const Sd3Options& options, at::ScalarType dtype,
+           bool checkpointing);
 
   Mmdit& network() override { return *transformer_; }
   const Mmdit& network() const override { return *transformer_; }
@@ -114,8 +133,10 @@ class Sd3Model : public FlowModel {
   std::unique_ptr<TaesdDecoder> taesd_;
   int64_t downscale_ = 8;
   std::unique_ptr<Sd3PromptEncoder> prompts_;
-  mutable std::set<std::string> warned_;                    ///< what was said of prompts, once
-  mutable std::map<std::string, Conditioning> embeddings_;  ///< one row a prompt: all without a cache folder, else the negative prompt alone
+  mutable std::set<std::string> warned_;  ///< what was said of prompts, once
+  mutable std::map<std::string, Conditioning>
+      embeddings_;  ///< one row a prompt: all without a cache folder, else the negative prompt
+                    ///< alone
 };
 
 }  // namespace vggflow

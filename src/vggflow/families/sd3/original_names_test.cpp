@@ -1,4 +1,5 @@
-// Single-file checkpoints against diffusers' loader: values from tools/reference/sd3_original_reference.py.
+// Single-file checkpoints against diffusers' loader: values from
+// tools/reference/sd3_original_reference.py.
 #include "vggflow/families/sd3/original_names.h"
 
 #include <ATen/ATen.h>
@@ -9,10 +10,10 @@
 #include <set>
 
 #include "vggflow/core/error.h"
-#include "vggflow/weights/lora_keys.h"
 #include "vggflow/families/sd3/mmdit.h"
-#include "vggflow/testing/reference.h"
 #include "vggflow/testing/message.h"
+#include "vggflow/testing/reference.h"
+#include "vggflow/weights/lora_keys.h"
 
 namespace vggflow {
 namespace {
@@ -54,7 +55,8 @@ TEST(Sd3Original, GivesWhatDiffusersLoaderGives) {
   EXPECT_TRUE(parts.at("text_encoder_3").contains("shared.weight"));
 }
 
-// ---- a name list of SD3's size, written from Stability's module tree ---------------------------------------------------
+// ---- a name list of SD3's size, written from Stability's module tree
+// ---------------------------------------------------
 
 void with_bias(std::vector<std::string>& names, const std::string& module) {
   names.push_back(module + ".weight");
@@ -64,7 +66,8 @@ void with_bias(std::vector<std::string>& names, const std::string& module) {
 std::vector<std::string> original_names(int64_t blocks, bool qk_norm, int64_t dual_blocks) {
   const std::string root = "model.diffusion_model.";
   std::vector<std::string> names{root + "pos_embed"};
-  for (const char* module : {"x_embedder.proj", "t_embedder.mlp.0", "t_embedder.mlp.2", "y_embedder.mlp.0", "y_embedder.mlp.2", "context_embedder",
+  for (const char* module : {"x_embedder.proj", "t_embedder.mlp.0", "t_embedder.mlp.2",
+                             "y_embedder.mlp.0", "y_embedder.mlp.2", "context_embedder",
                              "final_layer.linear", "final_layer.adaLN_modulation.1"}) {
     with_bias(names, root + module);
   }
@@ -77,7 +80,9 @@ std::vector<std::string> original_names(int64_t blocks, bool qk_norm, int64_t du
       for (const std::string& attention : attentions) {
         with_bias(names, block + attention + ".qkv");
         if (!pre_only) with_bias(names, block + attention + ".proj");
-        if (qk_norm) names.insert(names.end(), {block + attention + ".ln_q.weight", block + attention + ".ln_k.weight"});
+        if (qk_norm)
+          names.insert(names.end(),
+                       {block + attention + ".ln_q.weight", block + attention + ".ln_k.weight"});
       }
       with_bias(names, block + "adaLN_modulation.1");
       if (pre_only) continue;
@@ -96,15 +101,26 @@ struct Variant {
 };
 class Sd3OriginalSizes : public ::testing::TestWithParam<Variant> {};
 INSTANTIATE_TEST_SUITE_P(Models, Sd3OriginalSizes,
-                         ::testing::Values(Variant{"sd3_medium", 24, false, 0}, Variant{"sd35_large", 38, true, 0}, Variant{"sd35_medium", 24, true, 13}),
+                         ::testing::Values(Variant{"sd3_medium", 24, false, 0},
+                                           Variant{"sd35_large", 38, true, 0},
+                                           Variant{"sd35_medium", 24, true, 13}),
                          [](const auto& variant) { return variant.param.name; });
 
-// Every original name gives names of the network, every name of the network is given once: the map is a bijection between
-// (name, third) and the parameters. Besides parameters there is pos_embed, a buffer of diffusers'.
+// Every original name gives names of the network, every name of the network is given once: the map
+// is a bijection between (name, third) and the parameters. Besides parameters there is pos_embed, a
+// buffer of diffusers'.
 TEST_P(Sd3OriginalSizes, TheNamesAreABijectionOntoTheNetworksParameters) {
   const Variant& v = GetParam();
-  MmditOptions o{.sample_size = 4, .channels = 4, .patch_size = 2, .layers = v.blocks, .heads = 1, .head_dim = 4, .context_dim = 4, .pooled_dim = 4,
-                 .pos_embed_max = 4, .qk_norm = v.qk_norm};
+  MmditOptions o{.sample_size = 4,
+                 .channels = 4,
+                 .patch_size = 2,
+                 .layers = v.blocks,
+                 .heads = 1,
+                 .head_dim = 4,
+                 .context_dim = 4,
+                 .pooled_dim = 4,
+                 .pos_embed_max = 4,
+                 .qk_norm = v.qk_norm};
   for (int64_t i = 0; i < v.dual_blocks; ++i) o.dual_attention_layers.push_back(i);
   std::multiset<std::string> want{"pos_embed.pos_embed"}, got;
   const Mmdit net(o);
@@ -131,8 +147,11 @@ TEST_P(Sd3OriginalSizes, KohyasNamesAreTheOriginalOnes) {
   const std::string root = "model.diffusion_model.", end = ".weight";
   size_t layers = 0;
   for (const std::string& name : names) {
-    if (!name.ends_with(end) || name.find(".ln_") != std::string::npos || name.find("x_embedder") != std::string::npos) continue;
-    std::string kohya = "lora_unet_" + name.substr(root.size(), name.size() - root.size() - end.size());
+    if (!name.ends_with(end) || name.find(".ln_") != std::string::npos ||
+        name.find("x_embedder") != std::string::npos)
+      continue;
+    std::string kohya =
+        "lora_unet_" + name.substr(root.size(), name.size() - root.size() - end.size());
     std::replace(kohya.begin(), kohya.end(), '.', '_');
     const auto targets = original_targets(name, sizes);
     for (const OriginalTarget& target : targets) {
@@ -145,7 +164,8 @@ TEST_P(Sd3OriginalSizes, KohyasNamesAreTheOriginalOnes) {
       ++layers;
     }
   }
-  // Fourteen layers a block (three less in the last), four in each second attention, seven outside the blocks.
+  // Fourteen layers a block (three less in the last), four in each second attention, seven outside
+  // the blocks.
   EXPECT_EQ(layers, static_cast<size_t>(14 * v.blocks - 3 + 4 * v.dual_blocks + 7));
 }
 
@@ -153,33 +173,48 @@ TEST(Sd3Original, AFusedProjectionIsSplitIntoQueriesKeysAndValues) {
   const std::string name = "model.diffusion_model.joint_blocks.0.x_block.attn.qkv.weight";
   const Tensor qkv = at::arange(18, at::kFloat).view({6, 3});
   const TensorMap transformer = from_sd3_original({{name, qkv}}, "test").at("transformer");
-  EXPECT_TRUE(at::equal(transformer.at("transformer_blocks.0.attn.to_q.weight"), qkv.narrow(0, 0, 2)));
-  EXPECT_TRUE(at::equal(transformer.at("transformer_blocks.0.attn.to_v.weight"), qkv.narrow(0, 4, 2)));
+  EXPECT_TRUE(
+      at::equal(transformer.at("transformer_blocks.0.attn.to_q.weight"), qkv.narrow(0, 0, 2)));
+  EXPECT_TRUE(
+      at::equal(transformer.at("transformer_blocks.0.attn.to_v.weight"), qkv.narrow(0, 4, 2)));
   EXPECT_TRUE(is_sd3_original({{name, qkv}}));
   EXPECT_FALSE(is_sd3_original({{"transformer_blocks.0.attn.to_q.weight", qkv}}));
 }
 
-// Such files hold CLIP-L without the projection of its pooled text, and each encoder's scale of contrastive training.
+// Such files hold CLIP-L without the projection of its pooled text, and each encoder's scale of
+// contrastive training.
 TEST(Sd3Original, ClipLsMissingProjectionIsTheIdentity) {
-  const std::string l = "text_encoders.clip_l.transformer.", g = "text_encoders.clip_g.transformer.", token = "text_model.embeddings.token_embedding.weight";
-  TensorMap file{{l + token, at::ones({5, 3}, at::kHalf)}, {g + token, at::ones({5, 4})}, {"text_encoders.clip_l.logit_scale", at::ones({})}};
+  const std::string l = "text_encoders.clip_l.transformer.",
+                    g = "text_encoders.clip_g.transformer.",
+                    token = "text_model.embeddings.token_embedding.weight";
+  TensorMap file{{l + token, at::ones({5, 3}, at::kHalf)},
+                 {g + token, at::ones({5, 4})},
+                 {"text_encoders.clip_l.logit_scale", at::ones({})}};
   const auto parts = from_sd3_original(file, "test");
-  EXPECT_TRUE(at::equal(parts.at("text_encoder").at("text_projection.weight"), at::eye(3).to(at::kHalf)));
+  EXPECT_TRUE(
+      at::equal(parts.at("text_encoder").at("text_projection.weight"), at::eye(3).to(at::kHalf)));
   EXPECT_EQ(parts.at("text_encoder").size(), 2u);
   EXPECT_FALSE(parts.at("text_encoder_2").contains("text_projection.weight"));
   file[l + "text_projection.weight"] = at::full({3, 3}, 2);
-  EXPECT_TRUE(at::equal(from_sd3_original(file, "test").at("text_encoder").at("text_projection.weight"), at::full({3, 3}, 2)));
+  EXPECT_TRUE(
+      at::equal(from_sd3_original(file, "test").at("text_encoder").at("text_projection.weight"),
+                at::full({3, 3}, 2)));
 }
 
 TEST(Sd3Original, WhatDoesNotBelongIsListedInOneError) {
   const std::string root = "model.diffusion_model.";
-  const TensorMap bad{{root + "joint_blocks.0.x_block.attn.qkv.weight", at::ones({4, 2})}, {root + "joint_blocks.0.z_block.attn.proj.weight", at::ones({1})},
-                      {"lora.up", at::ones({1})}, {"first_stage_model.decoder.mid.attn_1.q.weight", at::ones({2, 2, 3, 3})},
+  const TensorMap bad{{root + "joint_blocks.0.x_block.attn.qkv.weight", at::ones({4, 2})},
+                      {root + "joint_blocks.0.z_block.attn.proj.weight", at::ones({1})},
+                      {"lora.up", at::ones({1})},
+                      {"first_stage_model.decoder.mid.attn_1.q.weight", at::ones({2, 2, 3, 3})},
                       {"first_stage_model.encoder.down.x.block.0.conv1.weight", at::ones({1})}};
-  EXPECT_THAT(message_of([&] { from_sd3_original(bad, "file.safetensors"); }),
-              AllOf(HasSubstr("[sd3_original] file.safetensors is not in the layout"), HasSubstr("attn.qkv.weight' has shape (4, 2), which cannot become"),
-                    HasSubstr("unknown 'model.diffusion_model.joint_blocks.0.z_block.attn.proj.weight'"), HasSubstr("unknown 'lora.up'"),
-                    HasSubstr("attn_1.q.weight' has shape (2, 2, 3, 3)"), HasSubstr("unknown 'first_stage_model.encoder.down.x.")));
+  EXPECT_THAT(
+      message_of([&] { from_sd3_original(bad, "file.safetensors"); }),
+      AllOf(HasSubstr("[sd3_original] file.safetensors is not in the layout"),
+            HasSubstr("attn.qkv.weight' has shape (4, 2), which cannot become"),
+            HasSubstr("unknown 'model.diffusion_model.joint_blocks.0.z_block.attn.proj.weight'"),
+            HasSubstr("unknown 'lora.up'"), HasSubstr("attn_1.q.weight' has shape (2, 2, 3, 3)"),
+            HasSubstr("unknown 'first_stage_model.encoder.down.x.")));
 }
 
 }  // namespace

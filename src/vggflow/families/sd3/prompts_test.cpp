@@ -1,5 +1,5 @@
-// Prompt embeddings against diffusers' StableDiffusion3Pipeline.encode_prompt over a tiny model folder, both made by
-// tools/reference/text_encoder_reference.py.
+// Prompt embeddings against diffusers' StableDiffusion3Pipeline.encode_prompt over a tiny model
+// folder, both made by tools/reference/text_encoder_reference.py.
 #include "vggflow/families/sd3/prompts.h"
 
 #include <gmock/gmock.h>
@@ -9,9 +9,9 @@
 
 #include "vggflow/core/error.h"
 #include "vggflow/io/files.h"
-#include "vggflow/testing/reference.h"
 #include "vggflow/testing/gradient_check.h"
 #include "vggflow/testing/message.h"
+#include "vggflow/testing/reference.h"
 #include "vggflow/testing/temporary_folder.h"
 
 namespace vggflow {
@@ -87,20 +87,25 @@ TEST_F(Sd3PromptTest, WithoutT5ItsPartIsZeroAsInDiffusers) {
   EXPECT_LT(scaled_error(c.context, reference.load("no_t5.context")), 1e-5);
   EXPECT_LT(scaled_error(c.pooled, reference.load("no_t5.pooled")), 1e-5);
   EXPECT_EQ(c.context.narrow(1, 77, 20).abs().max().item<float>(), 0);
-  EXPECT_EQ(c.context.narrow(2, 20, 4).abs().max().item<float>(), 0) << "channels beyond both CLIPs'";
+  EXPECT_EQ(c.context.narrow(2, 20, 4).abs().max().item<float>(), 0)
+      << "channels beyond both CLIPs'";
 }
 
 TEST_F(Sd3PromptTest, SaysOnceForAllPromptsWhatWasCut) {
   Sd3PromptEncoder encoder(model_folder(), options());
   EXPECT_THAT(encoder.encode({"a cat", ""}).warnings, IsEmpty());
-  const auto warnings = encoder.encode({"a cat", prompts[3], prompts[3], prompts[3] + " and more"}).warnings;
-  EXPECT_THAT(warnings, ElementsAre(::testing::StartsWith(
-                            "2 of 3 prompts are longer than an encoder reads and were cut, by CLIP (reads 75 tokens), T5 (reads 19 tokens); the first lost 'e cat naïve cat")));
+  const auto warnings =
+      encoder.encode({"a cat", prompts[3], prompts[3], prompts[3] + " and more"}).warnings;
+  EXPECT_THAT(warnings,
+              ElementsAre(::testing::StartsWith(
+                  "2 of 3 prompts are longer than an encoder reads and were cut, by CLIP (reads 75 "
+                  "tokens), T5 (reads 19 tokens); the first lost 'e cat naïve cat")));
   EXPECT_THAT(warnings[0], ::testing::EndsWith("...'"));
   EXPECT_LT(warnings[0].size(), 230u) << "the text that was cut is clipped";
 }
 
-// Where L knows "!!" as one token and G, whose padding it is, takes every "!" apart, they cut at different places.
+// Where L knows "!!" as one token and G, whose padding it is, takes every "!" apart, they cut at
+// different places.
 TEST_F(Sd3PromptTest, NamesBothClipsWhereTheyCutDifferently) {
   const auto other = copied_model();
   const auto replace = [&](const char* file, const std::string& from, const std::string& to) {
@@ -113,8 +118,10 @@ TEST_F(Sd3PromptTest, NamesBothClipsWhereTheyCutDifferently) {
   std::string text = "!!";
   for (int i = 0; i < 73; ++i) text += " a";
   const auto warnings = Sd3PromptEncoder(other, options()).encode({text + " b c"}).warnings;
-  EXPECT_THAT(warnings, ElementsAre("1 of 1 prompts are longer than an encoder reads and were cut, by CLIP-G (reads 75 tokens), CLIP-L (reads 75 tokens), T5 (reads 19 "
-                                    "tokens); the first lost 'c'"));
+  EXPECT_THAT(warnings,
+              ElementsAre("1 of 1 prompts are longer than an encoder reads and were cut, by CLIP-G "
+                          "(reads 75 tokens), CLIP-L (reads 75 tokens), T5 (reads 19 "
+                          "tokens); the first lost 'c'"));
 }
 
 TEST_F(Sd3PromptTest, ABatchGivesWhatSinglePromptsGive) {
@@ -164,14 +171,20 @@ TEST_F(Sd3PromptTest, AnotherLengthTypeModelOrTokenizerIsAnotherEntry) {
   TensorList weights;
   {
     const SafetensorsFile file(other / "text_encoder/model.safetensors");
-    for (const auto& [name, entry] : file.tensors()) weights.emplace_back(name, file.load(name) * 2);
+    for (const auto& [name, entry] : file.tensors())
+      weights.emplace_back(name, file.load(name) * 2);
   }
   write_safetensors(other / "text_encoder/model.safetensors", weights);
   const auto shorter = cache / "shorter";  // the same weights, one merge less
   fs::copy(model_folder(), shorter, fs::copy_options::recursive);
   const std::string merges = read_text(shorter / "tokenizer_2/merges.txt");
-  write_text(shorter / "tokenizer_2/merges.txt", merges.substr(0, merges.rfind('\n', merges.size() - 2) + 1));
-  for (auto& [folder, o] : {std::pair{model_folder(), longer}, {model_folder(), half}, {model_folder(), without}, {other, keeping()}, {shorter, keeping()}}) {
+  write_text(shorter / "tokenizer_2/merges.txt",
+             merges.substr(0, merges.rfind('\n', merges.size() - 2) + 1));
+  for (auto& [folder, o] : {std::pair{model_folder(), longer},
+                            {model_folder(), half},
+                            {model_folder(), without},
+                            {other, keeping()},
+                            {shorter, keeping()}}) {
     Sd3PromptEncoder encoder(folder, o);
     EXPECT_THAT(encoder.encode({"a cat"}).warnings, IsEmpty());
     EXPECT_EQ(encoder.encoded(), 1);
@@ -181,14 +194,19 @@ TEST_F(Sd3PromptTest, AnotherLengthTypeModelOrTokenizerIsAnotherEntry) {
 TEST_F(Sd3PromptTest, TakesTheVariantThatIsAskedFor) {
   const auto other = copied_model();
   for (const char* component : {"text_encoder", "text_encoder_2"}) {
-    fs::rename(other / component / "model.safetensors", other / component / "model.fp16.safetensors");
+    fs::rename(other / component / "model.safetensors",
+               other / component / "model.fp16.safetensors");
   }
   Sd3PromptOptions o = options();
   o.use_t5 = false;
   o.variant = "bf16";
-  EXPECT_THAT(message_of([&] { Sd3PromptEncoder encoder(other, o); }), HasSubstr("has no weights of variant 'bf16' and no plain ones; it has the variants fp16"));
+  EXPECT_THAT(
+      message_of([&] { Sd3PromptEncoder encoder(other, o); }),
+      HasSubstr("has no weights of variant 'bf16' and no plain ones; it has the variants fp16"));
   o.variant = "fp16";
-  EXPECT_LT(relative_error(Sd3PromptEncoder(other, o).encode(prompts).embeddings.context, reference.load("no_t5.context")), 1e-5);
+  EXPECT_LT(relative_error(Sd3PromptEncoder(other, o).encode(prompts).embeddings.context,
+                           reference.load("no_t5.context")),
+            1e-5);
 }
 
 // As from a single-file checkpoint: the folder holds configurations and tokenizers alone.
@@ -197,10 +215,14 @@ TEST_F(Sd3PromptTest, TakesWeightsThatLieElsewhere) {
   std::map<std::string, ComponentWeights> weights;
   for (const char* component : {"text_encoder", "text_encoder_2", "text_encoder_3"}) {
     weights[component] = open_component(model_folder() / component);
-    for (const auto& file : weights[component].files) fs::remove(other / component / file.filename());
+    for (const auto& file : weights[component].files)
+      fs::remove(other / component / file.filename());
   }
-  Sd3PromptEncoder encoder(other, options(), [&](const std::string& component) { return weights.at(component); });
-  EXPECT_LT(scaled_error(encoder.encode(prompts).embeddings.context, reference.load("full.context")), 1e-5);
+  Sd3PromptEncoder encoder(other, options(),
+                           [&](const std::string& component) { return weights.at(component); });
+  EXPECT_LT(
+      scaled_error(encoder.encode(prompts).embeddings.context, reference.load("full.context")),
+      1e-5);
 }
 
 TEST_F(Sd3PromptTest, DamagedEntriesAreMadeAnewWithAWarning) {
@@ -210,14 +232,16 @@ TEST_F(Sd3PromptTest, DamagedEntriesAreMadeAnewWithAWarning) {
     EXPECT_EQ(encoder.encoded(), out.warnings.empty() ? 0 : 1);
     return out;
   };
-  const Conditioning want = Sd3PromptEncoder(model_folder(), keeping()).encode({"a cat"}).embeddings;
+  const Conditioning want =
+      Sd3PromptEncoder(model_folder(), keeping()).encode({"a cat"}).embeddings;
   EXPECT_THAT(encode("a cat").warnings, IsEmpty());
   const fs::path entry = only_entry();
   const std::string whole = read_text(entry);
 
   std::ofstream(entry, std::ios::binary) << whole.substr(0, whole.size() / 2);
   Sd3Prompt got = encode("a cat");
-  EXPECT_THAT(got.warnings, ElementsAre(HasSubstr("of the prompt 'a cat' is made anew: [safetensors]")));
+  EXPECT_THAT(got.warnings,
+              ElementsAre(HasSubstr("of the prompt 'a cat' is made anew: [safetensors]")));
   EXPECT_TRUE(at::equal(got.embeddings.context, want.context));
   EXPECT_THAT(encode("a cat").warnings, IsEmpty()) << "the new one is good";
 
@@ -238,14 +262,16 @@ TEST_F(Sd3PromptTest, DamagedEntriesAreMadeAnewWithAWarning) {
 
 TEST_F(Sd3PromptTest, PromptsThatAreNotUtf8AreKeptToo) {
   const std::string prompt = "cat \xFF\xC3";
-  const Conditioning first = Sd3PromptEncoder(model_folder(), keeping()).encode({prompt}).embeddings;
+  const Conditioning first =
+      Sd3PromptEncoder(model_folder(), keeping()).encode({prompt}).embeddings;
   Sd3PromptEncoder encoder(model_folder(), keeping());
   EXPECT_TRUE(at::equal(encoder.encode({prompt}).embeddings.context, first.context));
   EXPECT_EQ(encoder.encoded(), 0);
 }
 
 TEST_F(Sd3PromptTest, ResultsMayTakePartInTraining) {
-  const Tensor context = Sd3PromptEncoder(model_folder(), options()).encode({"a cat"}).embeddings.context;
+  const Tensor context =
+      Sd3PromptEncoder(model_folder(), options()).encode({"a cat"}).embeddings.context;
   Tensor w = at::ones({24}).requires_grad_(true);
   (context * w).sum().backward();
   EXPECT_LT(relative_error(w.grad(), context.sum(at::IntArrayRef{0, 1})), 1e-5);
@@ -253,17 +279,21 @@ TEST_F(Sd3PromptTest, ResultsMayTakePartInTraining) {
 
 TEST_F(Sd3PromptTest, RefusesWhatDoesNotFit) {
   Sd3PromptEncoder encoder(model_folder(), options());
-  EXPECT_THAT(message_of([&] { encoder.encode({}); }), HasSubstr("[sd3_prompt] expected at least one prompt, got none"));
+  EXPECT_THAT(message_of([&] { encoder.encode({}); }),
+              HasSubstr("[sd3_prompt] expected at least one prompt, got none"));
   Sd3PromptOptions o = options();
   o.context_dim = 19;
-  EXPECT_THAT(message_of([&] { Sd3PromptEncoder(model_folder(), o).encode({"a"}); }), HasSubstr("at most 19 channels together, got 20"));
+  EXPECT_THAT(message_of([&] { Sd3PromptEncoder(model_folder(), o).encode({"a"}); }),
+              HasSubstr("at most 19 channels together, got 20"));
   o.context_dim = 25;
   EXPECT_THAT(message_of([&] { Sd3PromptEncoder(model_folder(), o).encode({"a"}); }),
               HasSubstr("expected T5 tokens of 25 channels, got (1, 20, 24)"));
   o = options();
   o.t5_tokens = 0;
-  EXPECT_THAT(message_of([&] { Sd3PromptEncoder bad(model_folder(), o); }), HasSubstr("expected t5_tokens and batch of at least 1"));
-  EXPECT_THAT(message_of([&] { Sd3PromptEncoder bad(model_folder() / "absent", options()); }), HasSubstr("the model folder is incomplete"));
+  EXPECT_THAT(message_of([&] { Sd3PromptEncoder bad(model_folder(), o); }),
+              HasSubstr("expected t5_tokens and batch of at least 1"));
+  EXPECT_THAT(message_of([&] { Sd3PromptEncoder bad(model_folder() / "absent", options()); }),
+              HasSubstr("the model folder is incomplete"));
 }
 
 }  // namespace

@@ -1,7 +1,8 @@
 #pragma once
-// AutoencoderKL as Stable Diffusion 3 uses it (Rombach et al. 2022, arXiv 2112.10752, with 16 latent channels and no quantisation
-// convolutions). Parameter names are diffusers'. The decoder is written for Tensor and Dual, because rewards of images are differentiated
-// twice through it; the encoder for Tensor.
+// AutoencoderKL as Stable Diffusion 3 uses it (Rombach et al. 2022, arXiv 2112.10752, with 16
+// latent channels and no quantisation convolutions). Parameter names are diffusers'. The decoder is
+// written for Tensor and Dual, because rewards of images are differentiated twice through it; the
+// encoder for Tensor.
 
 #include <filesystem>
 #include <memory>
@@ -15,16 +16,19 @@ namespace vggflow {
 struct AutoencoderKlOptions {
   int64_t image_channels = 3;
   int64_t latent_channels = 16;
-  std::vector<int64_t> widths{128, 256, 512, 512};  ///< of the levels, from the image down; each but the last halves the side
-  int64_t layers = 2;                               ///< residual blocks a level of the encoder; the decoder has one more
+  std::vector<int64_t> widths{
+      128, 256, 512,
+      512};            ///< of the levels, from the image down; each but the last halves the side
+  int64_t layers = 2;  ///< residual blocks a level of the encoder; the decoder has one more
   int64_t groups = 32;
-  double scaling_factor = 1.5305;                   ///< the flow model sees (latent - shift_factor) * scaling_factor
+  double scaling_factor = 1.5305;  ///< the flow model sees (latent - shift_factor) * scaling_factor
   double shift_factor = 0.0609;
-  int64_t sample_size = 1024;                       ///< side of a training image, and of a tile
+  int64_t sample_size = 1024;  ///< side of a training image, and of a tile
 
   /// Pixels a latent pixel, 8 for four levels.
   int64_t downscale() const { return int64_t{1} << (widths.size() - 1); }
-  /// From a diffusers config.json. Everything in it that this network does not have is listed in one error.
+  /// From a diffusers config.json. Everything in it that this network does not have is listed in
+  /// one error.
   static AutoencoderKlOptions read(const std::filesystem::path& config_json);
 };
 
@@ -82,7 +86,8 @@ class VaeEncoder : public Module {
 class VaeDecoder : public Module {
  public:
   explicit VaeDecoder(const AutoencoderKlOptions& options);
-  /// Images (B, 3, 8 h, 8 w) from unscaled latents (B, Z, h, w). `checkpointing`: blocks keep their inputs only and run again for the gradient.
+  /// Images (B, 3, 8 h, 8 w) from unscaled latents (B, Z, h, w). `checkpointing`: blocks keep their
+  /// inputs only and run again for the gradient.
   template <TensorLike T>
   T forward(const T& z, bool checkpointing) const;
   Conv2d conv_in;
@@ -100,14 +105,17 @@ struct VaePosterior {
 class AutoencoderKl : public Module {
  public:
   explicit AutoencoderKl(const AutoencoderKlOptions& options);
-  /// From a `vae` folder of diffusers (config.json and weights); frozen, fp32. In fp16 the activations overflow: use fp32 or bf16.
-  static std::unique_ptr<AutoencoderKl> load(const std::filesystem::path& folder, const std::string& variant = "");
+  /// From a `vae` folder of diffusers (config.json and weights); frozen, fp32. In fp16 the
+  /// activations overflow: use fp32 or bf16.
+  static std::unique_ptr<AutoencoderKl> load(const std::filesystem::path& folder,
+                                             const std::string& variant = "");
 
   /// Images (B, 3, 8 h, 8 w), about [-1, 1], of the flow model's latents (B, Z, h, w).
   template <TensorLike T>
   T decode(const T& latents) const;
-  /// The same in overlapping tiles of sample_size pixels whose seams are blended linearly over a quarter of a tile, as diffusers does: the memory is
-  /// that of one tile. Group norm and attention see one tile, so the result differs a little from decode(). Latents of one tile: decode().
+  /// The same in overlapping tiles of sample_size pixels whose seams are blended linearly over a
+  /// quarter of a tile, as diffusers does: the memory is that of one tile. Group norm and attention
+  /// see one tile, so the result differs a little from decode(). Latents of one tile: decode().
   template <TensorLike T>
   T decode_tiled(const T& latents) const;
   VaePosterior posterior(const Tensor& images) const;

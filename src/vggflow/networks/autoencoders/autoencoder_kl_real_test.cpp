@@ -10,8 +10,10 @@ namespace {
 
 TEST(AutoencoderKlReal, ReadsThePublishedConfiguration) {
   const char* assets = std::getenv("VGGFLOW_ASSETS");
-  if (!assets) GTEST_SKIP() << "left out: SD3's published configuration, because VGGFLOW_ASSETS is not set";
-  const auto o = AutoencoderKlOptions::read(std::filesystem::path(assets) / "sd3_config/vae/config.json");
+  if (!assets)
+    GTEST_SKIP() << "left out: SD3's published configuration, because VGGFLOW_ASSETS is not set";
+  const auto o =
+      AutoencoderKlOptions::read(std::filesystem::path(assets) / "sd3_config/vae/config.json");
   const AutoencoderKlOptions expected;
   EXPECT_EQ(o.widths, expected.widths);
   EXPECT_EQ(o.latent_channels, 16);

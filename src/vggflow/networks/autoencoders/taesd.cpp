@@ -12,11 +12,16 @@ constexpr int64_t kStages = 3, kBlocks = 3;  // halvings of the side; blocks a s
 
 template <class Network>
 std::unique_ptr<Network> load_side(const std::filesystem::path& file) {
-  return load_frozen<Network>(TaesdOptions{}, {open_weights(file), {file}, fmt::format("[taesd] {}", file.string())}, at::kFloat);
+  return load_frozen<Network>(
+      TaesdOptions{}, {open_weights(file), {file}, fmt::format("[taesd] {}", file.string())},
+      at::kFloat);
 }
 
-// bf16 convolutions with 64 channels take six to ten times as long on images stored channel by channel as on pixel by pixel (oneDNN with AMX).
-Tensor packed(const Tensor& x) { return x.scalar_type() == at::kBFloat16 ? x.contiguous(at::MemoryFormat::ChannelsLast) : x; }
+// bf16 convolutions with 64 channels take six to ten times as long on images stored channel by
+// channel as on pixel by pixel (oneDNN with AMX).
+Tensor packed(const Tensor& x) {
+  return x.scalar_type() == at::kBFloat16 ? x.contiguous(at::MemoryFormat::ChannelsLast) : x;
+}
 Dual packed(const Dual& x) { return {packed(x.value), packed(x.tangent)}; }
 
 std::unique_ptr<Conv2d> resampler(int64_t width, int64_t stride) {
@@ -28,12 +33,16 @@ std::unique_ptr<Conv2d> resampler(int64_t width, int64_t stride) {
 std::filesystem::path taesd_folder(const std::string& given) {
   if (!given.empty()) return given;
   const char* assets = std::getenv("VGGFLOW_ASSETS");
-  VGGFLOW_CHECK(assets, "[taesd] expected the folder of taesd3_encoder.safetensors and taesd3_decoder.safetensors, got none: pass it (sd3.taesd=DIR of a model, taesd=DIR of "
-                "prepare), or let VGGFLOW_ASSETS name the folder that holds it as taesd3");
+  VGGFLOW_CHECK(
+      assets,
+      "[taesd] expected the folder of taesd3_encoder.safetensors and taesd3_decoder.safetensors, "
+      "got none: pass it (sd3.taesd=DIR of a model, taesd=DIR of "
+      "prepare), or let VGGFLOW_ASSETS name the folder that holds it as taesd3");
   return std::filesystem::path(assets) / "taesd3";
 }
 
-TaesdBlock::TaesdBlock(int64_t width) : conv_0(width, width, 3, 1, 1), conv_2(width, width, 3, 1, 1), conv_4(width, width, 3, 1, 1) {
+TaesdBlock::TaesdBlock(int64_t width)
+    : conv_0(width, width, 3, 1, 1), conv_2(width, width, 3, 1, 1), conv_4(width, width, 3, 1, 1) {
   add("conv.0", conv_0);
   add("conv.2", conv_2);
   add("conv.4", conv_4);
@@ -46,7 +55,8 @@ T TaesdBlock::forward(const T& x) const {
 template Tensor TaesdBlock::forward(const Tensor&) const;
 template Dual TaesdBlock::forward(const Dual&) const;
 
-// Places: 0 the soft clamp, 1 the first convolution, 2 its relu; then, a stage, three blocks, the doubling and its convolution.
+// Places: 0 the soft clamp, 1 the first convolution, 2 its relu; then, a stage, three blocks, the
+// doubling and its convolution.
 TaesdDecoder::TaesdDecoder(const TaesdOptions& o)
     : options(o), conv_in(o.latent_channels, o.width, 3, 1, 1), conv_out(o.width, 3, 3, 1, 1) {
   add("1", conv_in);
@@ -71,8 +81,9 @@ std::unique_ptr<TaesdDecoder> TaesdDecoder::load(const std::filesystem::path& fo
 
 template <TensorLike T>
 T TaesdDecoder::decode(const T& latents) const {
-  VGGFLOW_CHECK(primal(latents).dim() == 4 && primal(latents).size(1) == options.latent_channels, "[taesd] expected latents (B, {}, h, w), got {}",
-                options.latent_channels, shape_string(primal(latents)));
+  VGGFLOW_CHECK(primal(latents).dim() == 4 && primal(latents).size(1) == options.latent_channels,
+                "[taesd] expected latents (B, {}, h, w), got {}", options.latent_channels,
+                shape_string(primal(latents)));
   T x = ops::relu(conv_in.forward(packed(ops::tanh(latents * (1.0 / 3)) * 3.0)));
   for (size_t i = 0; i < blocks.size(); ++i) {
     x = blocks[i]->forward(x);
@@ -83,8 +94,10 @@ T TaesdDecoder::decode(const T& latents) const {
 template Tensor TaesdDecoder::decode(const Tensor&) const;
 template Dual TaesdDecoder::decode(const Dual&) const;
 
-// Places: 0 the first convolution, 1 a block; then, a stage, the halving convolution and three blocks.
-TaesdEncoder::TaesdEncoder(const TaesdOptions& o) : options(o), conv_in(3, o.width, 3, 1, 1), conv_out(o.width, o.latent_channels, 3, 1, 1) {
+// Places: 0 the first convolution, 1 a block; then, a stage, the halving convolution and three
+// blocks.
+TaesdEncoder::TaesdEncoder(const TaesdOptions& o)
+    : options(o), conv_in(3, o.width, 3, 1, 1), conv_out(o.width, o.latent_channels, 3, 1, 1) {
   add("0", conv_in);
   int64_t place = 1;
   const auto add_block = [&] {
@@ -106,8 +119,10 @@ std::unique_ptr<TaesdEncoder> TaesdEncoder::load(const std::filesystem::path& fo
 
 Tensor TaesdEncoder::encode(const Tensor& images) const {
   constexpr int64_t kUnit = 1 << kStages;
-  VGGFLOW_CHECK(images.dim() == 4 && images.size(1) == 3 && images.size(2) % kUnit == 0 && images.size(3) % kUnit == 0,
-                "[taesd] expected images (B, 3, H, W) with H and W multiples of {}, got {}", kUnit, shape_string(images));
+  VGGFLOW_CHECK(images.dim() == 4 && images.size(1) == 3 && images.size(2) % kUnit == 0 &&
+                    images.size(3) % kUnit == 0,
+                "[taesd] expected images (B, 3, H, W) with H and W multiples of {}, got {}", kUnit,
+                shape_string(images));
   Tensor x = blocks[0]->forward(conv_in.forward(images));
   for (size_t i = 1; i < blocks.size(); ++i) {
     if ((i - 1) % kBlocks == 0) x = downsamplers[(i - 1) / kBlocks]->forward(x);

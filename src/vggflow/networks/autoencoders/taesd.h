@@ -1,7 +1,9 @@
 #pragma once
-// TAESD3, the tiny autoencoder of SD3's latent space by Ollin Boer Bohan (github.com/madebyollin/taesd, MIT): 1.2 M parameters a side instead of
-// the VAE's 42 M. Its latents are the flow model's, without scale or shift; images are in [0, 1]. Parameter names are those of its two
-// files, taesd3_encoder.safetensors and taesd3_decoder.safetensors: places in a list of layers.
+// TAESD3, the tiny autoencoder of SD3's latent space by Ollin Boer Bohan
+// (github.com/madebyollin/taesd, MIT): 1.2 M parameters a side instead of the VAE's 42 M. Its
+// latents are the flow model's, without scale or shift; images are in [0, 1]. Parameter names are
+// those of its two files, taesd3_encoder.safetensors and taesd3_decoder.safetensors: places in a
+// list of layers.
 
 #include <filesystem>
 #include <memory>
@@ -12,7 +14,8 @@
 
 namespace vggflow {
 
-/// Where the two files are: `given`, or, where that is empty, taesd3 in the folder that VGGFLOW_ASSETS names. Throws, saying how to give it, without either.
+/// Where the two files are: `given`, or, where that is empty, taesd3 in the folder that
+/// VGGFLOW_ASSETS names. Throws, saying how to give it, without either.
 std::filesystem::path taesd_folder(const std::string& given);
 
 struct TaesdOptions {
@@ -34,14 +37,17 @@ class TaesdDecoder : public Module {
   explicit TaesdDecoder(const TaesdOptions& options = {});
   /// From folder/taesd3_decoder.safetensors; frozen, fp32.
   static std::unique_ptr<TaesdDecoder> load(const std::filesystem::path& folder);
-  /// Images (B, 3, 8 h, 8 w), about [0, 1], of the flow model's latents (B, 16, h, w), which go through 3 tanh(z / 3) first.
+  /// Images (B, 3, 8 h, 8 w), about [0, 1], of the flow model's latents (B, 16, h, w), which go
+  /// through 3 tanh(z / 3) first.
   template <TensorLike T>
   T decode(const T& latents) const;
 
   TaesdOptions options;
   Conv2d conv_in;
-  std::vector<std::unique_ptr<TaesdBlock>> blocks;  ///< three before each up-sampling and one after the last
-  std::vector<std::unique_ptr<Conv2d>> upsamplers;  ///< after nearest-neighbour doubling, without bias
+  std::vector<std::unique_ptr<TaesdBlock>>
+      blocks;  ///< three before each up-sampling and one after the last
+  std::vector<std::unique_ptr<Conv2d>>
+      upsamplers;  ///< after nearest-neighbour doubling, without bias
   Conv2d conv_out;
 };
 
@@ -55,7 +61,8 @@ class TaesdEncoder : public Module {
 
   TaesdOptions options;
   Conv2d conv_in;
-  std::vector<std::unique_ptr<TaesdBlock>> blocks;    ///< one before the first down-sampling and three after each
+  std::vector<std::unique_ptr<TaesdBlock>>
+      blocks;  ///< one before the first down-sampling and three after each
   std::vector<std::unique_ptr<Conv2d>> downsamplers;  ///< stride 2, without bias
   Conv2d conv_out;
 };

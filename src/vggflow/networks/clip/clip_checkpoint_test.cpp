@@ -1,4 +1,5 @@
-// CLIP's weights in every layout: the files are those that transformers, open_clip and OpenAI's package save (tools/reference/clip_reference.py).
+// CLIP's weights in every layout: the files are those that transformers, open_clip and OpenAI's
+// package save (tools/reference/clip_reference.py).
 #include "vggflow/networks/clip/clip_checkpoint.h"
 
 #include <gmock/gmock.h>
@@ -6,9 +7,9 @@
 
 #include <fstream>
 
-#include "vggflow/testing/reference.h"
 #include "vggflow/testing/gradient_check.h"
 #include "vggflow/testing/message.h"
+#include "vggflow/testing/reference.h"
 #include "vggflow/testing/temporary_folder.h"
 
 namespace vggflow {
@@ -20,8 +21,12 @@ using testing::message_of;
 using testing::relative_error;
 using testing::TemporaryFolder;
 
-fs::path clip_folder(const std::string& layout) { return testing::models_testdata("clip") / layout; }
-fs::path weights_of(const std::string& layout) { return layout == "openai" ? clip_folder(layout) / "weights.pt" : clip_folder(layout); }
+fs::path clip_folder(const std::string& layout) {
+  return testing::models_testdata("clip") / layout;
+}
+fs::path weights_of(const std::string& layout) {
+  return layout == "openai" ? clip_folder(layout) / "weights.pt" : clip_folder(layout);
+}
 
 struct Expected {
   std::string folder;
@@ -31,13 +36,14 @@ struct Expected {
 };
 
 class ClipLayouts : public ::testing::TestWithParam<Expected> {};
-INSTANTIATE_TEST_SUITE_P(Layouts, ClipLayouts,
-                         ::testing::Values(Expected{"transformers_quick", ClipLayout::kTransformers, "quick_gelu", 4, 2},
-                                           Expected{"transformers_gelu", ClipLayout::kTransformers, "gelu", 4, 2},
-                                           Expected{"open_clip", ClipLayout::kOpenClip, "gelu", 4, 2},
-                                           Expected{"open_clip_custom", ClipLayout::kOpenClip, "quick_gelu", 4, 2},
-                                           Expected{"openai", ClipLayout::kOpenAi, "quick_gelu", 1, 1}),
-                         [](const auto& variant) { return variant.param.folder; });
+INSTANTIATE_TEST_SUITE_P(
+    Layouts, ClipLayouts,
+    ::testing::Values(Expected{"transformers_quick", ClipLayout::kTransformers, "quick_gelu", 4, 2},
+                      Expected{"transformers_gelu", ClipLayout::kTransformers, "gelu", 4, 2},
+                      Expected{"open_clip", ClipLayout::kOpenClip, "gelu", 4, 2},
+                      Expected{"open_clip_custom", ClipLayout::kOpenClip, "quick_gelu", 4, 2},
+                      Expected{"openai", ClipLayout::kOpenAi, "quick_gelu", 1, 1}),
+    [](const auto& variant) { return variant.param.folder; });
 
 TEST_P(ClipLayouts, TellSizesHeadsAndActivation) {
   const ClipCheckpoint c = read_clip_checkpoint(weights_of(GetParam().folder));
@@ -58,11 +64,15 @@ TEST_P(ClipLayouts, TellSizesHeadsAndActivation) {
 TEST_P(ClipLayouts, TheTextTowerAndTheScaleEqualTheirs) {
   const ClipCheckpoint c = read_clip_checkpoint(weights_of(GetParam().folder));
   const SafetensorsFile reference(clip_folder(GetParam().folder) / "reference.safetensors");
-  EXPECT_LT(relative_error(make_clip_text(c, at::kFloat)->forward(reference.load("ids")).pooled, reference.load("text")), 1e-5);
-  EXPECT_NEAR(clip_logit_scale(c), reference.load("logit_scale").item<double>(), GetParam().folder == "openai" ? 2e-3 : 1e-6);
+  EXPECT_LT(relative_error(make_clip_text(c, at::kFloat)->forward(reference.load("ids")).pooled,
+                           reference.load("text")),
+            1e-5);
+  EXPECT_NEAR(clip_logit_scale(c), reference.load("logit_scale").item<double>(),
+              GetParam().folder == "openai" ? 2e-3 : 1e-6);
 }
 
-// Every parameter has its tensor and every tensor its parameter: the towers together use all that is there but the scale.
+// Every parameter has its tensor and every tensor its parameter: the towers together use all that
+// is there but the scale.
 TEST_P(ClipLayouts, NoTensorIsLeftOver) {
   const ClipCheckpoint c = read_clip_checkpoint(weights_of(GetParam().folder));
   const auto vision = make_clip_vision(c, at::kFloat);
@@ -79,17 +89,23 @@ TEST(ClipCheckpoint, ATowerAloneIsEnough) {
   EXPECT_THAT(message_of([&] { clip_logit_scale(c); }), HasSubstr("lacks 'logit_scale'"));
 }
 
-// No second copy in memory: fp32 weights of an fp32 file are the file's bytes, and queries, keys and values lie in one tensor.
+// No second copy in memory: fp32 weights of an fp32 file are the file's bytes, and queries, keys
+// and values lie in one tensor.
 TEST(ClipCheckpoint, WeightsOfTheRightTypeAreViewsOfTheFile) {
   const ClipCheckpoint c = read_clip_checkpoint(clip_folder("open_clip"));
   const auto tower = make_clip_vision(c, at::kFloat);
-  for (const NamedTensor& p : tower->parameters()) EXPECT_EQ(p.tensor->data_ptr(), c.tensors.at(p.name).data_ptr()) << p.name;
+  for (const NamedTensor& p : tower->parameters())
+    EXPECT_EQ(p.tensor->data_ptr(), c.tensors.at(p.name).data_ptr()) << p.name;
   const std::string layer = "vision_model.encoder.layers.1.self_attn.";
-  const auto address = [&](const std::string& name) { return static_cast<const float*>(c.tensors.at(layer + name).const_data_ptr()); };
+  const auto address = [&](const std::string& name) {
+    return static_cast<const float*>(c.tensors.at(layer + name).const_data_ptr());
+  };
   EXPECT_EQ(address("k_proj.weight") - address("q_proj.weight"), 16 * 16);
   EXPECT_EQ(address("v_proj.weight") - address("k_proj.weight"), 16 * 16);
-  for (const NamedTensor& p : make_clip_vision(c, at::kBFloat16)->parameters()) EXPECT_EQ(p.tensor->scalar_type(), at::kBFloat16) << p.name;
-  for (const NamedTensor& p : tower->parameters()) EXPECT_FALSE(p.tensor->requires_grad()) << p.name;
+  for (const NamedTensor& p : make_clip_vision(c, at::kBFloat16)->parameters())
+    EXPECT_EQ(p.tensor->scalar_type(), at::kBFloat16) << p.name;
+  for (const NamedTensor& p : tower->parameters())
+    EXPECT_FALSE(p.tensor->requires_grad()) << p.name;
 }
 
 // A checkpoint of few tensors, enough to tell the options of a tower of this width.
@@ -106,28 +122,34 @@ void write_outline(const fs::path& file, int64_t width, TensorList more = {}) {
 
 TEST(ClipCheckpoint, ABareFileHasTheHeadsOfTheReleasedTowerAndTheActivationOfItsLayout) {
   const TemporaryFolder folder;
-  for (const auto& [width, heads] : {std::pair{768, 12}, {1024, 16}, {1280, 16}, {1408, 16}, {1664, 16}}) {
+  for (const auto& [width, heads] :
+       {std::pair{768, 12}, {1024, 16}, {1280, 16}, {1408, 16}, {1664, 16}}) {
     write_outline(folder / "weights.safetensors", width);
     const ClipCheckpoint c = read_clip_checkpoint(folder / "weights.safetensors");
     EXPECT_EQ(c.vision.heads, heads) << width;
     EXPECT_EQ(c.vision.activation, "gelu");
     EXPECT_EQ(c.vision.image, 28);
-    EXPECT_EQ(read_clip_checkpoint(folder / "weights.safetensors", "quick_gelu").vision.activation, "quick_gelu");
+    EXPECT_EQ(read_clip_checkpoint(folder / "weights.safetensors", "quick_gelu").vision.activation,
+              "quick_gelu");
   }
-  write_outline(folder / "openai.safetensors", 1024, {{"input_resolution", at::zeros({1}, at::kLong)}});
+  write_outline(folder / "openai.safetensors", 1024,
+                {{"input_resolution", at::zeros({1}, at::kLong)}});
   const ClipCheckpoint c = read_clip_checkpoint(folder / "openai.safetensors");
   EXPECT_EQ(c.layout, ClipLayout::kOpenAi);
   EXPECT_EQ(c.vision.activation, "quick_gelu");
   EXPECT_EQ(c.vision.heads, 16);
   write_outline(folder / "unknown.safetensors", 640);
   EXPECT_THAT(message_of([&] { read_clip_checkpoint(folder / "unknown.safetensors"); }),
-              HasSubstr("has an image tower of width 640, which is no released one: put its config.json or open_clip_config.json beside it"));
+              HasSubstr("has an image tower of width 640, which is no released one: put its "
+                        "config.json or open_clip_config.json beside it"));
 }
 
 TEST(ClipCheckpoint, PassesOverConstantsThatOlderFilesHold) {
   const TemporaryFolder folder;
   TensorList whole;
-  for (const auto& [name, tensor] : SafetensorsFile(clip_folder("transformers_quick") / "model.safetensors").views()) whole.emplace_back(name, tensor);
+  for (const auto& [name, tensor] :
+       SafetensorsFile(clip_folder("transformers_quick") / "model.safetensors").views())
+    whole.emplace_back(name, tensor);
   whole.emplace_back("vision_model.embeddings.position_ids", at::arange(10));
   whole.emplace_back("text_model.embeddings.position_ids", at::arange(24));
   write_safetensors(folder / "model.safetensors", whole);
@@ -142,48 +164,66 @@ TEST(ClipCheckpoint, RefusesOtherNetworks) {
   const TemporaryFolder folder;
   const auto file = folder / "weights.safetensors";
   write_safetensors(file, {{"conv.weight", at::zeros({2})}});
-  EXPECT_THAT(message_of([&] { read_clip_checkpoint(file); }), HasSubstr("holds no CLIP of transformers: expected"));
-  write_outline(file, 768, {{"visual.attnpool.c_proj.weight", at::zeros({2})}, {"visual.transformer.resblocks.0.ls_1.gamma", at::zeros({2})}});
   EXPECT_THAT(message_of([&] { read_clip_checkpoint(file); }),
-              HasSubstr("holds 2 tensors that no CLIP of two transformers has, such as 'visual.attnpool.c_proj.weight'"));
+              HasSubstr("holds no CLIP of transformers: expected"));
+  write_outline(file, 768,
+                {{"visual.attnpool.c_proj.weight", at::zeros({2})},
+                 {"visual.transformer.resblocks.0.ls_1.gamma", at::zeros({2})}});
+  EXPECT_THAT(message_of([&] { read_clip_checkpoint(file); }),
+              HasSubstr("holds 2 tensors that no CLIP of two transformers has, such as "
+                        "'visual.attnpool.c_proj.weight'"));
   write_outline(file, 768);
-  EXPECT_THAT(message_of([&] { make_clip_vision(read_clip_checkpoint(file), at::kFloat); }), HasSubstr("does not fit the network: missing 'vision_model.pre_layrnorm.weight'"));
+  EXPECT_THAT(message_of([&] { make_clip_vision(read_clip_checkpoint(file), at::kFloat); }),
+              HasSubstr("does not fit the network: missing 'vision_model.pre_layrnorm.weight'"));
   TensorList whole;
-  for (const auto& [name, tensor] : SafetensorsFile(clip_folder("transformers_quick") / "model.safetensors").views()) whole.emplace_back(name, tensor);
+  for (const auto& [name, tensor] :
+       SafetensorsFile(clip_folder("transformers_quick") / "model.safetensors").views())
+    whole.emplace_back(name, tensor);
   whole.emplace_back("vision_model.head.weight", at::zeros({2}));
   write_safetensors(folder / "model.safetensors", whole);
   fs::copy(clip_folder("transformers_quick") / "config.json", folder / "config.json");
-  EXPECT_THAT(message_of([&] { make_clip_vision(read_clip_checkpoint(folder.path()), at::kFloat); }),
-              HasSubstr("does not fit the network: unexpected 'vision_model.head.weight'"));
+  EXPECT_THAT(
+      message_of([&] { make_clip_vision(read_clip_checkpoint(folder.path()), at::kFloat); }),
+      HasSubstr("does not fit the network: unexpected 'vision_model.head.weight'"));
 }
 
 TEST(ClipCheckpoint, RefusesSettingsThatItDoesNotKnow) {
   const TemporaryFolder folder;
-  fs::copy(clip_folder("open_clip") / "open_clip_model.safetensors", folder / "open_clip_model.safetensors");
+  fs::copy(clip_folder("open_clip") / "open_clip_model.safetensors",
+           folder / "open_clip_model.safetensors");
   const auto refusal = [&](const std::string& vision) {
-    std::ofstream(folder / "open_clip_config.json") << R"({"model_cfg": {"vision_cfg": )" << vision << R"(, "text_cfg": {"heads": 2}}})";
+    std::ofstream(folder / "open_clip_config.json")
+        << R"({"model_cfg": {"vision_cfg": )" << vision << R"(, "text_cfg": {"heads": 2}}})";
     return message_of([&] { read_clip_checkpoint(folder.path()); });
   };
   EXPECT_EQ(refusal(R"({"head_width": 4, "pool_type": "tok"})"), "no error");
-  EXPECT_THAT(refusal(R"({"head_width": 4, "pool_type": "avg"})"), HasSubstr("asks for pool_type = \"avg\", which is not known here"));
+  EXPECT_THAT(refusal(R"({"head_width": 4, "pool_type": "avg"})"),
+              HasSubstr("asks for pool_type = \"avg\", which is not known here"));
   EXPECT_THAT(refusal("3"), HasSubstr("[clip] expected the configuration of a CLIP in"));
   EXPECT_THAT(refusal("{"), HasSubstr("[clip] expected JSON in"));
 }
 
 TEST(ClipCheckpoint, RefusesTowersThatWantOtherPreprocessing) {
   const TemporaryFolder folder;
-  for (const auto& entry : fs::directory_iterator(clip_folder("open_clip"))) fs::copy(entry.path(), folder / entry.path().filename().string());
-  const std::string model = R"({"model_cfg": {"vision_cfg": {"head_width": 4}, "text_cfg": {"heads": 2}}, "preprocess_cfg": {"mean": )";
+  for (const auto& entry : fs::directory_iterator(clip_folder("open_clip")))
+    fs::copy(entry.path(), folder / entry.path().filename().string());
+  const std::string model =
+      R"({"model_cfg": {"vision_cfg": {"head_width": 4}, "text_cfg": {"heads": 2}}, "preprocess_cfg": {"mean": )";
   const auto refusal = [&](const std::string& mean) {
     std::ofstream(folder / "open_clip_config.json") << model << mean << "}}";
     return message_of([&] { read_clip_checkpoint(folder.path()); });
   };
   EXPECT_EQ(refusal("[0.48145466, 0.4578275, 0.40821073]"), "no error");
-  EXPECT_THAT(refusal("[0.5, 0.5, 0.5]"), HasSubstr("asks for mean = [0.5,0.5,0.5], expected CLIP's own 0.48145466, 0.4578275, 0.40821073"));
+  EXPECT_THAT(
+      refusal("[0.5, 0.5, 0.5]"),
+      HasSubstr(
+          "asks for mean = [0.5,0.5,0.5], expected CLIP's own 0.48145466, 0.4578275, 0.40821073"));
   const TemporaryFolder other;
-  for (const auto& entry : fs::directory_iterator(clip_folder("transformers_quick"))) fs::copy(entry.path(), other / entry.path().filename().string());
+  for (const auto& entry : fs::directory_iterator(clip_folder("transformers_quick")))
+    fs::copy(entry.path(), other / entry.path().filename().string());
   std::ofstream(other / "preprocessor_config.json") << R"({"image_std": [0.5, 0.5, 0.5]})";
-  EXPECT_THAT(message_of([&] { read_clip_checkpoint(other.path()); }), HasSubstr("asks for image_std = [0.5,0.5,0.5]"));
+  EXPECT_THAT(message_of([&] { read_clip_checkpoint(other.path()); }),
+              HasSubstr("asks for image_std = [0.5,0.5,0.5]"));
 }
 
 // A folder of the hub may hold both layouts, each with its own configuration.
@@ -191,7 +231,8 @@ TEST(ClipCheckpoint, InAFolderWithBothLayoutsTransformersWins) {
   const TemporaryFolder folder;
   for (const char* layout : {"transformers_quick", "open_clip"}) {
     for (const auto& entry : fs::directory_iterator(clip_folder(layout))) {
-      fs::copy(entry.path(), folder / entry.path().filename().string(), fs::copy_options::skip_existing);
+      fs::copy(entry.path(), folder / entry.path().filename().string(),
+               fs::copy_options::skip_existing);
     }
   }
   EXPECT_EQ(read_clip_checkpoint(folder.path()).layout, ClipLayout::kTransformers);

@@ -7,13 +7,17 @@
 namespace vggflow {
 
 ClipImageEncoder::ClipImageEncoder(const ClipCheckpoint& checkpoint, at::ScalarType dtype, Fit fit)
-    : tower_(make_clip_vision(checkpoint, dtype)), preprocess_{.size = checkpoint.vision.image, .fit = fit} {}
+    : tower_(make_clip_vision(checkpoint, dtype)),
+      preprocess_{.size = checkpoint.vision.image, .fit = fit} {}
 
-ClipTextEncoder::ClipTextEncoder(const ClipCheckpoint& checkpoint, const std::filesystem::path& tokenizer, at::ScalarType dtype)
+ClipTextEncoder::ClipTextEncoder(const ClipCheckpoint& checkpoint,
+                                 const std::filesystem::path& tokenizer, at::ScalarType dtype)
     : tokenizer_(tokenizer), tower_(make_clip_text(checkpoint, dtype)) {
   VGGFLOW_CHECK(tokenizer_.size() <= checkpoint.text.vocabulary,
-                "[clip] the tokenizer in {} has {} tokens, the text tower of {} knows {}: they do not belong together", tokenizer.string(),
-                tokenizer_.size(), checkpoint.origin, checkpoint.text.vocabulary);
+                "[clip] the tokenizer in {} has {} tokens, the text tower of {} knows {}: they do "
+                "not belong together",
+                tokenizer.string(), tokenizer_.size(), checkpoint.origin,
+                checkpoint.text.vocabulary);
 }
 
 // Without padding: a token sees only those before it, so what follows the end mark changes nothing.

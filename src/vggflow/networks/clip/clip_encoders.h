@@ -18,7 +18,8 @@ namespace vggflow {
 class ClipImageEncoder {
  public:
   /// The tower of `checkpoint` in fp32 or bf16; images are fitted to its own size.
-  ClipImageEncoder(const ClipCheckpoint& checkpoint, at::ScalarType dtype, Fit fit = Fit::kCropTorchvision);
+  ClipImageEncoder(const ClipCheckpoint& checkpoint, at::ScalarType dtype,
+                   Fit fit = Fit::kCropTorchvision);
 
   /// (B, P) of images (B, 3, H, W) in [0, 1], any size, fp32 or fp64; not normalised.
   template <TensorLike T>
@@ -44,9 +45,11 @@ class ClipImageEncoder {
 class ClipTextEncoder {
  public:
   /// `tokenizer` is a folder with vocab.json, merges.txt and tokenizer_config.json.
-  ClipTextEncoder(const ClipCheckpoint& checkpoint, const std::filesystem::path& tokenizer, at::ScalarType dtype);
+  ClipTextEncoder(const ClipCheckpoint& checkpoint, const std::filesystem::path& tokenizer,
+                  at::ScalarType dtype);
 
-  /// Unit vectors (B, P), fp32, without a graph. A prompt that is too long keeps its first tokens and the end mark.
+  /// Unit vectors (B, P), fp32, without a graph. A prompt that is too long keeps its first tokens
+  /// and the end mark.
   Tensor embed(const std::vector<std::string>& prompts) const;
 
  private:

@@ -10,11 +10,20 @@ namespace vggflow {
 /// Parameters of a pre-norm transformer layer; how it runs is the towers' own.
 class ClipLayer : public Module {
  protected:
-  /// `Options` has width, mlp_width, heads, eps and activation ("quick_gelu": x sigmoid(1.702 x), else the exact GELU).
+  /// `Options` has width, mlp_width, heads, eps and activation ("quick_gelu": x sigmoid(1.702 x),
+  /// else the exact GELU).
   template <class Options>
   explicit ClipLayer(const Options& o)
-      : heads_(o.heads), quick_(o.activation == "quick_gelu"), layer_norm1_(o.width, o.eps), layer_norm2_(o.width, o.eps), q_proj_(o.width, o.width),
-        k_proj_(o.width, o.width), v_proj_(o.width, o.width), out_proj_(o.width, o.width), fc1_(o.width, o.mlp_width), fc2_(o.mlp_width, o.width) {
+      : heads_(o.heads),
+        quick_(o.activation == "quick_gelu"),
+        layer_norm1_(o.width, o.eps),
+        layer_norm2_(o.width, o.eps),
+        q_proj_(o.width, o.width),
+        k_proj_(o.width, o.width),
+        v_proj_(o.width, o.width),
+        out_proj_(o.width, o.width),
+        fc1_(o.width, o.mlp_width),
+        fc2_(o.mlp_width, o.width) {
     add("layer_norm1", layer_norm1_);
     add("self_attn.q_proj", q_proj_);
     add("self_attn.k_proj", k_proj_);

@@ -8,7 +8,9 @@ namespace vggflow {
 namespace {
 
 // (B, T, D) -> (B, H, T, D/H)
-Tensor split_heads(const Tensor& x, int64_t heads) { return x.view({x.size(0), x.size(1), heads, -1}).transpose(1, 2); }
+Tensor split_heads(const Tensor& x, int64_t heads) {
+  return x.view({x.size(0), x.size(1), heads, -1}).transpose(1, 2);
+}
 
 }  // namespace
 
@@ -27,15 +29,17 @@ ClipTextOptions ClipTextOptions::read(const std::filesystem::path& folder) {
     o.activation = config.value("hidden_act", o.activation);
     o.eos_id = config.value("eos_token_id", o.eos_id);
   } catch (const nlohmann::json::exception& e) {
-    fail("[clip_text] expected the configuration of a CLIP text model in {}, got: {}", (folder / "config.json").string(), e.what());
+    fail("[clip_text] expected the configuration of a CLIP text model in {}, got: {}",
+         (folder / "config.json").string(), e.what());
   }
   return o;
 }
 
 Tensor ClipTextLayer::attention(const Tensor& x) const {
-  const Tensor out = at::scaled_dot_product_attention(split_heads(q_proj_.forward(x), heads_), split_heads(k_proj_.forward(x), heads_),
-                                                      split_heads(v_proj_.forward(x), heads_), /*attn_mask=*/{}, /*dropout_p=*/0.0,
-                                                      /*is_causal=*/true);  // (B, H, T, D/H)
+  const Tensor out = at::scaled_dot_product_attention(
+      split_heads(q_proj_.forward(x), heads_), split_heads(k_proj_.forward(x), heads_),
+      split_heads(v_proj_.forward(x), heads_), /*attn_mask=*/{}, /*dropout_p=*/0.0,
+      /*is_causal=*/true);  // (B, H, T, D/H)
   return out_proj_.forward(out.transpose(1, 2).flatten(2));
 }
 
@@ -46,13 +50,17 @@ Tensor ClipTextLayer::forward(const Tensor& x) const {
 }
 
 ClipTextModel::ClipTextModel(const ClipTextOptions& o)
-    : options(o), token_embedding_(new_parameter({o.vocabulary, o.width})), position_embedding_(new_parameter({o.positions, o.width})),
-      final_layer_norm_(o.width, o.eps), text_projection_(o.width, o.projection, /*with_bias=*/false) {
-  VGGFLOW_CHECK(o.activation == "quick_gelu" || o.activation == "gelu", "[clip_text] expected the activation quick_gelu or gelu, got '{}'",
-                o.activation);
+    : options(o),
+      token_embedding_(new_parameter({o.vocabulary, o.width})),
+      position_embedding_(new_parameter({o.positions, o.width})),
+      final_layer_norm_(o.width, o.eps),
+      text_projection_(o.width, o.projection, /*with_bias=*/false) {
+  VGGFLOW_CHECK(o.activation == "quick_gelu" || o.activation == "gelu",
+                "[clip_text] expected the activation quick_gelu or gelu, got '{}'", o.activation);
   VGGFLOW_CHECK(o.layers >= 2 && o.heads > 0 && o.width % o.heads == 0,
-                "[clip_text] expected at least 2 layers and a width that the heads divide, got {} layers, width {}, {} heads", o.layers, o.width,
-                o.heads);
+                "[clip_text] expected at least 2 layers and a width that the heads divide, got {} "
+                "layers, width {}, {} heads",
+                o.layers, o.width, o.heads);
   add("text_model.embeddings.token_embedding.weight", token_embedding_);
   add("text_model.embeddings.position_embedding.weight", position_embedding_);
   add("text_model.final_layer_norm", final_layer_norm_);
@@ -63,20 +71,26 @@ ClipTextModel::ClipTextModel(const ClipTextOptions& o)
   }
 }
 
-std::unique_ptr<ClipTextModel> ClipTextModel::load(const ClipTextOptions& options, const ComponentWeights& weights, at::ScalarType dtype) {
+std::unique_ptr<ClipTextModel> ClipTextModel::load(const ClipTextOptions& options,
+                                                   const ComponentWeights& weights,
+                                                   at::ScalarType dtype) {
   // Older checkpoints hold the numbers of the positions too.
-  return load_frozen<ClipTextModel>(options, weights, dtype, /*unused=*/{"text_model.embeddings.position_ids"});
+  return load_frozen<ClipTextModel>(options, weights, dtype,
+                                    /*unused=*/{"text_model.embeddings.position_ids"});
 }
 
 Tensor ClipTextModel::pool_positions(const Tensor& ids) const {
   constexpr int64_t kWrongId = 2;
-  return options.eos_id == kWrongId ? ids.argmax(-1) : (ids == options.eos_id).to(at::kInt).argmax(-1);
+  return options.eos_id == kWrongId ? ids.argmax(-1)
+                                    : (ids == options.eos_id).to(at::kInt).argmax(-1);
 }
 
 ClipTextOutput ClipTextModel::forward(const Tensor& ids) const {
-  VGGFLOW_CHECK(ids.dim() == 2 && ids.size(1) > 0 && ids.size(1) <= options.positions, "[clip_text] expected ids (B, T), T from 1 to {}, got {}",
-                options.positions, shape_string(ids));
-  Tensor x = at::embedding(token_embedding_, ids) + position_embedding_.narrow(0, 0, ids.size(1));  // (B, T, D)
+  VGGFLOW_CHECK(ids.dim() == 2 && ids.size(1) > 0 && ids.size(1) <= options.positions,
+                "[clip_text] expected ids (B, T), T from 1 to {}, got {}", options.positions,
+                shape_string(ids));
+  Tensor x = at::embedding(token_embedding_, ids) +
+             position_embedding_.narrow(0, 0, ids.size(1));  // (B, T, D)
   ClipTextOutput out;
   for (const auto& layer : layers_) {
     out.penultimate = x;

@@ -1,6 +1,7 @@
 #pragma once
-// The text tower of CLIP with its projection (Radford et al. 2021), SD3's text_encoder (L) and text_encoder_2 (G). Parameter names and
-// values are those of transformers' CLIPTextModelWithProjection.
+// The text tower of CLIP with its projection (Radford et al. 2021), SD3's text_encoder (L) and
+// text_encoder_2 (G). Parameter names and values are those of transformers'
+// CLIPTextModelWithProjection.
 
 #include <filesystem>
 #include <memory>
@@ -8,22 +9,23 @@
 #include <vector>
 
 #include "vggflow/networks/clip/clip_layer.h"
-#include "vggflow/weights/frozen_weights.h"
 #include "vggflow/nn/module.h"
+#include "vggflow/weights/frozen_weights.h"
 
 namespace vggflow {
 
 struct ClipTextOptions {
   int64_t vocabulary = 49408;
-  int64_t width = 768;          ///< D
+  int64_t width = 768;  ///< D
   int64_t mlp_width = 3072;
   int64_t layers = 12;
   int64_t heads = 12;
   int64_t positions = 77;
-  int64_t projection = 768;     ///< P
+  int64_t projection = 768;  ///< P
   double eps = 1e-5;
   std::string activation = "quick_gelu";  ///< x sigmoid(1.702 x), or "gelu", the exact one
-  int64_t eos_id = 2;           ///< 2 is what the first configurations said wrongly: see ClipTextModel::pool_positions
+  int64_t eos_id =
+      2;  ///< 2 is what the first configurations said wrongly: see ClipTextModel::pool_positions
   /// From folder/config.json; throws for what it lacks or what does not fit.
   static ClipTextOptions read(const std::filesystem::path& folder);
 };
@@ -31,7 +33,8 @@ struct ClipTextOptions {
 /// What SD3 takes of a prompt.
 struct ClipTextOutput {
   Tensor penultimate;  ///< (B, T, D), tokens after the last but one layer, without the final norm
-  Tensor pooled;       ///< (B, P), the projected token at the end mark after all layers and the final norm
+  Tensor
+      pooled;  ///< (B, P), the projected token at the end mark after all layers and the final norm
 };
 
 /// x + attn(norm1(x)), then x + mlp(norm2(x)); a token sees itself and those before it.
@@ -47,11 +50,13 @@ class ClipTextLayer : public ClipLayer {
 class ClipTextModel : public Module {
  public:
   explicit ClipTextModel(const ClipTextOptions& options);
-  static std::unique_ptr<ClipTextModel> load(const ClipTextOptions& options, const ComponentWeights& weights, at::ScalarType dtype);
+  static std::unique_ptr<ClipTextModel> load(const ClipTextOptions& options,
+                                             const ComponentWeights& weights, at::ScalarType dtype);
 
   /// ids (B, T) int64, T at most options.positions.
   ClipTextOutput forward(const Tensor& ids) const;
-  /// Where the end mark stands, (B): for eos_id 2 the place of the highest id, else the first place of eos_id (0 if there is none).
+  /// Where the end mark stands, (B): for eos_id 2 the place of the highest id, else the first place
+  /// of eos_id (0 if there is none).
   Tensor pool_positions(const Tensor& ids) const;
 
   ClipTextOptions options;

@@ -1,4 +1,5 @@
-// CLIP's text tower against transformers' CLIPTextModelWithProjection: values from tools/reference/text_encoder_reference.py.
+// CLIP's text tower against transformers' CLIPTextModelWithProjection: values from
+// tools/reference/text_encoder_reference.py.
 #include "vggflow/networks/clip/clip_text.h"
 
 #include <gmock/gmock.h>
@@ -22,7 +23,13 @@ using testing::relative_error;
 using testing::scaled_error;
 
 ClipTextOptions reference_options(const std::string& variant) {
-  ClipTextOptions o{.vocabulary = 60, .width = 16, .mlp_width = 24, .layers = 3, .heads = 4, .positions = 16, .projection = 12};
+  ClipTextOptions o{.vocabulary = 60,
+                    .width = 16,
+                    .mlp_width = 24,
+                    .layers = 3,
+                    .heads = 4,
+                    .positions = 16,
+                    .projection = 12};
   if (variant == "gelu") o.layers = 2, o.activation = "gelu", o.eos_id = 9;
   return o;
 }
@@ -46,7 +53,8 @@ TEST_P(ClipTextParity, TokensAndPooledTextEqualTransformers) {
 
 TEST_P(ClipTextParity, Bf16ErrsNoMoreThanTransformersDoes) {
   const ClipTextOutput out = make(at::kBFloat16)->forward(get("ids"));
-  for (const auto& [name, got] : {std::pair<std::string, Tensor>{"penultimate", out.penultimate}, {"pooled", out.pooled}}) {
+  for (const auto& [name, got] :
+       {std::pair<std::string, Tensor>{"penultimate", out.penultimate}, {"pooled", out.pooled}}) {
     ASSERT_EQ(got.scalar_type(), at::kBFloat16);
     const double theirs = norm_error(get(name + "_bf16"), get(name));
     EXPECT_LT(norm_error(got, get(name)), 1.5 * theirs) << name;
@@ -65,25 +73,33 @@ TEST_P(ClipTextParity, ATokenSeesOnlyWhatStandsBeforeIt) {
 }
 
 TEST(ClipText, TheEndMarkIsTheHighestIdInOldConfigurationsAndTheFirstOfItsIdElsewhere) {
-  const Tensor ids = at::tensor(std::vector<int64_t>{5, 9, 7, 9, 8, 9, 50, 2, 9, 9, 1, 1}).view({3, 4});
+  const Tensor ids =
+      at::tensor(std::vector<int64_t>{5, 9, 7, 9, 8, 9, 50, 2, 9, 9, 1, 1}).view({3, 4});
   ClipTextOptions o = reference_options("quick");
-  EXPECT_TRUE(at::equal(ClipTextModel(o).pool_positions(ids), at::tensor(std::vector<int64_t>{1, 2, 0})));
+  EXPECT_TRUE(
+      at::equal(ClipTextModel(o).pool_positions(ids), at::tensor(std::vector<int64_t>{1, 2, 0})));
   o.eos_id = 7;
-  EXPECT_TRUE(at::equal(ClipTextModel(o).pool_positions(ids), at::tensor(std::vector<int64_t>{2, 0, 0})));
+  EXPECT_TRUE(
+      at::equal(ClipTextModel(o).pool_positions(ids), at::tensor(std::vector<int64_t>{2, 0, 0})));
 }
 
 TEST(ClipText, RefusesWhatDoesNotFit) {
-  EXPECT_THAT(message_of([] { ClipTextModel(reference_options("quick")).forward(at::zeros({2, 17}, at::kLong)); }),
+  EXPECT_THAT(message_of([] {
+                ClipTextModel(reference_options("quick")).forward(at::zeros({2, 17}, at::kLong));
+              }),
               HasSubstr("[clip_text] expected ids (B, T), T from 1 to 16, got (2, 17)"));
   ClipTextOptions o = reference_options("quick");
   o.activation = "relu";
-  EXPECT_THAT(message_of([&] { ClipTextModel model(o); }), HasSubstr("expected the activation quick_gelu or gelu, got 'relu'"));
+  EXPECT_THAT(message_of([&] { ClipTextModel model(o); }),
+              HasSubstr("expected the activation quick_gelu or gelu, got 'relu'"));
 }
 
 class ClipTextFolder : public ::testing::Test {
  protected:
-  std::unique_ptr<ClipTextModel> load(at::ScalarType dtype = at::kFloat, const std::string& variant = "") const {
-    return ClipTextModel::load(ClipTextOptions::read(folder.path()), open_component(folder.path(), variant), dtype);
+  std::unique_ptr<ClipTextModel> load(at::ScalarType dtype = at::kFloat,
+                                      const std::string& variant = "") const {
+    return ClipTextModel::load(ClipTextOptions::read(folder.path()),
+                               open_component(folder.path(), variant), dtype);
   }
   std::string refusal() const {
     return message_of([&] { load(); });
@@ -108,17 +124,23 @@ TEST_F(ClipTextFolder, RefusesWeightsOfAnotherModelInOneList) {
     if (name == "text_model.final_layer_norm.bias") tensor = at::zeros({3});
   }
   write_safetensors(folder / "model.safetensors", all);
-  EXPECT_THAT(refusal(), AllOf(HasSubstr("model.safetensors does not fit the network: "), HasSubstr("missing 'text_projection.weight'"),
-                               HasSubstr("'text_model.final_layer_norm.bias' has shape (3), expected (8)"), HasSubstr("unexpected 'visual.weight'")));
+  EXPECT_THAT(refusal(),
+              AllOf(HasSubstr("model.safetensors does not fit the network: "),
+                    HasSubstr("missing 'text_projection.weight'"),
+                    HasSubstr("'text_model.final_layer_norm.bias' has shape (3), expected (8)"),
+                    HasSubstr("unexpected 'visual.weight'")));
 }
 
 TEST_F(ClipTextFolder, TakesTheVariantThatIsAskedForOrTheOnlyOneThereIs) {
   std::filesystem::rename(folder / "model.safetensors", folder / "model.fp16.safetensors");
   EXPECT_EQ(message_of([&] { load(at::kFloat, "fp16"); }), "no error");
   EXPECT_EQ(refusal(), "no error");
-  EXPECT_THAT(message_of([&] { load(at::kFloat, "bf16"); }), HasSubstr("has no weights of variant 'bf16' and no plain ones; it has the variants fp16: pass one of them"));
+  EXPECT_THAT(message_of([&] { load(at::kFloat, "bf16"); }),
+              HasSubstr("has no weights of variant 'bf16' and no plain ones; it has the variants "
+                        "fp16: pass one of them"));
   std::filesystem::copy_file(folder / "model.fp16.safetensors", folder / "model.bf16.safetensors");
-  EXPECT_THAT(refusal(), HasSubstr("has no plain weights, but several variants, bf16, fp16: pass the one to take as variant"));
+  EXPECT_THAT(refusal(), HasSubstr("has no plain weights, but several variants, bf16, fp16: pass "
+                                   "the one to take as variant"));
 }
 
 TEST_F(ClipTextFolder, RefusesAConfigurationThatIsNotClips) {

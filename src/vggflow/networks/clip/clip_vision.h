@@ -1,6 +1,7 @@
 #pragma once
-// The image tower of CLIP with its projection (Radford et al. 2021): a pre-norm vision transformer over patches and one class token.
-// Parameter names and values are those of transformers' CLIPVisionModelWithProjection; clip_checkpoint.h brings the other layouts to them.
+// The image tower of CLIP with its projection (Radford et al. 2021): a pre-norm vision transformer
+// over patches and one class token. Parameter names and values are those of transformers'
+// CLIPVisionModelWithProjection; clip_checkpoint.h brings the other layouts to them.
 
 #include <memory>
 #include <string>
@@ -24,10 +25,12 @@ struct ClipVisionOptions {
   std::string activation = "quick_gelu";  ///< or "gelu", the exact one
 };
 
-/// The released towers by the names that reports use: clip-vit-b32, -b16, -l14, -l14-336, -h14, -g14, -bigg14.
+/// The released towers by the names that reports use: clip-vit-b32, -b16, -l14, -l14-336, -h14,
+/// -g14, -bigg14.
 const std::vector<std::pair<std::string, ClipVisionOptions>>& clip_vision_presets();
 
-/// x + attn(norm1(x)), then x + mlp(norm2(x)). x keeps its type; the products run in bf16 where the weights are bf16.
+/// x + attn(norm1(x)), then x + mlp(norm2(x)). x keeps its type; the products run in bf16 where the
+/// weights are bf16.
 class ClipVisionLayer : public ClipLayer {
  public:
   explicit ClipVisionLayer(const ClipVisionOptions& options) : ClipLayer(options) {}
@@ -39,7 +42,8 @@ class ClipVisionModel : public Module {
  public:
   explicit ClipVisionModel(const ClipVisionOptions& options);
 
-  /// (B, 1 + N, D), the class token first, after all layers and before the last norm, of standardised pixels (B, 3, S, S).
+  /// (B, 1 + N, D), the class token first, after all layers and before the last norm, of
+  /// standardised pixels (B, 3, S, S).
   template <TensorLike T>
   T tokens(const T& pixels) const;
   /// (B, P): the class token, normed and projected.
@@ -47,7 +51,8 @@ class ClipVisionModel : public Module {
   T embed(const T& pixels) const;
 
   ClipVisionOptions options;
-  bool recompute = false;  ///< layers keep their inputs alone and run again in the backward pass (nn/checkpoint.h)
+  bool recompute = false;  ///< layers keep their inputs alone and run again in the backward pass
+                           ///< (nn/checkpoint.h)
 
  private:
   template <TensorLike T>

@@ -1,6 +1,7 @@
 #pragma once
-// BLIP's text encoder that looks at an image (Li et al. 2022, arXiv 2201.12086): BERT (post-norm blocks) with an attention to the image's tokens
-// in every layer. Parameter names are those of BLIP's med.py, which has no token types and no pooler.
+// BLIP's text encoder that looks at an image (Li et al. 2022, arXiv 2201.12086): BERT (post-norm
+// blocks) with an attention to the image's tokens in every layer. Parameter names are those of
+// BLIP's med.py, which has no token types and no pooler.
 
 #include <memory>
 #include <vector>

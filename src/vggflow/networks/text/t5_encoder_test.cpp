@@ -1,4 +1,5 @@
-// T5's encoder against transformers' T5EncoderModel: values from tools/reference/text_encoder_reference.py.
+// T5's encoder against transformers' T5EncoderModel: values from
+// tools/reference/text_encoder_reference.py.
 #include "vggflow/networks/text/t5_encoder.h"
 
 #include <gmock/gmock.h>
@@ -20,7 +21,8 @@ using testing::norm_error;
 using testing::scaled_error;
 
 T5Options reference_options(const std::string& variant) {
-  T5Options o{.vocabulary = 50, .width = 16, .head_dim = 4, .heads = 6, .mlp_width = 20, .layers = 3};
+  T5Options o{
+      .vocabulary = 50, .width = 16, .head_dim = 4, .heads = 6, .mlp_width = 20, .layers = 3};
   if (variant == "t5_far") o.buckets = 16, o.max_distance = 64;
   return o;
 }
@@ -29,14 +31,17 @@ T5Options reference_options(const std::string& variant) {
 class T5Parity : public ::testing::TestWithParam<std::string> {
  protected:
   Tensor run(at::ScalarType dtype) const {
-    return T5Encoder::load(reference_options(GetParam()), reference.weights(), dtype)->forward(reference.get("ids"));
+    return T5Encoder::load(reference_options(GetParam()), reference.weights(), dtype)
+        ->forward(reference.get("ids"));
   }
   const testing::TextEncoderReference reference{GetParam()};
 };
 // 37 tokens with the usual buckets, 150 with few: there the far distances share one.
 INSTANTIATE_TEST_SUITE_P(Variants, T5Parity, ::testing::Values("t5", "t5_far"));
 
-TEST_P(T5Parity, TokensEqualTransformers) { EXPECT_LT(scaled_error(run(at::kFloat), reference.get("tokens")), 1e-5); }
+TEST_P(T5Parity, TokensEqualTransformers) {
+  EXPECT_LT(scaled_error(run(at::kFloat), reference.get("tokens")), 1e-5);
+}
 
 TEST_P(T5Parity, Bf16ErrsNoMoreThanTransformersDoes) {
   const Tensor out = run(at::kBFloat16), exact = reference.get("tokens");
@@ -48,7 +53,9 @@ TEST_P(T5Parity, Bf16ErrsNoMoreThanTransformersDoes) {
 
 TEST(T5Buckets, AreExactNearAndLogarithmicFar) {
   const Tensor buckets = t5_position_buckets(300, T5Options{});
-  const auto at = [&](int64_t i, int64_t j) { return buckets.index({at::tensor(i), at::tensor(j)}).item<int64_t>(); };
+  const auto at = [&](int64_t i, int64_t j) {
+    return buckets.index({at::tensor(i), at::tensor(j)}).item<int64_t>();
+  };
   EXPECT_EQ(at(5, 5), 0);
   EXPECT_EQ(at(5, 4), 1);
   EXPECT_EQ(at(4, 5), 17) << "ahead";
@@ -62,7 +69,8 @@ TEST(T5Buckets, AreExactNearAndLogarithmicFar) {
 }
 
 TEST(T5Encoder, HalfPrecisionIsClampedAndNotInfinite) {
-  const T5Options o{.vocabulary = 8, .width = 8, .head_dim = 4, .heads = 2, .mlp_width = 8, .layers = 2};
+  const T5Options o{
+      .vocabulary = 8, .width = 8, .head_dim = 4, .heads = 2, .mlp_width = 8, .layers = 2};
   T5Encoder model(o);
   for (const NamedTensor& p : model.parameters()) {
     const auto has = [&](const char* part) { return p.name.find(part) != std::string::npos; };
@@ -75,7 +83,10 @@ TEST(T5Encoder, HalfPrecisionIsClampedAndNotInfinite) {
 
 class T5Folder : public ::testing::Test {
  protected:
-  std::unique_ptr<T5Encoder> load() const { return T5Encoder::load(T5Options::read(folder.path()), open_component(folder.path()), at::kFloat); }
+  std::unique_ptr<T5Encoder> load() const {
+    return T5Encoder::load(T5Options::read(folder.path()), open_component(folder.path()),
+                           at::kFloat);
+  }
   std::string refusal() const {
     return message_of([&] { load(); });
   }
@@ -91,7 +102,8 @@ TEST_F(T5Folder, LoadsShards) {
 TEST_F(T5Folder, TakesCheckpointsThatHoldTheEmbeddingTwice) {
   TensorList all = folder.tensors();
   for (size_t i = 0; i < all.size(); ++i) {
-    if (all[i].first == "shared.weight") all.emplace_back("encoder.embed_tokens.weight", all[i].second);
+    if (all[i].first == "shared.weight")
+      all.emplace_back("encoder.embed_tokens.weight", all[i].second);
   }
   write_safetensors(folder / "model.safetensors", all);
   EXPECT_EQ(refusal(), "no error");

@@ -1,4 +1,5 @@
-// The published configurations of SD3's text encoders; the counts are what tools/reference/parameter_counts.py printed.
+// The published configurations of SD3's text encoders; the counts are what
+// tools/reference/parameter_counts.py printed.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -14,7 +15,9 @@ class TextEncodersReal : public ::testing::Test {
  protected:
   void SetUp() override {
     const char* assets = std::getenv("VGGFLOW_ASSETS");
-    if (!assets) GTEST_SKIP() << "left out: the configurations of SD3's text encoders, because VGGFLOW_ASSETS is not set";
+    if (!assets)
+      GTEST_SKIP() << "left out: the configurations of SD3's text encoders, because VGGFLOW_ASSETS "
+                      "is not set";
     folder = std::filesystem::path(assets) / "sd3_config";
   }
   std::filesystem::path folder;
@@ -36,7 +39,9 @@ TEST_F(TextEncodersReal, ClipGIsRead) {
   EXPECT_EQ(o.activation, "gelu");
 }
 
-TEST_F(TextEncodersReal, T5IsRead) { EXPECT_EQ(T5Encoder(T5Options::read(folder / "text_encoder_3")).parameter_count(), 4762310656); }
+TEST_F(TextEncodersReal, T5IsRead) {
+  EXPECT_EQ(T5Encoder(T5Options::read(folder / "text_encoder_3")).parameter_count(), 4762310656);
+}
 
 }  // namespace
 }  // namespace vggflow

@@ -2,8 +2,8 @@
 
 #include "vggflow/core/config.h"
 #include "vggflow/core/error.h"
-#include "vggflow/networks/vision/judge.h"
 #include "vggflow/networks/model_folder.h"
+#include "vggflow/networks/vision/judge.h"
 #include "vggflow/ops/resize.h"
 
 namespace vggflow {
@@ -13,35 +13,43 @@ constexpr const char *kTarget = "vggflow.target", *kClassHead = "class-head";
 
 }  // namespace
 
-std::unique_ptr<MobileNet> load_head_network(const std::string& name, const std::filesystem::path& file) {
+std::unique_ptr<MobileNet> load_head_network(const std::string& name,
+                                             const std::filesystem::path& file) {
   return name == "efficientnet-lite0" ? load_efficientnet_lite0(file) : load_mobilenet_v2(file);
 }
 
 ClassHead::ClassHead(const ClassHeadOptions& o, std::unique_ptr<MobileNet> net)
-    : options(o), network(std::move(net)), head(network->classifier.in, static_cast<int64_t>(o.classes.size())) {
+    : options(o),
+      network(std::move(net)),
+      head(network->classifier.in, static_cast<int64_t>(o.classes.size())) {
   add("head", head);
 }
 
-std::unique_ptr<ClassHead> ClassHead::load(const std::filesystem::path& folder, const FindWeights& find) {
+std::unique_ptr<ClassHead> ClassHead::load(const std::filesystem::path& folder,
+                                           const FindWeights& find) {
   ClassHeadOptions options;
   load_yaml(fields_of(options), folder / "config.yaml");
   const auto file = find(options.network);
   auto network = load_head_network(options.network, file);
-  VGGFLOW_CHECK(network->options.hash == options.network_hash, "[class-head] {} was trained on {} weights with the hash {}, but {} has {}", folder.string(), options.network,
-                options.network_hash, file.string(), network->options.hash);
+  VGGFLOW_CHECK(network->options.hash == options.network_hash,
+                "[class-head] {} was trained on {} weights with the hash {}, but {} has {}",
+                folder.string(), options.network, options.network_hash, file.string(),
+                network->options.hash);
   auto model = std::make_unique<ClassHead>(options, std::move(network));
   load_weights(*model, folder);
   return model;
 }
 
-void ClassHead::save(const std::filesystem::path& folder, std::map<std::string, std::string> metadata) {
+void ClassHead::save(const std::filesystem::path& folder,
+                     std::map<std::string, std::string> metadata) {
   metadata[kTarget] = kClassHead;
   save_model(*this, fields_of(options), std::nullopt, folder, metadata, at::kFloat);
 }
 
 template <TensorLike T>
 T ClassHead::features(const T& images) const {
-  return network->features(ops::resize(images, options.size, options.size, ops::Interpolation::kBilinear));
+  return network->features(
+      ops::resize(images, options.size, options.size, ops::Interpolation::kBilinear));
 }
 template Tensor ClassHead::features(const Tensor&) const;
 template Dual ClassHead::features(const Dual&) const;
@@ -51,10 +59,12 @@ Judgement ClassHead::forward(const Tensor& images) const {
   return {f, head.forward(f)};
 }
 
-std::unique_ptr<ImageJudge> open_judge(const std::filesystem::path& folder, const FindWeights& find) {
+std::unique_ptr<ImageJudge> open_judge(const std::filesystem::path& folder,
+                                       const FindWeights& find) {
   const SafetensorsFile file(folder / "model.safetensors");
   const auto target = file.metadata().find(kTarget);
-  if (target != file.metadata().end() && target->second == kClassHead) return ClassHead::load(folder, find);
+  if (target != file.metadata().end() && target->second == kClassHead)
+    return ClassHead::load(folder, find);
   return Judge::load(folder);
 }
 

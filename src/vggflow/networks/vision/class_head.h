@@ -1,6 +1,7 @@
 #pragma once
-// A linear classifier on the features of a frozen mobile network: logits = W f(resize(image)) + b. The folder holds W, b and the names of the classes; the
-// network's weights are a public file's, which it names by their hash.
+// A linear classifier on the features of a frozen mobile network: logits = W f(resize(image)) + b.
+// The folder holds W, b and the names of the classes; the network's weights are a public file's,
+// which it names by their hash.
 
 #include <map>
 
@@ -18,9 +19,11 @@ struct ClassHeadOptions {
 
   template <class V>
   void fields(V& v) {
-    v("network", network, "whose features are classified", choices({"efficientnet-lite0", "mobilenet-v2"}));
+    v("network", network, "whose features are classified",
+      choices({"efficientnet-lite0", "mobilenet-v2"}));
     v("network_hash", network_hash, "of its weights");
-    v("size", size, "side in pixels at which it sees images (bilinear, antialiased)", range(32, 4096));
+    v("size", size, "side in pixels at which it sees images (bilinear, antialiased)",
+      range(32, 4096));
     v("classes", classes, "names of the classes, in order");
   }
 };
@@ -30,7 +33,8 @@ class ClassHead : public Module, public ImageJudge {
  public:
   ClassHead(const ClassHeadOptions& options, std::unique_ptr<MobileNet> network);
   /// Throws where the network that `find` gives has other weights than the head was trained on.
-  static std::unique_ptr<ClassHead> load(const std::filesystem::path& folder, const FindWeights& find);
+  static std::unique_ptr<ClassHead> load(const std::filesystem::path& folder,
+                                         const FindWeights& find);
   void save(const std::filesystem::path& folder, std::map<std::string, std::string> metadata);
   /// (B, F) of images (B, 3, H, W) in [0, 1].
   template <TensorLike T>
@@ -50,6 +54,7 @@ class ClassHead : public Module, public ImageJudge {
 };
 
 /// The network that a head's options name, from a file.
-std::unique_ptr<MobileNet> load_head_network(const std::string& name, const std::filesystem::path& file);
+std::unique_ptr<MobileNet> load_head_network(const std::string& name,
+                                             const std::filesystem::path& file);
 
 }  // namespace vggflow

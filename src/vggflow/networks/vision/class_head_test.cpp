@@ -4,9 +4,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "vggflow/networks/model_folder.h"
 #include "vggflow/networks/vision/conv_case_test.h"
 #include "vggflow/networks/vision/judge.h"
-#include "vggflow/networks/model_folder.h"
 #include "vggflow/ops/resize.h"
 #include "vggflow/testing/message.h"
 #include "vggflow/testing/temporary_folder.h"
@@ -22,7 +22,8 @@ struct Saved {
   Saved() {
     testing::ConvCase("mobilenet_v2").write_weights(weights);
     auto network = load_head_network("mobilenet-v2", weights);
-    const ClassHeadOptions options{.network_hash = network->options.hash, .size = 40, .classes = {"cat", "frog", "ship"}};
+    const ClassHeadOptions options{
+        .network_hash = network->options.hash, .size = 40, .classes = {"cat", "frog", "ship"}};
     head = std::make_unique<ClassHead>(options, std::move(network));
     head->head.weight = testing::pattern_weight("head.weight", head->head.weight.sizes());
     head->head.bias = testing::pattern_weight("head.bias", head->head.bias.sizes());
@@ -42,10 +43,13 @@ struct Saved {
 
 TEST(ClassHead, IsALinearLayerOnTheNetworksFeatures) {
   const Saved s;
-  const Tensor features = s.head->network->features(ops::resize(s.images, 40, 40, ops::Interpolation::kBilinear));
+  const Tensor features =
+      s.head->network->features(ops::resize(s.images, 40, 40, ops::Interpolation::kBilinear));
   const Judgement judgement = s.head->forward(s.images);
   EXPECT_TRUE(at::equal(judgement.features, features));
-  EXPECT_TRUE(at::allclose(judgement.logits, at::matmul(features, s.head->head.weight.t()) + s.head->head.bias, 1e-5, 1e-5));
+  EXPECT_TRUE(at::allclose(judgement.logits,
+                           at::matmul(features, s.head->head.weight.t()) + s.head->head.bias, 1e-5,
+                           1e-5));
   EXPECT_EQ(judgement.logits.sizes(), (std::vector<int64_t>{2, 3}));
 }
 
@@ -62,7 +66,9 @@ TEST(ClassHead, AFolderOfTheEmojiJudgeOpensWithoutOtherWeights) {
   Judge judge({.size = 16, .layers = 1, .heads = 2, .head_dim = 8, .classes = {"a", "b"}});
   judge.init(3);
   judge.save(folder.path(), {});
-  const auto opened = open_judge(folder.path(), [](const std::string& name) -> std::filesystem::path { fail("asked for {}", name); });
+  const auto opened = open_judge(
+      folder.path(),
+      [](const std::string& name) -> std::filesystem::path { fail("asked for {}", name); });
   EXPECT_EQ(opened->classes(), judge.options.classes);
   EXPECT_EQ(opened->name(), "judge");
 }
@@ -70,7 +76,9 @@ TEST(ClassHead, AFolderOfTheEmojiJudgeOpensWithoutOtherWeights) {
 TEST(ClassHead, RefusesOtherWeightsThanItWasTrainedOn) {
   const Saved s;
   testing::ConvCase("mobilenet_v2_tv").write_weights(s.weights);
-  EXPECT_THAT(message_of([&] { ClassHead::load(s.folder / "head", s.find()); }), HasSubstr("was trained on mobilenet-v2 weights with the hash " + s.head->options.network_hash + ", but "));
+  EXPECT_THAT(message_of([&] { ClassHead::load(s.folder / "head", s.find()); }),
+              HasSubstr("was trained on mobilenet-v2 weights with the hash " +
+                        s.head->options.network_hash + ", but "));
 }
 
 }  // namespace

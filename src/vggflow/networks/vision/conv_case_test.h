@@ -1,6 +1,6 @@
 #pragma once
-// One case of testdata/conv_reference.safetensors, for the tests of convolutional networks: a network of full size whose weights both sides
-// make by one formula, and its values in fp64.
+// One case of testdata/conv_reference.safetensors, for the tests of convolutional networks: a
+// network of full size whose weights both sides make by one formula, and its values in fp64.
 
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
@@ -8,9 +8,9 @@
 #include <sstream>
 
 #include "vggflow/io/safetensors.h"
-#include "vggflow/testing/reference.h"
 #include "vggflow/testing/gradient_check.h"
 #include "vggflow/testing/pattern.h"
+#include "vggflow/testing/reference.h"
 
 namespace vggflow::testing {
 
@@ -33,18 +33,24 @@ class ConvCase {
     write_safetensors(file, tensors);
     return file;
   }
-  Tensor image(int64_t height, int64_t width, at::ScalarType dtype = at::kFloat) const { return pattern(name_ + ".image", {1, 3, height, width}).to(at::kFloat).to(dtype); }
+  Tensor image(int64_t height, int64_t width, at::ScalarType dtype = at::kFloat) const {
+    return pattern(name_ + ".image", {1, 3, height, width}).to(at::kFloat).to(dtype);
+  }
 
-  /// Holds features, their gradient and their tangent to the reference's. In fp64 gradients agree to the rounding of the stored values. In fp32 units
-  /// may lie so near a kink of relu or of a maximum that rounding puts them on the other side: conv_reference.py gaps says how far the
-  /// reference's own gradient in fp32 is off, by length. `gradient_fp32` is more than 1e-4 only where that is.
+  /// Holds features, their gradient and their tangent to the reference's. In fp64 gradients agree
+  /// to the rounding of the stored values. In fp32 units may lie so near a kink of relu or of a
+  /// maximum that rounding puts them on the other side: conv_reference.py gaps says how far the
+  /// reference's own gradient in fp32 is off, by length. `gradient_fp32` is more than 1e-4 only
+  /// where that is.
   template <class Features>
-  void expect_equal(const Features& features, const Tensor& image, double gradient_fp32 = 1e-4) const {
+  void expect_equal(const Features& features, const Tensor& image,
+                    double gradient_fp32 = 1e-4) const {
     const auto dtype = image.scalar_type();
     const bool exact = dtype == at::kDouble;
     const double tolerance = exact ? 1e-6 : gradient_fp32;
     const Tensor x = image.detach().requires_grad_(true);
-    const Tensor cotangent = (pattern(name_ + ".cotangent", get("features").sizes()) - 0.5).to(dtype);
+    const Tensor cotangent =
+        (pattern(name_ + ".cotangent", get("features").sizes()) - 0.5).to(dtype);
     const Tensor direction = (pattern(name_ + ".direction", x.sizes()) - 0.5).to(dtype);
     const Tensor y = features(x), gradient = torch::autograd::grad({y}, {x}, {cotangent})[0];
     EXPECT_LT(relative_error(y, get("features")), exact ? 1e-6 : 1e-4) << name_;
@@ -52,11 +58,14 @@ class ConvCase {
     EXPECT_LT(((gradient - want).norm() / want.norm()).item<double>(), tolerance) << name_;
     const Dual dual = features(Dual{image, direction});
     EXPECT_LT(relative_error(dual.value, get("features")), exact ? 1e-6 : 1e-4) << name_;
-    const double slope = (dual.tangent * cotangent).sum().item<double>(), most = (want.norm() * direction.norm()).item<double>();
+    const double slope = (dual.tangent * cotangent).sum().item<double>(),
+                 most = (want.norm() * direction.norm()).item<double>();
     EXPECT_LT(std::abs(slope - get("slope").item<double>()), tolerance * most) << name_;
   }
   /// Largest difference in units of the largest number.
-  static double of_largest(const Tensor& got, const Tensor& want) { return ((got - want).abs().max() / want.abs().max()).item<double>(); }
+  static double of_largest(const Tensor& got, const Tensor& want) {
+    return ((got - want).abs().max() / want.abs().max()).item<double>();
+  }
 
  private:
   static const SafetensorsFile& reference() {

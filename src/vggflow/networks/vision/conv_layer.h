@@ -1,6 +1,7 @@
 #pragma once
-// A convolution of a classifier at inference: its batch norm is folded into weight and bias when the weights are read, and its activation
-// belongs to it. Files keep the norm apart or folded; both are read (ConvWeights).
+// A convolution of a classifier at inference: its batch norm is folded into weight and bias when
+// the weights are read, and its activation belongs to it. Files keep the norm apart or folded; both
+// are read (ConvWeights).
 
 #include <filesystem>
 #include <set>
@@ -14,7 +15,8 @@ namespace vggflow {
 
 enum class Activation { kNone, kRelu, kRelu6 };
 
-/// kTensorFlowSame: the output has ceil(side / stride) places, and an odd zero goes after the image. kSymmetric: as PyTorch's.
+/// kTensorFlowSame: the output has ceil(side / stride) places, and an odd zero goes after the
+/// image. kSymmetric: as PyTorch's.
 enum class ConvPadding { kTensorFlowSame, kSymmetric };
 
 struct ConvShape {
@@ -38,19 +40,21 @@ class ConvLayer : public Module {
   Tensor bias;    // (out)
 };
 
-/// Takes a file's tensors one layer after the other and notes what is missing, misshaped and left over.
+/// Takes a file's tensors one layer after the other and notes what is missing, misshaped and left
+/// over.
 class ConvWeights {
  public:
   /// `dtype` is what layers are filled in; tests take fp64.
   explicit ConvWeights(const std::filesystem::path& file, at::ScalarType dtype = at::kFloat);
   bool contains(const std::string& name) const { return tensors_.contains(name); }
-  /// `conv`.weight with `conv`.bias, or, where `norm` is given, with that batch norm folded in (in fp64):
-  /// w = w gamma / sqrt(var + eps),  b = beta - mean gamma / sqrt(var + eps).
-  void fill(ConvLayer& layer, const std::string& conv, const std::string& norm = "", double eps = 0);
+  /// `conv`.weight with `conv`.bias, or, where `norm` is given, with that batch norm folded in (in
+  /// fp64): w = w gamma / sqrt(var + eps),  b = beta - mean gamma / sqrt(var + eps).
+  void fill(ConvLayer& layer, const std::string& conv, const std::string& norm = "",
+            double eps = 0);
   /// `name`.weight, which may be a 1 x 1 convolution's, and `name`.bias.
   void fill(Linear& layer, const std::string& name);
-  /// Throws, listing them, for tensors that were missing or had another shape and for those nobody took; `known` are harmless beginnings
-  /// of names, and so is a batch norm's count of batches.
+  /// Throws, listing them, for tensors that were missing or had another shape and for those nobody
+  /// took; `known` are harmless beginnings of names, and so is a batch norm's count of batches.
   void expect_complete(const std::set<std::string>& known = {}) const;
   /// Hash of the file's tensors.
   std::string hash() const;

@@ -1,7 +1,9 @@
 #pragma once
-// DreamSim (Fu et al. 2023, arXiv 2306.09344): a perceptual distance, the cosine distance of the joined features of three vision transformers
-// with low-rank adapters trained on human judgements. As the dreamsim package 0.2 has it: DINO's class token before its last norm, CLIP's and
-// OpenCLIP's (ViT-B/16 both) projected class tokens, joined as they are, then centred over the channels and brought to length 1.
+// DreamSim (Fu et al. 2023, arXiv 2306.09344): a perceptual distance, the cosine distance of the
+// joined features of three vision transformers with low-rank adapters trained on human judgements.
+// As the dreamsim package 0.2 has it: DINO's class token before its last norm, CLIP's and
+// OpenCLIP's (ViT-B/16 both) projected class tokens, joined as they are, then centred over the
+// channels and brought to length 1.
 
 #include <filesystem>
 #include <memory>
@@ -32,9 +34,11 @@ class DreamSimClip : public Module {
 class DreamSim : public Module {
  public:
   explicit DreamSim(const DreamSimOptions& options);
-  /// From the folder that the package keeps its downloads in (cache_dir, "models"), with the adapters merged into the weights. Read are
-  /// checkpoints/dino_vitbase16_pretrain.pth, clip_vitb16_pretrain.pth.tar, open_clip_vitb16_pretrain.pth.tar and ensemble_lora/.
-  static std::unique_ptr<DreamSim> load(const std::filesystem::path& folder, const DreamSimOptions& options = {});
+  /// From the folder that the package keeps its downloads in (cache_dir, "models"), with the
+  /// adapters merged into the weights. Read are checkpoints/dino_vitbase16_pretrain.pth,
+  /// clip_vitb16_pretrain.pth.tar, open_clip_vitb16_pretrain.pth.tar and ensemble_lora/.
+  static std::unique_ptr<DreamSim> load(const std::filesystem::path& folder,
+                                        const DreamSimOptions& options = {});
 
   /// Unit vectors (B, D + 2 P) of images (B, 3, 224, 224) in [0, 1].
   template <TensorLike T>

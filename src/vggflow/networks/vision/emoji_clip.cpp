@@ -12,7 +12,10 @@ constexpr int64_t kGroups = 8;
 }  // namespace
 
 ResidualBlock::ResidualBlock(int64_t width)
-    : norm1(kGroups, width), norm2(kGroups, width), conv1(width, width, 3, 1, 1), conv2(width, width, 3, 1, 1) {
+    : norm1(kGroups, width),
+      norm2(kGroups, width),
+      conv1(width, width, 3, 1, 1),
+      conv2(width, width, 3, 1, 1) {
   add("norm1", norm1);
   add("conv1", conv1);
   add("norm2", norm2);
@@ -28,9 +31,14 @@ template Tensor ResidualBlock::forward(const Tensor&) const;
 template Dual ResidualBlock::forward(const Dual&) const;
 
 EmojiClip::EmojiClip(const EmojiClipOptions& o, Vocabulary v)
-    : options(o), vocabulary(std::move(v)), norm_out(kGroups, o.widths.back()), image_projection(o.widths.back(), o.embedding),
-      words(new_parameter({vocabulary.size(), o.text_width})), text_hidden(o.text_width, 2 * o.embedding),
-      text_projection(2 * o.embedding, o.embedding), logit_scale(new_parameter({1}, 2.0)) {
+    : options(o),
+      vocabulary(std::move(v)),
+      norm_out(kGroups, o.widths.back()),
+      image_projection(o.widths.back(), o.embedding),
+      words(new_parameter({vocabulary.size(), o.text_width})),
+      text_hidden(o.text_width, 2 * o.embedding),
+      text_projection(2 * o.embedding, o.embedding),
+      logit_scale(new_parameter({1}, 2.0)) {
   for (size_t i = 0; i < o.widths.size(); ++i) {
     const int64_t from = i == 0 ? 3 : o.widths[i - 1];
     transitions.push_back(std::make_unique<Conv2d>(from, o.widths[i], 3, i == 0 ? 1 : 2, 1));
@@ -60,14 +68,15 @@ std::unique_ptr<EmojiClip> EmojiClip::load(const std::filesystem::path& folder) 
   return model;
 }
 
-void EmojiClip::save(const std::filesystem::path& folder, const std::map<std::string, std::string>& metadata) {
+void EmojiClip::save(const std::filesystem::path& folder,
+                     const std::map<std::string, std::string>& metadata) {
   save_model(*this, fields_of(options), vocabulary, folder, metadata);
 }
 
 template <TensorLike T>
 T EmojiClip::embed_images(const T& images) const {
-  VGGFLOW_CHECK(primal(images).dim() == 4 && primal(images).size(1) == 3, "[emoji_clip] expected images (B, 3, H, W), got {}",
-                shape_string(primal(images)));
+  VGGFLOW_CHECK(primal(images).dim() == 4 && primal(images).size(1) == 3,
+                "[emoji_clip] expected images (B, 3, H, W), got {}", shape_string(primal(images)));
   T x = (images - 1.0) * 2.0;  // white is 0, so that padding is paper
   if (options.pool > 1) x = ops::avg_pool2d(x, options.pool);
   for (size_t i = 0; i < blocks.size(); ++i) x = blocks[i]->forward(transitions[i]->forward(x));

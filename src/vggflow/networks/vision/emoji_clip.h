@@ -1,6 +1,7 @@
 #pragma once
-// emoji-clip: a two-tower contrastive image-text model (Radford et al. 2021) over emoji, the reward of the nano model. The image
-// tower is a residual convolutional network with group norm and SiLU, smooth in its input; the text tower a bag of words.
+// emoji-clip: a two-tower contrastive image-text model (Radford et al. 2021) over emoji, the reward
+// of the nano model. The image tower is a residual convolutional network with group norm and SiLU,
+// smooth in its input; the text tower a bag of words.
 
 #include <filesystem>
 #include <map>
@@ -13,15 +14,19 @@
 namespace vggflow {
 
 struct EmojiClipOptions {
-  int64_t pool = 2;                           ///< mean over pool x pool pixels before the first layer
+  int64_t pool = 2;  ///< mean over pool x pool pixels before the first layer
   std::vector<int64_t> widths{48, 96, 192};  ///< one stage each; all but the first halve the side
   int64_t text_width = 128;
   int64_t embedding = 128;
 
   template <class V>
   void fields(V& v) {
-    v("pool", pool, "mean over pool x pool pixels before the first layer: keeps gradients out of the highest frequencies", range(1, 8));
-    v("widths", widths, "channels of the image tower's stages; all but the first halve the side", range(8, 4096));
+    v("pool", pool,
+      "mean over pool x pool pixels before the first layer: keeps gradients out of the highest "
+      "frequencies",
+      range(1, 8));
+    v("widths", widths, "channels of the image tower's stages; all but the first halve the side",
+      range(8, 4096));
     v("text_width", text_width, "channels of a word embedding", range(1, 4096));
     v("embedding", embedding, "dimension of the common space", range(1, 4096));
   }
@@ -41,7 +46,8 @@ class EmojiClip : public Module {
  public:
   EmojiClip(const EmojiClipOptions& options, Vocabulary vocabulary);
   static std::unique_ptr<EmojiClip> load(const std::filesystem::path& folder);
-  void save(const std::filesystem::path& folder, const std::map<std::string, std::string>& metadata);
+  void save(const std::filesystem::path& folder,
+            const std::map<std::string, std::string>& metadata);
   void init(uint64_t seed);
 
   /// Unit vectors (B, E) of images (B, 3, H, W) in [0, 1].

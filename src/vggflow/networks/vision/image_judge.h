@@ -1,5 +1,6 @@
 #pragma once
-// A network that names the class of an image, for evaluations alone: the emoji's judge (networks/vision/judge.h), or a classifier of photographs (networks/vision/class_head.h).
+// A network that names the class of an image, for evaluations alone: the emoji's judge
+// (networks/vision/judge.h), or a classifier of photographs (networks/vision/class_head.h).
 
 #include <filesystem>
 #include <functional>
@@ -31,6 +32,7 @@ class ImageJudge {
 using FindWeights = std::function<std::filesystem::path(const std::string& name)>;
 
 /// Whichever judge the folder holds; `find` is asked for the network below a class head.
-std::unique_ptr<ImageJudge> open_judge(const std::filesystem::path& folder, const FindWeights& find);
+std::unique_ptr<ImageJudge> open_judge(const std::filesystem::path& folder,
+                                       const FindWeights& find);
 
 }  // namespace vggflow

@@ -1,13 +1,14 @@
-// Preprocessing against torchvision, transformers and hpsv2 on float tensors: values from tools/reference/preprocess_reference.py.
+// Preprocessing against torchvision, transformers and hpsv2 on float tensors: values from
+// tools/reference/preprocess_reference.py.
 #include "vggflow/networks/vision/image_preprocess.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "vggflow/io/safetensors.h"
-#include "vggflow/testing/reference.h"
 #include "vggflow/testing/gradient_check.h"
 #include "vggflow/testing/message.h"
+#include "vggflow/testing/reference.h"
 
 namespace vggflow {
 namespace {
@@ -21,8 +22,10 @@ Tensor get(const std::string& name) {
   return file.load(name);
 }
 
-const std::vector<std::pair<std::string, Fit>> kFits{
-    {"torchvision", Fit::kCropTorchvision}, {"transformers", Fit::kCropTransformers}, {"hpsv2", Fit::kPad}, {"stretch", Fit::kStretch}};
+const std::vector<std::pair<std::string, Fit>> kFits{{"torchvision", Fit::kCropTorchvision},
+                                                     {"transformers", Fit::kCropTransformers},
+                                                     {"hpsv2", Fit::kPad},
+                                                     {"stretch", Fit::kStretch}};
 
 ImagePreprocess small(Fit fit) { return {.size = 12, .fit = fit}; }
 
@@ -33,7 +36,10 @@ TEST(Preprocess, ValuesAndGradientsEqualTheOfficialTransforms) {
       const Tensor y = preprocess(x, small(fit));
       const std::string key = fmt::format("{}.{}", shape, name);
       EXPECT_LT(relative_error(y, get(key)), 1e-6) << key;
-      EXPECT_LT(relative_error(torch::autograd::grad({y}, {x}, {get("cotangent")})[0], get(key + ".gradient")), 1e-6) << key;
+      EXPECT_LT(relative_error(torch::autograd::grad({y}, {x}, {get("cotangent")})[0],
+                               get(key + ".gradient")),
+                1e-6)
+          << key;
     }
   }
 }
@@ -41,7 +47,8 @@ TEST(Preprocess, ValuesAndGradientsEqualTheOfficialTransforms) {
 TEST(Preprocess, TangentsEqualCentralDifferences) {
   for (const auto& [name, fit] : kFits) {
     const auto f = [&](const auto& v) { return preprocess(v[0], small(fit)); };
-    EXPECT_LT(testing::tangent_error([&](const std::vector<Tensor>& v) { return f(v); }, [&](const std::vector<Dual>& v) { return f(v); },
+    EXPECT_LT(testing::tangent_error([&](const std::vector<Tensor>& v) { return f(v); },
+                                     [&](const std::vector<Dual>& v) { return f(v); },
                                      {get("wide").to(at::kDouble)}),
               1e-8)
         << name;
@@ -51,11 +58,13 @@ TEST(Preprocess, TangentsEqualCentralDifferences) {
 TEST(Preprocess, OnSquareImagesEveryFitIsTheSame) {
   const Tensor x = get("tall").narrow(2, 0, 17);
   const Tensor want = preprocess(x, small(Fit::kStretch));
-  for (const auto& [name, fit] : kFits) EXPECT_TRUE(at::equal(preprocess(x, small(fit)), want)) << name;
+  for (const auto& [name, fit] : kFits)
+    EXPECT_TRUE(at::equal(preprocess(x, small(fit)), want)) << name;
 }
 
 TEST(Preprocess, RefusesWhatIsNoImage) {
-  EXPECT_THAT(message_of([] { preprocess(at::zeros({2, 1, 8, 8}), {}); }), HasSubstr("[preprocess] expected images (B, 3, H, W), got (2, 1, 8, 8)"));
+  EXPECT_THAT(message_of([] { preprocess(at::zeros({2, 1, 8, 8}), {}); }),
+              HasSubstr("[preprocess] expected images (B, 3, H, W), got (2, 1, 8, 8)"));
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 #pragma once
-// The network of ImageReward (Xu et al. 2023, arXiv 2304.05977): BLIP's ViT-L/16 and its text encoder, then a stack of linear layers on the
-// text's first token. Parameter names are those of ImageReward.pt.
+// The network of ImageReward (Xu et al. 2023, arXiv 2304.05977): BLIP's ViT-L/16 and its text
+// encoder, then a stack of linear layers on the text's first token. Parameter names are those of
+// ImageReward.pt.
 
 #include <filesystem>
 #include <memory>
@@ -20,10 +21,13 @@ struct ImageRewardOptions {
 class ImageRewardNetwork : public Module {
  public:
   explicit ImageRewardNetwork(const ImageRewardOptions& options);
-  /// From the package's file (ImageReward.pt, or the same tensors as safetensors). What the network has no use for is passed over, as the
-  /// package does: the file holds BLIP's contrastive projections too.
-  static std::unique_ptr<ImageRewardNetwork> load(const std::filesystem::path& file, const ImageRewardOptions& options = {});
-  /// Scores (B) of standardised images (B, 3, 224, 224): (mlp(text, image) - mean) / deviation over the authors' validation set.
+  /// From the package's file (ImageReward.pt, or the same tensors as safetensors). What the network
+  /// has no use for is passed over, as the package does: the file holds BLIP's contrastive
+  /// projections too.
+  static std::unique_ptr<ImageRewardNetwork> load(const std::filesystem::path& file,
+                                                  const ImageRewardOptions& options = {});
+  /// Scores (B) of standardised images (B, 3, 224, 224): (mlp(text, image) - mean) / deviation over
+  /// the authors' validation set.
   template <TensorLike T>
   T score(const TextBatch& text, const T& images) const;
 

@@ -1,4 +1,5 @@
-// InceptionV3 in full size against pytorch-fid and torch-fidelity (tools/reference/conv_reference.py random).
+// InceptionV3 in full size against pytorch-fid and torch-fidelity
+// (tools/reference/conv_reference.py random).
 #include "vggflow/networks/vision/inception.h"
 
 #include <gmock/gmock.h>
@@ -10,20 +11,23 @@
 namespace vggflow {
 namespace {
 
-using ::testing::HasSubstr;
 using testing::ConvCase;
+using ::testing::HasSubstr;
 using testing::message_of;
 
-// conv_reference.py gaps: of this network's units a few are beside a kink at any image, and pytorch-fid's own fp32 gradient is this far off fp64's.
+// conv_reference.py gaps: of this network's units a few are beside a kink at any image, and
+// pytorch-fid's own fp32 gradient is this far off fp64's.
 constexpr double kGap = 2.7e-3;
 
 // Which units go over their kink is chance, and so is what each weighs: three times that gap.
 void expect_equal(const ConvCase& reference, InceptionResize resize, const Tensor& image) {
   const testing::TemporaryFolder folder;
   const auto file = reference.write_weights(folder / "w.safetensors");
-  const auto exact = InceptionV3::load(file, resize, at::kDouble), net = InceptionV3::load(file, resize);
+  const auto exact = InceptionV3::load(file, resize, at::kDouble),
+             net = InceptionV3::load(file, resize);
   reference.expect_equal([&](const auto& x) { return exact->features(x); }, image);
-  reference.expect_equal([&](const auto& x) { return net->features(x); }, image.to(at::kFloat), /*gradient_fp32=*/3 * kGap);
+  reference.expect_equal([&](const auto& x) { return net->features(x); }, image.to(at::kFloat),
+                         /*gradient_fp32=*/3 * kGap);
 }
 
 TEST(Inception, EqualsPytorchFid) {
@@ -34,7 +38,8 @@ TEST(Inception, EqualsPytorchFid) {
 // That network takes bytes, so the image has 256 levels.
 TEST(Inception, EqualsTorchFidelityWithTensorFlowsResize) {
   const ConvCase reference("inception_tf1");
-  const Tensor levels = at::floor(testing::pattern("inception_tf1.image", {1, 3, 24, 20}) * 256) / 255;
+  const Tensor levels =
+      at::floor(testing::pattern("inception_tf1.image", {1, 3, 24, 20}) * 256) / 255;
   expect_equal(reference, InceptionResize::kTensorFlow1, levels.to(at::kFloat).to(at::kDouble));
 }
 
@@ -45,7 +50,10 @@ TEST(Inception, RefusesOtherWeights) {
   const std::string said = message_of([&] { InceptionV3::load(file); });
   EXPECT_THAT(said, HasSubstr("'Conv2d_1a_3x3.bn.weight' of shape (32) is missing"));
   EXPECT_THAT(said, ::testing::Not(HasSubstr("'Conv2d_1a_3x3.conv.weight'")));
-  EXPECT_THAT(message_of([] { InceptionV3(InceptionResize::kHalfPixel).features(at::zeros({1, 1, 8, 8})); }), HasSubstr("[inception] expected images"));
+  EXPECT_THAT(message_of([] {
+                InceptionV3(InceptionResize::kHalfPixel).features(at::zeros({1, 1, 8, 8}));
+              }),
+              HasSubstr("[inception] expected images"));
 }
 
 }  // namespace

@@ -7,7 +7,13 @@
 namespace vggflow {
 
 JudgeBlock::JudgeBlock(int64_t width, int64_t h)
-    : heads(h), norm1(width), norm2(width), qkv(width, 3 * width), out(width, width), fc1(width, 4 * width), fc2(4 * width, width) {
+    : heads(h),
+      norm1(width),
+      norm2(width),
+      qkv(width, 3 * width),
+      out(width, width),
+      fc1(width, 4 * width),
+      fc2(4 * width, width) {
   add("norm1", norm1);
   add("attn.qkv", qkv);
   add("attn.out", out);
@@ -22,8 +28,11 @@ Tensor JudgeBlock::forward(const Tensor& x) const {
 }
 
 Judge::Judge(const JudgeOptions& o)
-    : options(o), patches(3, o.heads * o.head_dim, o.patch_size, o.patch_size),
-      positions(new_parameter({1, (o.size / o.patch_size) * (o.size / o.patch_size), o.heads * o.head_dim})), norm(o.heads * o.head_dim),
+    : options(o),
+      patches(3, o.heads * o.head_dim, o.patch_size, o.patch_size),
+      positions(new_parameter(
+          {1, (o.size / o.patch_size) * (o.size / o.patch_size), o.heads * o.head_dim})),
+      norm(o.heads * o.head_dim),
       head(o.heads * o.head_dim, static_cast<int64_t>(o.classes.size())) {
   add("patches", patches);
   add("positions", positions);
@@ -50,14 +59,18 @@ std::unique_ptr<Judge> Judge::load(const std::filesystem::path& folder) {
   return model;
 }
 
-void Judge::save(const std::filesystem::path& folder, const std::map<std::string, std::string>& metadata) {
+void Judge::save(const std::filesystem::path& folder,
+                 const std::map<std::string, std::string>& metadata) {
   save_model(*this, fields_of(options), std::nullopt, folder, metadata);
 }
 
 Judgement Judge::forward(const Tensor& images) const {
-  VGGFLOW_CHECK(images.dim() == 4 && images.size(1) == 3 && images.size(2) == options.size && images.size(3) == options.size,
-                "[judge] expected images (B, 3, {}, {}), got {}", options.size, options.size, shape_string(images));
-  Tensor x = patches.forward(images * 2 - 1).flatten(2).transpose(1, 2) + positions.to(images.scalar_type());
+  VGGFLOW_CHECK(images.dim() == 4 && images.size(1) == 3 && images.size(2) == options.size &&
+                    images.size(3) == options.size,
+                "[judge] expected images (B, 3, {}, {}), got {}", options.size, options.size,
+                shape_string(images));
+  Tensor x = patches.forward(images * 2 - 1).flatten(2).transpose(1, 2) +
+             positions.to(images.scalar_type());
   x = x.to(compute);
   for (const auto& block : blocks) x = block->forward(x);
   const Tensor features = norm.forward(x.to(at::kFloat)).mean(1);

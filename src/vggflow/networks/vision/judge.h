@@ -1,6 +1,7 @@
 #pragma once
-// The judge: a small vision transformer that names the subgroup of an emoji. Evaluation only, never a reward; another
-// architecture, seed and set of augmentations than emoji-clip, so that what fools the one need not fool the other.
+// The judge: a small vision transformer that names the subgroup of an emoji. Evaluation only, never
+// a reward; another architecture, seed and set of augmentations than emoji-clip, so that what fools
+// the one need not fool the other.
 
 #include <filesystem>
 #include <map>
@@ -47,7 +48,8 @@ class Judge : public Module, public ImageJudge {
  public:
   explicit Judge(const JudgeOptions& options);
   static std::unique_ptr<Judge> load(const std::filesystem::path& folder);
-  void save(const std::filesystem::path& folder, const std::map<std::string, std::string>& metadata);
+  void save(const std::filesystem::path& folder,
+            const std::map<std::string, std::string>& metadata);
   void init(uint64_t seed);
   /// images (B, 3, S, S) in [0, 1].
   Judgement forward(const Tensor& images) const override;

@@ -6,19 +6,25 @@ namespace vggflow {
 namespace {
 
 constexpr double kTorchvisionEps = 1e-5, kTensorFlowEps = 1e-3;
-constexpr std::array<double, 3> kImageNetMean{0.485, 0.456, 0.406}, kImageNetDeviation{0.229, 0.224, 0.225};
+constexpr std::array<double, 3> kImageNetMean{0.485, 0.456, 0.406},
+    kImageNetDeviation{0.229, 0.224, 0.225};
 
-ConvShape conv_shape(int64_t in, int64_t out, int64_t kernel, int64_t stride, int64_t groups, ConvPadding padding) {
+ConvShape conv_shape(int64_t in, int64_t out, int64_t kernel, int64_t stride, int64_t groups,
+                     ConvPadding padding) {
   return {in, out, kernel, kernel, stride, groups, padding, kernel / 2, kernel / 2};
 }
 
-int64_t last_channels(const MobileNetOptions& o) { return o.stages.empty() ? o.stem : o.stages.back().channels; }
+int64_t last_channels(const MobileNetOptions& o) {
+  return o.stages.empty() ? o.stem : o.stages.back().channels;
+}
 
 template <TensorLike T>
 T normalised(const T& images, const MobileNetOptions& o) {
   const auto options = primal(images).options();
-  const Tensor scale = 1 / at::tensor(at::ArrayRef<double>(o.deviation), options).view({1, 3, 1, 1});
-  return images * scale + at::tensor(at::ArrayRef<double>(o.mean), options).view({1, 3, 1, 1}) * -scale;
+  const Tensor scale =
+      1 / at::tensor(at::ArrayRef<double>(o.deviation), options).view({1, 3, 1, 1});
+  return images * scale +
+         at::tensor(at::ArrayRef<double>(o.mean), options).view({1, 3, 1, 1}) * -scale;
 }
 
 }  // namespace
@@ -32,7 +38,8 @@ MobileBlock::MobileBlock(int64_t in, const MobileStage& s, int64_t stride, ConvP
   };
   if (s.expand > 1) push(conv_shape(in, inner, 1, 1, 1, padding), Activation::kRelu6);
   push(conv_shape(inner, inner, s.kernel, stride, inner, padding), Activation::kRelu6);
-  push(conv_shape(inner, s.channels, 1, 1, 1, padding), s.expand == 0 ? Activation::kRelu6 : Activation::kNone);
+  push(conv_shape(inner, s.channels, 1, 1, 1, padding),
+       s.expand == 0 ? Activation::kRelu6 : Activation::kNone);
 }
 
 template <TensorLike T>
@@ -45,18 +52,22 @@ template Tensor MobileBlock::forward(const Tensor&) const;
 template Dual MobileBlock::forward(const Dual&) const;
 
 MobileNet::MobileNet(const MobileNetOptions& o)
-    : options(o), stem(conv_shape(3, o.stem, 3, 2, 1, o.padding), Activation::kRelu6), classifier(o.head > 0 ? o.head : last_channels(o), o.classes) {
+    : options(o),
+      stem(conv_shape(3, o.stem, 3, 2, 1, o.padding), Activation::kRelu6),
+      classifier(o.head > 0 ? o.head : last_channels(o), o.classes) {
   add("stem", stem);
   int64_t in = o.stem;
   for (const MobileStage& stage : o.stages) {
     for (int64_t i = 0; i < stage.repeats; ++i) {
-      blocks.push_back(std::make_unique<MobileBlock>(in, stage, i == 0 ? stage.stride : 1, o.padding));
+      blocks.push_back(
+          std::make_unique<MobileBlock>(in, stage, i == 0 ? stage.stride : 1, o.padding));
       add(fmt::format("blocks.{}", blocks.size() - 1), *blocks.back());
       in = stage.channels;
     }
   }
   if (o.head > 0) {
-    head = std::make_unique<ConvLayer>(conv_shape(in, o.head, 1, 1, 1, o.padding), Activation::kRelu6);
+    head =
+        std::make_unique<ConvLayer>(conv_shape(in, o.head, 1, 1, 1, o.padding), Activation::kRelu6);
     add("head", *head);
   }
   add("classifier", classifier);
@@ -64,8 +75,8 @@ MobileNet::MobileNet(const MobileNetOptions& o)
 
 template <TensorLike T>
 T MobileNet::features(const T& images) const {
-  VGGFLOW_CHECK(primal(images).dim() == 4 && primal(images).size(1) == 3, "[mobilenet] expected images (B, 3, H, W), got {}",
-                shape_string(primal(images)));
+  VGGFLOW_CHECK(primal(images).dim() == 4 && primal(images).size(1) == 3,
+                "[mobilenet] expected images (B, 3, H, W), got {}", shape_string(primal(images)));
   T x = stem.forward(normalised(images, options));
   for (const auto& block : blocks) x = block->forward(x);
   if (head) x = head->forward(x);
@@ -83,25 +94,52 @@ std::vector<ConvLayer*> MobileNet::convolutions() {
   return all;
 }
 
-// ---- the three networks ------------------------------------------------------------------------------------------------
+// ---- the three networks
+// ------------------------------------------------------------------------------------------------
 
 MobileNetOptions mobilenet_v1_options(int64_t classes) {
-  return {.stem = 32, .stages = {{0, 64, 1, 1}, {0, 128, 1, 2}, {0, 128, 1, 1}, {0, 256, 1, 2}, {0, 256, 1, 1}, {0, 512, 1, 2}, {0, 512, 5, 1},
-                                 {0, 1024, 1, 2}, {0, 1024, 1, 1}},
-          .head = 0, .classes = classes};
+  return {.stem = 32,
+          .stages = {{0, 64, 1, 1},
+                     {0, 128, 1, 2},
+                     {0, 128, 1, 1},
+                     {0, 256, 1, 2},
+                     {0, 256, 1, 1},
+                     {0, 512, 1, 2},
+                     {0, 512, 5, 1},
+                     {0, 1024, 1, 2},
+                     {0, 1024, 1, 1}},
+          .head = 0,
+          .classes = classes};
 }
 
 MobileNetOptions mobilenet_v2_options(int64_t classes) {
-  return {.stem = 32, .stages = {{1, 16, 1, 1}, {6, 24, 2, 2}, {6, 32, 3, 2}, {6, 64, 4, 2}, {6, 96, 3, 1}, {6, 160, 3, 2}, {6, 320, 1, 1}},
-          .head = 1280, .classes = classes};
+  return {.stem = 32,
+          .stages = {{1, 16, 1, 1},
+                     {6, 24, 2, 2},
+                     {6, 32, 3, 2},
+                     {6, 64, 4, 2},
+                     {6, 96, 3, 1},
+                     {6, 160, 3, 2},
+                     {6, 320, 1, 1}},
+          .head = 1280,
+          .classes = classes};
 }
 
 MobileNetOptions efficientnet_lite0_options() {
-  return {.stem = 32, .stages = {{1, 16, 1, 1}, {6, 24, 2, 2}, {6, 40, 2, 2, 5}, {6, 80, 3, 2}, {6, 112, 3, 1, 5}, {6, 192, 4, 2, 5}, {6, 320, 1, 1}},
-          .head = 1280, .classes = 1000};
+  return {.stem = 32,
+          .stages = {{1, 16, 1, 1},
+                     {6, 24, 2, 2},
+                     {6, 40, 2, 2, 5},
+                     {6, 80, 3, 2},
+                     {6, 112, 3, 1, 5},
+                     {6, 192, 4, 2, 5},
+                     {6, 320, 1, 1}},
+          .head = 1280,
+          .classes = 1000};
 }
 
-// ---- layouts of weights ------------------------------------------------------------------------------------------------
+// ---- layouts of weights
+// ------------------------------------------------------------------------------------------------
 
 namespace {
 
@@ -110,8 +148,10 @@ struct ConvNames {
   std::string conv, norm = {};
 };
 
-// A layout gives the names of a block's convolutions: block i of the network, j of its stage, k of the convolutions.
-using BlockNames = std::vector<ConvNames> (*)(size_t block, size_t stage, size_t in_stage, size_t convs);
+// A layout gives the names of a block's convolutions: block i of the network, j of its stage, k of
+// the convolutions.
+using BlockNames = std::vector<ConvNames> (*)(size_t block, size_t stage, size_t in_stage,
+                                              size_t convs);
 
 struct Layout {
   ConvNames stem, head;
@@ -123,7 +163,8 @@ struct Layout {
 std::vector<ConvNames> torchvision_block(size_t block, size_t, size_t, size_t convs) {
   std::vector<ConvNames> names;
   const auto base = fmt::format("features.{}.conv.", block + 1);
-  for (size_t k = 0; k + 1 < convs; ++k) names.push_back({fmt::format("{}{}.0", base, k), fmt::format("{}{}.1", base, k)});
+  for (size_t k = 0; k + 1 < convs; ++k)
+    names.push_back({fmt::format("{}{}.0", base, k), fmt::format("{}{}.1", base, k)});
   names.push_back({fmt::format("{}{}", base, convs - 1), fmt::format("{}{}", base, convs)});
   return names;
 }
@@ -140,7 +181,9 @@ std::vector<ConvNames> wheel_block(size_t block, size_t, size_t, size_t convs) {
 std::vector<ConvNames> timm_block(size_t, size_t stage, size_t in_stage, size_t convs) {
   const auto base = fmt::format("blocks.{}.{}.", stage, in_stage);
   if (convs == 2) return {{base + "conv_dw", base + "bn1"}, {base + "conv_pw", base + "bn2"}};
-  return {{base + "conv_pw", base + "bn1"}, {base + "conv_dw", base + "bn2"}, {base + "conv_pwl", base + "bn3"}};
+  return {{base + "conv_pw", base + "bn1"},
+          {base + "conv_dw", base + "bn2"},
+          {base + "conv_pwl", base + "bn3"}};
 }
 
 std::unique_ptr<MobileNet> finish(std::unique_ptr<MobileNet> net, const ConvWeights& weights) {
@@ -152,12 +195,14 @@ std::unique_ptr<MobileNet> finish(std::unique_ptr<MobileNet> net, const ConvWeig
 std::unique_ptr<MobileNet> load_numbered(ConvWeights& weights, const MobileNetOptions& options) {
   auto net = std::make_unique<MobileNet>(options);
   size_t layer = 0;
-  for (ConvLayer* conv : net->convolutions()) weights.fill(*conv, fmt::format("layers.{}", layer++));
+  for (ConvLayer* conv : net->convolutions())
+    weights.fill(*conv, fmt::format("layers.{}", layer++));
   weights.fill(net->classifier, fmt::format("layers.{}", layer));
   return finish(std::move(net), weights);
 }
 
-std::unique_ptr<MobileNet> load_layout(ConvWeights& weights, const MobileNetOptions& options, const Layout& layout) {
+std::unique_ptr<MobileNet> load_layout(ConvWeights& weights, const MobileNetOptions& options,
+                                       const Layout& layout) {
   auto net = std::make_unique<MobileNet>(options);
   weights.fill(net->stem, layout.stem.conv, layout.stem.norm, layout.eps);
   size_t block = 0;
@@ -165,7 +210,8 @@ std::unique_ptr<MobileNet> load_layout(ConvWeights& weights, const MobileNetOpti
     for (size_t i = 0; i < static_cast<size_t>(options.stages[stage].repeats); ++i, ++block) {
       const auto& convs = net->blocks[block]->convs;
       const auto names = layout.block(block, stage, i, convs.size());
-      for (size_t k = 0; k < convs.size(); ++k) weights.fill(*convs[k], names[k].conv, names[k].norm, layout.eps);
+      for (size_t k = 0; k < convs.size(); ++k)
+        weights.fill(*convs[k], names[k].conv, names[k].norm, layout.eps);
     }
   }
   weights.fill(*net->head, layout.head.conv, layout.head.norm, layout.eps);
@@ -181,34 +227,49 @@ size_t block_count(const MobileNetOptions& o) {
 
 }  // namespace
 
-std::unique_ptr<MobileNet> load_nima(const std::filesystem::path& file, const MobileNetOptions& options) {
+std::unique_ptr<MobileNet> load_nima(const std::filesystem::path& file,
+                                     const MobileNetOptions& options) {
   ConvWeights weights(file, options.dtype);
   return load_numbered(weights, options);
 }
 
-std::unique_ptr<MobileNet> load_mobilenet_v2(const std::filesystem::path& file, const MobileNetOptions& options) {
+std::unique_ptr<MobileNet> load_mobilenet_v2(const std::filesystem::path& file,
+                                             const MobileNetOptions& options) {
   ConvWeights weights(file, options.dtype);
   if (weights.contains("layers.0.weight")) return load_numbered(weights, options);
-  VGGFLOW_CHECK(weights.contains("features.0.0.weight"), "[mobilenet_v2] expected 'layers.0.weight' or torchvision's 'features.0.0.weight' in {}: {}",
-                file.string(), "it is not a MobileNetV2 whose layout is known");
+  VGGFLOW_CHECK(
+      weights.contains("features.0.0.weight"),
+      "[mobilenet_v2] expected 'layers.0.weight' or torchvision's 'features.0.0.weight' in {}: {}",
+      file.string(), "it is not a MobileNetV2 whose layout is known");
   MobileNetOptions o = options;
   o.padding = ConvPadding::kSymmetric;
   o.mean = kImageNetMean;
   o.deviation = kImageNetDeviation;
   o.classes = 1000;
   const size_t last = block_count(o) + 1;
-  return load_layout(weights, o, {{"features.0.0", "features.0.1"}, {fmt::format("features.{}.0", last), fmt::format("features.{}.1", last)},
-                                  torchvision_block, "classifier.1", kTorchvisionEps});
+  return load_layout(weights, o,
+                     {{"features.0.0", "features.0.1"},
+                      {fmt::format("features.{}.0", last), fmt::format("features.{}.1", last)},
+                      torchvision_block,
+                      "classifier.1",
+                      kTorchvisionEps});
 }
 
-std::unique_ptr<MobileNet> load_efficientnet_lite0(const std::filesystem::path& file, const MobileNetOptions& options) {
+std::unique_ptr<MobileNet> load_efficientnet_lite0(const std::filesystem::path& file,
+                                                   const MobileNetOptions& options) {
   ConvWeights weights(file, options.dtype);
   if (weights.contains("conv_stem.weight")) {
-    return load_layout(weights, options, {{"conv_stem", "bn1"}, {"conv_head", "bn2"}, timm_block, "classifier", kTensorFlowEps});
+    return load_layout(
+        weights, options,
+        {{"conv_stem", "bn1"}, {"conv_head", "bn2"}, timm_block, "classifier", kTensorFlowEps});
   }
-  VGGFLOW_CHECK(weights.contains("_conv_stem.weight"), "[efficientnet_lite0] expected '_conv_stem.weight' or timm's 'conv_stem.weight' in {}: {}",
-                file.string(), "it is not an EfficientNet-Lite0 whose layout is known");
-  return load_layout(weights, options, {{"_conv_stem", "_bn0"}, {"_conv_head", "_bn1"}, wheel_block, "_fc", kTensorFlowEps});
+  VGGFLOW_CHECK(
+      weights.contains("_conv_stem.weight"),
+      "[efficientnet_lite0] expected '_conv_stem.weight' or timm's 'conv_stem.weight' in {}: {}",
+      file.string(), "it is not an EfficientNet-Lite0 whose layout is known");
+  return load_layout(
+      weights, options,
+      {{"_conv_stem", "_bn0"}, {"_conv_head", "_bn1"}, wheel_block, "_fc", kTensorFlowEps});
 }
 
 }  // namespace vggflow

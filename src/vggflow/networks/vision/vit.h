@@ -1,6 +1,7 @@
 #pragma once
-// The vision transformer (Dosovitskiy et al. 2021) as timm builds it, and after it DINO, BLIP and DreamSim: pre-norm blocks, one product for
-// queries, keys and values, a class token before the patches. Parameter names are theirs, so a checkpoint of any of them loads by name.
+// The vision transformer (Dosovitskiy et al. 2021) as timm builds it, and after it DINO, BLIP and
+// DreamSim: pre-norm blocks, one product for queries, keys and values, a class token before the
+// patches. Parameter names are theirs, so a checkpoint of any of them loads by name.
 
 #include <memory>
 #include <vector>
@@ -18,7 +19,8 @@ struct VitOptions {
   int64_t heads = 12;
   double eps = 1e-6;
   bool quick_gelu = false;  ///< x sigmoid(1.702 x) in place of the exact GELU
-  bool pre_norm = false;    ///< a norm behind the positions, CLIP's ln_pre; DreamSim's files call it pos_drop
+  bool pre_norm =
+      false;  ///< a norm behind the positions, CLIP's ln_pre; DreamSim's files call it pos_drop
   int64_t tokens() const { return 1 + (image / patch) * (image / patch); }
 };
 
@@ -39,7 +41,8 @@ class VitBlock : public Module {
 class Vit : public Module {
  public:
   explicit Vit(const VitOptions& options);
-  /// Tokens (B, 1 + patches, D), the class token first, of standardised images (B, 3, image, image), after the last block.
+  /// Tokens (B, 1 + patches, D), the class token first, of standardised images (B, 3, image,
+  /// image), after the last block.
   template <TensorLike T>
   T tokens(const T& images) const;
   /// The same with the final norm.
@@ -49,9 +52,10 @@ class Vit : public Module {
   }
 
   VitOptions options;
-  bool recompute = false;  ///< blocks keep their inputs alone and run again in the backward pass (nn/checkpoint.h)
-  Tensor cls_token;  ///< (1, 1, D)
-  Tensor pos_embed;  ///< (1, 1 + patches, D)
+  bool recompute = false;  ///< blocks keep their inputs alone and run again in the backward pass
+                           ///< (nn/checkpoint.h)
+  Tensor cls_token;        ///< (1, 1, D)
+  Tensor pos_embed;        ///< (1, 1 + patches, D)
   Conv2d patch_embed;
   std::unique_ptr<LayerNorm> pos_drop;
   std::vector<std::unique_ptr<VitBlock>> blocks;

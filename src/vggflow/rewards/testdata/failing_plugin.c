@@ -1,4 +1,5 @@
-/* A reward plug-in that misbehaves as its option fail=... or a macro says: what vggflow must refuse. Otherwise r = the first pixel. */
+/* A reward plug-in that misbehaves as its option fail=... or a macro says: what vggflow must
+ * refuse. Otherwise r = the first pixel. */
 #define _DEFAULT_SOURCE
 #include <math.h>
 #include <stdio.h>
@@ -23,9 +24,11 @@ uint32_t vggflow_reward_abi(void) {
 #endif
 }
 
-void* vggflow_reward_create(const vggflow_reward_option* options, size_t option_count, char* error, size_t error_size) {
+void* vggflow_reward_create(const vggflow_reward_option* options, size_t option_count, char* error,
+                            size_t error_size) {
   Failing* f = calloc(1, sizeof(Failing));
-  for (size_t i = 0; i < option_count; ++i) snprintf(f->fail, sizeof f->fail, "%s", options[i].value);
+  for (size_t i = 0; i < option_count; ++i)
+    snprintf(f->fail, sizeof f->fail, "%s", options[i].value);
   if (fails(f, "create")) {
     snprintf(error, error_size, "no licence for %s", options[0].key);
     free(f);
@@ -42,7 +45,8 @@ uint32_t vggflow_reward_flags(const void* reward) {
 }
 
 #ifndef NO_SCORE
-int vggflow_reward_score(void* reward, const vggflow_reward_batch* batch, float* scores, char* error, size_t error_size) {
+int vggflow_reward_score(void* reward, const vggflow_reward_batch* batch, float* scores,
+                         char* error, size_t error_size) {
   Failing* f = reward;
   if (fails(f, "score")) {
     snprintf(error, error_size, "out of luck with '%s'", batch->prompts[0]);
@@ -71,7 +75,8 @@ int vggflow_reward_score(void* reward, const vggflow_reward_batch* batch, float*
 #endif
 
 #ifndef NO_GRADIENT
-int vggflow_reward_gradient(void* reward, const vggflow_reward_batch* batch, float* scores, float* gradient, char* error, size_t error_size) {
+int vggflow_reward_gradient(void* reward, const vggflow_reward_batch* batch, float* scores,
+                            float* gradient, char* error, size_t error_size) {
   const int64_t size = 3 * batch->height * batch->width;
   if (fails(reward, "gradient")) {
     snprintf(error, error_size, "lost the gradient");
