@@ -162,7 +162,7 @@ struct Measure {
   std::string name;
   std::function<void()> run;
   nlohmann::ordered_json facts = nlohmann::ordered_json::object();  ///< what the line says besides
-  double flops = 0, bytes = 0;        ///< of one run
+  double flops = 0, bytes = 0;                                      ///< of one run
 };
 
 class Bench {

@@ -3,7 +3,7 @@
 # where they are built, Debian's libraries, the nano models and the configurations. PyTorch is not in it: link_torch.sh
 # links an installed one. Usage: scripts/bundle.sh [BUILD_FOLDER [OUTPUT_FOLDER]] (build/cpu, build/bundle)
 # Left to the system: the C library, libstdc++ and libgcc_s, because plug-ins compiled there need those that are there
-# (GLIBC 2.36 and GLIBCXX 3.4.30 at least: Debian 12, Ubuntu 24.04); libtorch, libgomp and CUDA, which come with PyTorch.
+# (GLIBC 2.35 and GLIBCXX 3.4.29 at least: Ubuntu 22.04, Debian 12); libtorch, libgomp and CUDA, which come with PyTorch.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 build=${1:-build/cpu} out=${2:-build/bundle}
