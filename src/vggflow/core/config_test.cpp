@@ -7,6 +7,7 @@
 
 #include "vggflow/core/error.h"
 #include "vggflow/testing/message.h"
+#include "vggflow/testing/variable.h"
 
 namespace vggflow {
 namespace {
@@ -117,11 +118,32 @@ TEST(Config, WrongTypesRangesAndChoicesSayWhatWasExpected) {
   EXPECT_EQ(c.steps, 10);
 }
 
-TEST(Config, HelpShowsEveryFieldWithItsDefault) {
+TEST(Config, UnknownKeysFindTheirSectionsByTheirLastPart) {
   Outer c;
-  const std::string help = help_text(fields_of(c));
-  EXPECT_THAT(help, HasSubstr("optimizer.lr=0.001"));
-  EXPECT_THAT(help, HasSubstr("one of none | unet | mmdit"));
+  EXPECT_EQ(message_of([&] { apply_override(fields_of(c), "lr=0.1"); }),
+            "[config] override lr=0.1: unknown setting 'lr'; did you mean 'optimizer.lr'?");
+  EXPECT_THAT(message_of([&] { apply_override(fields_of(c), "wieghts=[1]"); }),
+              HasSubstr("did you mean 'optimizer.weights'?"));
+}
+
+TEST(Config, SavesNoPasswordOfAnAddressAndExpandsTheHomeFolder) {
+  Outer c, again;
+  const testing::Variable home("HOME", "/home/someone");
+  load_yaml_text(fields_of(c), "names: ['0.5*http://me:secret@host/score#batch=8', '~/x', 'a=~/y']",
+                 "text");
+  EXPECT_THAT(c.names, ElementsAre("0.5*http://host/score#batch=8", "/home/someone/x",
+                                   "a=/home/someone/y"));
+  EXPECT_THAT(to_yaml(fields_of(c)), ::testing::Not(HasSubstr("secret")));
+  EXPECT_EQ(message_of([&] { apply_override(fields_of(again), "steps=http://me:secret@host"); }),
+            "[config] override steps=http://host: expected a whole number for 'steps', got "
+            "'http://host'");
+}
+
+TEST(Config, TellsWhatAFieldMayHold) {
+  Outer c;
+  const Fields fields = fields_of(c);
+  EXPECT_EQ(type_text(fields[0]), "a whole number, 1 to 100");
+  EXPECT_EQ(type_text(fields[2]), "text, one of none | unet | mmdit");
 }
 
 }  // namespace
