@@ -55,7 +55,7 @@ Tensor reward_gradient_at(const Call& c, const Tensor& x1) {
   AutoGradMode on(true);
   const Tensor leaf = x1.detach().requires_grad_(true);
   const Tensor parts = c.problem.reward_parts(leaf, c.p.states.rows);
-  const Tensor sum = (c.p.reward_weights.to(parts.scalar_type()).unsqueeze(1) * parts).sum();
+  const Tensor sum = (c.p.reward_weights.to(parts.options()).unsqueeze(1) * parts).sum();
   return torch::autograd::grad({sum}, {leaf})[0] * expand_time(c.p.clip_factor, leaf);
 }
 
@@ -102,7 +102,7 @@ Tensor released_reward_gradient(const Call& c, const States& s, Path path) {
   const Tensor x1 = one_step_guess(path == Path::kBoth ? leaf : s.x.detach(), s.t,
                                    c.problem.policy({leaf, s.t, s.rows}));
   const Tensor parts = c.problem.reward_parts(x1, s.rows);
-  const Tensor sum = (c.p.reward_weights.to(parts.scalar_type()).unsqueeze(1) * parts).sum();
+  const Tensor sum = (c.p.reward_weights.to(parts.options()).unsqueeze(1) * parts).sum();
   return torch::autograd::grad({sum}, {leaf})[0] * expand_time(c.p.clip_factor, leaf);
 }
 

@@ -2,6 +2,7 @@
 // The job behind `vggflow metrics`: reads sets of images, measures and compares them, writes
 // metrics.json and metrics.html.
 
+#include "vggflow/device/device.h"
 #include "vggflow/eval/model_sets.h"
 #include "vggflow/metrics/set_metrics.h"
 
@@ -17,6 +18,7 @@ struct MetricsConfig {
   std::string train_prompts;
   int64_t size = 0;
   int64_t threads = 0;
+  DeviceOptions device;
   SetMetricOptions metrics;
   ModelSetOptions models;
 
@@ -40,6 +42,7 @@ struct MetricsConfig {
       "file of the training prompts: prompts of a that are among them are counted");
     v("size", size, "side that images are resized to first; 0: as they are", range(0, 8192));
     v("threads", threads, "CPU threads; 0 takes all", range(0, 1024));
+    device.fields(v);
     v.section("metrics", metrics);
     v.section("models", models);
   }
