@@ -49,12 +49,25 @@ TEST(Device, RefusesWordsThatNameNoDevice) {
 
 TEST(Device, SaysInOneSentenceThatThereIsNoDriver) {
   const CudaFiles files{.driver = "libno_such_driver.so.1"};
-  EXPECT_THAT(open_cuda(files), AllOf(HasSubstr("no NVIDIA driver is on this machine"),
-                                      HasSubstr("install the driver"), HasSubstr("580")));
+  const auto [what, remedy] = open_cuda(files);
+  EXPECT_EQ(what, "no NVIDIA driver is on this machine");
+  EXPECT_EQ(remedy,
+            "install the card's driver, version 580 or later (libno_such_driver.so.1 is not "
+            "found)");
 }
 
 TEST(Device, SaysThatALibraryIsNoDriver) {
-  EXPECT_THAT(open_cuda({.driver = "libc.so.6"}), HasSubstr("libc.so.6 is no NVIDIA driver"));
+  EXPECT_THAT(open_cuda({.driver = "libc.so.6"}).what, HasSubstr("libc.so.6 is no NVIDIA driver"));
+}
+
+// Only where there is no card: with one these would open it.
+TEST(Device, FallsBackToTheCpuOrRefusesWhereThereIsNoCard) {
+  if (open_cuda({}).what.empty()) GTEST_SKIP() << "there is a card";
+  const DeviceScope any(DeviceOptions{.device = "auto"});
+  EXPECT_TRUE(any.device().is_cpu());
+  EXPECT_THAT(any.description(), StartsWith("cpu, since "));
+  EXPECT_THAT(message_of([] { const DeviceScope one(DeviceOptions{.device = "cuda:1"}); }),
+              AllOf(StartsWith("[device] device=cuda:1: "), HasSubstr("; ")));
 }
 
 TEST(Device, RefusesAPlugInThatIsNone) {

@@ -50,25 +50,26 @@ int attribute(int index, int which) {
 
 }  // namespace
 
-std::string open_driver(const std::string& file) {
+Problem open_driver(const std::string& file) {
   void* const library = dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (!library)
-    return fmt::format(
-        "no NVIDIA driver is on this machine ({} is not found): install the driver of the card, "
-        "version 580 or later",
-        file);
-  if (!find_all(library)) return fmt::format("{} is no NVIDIA driver that is known here", file);
+    return {"no NVIDIA driver is on this machine",
+            fmt::format("install the card's driver, version 580 or later ({} is not found)", file)};
+  if (!find_all(library))
+    return {fmt::format("{} is no NVIDIA driver that is known here", file),
+            "install the card's driver, version 580 or later"};
   const int status = driver.init(0);
   int count = 0;
   if (status == 0) driver.count(&count);
   if (status == kNoDevice || (status == 0 && count == 0)) {
     const char* visible = std::getenv("CUDA_VISIBLE_DEVICES");
-    return fmt::format("the NVIDIA driver shows no card{}",
-                       visible ? fmt::format(" (CUDA_VISIBLE_DEVICES is '{}')", visible) : "");
+    return {"the NVIDIA driver shows no card",
+            visible ? fmt::format("CUDA_VISIBLE_DEVICES is '{}': unset it", visible)
+                    : "see what nvidia-smi lists"};
   }
   if (status != 0)
-    return fmt::format(
-        "the NVIDIA driver does not start (error {}): see what nvidia-smi says of it", status);
+    return {fmt::format("the NVIDIA driver does not start (error {})", status),
+            "see what nvidia-smi says of it"};
   return {};
 }
 

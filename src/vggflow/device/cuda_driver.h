@@ -6,9 +6,13 @@
 
 namespace vggflow::device {
 
-/// Opens `file`, the driver's library; what is wrong with it in a sentence, empty where a card can
-/// be used.
-std::string open_driver(const std::string& file);
+/// Why CUDA cannot be had, and what to do about it; both empty where it can.
+struct Problem {
+  std::string what = {}, remedy = {};
+};
+
+/// Opens `file`, the driver's library, and looks for a card.
+Problem open_driver(const std::string& file);
 /// The newest CUDA that the driver serves, 13000 for 13.0; 0 before open_driver.
 int driver_cuda_version();
 /// "NVIDIA H100 80GB HBM3, 79.1 GiB, compute capability 9.0, driver for CUDA 13.0".

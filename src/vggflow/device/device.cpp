@@ -8,7 +8,6 @@
 #include <utility>
 
 #include "vggflow/core/error.h"
-#include "vggflow/device/cuda_driver.h"
 
 namespace vggflow {
 namespace {
@@ -80,9 +79,10 @@ struct Opened {
 Opened open(const DeviceOptions& o) {
   const Wanted wanted = parse(o.device);
   if (!wanted.cuda) return {};
-  const std::string problem = device::open_cuda({});
-  VGGFLOW_CHECK(problem.empty() || !wanted.needed, "[device] device={}: {}", o.device, problem);
-  if (!problem.empty()) return {at::kCPU, "cpu (" + problem + ")"};
+  const auto [problem, remedy] = device::open_cuda({});
+  VGGFLOW_CHECK(problem.empty() || !wanted.needed, "[device] device={}: {}; {}", o.device, problem,
+                remedy);
+  if (!problem.empty()) return {at::kCPU, fmt::format("cpu, since {}", problem)};
   const auto count = at::accelerator::deviceCount();
   VGGFLOW_CHECK(wanted.index < count, "[device] expected device=cuda:0 to cuda:{}, got '{}'",
                 count - 1, o.device);

@@ -12,6 +12,7 @@
 
 #include "vggflow/core/field.h"
 #include "vggflow/device/cuda_api.h"
+#include "vggflow/device/cuda_driver.h"
 
 namespace vggflow {
 
@@ -90,14 +91,13 @@ bool fused_kernels();
 
 namespace device {
 
-/// What a machine lacks for CUDA, as one sentence with what to install; empty: nothing. The file
-/// names are arguments for the tests.
+/// Opens CUDA once per process. The file names are arguments for the tests.
 struct CudaFiles {
   std::string driver = "libcuda.so.1";
   std::string library = {};  ///< libtorch_cuda.so; empty: beside the loaded libtorch_cpu.so
   std::string plugin = {};   ///< libvggflow_cuda.so; empty: beside the program or in its lib/
 };
-std::string open_cuda(const CudaFiles& files);
+Problem open_cuda(const CudaFiles& files);
 
 /// Opens a plug-in and checks that it is of this build; throws with what differs.
 const CudaApi& open_plugin(const std::string& file);

@@ -31,32 +31,32 @@ fs::path torch_folder() {
   return found ? fs::path(info.dli_fname).parent_path() : fs::path();
 }
 
-std::string load_torch_cuda(const fs::path& library) {
+device::Problem load_torch_cuda(const fs::path& library) {
   if (!fs::exists(library))
-    return fmt::format(
-        "this LibTorch has no CUDA: {} is not there. Install the one that has it "
-        "(scripts/setup.sh --cuda)",
-        library.string());
+    return {
+        "this LibTorch has no CUDA",
+        fmt::format("install the one that has it with scripts/setup.sh --cuda ({} is not there)",
+                    library.string())};
   setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", /*overwrite=*/0);
   if (!dlopen(library.c_str(), RTLD_NOW | RTLD_GLOBAL))
-    return fmt::format(
-        "LibTorch's CUDA library does not load ({}): install the libraries that it needs "
-        "(scripts/setup.sh --cuda, or pip install -r requirements-cuda.txt)",
-        dlerror());
+    return {fmt::format("LibTorch's CUDA library does not load ({})", dlerror()),
+            "install the libraries that it needs with scripts/setup.sh --cuda, or pip install -r "
+            "requirements-cuda.txt"};
   return {};
 }
 
 // The driver must serve the CUDA that LibTorch was built with, up to its minor version.
-std::string check_versions() {
+device::Problem check_versions() {
   const long built = at::globalContext().versionCUDART();
   const int served = device::driver_cuda_version();
   if (served / 1000 < built / 1000)
-    return fmt::format(
-        "the NVIDIA driver serves CUDA {}.{}, LibTorch needs {}.{}: install a newer driver",
-        served / 1000, served % 1000 / 10, built / 1000, built % 1000 / 10);
+    return {fmt::format("the NVIDIA driver serves CUDA {}.{}, LibTorch needs {}.{}", served / 1000,
+                        served % 1000 / 10, built / 1000, built % 1000 / 10),
+            "install a newer driver"};
   if (!at::hasCUDA())
-    return "LibTorch finds no GPU although the driver shows one: it was asked before its CUDA "
-           "library was opened, which is a fault of this program";
+    return {"LibTorch finds no GPU although the driver shows one",
+            "it was asked before its CUDA library was opened, which is a fault of this program: "
+            "report it"};
   return {};
 }
 
@@ -89,13 +89,13 @@ const CudaApi& open_plugin(const std::string& file) {
   return api;
 }
 
-std::string open_cuda(const CudaFiles& files) {
+Problem open_cuda(const CudaFiles& files) {
   if (opened) return {};
-  if (std::string problem = open_driver(files.driver); !problem.empty()) return problem;
+  if (Problem problem = open_driver(files.driver); !problem.what.empty()) return problem;
   const fs::path library =
       files.library.empty() ? torch_folder() / "libtorch_cuda.so" : fs::path(files.library);
-  if (std::string problem = load_torch_cuda(library); !problem.empty()) return problem;
-  if (std::string problem = check_versions(); !problem.empty()) return problem;
+  if (Problem problem = load_torch_cuda(library); !problem.what.empty()) return problem;
+  if (Problem problem = check_versions(); !problem.what.empty()) return problem;
   const fs::path ours = files.plugin.empty() ? find_plugin() : fs::path(files.plugin);
   if (!ours.empty()) plugin = &open_plugin(ours.string());
   opened = true;
