@@ -5,7 +5,9 @@
 #include <c10/core/CachingDeviceAllocator.h>
 
 #include <charconv>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "vggflow/core/error.h"
 
