@@ -47,7 +47,7 @@ part() {
 }
 
 facts() {
-  nvidia-smi --query-gpu=name,driver_version,memory.total,power.limit,clocks.max.sm --format=csv,noheader || echo "no nvidia-smi"
+  nvidia-smi --query-gpu=name,driver_version,memory.total,power.limit,clocks.max.sm --format=csv,noheader 2>/dev/null || echo "no nvidia-smi"
   echo "$(nproc) cores, $(awk '/MemTotal/ { print int($2 / 2^20) }' /proc/meminfo) GiB"
   "$python" -c 'import torch; print("torch", torch.__version__, "CUDA", torch.version.cuda, "cuDNN", torch.backends.cudnn.version())' || echo "no torch in $python"
 }
