@@ -1,6 +1,6 @@
 #pragma once
-// What all configured commands do first: read the settings, make the run folder, save the effective
-// configuration.
+// What commands with a run folder or a device do first: make the folder, save the effective
+// configuration, open the device.
 
 #include <fmt/format.h>
 
@@ -9,7 +9,6 @@
 #include <string>
 #include <vector>
 
-#include "vggflow/cli/commands.h"
 #include "vggflow/core/config.h"
 #include "vggflow/core/error.h"
 #include "vggflow/core/log.h"
@@ -18,12 +17,6 @@
 #include "vggflow/io/files.h"
 
 namespace vggflow::cli {
-
-template <class Config>
-void read_config(Config& config, const ConfigArguments& arguments) {
-  if (!arguments.file.empty()) load_yaml(fields_of(config), arguments.file);
-  for (const std::string& o : arguments.overrides) apply_override(fields_of(config), o);
-}
 
 /// Settings that are no part of what a run is: a resume may change them. A run that was begun on a
 /// GPU may go on on a CPU, and back; its numbers then differ by rounding.

@@ -70,7 +70,8 @@ class Parser {
     } else if (word.starts_with("-")) {
       flag(word);
     } else if (is_assignment(word) && !is_path(word)) {
-      line_.settings.push_back(word);
+      const bool field = field_of(fields_, word.substr(0, word.find('='))) != nullptr;
+      (field || !syntax_.reads_file ? line_.settings : line_.others).push_back(word);
     } else {
       positional(word);
     }
@@ -220,7 +221,7 @@ CommandLine parse_command_line(const Call& call, const Syntax& syntax, const Fie
 void apply_command_line(const CommandLine& line, const Call& call, const Syntax& syntax,
                         const Fields& fields) {
   try {
-    if (!line.file.empty()) load_yaml(fields, line.file);
+    if (!line.file.empty() && !syntax.reads_file) load_yaml(fields, line.file);
     for (const std::string& setting : line.settings) apply_override(fields, setting);
   } catch (const Error& e) {
     throw UsageError(e.what());

@@ -37,9 +37,10 @@ struct Syntax {
   std::vector<std::string> common = {};    ///< keys of the short help, besides those above
   std::vector<std::string> required = {};  ///< keys that must have a value
   std::string too_many = {};               ///< what to do instead of a positional too many
-  HelpRows file_keys = {};  ///< of a file that holds more than settings: its keys, for the help
+  HelpRows file_keys = {};  ///< of the file that the command reads, for the help
   std::string notes = {};   ///< the end of the help
-  bool other_keys = false;  ///< takes key=value of keys that are no fields: the command reads them
+  /// The file and key=value of keys that are no fields are the command's own to read.
+  bool reads_file = false;
 };
 
 /// A command as it was called.
@@ -54,6 +55,7 @@ struct CommandLine {
   Help help = Help::kNone;
   std::string file;                   ///< of --config
   std::vector<std::string> settings;  ///< key=value; positionals and flags are written out
+  std::vector<std::string> others;    ///< those that a command with reads_file reads itself
 };
 
 /// Sorts the words. Throws UsageError for an unknown flag (naming the nearest), a flag without its
@@ -61,8 +63,8 @@ struct CommandLine {
 /// that is no file.
 CommandLine parse_command_line(const Call& call, const Syntax& syntax, const Fields& fields);
 
-/// Sets the fields: first the file, then the settings in their order. Throws UsageError for what
-/// config.h refuses and for a required key without value.
+/// Sets the fields: first the file, unless the command reads it, then the settings in their order.
+/// Throws UsageError for what config.h refuses and for a required key without value.
 void apply_command_line(const CommandLine& line, const Call& call, const Syntax& syntax,
                         const Fields& fields);
 
