@@ -43,6 +43,8 @@ struct AdjointMatchingOptions {
     v("clip_constant", clip_constant, "the constant", range(0, 1e12));
     v("clip_quantile", clip_quantile, "the quantile", range(0, 1));
   }
+
+  static MethodTrials trials();
 };
 
 class AdjointMatching : public Method {
@@ -51,6 +53,7 @@ class AdjointMatching : public Method {
       : options_(options), clip_(clip) {}
   MethodReport update(AlignmentProblem& problem, const UpdateInput& input) const override;
   Passes cost(const CostShape& shape, const MethodReport& report) const override;
+  Demand demand(const CostShape& shape) const override;
   std::string cost_formula(const CostShape& shape) const override;
 
  private:

@@ -19,6 +19,8 @@
 // On diffusers' SD3 grid the last step has h = 0.009 and learning sees nothing else: choose the
 // grid with care (time_grid.kind).
 
+#include <memory>
+
 #include "vggflow/algorithms/method.h"
 #include "vggflow/algorithms/reward_gradient.h"
 #include "vggflow/core/random.h"
@@ -43,20 +45,12 @@ struct DraftOptions {
     v("lv_own_step", lv_own_step, "lv: average the trajectory's own last step in, as FlowBP does");
     v.section("transform", transform);
   }
+
+  static MethodTrials trials();
 };
 
-class Draft : public Method {
- public:
-  Draft(const DraftOptions& options, const RewardClipOptions& clip)
-      : options_(options), clip_(clip) {}
-  MethodReport update(AlignmentProblem& problem, const UpdateInput& input) const override;
-  Passes cost(const CostShape& shape, const MethodReport& report) const override;
-  std::string cost_formula(const CostShape& shape) const override;
-
- private:
-  DraftOptions options_;
-  RewardClipOptions clip_;
-};
+/// DRaFT, or DRaFT-LV where the kind is "lv".
+std::unique_ptr<Method> make_draft(const DraftOptions& options, const RewardClipOptions& clip);
 
 /// K of this update, in [1, steps].
 int64_t draw_truncation(const DraftOptions& options, int64_t steps, RandomStream random);

@@ -18,6 +18,12 @@ Tensor full_adjoint_step(AlignmentProblem& problem, const States& s, double h, c
   return a + h * torch::autograd::grad({policy, base}, {leaf}, {a.detach() + pull, -pull})[0];
 }
 
+MethodTrials PmpOptions::trials() {
+  return {.small = "bins=3", .variants = {{"full, last step", "adjoint=full force_last_step=true"}}};
+}
+
+void Pmp::check(int64_t steps) const { check_transitions(options_.transitions, steps); }
+
 MethodReport Pmp::update(AlignmentProblem& problem, const UpdateInput& input) const {
   MethodReport report;
   Stopwatch watch;
@@ -57,6 +63,12 @@ Passes Pmp::cost(const CostShape& s, const MethodReport&) const {
   return {.f = s.batch * s.steps * (s.rollout + s.adjoint + (full ? s.policy : 0)) +
                m * (s.known + s.base),
           .b = s.batch * s.steps * (s.adjoint + (full ? s.policy_graph : 0)) + m * s.known_graph};
+}
+
+Demand Pmp::demand(const CostShape& s) const {
+  return {.transitions = s.batch * options_.transitions.count(),
+          .reward_gradients = s.batch,
+          .adjoint = true};
 }
 
 std::string Pmp::cost_formula(const CostShape& s) const {

@@ -31,14 +31,19 @@ struct PmpOptions {
       choices({"lean", "full"}));
     transitions.fields(v);
   }
+
+  static MethodTrials trials();
 };
 
 class Pmp : public Method {
  public:
   Pmp(const PmpOptions& options, const RewardClipOptions& clip) : options_(options), clip_(clip) {}
   MethodReport update(AlignmentProblem& problem, const UpdateInput& input) const override;
+  void check(int64_t steps) const override;
   Passes cost(const CostShape& shape, const MethodReport& report) const override;
+  Demand demand(const CostShape& shape) const override;
   std::string cost_formula(const CostShape& shape) const override;
+  bool minimises_objective() const override { return true; }
   double beta() const override { return options_.beta; }
 
  private:

@@ -66,6 +66,16 @@ double train_boundary(AlignmentProblem& problem, double alpha, const Tensor& x1,
 
 }  // namespace
 
+MethodTrials VggFlowOptions::trials() {
+  return {.small = "bins=3",
+          .variants = {{"paper", "consistency.kind=paper"},
+                       {"release", "consistency.kind=release", 1e3},
+                       {"off", "consistency.kind=off"},
+                       {"no boundary", "boundary=false"}}};
+}
+
+void VggFlow::check(int64_t steps) const { check_transitions(options_.transitions, steps); }
+
 MethodReport VggFlow::update(AlignmentProblem& problem, const UpdateInput& input) const {
   MethodReport report;
   Stopwatch watch;
@@ -136,6 +146,35 @@ Passes VggFlow::cost(const CostShape& s, const MethodReport&) const {
     p.value_b += 3 * m;
   }
   return p;
+}
+
+Demand VggFlow::demand(const CostShape& s) const {
+  const double m = s.batch * options_.transitions.count();
+  Demand want{.transitions = m, .reward_gradients = m};
+  if (!s.value) return want;
+  const auto moment = [&](Moment part) {
+    part.name = "consistency";
+    part.rows = m;
+    want.moments.push_back(part);
+  };
+  if (options_.consistency.kind == "exact") {
+    want.hessian_products = m;
+    moment({.base_graphs = s.adjoint});
+    moment({.tangents = s.tangent});
+    moment({.reward_graphs = 3});  // as pairs
+    moment({.value_pairs = 1});
+  } else if (options_.consistency.kind == "paper") {
+    want.reward_gradients = 5 * m;
+    moment({.value_graphs = 4, .forwards = s.policy});
+    moment({.value_graphs = 4, .reward_graphs = 1});
+  } else if (options_.consistency.kind == "release") {
+    want.reward_gradients = 3 * m;
+    moment({.value_graphs = 3, .policy_graphs = s.policy_graph, .reward_graphs = 1});
+    moment({.value_graphs = 3, .base_graphs = s.base});
+  }
+  if (options_.boundary)
+    want.moments.push_back({.name = "boundary", .rows = s.batch, .value_graphs = 1});
+  return want;
 }
 
 std::string VggFlow::cost_formula(const CostShape& s) const {

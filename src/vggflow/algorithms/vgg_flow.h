@@ -50,6 +50,8 @@ struct VggFlowOptions {
     v.section("consistency", consistency);
     v("boundary", boundary, "the boundary loss on nu at the end points");
   }
+
+  static MethodTrials trials();
 };
 
 class VggFlow : public Method {
@@ -57,9 +59,12 @@ class VggFlow : public Method {
   VggFlow(const VggFlowOptions& options, const RewardClipOptions& clip)
       : options_(options), clip_(clip) {}
   MethodReport update(AlignmentProblem& problem, const UpdateInput& input) const override;
+  void check(int64_t steps) const override;
   Passes cost(const CostShape& shape, const MethodReport& report) const override;
+  Demand demand(const CostShape& shape) const override;
   std::string cost_formula(const CostShape& shape) const override;
   bool trains_value() const override { return true; }
+  bool minimises_objective() const override { return true; }
   double beta() const override { return options_.beta; }
 
  private:

@@ -144,12 +144,12 @@ TEST(VggFlow, TheBoundaryLossInPartsIsTheWholeOne) {
     const auto nu = std::make_shared<Mlp>(2, 4, 1, 1);
     Problem problem(std::make_shared<LinearField>(symmetric_base()), quadratic(reward_matrix()),
                     std::make_shared<Mlp>(2, 4, 2, 1), nu);
-    MethodOptions options = unclipped();
-    options.vgg.consistency.kind = "off";
-    options.vgg.alpha = 3;
+    VggFlowOptions options;
+    options.consistency.kind = "off";
+    options.alpha = 3;
     UpdateInput input = update_input(1, 0, 5, 2, uniform_grid(6));
     input.micro_batch = micro_batch;
-    const MethodReport report = make_method("vgg-flow", options)->update(problem, input);
+    const MethodReport report = VggFlow(options, no_clip()).update(problem, input);
     const Tensor x1 = roll_out(problem, input).final_state();
     const Tensor whole = boundary_residual(problem, x1, at::arange(5)).square().mean();
     const Tensor expected = torch::autograd::grad({3 * whole}, {nu->parameters})[0];
@@ -184,7 +184,7 @@ TEST(VggFlow, TheBoundaryLossTakesNoMoreThanAMicroBatchAtOnce) {
                   std::make_shared<Mlp>(2, 4, 2, 1), nu);
   UpdateInput input = update_input(1, 0, 5, 2, uniform_grid(6));
   input.micro_batch = 2;
-  make_method("vgg-flow", unclipped())->update(problem, input);
+  VggFlow({}, no_clip()).update(problem, input);
   EXPECT_THAT(nu->rows, ElementsAre(2, 2, 1));
 }
 
@@ -193,10 +193,10 @@ TEST(VggFlow, MatchingAloneLeavesTheValueNetworkWithoutGradient) {
   const auto nu = std::make_shared<Mlp>(2, 4, 1, 1), control = std::make_shared<Mlp>(2, 4, 2, 1);
   Problem problem(std::make_shared<LinearField>(symmetric_base()), quadratic(reward_matrix()),
                   control, nu);
-  MethodOptions options = unclipped();
-  options.vgg.consistency.kind = "off";
-  options.vgg.boundary = false;
-  make_method("vgg-flow", options)->update(problem, update_input(1, 0, 4, 2, uniform_grid(6)));
+  VggFlowOptions options;
+  options.consistency.kind = "off";
+  options.boundary = false;
+  VggFlow(options, no_clip()).update(problem, update_input(1, 0, 4, 2, uniform_grid(6)));
   EXPECT_FALSE(nu->parameters.grad().defined());
   EXPECT_TRUE(control->parameters.grad().defined());
 }
@@ -207,7 +207,7 @@ TEST(VggFlow, WarmUpScalesBeta) {
   const auto energy = [&](double scale) {
     UpdateInput input = update_input(1, 0, 4, 2, uniform_grid(6));
     input.beta_scale = scale;
-    return make_method("vgg-flow", unclipped())->update(problem, input).values.at("control_energy");
+    return VggFlow({}, no_clip()).update(problem, input).values.at("control_energy");
   };
   EXPECT_NEAR(energy(0.5) / energy(1), 0.25, 1e-12);
 }

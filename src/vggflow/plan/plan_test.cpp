@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <filesystem>
 
+#include "vggflow/algorithms/vgg_flow.h"
 #include "vggflow/core/config.h"
 #include "vggflow/families/nano/model.h"
 #include "vggflow/testing/message.h"
@@ -74,11 +75,15 @@ TEST_P(Presets, ParseAndCanBePlannedWithoutTheModel) {
 }
 
 TEST(Presets, DifferWhereThePaperAndItsCodeDo) {
-  EXPECT_EQ(preset("sd3-medium/aesthetic.yaml").methods.vgg.beta, 5e4);
-  EXPECT_EQ(preset("sd3-medium/hpsv2.yaml").methods.vgg.beta, 3e7);
-  EXPECT_EQ(preset("sd3-medium/pickscore.yaml").methods.vgg.beta, 5e5);
-  const AlignConfig release = preset("sd3-medium/aesthetic-release.yaml");
-  EXPECT_EQ(release.methods.vgg.transitions.count(), 6);
+  const auto beta = [](const std::string& name) {
+    AlignConfig c = preset("sd3-medium/" + name + ".yaml");
+    return c.methods.of<VggFlowOptions>().beta;
+  };
+  EXPECT_EQ(beta("aesthetic"), 5e4);
+  EXPECT_EQ(beta("hpsv2"), 3e7);
+  EXPECT_EQ(beta("pickscore"), 5e5);
+  AlignConfig release = preset("sd3-medium/aesthetic-release.yaml");
+  EXPECT_EQ(release.methods.of<VggFlowOptions>().transitions.count(), 6);
   EXPECT_EQ(release.flow.sd3.decoder, "taesd3");
 }
 
@@ -175,14 +180,14 @@ TEST(Plan, RefusesWhatAlignRefusesBeforeAnythingIsLoaded) {
   const Refusal refusals[]{
       {"nano", [](AlignConfig& c) { c.method = "refl", c.value.kind = "unet"; },
        "[align] refl trains no value network, got value.kind=unet: expected none or auto"},
-      {"nano", [](AlignConfig& c) { c.method = "draft", c.methods.draft.k = 50; },
+      {"nano", [](AlignConfig& c) { c.method = "draft", c.methods.set("draft", "k=50"); },
        "[draft] expected draft.k of at most 20 (the steps), got 50"},
-      {"nano", [](AlignConfig& c) { c.method = "refl", c.methods.refl.k_max = 40; },
+      {"nano", [](AlignConfig& c) { c.method = "refl", c.methods.set("refl", "k_max=40"); },
        "[refl] expected 0 <= refl.k_min <= refl.k_max < 20 (the steps), got"},
       {"nano", [](AlignConfig& c) { c.time_grid.steps = 4; },
        "[transitions] expected at most 4 bins for 4 steps, got 5"},
       {"nano",
-       [](AlignConfig& c) { c.method = "fitted-adjoint", c.methods.fitted.transitions.bins = 21; },
+       [](AlignConfig& c) { c.method = "fitted-adjoint", c.methods.set("fitted-adjoint", "bins=21"); },
        "[transitions] expected at most 20 bins for 20 steps, got 21"},
       {"nano", [](AlignConfig& c) { c.lora_targets.push_back("nothing.*"); },
        "[lora] target 'nothing.*' matches no linear layer; the layers are: "},
@@ -367,7 +372,7 @@ TEST(Plan, CountsTheBoundaryTermInMicroBatches) {
   const double one = amount(plan(c, shape).moments, "boundary");
   c.micro_batch = 32;
   EXPECT_GT(amount(plan(c, shape).moments, "boundary"), one + 1e9);
-  c.methods.vgg.boundary = false;
+  c.methods.of<VggFlowOptions>().boundary = false;
   EXPECT_EQ(amount(plan(c, shape).moments, "boundary"), 0);
 }
 

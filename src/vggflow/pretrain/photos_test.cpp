@@ -210,7 +210,7 @@ TEST_F(Photos, ALatentModelIsAlignedOnClassesWithTheirJudge) {
   c.updates = c.eval_every = 1;
   c.batch = 2;
   c.time_grid.steps = 4;
-  c.methods.vgg.transitions.bins = 2;
+  c.methods.set("vgg-flow", "bins=2");
   c.eval.prompts = 2;
   c.eval.images = 3;
   c.eval.panel = {"class-head"};

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "vggflow/algorithms/adjoint_matching.h"
 #include "vggflow/core/error.h"
 #include "vggflow/proofs/analytic_claims.h"
 
@@ -36,10 +37,9 @@ AdjointMatchingOptions all_steps() {
 }
 
 std::unique_ptr<Method> adjoint_matching(double lambda) {
-  MethodOptions o = unclipped();
-  o.adjoint_matching = all_steps();
-  o.adjoint_matching.lambda = lambda;
-  return make_method("adjoint-matching", o);
+  AdjointMatchingOptions o = all_steps();
+  o.lambda = lambda;
+  return std::make_unique<AdjointMatching>(o, no_clip());
 }
 
 // |mean| / standard error of the update's gradient over independent updates, the largest over

@@ -27,9 +27,15 @@ RewardPtr mixture_reward(int64_t width) {
   return std::make_shared<LogCosh>(0.8, at::full({width}, 0.7, at::kDouble));
 }
 
+RewardClipOptions no_clip() {
+  RewardClipOptions clip;
+  clip.kind = "none";
+  return clip;
+}
+
 MethodOptions unclipped() {
   MethodOptions o;
-  o.reward_clip.kind = "none";
+  o.reward_clip = no_clip();
   return o;
 }
 

@@ -16,7 +16,7 @@ namespace vggflow {
 
 struct AlignConfig {
   std::string run = "runs/nano";
-  std::string method = "vgg-flow";
+  std::string method = default_method();
   bool resume = false;
   int64_t seed = 0;
   int64_t threads = 0;

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "vggflow/algorithms/step_check.h"
 #include "vggflow/core/error.h"
 #include "vggflow/eval/run.h"
 
@@ -11,7 +10,7 @@ namespace {
 
 void check_method(const AlignConfig& c, const ModelShape& shape) {
   const auto method = make_method(c.method, c.methods);
-  check_steps(c.method, c.methods, rollout_steps(c));
+  method->check(rollout_steps(c));
   const ValueOptions value = resolved_value_options(c, *method);
   VGGFLOW_CHECK(value.kind == "none" || method->trains_value(),
                 "[align] {} trains no value network, got value.kind={}: expected none or auto",

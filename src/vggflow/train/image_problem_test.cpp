@@ -82,11 +82,11 @@ struct TinyModel {
 
 MethodOptions tiny_methods(const std::string& consistency) {
   MethodOptions o;
-  o.vgg.transitions.bins = o.pmp.transitions.bins = o.fitted.transitions.bins = 3;
-  o.vgg.consistency.kind = consistency;
-  o.refl.k_min = 3;
-  o.refl.k_max = 5;
-  o.draft.k = 2;
+  for (const char* matched : {"vgg-flow", "vgg-flow-pmp", "fitted-adjoint"})
+    o.set(matched, "bins=3");
+  o.set("vgg-flow", "consistency.kind=" + consistency);
+  o.set("refl", "k_min=3 k_max=5");
+  o.set("draft", "k=2");
   return o;
 }
 
