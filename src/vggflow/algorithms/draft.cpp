@@ -112,8 +112,8 @@ MethodReport Draft::update(AlignmentProblem& problem, const UpdateInput& input) 
   report.rewards = reward_values(problem, x1);
   report.seconds["rollout"] = watch.lap();
 
-  const int64_t depth = draw_truncation(options_, static_cast<int64_t>(input.times.size()) - 1,
-                                        whole_update(input));
+  const int64_t depth =
+      draw_truncation(options_, static_cast<int64_t>(input.times.size()) - 1, whole_update(input));
   report.values["depth"] = static_cast<double>(depth);
   const Seed seed = reward_seed(problem, clip_, options_.transform, x1, at::arange(batch),
                                 static_cast<double>(batch), input.micro_batch, report);

@@ -68,8 +68,8 @@ struct Moment {
 struct Demand {
   double transitions = 0;  ///< trained on
   double reward_gradients = 0, hessian_products = 0;
-  bool adjoint = false;             ///< cotangents are pulled back through the base
-  bool policy_input = false;        ///< the policy's graph reaches to its input
+  bool adjoint = false;              ///< cotangents are pulled back through the base
+  bool policy_input = false;         ///< the policy's graph reaches to its input
   std::vector<Moment> moments = {};  ///< of the value network's losses
 };
 
@@ -113,8 +113,8 @@ class Method {
   virtual std::string cost_formula(const CostShape& shape) const = 0;
   /// Whether the method trains the value network; the others refuse one.
   virtual bool trains_value() const { return false; }
-  /// Whether its fixed point minimises the control's energy less the reward (vgg_flow.h, Eq. 6); the
-  /// others raise the reward.
+  /// Whether its fixed point minimises the control's energy less the reward (vgg_flow.h, Eq. 6);
+  /// the others raise the reward.
   virtual bool minimises_objective() const { return false; }
   /// 1/lambda of the regression target, 1 for methods that have none: the value network emits beta
   /// nu.

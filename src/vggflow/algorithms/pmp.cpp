@@ -19,7 +19,8 @@ Tensor full_adjoint_step(AlignmentProblem& problem, const States& s, double h, c
 }
 
 MethodTrials PmpOptions::trials() {
-  return {.small = "bins=3", .variants = {{"full, last step", "adjoint=full force_last_step=true"}}};
+  return {.small = "bins=3",
+          .variants = {{"full, last step", "adjoint=full force_last_step=true"}}};
 }
 
 void Pmp::check(int64_t steps) const { check_transitions(options_.transitions, steps); }

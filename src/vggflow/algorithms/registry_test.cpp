@@ -129,11 +129,10 @@ TEST(Draft, RefusesMoreStepsThanTheGridHas) {
   DraftOptions o;
   o.k = 11;
   Problem problem = small_problem();
-  EXPECT_THAT(
-      testing::message_of([&] {
-        make_draft(o, {})->update(problem, update_input(1, 0, 2, 2, uniform_grid(10)));
-      }),
-      HasSubstr("[draft] expected draft.k of at most 10 (the steps), got 11"));
+  EXPECT_THAT(testing::message_of([&] {
+                make_draft(o, {})->update(problem, update_input(1, 0, 2, 2, uniform_grid(10)));
+              }),
+              HasSubstr("[draft] expected draft.k of at most 10 (the steps), got 11"));
 }
 
 TEST(Draft, DrawsTheTruncationThatItsKindSays) {
@@ -185,14 +184,16 @@ TEST(AdjointMatching, ClipsTermsAtTheConstantOrTheQuantile) {
     o.clip = kind;
     o.clip_quantile = quantile;
     Problem problem = small_problem();
-    const MethodReport report = AdjointMatching(o, no_clip()).update(problem, update_input(1, 0, 8, 2, uniform_grid(10)));
+    const MethodReport report =
+        AdjointMatching(o, no_clip()).update(problem, update_input(1, 0, 8, 2, uniform_grid(10)));
     EXPECT_NEAR(report.values.at("terms_above"), share, 0.03) << kind << " " << quantile;
   }
   AdjointMatchingOptions o;
   o.clip = "constant";
   o.lambda = 3;
   Problem problem = small_problem();
-  EXPECT_DOUBLE_EQ(AdjointMatching(o, no_clip()).update(problem, update_input(1, 0, 8, 2, uniform_grid(10)))
+  EXPECT_DOUBLE_EQ(AdjointMatching(o, no_clip())
+                       .update(problem, update_input(1, 0, 8, 2, uniform_grid(10)))
                        .values.at("term_bound"),
                    1.6 * 9);
   o.clip_constant = 0;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <fstream>
+#include <functional>
 
 #include "vggflow/flow/sampling.h"
 #include "vggflow/nn/lora.h"
@@ -26,46 +27,32 @@ double real(int64_t x) { return static_cast<double>(x); }
 
 struct Rewards {
   double parameters = 0, bytes = 0;
-  PassCost cost;  ///< an image, without the pixels' own
+  PassCost cost;      ///< an image, without the pixels' own
+  PassCost half;      ///< the operations of those whose products run in bf16
+  double pixels = 0;  ///< images that the graph keeps besides
   std::vector<std::string> unknown;
 };
 
-// The towers behind rewards by name; colorfulness is a few sums over pixels. ImageReward's products
-// are fp32 in any case.
 Rewards rewards_of(const std::vector<std::string>& names, const RewardFiles& files) {
-  const VisionTower large{}, huge{.width = 1280,
-                                  .layers = 32,
-                                  .heads = 16,
-                                  .tokens = 257,
-                                  .patch = 14,
-                                  .side = 224,
-                                  .mlp = 5120,
-                                  .text_parameters = 354e6};
-  const int64_t given = files.reward_dtype == "bf16" ? 2 : 4;
   Rewards all;
-  const auto add = [&](const VisionTower& tower, int64_t bytes) {
-    const PassCost c = vision_cost(tower, bytes, files.reward_recompute);
-    const double parameters = vision_parameters(tower) + tower.text_parameters;
-    all.parameters += parameters;
-    all.bytes += real(bytes) * parameters;
-    all.cost.forward += c.forward;
-    all.cost.backward += c.backward;
-    all.cost.graph += c.graph;
-    all.cost.idle = std::max(all.cost.idle, c.idle);
-    all.cost.unwind = std::max(all.cost.unwind, c.unwind);
-  };
   for (const std::string& name : names) {
-    if (name == "aesthetic") {
-      add(large, given);
-    } else if (name == "clip-score") {
-      add({.text_parameters = 124e6}, given);
-    } else if (name == "hpsv2.1" || name == "pickscore") {
-      add(huge, given);
-    } else if (name == "imagereward") {
-      add({.tokens = 197, .patch = 16, .text_parameters = 144e6}, 4);
-    } else if (name != "colorfulness" && name != "emoji-clip" && name != "jpeg") {
+    const auto cost = reward_cost(name, files.resources());
+    if (!cost) {
       all.unknown.push_back(name);
+      continue;
     }
+    const PassCost& pass = cost->pass;
+    all.parameters += cost->parameters;
+    all.bytes += cost->bytes;
+    for (PassCost* sum : {&all.cost, &all.half}) {
+      if (sum == &all.half && !cost->half) continue;
+      sum->forward += pass.forward;
+      sum->backward += pass.backward;
+    }
+    all.cost.graph += pass.graph;
+    all.cost.idle = std::max(all.cost.idle, pass.idle);
+    all.cost.unwind = std::max(all.cost.unwind, pass.unwind);
+    all.pixels = std::max(all.pixels, cost->pixels);
   }
   return all;
 }
@@ -185,8 +172,8 @@ Planner::Planner(const AlignConfig& c, const ModelShape& s)
                pixels = real(s.height * s.width) * scale * scale;
   state_bytes_ = kFloat * real(s.network.channels * s.height * s.width);
   pixel_bytes_ = kFloat * 3 * pixels;
-  pixels_graph_ = (c.reward.find("colorfulness") != std::string::npos ? 6 : 3) *
-                  pixel_bytes_;  // the clip, the scale, and what the reward keeps of pixels
+  // The clip, the scale, and what the reward keeps of pixels.
+  pixels_graph_ = (3 + reward_.pixels) * pixel_bytes_;
   prompt_bytes_ =
       number_ * (real(s.text_tokens * s.network.context_dim) + real(s.network.pooled_dim));
   if (s.has_decoder) {
@@ -266,11 +253,11 @@ void Planner::count_work() {
            (want_.reward_gradients + 2 * want_.hessian_products) * (part.forward + part.backward);
   };
   const double decoder = work(decoder_), reward = work(reward_.cost);
-  const bool fast_reward = number_ < kFloat && c_.reward_files.reward_dtype == "bf16";
+  const double fast = number_ < kFloat ? work(reward_.half) : 0;
   out_.work = {
       {"network", network}, {"value network", value}, {"decoder and reward", decoder + reward}};
-  out_.half_flops = network + (value_kind_ == "lora" ? value : 0) + (fast_reward ? reward : 0);
-  out_.full_flops = decoder + (value_kind_ == "lora" ? 0 : value) + (fast_reward ? 0 : reward);
+  out_.half_flops = network + (value_kind_ == "lora" ? value : 0) + fast;
+  out_.full_flops = decoder + (value_kind_ == "lora" ? 0 : value) + reward - fast;
 }
 
 // ---- memory
@@ -341,13 +328,12 @@ void Planner::add_losses(const Moment& m) {
   const PassCost& value = m.value_pairs > 0 ? value_pairs_ : value_;
   const double values = m.value_graphs + m.value_pairs, bases = rows * m.base_graphs;
   const double unwind = values > 0 ? rows * value.unwind : bases * with_input_.unwind;
-  add_moment(m.name,
-             {{"graph of the value network", values * kept(value, rows)},
-              {"graph of the base", kept(with_input_, bases)},
-              {"graph of the policy", kept(policy_input_, rows * m.policy_graphs)},
-              {"graph of decoder and reward", m.reward_graphs * decode_graph(rows)},
-              {"forward", rows * (m.forwards * network_.idle + m.tangents * tangent_.idle)},
-              {"backward", unwind + m.reward_graphs * decode_unwind(rows)}});
+  add_moment(m.name, {{"graph of the value network", values * kept(value, rows)},
+                      {"graph of the base", kept(with_input_, bases)},
+                      {"graph of the policy", kept(policy_input_, rows * m.policy_graphs)},
+                      {"graph of decoder and reward", m.reward_graphs * decode_graph(rows)},
+                      {"forward", rows * (m.forwards * network_.idle + m.tangents * tangent_.idle)},
+                      {"backward", unwind + m.reward_graphs * decode_unwind(rows)}});
 }
 
 void Planner::run_through_moments() {
@@ -437,8 +423,13 @@ struct Change {
 };
 
 bool sd3(const AlignConfig&, const ModelShape& s) { return !s.keeps_text_encoders; }
-bool has_towers(const AlignConfig& c) {
-  return rewards_of(rewards_in(c.reward), c.reward_files).cost.graph > 0;
+// Whether a setting of the rewards makes their weights or their graphs smaller.
+bool saves(const AlignConfig& c, const std::function<void(RewardFiles&)>& change) {
+  RewardFiles files = c.reward_files;
+  change(files);
+  const Rewards now = rewards_of(rewards_in(c.reward), c.reward_files),
+                then = rewards_of(rewards_in(c.reward), files);
+  return then.bytes < now.bytes || then.cost.graph < now.cost.graph;
 }
 
 const std::vector<Change>& changes() {
@@ -454,7 +445,7 @@ const std::vector<Change>& changes() {
        [](AlignConfig& c, const ModelShape&) { c.eval.batch = 1; }},
       {"reward_recompute=true", "the reward's layers run again in the backward pass",
        [](const AlignConfig& c, const ModelShape&) {
-         return !c.reward_files.reward_recompute && has_towers(c);
+         return saves(c, [](RewardFiles& f) { f.reward_recompute = true; });
        },
        [](AlignConfig& c, const ModelShape&) { c.reward_files.reward_recompute = true; }},
       {"merge=false", "adapters beside the weights in rollouts, too",
@@ -475,8 +466,7 @@ const std::vector<Change>& changes() {
        [](AlignConfig& c, const ModelShape&) { c.flow.precision = "bf16"; }},
       {"reward_dtype=bf16", "the reward's weights and products in bf16",
        [](const AlignConfig& c, const ModelShape&) {
-         return c.reward_files.reward_dtype != "bf16" &&
-                rewards_of(rewards_in(c.reward), c.reward_files).bytes > 0;
+         return saves(c, [](RewardFiles& f) { f.reward_dtype = "bf16"; });
        },
        [](AlignConfig& c, const ModelShape&) { c.reward_files.reward_dtype = "bf16"; }, false},
       {"sd3.height=512 sd3.width=512", "smaller images",

@@ -187,7 +187,9 @@ TEST(Plan, RefusesWhatAlignRefusesBeforeAnythingIsLoaded) {
       {"nano", [](AlignConfig& c) { c.time_grid.steps = 4; },
        "[transitions] expected at most 4 bins for 4 steps, got 5"},
       {"nano",
-       [](AlignConfig& c) { c.method = "fitted-adjoint", c.methods.set("fitted-adjoint", "bins=21"); },
+       [](AlignConfig& c) {
+         c.method = "fitted-adjoint", c.methods.set("fitted-adjoint", "bins=21");
+       },
        "[transitions] expected at most 20 bins for 20 steps, got 21"},
       {"nano", [](AlignConfig& c) { c.lora_targets.push_back("nothing.*"); },
        "[lora] target 'nothing.*' matches no linear layer; the layers are: "},
@@ -319,8 +321,8 @@ TEST(Plan, CountsThePanelOfEvaluations) {
   EXPECT_NEAR(amount(with.parameters, "panel"), 0.99e9, 0.02e9);
   EXPECT_NEAR(amount(with.memory, "panel"), 4 * amount(with.parameters, "panel"), 1);
   EXPECT_GT(with.peak, before.peak + 3.9e9);
-  c.eval.panel = {"nima-aesthetic"};
-  EXPECT_THAT(plan(c, shape).notes.front(), HasSubstr("'nima-aesthetic' are not known"));
+  c.eval.panel = {"plugin:mine.so"};
+  EXPECT_THAT(plan(c, shape).notes.front(), HasSubstr("'plugin:mine.so' are not known"));
 }
 
 TEST(Plan, CountsTheDecoderOfALatentNano) {
@@ -390,6 +392,24 @@ TEST(Plan, CountsTheStepsThatAdjointMatchingTrains) {
   EXPECT_EQ(amount(plan(c, shape).moments, "training"), whole);
   c.micro_batch = 12;
   EXPECT_LT(amount(plan(c, shape).moments, "training"), whole);
+}
+
+// Classifiers at 224 x 224: MobileNetV1's 3.2 million numbers and 1.1 GFLOP, in fp32 whatever the
+// large rewards run in.
+TEST(Plan, CountsRewardsOfConvolutions) {
+  AlignConfig c = nano();
+  const ModelShape shape = read_model_shape(c.flow);
+  const Plan before = plan(c, shape);
+  for (const char* name : {"class-head", "mobilenet-class", "nima-aesthetic", "nima-technical"}) {
+    c.reward = name;
+    c.reward_files.reward_dtype = "bf16";
+    const Plan p = plan(c, shape);
+    EXPECT_TRUE(p.notes.empty()) << name;
+    EXPECT_GT(amount(p.parameters, "reward"), 2e6) << name;
+    EXPECT_EQ(amount(p.memory, "reward"), 4 * amount(p.parameters, "reward")) << name;
+    EXPECT_GT(p.full_flops, before.full_flops + 16 * 0.1e9) << name;
+    for (const Switch& s : switches(c, shape)) EXPECT_FALSE(s.setting.starts_with("reward_"));
+  }
 }
 
 TEST(Plan, NotesRewardsWhoseSizesItDoesNotKnow) {

@@ -106,8 +106,7 @@ void learned_correction(AnalyticReport& report) {
     Common c;
     AnalyticSeries curve = curve_of(std::string("guess ") + schedule);
     report.above(std::string("excess objective of the one-step guess, eta ") + schedule,
-                 train_excess(c, vgg(schedule, "off"), nullptr, nullptr,
-                              {.updates = 250}, &curve),
+                 train_excess(c, vgg(schedule, "off"), nullptr, nullptr, {.updates = 250}, &curve),
                  0.01, "nu = 0: not the optimum");
     if (curve.name == "guess quadratic") figure.series.push_back({"nu = 0", curve.x, curve.y});
   }
@@ -116,17 +115,16 @@ void learned_correction(AnalyticReport& report) {
   AnalyticSeries curve = curve_of("exact");
   const Training training{.updates = 1000, .rate = 0.05, .value_rate = 0.01};
   report.below("excess objective with a learned nu",
-               train_excess(c, vgg("quadratic", "exact"), nu, nu.get(),
-                            training, &curve),
-               0.01, "nu: (x, t) -> 24 -> 24 -> 2, starts at 0; 1000 updates of 32");
+               train_excess(c, vgg("quadratic", "exact"), nu, nu.get(), training, &curve), 0.01,
+               "nu: (x, t) -> 24 -> 24 -> 2, starts at 0; 1000 updates of 32");
   figure.series.push_back(curve);
   for (const char* wrong : {"paper", "release"}) {
     Common other;
     const auto learned = std::make_shared<Mlp>(2, 24, 5);
     AnalyticSeries other_curve = curve_of(wrong);
     report.above(std::string("excess objective with nu learned by the estimator ") + wrong,
-                 train_excess(other, vgg("quadratic", wrong), learned,
-                              learned.get(), training, &other_curve),
+                 train_excess(other, vgg("quadratic", wrong), learned, learned.get(), training,
+                              &other_curve),
                  0.01, "general A, the same training");
     figure.series.push_back(other_curve);
   }
@@ -242,8 +240,7 @@ void every_method(AnalyticReport& report) {
   for (const Run& run : list) {
     Common c;
     AnalyticSeries curve = curve_of(run.curve);
-    const double excess = train_excess(c, *run.method, nullptr, nullptr,
-                                       {.updates = 200}, &curve);
+    const double excess = train_excess(c, *run.method, nullptr, nullptr, {.updates = 200}, &curve);
     const std::string note =
         fmt::format("excess {:.2e}, mean reward {:.3f} (base {:.2f}, {:.3f}; optimum 0, {:.3f})",
                     excess, c.reward_now(), fresh.excess(), fresh.reward_now(), [&] {
@@ -267,9 +264,10 @@ void every_method(AnalyticReport& report) {
       [&](const Tensor& x, const Tensor& t) { return riccati.gradient(x, t); }, c.base, c.control,
       c.reward, "quadratic");
   constexpr bool kBoundary = false;  // nothing of this nu can be trained
-  report.below("VGG-Flow, exact nu: excess objective",
-               train_excess(c, vgg("quadratic", "off", kBoundary), exact, nullptr, {.updates = 200}),
-               0.01, "reaches the optimum");
+  report.below(
+      "VGG-Flow, exact nu: excess objective",
+      train_excess(c, vgg("quadratic", "off", kBoundary), exact, nullptr, {.updates = 200}), 0.01,
+      "reaches the optimum");
   report.figures.push_back(figure);
   mixture_training(report);
 }

@@ -6,11 +6,13 @@
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "vggflow/core/field.h"
 #include "vggflow/ops/functional.h"
+#include "vggflow/rewards/reward_cost.h"
 
 namespace vggflow {
 
@@ -93,6 +95,10 @@ std::vector<std::string> reward_names();
 void require_differentiable(const Reward& reward, const std::string& name);
 /// What it throws; for the functions of rewards that have none.
 [[noreturn]] void fail_without_gradient(const std::string& name);
+
+/// What a reward takes by its name and settings, before any weights are opened; nothing for a
+/// user's own, whose sizes are not known.
+std::optional<RewardCost> reward_cost(const std::string& name, const RewardResources& resources);
 
 /// Names of the rewards that an expression is made of.
 std::vector<std::string> rewards_in(const std::string& expression);
