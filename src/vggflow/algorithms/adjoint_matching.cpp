@@ -62,8 +62,14 @@ std::vector<double> shares(const Tensor& terms, size_t steps) {
 }
 
 double clip_bound(const AdjointMatchingOptions& o, double lambda, const Tensor& terms) {
-  if (o.clip == "constant") return o.clip_constant * lambda * lambda;
-  if (o.clip == "none") return std::numeric_limits<double>::infinity();
+  switch (o.clip) {
+    case TermClip::kConstant:
+      return o.clip_constant * lambda * lambda;
+    case TermClip::kNone:
+      return std::numeric_limits<double>::infinity();
+    case TermClip::kQuantile:
+      break;
+  }
   return at::quantile(terms.to(at::kDouble), o.clip_quantile).item<double>();
 }
 

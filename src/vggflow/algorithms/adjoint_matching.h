@@ -23,11 +23,19 @@
 
 namespace vggflow {
 
+/// What bounds a term of the loss.
+enum class TermClip { kConstant, kQuantile, kNone };
+inline OptionWords<TermClip> option_words(TermClip) {
+  return {{"constant", TermClip::kConstant},
+          {"quantile", TermClip::kQuantile},
+          {"none", TermClip::kNone}};
+}
+
 struct AdjointMatchingOptions {
   double lambda = 1.0;
   double tail = 0.25;
   double early = 0.25;
-  std::string clip = "quantile";
+  TermClip clip = TermClip::kQuantile;
   double clip_constant = 1.6;
   double clip_quantile = 0.9;
 
@@ -38,8 +46,7 @@ struct AdjointMatchingOptions {
     v("early", early, "share of the steps drawn from the others", range(0, 1));
     v("clip", clip,
       "terms above it have no gradient: clip_constant lambda^2, a quantile of the update's terms, "
-      "or none",
-      choices({"constant", "quantile", "none"}));
+      "or none");
     v("clip_constant", clip_constant, "the constant", range(0, 1e12));
     v("clip_quantile", clip_quantile, "the quantile", range(0, 1));
   }

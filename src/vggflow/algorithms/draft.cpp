@@ -63,13 +63,12 @@ void check_truncation(const DraftOptions& o, int64_t steps) {
 }  // namespace
 
 int64_t draw_truncation(const DraftOptions& o, int64_t steps, RandomStream random) {
-  if (o.kind == "full") return steps;
+  if (o.kind == DraftKind::kFull) return steps;
   check_truncation(o, steps);
-  if (o.kind == "uniform") return 1 + random.below(o.k);
-  if (o.kind == "gaussian")
-    return std::clamp<int64_t>(std::llround(static_cast<double>(o.k) + o.k_sd * random.normal()), 1,
-                               steps);
-  return o.k;
+  if (o.kind == DraftKind::kUniform) return 1 + random.below(o.k);
+  if (o.kind != DraftKind::kGaussian) return o.k;
+  const double drawn = static_cast<double>(o.k) + o.k_sd * random.normal();
+  return std::clamp<int64_t>(std::llround(drawn), 1, steps);
 }
 
 namespace {
@@ -81,7 +80,7 @@ class Draft : public Method {
       : options_(options), clip_(clip) {}
   MethodReport update(AlignmentProblem& problem, const UpdateInput& input) const override;
   void check(int64_t steps) const override {
-    if (options_.kind != "full") check_truncation(options_, steps);
+    if (options_.kind != DraftKind::kFull) check_truncation(options_, steps);
   }
   Passes cost(const CostShape& s, const MethodReport& report) const override {
     return passes(s, report.values.at("depth"));
@@ -125,9 +124,9 @@ MethodReport Draft::update(AlignmentProblem& problem, const UpdateInput& input) 
 
 Passes Draft::mean_cost(const CostShape& s) const {
   const auto k = static_cast<double>(options_.k);
-  return passes(s, options_.kind == "full"      ? s.steps
-                   : options_.kind == "uniform" ? (1 + k) / 2
-                                                : k);
+  return passes(s, options_.kind == DraftKind::kFull      ? s.steps
+                   : options_.kind == DraftKind::kUniform ? (1 + k) / 2
+                                                          : k);
 }
 
 // One step from each of several noised copies of the finished end point.
@@ -212,7 +211,7 @@ MethodTrials DraftOptions::trials() {
 }
 
 std::unique_ptr<Method> make_draft(const DraftOptions& options, const RewardClipOptions& clip) {
-  if (options.kind == "lv") return std::make_unique<DraftLv>(options, clip);
+  if (options.kind == DraftKind::kLv) return std::make_unique<DraftLv>(options, clip);
   return std::make_unique<Draft>(options, clip);
 }
 

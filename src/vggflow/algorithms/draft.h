@@ -27,8 +27,18 @@
 
 namespace vggflow {
 
+/// The kinds of K above.
+enum class DraftKind { kFull, kFixed, kUniform, kGaussian, kLv };
+inline OptionWords<DraftKind> option_words(DraftKind) {
+  return {{"full", DraftKind::kFull},
+          {"fixed", DraftKind::kFixed},
+          {"uniform", DraftKind::kUniform},
+          {"gaussian", DraftKind::kGaussian},
+          {"lv", DraftKind::kLv}};
+}
+
 struct DraftOptions {
-  std::string kind = "fixed";
+  DraftKind kind = DraftKind::kFixed;
   int64_t k = 1;
   double k_sd = 1.0;
   int64_t lv_noises = 2;
@@ -37,8 +47,7 @@ struct DraftOptions {
 
   template <class V>
   void fields(V& v) {
-    v("kind", kind, "which steps carry gradient",
-      choices({"full", "fixed", "uniform", "gaussian", "lv"}));
+    v("kind", kind, "which steps carry gradient");
     v("k", k, "K of fixed, its maximum of uniform, its mean of gaussian", range(1, 1000));
     v("k_sd", k_sd, "standard deviation of gaussian", range(0, 1000));
     v("lv_noises", lv_noises, "noises of lv", range(1, 1000));
@@ -49,7 +58,7 @@ struct DraftOptions {
   static MethodTrials trials();
 };
 
-/// DRaFT, or DRaFT-LV where the kind is "lv".
+/// DRaFT, or DRaFT-LV where the kind is lv.
 std::unique_ptr<Method> make_draft(const DraftOptions& options, const RewardClipOptions& clip);
 
 /// K of this update, in [1, steps].

@@ -42,8 +42,9 @@ MethodReport Pmp::update(AlignmentProblem& problem, const UpdateInput& input) co
   report.seconds["reward"] = watch.lap();
 
   const StepPullBack step = [&](const States& s, double h, const Tensor& a) {
-    return options_.adjoint == "lean" || beta == 0 ? a + h * base_pull_back(problem, s, a)
-                                                   : full_adjoint_step(problem, s, h, a, 1 / beta);
+    return options_.adjoint == AdjointForm::kLean || beta == 0
+               ? a + h * base_pull_back(problem, s, a)
+               : full_adjoint_step(problem, s, h, a, 1 / beta);
   };
   const auto adjoints =
       sweep(trajectory, rows, -end.gradient.index_select(0, rows), input.micro_batch, step);
@@ -60,7 +61,7 @@ MethodReport Pmp::update(AlignmentProblem& problem, const UpdateInput& input) co
 
 Passes Pmp::cost(const CostShape& s, const MethodReport&) const {
   const double m = s.batch * options_.transitions.count();
-  const bool full = options_.adjoint == "full";
+  const bool full = options_.adjoint == AdjointForm::kFull;
   return {.f = s.batch * s.steps * (s.rollout + s.adjoint + (full ? s.policy : 0)) +
                m * (s.known + s.base),
           .b = s.batch * s.steps * (s.adjoint + (full ? s.policy_graph : 0)) + m * s.known_graph};
@@ -73,7 +74,7 @@ Demand Pmp::demand(const CostShape& s) const {
 }
 
 std::string Pmp::cost_formula(const CostShape& s) const {
-  const bool full = options_.adjoint == "full";
+  const bool full = options_.adjoint == AdjointForm::kFull;
   return fmt::format("B N {}F + B N ({}F + {}B) + {} B ({}F + {}B)", s.rollout,
                      s.adjoint + (full ? s.policy : 0), s.adjoint + (full ? s.policy_graph : 0),
                      options_.transitions.count(), s.known + s.base, s.known_graph);

@@ -19,16 +19,21 @@
 
 namespace vggflow {
 
+/// Of Prop. 3, or of Eq. 20.
+enum class AdjointForm { kLean, kFull };
+inline OptionWords<AdjointForm> option_words(AdjointForm) {
+  return {{"lean", AdjointForm::kLean}, {"full", AdjointForm::kFull}};
+}
+
 struct PmpOptions {
   double beta = 1.0;
-  std::string adjoint = "lean";
+  AdjointForm adjoint = AdjointForm::kLean;
   TransitionOptions transitions;
 
   template <class V>
   void fields(V& v) {
     v("beta", beta, "1/lambda: how far the reward may pull the velocity", range(0, 1e12));
-    v("adjoint", adjoint, "lean: through v_base alone; full: of the whole running cost",
-      choices({"lean", "full"}));
+    v("adjoint", adjoint, "lean: through v_base alone; full: of the whole running cost");
     transitions.fields(v);
   }
 

@@ -137,7 +137,7 @@ TEST(Draft, RefusesMoreStepsThanTheGridHas) {
 
 TEST(Draft, DrawsTheTruncationThatItsKindSays) {
   DraftOptions o;
-  const auto drawn = [&](const std::string& kind, int64_t k) {
+  const auto drawn = [&](DraftKind kind, int64_t k) {
     o.kind = kind;
     o.k = k;
     std::vector<int64_t> out;
@@ -149,14 +149,14 @@ TEST(Draft, DrawsTheTruncationThatItsKindSays) {
     return static_cast<double>(std::accumulate(x.begin(), x.end(), int64_t{0})) /
            static_cast<double>(x.size());
   };
-  EXPECT_EQ(drawn("full", 1).front(), 20);
-  EXPECT_EQ(drawn("fixed", 7).front(), 7);
-  const auto uniform = drawn("uniform", 5);
+  EXPECT_EQ(drawn(DraftKind::kFull, 1).front(), 20);
+  EXPECT_EQ(drawn(DraftKind::kFixed, 7).front(), 7);
+  const auto uniform = drawn(DraftKind::kUniform, 5);
   EXPECT_EQ(std::set<int64_t>(uniform.begin(), uniform.end()), (std::set<int64_t>{1, 2, 3, 4, 5}));
   EXPECT_NEAR(mean(uniform), 3, 0.13);  // four standard errors
   o.k_sd = 2;
-  EXPECT_NEAR(mean(drawn("gaussian", 10)), 10, 0.18);
-  const auto clamped = drawn("gaussian", 1);
+  EXPECT_NEAR(mean(drawn(DraftKind::kGaussian, 10)), 10, 0.18);
+  const auto clamped = drawn(DraftKind::kGaussian, 1);
   EXPECT_GE(*std::min_element(clamped.begin(), clamped.end()), 1);
 }
 
@@ -178,18 +178,18 @@ TEST(AdjointMatching, TrainsTheLastStepsAndAsManyOfTheOthers) {
 
 // Terms above the bound are constant: with a bound of nothing, nothing has a gradient.
 TEST(AdjointMatching, ClipsTermsAtTheConstantOrTheQuantile) {
-  for (const auto& [kind, quantile, share] : std::vector<std::tuple<std::string, double, double>>{
-           {"quantile", 0.5, 0.5}, {"quantile", 0, 1}, {"none", 0, 0}}) {
+  for (const auto& [kind, quantile, share] : std::vector<std::tuple<TermClip, double, double>>{
+           {TermClip::kQuantile, 0.5, 0.5}, {TermClip::kQuantile, 0, 1}, {TermClip::kNone, 0, 0}}) {
     AdjointMatchingOptions o;
     o.clip = kind;
     o.clip_quantile = quantile;
     Problem problem = small_problem();
     const MethodReport report =
         AdjointMatching(o, no_clip()).update(problem, update_input(1, 0, 8, 2, uniform_grid(10)));
-    EXPECT_NEAR(report.values.at("terms_above"), share, 0.03) << kind << " " << quantile;
+    EXPECT_NEAR(report.values.at("terms_above"), share, 0.03) << word_of(kind) << " " << quantile;
   }
   AdjointMatchingOptions o;
-  o.clip = "constant";
+  o.clip = TermClip::kConstant;
   o.lambda = 3;
   Problem problem = small_problem();
   EXPECT_DOUBLE_EQ(AdjointMatching(o, no_clip())

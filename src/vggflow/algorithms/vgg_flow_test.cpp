@@ -21,7 +21,7 @@ using ::testing::ElementsAre;
 // exact, for any linear policy J_v.
 class ClosedFormNu : public Field {
  public:
-  ClosedFormNu(Riccati riccati, Tensor a, Tensor r, Tensor j, std::string eta)
+  ClosedFormNu(Riccati riccati, Tensor a, Tensor r, Tensor j, Eta eta)
       : riccati_(std::move(riccati)), a_(a), r_(r), j_(j), eta_(std::move(eta)) {}
   Tensor operator()(const Tensor& x, const Tensor& t) const override {
     return x.matmul(matrix_at(t[0].item<double>()).t());
@@ -47,12 +47,12 @@ class ClosedFormNu : public Field {
   }
   Riccati riccati_;
   Tensor a_, r_, j_;
-  std::string eta_;
+  Eta eta_;
 };
 
 RewardClipOptions none() {
   RewardClipOptions clip;
-  clip.kind = "none";
+  clip.kind = ClipBound::kNone;
   return clip;
 }
 
@@ -66,9 +66,9 @@ RewardGradients guess_of(AlignmentProblem& problem, const States& s) {
   return reward_gradients(problem, none(), one_step_guess(s.x, s.t, problem.policy(s)), s.rows, 4);
 }
 
-class VggFlowOnRiccati : public ::testing::TestWithParam<std::string> {};
+class VggFlowOnRiccati : public ::testing::TestWithParam<Eta> {};
 INSTANTIATE_TEST_SUITE_P(EtaSchedules, VggFlowOnRiccati,
-                         ::testing::Values("constant", "linear", "quadratic"));
+                         ::testing::Values(Eta::kConstant, Eta::kLinear, Eta::kQuadratic));
 
 TEST_P(VggFlowOnRiccati, TheExactValueGradientHasNoConsistencyResidual) {
   for (const Tensor& a : {symmetric_base(), general_base()}) {
@@ -123,7 +123,7 @@ TEST(VggFlow, WithoutBaseFieldTheOneStepGuessIsTheValueGradient) {
   Problem problem(std::make_shared<LinearField>(0 * one),
                   std::make_shared<Quadratic>(k * one, centre), control);
   const States s = states(noise(1, 0, 6, 2), t);
-  EXPECT_LT(largest(value_gradient(problem, "constant", s, guess_of(problem, s).gradient) -
+  EXPECT_LT(largest(value_gradient(problem, Eta::kConstant, s, guess_of(problem, s).gradient) -
                     big_k * (s.x - centre)),
             1e-12);
 }
@@ -145,7 +145,7 @@ TEST(VggFlow, TheBoundaryLossInPartsIsTheWholeOne) {
     Problem problem(std::make_shared<LinearField>(symmetric_base()), quadratic(reward_matrix()),
                     std::make_shared<Mlp>(2, 4, 2, 1), nu);
     VggFlowOptions options;
-    options.consistency.kind = "off";
+    options.consistency.kind = ConsistencyKind::kOff;
     options.alpha = 3;
     UpdateInput input = update_input(1, 0, 5, 2, uniform_grid(6));
     input.micro_batch = micro_batch;
@@ -194,7 +194,7 @@ TEST(VggFlow, MatchingAloneLeavesTheValueNetworkWithoutGradient) {
   Problem problem(std::make_shared<LinearField>(symmetric_base()), quadratic(reward_matrix()),
                   control, nu);
   VggFlowOptions options;
-  options.consistency.kind = "off";
+  options.consistency.kind = ConsistencyKind::kOff;
   options.boundary = false;
   VggFlow(options, no_clip()).update(problem, update_input(1, 0, 4, 2, uniform_grid(6)));
   EXPECT_FALSE(nu->parameters.grad().defined());

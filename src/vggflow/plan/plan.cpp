@@ -466,9 +466,10 @@ const std::vector<Change>& changes() {
        [](AlignConfig& c, const ModelShape&) { c.flow.precision = "bf16"; }},
       {"reward_dtype=bf16", "the reward's weights and products in bf16",
        [](const AlignConfig& c, const ModelShape&) {
-         return saves(c, [](RewardFiles& f) { f.reward_dtype = "bf16"; });
+         return saves(c, [](RewardFiles& f) { f.reward_dtype = RewardDtype::kBf16; });
        },
-       [](AlignConfig& c, const ModelShape&) { c.reward_files.reward_dtype = "bf16"; }, false},
+       [](AlignConfig& c, const ModelShape&) { c.reward_files.reward_dtype = RewardDtype::kBf16; },
+       false},
       {"sd3.height=512 sd3.width=512", "smaller images",
        [](const AlignConfig& c, const ModelShape& s) {
          return sd3(c, s) && s.height * s.vae.downscale() > 512;

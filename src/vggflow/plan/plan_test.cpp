@@ -197,7 +197,7 @@ TEST(Plan, RefusesWhatAlignRefusesBeforeAnythingIsLoaded) {
        "is a nano model, which has no sd3.width"},
       {"nano",
        [](AlignConfig& c) {
-         c.time_grid.kind = "explicit", c.time_grid.sigmas = {1, 0.5, 0.6, 0.3, 0.2};
+         c.time_grid.kind = GridKind::kExplicit, c.time_grid.sigmas = {1, 0.5, 0.6, 0.3, 0.2};
        },
        "[time_grid] expected strictly decreasing noise levels"},
       {"nano", [](AlignConfig& c) { c.guidance_in = {"everywhere"}; },
@@ -293,7 +293,7 @@ TEST(Plan, CountsWhatTheSettingsOfRewardsSave) {
   const Plan before = plan(c, shape);
   AlignConfig again = c, fast = c;
   again.reward_files.reward_recompute = true;
-  fast.reward_files.reward_dtype = "bf16";
+  fast.reward_files.reward_dtype = RewardDtype::kBf16;
   // 32 layers keep 6 and 8 widths a token of 257; run again, the input alone and one layer whole.
   EXPECT_LT(amount(plan(again, shape).moments, "reward"),
             amount(before.moments, "reward") - 32 * 30 * 257 * 1280 * 4.0 * 10);
@@ -402,7 +402,7 @@ TEST(Plan, CountsRewardsOfConvolutions) {
   const Plan before = plan(c, shape);
   for (const char* name : {"class-head", "mobilenet-class", "nima-aesthetic", "nima-technical"}) {
     c.reward = name;
-    c.reward_files.reward_dtype = "bf16";
+    c.reward_files.reward_dtype = RewardDtype::kBf16;
     const Plan p = plan(c, shape);
     EXPECT_TRUE(p.notes.empty()) << name;
     EXPECT_GT(amount(p.parameters, "reward"), 2e6) << name;

@@ -93,7 +93,7 @@ class Photos : public ::testing::Test {
   PretrainConfig head(const std::string& name) const {
     PretrainConfig c;
     c.run = (folder / name).string();
-    c.target = "class-head";
+    c.target = PretrainTarget::kClassHead;
     c.head.size = 32;
     c.head_data = {
         photos.string(),

@@ -17,7 +17,7 @@ struct Grid {
 std::vector<Grid> coarse_grids() {
   TimeGridOptions sd3;
   sd3.steps = 20;
-  sd3.kind = "diffusers_default";
+  sd3.kind = GridKind::kDiffusersDefault;
   sd3.shift = 3;
   return {{"uniform 40", uniform_grid(40)},
           {"uniform 20", uniform_grid(20)},
@@ -32,7 +32,7 @@ AdjointMatchingOptions all_steps() {
   AdjointMatchingOptions o;
   o.tail = 1;
   o.early = 0;
-  o.clip = "none";
+  o.clip = TermClip::kNone;
   return o;
 }
 

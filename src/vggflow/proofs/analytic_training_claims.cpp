@@ -67,7 +67,7 @@ struct Common {
   }
 };
 
-VggFlow vgg(const std::string& eta, const std::string& consistency, bool boundary = true) {
+VggFlow vgg(Eta eta, ConsistencyKind consistency, bool boundary = true) {
   VggFlowOptions o;
   o.beta = kBeta;
   o.eta = eta;
@@ -102,11 +102,12 @@ void learned_correction(AnalyticReport& report) {
                         {}};
   report.above("excess objective of the base, general A", Common().excess(), 0.5,
                "(J - J*) / J*, 512 held-out starts");
-  for (const char* schedule : {"constant", "linear", "quadratic"}) {
+  for (const auto& [name, schedule] : option_words(Eta{})) {
     Common c;
-    AnalyticSeries curve = curve_of(std::string("guess ") + schedule);
-    report.above(std::string("excess objective of the one-step guess, eta ") + schedule,
-                 train_excess(c, vgg(schedule, "off"), nullptr, nullptr, {.updates = 250}, &curve),
+    AnalyticSeries curve = curve_of("guess " + name);
+    report.above("excess objective of the one-step guess, eta " + name,
+                 train_excess(c, vgg(schedule, ConsistencyKind::kOff), nullptr, nullptr,
+                              {.updates = 250}, &curve),
                  0.01, "nu = 0: not the optimum");
     if (curve.name == "guess quadratic") figure.series.push_back({"nu = 0", curve.x, curve.y});
   }
@@ -115,15 +116,16 @@ void learned_correction(AnalyticReport& report) {
   AnalyticSeries curve = curve_of("exact");
   const Training training{.updates = 1000, .rate = 0.05, .value_rate = 0.01};
   report.below("excess objective with a learned nu",
-               train_excess(c, vgg("quadratic", "exact"), nu, nu.get(), training, &curve), 0.01,
-               "nu: (x, t) -> 24 -> 24 -> 2, starts at 0; 1000 updates of 32");
+               train_excess(c, vgg(Eta::kQuadratic, ConsistencyKind::kExact), nu, nu.get(),
+                            training, &curve),
+               0.01, "nu: (x, t) -> 24 -> 24 -> 2, starts at 0; 1000 updates of 32");
   figure.series.push_back(curve);
-  for (const char* wrong : {"paper", "release"}) {
+  for (const ConsistencyKind wrong : {ConsistencyKind::kPaper, ConsistencyKind::kRelease}) {
     Common other;
     const auto learned = std::make_shared<Mlp>(2, 24, 5);
-    AnalyticSeries other_curve = curve_of(wrong);
-    report.above(std::string("excess objective with nu learned by the estimator ") + wrong,
-                 train_excess(other, vgg("quadratic", wrong), learned, learned.get(), training,
+    AnalyticSeries other_curve = curve_of(word_of(wrong));
+    report.above("excess objective with nu learned by the estimator " + word_of(wrong),
+                 train_excess(other, vgg(Eta::kQuadratic, wrong), learned, learned.get(), training,
                               &other_curve),
                  0.01, "general A, the same training");
     figure.series.push_back(other_curve);
@@ -140,10 +142,10 @@ struct Run {
   std::string curve = {};  ///< its name in the figure, empty where it is left out
 };
 
-std::unique_ptr<Method> pmp(const std::string& adjoint) {
+std::unique_ptr<Method> pmp(AdjointForm adjoint) {
   return std::make_unique<Pmp>(PmpOptions{.beta = kBeta, .adjoint = adjoint}, no_clip());
 }
-std::unique_ptr<Method> draft(const std::string& kind, int64_t k = 1) {
+std::unique_ptr<Method> draft(DraftKind kind, int64_t k = 1) {
   return make_draft({.kind = kind, .k = k}, no_clip());
 }
 std::unique_ptr<Method> fitted(double lambda_return, int64_t steps = 0) {
@@ -155,21 +157,22 @@ std::unique_ptr<Method> fitted(double lambda_return, int64_t steps = 0) {
 // Settings of single methods, with what is known of them.
 std::vector<Run> known_runs() {
   AdjointMatchingOptions unbounded;
-  unbounded.clip = "none";
+  unbounded.clip = TermClip::kNone;
   std::vector<Run> out;
   const auto add = [&](const std::string& label, std::unique_ptr<Method> method, double reach = 0,
                        const std::string& curve = "") {
     out.push_back({label, std::move(method), reach, curve});
   };
-  add("VGG-Flow, nu = 0", std::make_unique<VggFlow>(vgg("constant", "off")), 0, "nu = 0");
-  add("PMP lean", pmp("lean"), 0.01, "PMP");
-  add("PMP full", pmp("full"), 0.01);
+  add("VGG-Flow, nu = 0", std::make_unique<VggFlow>(vgg(Eta::kConstant, ConsistencyKind::kOff)), 0,
+      "nu = 0");
+  add("PMP lean", pmp(AdjointForm::kLean), 0.01, "PMP");
+  add("PMP full", pmp(AdjointForm::kFull), 0.01);
   add("ReFL", std::make_unique<Refl>(ReflOptions{}, no_clip()));
-  add("DRaFT-1", draft("fixed"));
-  add("DRaFT full", draft("full"));
-  add("DRaFT uniform 10", draft("uniform", 10));
-  add("DRaFT gaussian 10", draft("gaussian", 10));
-  add("DRaFT-LV", draft("lv"));
+  add("DRaFT-1", draft(DraftKind::kFixed));
+  add("DRaFT full", draft(DraftKind::kFull));
+  add("DRaFT uniform 10", draft(DraftKind::kUniform, 10));
+  add("DRaFT gaussian 10", draft(DraftKind::kGaussian, 10));
+  add("DRaFT-LV", draft(DraftKind::kLv));
   add("Adjoint Matching", std::make_unique<AdjointMatching>(unbounded, no_clip()));
   add("fitted adjoint, lambda 1", fitted(1), 0.01);
   for (const double l : {0.0, 0.5, 0.8})
@@ -207,7 +210,8 @@ void mixture_training(AnalyticReport& report) {
     Problem problem(mixture(1), mixture_reward(1), control, lean ? nullptr : nu);
     const double base = objective(problem, kBeta, x0, times);
     const std::unique_ptr<Method> method =
-        lean ? pmp("lean") : std::make_unique<VggFlow>(vgg("quadratic", "exact"));
+        lean ? pmp(AdjointForm::kLean)
+             : std::make_unique<VggFlow>(vgg(Eta::kQuadratic, ConsistencyKind::kExact));
     train(problem, *method, *control, nu.get(), {.updates = 400, .width = 1, .rate = 0.02}, times);
     const double reached = objective(problem, kBeta, x0, times);
     report.below(
@@ -262,12 +266,12 @@ void every_method(AnalyticReport& report) {
   const Riccati riccati(general_base(), reward_matrix(), kBeta);
   const auto exact = std::make_shared<ExactCorrection>(
       [&](const Tensor& x, const Tensor& t) { return riccati.gradient(x, t); }, c.base, c.control,
-      c.reward, "quadratic");
+      c.reward, Eta::kQuadratic);
   constexpr bool kBoundary = false;  // nothing of this nu can be trained
-  report.below(
-      "VGG-Flow, exact nu: excess objective",
-      train_excess(c, vgg("quadratic", "off", kBoundary), exact, nullptr, {.updates = 200}), 0.01,
-      "reaches the optimum");
+  report.below("VGG-Flow, exact nu: excess objective",
+               train_excess(c, vgg(Eta::kQuadratic, ConsistencyKind::kOff, kBoundary), exact,
+                            nullptr, {.updates = 200}),
+               0.01, "reaches the optimum");
   report.figures.push_back(figure);
   mixture_training(report);
 }

@@ -72,12 +72,11 @@ double mean_loss(const Nonlinear& n, const RewardTransformOptions& transform, co
   return -transformed(transform, (*n.reward)(x1)).mean().item<double>();
 }
 
-double draft_error(const std::string& kind, const RewardTransformOptions& transform,
-                   bool own_step) {
+double draft_error(DraftKind kind, const RewardTransformOptions& transform, bool own_step) {
   Nonlinear n;
   DraftOptions o;
   o.kind = kind;
-  o.k = kind == "full" || kind == "lv" ? 1 : 3;
+  o.k = kind == DraftKind::kFull || kind == DraftKind::kLv ? 1 : 3;
   o.lv_own_step = own_step;
   o.transform = transform;
   Problem problem = n.problem();
@@ -86,7 +85,7 @@ double draft_error(const std::string& kind, const RewardTransformOptions& transf
   const MethodReport report = make_draft(o, no_clip())->update(problem, input);
   const Tensor gradient = gradient_of(*n.control);
   const Trajectory path = roll_out(problem, input);
-  if (kind != "lv") {
+  if (kind != DraftKind::kLv) {
     const size_t from = n.times.size() - 1 - static_cast<size_t>(report.values.at("depth"));
     return difference_error(*n.control, gradient, [&] {
       return mean_loss(n, transform, n.continued(path.states[from], from));
@@ -131,16 +130,16 @@ double refl_error(const RewardTransformOptions& transform) {
 }  // namespace
 
 void sampler_gradients(AnalyticReport& report) {
-  for (const char* name : {"identity", "relu", "relu_below"}) {
+  for (const auto& [name, form] : option_words(RewardTransform{})) {
     RewardTransformOptions transform;
-    transform.kind = name;
+    transform.kind = form;
     transform.top = 0.2;
-    for (const char* kind : {"full", "fixed", "uniform", "gaussian", "lv"}) {
-      report.below(fmt::format("DRaFT {}, {}: gradient - finite differences", kind, name),
+    for (const auto& [word, kind] : option_words(DraftKind{})) {
+      report.below(fmt::format("DRaFT {}, {}: gradient - finite differences", word, name),
                    draft_error(kind, transform, false), 1e-7);
     }
     report.below(fmt::format("DRaFT lv with own step, {}: gradient - finite differences", name),
-                 draft_error("lv", transform, true), 1e-7);
+                 draft_error(DraftKind::kLv, transform, true), 1e-7);
     report.below(fmt::format("ReFL, {}: gradient - finite differences", name),
                  refl_error(transform), 1e-7);
   }
@@ -270,7 +269,7 @@ void balanced_rewards(AnalyticReport& report) {
                   std::make_shared<LinearField>(0.2 * one));
   const Tensor x = noise(2, 0, 40, 2), rows = at::arange(40);
   RewardClipOptions clip;
-  clip.kind = "none";
+  clip.kind = ClipBound::kNone;
   const auto shares = [&](const RewardGradients& r) {
     std::vector<double> size;
     for (size_t p = 0; p < 2; ++p)

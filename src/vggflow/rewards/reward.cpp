@@ -196,7 +196,7 @@ std::filesystem::path RewardResources::at(const std::string& name,
 
 RewardResources RewardFiles::resources() const {
   RewardResources r{
-      reward_model,     {},        reward_dtype == "bf16" ? at::kBFloat16 : at::kFloat,
+      reward_model,     {},        reward_dtype == RewardDtype::kBf16 ? at::kBFloat16 : at::kFloat,
       reward_recompute, nima_size, mobilenet_size,
       jpeg_quality};
   for (const std::string& entry : reward_weights) {

@@ -57,11 +57,17 @@ struct RewardResources {
   std::filesystem::path at(const std::string& name, const std::string& reward) const;
 };
 
+/// Arithmetic of the large rewards' products.
+enum class RewardDtype { kFp32, kBf16 };
+inline OptionWords<RewardDtype> option_words(RewardDtype) {
+  return {{"fp32", RewardDtype::kFp32}, {"bf16", RewardDtype::kBf16}};
+}
+
 /// The settings behind RewardResources.
 struct RewardFiles {
   std::string reward_model = "models/emoji-clip";
   std::vector<std::string> reward_weights;
-  std::string reward_dtype = "fp32";
+  RewardDtype reward_dtype = RewardDtype::kFp32;
   bool reward_recompute = false;
   int64_t nima_size = 224;
   int64_t mobilenet_size = 224;
@@ -73,8 +79,7 @@ struct RewardFiles {
     v("reward_weights", reward_weights,
       "weights of the other rewards as name=path, [clip-vit-l14=DIR, aesthetic-head=FILE]: "
       "docs/rewards.md");
-    v("reward_dtype", reward_dtype, "arithmetic of the large rewards' products",
-      choices({"fp32", "bf16"}));
+    v("reward_dtype", reward_dtype, "arithmetic of the large rewards' products");
     v("reward_recompute", reward_recompute,
       "the large rewards' layers run again in the backward pass: less memory, one more forward "
       "pass");

@@ -192,7 +192,7 @@ TEST(Align, EvaluatesOnAGridOfItsOwn) {
                       fs::path(finer.run) / "lora.safetensors");
   EXPECT_NE(lines_of(same.run, "eval")[0]["metrics"], lines_of(finer.run, "eval")[0]["metrics"]);
   finer.run = (models() / "eval_explicit").string();
-  finer.time_grid = {.steps = 2, .kind = "explicit", .sigmas = {1.0, 0.5}};
+  finer.time_grid = {.steps = 2, .kind = GridKind::kExplicit, .sigmas = {1.0, 0.5}};
   EXPECT_THAT(testing::message_of([&] { align(finer); }),
               HasSubstr("expected eval_steps=0 with an explicit time grid, got 12"));
 }

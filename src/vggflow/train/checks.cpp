@@ -25,7 +25,7 @@ void check_method(const AlignConfig& c, const ModelShape& shape) {
 void check_grid(const AlignConfig& c) {
   time_grid(c.time_grid);
   VGGFLOW_CHECK(
-      c.eval_steps == 0 || c.time_grid.kind != "explicit",
+      c.eval_steps == 0 || c.time_grid.kind != GridKind::kExplicit,
       "[align] expected eval_steps=0 with an explicit time grid, got {}: its levels are the steps",
       c.eval_steps);
 }
@@ -52,7 +52,8 @@ void check_evaluation(const AlignConfig& c) {
 }  // namespace
 
 int64_t rollout_steps(const AlignConfig& c) {
-  return c.time_grid.kind == "explicit" ? std::ssize(c.time_grid.sigmas) : c.time_grid.steps;
+  return c.time_grid.kind == GridKind::kExplicit ? std::ssize(c.time_grid.sigmas)
+                                                 : c.time_grid.steps;
 }
 
 ValueOptions resolved_value_options(const AlignConfig& c, const Method& method) {

@@ -111,8 +111,8 @@ TEST_P(EveryMethod, RunsThePassesOfItsFormulaWhateverTheGuidance) {
         Case{{true, true, false, true}, true, 3, "exact"}, Case{{}, true, 1, "off"}}) {
     TinyModel tiny;
     const auto method = make_method(GetParam(), tiny_methods(each.consistency));
-    ImageProblem problem =
-        tiny.problem({each.guidance, each.in, each.detach, "hard", 1.0}, method->trains_value());
+    ImageProblem problem = tiny.problem(
+        {each.guidance, each.in, each.detach, PixelClamp::kHard, 1.0}, method->trains_value());
     const MethodReport report = method->update(problem, tiny.input());
     EXPECT_EQ(report.dropped, 0);
     const Passes want = method->cost(problem.cost_shape(kBatch, kSteps), report);

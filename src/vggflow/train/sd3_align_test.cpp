@@ -59,7 +59,7 @@ struct Tiny {
   }
   MethodReport update() {
     ImageProblem problem({*model, *lora, *reward, value.get()},
-                         {.guidance = 2.0, .clamp = "straight_through"}, kPrompts);
+                         {.guidance = 2.0, .clamp = PixelClamp::kStraightThrough}, kPrompts);
     lora->merge();
     buffer->zero_grad();
     if (value_buffer) value_buffer->zero_grad();
@@ -68,7 +68,7 @@ struct Tiny {
         .update = 0,
         .first_sample = 0,
         .x0 = keyed_normal(5, Purpose::kNoise, 0, 0, std::ssize(kPrompts), model->state_shape()),
-        .times = time_grid({.steps = 8, .kind = "single_shift", .shift = 3}),
+        .times = time_grid({.steps = 8, .kind = GridKind::kSingleShift, .shift = 3}),
         .micro_batch = 8,
         .beta_scale = 1};
     return method->update(problem, input);
