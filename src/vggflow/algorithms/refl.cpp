@@ -1,5 +1,8 @@
 #include "vggflow/algorithms/refl.h"
 
+#include <fmt/format.h>
+
+#include <vector>
 #include "vggflow/algorithms/transitions.h"
 #include "vggflow/core/error.h"
 #include "vggflow/core/log.h"

@@ -1,8 +1,11 @@
 #include "vggflow/algorithms/registry.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <functional>
 #include <sstream>
+#include <utility>
 
 #include "vggflow/algorithms/adjoint_matching.h"
 #include "vggflow/algorithms/draft.h"

@@ -4,7 +4,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cmath>
+#include <numeric>
 #include <set>
+#include <tuple>
 
 #include "vggflow/algorithms/adjoint_matching.h"
 #include "vggflow/algorithms/draft.h"

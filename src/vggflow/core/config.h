@@ -9,10 +9,12 @@
 //
 // and loading, overrides, help and saving walk that list: fields_of(config) gives it as plain data.
 
+#include <cstdint>
 #include <filesystem>
 #include <functional>
 #include <optional>
 #include <string>
+#include <utility>
 #include <variant>
 #include <vector>
 

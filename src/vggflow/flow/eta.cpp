@@ -1,6 +1,7 @@
 #include "vggflow/flow/eta.h"
 
-#include <ATen/ATen.h>
+#include <ATen/ops/ones_like.h>
+#include <ATen/ops/zeros_like.h>
 
 namespace vggflow {
 

@@ -1,8 +1,12 @@
 #include "vggflow/plan/plan.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <fstream>
 #include <functional>
+#include <iterator>
+#include <memory>
 
 #include "vggflow/flow/sampling.h"
 #include "vggflow/nn/lora.h"

@@ -1,6 +1,7 @@
 #include "vggflow/rewards/pixels.h"
 
-#include <ATen/ATen.h>
+#include <ATen/ops/pow.h>
+#include <ATen/ops/rsqrt.h>
 
 namespace vggflow {
 namespace {

@@ -1,6 +1,11 @@
 #include "vggflow/train/checks.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <iterator>
+#include <string>
+#include <vector>
 
 #include "vggflow/core/error.h"
 #include "vggflow/eval/run.h"

@@ -2,10 +2,9 @@
 #include "vggflow/networks/vision/vision_cost.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 #include <fmt/format.h>
 #include <gtest/gtest.h>
-#include <torch/csrc/autograd/autograd.h>
-#include <torch/csrc/autograd/grad_mode.h>
 
 #include "vggflow/networks/model_folder.h"
 #include "vggflow/testing/memory_meter.h"
@@ -25,7 +24,7 @@ void expect_bytes(const PassCost& cost, double rows, const F& f, Tensor images, 
         << which << ", " << what << ": predicted " << predicted << ", measured " << measured;
   };
   {
-    const torch::autograd::AutoGradMode on(true);
+    const at::AutoGradMode on(true);
     images.requires_grad_(true);
     MemoryMeter meter;
     const Tensor y = f(images);
@@ -33,7 +32,7 @@ void expect_bytes(const PassCost& cost, double rows, const F& f, Tensor images, 
     y.sum().backward();
     near(rows * (cost.graph + cost.unwind), meter.peak(), "peak");
   }
-  const torch::autograd::AutoGradMode off(false);
+  const at::NoGradGuard no_grad;
   MemoryMeter meter;
   const Tensor y = f(images.detach());
   near(rows * cost.idle, meter.peak(), "without gradient");
