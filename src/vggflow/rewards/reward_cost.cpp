@@ -1,5 +1,7 @@
 #include "vggflow/rewards/reward_cost.h"
 
+#include <c10/core/ScalarType.h>
+
 namespace vggflow {
 
 RewardCost transformer_reward_cost(const VisionTower& tower, double parameters,
