@@ -15,6 +15,7 @@
 
 #include "vggflow/algorithms/draft.h"
 #include "vggflow/algorithms/refl.h"
+#include "vggflow/algorithms/transitions.h"
 #include "vggflow/core/error.h"
 #include "vggflow/ops/random_tensor.h"
 #include "vggflow/proofs/analytic_claims.h"

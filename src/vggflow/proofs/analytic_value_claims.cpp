@@ -10,6 +10,7 @@
 #include <string>
 
 #include "vggflow/algorithms/consistency.h"
+#include "vggflow/algorithms/vgg_flow.h"
 #include "vggflow/core/error.h"
 #include "vggflow/proofs/analytic_claims.h"
 
