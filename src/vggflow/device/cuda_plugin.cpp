@@ -14,15 +14,15 @@
 
 #include <cstdio>
 #include <exception>
+#include <memory>
 #include <string>
 
 #include "vggflow/device/cuda_api.h"
-#include "vggflow/kernels/device_table.h"
 
 namespace vggflow {
 
 namespace kernels {
-DeviceTable cuda_table(void* (*stream)());  // device_kernels.cu
+const DeviceTable* cuda_table(void* (*stream)());  // device_kernels.cu
 }
 
 namespace device {
@@ -125,9 +125,12 @@ const std::string& toolkit() {
 extern "C" __attribute__((visibility("default"))) const vggflow::device::CudaApi*
 vggflow_cuda_api() {
   using namespace vggflow::device;
-  static const vggflow::kernels::DeviceTable table = vggflow::kernels::cuda_table(&current_stream);
-  static const CudaApi api{kCudaAbi,       TORCH_VERSION, toolkit().c_str(), &describe,  &memory,
-                           &reset_peak,    &stream,       &range_push,       &range_pop, &table,
-                           &graph_capture, &graph_replay, &graph_free};
+  static const CudaApi api{kCudaAbi,          TORCH_VERSION,
+                           toolkit().c_str(), &describe,
+                           &memory,           &reset_peak,
+                           &stream,           &range_push,
+                           &range_pop,        vggflow::kernels::cuda_table(&current_stream),
+                           &graph_capture,    &graph_replay,
+                           &graph_free};
   return &api;
 }

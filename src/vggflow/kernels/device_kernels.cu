@@ -324,10 +324,12 @@ const char* adamw(const AdamWStep& step, const AdamWArrays& a, void* stream) {
 
 }  // namespace
 
-/// The table but for its stream, which the plug-in fills in.
-DeviceTable cuda_table(void* (*stream)()) {
-  return {stream,        ln_modulate, ln_modulate_backward, gate,    gate_backward,    gelu,
-          gelu_backward, qk_norm,     qk_norm_backward,     lora_up, lora_up_backward, adamw};
+/// The table; `stream` gives the one that work on tensors goes to.
+const DeviceTable* cuda_table(void* (*stream)()) {
+  static const DeviceTable table{stream,           ln_modulate, ln_modulate_backward, gate,
+                                 gate_backward,    gelu,        gelu_backward,        qk_norm,
+                                 qk_norm_backward, lora_up,     lora_up_backward,     adamw};
+  return &table;
 }
 
 }  // namespace vggflow::kernels
