@@ -1,11 +1,8 @@
 // The hot functions on Tensor: autograd functions over the fused CPU kernels, or a device's
 // (device_functions.h). Elsewhere (double precision, kernels=plain) they fall back on plain
 // differentiable ops, which are also their specification.
+#include <ATen/ATen.h>
 #include <ATen/Parallel.h>
-#include <ATen/ops/empty.h>
-#include <ATen/ops/empty_like.h>
-#include <ATen/ops/gelu.h>
-#include <ATen/ops/layer_norm.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
@@ -262,8 +259,8 @@ void adamw_step(const kernels::AdamWStep& step, const Tensor& gradient, Tensor& 
   }
   m.mul_(step.beta1).add_(gradient, 1 - step.beta1);
   v.mul_(step.beta2).addcmul_(gradient, gradient, 1 - step.beta2);
-  const Tensor direction = (m / step.correction1) / ((v / step.correction2).sqrt() + step.eps);
-  values.sub_(step.lr * (direction + step.weight_decay * values));
+  values.mul_(1 - step.lr * step.weight_decay)
+      .addcdiv_(m / step.correction1, (v / step.correction2).sqrt_().add_(step.eps), -step.lr);
 }
 
 }  // namespace vggflow::ops

@@ -50,6 +50,8 @@ class AdamW {
   /// One update with learning rate `lr`. Returns false and changes nothing when the gradient is not
   /// finite.
   bool step(double lr);
+  /// The same where the norm is known: on a GPU, to ask for it waits for all work before.
+  bool step(double lr, double gradient_norm);
   /// State for checkpoints: first moment, second moment, number of steps.
   Tensor m, v;
   int64_t steps = 0;

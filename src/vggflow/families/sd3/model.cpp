@@ -1,8 +1,7 @@
 #include "vggflow/families/sd3/model.h"
 
+#include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/cat.h>
-#include <ATen/ops/empty.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -11,6 +10,7 @@
 
 #include "vggflow/core/error.h"
 #include "vggflow/core/log.h"
+#include "vggflow/device/device.h"
 #include "vggflow/families/sd3/original_names.h"
 #include "vggflow/weights/frozen_weights.h"
 
@@ -128,6 +128,8 @@ std::unique_ptr<Mmdit> load_sd3_transformer(const Sd3Files& files, at::ScalarTyp
   targets.push_back({"pos_embed.pos_embed", &net->position_grid});
   adopt_weights(targets, files.weights("transformer"), dtype);
   net->compute = dtype;
+  // On the CPU the weights stay views of the file.
+  if (!current_device().is_cpu()) net->join_projections();
   return net;
 }
 
