@@ -30,12 +30,11 @@ Tensor fused_attention(const Tensor& q, const Tensor& k, const Tensor& v,
     return at::scaled_dot_product_attention(q, k, v, mask);
   } catch (const c10::Error& e) {
     if (!is_no_kernel(e)) throw;
-    VGGFLOW_CHECK(false,
-                  "[attention] no fused kernel of this GPU takes q {}, k {} of {}, and the plain "
-                  "formula, with scores of {:.2f} GiB, is not taken in silence: use "
-                  "precision=bf16 or fp32 and heads of a multiple of 8 channels",
-                  shape_string(q), shape_string(k), c10::toString(q.scalar_type()),
-                  gib_of_scores(q, k));
+    fail(
+        "[attention] no fused kernel of this GPU takes q {}, k {} of {}, and the plain "
+        "formula, with scores of {:.2f} GiB, is not taken in silence: use "
+        "precision=bf16 or fp32 and heads of a multiple of 8 channels",
+        shape_string(q), shape_string(k), c10::toString(q.scalar_type()), gib_of_scores(q, k));
   }
 }
 
