@@ -31,7 +31,6 @@ function(vggflow_cuda_missing reason)
 endfunction()
 
 function(vggflow_cuda_plugin)
-  find_package(CUDAToolkit REQUIRED)
   # The kernels know no torch; plain machine code for the data-centre and consumer cards of today, PTX for later ones.
   add_library(vggflow_cuda_kernels OBJECT "${PROJECT_SOURCE_DIR}/src/vggflow/kernels/device_kernels.cu")
   set_target_properties(vggflow_cuda_kernels PROPERTIES
@@ -54,6 +53,7 @@ else()
   vggflow_cuda_missing(_cuda_missing)
   if(NOT _cuda_missing)
     enable_language(CUDA)
+    find_package(CUDAToolkit REQUIRED)
     # CMake 3.25 does not know that nvcc 12 and later take C++20.
     foreach(kind STANDARD EXTENSION)
       if(NOT CMAKE_CUDA20_${kind}_COMPILE_OPTION)
