@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The CUDA plug-in from outside, on any machine: one symbol, four kinds of card, at most 6 MB; and the program, which is linked to
+# The CUDA plug-in from outside, on any machine: its entry, four kinds of card, at most 6 MB; and the program, which is linked to
 # nothing of CUDA. Usage: cuda_plugin.sh PLUGIN VGGFLOW CUOBJDUMP
 set -u
 . "$(dirname "$0")/functions.sh"
