@@ -147,15 +147,15 @@ double reverse_error(const Case& c, const Inputs& in) {
   return worst;
 }
 
-double tangent_error(const Case& c, const Inputs& at, const Inputs& along) {
+double tangent_error(const Case& c, const Inputs& point, const Inputs& along) {
   const at::NoGradGuard no_graph;
   const auto duals = [](const std::vector<Tensor>& x, const std::vector<Tensor>& dx) {
     std::vector<Dual> all;
     for (size_t i = 0; i < x.size(); ++i) all.push_back({x[i], dx[i]});
     return all;
   };
-  const auto got = c.f_dual(duals(at.fast, along.fast)),
-             want = c.f_dual(duals(at.exact, along.exact));
+  const auto got = c.f_dual(duals(point.fast, along.fast)),
+             want = c.f_dual(duals(point.exact, along.exact));
   double worst = 0;
   for (size_t i = 0; i < got.size(); ++i) {
     worst = std::max({worst, norm_error(got[i].value, want[i].value),
