@@ -4,8 +4,11 @@
 #include <ATen/DeviceAccelerator.h>
 #include <c10/core/CachingDeviceAllocator.h>
 
+#include <algorithm>
 #include <charconv>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "vggflow/core/error.h"
 
@@ -40,16 +43,26 @@ Wanted parse(const std::string& setting) {
   return {.cuda = true, .needed = true, .index = static_cast<c10::DeviceIndex>(number)};
 }
 
+// cuDNN's, flash, memory-efficient; LibTorch wants all others named too.
+std::vector<int64_t> attention_order() {
+  std::vector<int64_t> order;
+  const auto add = [&](at::SDPBackend backend) {
+    const auto number = static_cast<int64_t>(backend);
+    if (std::find(order.begin(), order.end(), number) == order.end()) order.push_back(number);
+  };
+  add(at::SDPBackend::cudnn_attention);
+  add(at::SDPBackend::flash_attention);
+  add(at::SDPBackend::efficient_attention);
+  for (const at::SDPBackend backend : at::globalContext().sDPPriorityOrder()) add(backend);
+  return order;
+}
+
 // Attention runs on cuDNN's, the flash or the memory-efficient kernels: the plain formula holds
 // all tokens against all tokens, and a silent fall to it would take a hundred times the memory.
 // cuDNN's backward pass is not deterministic.
 void set_up_cuda(const DeviceOptions& o) {
   at::Context& context = at::globalContext();
-  const auto order = {at::SDPBackend::cudnn_attention, at::SDPBackend::flash_attention,
-                      at::SDPBackend::efficient_attention};
-  std::vector<int64_t> priorities;
-  for (const at::SDPBackend b : order) priorities.push_back(static_cast<int64_t>(b));
-  context.setSDPPriorityOrder(priorities);
+  context.setSDPPriorityOrder(attention_order());
   context.setSDPUseCuDNN(!o.deterministic);
   context.setSDPUseFlash(true);
   context.setSDPUseMemEfficient(true);
@@ -65,10 +78,11 @@ void set_up_cuda(const DeviceOptions& o) {
 }
 
 std::string settings_text(const DeviceOptions& o) {
-  return fmt::format("attention by {}flash or memory-efficient kernels, TF32 {}, {}kernels {}{}",
-                     o.deterministic ? "" : "cuDNN, ", o.tf32 ? "on" : "off",
-                     o.deterministic ? "deterministic, " : "", o.kernels,
-                     cuda_api() ? "" : " (LibTorch's: there is no libvggflow_cuda.so)");
+  return fmt::format(
+      "attention by {}flash or memory-efficient kernels, TF32 {}, {}kernels {}{}",
+      o.deterministic ? "" : "cuDNN, ", o.tf32 ? "on" : "off",
+      o.deterministic ? "deterministic, " : "", o.kernels,
+      device::opened_plugin() ? "" : " (LibTorch's: there is no libvggflow_cuda.so)");
 }
 
 struct Opened {

@@ -98,6 +98,8 @@ struct CudaFiles {
   std::string plugin = {};   ///< libvggflow_cuda.so; empty: beside the program or in its lib/
 };
 Problem open_cuda(const CudaFiles& files);
+/// The plug-in that open_cuda found; null: none.
+const CudaApi* opened_plugin();
 
 /// Opens a plug-in and checks that it is of this build; throws with what differs.
 const CudaApi& open_plugin(const std::string& file);

@@ -75,6 +75,8 @@ const device::CudaApi* cuda_api() { return current_device().is_cpu() ? nullptr :
 
 namespace device {
 
+const CudaApi* opened_plugin() { return plugin; }
+
 const CudaApi& open_plugin(const std::string& file) {
   void* const library = dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL);
   VGGFLOW_CHECK(library, "[device] {} does not load: {}", file, dlerror());

@@ -332,7 +332,7 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, library) {
 // Everything runs at once, so events have passed when they are recorded. Autograd asks for all of
 // these.
 struct Guard final : c10::impl::DeviceGuardImplInterface {
-  static c10::Stream stream() { return {c10::Stream::DEFAULT, pretend_device()}; }
+  static c10::Stream stream() { return c10::Stream(c10::Stream::DEFAULT, pretend_device()); }
   c10::DeviceType type() const override { return at::kPrivateUse1; }
   c10::Device exchangeDevice(c10::Device) const override { return pretend_device(); }
   c10::Device getDevice() const override { return pretend_device(); }
