@@ -1,6 +1,7 @@
 // On a GPU: the plug-in's kernels and the functions over them against double precision on the CPU,
 // attention's kernels against the plain formula, the same bits twice, graphs, memory figures.
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 #include <ATen/ops/_fused_sdp_choice.h>
 #include <gmock/gmock.h>
 #include <torch/csrc/autograd/autograd.h>

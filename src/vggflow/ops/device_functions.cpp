@@ -94,7 +94,10 @@ struct LnCall {
 LnCall run_ln(const Table& table, const Tensor& x, const Tensor& dx, const Tensor& shift,
               const Tensor& scale, const Tensor& dshift, const Tensor& dscale, double eps,
               at::ScalarType out) {
-  LnCall c{.x = x.contiguous(), .shift = as_rows(shift), .scale = as_rows(scale)};
+  LnCall c;
+  c.x = x.contiguous();
+  c.shift = as_rows(shift);
+  c.scale = as_rows(scale);
   const int64_t b = x.size(0), n = x.size(1), d = x.size(2);
   c.y = at::empty(x.sizes(), x.options().dtype(out));
   c.mean = floats({b, n}, x);
@@ -190,7 +193,10 @@ struct GateCall {
 };
 GateCall run_gate(const Table& table, const Tensor& x, const Tensor& gate, const Tensor& y,
                   const Next& next, const GateTangents& tangents) {
-  GateCall c{.x = x.contiguous(), .gate = as_rows(gate), .y = y.contiguous()};
+  GateCall c;
+  c.x = x.contiguous();
+  c.gate = as_rows(gate);
+  c.y = y.contiguous();
   const int64_t b = x.size(0), n = x.size(1), d = x.size(2);
   c.out = at::empty_like(c.x);
   kernels::Gate a{};
@@ -361,10 +367,11 @@ struct QkCall {
 };
 QkCall run_qk(const Table& table, const Dual& first, const QkWeights& w1, const Dual& second,
               const QkWeights& w2, int64_t heads, double eps) {
-  QkCall c{.first = first.value.contiguous(),
-           .second = contiguous(second.value),
-           .first_weights = contiguous(w1),
-           .second_weights = contiguous(w2)};
+  QkCall c;
+  c.first = first.value.contiguous();
+  c.second = contiguous(second.value);
+  c.first_weights = contiguous(w1);
+  c.second_weights = contiguous(w2);
   const Tensor d1 = contiguous(first.tangent), d2 = contiguous(second.tangent);
   const int64_t b = c.first.size(0), width = c.first.size(2);
   c.out = at::empty({b, tokens(c.first) + tokens(c.second), width}, c.first.options());
