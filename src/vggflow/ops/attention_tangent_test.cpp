@@ -3,9 +3,14 @@
 #include "vggflow/ops/attention_tangent.h"
 
 #include <ATen/ATen.h>
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
+
+#include <optional>
+#include <utility>
+#include <vector>
 
 #include "vggflow/ops/functional.h"
 #include "vggflow/testing/gradient_check.h"
@@ -96,12 +101,12 @@ TEST(AttentionTangent, LongSequencesGoInTilesAndShortOnesWhole) {
   EXPECT_LT(peak(2048), 0.5);
 }
 
-// SD3-medium at 1024 px: 4429 tokens of 24 heads. A whole matrix of scores would be 1.9 GB in fp32.
+// One head of SD3-medium at 1024 px: its whole matrix of scores has 78 MB in fp32.
 TEST(AttentionTangent, TakesLittleAtTheSizeOfLargeImages) {
-  const Tensor qkv = at::randn({1, 4429, 3 * 2 * 64}).to(at::kBFloat16);
+  const Tensor qkv = at::randn({1, 4429, 3 * 32}).to(at::kBFloat16);
   const MemoryMeter meter;
-  ops::attention(Dual{qkv, qkv}, 2);
-  EXPECT_LT(meter.peak(), 40e6);
+  ops::attention(Dual{qkv, qkv}, 1);
+  EXPECT_LT(meter.peak(), 25e6);
 }
 
 TEST(AttentionTangent, NarrowTypesAreSummedInFloat) {

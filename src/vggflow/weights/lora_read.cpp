@@ -1,10 +1,16 @@
 // read_lora: tensors to adapters by suffix, adapters to layers by name, scales from the settings.
 // Problems are collected and listed once.
+#include <ATen/ops/arange.h>
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "vggflow/core/error.h"
 #include "vggflow/core/log.h"
@@ -40,8 +46,9 @@ using Adapters = std::map<std::string, Adapter>;
 Adapters collect(const SafetensorsFile& file, Problems& problems) {
   Adapters adapters;
   for (const auto& [name, entry] : file.tensors()) {
-    const auto suffix = std::find_if(std::begin(kSuffixes), std::end(kSuffixes),
-                                     [&](const auto& s) { return name.ends_with(s.first); });
+    const auto suffix =
+        std::find_if(std::begin(kSuffixes), std::end(kSuffixes),
+                     [&name = name](const auto& s) { return name.ends_with(s.first); });
     if (suffix == std::end(kSuffixes)) {
       problems.push_back(fmt::format("'{}' is no tensor of a LoRA", name));
       continue;

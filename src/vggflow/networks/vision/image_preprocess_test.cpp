@@ -2,8 +2,15 @@
 // tools/reference/preprocess_reference.py.
 #include "vggflow/networks/vision/image_preprocess.h"
 
+#include <ATen/ops/equal.h>
+#include <ATen/ops/zeros.h>
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include <utility>
+#include <vector>
 
 #include "vggflow/io/safetensors.h"
 #include "vggflow/testing/gradient_check.h"
@@ -46,7 +53,7 @@ TEST(Preprocess, ValuesAndGradientsEqualTheOfficialTransforms) {
 
 TEST(Preprocess, TangentsEqualCentralDifferences) {
   for (const auto& [name, fit] : kFits) {
-    const auto f = [&](const auto& v) { return preprocess(v[0], small(fit)); };
+    const auto f = [&fit = fit](const auto& v) { return preprocess(v[0], small(fit)); };
     EXPECT_LT(testing::tangent_error([&](const std::vector<Tensor>& v) { return f(v); },
                                      [&](const std::vector<Dual>& v) { return f(v); },
                                      {get("wide").to(at::kDouble)}),
