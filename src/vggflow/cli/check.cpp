@@ -30,12 +30,13 @@ struct CheckConfig {
 };
 
 Syntax syntax() {
-  return {.flags = {{"--analytic", "analytic"},
-                    {"--figures", "figures"},
-                    {"--reward", "reward"},
-                    {"--device", "device"}},
-          .common = {"reward_weights", "size", "prompts"},
-          .notes = "All settings but analytic, figures and those of the device are of reward=NAME."};
+  return {
+      .flags = {{"--analytic", "analytic"},
+                {"--figures", "figures"},
+                {"--reward", "reward"},
+                {"--device", "device"}},
+      .common = {"reward_weights", "size", "prompts"},
+      .notes = "All settings but analytic, figures and those of the device are of reward=NAME."};
 }
 
 // What one of the three proofs would ignore without a word.
@@ -63,6 +64,7 @@ int check(const Call& call) {
   if (!read_settings(call, syntax(), config)) return kDone;
   check_settings(config);
   if (config.analytic) return check_analytic(config.figures) ? kDone : kFailed;
+  if (config.reward.empty()) config.device.tf32 = false;  // held against double precision
   const auto device = open_device(config.device);
   const bool ok = config.reward.empty()
                       ? check_installation(*device)

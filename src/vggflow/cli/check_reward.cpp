@@ -9,7 +9,7 @@
 
 namespace vggflow::cli {
 bool check_reward(const std::string& name, const RewardFiles& files, RewardCheckOptions options) {
-  options.low_precision = files.reward_dtype == "bf16";
+  options.low_precision = files.reward_dtype == RewardDtype::kBf16;
   const auto reward = make_reward(name, files.resources());
   const std::string description = reward->describe();
   fmt::print("{}\npreprocessing: {}\n", name,

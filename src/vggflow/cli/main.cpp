@@ -17,6 +17,7 @@
 #include "vggflow/core/nearest.h"
 #include "vggflow/core/secret.h"
 #include "vggflow/core/version.h"
+#include "vggflow/device/error_text.h"
 
 namespace vggflow::cli {
 namespace {
@@ -86,7 +87,7 @@ int run(const std::vector<std::string>& words) {
 }
 
 int say(const std::exception& e, ExitCode code) {
-  return print(stderr, "vggflow: " + without_password(e.what()) + "\n", code);
+  return print(stderr, "vggflow: " + without_password(error_text(e)) + "\n", code);
 }
 
 // Tensors come and go every step: keep their pages instead of returning them to the system each
