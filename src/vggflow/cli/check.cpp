@@ -49,12 +49,13 @@ void check_settings(CheckConfig config) {
   CheckConfig plain;
   plain.analytic = config.analytic;
   plain.figures = config.figures;
-  plain.device = config.device;
+  if (!config.analytic) plain.device = config.device;
   if (!config.reward.empty()) return;
   const auto ignored = differences(fields_of(config), fields_of(plain));
-  if (!ignored.empty())
-    throw UsageError("[check] '" + ignored.front() +
-                     "' is a setting of reward=NAME, which is not given");
+  if (ignored.empty()) return;
+  throw UsageError("[check] '" + ignored.front() + "' is not read by " +
+                   (config.analytic ? "analytic=true"
+                                    : "the check of the installation; it belongs to reward=NAME"));
 }
 
 }  // namespace

@@ -12,8 +12,8 @@ namespace vggflow {
 namespace {
 
 using ::testing::HasSubstr;
-using ::testing::Not;
 using testing::message_of;
+using ::testing::Not;
 
 struct Inner {
   double lr = 1e-3;
@@ -82,11 +82,11 @@ More: docs/job.md.
 
 TEST(Help, ShowsEverySettingBySection) {
   const std::string all = help(true, 80);
-  for (const char* key : {"model=", "lora=", "kind=\"a b\"", "layers=...", "json=", "optimizer.lr=",
-                          "last=3"})
+  for (const char* key :
+       {"model=", "lora=", "kind=\"a b\"", "layers=...", "json=", "optimizer.lr=", "last=3"})
     EXPECT_THAT(all, HasSubstr(std::string("\n  ") + key));
   EXPECT_THAT(all, HasSubstr("one of a b | c"));
-  EXPECT_THAT(all, HasSubstr("default [\"transformer_blocks.*.attn.to_q\","));
+  EXPECT_THAT(all, HasSubstr("[\"transformer_blocks.*.attn.to_q\", \"other\"])"));
   EXPECT_LT(all.find("last=3"), all.find("Settings of optimizer")) << "sections come after";
   EXPECT_THAT(all, Not(HasSubstr("--help-all")));
 }
@@ -103,7 +103,8 @@ TEST(Help, IsAsWideAsTheTerminal) {
 TEST(Help, WrapsByColumnsAndNotByBytes) {
   EXPECT_EQ(wrapped("äöü äöü äöü äöü äöü äöü äöü äöü", 31), "äöü äöü äöü äöü äöü äöü äöü äöü\n");
   EXPECT_EQ(wrapped("one\n\ntwo", 40, 2), "  one\n\n  two\n");
-  EXPECT_EQ(wrapped(std::string(70, 'x'), 60), std::string(60, 'x') + "\n" + std::string(10, 'x') + "\n");
+  EXPECT_EQ(wrapped(std::string(70, 'x'), 60),
+            std::string(60, 'x') + "\n" + std::string(10, 'x') + "\n");
 }
 
 TEST(Help, RefusesACommonKeyThatIsNoSetting) {

@@ -54,7 +54,9 @@ std::string with_password(const std::string& address) {
   const std::lock_guard lock(mutex);
   std::string longest, part;
   for (const auto& [known, taken] : kept()) {
-    if (address.starts_with(known) && known.size() > longest.size()) {
+    const bool whole = address.starts_with(known) &&
+                       std::string("/?#").find(address.c_str()[known.size()]) != std::string::npos;
+    if ((whole || address == known) && known.size() > longest.size()) {
       longest = known;
       part = taken;
     }

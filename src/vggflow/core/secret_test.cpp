@@ -26,6 +26,8 @@ TEST(WithPassword, GivesTheRequestWhatWasKept) {
   EXPECT_EQ(with_password("http://secret.test/b"), "http://two:2@secret.test/b");
   EXPECT_EQ(with_password("http://secret.test/c"), "http://secret.test/c");
   EXPECT_EQ(with_password("https://secret.test/a"), "https://secret.test/a");
+  EXPECT_EQ(with_password("http://secret.test/ab"), "http://secret.test/ab");
+  EXPECT_EQ(with_password("http://secret.test/a/b?c"), "http://one:1@secret.test/a/b?c");
 }
 
 }  // namespace
