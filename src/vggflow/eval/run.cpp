@@ -7,6 +7,7 @@
 #include "vggflow/core/error.h"
 #include "vggflow/core/log.h"
 #include "vggflow/data/prompt_file.h"
+#include "vggflow/flow/guided_velocity.h"
 #include "vggflow/io/files.h"
 #include "vggflow/io/image.h"
 #include "vggflow/io/model_files.h"
@@ -21,15 +22,15 @@ Generator::Generator(const GeneratorOptions& options)
                                      model_->schedule().shifts_twice))) {
   if (options.guide.kind != "none") guide_ = std::make_unique<ValueGuide>(options.guide, *model_);
   if (options.lora.empty()) return;
-  lora_ = std::make_unique<LoraSet>(model_->network(), read_lora(options.lora).layers);
+  adapted_ = std::make_unique<AdaptedFlow>(*model_, read_lora(options.lora).layers);
   set_strength(1.0);
 }
 
 void Generator::set_strength(double strength) {
-  VGGFLOW_CHECK(lora_,
+  VGGFLOW_CHECK(adapted_,
                 "[generator] expected a LoRA to set the strength of; pass generator.lora=...");
-  lora_->set_strength(strength * options_.lora_scale);
-  lora_->merge();
+  adapted_->set_strength(strength * options_.lora_scale);
+  adapted_->merge();
 }
 
 Tensor Generator::generate(const std::vector<std::string>& captions, const Tensor& noise,
@@ -41,10 +42,10 @@ Tensor Generator::generate(const std::vector<std::string>& captions, const Tenso
 Tensor Generator::latents(const std::vector<std::string>& captions, const Tensor& noise,
                           bool aligned) const {
   torch::autograd::AutoGradMode off(false);
-  if (lora_) lora_->set_mode(aligned ? AdapterMode::kMerged : AdapterMode::kOff);
   const Conditioning conditioning = model_->encode(captions);
-  const GuidedVelocity velocity(model_->network(), conditioning,
-                                model_->unconditional(noise.size(0)), options_.guidance);
+  const FlowNetwork& network = aligned && adapted_ ? adapted_->merged() : *model_;
+  const GuidedVelocity velocity(network, conditioning, model_->unconditional(noise.size(0)),
+                                options_.guidance);
   return sample(
       [&](const Tensor& x, const Tensor& t) {
         const Tensor v = velocity(x, t);

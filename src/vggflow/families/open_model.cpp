@@ -5,6 +5,7 @@
 #include "vggflow/core/config.h"
 #include "vggflow/core/error.h"
 #include "vggflow/families/nano/model.h"
+#include "vggflow/flow/precision.h"
 
 namespace vggflow {
 

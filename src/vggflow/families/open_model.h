@@ -4,8 +4,8 @@
 #include <memory>
 #include <string>
 
-#include "vggflow/families/sd3/flow_model.h"
 #include "vggflow/families/sd3/model.h"
+#include "vggflow/flow/flow_model.h"
 
 namespace vggflow {
 

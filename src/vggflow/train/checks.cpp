@@ -16,11 +16,7 @@ void check_method(const AlignConfig& c, const ModelShape& shape) {
   VGGFLOW_CHECK(value.kind == "none" || method->trains_value(),
                 "[align] {} trains no value network, got value.kind={}: expected none or auto",
                 c.method, value.kind);
-  check_value_options(value, shape.network);
-  const int64_t halved = int64_t{1} << (value.layers - 1);
-  VGGFLOW_CHECK(value.kind != "unet" || (shape.height % halved == 0 && shape.width % halved == 0),
-                "[value_unet] expected states that halve {} times, got {} x {}", value.layers - 1,
-                shape.height, shape.width);
+  check_value_options(value, {shape.network.channels, shape.height, shape.width});
 }
 
 void check_grid(const AlignConfig& c) {

@@ -524,19 +524,19 @@ TEST_F(LoraExport, WritesEveryLayoutFromEveryLayout) {
     source = fs::path(o.out).filename();
   }
   const auto nano = NanoModel::load(folder / "nano", at::kFloat);
-  const Denoiser denoise = denoiser_of(nano->transformer);
+  const Denoiser denoise = denoiser_of(*nano);
   EXPECT_LT(relative_error(denoise(read_lora(folder / source).layers), denoise(layers)), 1e-5);
   EXPECT_GT(relative_error(denoise(layers), denoise({})), 1e-2);
 }
 
 TEST_F(LoraExport, AMergedModelFolderIsTheAdaptedModelWithoutAnAdapter) {
   const auto nano = NanoModel::load(folder / "nano", at::kFloat);
-  const Tensor want = denoiser_of(nano->transformer)(layers);
+  const Tensor want = denoiser_of(*nano)(layers);
   for (const auto& [dtype, bound] : {std::pair{"fp32", 1e-5}, {"fp16", 2e-3}, {"bf16", 2e-2}}) {
     const ExportOptions o = options(std::string("merged_") + dtype, "merged", dtype);
     EXPECT_THAT(export_lora(o), HasSubstr("weights read back exactly"));
     const auto merged = NanoModel::load(o.out, at::kFloat);
-    EXPECT_LT(relative_error(denoiser_of(merged->transformer)({}), want), bound) << dtype;
+    EXPECT_LT(relative_error(denoiser_of(*merged)({}), want), bound) << dtype;
     EXPECT_EQ(merged->vocabulary.serialize(), nano->vocabulary.serialize());
     EXPECT_EQ(
         SafetensorsFile(fs::path(o.out) / "model.safetensors").metadata().at("vggflow.merged_lora"),

@@ -107,15 +107,6 @@ void init_xavier(Linear& layer, RandomStream& random) {
 
 }  // namespace
 
-Conditioning Conditioning::concat(const Conditioning& a, const Conditioning& b) {
-  return {at::cat({a.context, b.context}), at::cat({a.pooled, b.pooled})};
-}
-
-EmbedderMlp::EmbedderMlp(int64_t in, int64_t width) : linear_1(in, width), linear_2(width, width) {
-  add("linear_1", linear_1);
-  add("linear_2", linear_2);
-}
-
 FeedForward::FeedForward(int64_t width)
     : project_in(width, 4 * width), project_out(4 * width, width) {
   add("net.0.proj", project_in);
@@ -310,6 +301,21 @@ void Mmdit::init(uint64_t seed) {
   }
   norm_out.init_zero();
   proj_out.init_zero();
+}
+
+std::unique_ptr<Mmdit> Mmdit::view() const {
+  auto other = [&] {
+    const ShapesOnly guard;
+    return std::make_unique<Mmdit>(options);
+  }();
+  const auto own = other->parameters(), shared = parameters();
+  for (size_t i = 0; i < own.size(); ++i) *own[i].tensor = *shared[i].tensor;
+  other->position_grid = position_grid;
+  other->axis_ = axis_;
+  other->compute = compute;
+  other->checkpointing = checkpointing;
+  other->passes = passes;
+  return other;
 }
 
 template <TensorLike T>
