@@ -1,5 +1,10 @@
 #include "vggflow/algorithms/fitted_adjoint.h"
 
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+
 #include "vggflow/algorithms/adjoint.h"
 #include "vggflow/algorithms/matching.h"
 #include "vggflow/core/log.h"

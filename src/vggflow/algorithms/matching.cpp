@@ -1,11 +1,12 @@
 #include "vggflow/algorithms/matching.h"
 
-#include <torch/csrc/autograd/grad_mode.h>
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 namespace vggflow {
 
 Tensor base_value(AlignmentProblem& problem, const States& states) {
-  torch::autograd::AutoGradMode off(false);
+  at::NoGradGuard no_grad;
   return problem.base(states);
 }
 

@@ -1,5 +1,7 @@
 #include "vggflow/algorithms/transitions.h"
 
+#include <ATen/ATen.h>
+
 #include <algorithm>
 
 #include "vggflow/algorithms/step_check.h"

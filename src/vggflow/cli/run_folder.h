@@ -2,7 +2,11 @@
 // What all configured commands do first: read the settings, make the run folder, save the effective
 // configuration.
 
+#include <fmt/format.h>
+
 #include <filesystem>
+#include <string>
+#include <vector>
 
 #include "vggflow/cli/commands.h"
 #include "vggflow/core/config.h"

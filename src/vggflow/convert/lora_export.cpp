@@ -1,8 +1,12 @@
 #include "vggflow/convert/lora_export.h"
 
-#include "vggflow/weights/lora_read.h"
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+#include <fmt/format.h>
 
-#include <torch/csrc/autograd/grad_mode.h>
+#include <algorithm>
+#include <filesystem>
+#include <vector>
 
 #include "vggflow/convert/sd3_write.h"
 #include "vggflow/core/error.h"
@@ -10,6 +14,7 @@
 #include "vggflow/families/open_model.h"
 #include "vggflow/io/staged_output.h"
 #include "vggflow/ops/random_tensor.h"
+#include "vggflow/weights/lora_read.h"
 
 namespace vggflow {
 namespace {
@@ -136,7 +141,7 @@ std::string export_layout(const ExportOptions& options, const LoraFile& lora) {
 
 Denoiser denoiser_of(const FlowNetwork& network) {
   return [&network](const std::vector<LoraLayer>& layers) {
-    torch::autograd::AutoGradMode off(false);
+    at::NoGradGuard no_grad;
     const NetworkInputs o = network.inputs();
     const auto random = [](uint64_t id, at::IntArrayRef shape) {
       return keyed_normal(/*seed=*/2, Purpose::kTest, 0, id, 2, shape);

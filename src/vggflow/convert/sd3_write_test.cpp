@@ -2,11 +2,14 @@
 // network. That diffusers opens them is checked by tools/reference/sd3_write_check.py.
 #include "vggflow/convert/sd3_write.h"
 
+#include <ATen/ATen.h>
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <functional>
+#include <utility>
 
 #include "vggflow/convert/lora_export.h"
 #include "vggflow/families/sd3/original_names.h"

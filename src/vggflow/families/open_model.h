@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "vggflow/families/sd3/model.h"
 #include "vggflow/flow/flow_model.h"

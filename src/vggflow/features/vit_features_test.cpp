@@ -2,8 +2,11 @@
 // dreamsim_test.cpp and vit_test.cpp.
 #include "vggflow/features/vit_features.h"
 
+#include <ATen/ATen.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+
+#include <vector>
 
 #include "vggflow/core/error.h"
 #include "vggflow/io/model_files.h"

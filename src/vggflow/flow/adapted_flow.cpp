@@ -1,7 +1,7 @@
 #include "vggflow/flow/adapted_flow.h"
 
+#include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/matmul.h>
 
 #include "vggflow/core/error.h"
 

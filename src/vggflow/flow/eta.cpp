@@ -1,5 +1,7 @@
 #include "vggflow/flow/eta.h"
 
+#include <ATen/ATen.h>
+
 namespace vggflow {
 
 Tensor eta(const std::string& schedule, const Tensor& t) {

@@ -1,5 +1,6 @@
 #include "vggflow/flow/guided_velocity.h"
 
+#include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
 #include <utility>

@@ -1,7 +1,10 @@
 #include "vggflow/flow/sampling.h"
 
+#include <ATen/ATen.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+
+#include <cmath>
 
 #include "vggflow/core/error.h"
 #include "vggflow/testing/message.h"
@@ -9,7 +12,7 @@
 namespace vggflow {
 namespace {
 
-// The 20-step grids printed in ../shared/reference/peers.md C.1, read off diffusers' scheduler.
+// 20-step grids as diffusers' FlowMatchEulerDiscreteScheduler makes them at shift 3.
 TEST(TimeGrid, GivesDiffusersDoubleShiftAndTheSingleShift) {
   const auto twice = time_grid({.steps = 20, .kind = "diffusers_default", .shift = 3.0});
   ASSERT_EQ(twice.size(), 21u);

@@ -2,8 +2,11 @@
 // definitions where they are short.
 #include "vggflow/ops/convolutional.h"
 
+#include <ATen/ATen.h>
 #include <gtest/gtest.h>
-#include <torch/csrc/autograd/autograd.h>
+
+#include <functional>
+#include <vector>
 
 #include "vggflow/testing/gradient_check.h"
 

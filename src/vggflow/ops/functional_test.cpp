@@ -2,9 +2,14 @@
 // path against the plain one, and reverse mode through a tangent (what the consistency loss needs).
 #include "vggflow/ops/functional.h"
 
+#include <ATen/ATen.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
+
+#include <functional>
+#include <string>
+#include <tuple>
 
 #include "vggflow/ops/random_tensor.h"
 #include "vggflow/testing/gradient_check.h"

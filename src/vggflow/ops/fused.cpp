@@ -1,7 +1,11 @@
 // The hot functions on Tensor: autograd functions over the fused CPU kernels. Elsewhere (double
 // precision, other devices) they fall back on plain differentiable ops, which are also their
 // specification.
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 #include <torch/csrc/autograd/custom_function.h>
+
+#include <algorithm>
 
 #include "vggflow/core/error.h"
 #include "vggflow/kernels/transformer.h"

@@ -1,6 +1,10 @@
 #include "vggflow/rewards/class_reward.h"
 
+#include <ATen/ATen.h>
+
+#include <algorithm>
 #include <cctype>
+#include <iterator>
 
 #include "vggflow/core/error.h"
 #include "vggflow/ops/resize.h"

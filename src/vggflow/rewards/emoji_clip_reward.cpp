@@ -1,5 +1,7 @@
 #include "vggflow/rewards/emoji_clip_reward.h"
 
+#include <ATen/ATen.h>
+
 #include "vggflow/core/error.h"
 
 namespace vggflow {

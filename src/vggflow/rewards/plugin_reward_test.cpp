@@ -2,11 +2,18 @@
 // in ATen, and plug-ins that misbehave (testdata/failing_plugin.c).
 #include "vggflow/rewards/plugin_reward.h"
 
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <torch/csrc/autograd/autograd.h>
 
 #include <fstream>
+#include <limits>
+#include <optional>
 #include <thread>
+#include <utility>
 
 #include "vggflow/testing/gradient_check.h"
 #include "vggflow/testing/message.h"
@@ -20,7 +27,6 @@ using testing::message_of;
 using ::testing::Not;
 using testing::random_double;
 using testing::relative_error;
-using torch::autograd::AutoGradMode;
 
 const std::string kSharpness = std::string("plugin:") + VGGFLOW_PLUGIN_SHARPNESS;
 const std::vector<std::string> kPrompts{"red heart", "ghost", "blue heart"};
@@ -45,7 +51,7 @@ struct Exact {
   Tensor score, gradient, product;  ///< r, grad r, H d
 };
 Exact exact_sharpness(const Tensor& at, const Tensor& d, double floor) {
-  AutoGradMode on(true);
+  at::AutoGradMode on(true);
   const Tensor x = at.detach().requires_grad_(true);
   const Tensor r = sharpness(x, floor);
   const Tensor g =
@@ -92,7 +98,7 @@ TEST(PluginReward, GivesTheHessianProductOfEachSampleByItself) {
 }
 
 TEST(PluginReward, CanBeDifferentiatedTwiceInReverse) {
-  AutoGradMode on(true);
+  at::AutoGradMode on(true);
   const auto reward = make_reward(kSharpness, {});
   const Tensor x = images().requires_grad_(true);
   const Tensor g = torch::autograd::grad({reward->score(x, kPrompts).sum()}, {x}, {}, std::nullopt,

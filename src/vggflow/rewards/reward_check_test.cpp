@@ -2,10 +2,14 @@
 // scores are those of tools/reference/reward_scores_reference.py.
 #include "vggflow/rewards/reward_check.h"
 
+#include <ATen/ATen.h>
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <fstream>
+#include <limits>
 
 #include "vggflow/io/files.h"
 #include "vggflow/testing/message.h"

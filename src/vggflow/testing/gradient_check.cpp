@@ -1,6 +1,9 @@
 #include "vggflow/testing/gradient_check.h"
 
+#include <ATen/ATen.h>
 #include <torch/csrc/autograd/autograd.h>
+
+#include <algorithm>
 
 #include "vggflow/core/error.h"
 #include "vggflow/core/random.h"

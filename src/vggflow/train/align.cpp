@@ -1,8 +1,16 @@
 #include "vggflow/train/align.h"
 
-#include <torch/csrc/autograd/grad_mode.h>
+#include <ATen/ops/arange.h>
+#include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
+#include <filesystem>
+#include <iterator>
+#include <map>
+#include <memory>
+#include <optional>
+#include <utility>
 
 #include "vggflow/core/config.h"
 #include "vggflow/core/log.h"
@@ -18,8 +26,6 @@
 namespace vggflow {
 namespace fs = std::filesystem;
 namespace {
-
-using torch::autograd::AutoGradMode;
 
 // What one update found, and what the optimizers did with it.
 struct UpdateReport {

@@ -2,6 +2,9 @@
 // The alignment run: updates of the policy's LoRA (and of the value network) by one of the methods,
 // evaluation, logs, checkpoints.
 
+#include <string>
+#include <vector>
+
 #include "vggflow/algorithms/registry.h"
 #include "vggflow/data/prompt_source.h"
 #include "vggflow/eval/evaluate.h"

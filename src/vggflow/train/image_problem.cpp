@@ -1,6 +1,9 @@
 #include "vggflow/train/image_problem.h"
 
-#include <torch/csrc/autograd/grad_mode.h>
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+
+#include <utility>
 
 #include "vggflow/core/error.h"
 #include "vggflow/rewards/pixels.h"
@@ -84,7 +87,7 @@ Tensor ImageProblem::policy_known(const States& s, const Tensor& known) {
 }
 
 Dual ImageProblem::policy_tangent(const Dual& x, const Dual& t, const Tensor& rows) {
-  torch::autograd::AutoGradMode off(false);
+  at::NoGradGuard no_grad;
   return velocity(rollout_network(), rows, options_.guidance_in.gradient,
                   options_.detach_unconditional)(x, t);
 }

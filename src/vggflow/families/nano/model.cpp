@@ -1,5 +1,11 @@
 #include "vggflow/families/nano/model.h"
 
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
 #include "vggflow/core/config.h"
 #include "vggflow/core/error.h"
 #include "vggflow/networks/model_folder.h"

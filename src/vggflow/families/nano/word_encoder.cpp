@@ -1,5 +1,7 @@
 #include "vggflow/families/nano/word_encoder.h"
 
+#include <ATen/ATen.h>
+
 #include "vggflow/core/error.h"
 
 namespace vggflow {

@@ -1,5 +1,7 @@
 #include "vggflow/families/sd3/mmdit_network.h"
 
+#include <ATen/ATen.h>
+
 #include <vector>
 
 namespace vggflow {

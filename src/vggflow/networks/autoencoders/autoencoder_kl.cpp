@@ -1,6 +1,11 @@
 #include "vggflow/networks/autoencoders/autoencoder_kl.h"
 
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include <algorithm>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "vggflow/core/error.h"
 #include "vggflow/nn/checkpoint.h"

@@ -1,5 +1,8 @@
 #include "vggflow/networks/autoencoders/taesd.h"
 
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
 #include <cstdlib>
 
 #include "vggflow/core/error.h"

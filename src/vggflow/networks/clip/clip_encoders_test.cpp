@@ -2,6 +2,7 @@
 // are transformers'.
 #include "vggflow/networks/clip/clip_encoders.h"
 
+#include <ATen/ATen.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 

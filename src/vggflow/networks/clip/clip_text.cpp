@@ -1,5 +1,8 @@
 #include "vggflow/networks/clip/clip_text.h"
 
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
 #include <nlohmann/json.hpp>
 
 #include "vggflow/core/error.h"

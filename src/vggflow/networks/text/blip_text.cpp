@@ -1,5 +1,8 @@
 #include "vggflow/networks/text/blip_text.h"
 
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
 #include "vggflow/core/error.h"
 
 namespace vggflow {

@@ -1,5 +1,11 @@
 #include "vggflow/networks/vision/conv_layer.h"
 
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
 #include "vggflow/core/error.h"
 #include "vggflow/io/content_hash.h"
 #include "vggflow/io/model_files.h"
