@@ -96,7 +96,6 @@ class MmditCost : public ::testing::TestWithParam<Setting> {
                       {"transformer_blocks.*.attn.to_q", "transformer_blocks.*.attn.to_k",
                        "transformer_blocks.*.attn.to_v", "transformer_blocks.*.attn.to_out.0"}},
           0);
-      lora->set_mode(AdapterMode::kOn);
     }
     x = at::randn({s.rows, 16, 32, 32}).requires_grad_(s.input_gradient);
     t = at::full({s.rows}, 500.0);

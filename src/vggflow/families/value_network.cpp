@@ -145,7 +145,6 @@ class LoraValue : public ValueNetwork {
     if (out.bias.defined()) out.bias = at::zeros(out.bias.sizes()).requires_grad_(true);
     lora_ = std::make_unique<LoraSet>(
         network_->network(), LoraOptions{o.rank, static_cast<double>(o.rank), targets}, seed);
-    lora_->set_mode(AdapterMode::kOn);
   }
   Tensor evaluate(const Tensor& x, const Tensor& t, const Conditioning& c) const override {
     return counted(negated(network_->velocity(x, t, c)), passes);

@@ -57,21 +57,21 @@ class LoraFormats : public ::testing::Test {
 
   // The output with adapters merged; none: the base.
   Tensor output(const std::vector<LoraLayer>& layers) {
-    const auto run = [&] {
-      return net
+    const auto run = [&](const Mmdit& network) {
+      return network
           .forward(reference.load("x"), reference.load("t"),
                    {reference.load("context"), reference.load("pooled")})
           .detach();
     };
-    if (layers.empty()) return run();
-    LoraSet set(net, layers);
-    set.merge();
-    const AdapterScope merged(set, AdapterMode::kMerged);
-    return run();
+    if (layers.empty()) return run(net);
+    const auto merged = net.view();
+    LoraSet(*merged, layers).bake();
+    return run(*merged);
   }
   // Adapters with no zero matrix on all layers that match.
   std::vector<LoraLayer> trained(const LoraOptions& options) {
-    LoraSet set(net, options, 1);
+    const auto view = net.view();
+    LoraSet set(*view, options, 1);
     uint64_t id = 0;
     for (const NamedTensor& p : set.parameters())
       *p.tensor = 0.3 * keyed_normal(3, Purpose::kTest, 0, id++, 1, p.tensor->sizes()).squeeze(0);

@@ -26,14 +26,11 @@ std::vector<T> chunks(const T& x, int64_t count) {
 // Three projections as one product: (..., D) -> (..., 3 D). Adapters are added per projection.
 template <TensorLike T>
 T joint_projection(const T& x, const Linear& q, const Linear& k, const Linear& v) {
-  const bool adapters = q.adapter == AdapterMode::kOn &&
-                        (q.lora.a.defined() || k.lora.a.defined() || v.lora.a.defined());
+  const bool adapters = q.lora.a.defined() || k.lora.a.defined() || v.lora.a.defined();
   if (adapters) return ops::cat(std::vector<T>{q.forward(x), k.forward(x), v.forward(x)}, -1);
   const auto dtype = primal(x).scalar_type();
-  return ops::linear(
-      x,
-      at::cat({q.effective_weight(dtype), k.effective_weight(dtype), v.effective_weight(dtype)}, 0),
-      at::cat({q.bias, k.bias, v.bias}, 0).to(dtype));
+  return ops::linear(x, at::cat({q.weight.to(dtype), k.weight.to(dtype), v.weight.to(dtype)}, 0),
+                     at::cat({q.bias, k.bias, v.bias}, 0).to(dtype));
 }
 
 // RMSNorm over the channels of each head of a packed (B, N, 3D) tensor's first two thirds.
