@@ -138,7 +138,7 @@ std::vector<Job> jobs_of(const SampleConfig& c, const std::vector<std::string>& 
 TextChunks chunks_of(const SampleConfig& c, const Generator& generator, const Job& job,
                      const Image& image) {
   const auto& g = c.generator;
-  const std::string negative = g.flow.sd3.negative_prompt;
+  const std::string negative = negative_prompt(g.flow);
   TextChunks text{{"prompt", job.prompt},
                   {"seed", fmt::to_string(job.seed)},
                   {"guidance", fmt::to_string(g.guidance)},

@@ -31,6 +31,15 @@ void check_model_options(const ModelOptions& options) {
                 fmt::join(changed, ", sd3."));
 }
 
+bool is_model_folder(const fs::path& folder) {
+  return NanoModel::is_folder(folder) || fs::exists(folder / "model_index.json") ||
+         fs::is_directory(folder / "snapshots");
+}
+
+const std::string& negative_prompt(const ModelOptions& options) {
+  return options.sd3.negative_prompt;
+}
+
 bool draws_emoji(const ModelOptions& options) {
   const fs::path folder = options.model;
   if (!NanoModel::is_folder(folder)) return false;
