@@ -8,8 +8,10 @@ namespace vggflow::cli {
 void align(const ConfigArguments& arguments) {
   AlignConfig config;
   read_config(config, arguments);
+  const DeviceScope device(config.device);
   check_run(config);  // before there is a folder, which would refuse the next attempt
   open_run(config);
+  log_info("device: {}", device.description());
   if (!vggflow::align(config)) return;
   write_report(config.run);
   log_info("report: {}/report.html", config.run);

@@ -8,7 +8,9 @@ namespace vggflow::cli {
 void pretrain(const ConfigArguments& arguments) {
   PretrainConfig config;
   read_config(config, arguments);
+  const DeviceScope device(config.device);
   open_run(config);
+  log_info("device: {}", device.description());
   vggflow::pretrain(config);
 }
 

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include <filesystem>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -12,6 +13,7 @@
 #include "vggflow/core/config.h"
 #include "vggflow/core/error.h"
 #include "vggflow/core/log.h"
+#include "vggflow/device/device.h"
 #include "vggflow/eval/run.h"
 #include "vggflow/io/files.h"
 
@@ -23,9 +25,11 @@ void read_config(Config& config, const ConfigArguments& arguments) {
   for (const std::string& o : arguments.overrides) apply_override(fields_of(config), o);
 }
 
-/// Settings that do not change a run's numbers: a resume may change them.
+/// Settings that are no part of what a run is: a resume may change them. A run that was begun on a
+/// GPU may go on on a CPU, and back; its numbers then differ by rounding.
 inline bool may_change(const std::string& key) {
-  return key == "resume" || key == "run" || key == "threads" || key == "checkpoint_every" ||
+  return key == "resume" || key == "run" || key == "threads" || key == "device" ||
+         key == "deterministic" || key == "tf32" || key == "kernels" || key == "checkpoint_every" ||
          key == "eval_every" || key == "fit.log_every" || key == "fit.preview_every" ||
          key == "fit.checkpoint_every";
 }
@@ -43,6 +47,13 @@ void check_same_settings(Config& config, const std::filesystem::path& saved) {
                 "[resume] {} was started with other settings: {} differ. Start a new run, or leave "
                 "them as they were",
                 saved.parent_path().string(), fmt::join(changed, ", "));
+}
+
+/// The device of a command, for as long as the value lives; says in the log which one it is.
+inline std::unique_ptr<DeviceScope> open_device(const DeviceOptions& options) {
+  auto scope = std::make_unique<DeviceScope>(options);
+  log_info("device: {}", scope->description());
+  return scope;
 }
 
 /// Makes the folder config.run and saves config.yaml there. A folder that already holds a run is

@@ -12,9 +12,11 @@
 #include <optional>
 #include <utility>
 
+#include "vggflow/algorithms/transitions.h"
 #include "vggflow/core/config.h"
 #include "vggflow/core/log.h"
 #include "vggflow/data/prompt_sets.h"
+#include "vggflow/device/device.h"
 #include "vggflow/io/files.h"
 #include "vggflow/io/image.h"
 #include "vggflow/io/tensorboard.h"
@@ -189,16 +191,18 @@ UpdateInput Alignment::input_of(int64_t index) const {
 UpdateReport Alignment::update(int64_t index) {
   UpdateReport report;
   Stopwatch watch;
-  const UpdateInput input = input_of(index);
+  UpdateInput input = input_of(index);
   const std::vector<std::string> prompts =
       captions_of(prompts_->draw(seed_, input.update, 0, config_.batch));
   report.audit = audit_batch(prompts, row_hashes(input.x0));
+  input.x0 = input.x0.to(current_device());
   ImageProblem problem = make_problem(prompts);
   if (config_.merge) lora_->merge();
   policy_buffer_->zero_grad();
   if (value_buffer_) value_buffer_->zero_grad();
   *policy_passes_ = *value_passes_ = {};
   report.method = method_->update(problem, input);
+  report.method.rewards = report.method.rewards.cpu();  // read several times below
   report.policy = *policy_passes_;
   report.value = *value_passes_;
   report.beta_scale = input.beta_scale;
@@ -217,11 +221,11 @@ void Alignment::optimizer_step(int64_t index, UpdateReport& report) {
   const double warm = warm_up(index, config_.warmup);
   report.lr = config_.policy_optimizer.lr * warm;
   report.policy_norm = policy_buffer_->clip(config_.grad_clip);
-  report.stepped = policy_adamw_->step(report.lr);
+  report.stepped = policy_adamw_->step(report.lr, report.policy_norm);
   ema_->update(*policy_buffer_);
   if (!value_) return;
   report.value_norm = value_buffer_->clip(config_.grad_clip);
-  value_adamw_->step(config_.value_optimizer.lr * warm);
+  value_adamw_->step(config_.value_optimizer.lr * warm, report.value_norm);
 }
 
 // ---- evaluation
@@ -231,7 +235,7 @@ Tensor Alignment::generate(const std::vector<std::string>& captions, const Tenso
   ImageProblem problem = make_problem(captions);
   return model_->decode(
       sample([&](const Tensor& x, const Tensor& t) { return problem.rollout_velocity(x, t); },
-             noise, eval_times_));
+             noise.to(current_device()), eval_times_));
 }
 
 // The averaged adapters are evaluated, and what the grids show: they are what lora_ema.safetensors
@@ -315,6 +319,12 @@ Json json_of(const PassCounter& policy, const PassCounter& value) {
           {"value_tangent", value.tangent}, {"value_backward", value.backward}};
 }
 
+// Null on the CPU.
+Json device_peak_gib() {
+  const auto memory = device_memory();
+  return memory ? Json(memory->peak_gib) : Json();
+}
+
 void Alignment::write_update(int64_t index, const UpdateReport& r) {
   const MethodReport& m = r.method;
   const double mean = m.rewards.mean().item<double>(),
@@ -338,7 +348,8 @@ void Alignment::write_update(int64_t index, const UpdateReport& r) {
                    {"passes", json_of(r.policy, r.value)},
                    {"seconds", m.seconds},
                    {"images_per_second", rate},
-                   {"rss_gib", memory_now_gib()}});
+                   {"rss_gib", memory_now_gib()},
+                   {"device_peak_gib", device_peak_gib()}});
   std::string losses;
   for (const auto& [name, value] : m.loss) {
     events_->scalar("loss/" + name, value, index);
@@ -471,10 +482,11 @@ bool Alignment::run() {
     base_ = last_ = evaluator_->evaluate_base(
         [&](const std::vector<std::string>& captions, const Tensor& noise) {
           ImageProblem problem = make_problem(captions);
-          return model_->decode(
-              sample([&](const Tensor& x,
-                         const Tensor& t) { return problem.base({x, t, at::arange(x.size(0))}); },
-                     noise, eval_times_));
+          return model_->decode(sample(
+              [&](const Tensor& x, const Tensor& t) {
+                return problem.base({x, t, row_numbers(x.size(0), x)});
+              },
+              noise.to(current_device()), eval_times_));
         });
   }
   if (start == 0) evaluate(0);
