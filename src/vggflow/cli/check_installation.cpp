@@ -10,7 +10,7 @@
 #include "vggflow/cli/checks.h"
 #include "vggflow/core/log.h"
 #include "vggflow/device/device.h"
-#include "vggflow/families/nano/model.h"
+#include "vggflow/flow/precision.h"
 #include "vggflow/kernels/transformer.h"
 #include "vggflow/proofs/device_check.h"
 #include "vggflow/proofs/self_check.h"

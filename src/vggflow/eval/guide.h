@@ -13,9 +13,9 @@
 #include <vector>
 
 #include "vggflow/core/field.h"
-#include "vggflow/families/sd3/flow_model.h"
 #include "vggflow/families/value_network.h"
 #include "vggflow/flow/eta.h"
+#include "vggflow/flow/flow_model.h"
 #include "vggflow/rewards/pixels.h"
 #include "vggflow/rewards/reward.h"
 

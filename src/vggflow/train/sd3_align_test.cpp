@@ -53,11 +53,10 @@ struct Tiny {
     o.set("refl", "k_min=3 k_max=5");
     o.set("draft", "k=2");
     method = make_method(name, o);
-    lora = std::make_unique<LoraSet>(model->network(),
-                                     LoraOptions{4, 4, {"transformer_blocks.*.attn.to_*"}}, 1);
+    lora = std::make_unique<AdaptedFlow>(*model,
+                                         LoraOptions{4, 4, {"transformer_blocks.*.attn.to_*"}}, 1);
     if (method->trains_value())
-      value =
-          make_value_network({.kind = "mmdit", .width = 32, .layers = 1}, model->network(), {}, 1);
+      value = make_value_network({.kind = "mmdit", .width = 32, .layers = 1}, *model, {}, 1);
     buffer = std::make_unique<ParameterBuffer>(lora->parameters());
     adamw = std::make_unique<AdamW>(*buffer, AdamWOptions{});
     if (value) value_buffer = std::make_unique<ParameterBuffer>(value->trainable());
@@ -81,7 +80,7 @@ struct Tiny {
   std::unique_ptr<FlowModel> model;
   std::unique_ptr<Method> method;
   std::unique_ptr<Reward> reward;
-  std::unique_ptr<LoraSet> lora;
+  std::unique_ptr<AdaptedFlow> lora;
   std::unique_ptr<ValueNetwork> value;
   std::unique_ptr<ParameterBuffer> buffer, value_buffer;
   std::unique_ptr<AdamW> adamw;
@@ -187,6 +186,15 @@ TEST(Sd3Alignment, AdaptersAndTheBaseShareOneCopyOfTheWeights) {
     EXPECT_TRUE(before.contains(p.tensor->const_data_ptr())) << p.name;
     EXPECT_FALSE(p.tensor->requires_grad()) << p.name;
   }
+  // Of the adapted layers the merged network holds weights of its own, the policy none.
+  const auto own = [&](const FlowNetwork& network) {
+    size_t count = 0;
+    for (const NamedTensor& p : network.network().parameters())
+      count += !before.contains(p.tensor->const_data_ptr());
+    return count;
+  };
+  EXPECT_EQ(own(tiny.lora->policy()), 0u);
+  EXPECT_EQ(own(tiny.lora->merged()), tiny.lora->paths().size());
 }
 
 }  // namespace
