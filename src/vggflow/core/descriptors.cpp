@@ -6,7 +6,7 @@
 namespace vggflow {
 
 void open_standard_descriptors() {
-  for (const int wanted : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+  for (int wanted = STDIN_FILENO; wanted <= STDERR_FILENO; ++wanted) {
     if (::fcntl(wanted, F_GETFD) != -1) continue;
     const int opened = ::open("/dev/null", wanted == STDIN_FILENO ? O_RDONLY : O_WRONLY);
     if (opened == -1 || opened == wanted) continue;

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "vggflow/core/error.h"
+#include "vggflow/core/home.h"
 #include "vggflow/core/nearest.h"
 #include "vggflow/core/secret.h"
 #include "vggflow/io/files.h"
@@ -258,8 +259,8 @@ ComparisonConfig Parser::parse() {
                   origin_, needed);
   }
   ComparisonConfig c;
-  c.out = scalar<std::string>(enter("out"), "a folder", "out");
-  c.base = scalar<std::string>(enter("base"), "a file", "base");
+  c.out = with_home(scalar<std::string>(enter("out"), "a folder", "out"));
+  c.base = with_home(scalar<std::string>(enter("base"), "a file", "base"));
   if (const YAML::Node n = enter("common")) c.common = overrides(n, "common");
   if (const YAML::Node n = enter("seeds")) c.seeds = seeds(n, "seeds");
   if (const YAML::Node n = enter("parallel"))

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "vggflow/testing/message.h"
+#include "vggflow/testing/variable.h"
 
 namespace vggflow {
 namespace {
@@ -163,6 +164,18 @@ TEST(ComparisonConfig, RefusesOverridesByName) {
               HasSubstr("override seeds=[one]: expected whole numbers for seeds"));
   EXPECT_THAT(message_of([] { parsed(kWhole, {"seeds=["}); }),
               HasSubstr("override seeds=[: the value is not YAML"));
+}
+
+TEST(ComparisonConfig, KnowsTheHomeFolderAndNamesNoPassword) {
+  const testing::Variable home("HOME", "/someone");
+  const ComparisonConfig c = parsed(
+      "out: ~/c\nbase: ~/base.yaml\narms:\n  - a: {grid: {reward: ['http://me:secret@host/x']}}\n");
+  EXPECT_EQ(c.out, "/someone/c");
+  EXPECT_EQ(c.base, "/someone/base.yaml");
+  EXPECT_THAT(names_of(c.arms[0]).front(), HasSubstr("reward=http://host/x"));
+  EXPECT_THAT(c.arms[0].settings[0].overrides, ElementsAre(HasSubstr("me:secret@")))
+      << "the run itself is asked with it";
+  EXPECT_THAT(c.text, Not(HasSubstr("secret")));
 }
 
 TEST(ComparisonConfig, TheHelpNamesEveryKey) {
