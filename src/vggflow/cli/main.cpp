@@ -18,6 +18,7 @@
 #include "vggflow/core/log.h"
 #include "vggflow/core/version.h"
 #include "vggflow/device/device.h"
+#include "vggflow/device/error_text.h"
 #include "vggflow/eval/metrics_run.h"
 #include "vggflow/eval/score.h"
 #include "vggflow/eval/sweep.h"
@@ -323,7 +324,7 @@ int main(int argc, char** argv) {
   try {
     return vggflow::cli::run(argc, argv);
   } catch (const std::exception& e) {
-    std::fprintf(stderr, "vggflow: %s\n", e.what());
+    std::fprintf(stderr, "vggflow: %s\n", error_text(e).c_str());
     return 1;
   }
 }

@@ -4,7 +4,7 @@
 
 #include "vggflow/core/error.h"
 #include "vggflow/core/log.h"
-#include "vggflow/families/nano/model.h"
+#include "vggflow/families/open_model.h"
 
 namespace vggflow {
 
@@ -19,9 +19,7 @@ SetSource source_of(const std::string& name) {
     return SetSource::kBase;
   }
   if (fs::is_directory(path)) {
-    if (NanoModel::is_folder(path) || fs::exists(path / "model_index.json") ||
-        fs::is_directory(path / "snapshots"))
-      return SetSource::kModel;
+    if (is_model_folder(path)) return SetSource::kModel;
     const bool lora = fs::exists(path / "adapter_config.json") ||
                       fs::exists(path / "pytorch_lora_weights.safetensors");
     return lora ? SetSource::kLora : SetSource::kImages;
@@ -45,9 +43,9 @@ void draw_set(const std::string& source, const ModelSetOptions& o, int64_t skip,
   check_set(source, o);
   SampleConfig sampled{
       .out = out.string(),
-      .prompts = captions_of(
-          make_prompt_source(o.prompts, o.data)
-              ->evaluation(split_named(o.split), static_cast<uint64_t>(o.seed), o.prompt_count)),
+      .prompts =
+          captions_of(make_prompt_source(o.prompts, o.data)
+                          ->evaluation(o.split, static_cast<uint64_t>(o.seed), o.prompt_count)),
       .prompts_file = {},
       .images = o.images,
       .seed = o.seed + skip,
@@ -63,7 +61,7 @@ void draw_set(const std::string& source, const ModelSetOptions& o, int64_t skip,
     sampled.generator.lora = source;
   } else {
     sampled.generator.lora.clear();
-    sampled.generator.guide.kind = "none";
+    sampled.generator.guide.kind = GuideKind::kNone;
   }
   VGGFLOW_CHECK(!fs::exists(out) || fs::is_empty(out),
                 "[metrics] {} holds something already, and the images of {} belong there: choose "

@@ -13,6 +13,7 @@
 #include "vggflow/core/log.h"
 #include "vggflow/data/prompt_file.h"
 #include "vggflow/device/device.h"
+#include "vggflow/flow/guided_velocity.h"
 #include "vggflow/io/files.h"
 #include "vggflow/io/image.h"
 #include "vggflow/io/model_files.h"
@@ -25,17 +26,18 @@ Generator::Generator(const GeneratorOptions& options)
       model_(open_flow_model(options.flow)),
       times_(time_grid(resolved_grid(options.time_grid, model_->schedule().shift,
                                      model_->schedule().shifts_twice))) {
-  if (options.guide.kind != "none") guide_ = std::make_unique<ValueGuide>(options.guide, *model_);
+  if (options.guide.kind != GuideKind::kNone)
+    guide_ = std::make_unique<ValueGuide>(options.guide, *model_);
   if (options.lora.empty()) return;
-  lora_ = std::make_unique<LoraSet>(model_->network(), read_lora(options.lora).layers);
+  adapted_ = std::make_unique<AdaptedFlow>(*model_, read_lora(options.lora).layers);
   set_strength(1.0);
 }
 
 void Generator::set_strength(double strength) {
-  VGGFLOW_CHECK(lora_,
+  VGGFLOW_CHECK(adapted_,
                 "[generator] expected a LoRA to set the strength of; pass generator.lora=...");
-  lora_->set_strength(strength * options_.lora_scale);
-  lora_->merge();
+  adapted_->set_strength(strength * options_.lora_scale);
+  adapted_->merge();
 }
 
 Tensor Generator::generate(const std::vector<std::string>& captions, const Tensor& noise,
@@ -47,11 +49,11 @@ Tensor Generator::generate(const std::vector<std::string>& captions, const Tenso
 Tensor Generator::latents(const std::vector<std::string>& captions, const Tensor& noise,
                           bool aligned) const {
   at::NoGradGuard no_grad;
-  if (lora_) lora_->set_mode(aligned ? AdapterMode::kMerged : AdapterMode::kOff);
   const Conditioning conditioning = model_->encode(captions);
   const Tensor x0 = noise.to(current_device());
-  const GuidedVelocity velocity(model_->network(), conditioning,
-                                model_->unconditional(noise.size(0)), options_.guidance);
+  const FlowNetwork& network = aligned && adapted_ ? adapted_->merged() : *model_;
+  const GuidedVelocity velocity(network, conditioning, model_->unconditional(noise.size(0)),
+                                options_.guidance);
   return sample(
       [&](const Tensor& x, const Tensor& t) {
         const Tensor v = velocity(x, t);
@@ -139,7 +141,7 @@ std::vector<Job> jobs_of(const SampleConfig& c, const std::vector<std::string>& 
 TextChunks chunks_of(const SampleConfig& c, const Generator& generator, const Job& job,
                      const Image& image) {
   const auto& g = c.generator;
-  const std::string negative = g.flow.sd3.negative_prompt;
+  const std::string negative = negative_prompt(g.flow);
   TextChunks text{{"prompt", job.prompt},
                   {"seed", fmt::to_string(job.seed)},
                   {"guidance", fmt::to_string(g.guidance)},
@@ -211,7 +213,7 @@ EvalSetup::EvalSetup(const EvalConfig& c, const FlowModel& model)
       reward(make_reward(c.reward, c.reward_files.resources())) {
   judge = judge_of(*source, c.judge, c.reward_files.resources());
   const auto prompts =
-      source->evaluation(split_named(c.split), static_cast<uint64_t>(c.eval.seed), c.eval.prompts);
+      source->evaluation(c.split, static_cast<uint64_t>(c.eval.seed), c.eval.prompts);
   model.prepare(captions_of(prompts));
   evaluator = std::make_unique<Evaluator>(
       c.eval, prompts, *reward, judge.get(),
@@ -232,11 +234,11 @@ void run_eval(const EvalConfig& c) {
   };
   Json result{{"model", c.generator.flow.model},
               {"lora", c.generator.lora},
-              {"guide", c.generator.guide.kind},
+              {"guide", word_of(c.generator.guide.kind)},
               {"reward", c.reward},
-              {"split", c.split},
+              {"split", word_of(c.split)},
               {"prompts", c.eval.prompts},
-              {"prompt_kind", setup.source->evaluation_kind(split_named(c.split))},
+              {"prompt_kind", setup.source->evaluation_kind(c.split)},
               {"images_per_prompt", c.eval.images},
               {"seed", c.eval.seed}};
   if (c.eval.prompts == 1)

@@ -11,6 +11,7 @@
 #include "vggflow/eval/evaluate.h"
 #include "vggflow/eval/guide.h"
 #include "vggflow/families/open_model.h"
+#include "vggflow/flow/adapted_flow.h"
 #include "vggflow/flow/sampling.h"
 #include "vggflow/weights/lora_formats.h"
 
@@ -35,7 +36,7 @@ struct GeneratorOptions {
     v.section("guide", guide);
   }
   /// Whether there is anything besides the base model.
-  bool aligned() const { return !lora.empty() || guide.kind != "none"; }
+  bool aligned() const { return !lora.empty() || guide.kind != GuideKind::kNone; }
 };
 
 /// A model with an adapter and value-gradient guidance that can be switched.
@@ -56,7 +57,7 @@ class Generator {
  private:
   GeneratorOptions options_;
   std::unique_ptr<FlowModel> model_;
-  std::unique_ptr<LoraSet> lora_;
+  std::unique_ptr<AdaptedFlow> adapted_;  ///< null without a LoRA
   std::unique_ptr<ValueGuide> guide_;
   std::vector<double> times_;
 };
@@ -111,7 +112,7 @@ struct EvalConfig {
   std::string reward = "emoji-clip";
   RewardFiles reward_files;
   std::string judge = "models/judge";
-  std::string split = "held_out";
+  Split split = Split::kHeldOut;
   PromptFiles prompts;
   int64_t threads = 0;
   DeviceOptions device;
@@ -126,7 +127,7 @@ struct EvalConfig {
     reward_files.fields(v);
     v("judge", judge, "folder of the judge, which sees prompts with classes alone");
     v.section("prompts", prompts);
-    v("split", split, "which prompts", choices({"held_out", "train", "all"}));
+    v("split", split, "which prompts");
     v("threads", threads, "CPU threads; 0 takes all", range(0, 1024));
     device.fields(v);
     v.section("generator", generator);

@@ -2,19 +2,14 @@
 
 #include <algorithm>
 
+#include "vggflow/ops/attention_tangent.h"
+
 namespace vggflow {
 namespace {
 
 constexpr double kFloat = 4;  // bytes of the residual streams and of the autoencoders
 
 double real(int64_t x) { return static_cast<double>(x); }
-
-// The network as it is built, without memory for its numbers.
-template <class Network, class... Options>
-double count_parameters(const Options&... options) {
-  const ShapesOnly guard;
-  return real(Network(options...).parameter_count());
-}
 
 }  // namespace
 
@@ -138,17 +133,24 @@ PassCost mmdit_tangent_cost(const MmditOptions& o, const MmditCall& c) {
       2 * plain.attention / 2;  // three products with the tangents of q, k and v instead of one
   cost.attention = 2.5 * plain.attention;
   cost.backward = 2 * plain.backward;
-  const double matrix = heads * all * all * e;
+  // Long sequences go in tiles (ops/attention_tangent.h), which no batch multiplies and no graph
+  // keeps; counted a sample, as the larger ones of an accelerator.
+  const bool whole = all * all <= real(ops::kWholeScores);
+  const double matrix = whole ? heads * all * all * e : 0,
+               tiles = whole
+                           ? 0
+                           : 5 * std::min(heads * all * all * kFloat, real(ops::kDeviceTileBytes)),
+               unwind_tiles = whole ? 0 : 2 * tiles;
   // The fullest moments: the attention's matrices beside two copies of qkv, or the hidden layer
   // with all that its GELU's derivative is made of.
-  cost.idle =
-      2 * kFloat * d * (2 * n + m) + std::max(5.5 * matrix + 16 * e * d * all, 54 * e * d * n);
+  cost.idle = 2 * kFloat * d * (2 * n + m) +
+              std::max(5.5 * matrix + tiles + 16 * e * d * all, 54 * e * d * n);
   constexpr double kStreamWidths = 24, kProductWidths = 52,
                    kMatrices =
                        4;  // a token's widths in fp32 and in the products' numbers; matrices a head
   const double block = all * d * (kStreamWidths * kFloat + kProductWidths * e) + kMatrices * matrix;
   cost.graph = c.checkpointing ? real(o.layers) * 2 * kFloat * d * all : real(o.layers) * block;
-  cost.unwind = 2 * plain.unwind + 2 * matrix + (c.checkpointing ? block : 0);
+  cost.unwind = 2 * plain.unwind + 2 * matrix + unwind_tiles + (c.checkpointing ? block : 0);
   return cost;
 }
 
@@ -251,7 +253,7 @@ PassCost taesd_decoder_cost(const TaesdOptions& o, int64_t h, int64_t w) {
   return walk.finish(5 * width * pixels);
 }
 
-// ---- value network, text encoders, rewards
+// ---- value network, text encoders
 // ---------------------------------------------------------------------------
 
 PassCost unet_value_cost(const ValueOptions& o, int64_t channels, int64_t h, int64_t w) {
@@ -302,33 +304,6 @@ double unet_value_parameters(const ValueOptions& o, int64_t channels, int64_t po
   }
   const double deepest = real(o.width << (o.layers - 1));
   return sum + block(deepest, deepest);
-}
-
-double vision_parameters(const VisionTower& t) {
-  const double d = real(t.width);
-  return real(t.layers) * (4 * d * d + 2 * d * real(t.mlp) + 9 * d + real(t.mlp)) +
-         3 * real(t.patch * t.patch) * d + real(t.tokens) * d + 5 * d;
-}
-
-PassCost vision_cost(const VisionTower& t, int64_t bytes, bool recompute) {
-  const double n = real(t.tokens), d = real(t.width), mlp = real(t.mlp), layers = real(t.layers),
-               e = real(bytes);
-  PassCost cost;
-  cost.attention = layers * 4 * n * n * d;
-  const double linear = layers * 2 * n * (4 * d * d + 2 * d * mlp);
-  cost.forward = linear + cost.attention + 2 * n * 3 * real(t.patch * t.patch) * d;
-  cost.backward = linear + 2.5 * cost.attention + 2 * n * 3 * real(t.patch * t.patch) * d;
-  const double layer =
-      n *
-      (2 * kFloat * d + 4 * e * d +
-       2 * e *
-           mlp);  // inputs of both norms; q, k, v and the attention's result; around the activation
-  cost.graph = layers * (recompute ? kFloat * n * d : layer) +
-               2 * kFloat * n * d;                 // and around the norm before the first layer
-  cost.idle = n * (2 * kFloat * d + 5 * e * mlp);  // the steps of quick_gelu; gelu takes fewer
-  cost.unwind = n * (2 * kFloat * d + 3 * e * mlp) + (recompute ? layer : 0);
-  if (recompute) cost.backward += cost.forward;
-  return cost;
 }
 
 }  // namespace vggflow

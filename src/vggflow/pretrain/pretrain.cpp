@@ -17,6 +17,8 @@
 #include "vggflow/core/log.h"
 #include "vggflow/data/photo_set.h"
 #include "vggflow/device/device.h"
+#include "vggflow/flow/guided_velocity.h"
+#include "vggflow/flow/precision.h"
 #include "vggflow/flow/sampling.h"
 #include "vggflow/io/files.h"
 #include "vggflow/io/image.h"
@@ -43,22 +45,19 @@ struct FlowData {
   std::function<FlowBatch(const Vocabulary&, int64_t update)> batch;
 };
 
-// |u(x_t, t) - (x0 - x1)|^2 with x_t = t x1 + (1 - t) x0: u = -v predicts noise minus data, as SD3
-// does.
+// |v(x_t, t) - (x1 - x0)|^2 with x_t = t x1 + (1 - t) x0.
 Tensor flow_matching_loss(const NanoModel& model, const FlowBatch& batch, const Tensor& noise,
                           const Tensor& t) {
   const Tensor s = expand_time(t, noise);
   const Tensor x = s * batch.x1 + (1 - s) * noise;
-  const Tensor u = model.transformer.forward(x, (1 - t) * 1000, model.text.forward(batch.ids));
-  return at::mse_loss(u, noise - batch.x1);
+  return at::mse_loss(model.velocity(x, t, model.text.forward(batch.ids)), batch.x1 - noise);
 }
 
 // The display prompts from fixed noise, as a grid.
 void write_preview(const NanoModel& model, const std::vector<std::string>& prompts,
                    const std::filesystem::path& file, double guidance) {
   const auto n = static_cast<int64_t>(prompts.size());
-  const GuidedVelocity velocity(model.transformer, model.encode(prompts), model.unconditional(n),
-                                guidance);
+  const GuidedVelocity velocity(model, model.encode(prompts), model.unconditional(n), guidance);
   const Tensor x0 =
       keyed_normal(0, Purpose::kEvalNoise, 0, 0, n, model.state_shape()).to(current_device());
   const Tensor x1 =
@@ -91,7 +90,7 @@ void fit_and_save(Model& model, const PretrainConfig& config,
   const std::filesystem::path run = config.run;
   const auto save_and_preview = [&](int64_t update) {
     make_writable_folder(run / "model");
-    model.save(run / "model", {{"vggflow.target", config.target},
+    model.save(run / "model", {{"vggflow.target", word_of(config.target)},
                                {"vggflow.updates", fmt::to_string(update)},
                                {"vggflow.seed", fmt::to_string(config.fit.seed)}});
     if (preview) preview(update);
@@ -269,13 +268,18 @@ void pretrain_class_head(PretrainConfig& config) {
 }  // namespace
 
 void pretrain(PretrainConfig& config) {
-  if (config.target == "class-head") return pretrain_class_head(config);
-  if (config.target == "flow" && !config.latents.empty())
-    return pretrain_flow(config, latent_data(config));
-  const EmojiSource source(config.data);
-  if (config.target == "flow") pretrain_flow(config, emoji_data(config, source));
-  if (config.target == "emoji-clip") pretrain_clip(config, source);
-  if (config.target == "judge") pretrain_judge(config, source);
+  const auto emoji = [&](auto& train) { train(config, EmojiSource(config.data)); };
+  switch (config.target) {
+    case PretrainTarget::kClassHead:
+      return pretrain_class_head(config);
+    case PretrainTarget::kFlow:
+      if (!config.latents.empty()) return pretrain_flow(config, latent_data(config));
+      return pretrain_flow(config, emoji_data(config, EmojiSource(config.data)));
+    case PretrainTarget::kEmojiClip:
+      return emoji(pretrain_clip);
+    case PretrainTarget::kJudge:
+      return emoji(pretrain_judge);
+  }
 }
 
 }  // namespace vggflow

@@ -88,11 +88,9 @@ AlignConfig tiny_config(const std::string& name) {
   c.eval_every = 4;
   c.checkpoint_every = 2;
   c.time_grid.steps = 6;
-  c.methods.vgg.transitions.bins = c.methods.pmp.transitions.bins =
-      c.methods.fitted.transitions.bins = 3;
-  c.methods.refl.k_min = 3;
-  c.methods.refl.k_max = 5;
-  c.methods.vgg.beta = c.methods.pmp.beta = c.methods.fitted.beta = 5;
+  for (const char* matched : {"vgg-flow", "vgg-flow-pmp", "fitted-adjoint"})
+    c.methods.set(matched, "bins=3 beta=5");
+  c.methods.set("refl", "k_min=3 k_max=5");
   c.value.width = 32;
   c.value.layers = 1;
   c.eval.prompts = 3;
@@ -200,7 +198,7 @@ TEST(Align, EvaluatesOnAGridOfItsOwn) {
                       fs::path(finer.run) / "lora.safetensors");
   EXPECT_NE(lines_of(same.run, "eval")[0]["metrics"], lines_of(finer.run, "eval")[0]["metrics"]);
   finer.run = (models() / "eval_explicit").string();
-  finer.time_grid = {.steps = 2, .kind = "explicit", .sigmas = {1.0, 0.5}};
+  finer.time_grid = {.steps = 2, .kind = GridKind::kExplicit, .sigmas = {1.0, 0.5}};
   EXPECT_THAT(testing::message_of([&] { align(finer); }),
               HasSubstr("expected eval_steps=0 with an explicit time grid, got 12"));
 }
@@ -297,12 +295,12 @@ TEST(Complaints, NameWhatFellWhileTheRewardRose) {
 // layer, and reads back as it was saved.
 TEST(ValueNetworkFile, ReadsBackEveryKind) {
   const auto model = NanoModel::load(models() / "nano", at::kFloat);
-  const Tensor x = at::randn({2, 3, 16, 16}), t = at::tensor({100.0f, 900.0f});
+  const Tensor x = at::randn({2, 3, 16, 16}), t = at::tensor({0.9f, 0.1f});
   const Conditioning c = model->encode({"red heart", "ghost"});
   for (const char* kind : {"mmdit", "unet", "lora"}) {
     const ValueOptions options{.kind = kind, .width = 32, .layers = 1, .rank = 2};
     const std::vector<std::string> targets{"transformer_blocks.*.attn.to_q"};
-    const auto network = make_value_network(options, model->transformer, targets, 3);
+    const auto network = make_value_network(options, *model, targets, 3);
     EXPECT_EQ(network->evaluate(x, t, c).abs().max().item<double>(), 0)
         << kind << " does not start at zero";
     for (const NamedTensor& p : network->trainable()) {
@@ -311,7 +309,7 @@ TEST(ValueNetworkFile, ReadsBackEveryKind) {
     }
     const fs::path file = models() / fmt::format("value_{}.safetensors", kind);
     save_value_network(file, *network, options, targets, 0.25);
-    const auto back = load_value_network(file, model->transformer);
+    const auto back = load_value_network(file, *model);
     EXPECT_EQ(back.scale, 0.25);
     EXPECT_GT(network->evaluate(x, t, c).abs().max().item<double>(), 0);
     EXPECT_TRUE(at::equal(back.network->evaluate(x, t, c), network->evaluate(x, t, c))) << kind;

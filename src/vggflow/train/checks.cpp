@@ -7,7 +7,6 @@
 #include <string>
 #include <vector>
 
-#include "vggflow/algorithms/step_check.h"
 #include "vggflow/core/error.h"
 #include "vggflow/eval/run.h"
 
@@ -16,22 +15,18 @@ namespace {
 
 void check_method(const AlignConfig& c, const ModelShape& shape) {
   const auto method = make_method(c.method, c.methods);
-  check_steps(c.method, c.methods, rollout_steps(c));
+  method->check(rollout_steps(c));
   const ValueOptions value = resolved_value_options(c, *method);
   VGGFLOW_CHECK(value.kind == "none" || method->trains_value(),
                 "[align] {} trains no value network, got value.kind={}: expected none or auto",
                 c.method, value.kind);
-  check_value_options(value, shape.network);
-  const int64_t halved = int64_t{1} << (value.layers - 1);
-  VGGFLOW_CHECK(value.kind != "unet" || (shape.height % halved == 0 && shape.width % halved == 0),
-                "[value_unet] expected states that halve {} times, got {} x {}", value.layers - 1,
-                shape.height, shape.width);
+  check_value_options(value, {shape.network.channels, shape.height, shape.width});
 }
 
 void check_grid(const AlignConfig& c) {
   time_grid(c.time_grid);
   VGGFLOW_CHECK(
-      c.eval_steps == 0 || c.time_grid.kind != "explicit",
+      c.eval_steps == 0 || c.time_grid.kind != GridKind::kExplicit,
       "[align] expected eval_steps=0 with an explicit time grid, got {}: its levels are the steps",
       c.eval_steps);
 }
@@ -58,7 +53,8 @@ void check_evaluation(const AlignConfig& c) {
 }  // namespace
 
 int64_t rollout_steps(const AlignConfig& c) {
-  return c.time_grid.kind == "explicit" ? std::ssize(c.time_grid.sigmas) : c.time_grid.steps;
+  return c.time_grid.kind == GridKind::kExplicit ? std::ssize(c.time_grid.sigmas)
+                                                 : c.time_grid.steps;
 }
 
 ValueOptions resolved_value_options(const AlignConfig& c, const Method& method) {
@@ -69,16 +65,14 @@ ValueOptions resolved_value_options(const AlignConfig& c, const Method& method) 
 
 void check_settings(const AlignConfig& c, const ModelShape& shape) {
   check_model_options(c.flow);
-  if (!shape.keeps_text_encoders)
-    check_sd3_options(c.flow.sd3, shape.network, shape.vae.downscale());
+  check_model_sizes(c.flow, shape);
   check_grid(c);
   check_method(c, shape);
   GuidanceIn::parse(c.guidance_in);
   check_rewards(rewards_in(c.reward));
   check_evaluation(c);
-  const ShapesOnly guard;
-  Mmdit network(shape.network);
-  const LoraSet adapters(network, {c.lora_rank, c.lora_alpha, c.lora_targets}, 0);
+  const auto network = network_skeleton(shape);
+  const LoraSet adapters(*network, {c.lora_rank, c.lora_alpha, c.lora_targets}, 0);
 }
 
 void check_run(const AlignConfig& config) {

@@ -48,24 +48,22 @@ struct Tiny {
       : model(open_flow_model(tiny_model(checkpointing))), reward(make_reward("colorfulness", {})) {
     at::set_num_threads(1);  // threads cost more than these tensors do
     MethodOptions o;
-    o.vgg.transitions.bins = o.pmp.transitions.bins = o.fitted.transitions.bins = 4;
-    o.vgg.beta = o.pmp.beta = o.fitted.beta = 5;
-    o.refl.k_min = 3;
-    o.refl.k_max = 5;
-    o.draft.k = 2;
+    for (const char* matched : {"vgg-flow", "vgg-flow-pmp", "fitted-adjoint"})
+      o.set(matched, "bins=4 beta=5");
+    o.set("refl", "k_min=3 k_max=5");
+    o.set("draft", "k=2");
     method = make_method(name, o);
-    lora = std::make_unique<LoraSet>(model->network(),
-                                     LoraOptions{4, 4, {"transformer_blocks.*.attn.to_*"}}, 1);
+    lora = std::make_unique<AdaptedFlow>(*model,
+                                         LoraOptions{4, 4, {"transformer_blocks.*.attn.to_*"}}, 1);
     if (method->trains_value())
-      value =
-          make_value_network({.kind = "mmdit", .width = 32, .layers = 1}, model->network(), {}, 1);
+      value = make_value_network({.kind = "mmdit", .width = 32, .layers = 1}, *model, {}, 1);
     buffer = std::make_unique<ParameterBuffer>(lora->parameters());
     adamw = std::make_unique<AdamW>(*buffer, AdamWOptions{});
     if (value) value_buffer = std::make_unique<ParameterBuffer>(value->trainable());
   }
   MethodReport update() {
     ImageProblem problem({*model, *lora, *reward, value.get()},
-                         {.guidance = 2.0, .clamp = "straight_through"}, kPrompts);
+                         {.guidance = 2.0, .clamp = PixelClamp::kStraightThrough}, kPrompts);
     lora->merge();
     buffer->zero_grad();
     if (value_buffer) value_buffer->zero_grad();
@@ -74,7 +72,7 @@ struct Tiny {
         .update = 0,
         .first_sample = 0,
         .x0 = keyed_normal(5, Purpose::kNoise, 0, 0, std::ssize(kPrompts), model->state_shape()),
-        .times = time_grid({.steps = 8, .kind = "single_shift", .shift = 3}),
+        .times = time_grid({.steps = 8, .kind = GridKind::kSingleShift, .shift = 3}),
         .micro_batch = 8,
         .beta_scale = 1};
     return method->update(problem, input);
@@ -82,7 +80,7 @@ struct Tiny {
   std::unique_ptr<FlowModel> model;
   std::unique_ptr<Method> method;
   std::unique_ptr<Reward> reward;
-  std::unique_ptr<LoraSet> lora;
+  std::unique_ptr<AdaptedFlow> lora;
   std::unique_ptr<ValueNetwork> value;
   std::unique_ptr<ParameterBuffer> buffer, value_buffer;
   std::unique_ptr<AdamW> adamw;
@@ -145,7 +143,7 @@ TEST(Sd3Alignment, RunsWithPromptFilesAndWithoutAJudge) {
   c.updates = 2;
   c.batch = 2;
   c.time_grid.steps = 4;
-  c.methods.vgg.transitions.bins = 2;
+  c.methods.set("vgg-flow", "bins=2");
   c.value.width = 32;
   c.value.layers = 1;
   c.eval.prompts = 2;
@@ -188,6 +186,15 @@ TEST(Sd3Alignment, AdaptersAndTheBaseShareOneCopyOfTheWeights) {
     EXPECT_TRUE(before.contains(p.tensor->const_data_ptr())) << p.name;
     EXPECT_FALSE(p.tensor->requires_grad()) << p.name;
   }
+  // Of the adapted layers the merged network holds weights of its own, the policy none.
+  const auto own = [&](const FlowNetwork& network) {
+    size_t count = 0;
+    for (const NamedTensor& p : network.network().parameters())
+      count += !before.contains(p.tensor->const_data_ptr());
+    return count;
+  };
+  EXPECT_EQ(own(tiny.lora->policy()), 0u);
+  EXPECT_EQ(own(tiny.lora->merged()), tiny.lora->paths().size());
 }
 
 }  // namespace
