@@ -3,6 +3,7 @@
 #include "vggflow/cli/command.h"
 #include "vggflow/cli/commands.h"
 #include "vggflow/cli/run_folder.h"
+#include "vggflow/core/result.h"
 #include "vggflow/report/report.h"
 #include "vggflow/train/checks.h"
 
@@ -10,13 +11,17 @@ namespace vggflow::cli {
 namespace {
 
 Syntax syntax() {
-  return {.common = {"run", "method", "resume", "seed", "threads", "device", "model", "reward",
-                     "reward_weights", "prompts.train", "prompts.eval", "updates", "batch",
-                     "guidance", "checkpointing", "eval_every", "lora_rank", "time_grid.steps",
-                     "vgg.beta", "value.kind", "policy_optimizer.lr", "eval.prompts",
-                     "eval.images"},
-          .notes = "Files of settings to begin with: configs/nano.yaml, configs/sd3-medium. Methods: "
-                   "docs/methods.md."};
+  return {.common = {"run",           "method",       "resume",
+                     "seed",          "threads",      "device",
+                     "model",         "reward",       "reward_weights",
+                     "prompts.train", "prompts.eval", "updates",
+                     "batch",         "guidance",     "checkpointing",
+                     "eval_every",    "lora_rank",    "time_grid.steps",
+                     "vgg.beta",      "value.kind",   "policy_optimizer.lr",
+                     "eval.prompts",  "eval.images"},
+          .notes =
+              "Files of settings to begin with: configs/nano.yaml, configs/sd3-medium. Methods: "
+              "docs/methods.md."};
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include "vggflow/cli/commands.h"
 #include "vggflow/cli/run_folder.h"
 #include "vggflow/core/error.h"
+#include "vggflow/core/usage_error.h"
 
 namespace vggflow::cli {
 namespace {

@@ -6,6 +6,8 @@
 #include "vggflow/cli/command.h"
 #include "vggflow/cli/commands.h"
 #include "vggflow/cli/run_folder.h"
+#include "vggflow/core/result.h"
+#include "vggflow/core/usage_error.h"
 #include "vggflow/experiments/comparison_report.h"
 #include "vggflow/train/checks.h"
 

@@ -2,6 +2,7 @@
 #include "vggflow/cli/commands.h"
 #include "vggflow/convert/sd3_write.h"
 #include "vggflow/core/log.h"
+#include "vggflow/core/result.h"
 
 namespace vggflow::cli {
 namespace {

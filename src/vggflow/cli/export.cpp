@@ -2,6 +2,7 @@
 #include "vggflow/cli/commands.h"
 #include "vggflow/convert/lora_export.h"
 #include "vggflow/core/log.h"
+#include "vggflow/core/result.h"
 
 namespace vggflow::cli {
 namespace {
@@ -16,8 +17,9 @@ Syntax syntax() {
                     {"--variant", "variant"},
                     {"--revision", "revision"}},
           .required = {"lora", "out"},
-          .notes = "Every file is read back and compared before the command succeeds. Layouts and "
-                   "who reads them: docs/lora.md."};
+          .notes =
+              "Every file is read back and compared before the command succeeds. Layouts and "
+              "who reads them: docs/lora.md."};
 }
 
 }  // namespace

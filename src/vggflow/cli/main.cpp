@@ -16,6 +16,7 @@
 #include "vggflow/core/log.h"
 #include "vggflow/core/nearest.h"
 #include "vggflow/core/secret.h"
+#include "vggflow/core/usage_error.h"
 #include "vggflow/core/version.h"
 #include "vggflow/device/error_text.h"
 

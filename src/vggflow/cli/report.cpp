@@ -7,6 +7,7 @@
 #include "vggflow/cli/command.h"
 #include "vggflow/cli/commands.h"
 #include "vggflow/core/log.h"
+#include "vggflow/core/result.h"
 
 namespace vggflow::cli {
 namespace {

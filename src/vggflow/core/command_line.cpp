@@ -14,14 +14,15 @@
 #include "vggflow/core/error.h"
 #include "vggflow/core/home.h"
 #include "vggflow/core/nearest.h"
+#include "vggflow/core/usage_error.h"
 
 namespace vggflow {
 namespace {
 
 template <class... Args>
 [[noreturn]] void refuse(const Call& call, fmt::format_string<Args...> format, Args&&... args) {
-  throw UsageError(fmt::format("[{}] {}", call.command,
-                               fmt::format(format, std::forward<Args>(args)...)));
+  throw UsageError(
+      fmt::format("[{}] {}", call.command, fmt::format(format, std::forward<Args>(args)...)));
 }
 
 const Field* field_of(const Fields& fields, const std::string& key) {
@@ -112,9 +113,8 @@ class Parser {
     if (!line_.file.empty())
       refuse(call_, "expected one --config FILE, got two: {} and {}", line_.file, file);
     line_.file = with_home(file);
-    const bool has_folder =
-        std::any_of(syntax_.flags.begin(), syntax_.flags.end(),
-                    [](const Flag& f) { return f.name == "--model-config"; });
+    const bool has_folder = std::any_of(syntax_.flags.begin(), syntax_.flags.end(),
+                                        [](const Flag& f) { return f.name == "--model-config"; });
     if (std::filesystem::is_directory(line_.file))
       refuse(call_, "expected --config FILE, a YAML file of settings, got the folder {}{}", file,
              has_folder ? "; a folder of a model's configurations is --model-config " + file : "");
@@ -130,7 +130,8 @@ class Parser {
     for (const Flag& f : syntax_.flags) flags.push_back(f.name);
     const std::vector<std::string> meant = nearest_keys(key, keys);
     const std::string flag = nearest(name, flags, 1).front();
-    const bool is_key = !meant.empty() && (meant.front() == key || meant.front().ends_with("." + key));
+    const bool is_key =
+        !meant.empty() && (meant.front() == key || meant.front().ends_with("." + key));
     if (is_key && edit_distance(name, flag) > 1)
       refuse(call_, "unknown flag {}; settings are key=value: {}=...", name,
              fmt::join(meant, "=... or "));
@@ -157,8 +158,8 @@ class Parser {
     std::vector<std::string> keys;
     for (const Field& f : fields_) keys.push_back(f.key);
     const std::vector<std::string> meant = nearest_keys(word, keys);
-    const bool near = !meant.empty() && (meant.front().ends_with(word) ||
-                                         edit_distance(word, meant.front()) <= 2);
+    const bool near = !meant.empty() &&
+                      (meant.front().ends_with(word) || edit_distance(word, meant.front()) <= 2);
     refuse(call_, "expected key=value, got '{}'{}", word,
            near ? fmt::format("; did you mean {}=...?", fmt::join(meant, "=... or ")) : "");
   }
@@ -207,8 +208,8 @@ std::string usage_line(const Call& call, const Syntax& syntax) {
   std::string line = "vggflow " + call.command;
   for (const Positional& p : syntax.positionals) {
     const std::string name = shown_name(p) + (p.rest ? " ..." : "");
-    const bool needed = std::find(syntax.required.begin(), syntax.required.end(), p.key) !=
-                        syntax.required.end();
+    const bool needed =
+        std::find(syntax.required.begin(), syntax.required.end(), p.key) != syntax.required.end();
     line += needed ? " " + name : " [" + name + "]";
   }
   return line + " [--config FILE] [key=value ...]";

@@ -6,6 +6,7 @@
 #include <fstream>
 
 #include "vggflow/core/error.h"
+#include "vggflow/core/usage_error.h"
 #include "vggflow/testing/message.h"
 #include "vggflow/testing/temporary_folder.h"
 #include "vggflow/testing/variable.h"
@@ -108,13 +109,14 @@ TEST(CommandLine, HelpIsAskedForAnywhereAndNothingElseIsChecked) {
   Settings s;
   EXPECT_EQ(parse_command_line(call, kExport, fields_of(s)).help, CommandLine::Help::kAll);
   const Call short_call{"job", "", {"-h"}};
-  EXPECT_EQ(parse_command_line(short_call, kExport, fields_of(s)).help,
-            CommandLine::Help::kShort);
+  EXPECT_EQ(parse_command_line(short_call, kExport, fields_of(s)).help, CommandLine::Help::kShort);
 }
 
 TEST(CommandLine, WrongFlagsNameTheNearestFlagOrTheSetting) {
-  EXPECT_EQ(refusal(kExport, {"--bacth", "3"}), "[job] unknown flag --bacth; did you mean '--batch'?");
-  EXPECT_EQ(refusal(kExport, {"--conifg=x"}), "[job] unknown flag --conifg; did you mean '--config'?");
+  EXPECT_EQ(refusal(kExport, {"--bacth", "3"}),
+            "[job] unknown flag --bacth; did you mean '--batch'?");
+  EXPECT_EQ(refusal(kExport, {"--conifg=x"}),
+            "[job] unknown flag --conifg; did you mean '--config'?");
   EXPECT_EQ(refusal(kExport, {"--lr", "3"}),
             "[job] unknown flag --lr; settings are key=value: optimizer.lr=...");
   EXPECT_EQ(refusal(kScore, {"--batch", "3"}),
@@ -124,16 +126,18 @@ TEST(CommandLine, WrongFlagsNameTheNearestFlagOrTheSetting) {
 }
 
 TEST(CommandLine, WrongWordsSayWhatWasExpected) {
-  EXPECT_EQ(refusal(Syntax{}, {"configs/nano.yaml"}),
-            "[job] a file of settings is given by --config: vggflow job --config configs/nano.yaml");
+  EXPECT_EQ(
+      refusal(Syntax{}, {"configs/nano.yaml"}),
+      "[job] a file of settings is given by --config: vggflow job --config configs/nano.yaml");
   EXPECT_EQ(refusal(Syntax{}, {"lr"}),
             "[job] expected key=value, got 'lr'; did you mean optimizer.lr=...?");
   EXPECT_EQ(refusal(Syntax{}, {"something"}), "[job] expected key=value, got 'something'");
   EXPECT_EQ(refusal(kExport, {"a", "b", "c"}),
             "[job] expected at most 2 of LORA, OUT, got another: 'c'");
-  EXPECT_EQ(refusal(kExport, {"out=b"}),
-            "[job] expected lora: LoRA in any layout; usage: vggflow job LORA [OUT] [--config FILE] "
-            "[key=value ...]");
+  EXPECT_EQ(
+      refusal(kExport, {"out=b"}),
+      "[job] expected lora: LoRA in any layout; usage: vggflow job LORA [OUT] [--config FILE] "
+      "[key=value ...]");
   EXPECT_THAT(refusal(kExport, {"lora=a", "lr=3"}), HasSubstr("did you mean 'optimizer.lr'?"));
 }
 

@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "vggflow/core/error.h"
+#include "vggflow/core/help.h"
 #include "vggflow/testing/message.h"
 #include "vggflow/testing/variable.h"
 
@@ -163,8 +164,7 @@ TEST(Config, SavesNoPasswordOfAnAddressAndExpandsTheHomeFolder) {
   const testing::Variable home("HOME", "/someone");
   load_yaml_text(fields_of(c), "names: ['0.5*http://me:secret@host/score#batch=8', '~/x', 'a=~/y']",
                  "text");
-  EXPECT_THAT(c.names,
-              ElementsAre("0.5*http://host/score#batch=8", "/someone/x", "a=/someone/y"));
+  EXPECT_THAT(c.names, ElementsAre("0.5*http://host/score#batch=8", "/someone/x", "a=/someone/y"));
   EXPECT_THAT(to_yaml(fields_of(c)), ::testing::Not(HasSubstr("secret")));
   EXPECT_EQ(message_of([&] { apply_override(fields_of(again), "steps=http://me:secret@host"); }),
             "[config] override steps=http://host: expected a whole number for 'steps', got "

@@ -17,12 +17,6 @@ class Error : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-/// A command line or settings that cannot be understood.
-class UsageError : public Error {
- public:
-  using Error::Error;
-};
-
 /// Throws `Error` with the formatted message.
 template <class... Args>
 [[noreturn]] void fail(fmt::format_string<Args...> format, Args&&... args) {

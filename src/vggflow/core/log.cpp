@@ -10,6 +10,7 @@
 #include <sstream>
 #include <thread>
 
+#include "vggflow/core/result.h"
 #include "vggflow/core/secret.h"
 
 namespace vggflow {

@@ -15,15 +15,12 @@
 
 namespace vggflow {
 
-/// Writes a line to standard error and, once open_log was called, to the log file. Users and
-/// passwords in addresses are left out (secret.h).
+/// Writes a line to standard error and, once open_log was called, to the log file.
 void log_line(const std::string& line);
 template <class... Args>
 void log_info(fmt::format_string<Args...> format, Args&&... args) {
   log_line(fmt::format(format, std::forward<Args>(args)...));
 }
-/// The same for a result, what the command was called for: to standard output instead.
-void print_result(const std::string& line);
 /// Appends all further lines to `file` too.
 void open_log(const std::filesystem::path& file);
 

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "vggflow/core/log.h"
+#include "vggflow/core/result.h"
 #include "vggflow/data/captions.h"
 #include "vggflow/data/prompt_file.h"
 #include "vggflow/features/feature_networks.h"

@@ -11,6 +11,7 @@
 
 #include "vggflow/core/error.h"
 #include "vggflow/core/log.h"
+#include "vggflow/core/result.h"
 #include "vggflow/data/prompt_file.h"
 #include "vggflow/device/device.h"
 #include "vggflow/flow/guided_velocity.h"

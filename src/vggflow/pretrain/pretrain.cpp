@@ -15,6 +15,7 @@
 #include "vggflow/core/config.h"
 #include "vggflow/core/error.h"
 #include "vggflow/core/log.h"
+#include "vggflow/core/result.h"
 #include "vggflow/data/photo_set.h"
 #include "vggflow/device/device.h"
 #include "vggflow/flow/guided_velocity.h"
