@@ -178,17 +178,18 @@ std::string help_rows(const HelpRows& rows, size_t width) {
 std::string command_help(const Call& call, const Syntax& syntax, const Fields& fields, bool all,
                          size_t width) {
   const Fields shown = shown_fields(call, syntax, fields, all);
-  std::string out = wrapped(call.summary, width) + "\n" +
-                    wrapped("Usage: " + usage_line(call, syntax), width) + "\n" +
-                    help_rows(flag_rows(call, syntax, fields, all), width) +
-                    settings_help(shown, width);
-  if (shown.size() < fields.size())
-    out += "\n" + wrapped(fmt::format("These are {} of {} settings; --help-all shows every one.",
-                                      shown.size(), fields.size()),
-                          width);
+  std::string out = fmt::format(
+      "{}\n{}\n{}{}", wrapped(call.summary, width),
+      wrapped(fmt::format("Usage: {}", usage_line(call, syntax)), width),
+      help_rows(flag_rows(call, syntax, fields, all), width), settings_help(shown, width));
+  if (shown.size() < fields.size()) {
+    const std::string count = fmt::format("These are {} of {} settings; --help-all shows every one.",
+                                          shown.size(), fields.size());
+    out += fmt::format("\n{}", wrapped(count, width));
+  }
   if (!syntax.file_keys.empty())
-    out += "\nKeys of the file:\n" + help_rows(syntax.file_keys, width);
-  if (!syntax.notes.empty()) out += "\n" + wrapped(syntax.notes, width);
+    out += fmt::format("\nKeys of the file:\n{}", help_rows(syntax.file_keys, width));
+  if (!syntax.notes.empty()) out += fmt::format("\n{}", wrapped(syntax.notes, width));
   return out;
 }
 
