@@ -49,7 +49,7 @@ struct Setup {
     const std::vector<std::string> attention{
         "transformer_blocks.*.attn.to_q", "transformer_blocks.*.attn.to_k",
         "transformer_blocks.*.attn.to_v", "transformer_blocks.*.attn.to_out.0"};
-    lora = std::make_unique<LoraSet>(model.transformer, LoraOptions{8, 8, attention}, 1);
+    lora = std::make_unique<AdaptedFlow>(model, LoraOptions{8, 8, attention}, 1);
     buffer = std::make_unique<ParameterBuffer>(lora->parameters());
     adamw = std::make_unique<AdamW>(*buffer, AdamWOptions{});
     reward = make_reward("colorfulness", {});
@@ -65,7 +65,7 @@ struct Setup {
             std::vector<std::string>(static_cast<size_t>(rows), "a b c")};
   }
   NanoModel model;
-  std::unique_ptr<LoraSet> lora;
+  std::unique_ptr<AdaptedFlow> lora;
   std::unique_ptr<ParameterBuffer> buffer;
   std::unique_ptr<AdamW> adamw;
   std::unique_ptr<Reward> reward;
@@ -107,8 +107,8 @@ Trajectory rollout(ImageProblem& problem, const std::vector<double>& times) {
 
 void bench_value(benchmark::State& state, at::ScalarType dtype) {
   Setup setup(dtype);
-  const auto value = make_value_network({.kind = "mmdit", .width = 64, .layers = 2},
-                                        setup.model.transformer, {}, 1);
+  const auto value =
+      make_value_network({.kind = "mmdit", .width = 64, .layers = 2}, setup.model, {}, 1);
   ParameterBuffer buffer(value->parameters());
   AdamW adamw(buffer, AdamWOptions{});
   ImageProblem problem = setup.problem(16, value.get());

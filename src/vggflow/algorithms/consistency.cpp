@@ -106,7 +106,8 @@ Tensor released_reward_gradient(const Call& c, const States& s, Path path) {
 }
 
 Consistency release(const Call& c) {
-  constexpr double kStep = 1e-4, kNetworkTime = 1000;
+  // The released code steps by kStep on its own clock, which counts 1000 from noise to data.
+  constexpr double kStep = 1e-4, kReleasedClock = 1000;
   const States& s = c.p.states;
   const Tensor base = base_value(c.problem, s), w = base - c.beta * c.p.g;
   const auto g_at = [&](const States& at, Path path) {
@@ -115,7 +116,8 @@ Consistency release(const Call& c) {
   };
   const Tensor g =
       -expand_time(eta(c.schedule, s.t), s.x) * c.p.reward_gradient + c.problem.correction(s);
-  const States later{s.x, s.t + kStep / kNetworkTime, s.rows}, moved{s.x + kStep * w, s.t, s.rows};
+  const States later{s.x, s.t + kStep / kReleasedClock, s.rows},
+      moved{s.x + kStep * w, s.t, s.rows};
   const Tensor base_moved = c.problem.base({s.x + kStep * g, s.t, s.rows});
   return {(g_at(later, Path::kNetwork) - g) / kStep + (g_at(moved, Path::kBoth) - g) / kStep +
               (base_moved - base) / kStep,

@@ -6,7 +6,7 @@
 
 #include "vggflow/cli/commands.h"
 #include "vggflow/core/log.h"
-#include "vggflow/families/nano/model.h"
+#include "vggflow/flow/precision.h"
 #include "vggflow/kernels/transformer.h"
 #include "vggflow/proofs/self_check.h"
 

@@ -78,9 +78,9 @@ std::string export_merged_sd3(const ExportOptions& options, const LoraFile& lora
     // One network after the other: in fp32 two of them may not fit.
     const auto outputs = [](const Sd3Files& model,
                             const std::vector<std::vector<LoraLayer>>& each) {
-      const auto network = load_sd3_transformer(model, at::kFloat);
+      const MmditNetwork network(load_sd3_transformer(model, at::kFloat));
       std::vector<Tensor> all;
-      for (const auto& layers : each) all.push_back(denoiser_of(*network)(layers));
+      for (const auto& layers : each) all.push_back(denoiser_of(network)(layers));
       return all;
     };
     const auto before = outputs(files, {{}, lora.layers});
@@ -108,9 +108,9 @@ std::string export_merged(const ExportOptions& options, const LoraFile& lora) {
   merged->save(staged.path(), merged_metadata(options, lora), dtype);
   const auto written = NanoModel::load(staged.path(), at::kFloat);
   const Rounding rounding = compare_merged(*written, *merged, *base, dtype, options.out);
-  const Denoiser before = denoiser_of(base->transformer);
-  const double error = check_merged_output(before({}), before(lora.layers),
-                                           denoiser_of(written->transformer)({}), dtype);
+  const Denoiser before = denoiser_of(*base);
+  const double error =
+      check_merged_output(before({}), before(lora.layers), denoiser_of(*written)({}), dtype);
   staged.commit();
   return merged_line(options, lora.layers.size(), rounding.worst, rounding.worst_name, error);
 }
@@ -123,9 +123,8 @@ std::string export_layout(const ExportOptions& options, const LoraFile& lora) {
       options.model.empty()
           ? nullptr
           : open_flow_model({options.model, "fp32", /*checkpointing=*/false, options.sd3});
-  const LoadBack seen =
-      write_lora(staged.path(), lora.layers, layout, dtype_of(options.dtype), lora.metadata,
-                 model ? denoiser_of(model->network()) : Denoiser{});
+  const LoadBack seen = write_lora(staged.path(), lora.layers, layout, dtype_of(options.dtype),
+                                   lora.metadata, model ? denoiser_of(*model) : Denoiser{});
   staged.commit();
   std::string line = fmt::format(
       "wrote {}: {}, {}, {} tensors, {} layers{}; read back, the layers' outputs differ by at most "
@@ -140,21 +139,20 @@ std::string export_layout(const ExportOptions& options, const LoraFile& lora) {
 
 }  // namespace
 
-Denoiser denoiser_of(Mmdit& network) {
+Denoiser denoiser_of(const FlowNetwork& network) {
   return [&network](const std::vector<LoraLayer>& layers) {
     at::NoGradGuard no_grad;
-    const MmditOptions& o = network.options;
+    const NetworkInputs o = network.inputs();
     const auto random = [](uint64_t id, at::IntArrayRef shape) {
       return keyed_normal(/*seed=*/2, Purpose::kTest, 0, id, 2, shape);
     };
-    const Conditioning conditioning{random(10, {5, o.context_dim}), random(20, {o.pooled_dim})};
-    const int64_t side = std::min<int64_t>(o.sample_size, 32);
-    const Tensor x = random(30, {o.channels, side, side}), timestep = at::tensor({250.0f, 800.0f});
-    if (layers.empty()) return network.forward(x, timestep, conditioning);
-    LoraSet set(network, layers);
-    set.merge();
-    const AdapterScope merged(set, AdapterMode::kMerged);
-    return network.forward(x, timestep, conditioning);
+    const Conditioning conditioning{random(10, {5, o.context_width}), random(20, {o.pooled_width})};
+    const auto side = [&](size_t dim) { return std::min<int64_t>(o.state[dim], 32); };
+    const Tensor x = random(30, {o.state[0], side(1), side(2)}), t = at::tensor({0.75f, 0.2f});
+    if (layers.empty()) return network.velocity(x, t, conditioning);
+    const auto merged = network.view();
+    LoraSet(merged->network(), layers).bake();
+    return merged->velocity(x, t, conditioning);
   };
 }
 

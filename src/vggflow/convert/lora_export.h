@@ -4,8 +4,8 @@
 
 #include <string>
 
-#include "vggflow/families/sd3/mmdit.h"
 #include "vggflow/families/sd3/model.h"
+#include "vggflow/flow/flow_model.h"
 #include "vggflow/weights/lora_formats.h"
 
 namespace vggflow {
@@ -29,8 +29,8 @@ double check_merged_output(const Tensor& base, const Tensor& adapted, const Tens
 /// Does it and returns what was written and how far the copy is from the source, in one line.
 std::string export_lora(const ExportOptions& options);
 
-/// The network's output for a fixed random input (at most 32x32) with adapters merged, in the
+/// The network's velocity of a fixed random input (at most 32x32) with adapters merged, in the
 /// network's dtype.
-Denoiser denoiser_of(Mmdit& network);
+Denoiser denoiser_of(const FlowNetwork& network);
 
 }  // namespace vggflow

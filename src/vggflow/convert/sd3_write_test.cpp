@@ -90,7 +90,8 @@ class Sd3Write : public ::testing::Test {
     return path("lora.safetensors");
   }
   Tensor output(const Sd3Files& files, const std::vector<LoraLayer>& layers) const {
-    return denoiser_of(*load_sd3_transformer(files, at::kFloat))(layers);
+    const MmditNetwork network(load_sd3_transformer(files, at::kFloat));
+    return denoiser_of(network)(layers);
   }
   const testing::TemporaryFolder folder;
 };

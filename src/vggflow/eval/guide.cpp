@@ -19,7 +19,7 @@ ValueGuide::ValueGuide(const GuideOptions& options, FlowModel& model)
   VGGFLOW_CHECK(!options.value.empty(),
                 "[guide] expected guide.value, the value.safetensors of a run of vgg-flow, for "
                 "guide.kind=value");
-  value_ = load_value_network(options.value, model.network());
+  value_ = load_value_network(options.value, model);
 }
 
 Tensor ValueGuide::push(const Tensor& x, const Tensor& t, const Tensor& v,
@@ -35,8 +35,8 @@ Tensor ValueGuide::push(const Tensor& x, const Tensor& t, const Tensor& v,
       options_.clip_norm > 0 ? (options_.clip_norm / norm).clamp_max(1.0) : at::ones_like(norm);
   const Tensor push = options_.beta * expand_time(eta(options_.eta, t) * factor, x) * gradient;
   if (!value_.network) return push;
-  const Conditioning c{conditioning.context.to(at::kFloat), conditioning.pooled.to(at::kFloat)};
-  return push - options_.beta * value_.scale * value_.network->evaluate(x, (1 - t) * 1000, c);
+  return push -
+         options_.beta * value_.scale * value_.network->evaluate(x, t, conditioning.to(at::kFloat));
 }
 
 }  // namespace vggflow

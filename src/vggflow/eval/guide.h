@@ -13,8 +13,8 @@
 #include <vector>
 
 #include "vggflow/core/field.h"
-#include "vggflow/families/sd3/flow_model.h"
 #include "vggflow/families/value_network.h"
+#include "vggflow/flow/flow_model.h"
 #include "vggflow/rewards/reward.h"
 
 namespace vggflow {

@@ -4,7 +4,7 @@
 
 #include "vggflow/core/error.h"
 #include "vggflow/core/log.h"
-#include "vggflow/families/nano/model.h"
+#include "vggflow/families/open_model.h"
 
 namespace vggflow {
 
@@ -19,9 +19,7 @@ SetSource source_of(const std::string& name) {
     return SetSource::kBase;
   }
   if (fs::is_directory(path)) {
-    if (NanoModel::is_folder(path) || fs::exists(path / "model_index.json") ||
-        fs::is_directory(path / "snapshots"))
-      return SetSource::kModel;
+    if (is_model_folder(path)) return SetSource::kModel;
     const bool lora = fs::exists(path / "adapter_config.json") ||
                       fs::exists(path / "pytorch_lora_weights.safetensors");
     return lora ? SetSource::kLora : SetSource::kImages;

@@ -12,6 +12,7 @@
 #include "vggflow/core/error.h"
 #include "vggflow/core/log.h"
 #include "vggflow/data/prompt_file.h"
+#include "vggflow/flow/guided_velocity.h"
 #include "vggflow/io/files.h"
 #include "vggflow/io/image.h"
 #include "vggflow/io/model_files.h"
@@ -26,15 +27,15 @@ Generator::Generator(const GeneratorOptions& options)
                                      model_->schedule().shifts_twice))) {
   if (options.guide.kind != "none") guide_ = std::make_unique<ValueGuide>(options.guide, *model_);
   if (options.lora.empty()) return;
-  lora_ = std::make_unique<LoraSet>(model_->network(), read_lora(options.lora).layers);
+  adapted_ = std::make_unique<AdaptedFlow>(*model_, read_lora(options.lora).layers);
   set_strength(1.0);
 }
 
 void Generator::set_strength(double strength) {
-  VGGFLOW_CHECK(lora_,
+  VGGFLOW_CHECK(adapted_,
                 "[generator] expected a LoRA to set the strength of; pass generator.lora=...");
-  lora_->set_strength(strength * options_.lora_scale);
-  lora_->merge();
+  adapted_->set_strength(strength * options_.lora_scale);
+  adapted_->merge();
 }
 
 Tensor Generator::generate(const std::vector<std::string>& captions, const Tensor& noise,
@@ -46,10 +47,10 @@ Tensor Generator::generate(const std::vector<std::string>& captions, const Tenso
 Tensor Generator::latents(const std::vector<std::string>& captions, const Tensor& noise,
                           bool aligned) const {
   at::NoGradGuard no_grad;
-  if (lora_) lora_->set_mode(aligned ? AdapterMode::kMerged : AdapterMode::kOff);
   const Conditioning conditioning = model_->encode(captions);
-  const GuidedVelocity velocity(model_->network(), conditioning,
-                                model_->unconditional(noise.size(0)), options_.guidance);
+  const FlowNetwork& network = aligned && adapted_ ? adapted_->merged() : *model_;
+  const GuidedVelocity velocity(network, conditioning, model_->unconditional(noise.size(0)),
+                                options_.guidance);
   return sample(
       [&](const Tensor& x, const Tensor& t) {
         const Tensor v = velocity(x, t);
@@ -137,7 +138,7 @@ std::vector<Job> jobs_of(const SampleConfig& c, const std::vector<std::string>& 
 TextChunks chunks_of(const SampleConfig& c, const Generator& generator, const Job& job,
                      const Image& image) {
   const auto& g = c.generator;
-  const std::string negative = g.flow.sd3.negative_prompt;
+  const std::string negative = negative_prompt(g.flow);
   TextChunks text{{"prompt", job.prompt},
                   {"seed", fmt::to_string(job.seed)},
                   {"guidance", fmt::to_string(g.guidance)},

@@ -10,6 +10,7 @@
 #include "vggflow/eval/evaluate.h"
 #include "vggflow/eval/guide.h"
 #include "vggflow/families/open_model.h"
+#include "vggflow/flow/adapted_flow.h"
 #include "vggflow/flow/sampling.h"
 #include "vggflow/weights/lora_formats.h"
 
@@ -55,7 +56,7 @@ class Generator {
  private:
   GeneratorOptions options_;
   std::unique_ptr<FlowModel> model_;
-  std::unique_ptr<LoraSet> lora_;
+  std::unique_ptr<AdaptedFlow> adapted_;  ///< null without a LoRA
   std::unique_ptr<ValueGuide> guide_;
   std::vector<double> times_;
 };

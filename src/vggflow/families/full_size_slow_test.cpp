@@ -10,6 +10,7 @@
 #include <memory>
 
 #include "vggflow/families/open_model.h"
+#include "vggflow/flow/precision.h"
 #include "vggflow/io/safetensors.h"
 
 namespace vggflow {
@@ -42,9 +43,10 @@ class FullSize : public ::testing::Test {
   Tensor velocity(const char* precision) const {
     const auto flow = open(precision);
     const at::ScalarType dtype = precision_dtype(precision);
-    return flow->network().forward(reference->load("hidden_states"), reference->load("timestep"),
-                                   {reference->load("encoder_hidden_states").to(dtype),
-                                    reference->load("pooled_projections").to(dtype)});
+    // The reference is of the network as diffusers has it: u = -v at the timestep 1000 (1 - t).
+    return -flow->velocity(reference->load("hidden_states"), 1 - reference->load("timestep") / 1000,
+                           {reference->load("encoder_hidden_states").to(dtype),
+                            reference->load("pooled_projections").to(dtype)});
   }
 
   at::NoGradGuard no_grad;

@@ -120,6 +120,16 @@ ModelShape sd3_shape(const ModelOptions& options) {
 
 }  // namespace
 
+std::unique_ptr<Module> network_skeleton(const ModelShape& shape) {
+  const ShapesOnly guard;
+  return std::make_unique<Mmdit>(shape.network);
+}
+
+void check_model_sizes(const ModelOptions& options, const ModelShape& shape) {
+  if (!shape.keeps_text_encoders)
+    check_sd3_options(options.sd3, shape.network, shape.vae.downscale());
+}
+
 ModelShape read_model_shape(const ModelOptions& options) {
   const fs::path path = options.model;
   check_model_options(options);

@@ -1,6 +1,7 @@
 #pragma once
 // The sizes of a flow model, read from its configurations before anything is loaded.
 
+#include <memory>
 #include <string>
 
 #include "vggflow/families/open_model.h"
@@ -24,6 +25,12 @@ struct ModelShape {
     return has_decoder && (keeps_text_encoders || options.sd3.decoder == "taesd3");
   }
 };
+
+/// The network's modules, without memory for their numbers: what adapters can sit on.
+std::unique_ptr<Module> network_skeleton(const ModelShape& shape);
+
+/// Throws where images of these settings cannot be made by a model of these sizes.
+void check_model_sizes(const ModelOptions& options, const ModelShape& shape);
 
 /// Reads the shape of config.flow's model: config.json and config.yaml, and of the weights the
 /// safetensors header alone. Where nothing of an org/name lies in the cache and it is one of Stable

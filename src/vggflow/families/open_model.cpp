@@ -8,6 +8,7 @@
 #include "vggflow/core/config.h"
 #include "vggflow/core/error.h"
 #include "vggflow/families/nano/model.h"
+#include "vggflow/flow/precision.h"
 
 namespace vggflow {
 
@@ -28,6 +29,15 @@ void check_model_options(const ModelOptions& options) {
   const auto changed = differences(fields_of(given), fields_of(plain));
   VGGFLOW_CHECK(changed.empty(), "[model] {} is a nano model, which has no sd3.{}", options.model,
                 fmt::join(changed, ", sd3."));
+}
+
+bool is_model_folder(const fs::path& folder) {
+  return NanoModel::is_folder(folder) || fs::exists(folder / "model_index.json") ||
+         fs::is_directory(folder / "snapshots");
+}
+
+const std::string& negative_prompt(const ModelOptions& options) {
+  return options.sd3.negative_prompt;
 }
 
 bool draws_emoji(const ModelOptions& options) {

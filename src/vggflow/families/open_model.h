@@ -1,12 +1,13 @@
 #pragma once
 // Opens whatever flow model a path names: a nano folder, an SD3 folder, or a single file.
 
+#include <filesystem>
 #include <memory>
 #include <string>
 #include <vector>
 
-#include "vggflow/families/sd3/flow_model.h"
 #include "vggflow/families/sd3/model.h"
+#include "vggflow/flow/flow_model.h"
 
 namespace vggflow {
 
@@ -37,6 +38,12 @@ std::unique_ptr<FlowModel> open_flow_model(const ModelOptions& options);
 /// Refuses a folder that is no model's, and settings of Stable Diffusion 3 for a nano model, which
 /// would ignore them.
 void check_model_options(const ModelOptions& options);
+
+/// Whether a folder holds a model of any family, or points into the Hugging Face cache.
+bool is_model_folder(const std::filesystem::path& folder);
+
+/// What guidance leads away from, by the settings: empty is the empty prompt.
+const std::string& negative_prompt(const ModelOptions& options);
 
 /// Whether the model is the one that the emoji's captions and their judge are for: nano without a
 /// decoder.

@@ -10,29 +10,35 @@
 #include "vggflow/core/error.h"
 #include "vggflow/io/safetensors.h"
 #include "vggflow/networks/model_folder.h"
+#include "vggflow/nn/embedder_mlp.h"
 #include "vggflow/nn/lora.h"
 
 namespace vggflow {
 namespace {
 
-class MmditValue : public ValueNetwork {
+// nu is the negative of a velocity: files of runs hold networks that predict noise minus data.
+Tensor negated(const Tensor& v) { return -v; }
+Dual negated(const Dual& v) { return {-v.value, -v.tangent}; }
+
+// A small network of the policy's family, trained whole.
+class SmallValue : public ValueNetwork {
  public:
-  MmditValue(const MmditOptions& options, uint64_t seed) : net_(options) {
-    add("mmdit", net_);
-    net_.init(seed);
+  explicit SmallValue(std::unique_ptr<FlowNetwork> network) : network_(std::move(network)) {
+    add("mmdit", network_->network());
   }
-  Tensor evaluate(const Tensor& x, const Tensor& timestep, const Conditioning& c) const override {
-    return counted(net_.forward(x, timestep, c), passes);
+  Tensor evaluate(const Tensor& x, const Tensor& t, const Conditioning& c) const override {
+    return counted(negated(network_->velocity(x, t, c)), passes);
   }
-  Dual evaluate(const Dual& x, const Dual& timestep, const Conditioning& c) const override {
-    return counted(net_.forward(x, timestep, c), passes);
+  Dual evaluate(const Dual& x, const Dual& t, const Conditioning& c) const override {
+    return counted(negated(network_->velocity(x, t, c)), passes);
   }
 
  private:
-  Mmdit net_;
+  std::unique_ptr<FlowNetwork> network_;
 };
 
 constexpr int64_t kGroups = 8;
+constexpr double kClock = 1000;  // the U-Net's embedding counts from data to noise, as SD3's does
 
 // conv2(silu(norm2(conv1(silu(norm1(x))) + W silu(e)))) + skip(x), e the embedding of time and
 // prompt.
@@ -67,13 +73,13 @@ class UnetBlock : public Module {
 // network is a scaled-down one.
 class UnetValue : public ValueNetwork {
  public:
-  UnetValue(const ValueOptions& o, const MmditOptions& p, uint64_t seed)
+  UnetValue(const ValueOptions& o, const NetworkInputs& inputs, uint64_t seed)
       : time_(256, 2 * o.width),
-        text_(p.pooled_dim, 2 * o.width),
-        in_(p.channels, o.width, 3, 1, 1),
+        text_(inputs.pooled_width, 2 * o.width),
+        in_(inputs.state[0], o.width, 3, 1, 1),
         middle_(o.width << (o.layers - 1), o.width << (o.layers - 1), 2 * o.width),
         norm_out_(kGroups, o.width),
-        out_(o.width, p.channels, 3, 1, 1) {
+        out_(o.width, inputs.state[0], 3, 1, 1) {
     add("time_embedder", time_);
     add("text_embedder", text_);
     add("conv_in", in_);
@@ -90,11 +96,11 @@ class UnetValue : public ValueNetwork {
     init_layers(*this, seed);
     out_.init_zero();
   }
-  Tensor evaluate(const Tensor& x, const Tensor& timestep, const Conditioning& c) const override {
-    return counted(run(x, timestep, c), passes);
+  Tensor evaluate(const Tensor& x, const Tensor& t, const Conditioning& c) const override {
+    return counted(run(x, (1 - t) * kClock, c), passes);
   }
-  Dual evaluate(const Dual& x, const Dual& timestep, const Conditioning& c) const override {
-    return counted(run(x, timestep, c), passes);
+  Dual evaluate(const Dual& x, const Dual& t, const Conditioning& c) const override {
+    return counted(run(x, Dual{(1 - t.value) * kClock, t.tangent * -kClock}, c), passes);
   }
 
  private:
@@ -130,62 +136,61 @@ class UnetValue : public ValueNetwork {
 // that nu does.
 class LoraValue : public ValueNetwork {
  public:
-  LoraValue(const ValueOptions& o, Mmdit& policy, const std::vector<std::string>& targets,
-            uint64_t seed)
-      : net_(policy.options) {
-    const auto shared = policy.parameters(), own = net_.parameters();
-    for (size_t i = 0; i < own.size(); ++i) *own[i].tensor = *shared[i].tensor;
-    net_.position_grid = policy.position_grid;
-    net_.compute = policy.compute;
-    net_.proj_out.weight = at::zeros(policy.proj_out.weight.sizes()).requires_grad_(true);
-    net_.proj_out.bias = at::zeros(policy.proj_out.bias.sizes()).requires_grad_(true);
+  LoraValue(const ValueOptions& o, const FlowNetwork& policy,
+            const std::vector<std::string>& targets, uint64_t seed)
+      : network_(policy.view()), output_(policy.output_layer()) {
+    network_->count_passes(nullptr);
+    Linear& out = output_layer();
+    out.weight = at::zeros(out.weight.sizes()).requires_grad_(true);
+    if (out.bias.defined()) out.bias = at::zeros(out.bias.sizes()).requires_grad_(true);
     lora_ = std::make_unique<LoraSet>(
-        net_, LoraOptions{o.rank, static_cast<double>(o.rank), targets}, seed);
-    lora_->set_mode(AdapterMode::kOn);
+        network_->network(), LoraOptions{o.rank, static_cast<double>(o.rank), targets}, seed);
   }
-  Tensor evaluate(const Tensor& x, const Tensor& timestep, const Conditioning& c) const override {
-    return counted(net_.forward(x, timestep, c), passes);
+  Tensor evaluate(const Tensor& x, const Tensor& t, const Conditioning& c) const override {
+    return counted(negated(network_->velocity(x, t, c)), passes);
   }
-  Dual evaluate(const Dual& x, const Dual& timestep, const Conditioning& c) const override {
-    return counted(net_.forward(x, timestep, c), passes);
+  Dual evaluate(const Dual& x, const Dual& t, const Conditioning& c) const override {
+    return counted(negated(network_->velocity(x, t, c)), passes);
   }
   std::vector<NamedTensor> trainable() override {
     auto all = lora_->parameters();
-    all.push_back({"proj_out.weight", &net_.proj_out.weight});
-    all.push_back({"proj_out.bias", &net_.proj_out.bias});
+    Linear& out = output_layer();
+    all.push_back({output_ + ".weight", &out.weight});
+    if (out.bias.defined()) all.push_back({output_ + ".bias", &out.bias});
     return all;
   }
 
  private:
-  Mmdit net_;
+  Linear& output_layer() {
+    for (auto& [path, module] : network_->network().modules()) {
+      if (path == output_) return dynamic_cast<Linear&>(*module);
+    }
+    fail("[value_network] the network has no layer '{}'", output_);
+  }
+  std::unique_ptr<FlowNetwork> network_;
+  std::string output_;
   std::unique_ptr<LoraSet> lora_;
 };
 
 }  // namespace
 
-MmditOptions small_value_options(const ValueOptions& options, const MmditOptions& policy) {
-  MmditOptions small = policy;
-  small.head_dim = 32;
-  small.heads = options.width / 32;
-  small.layers = options.layers;
-  std::erase_if(small.dual_attention_layers, [&](int64_t layer) { return layer >= small.layers; });
-  return small;
+void check_value_options(const ValueOptions& o, const std::vector<int64_t>& state) {
+  const int64_t halved = int64_t{1} << (o.layers - 1);
+  VGGFLOW_CHECK(o.kind != "unet" || (state[1] % halved == 0 && state[2] % halved == 0),
+                "[value_unet] expected states that halve {} times, got {} x {}", o.layers - 1,
+                state[1], state[2]);
 }
 
-void check_value_options(const ValueOptions& o, const MmditOptions& p) {
-  VGGFLOW_CHECK(o.kind != "unet" || p.sample_size % (int64_t{1} << (o.layers - 1)) == 0,
-                "[value_unet] expected a side that halves {} times, got {}", o.layers - 1,
-                p.sample_size);
-}
-
-std::unique_ptr<ValueNetwork> make_value_network(const ValueOptions& options, Mmdit& policy,
+std::unique_ptr<ValueNetwork> make_value_network(const ValueOptions& options,
+                                                 const FlowNetwork& policy,
                                                  const std::vector<std::string>& targets,
                                                  uint64_t seed) {
-  check_value_options(options, policy.options);
+  const NetworkInputs inputs = policy.inputs();
+  check_value_options(options, inputs.state);
   if (options.kind == "none") return nullptr;
-  if (options.kind == "unet") return std::make_unique<UnetValue>(options, policy.options, seed);
+  if (options.kind == "unet") return std::make_unique<UnetValue>(options, inputs, seed);
   if (options.kind == "lora") return std::make_unique<LoraValue>(options, policy, targets, seed);
-  return std::make_unique<MmditValue>(small_value_options(options, policy.options), seed);
+  return std::make_unique<SmallValue>(policy.small(options.width, options.layers, seed));
 }
 
 namespace {
@@ -209,7 +214,8 @@ void save_value_network(const std::filesystem::path& file, ValueNetwork& network
   write_safetensors(file, trained_tensors(network), {{kKey, about.dump()}});
 }
 
-LoadedValueNetwork load_value_network(const std::filesystem::path& file, Mmdit& policy) {
+LoadedValueNetwork load_value_network(const std::filesystem::path& file,
+                                      const FlowNetwork& policy) {
   const SafetensorsFile in(file);
   const auto found = in.metadata().find(kKey);
   VGGFLOW_CHECK(found != in.metadata().end(),

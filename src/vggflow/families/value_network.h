@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "vggflow/core/field.h"
-#include "vggflow/families/sd3/mmdit.h"
+#include "vggflow/flow/flow_model.h"
 
 namespace vggflow {
 
@@ -33,27 +33,24 @@ struct ValueOptions {
 
 class ValueNetwork : public Module {
  public:
-  /// nu (B, C, S, S) at x (B, C, S, S) and timestep (B) in [0, 1000].
-  virtual Tensor evaluate(const Tensor& x, const Tensor& timestep,
+  /// nu (B, C, S, S) at x (B, C, S, S) and t (B) in [0, 1].
+  virtual Tensor evaluate(const Tensor& x, const Tensor& t,
                           const Conditioning& conditioning) const = 0;
-  virtual Dual evaluate(const Dual& x, const Dual& timestep,
-                        const Conditioning& conditioning) const = 0;
+  virtual Dual evaluate(const Dual& x, const Dual& t, const Conditioning& conditioning) const = 0;
   /// What is trained: every parameter, unless the kind shares frozen weights.
   virtual std::vector<NamedTensor> trainable() { return parameters(); }
 
   std::shared_ptr<PassCounter> passes;  ///< counts calls where set
 };
 
-/// The network of kind "mmdit": the policy's inputs at a width and depth of its own.
-MmditOptions small_value_options(const ValueOptions& options, const MmditOptions& policy);
+/// Throws where the network cannot be built for states (C, H, W).
+void check_value_options(const ValueOptions& options, const std::vector<int64_t>& state);
 
-/// Throws where the network cannot be built for the policy's states.
-void check_value_options(const ValueOptions& options, const MmditOptions& policy);
-
-/// A value network of the given kind for a policy; null for "none"; "auto" is "mmdit". "lora"
-/// shares the policy's frozen weights (they are held once) and takes `targets` for its adapters;
-/// its output layer starts at zero.
-std::unique_ptr<ValueNetwork> make_value_network(const ValueOptions& options, Mmdit& policy,
+/// A value network of the given kind for a policy; null for "none"; "auto" is "mmdit", the policy's
+/// family at a width and depth of its own. "lora" shares the policy's frozen weights (they are held
+/// once) and takes `targets` for its adapters; its output layer starts at zero.
+std::unique_ptr<ValueNetwork> make_value_network(const ValueOptions& options,
+                                                 const FlowNetwork& policy,
                                                  const std::vector<std::string>& targets,
                                                  uint64_t seed);
 
@@ -68,6 +65,6 @@ struct LoadedValueNetwork {
   std::unique_ptr<ValueNetwork> network;
   double scale = 1;
 };
-LoadedValueNetwork load_value_network(const std::filesystem::path& file, Mmdit& policy);
+LoadedValueNetwork load_value_network(const std::filesystem::path& file, const FlowNetwork& policy);
 
 }  // namespace vggflow

@@ -10,14 +10,15 @@
 
 namespace vggflow {
 
-using TensorFunction = std::function<std::vector<Tensor>(const std::vector<Tensor>&)>;
+/// A block as a function of its inputs.
+using BlockFunction = std::function<std::vector<Tensor>(const std::vector<Tensor>&)>;
 
 /// f(inputs), where f calls `module` and nothing else that has a gradient: gradients flow to
 /// `inputs`, to the module's parameters and to its adapters. f runs now without a graph, and once
-/// more in the backward pass, with each adapter in the mode that it has now. The module must live
-/// until then and its parameters must be unchanged. Second derivatives (create_graph) are refused:
+/// more in the backward pass. The module must live until then, and its parameters and adapters must
+/// be unchanged. Second derivatives (create_graph) are refused:
 /// use Dual.
-std::vector<Tensor> checkpoint(const Module& module, const TensorFunction& f,
+std::vector<Tensor> checkpoint(const Module& module, const BlockFunction& f,
                                const std::vector<Tensor>& inputs);
 
 /// block.forward(x), checkpointed. Of a Dual, value and tangent are both inputs and results.

@@ -110,30 +110,39 @@ std::vector<NamedTensor> LoraSet::parameters() const {
   return all;
 }
 
-void LoraSet::set_mode(AdapterMode mode) {
-  mode_ = mode;
-  for (Linear* layer : layers_) layer->adapter = mode;
-}
-
 void LoraSet::set_strength(double strength) {
   for (size_t i = 0; i < layers_.size(); ++i) layers_[i]->lora.scale = strength * scales_[i];
 }
 
-void LoraSet::merge() {
-  at::NoGradGuard no_grad;
-  for (Linear* layer : layers_) {
-    const Tensor delta = at::matmul(layer->lora.b, layer->lora.a) * layer->lora.scale;
-    layer->merged = (layer->weight.to(at::kFloat) + delta).to(layer->weight.scalar_type());
+namespace {
+
+// weight + scale B A in the weight's dtype.
+Tensor merged_weight(const Linear& layer) {
+  const Tensor delta = at::matmul(layer.lora.b, layer.lora.a) * layer.lora.scale;
+  return (layer.weight.to(at::kFloat) + delta).to(layer.weight.scalar_type());
+}
+
+}  // namespace
+
+void LoraSet::merge_into(Module& other) const {
+  const at::NoGradGuard no_grad;
+  std::map<std::string, Linear*> theirs;
+  for (auto& [path, module] : other.modules()) {
+    if (auto* layer = dynamic_cast<Linear*>(module)) theirs[path] = layer;
+  }
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    const auto found = theirs.find(paths_[i]);
+    VGGFLOW_CHECK(found != theirs.end(),
+                  "[lora] expected a view of the adapted network, got one without '{}'", paths_[i]);
+    found->second->weight = merged_weight(*layers_[i]);
   }
 }
 
 void LoraSet::bake() {
-  merge();
+  const at::NoGradGuard no_grad;
   for (Linear* layer : layers_) {
-    layer->weight = layer->merged;
-    layer->merged = Tensor();
+    layer->weight = merged_weight(*layer);
     layer->lora = {};
-    layer->adapter = AdapterMode::kOff;
   }
   layers_.clear();
   paths_.clear();

@@ -1,6 +1,6 @@
 #pragma once
-// Low-rank adapters on a network's linear layers: the base weights stay frozen and shared, adapter
-// off = base.
+// Low-rank adapters on a network's linear layers. The weights stay as they are: a second view of
+// the same network, without adapters, is the base.
 
 #include <string>
 #include <vector>
@@ -41,38 +41,18 @@ class LoraSet {
   std::vector<NamedTensor> parameters() const;
   /// The adapters' present values at their trained scales.
   std::vector<LoraLayer> adapters() const;
-  /// Switches all adapters; kMerged uses the product of the last merge().
-  void set_mode(AdapterMode mode);
-  AdapterMode mode() const { return mode_; }
-  /// Makes every adapter act with `strength` times its trained scale; a merged product needs
-  /// merge() again.
+  /// Makes every adapter act with `strength` times its trained scale.
   void set_strength(double strength);
-  /// Forms weight + scale B A from the pristine weight, in the weight's dtype (one rounding).
-  void merge();
-  /// Makes the merged product the layers' own weight and takes the adapters off: the set is empty
-  /// afterwards.
+  /// Sets the weights of `other`'s layers, another view of the same network, to weight + scale B A
+  /// in the weight's dtype (one rounding).
+  void merge_into(Module& other) const;
+  /// The same of the layers themselves, and takes the adapters off: the set is empty afterwards.
   void bake();
 
  private:
   std::vector<std::string> paths_;
   std::vector<Linear*> layers_;
   std::vector<double> scales_;  ///< alpha / rank of each layer
-  AdapterMode mode_ = AdapterMode::kOff;
-};
-
-/// Sets a mode for a scope and restores the former one.
-class AdapterScope {
- public:
-  AdapterScope(LoraSet& set, AdapterMode mode) : set_(set), before_(set.mode()) {
-    set_.set_mode(mode);
-  }
-  ~AdapterScope() { set_.set_mode(before_); }
-  AdapterScope(const AdapterScope&) = delete;
-  AdapterScope& operator=(const AdapterScope&) = delete;
-
- private:
-  LoraSet& set_;
-  AdapterMode before_;
 };
 
 /// Whether `text` matches `pattern`, in which * stands for any run of characters.

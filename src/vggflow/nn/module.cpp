@@ -5,6 +5,7 @@
 #include <ATen/ops/linear.h>
 
 #include <cmath>
+#include <utility>
 
 #include "vggflow/core/error.h"
 
@@ -57,6 +58,15 @@ std::vector<std::pair<std::string, Module*>> Module::modules(const std::string& 
   return all;
 }
 
+std::vector<std::pair<std::string, const Module*>> Module::modules(
+    const std::string& prefix) const {
+  std::vector<std::pair<std::string, const Module*>> all{{prefix, this}};
+  for (const auto& [name, child] : children_) {
+    for (auto& m : std::as_const(*child).modules(join(prefix, name))) all.push_back(std::move(m));
+  }
+  return all;
+}
+
 int64_t Module::parameter_count() const {
   int64_t count = 0;
   for (const NamedTensor& p : parameters()) count += p.tensor->numel();
@@ -80,10 +90,6 @@ Linear::Linear(int64_t in_features, int64_t out_features, bool with_bias)
   }
 }
 
-Tensor Linear::effective_weight(at::ScalarType dtype) const {
-  return (adapter == AdapterMode::kMerged && merged.defined() ? merged : weight).to(dtype);
-}
-
 namespace {
 
 Tensor low_rank(const Tensor& x, const LoraAdapter& lora) {
@@ -105,8 +111,8 @@ T Linear::forward(const T& x) const {
   const auto dtype = primal(x).scalar_type();
   VGGFLOW_CHECK(primal(x).size(-1) == in, "[linear] expected x (..., {}), got {}", in,
                 shape_string(primal(x)));
-  const T y = ops::linear(x, effective_weight(dtype), cast_bias(bias, dtype));
-  return adapter == AdapterMode::kOn && lora.a.defined() ? y + low_rank(x, lora) : y;
+  const T y = ops::linear(x, weight.to(dtype), cast_bias(bias, dtype));
+  return lora.a.defined() ? y + low_rank(x, lora) : y;
 }
 template Tensor Linear::forward(const Tensor&) const;
 template Dual Linear::forward(const Dual&) const;

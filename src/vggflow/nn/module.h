@@ -44,6 +44,7 @@ class Module {
   std::vector<NamedTensor> parameters(const std::string& prefix = "") const;
   /// All submodules with their paths, this one first.
   std::vector<std::pair<std::string, Module*>> modules(const std::string& prefix = "");
+  std::vector<std::pair<std::string, const Module*>> modules(const std::string& prefix = "") const;
   int64_t parameter_count() const;
   /// Switches gradients of every parameter on or off.
   void set_requires_grad(bool on);
@@ -67,10 +68,6 @@ struct LoraAdapter {
   double scale = 1;
 };
 
-/// Whether adapters take part: `kOff` is the base model, `kOn` adds them, `kMerged` uses the
-/// weights that `merge_lora` prepared.
-enum class AdapterMode { kOff, kOn, kMerged };
-
 /// y = x W^T + b, with an optional low-rank adapter. The weight is cast to x's dtype where they
 /// differ.
 class Linear : public Module {
@@ -82,16 +79,10 @@ class Linear : public Module {
   void init(RandomStream& random);
   void init_zero();
 
-  /// The weight in force (merged or not) in `dtype`, for layers that join several projections into
-  /// one product.
-  Tensor effective_weight(at::ScalarType dtype) const;
-
   int64_t in, out;
-  Tensor weight;  // (out, in)
-  Tensor bias;    // (out) or undefined
-  LoraAdapter lora;
-  AdapterMode adapter = AdapterMode::kOff;
-  Tensor merged;  // weight + scale B A, made by merge_lora
+  Tensor weight;     // (out, in)
+  Tensor bias;       // (out) or undefined
+  LoraAdapter lora;  // takes part where it is defined
 };
 
 /// 2-D convolution layer; `bias` is undefined without one.

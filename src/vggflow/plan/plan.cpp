@@ -8,6 +8,8 @@
 #include <memory>
 
 #include "vggflow/algorithms/adjoint_matching.h"
+#include "vggflow/families/sd3/mmdit_network.h"
+#include "vggflow/flow/precision.h"
 #include "vggflow/flow/sampling.h"
 #include "vggflow/nn/lora.h"
 #include "vggflow/train/checks.h"
@@ -264,7 +266,7 @@ void Planner::count_parameters() {
                          &value_pairs_.idle, &value_pairs_.unwind})
       *part *= 3;
   } else if (value_kind_ == "mmdit") {
-    MmditOptions small = small_value_options(c_.value, s_.network);
+    MmditOptions small = small_mmdit_options(c_.value.width, c_.value.layers, s_.network);
     call.bytes = 4;
     call.trained = true;
     call.checkpointing = false;

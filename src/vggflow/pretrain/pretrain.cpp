@@ -16,6 +16,8 @@
 #include "vggflow/core/error.h"
 #include "vggflow/core/log.h"
 #include "vggflow/data/photo_set.h"
+#include "vggflow/flow/guided_velocity.h"
+#include "vggflow/flow/precision.h"
 #include "vggflow/flow/sampling.h"
 #include "vggflow/io/files.h"
 #include "vggflow/io/image.h"
@@ -42,22 +44,19 @@ struct FlowData {
   std::function<FlowBatch(const Vocabulary&, int64_t update)> batch;
 };
 
-// |u(x_t, t) - (x0 - x1)|^2 with x_t = t x1 + (1 - t) x0: u = -v predicts noise minus data, as SD3
-// does.
+// |v(x_t, t) - (x1 - x0)|^2 with x_t = t x1 + (1 - t) x0.
 Tensor flow_matching_loss(const NanoModel& model, const FlowBatch& batch, const Tensor& noise,
                           const Tensor& t) {
   const Tensor s = expand_time(t, noise);
   const Tensor x = s * batch.x1 + (1 - s) * noise;
-  const Tensor u = model.transformer.forward(x, (1 - t) * 1000, model.text.forward(batch.ids));
-  return at::mse_loss(u, noise - batch.x1);
+  return at::mse_loss(model.velocity(x, t, model.text.forward(batch.ids)), batch.x1 - noise);
 }
 
 // The display prompts from fixed noise, as a grid.
 void write_preview(const NanoModel& model, const std::vector<std::string>& prompts,
                    const std::filesystem::path& file, double guidance) {
   const auto n = static_cast<int64_t>(prompts.size());
-  const GuidedVelocity velocity(model.transformer, model.encode(prompts), model.unconditional(n),
-                                guidance);
+  const GuidedVelocity velocity(model, model.encode(prompts), model.unconditional(n), guidance);
   const Tensor x0 = keyed_normal(0, Purpose::kEvalNoise, 0, 0, n, model.state_shape());
   const Tensor x1 =
       sample([&](const Tensor& x, const Tensor& t) { return velocity(x, t); }, x0, time_grid({}));

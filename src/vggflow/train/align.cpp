@@ -75,7 +75,7 @@ class Alignment {
   std::unique_ptr<Reward> reward_;
   std::unique_ptr<ImageJudge> judge_;
   LoraOptions lora_options_;
-  std::unique_ptr<LoraSet> lora_;
+  std::unique_ptr<AdaptedFlow> lora_;
   std::unique_ptr<ValueNetwork> value_;
   std::unique_ptr<ParameterBuffer> policy_buffer_, value_buffer_;
   std::unique_ptr<AdamW> policy_adamw_, value_adamw_;
@@ -97,7 +97,7 @@ class Alignment {
 };
 
 std::unique_ptr<ValueNetwork> value_network_of(const AlignConfig& c, const Method& method,
-                                               Mmdit& policy) {
+                                               const FlowNetwork& policy) {
   return make_value_network(resolved_value_options(c, method), policy, c.lora_targets,
                             static_cast<uint64_t>(c.seed));
 }
@@ -123,15 +123,16 @@ Alignment::Alignment(AlignConfig& c)
       reward_(make_reward(c.reward, c.reward_files.resources())),
       judge_(judge_of(*prompts_, c.judge, c.reward_files.resources())),
       lora_options_{c.lora_rank, c.lora_alpha, c.lora_targets},
-      lora_(std::make_unique<LoraSet>(model_->network(), lora_options_, seed_)),
-      value_(value_network_of(c, *method_, model_->network())),
+      lora_(std::make_unique<AdaptedFlow>(*model_, lora_options_, seed_)),
+      value_(value_network_of(c, *method_, *model_)),
       times_(time_grid(training_grid(c, *model_))),
       eval_times_(time_grid(evaluation_grid(c, *model_))) {
   require_differentiable(*reward_, c.reward);
   policy_buffer_ = std::make_unique<ParameterBuffer>(lora_->parameters());
   policy_adamw_ = std::make_unique<AdamW>(*policy_buffer_, c.policy_optimizer);
   ema_ = std::make_unique<Ema>(*policy_buffer_, c.ema_decay);
-  model_->network().passes = policy_passes_;
+  model_->count_passes(policy_passes_);
+  lora_->count_passes(policy_passes_);
   if (value_) {
     value_buffer_ = std::make_unique<ParameterBuffer>(value_->trainable());
     value_adamw_ = std::make_unique<AdamW>(*value_buffer_, c.value_optimizer);
@@ -193,7 +194,7 @@ UpdateReport Alignment::update(int64_t index) {
       captions_of(prompts_->draw(seed_, input.update, 0, config_.batch));
   report.audit = audit_batch(prompts, row_hashes(input.x0));
   ImageProblem problem = make_problem(prompts);
-  lora_->merge();
+  if (config_.merge) lora_->merge();
   policy_buffer_->zero_grad();
   if (value_buffer_) value_buffer_->zero_grad();
   *policy_passes_ = *value_passes_ = {};
@@ -241,7 +242,7 @@ void Alignment::evaluate(int64_t index) {
     return generate(captions, noise);
   };
   const ValuesScope averaged(*policy_buffer_, ema_->values);
-  lora_->merge();
+  if (config_.merge) lora_->merge();
   last_ = index == 0 ? evaluator_->evaluate_base(generator) : evaluator_->evaluate(generator);
   if (index == 0) base_ = last_;
   write_grid(index);
@@ -302,7 +303,7 @@ void Alignment::weigh(int64_t index) {
   best_ = {index, last_.reward.mean, last_.to_json()};
   Metadata metadata = lora_metadata();
   metadata["vggflow.best_update"] = fmt::to_string(index);
-  save_lora(run_ / "lora_best.safetensors", *lora_, lora_options_, metadata);
+  save_lora(run_ / "lora_best.safetensors", lora_->lora(), lora_options_, metadata);
 }
 
 // ---- logs and state
@@ -371,9 +372,9 @@ Metadata Alignment::lora_metadata() const {
 }
 
 void Alignment::write_lora() const {
-  save_lora(run_ / "lora.safetensors", *lora_, lora_options_, lora_metadata());
+  save_lora(run_ / "lora.safetensors", lora_->lora(), lora_options_, lora_metadata());
   const ValuesScope averaged(*policy_buffer_, ema_->values);
-  save_lora(run_ / "lora_ema.safetensors", *lora_, lora_options_, lora_metadata());
+  save_lora(run_ / "lora_ema.safetensors", lora_->lora(), lora_options_, lora_metadata());
 }
 
 Checkpoint Alignment::state(int64_t index) const {

@@ -21,11 +21,7 @@ void check_method(const AlignConfig& c, const ModelShape& shape) {
   VGGFLOW_CHECK(value.kind == "none" || method->trains_value(),
                 "[align] {} trains no value network, got value.kind={}: expected none or auto",
                 c.method, value.kind);
-  check_value_options(value, shape.network);
-  const int64_t halved = int64_t{1} << (value.layers - 1);
-  VGGFLOW_CHECK(value.kind != "unet" || (shape.height % halved == 0 && shape.width % halved == 0),
-                "[value_unet] expected states that halve {} times, got {} x {}", value.layers - 1,
-                shape.height, shape.width);
+  check_value_options(value, {shape.network.channels, shape.height, shape.width});
 }
 
 void check_grid(const AlignConfig& c) {
@@ -69,16 +65,14 @@ ValueOptions resolved_value_options(const AlignConfig& c, const Method& method) 
 
 void check_settings(const AlignConfig& c, const ModelShape& shape) {
   check_model_options(c.flow);
-  if (!shape.keeps_text_encoders)
-    check_sd3_options(c.flow.sd3, shape.network, shape.vae.downscale());
+  check_model_sizes(c.flow, shape);
   check_grid(c);
   check_method(c, shape);
   GuidanceIn::parse(c.guidance_in);
   check_rewards(rewards_in(c.reward));
   check_evaluation(c);
-  const ShapesOnly guard;
-  Mmdit network(shape.network);
-  const LoraSet adapters(network, {c.lora_rank, c.lora_alpha, c.lora_targets}, 0);
+  const auto network = network_skeleton(shape);
+  const LoraSet adapters(*network, {c.lora_rank, c.lora_alpha, c.lora_targets}, 0);
 }
 
 void check_run(const AlignConfig& config) {

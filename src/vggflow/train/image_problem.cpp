@@ -56,46 +56,45 @@ ImageProblem::ImageProblem(const AlignmentModels& models, const ImageProblemOpti
       options_(options),
       prompts_(std::move(prompts)),
       conditioning_(models.model.encode(prompts_)),
-      velocity_(models.model.network(), conditioning_,
+      velocity_(models.model, conditioning_,
                 models.model.unconditional(static_cast<int64_t>(prompts_.size())), options.guidance,
                 options.detach_unconditional) {}
 
-GuidedVelocity ImageProblem::velocity(const Tensor& rows, bool guided, bool detach) const {
-  GuidedVelocity v = velocity_.rows(rows);
+GuidedVelocity ImageProblem::velocity(const FlowNetwork& network, const Tensor& rows, bool guided,
+                                      bool detach) const {
+  GuidedVelocity v = velocity_.rows(rows).of(network);
   v.set_detach_unconditional(detach);
   if (!guided) v.set_guidance(1.0);
   return v;
 }
 
 Tensor ImageProblem::rollout_velocity(const Tensor& x, const Tensor& t) {
-  const AdapterScope scope(models_.lora, rollout_mode());
-  GuidedVelocity v = velocity_;
+  GuidedVelocity v = velocity_.of(rollout_network());
   if (!options_.guidance_in.rollout) v.set_guidance(1.0);
   return v(x, t);
 }
 
 Tensor ImageProblem::policy(const States& s) {
-  const AdapterScope scope(models_.lora, AdapterMode::kOn);
-  return velocity(s.rows, options_.guidance_in.gradient, options_.detach_unconditional)(s.x, s.t);
+  return velocity(models_.adapted.policy(), s.rows, options_.guidance_in.gradient,
+                  options_.detach_unconditional)(s.x, s.t);
 }
 
 Tensor ImageProblem::policy_known(const States& s, const Tensor& known) {
   if (!known_by_rollout(options_)) return policy(s);
-  const AdapterScope scope(models_.lora, AdapterMode::kOn);
-  const Tensor branch = velocity(s.rows, true, true).conditional(s.x, s.t);
+  const Tensor branch =
+      velocity(models_.adapted.policy(), s.rows, true, true).conditional(s.x, s.t);
   return known + options_.guidance * (branch - branch.detach());
 }
 
 Dual ImageProblem::policy_tangent(const Dual& x, const Dual& t, const Tensor& rows) {
   at::NoGradGuard no_grad;
-  const AdapterScope scope(models_.lora, rollout_mode());
-  return velocity(rows, options_.guidance_in.gradient, options_.detach_unconditional)(x, t);
+  return velocity(rollout_network(), rows, options_.guidance_in.gradient,
+                  options_.detach_unconditional)(x, t);
 }
 
 // The unconditional half belongs to the base's Jacobian when x asks for a gradient.
 Tensor ImageProblem::base_field(const States& s, bool guided) {
-  const AdapterScope scope(models_.lora, AdapterMode::kOff);
-  return velocity(s.rows, guided, false)(s.x, s.t);
+  return velocity(models_.model, s.rows, guided, false)(s.x, s.t);
 }
 
 Tensor ImageProblem::base(const States& s) { return base_field(s, options_.guidance_in.base); }
@@ -126,13 +125,11 @@ Dual ImageProblem::reward_parts_tangent(const Dual& x1, const Tensor& rows) {
 }
 
 Tensor ImageProblem::correction(const States& s) {
-  return models_.value->evaluate(s.x, (1 - s.t) * 1000, conditioning_of(s.rows)) *
-         options_.value_scale;
+  return models_.value->evaluate(s.x, s.t, conditioning_of(s.rows)) * options_.value_scale;
 }
 
 Dual ImageProblem::correction_tangent(const Dual& x, const Dual& t, const Tensor& rows) {
-  const Dual nu = models_.value->evaluate(x, Dual{(1 - t.value) * 1000, t.tangent * -1000},
-                                          conditioning_of(rows));
+  const Dual nu = models_.value->evaluate(x, t, conditioning_of(rows));
   return {nu.value * options_.value_scale, nu.tangent * options_.value_scale};
 }
 
@@ -146,8 +143,7 @@ std::vector<std::string> ImageProblem::prompts_of(const Tensor& rows) const {
 
 // In fp32, whatever dtype the frozen text encoder has: the value network trains in fp32.
 Conditioning ImageProblem::conditioning_of(const Tensor& rows) const {
-  return {conditioning_.context.index_select(0, rows).to(at::kFloat),
-          conditioning_.pooled.index_select(0, rows).to(at::kFloat)};
+  return conditioning_.rows(rows).to(at::kFloat);
 }
 
 }  // namespace vggflow

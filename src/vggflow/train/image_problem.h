@@ -1,5 +1,5 @@
 #pragma once
-// The alignment problem of one update's batch: prompts bound to rows, adapters switched per call,
+// The alignment problem of one update's batch: prompts bound to rows, a network per call,
 // pixels made for the reward.
 
 #include <memory>
@@ -7,9 +7,9 @@
 #include <vector>
 
 #include "vggflow/algorithms/method.h"
-#include "vggflow/families/sd3/flow_model.h"
 #include "vggflow/families/value_network.h"
-#include "vggflow/nn/lora.h"
+#include "vggflow/flow/adapted_flow.h"
+#include "vggflow/flow/guided_velocity.h"
 #include "vggflow/rewards/reward.h"
 
 namespace vggflow {
@@ -17,7 +17,7 @@ namespace vggflow {
 /// The networks of an alignment run; the base weights are frozen and held once.
 struct AlignmentModels {
   FlowModel& model;
-  LoraSet& lora;
+  const AdaptedFlow& adapted;  ///< of `model`; merged, unless options say otherwise
   const Reward& reward;
   ValueNetwork* value;  ///< null: no correction
 };
@@ -78,12 +78,13 @@ class ImageProblem : public AlignmentProblem {
   }
 
  private:
-  AdapterMode rollout_mode() const {
-    return options_.merge ? AdapterMode::kMerged : AdapterMode::kOn;
+  const FlowNetwork& rollout_network() const {
+    return options_.merge ? models_.adapted.merged() : models_.adapted.policy();
   }
   template <TensorLike T>
   T pixels(const T& x1) const;
-  GuidedVelocity velocity(const Tensor& rows, bool guided, bool detach) const;
+  GuidedVelocity velocity(const FlowNetwork& network, const Tensor& rows, bool guided,
+                          bool detach) const;
   Tensor base_field(const States& s, bool guided);
   std::vector<std::string> prompts_of(const Tensor& rows) const;
   Conditioning conditioning_of(const Tensor& rows) const;

@@ -30,10 +30,10 @@ struct TinyModel {
       : model(options(), Vocabulary({"red heart ghost"}, 4)),
         lora(attach()),
         reward(make_reward("colorfulness", {})) {
-    value =
-        make_value_network({.kind = "mmdit", .width = 32, .layers = 1}, model.transformer, {}, 1);
+    value = make_value_network({.kind = "mmdit", .width = 32, .layers = 1}, model, {}, 1);
     for (const NamedTensor& p : value->trainable()) p.tensor->requires_grad_(true);
-    model.transformer.passes = policy_passes;
+    model.count_passes(policy_passes);
+    lora->count_passes(policy_passes);
     value->passes = value_passes;
     lora->merge();
   }
@@ -51,13 +51,13 @@ struct TinyModel {
     return o;
   }
   // Random weights, and adapters whose B is not zero.
-  std::unique_ptr<LoraSet> attach() {
+  std::unique_ptr<AdaptedFlow> attach() {
     uint64_t id = 0;
     const auto noise = [&](const Tensor& like) {
       return 0.2 * keyed_normal(3, Purpose::kTest, 0, id++, 1, like.sizes()).squeeze(0);
     };
     for (const NamedTensor& p : model.parameters()) *p.tensor = noise(*p.tensor);
-    auto set = std::make_unique<LoraSet>(model.transformer, LoraOptions{2, 2, kAttention}, 1);
+    auto set = std::make_unique<AdaptedFlow>(model, LoraOptions{2, 2, kAttention}, 1);
     for (const NamedTensor& p : set->parameters())
       *p.tensor = noise(*p.tensor).requires_grad_(true);
     return set;
@@ -76,7 +76,7 @@ struct TinyModel {
             .beta_scale = 1};
   }
   NanoModel model;
-  std::unique_ptr<LoraSet> lora;
+  std::unique_ptr<AdaptedFlow> lora;
   std::unique_ptr<Reward> reward;
   std::unique_ptr<ValueNetwork> value;
   std::shared_ptr<PassCounter> policy_passes = std::make_shared<PassCounter>(),

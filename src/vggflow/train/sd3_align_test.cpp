@@ -54,11 +54,10 @@ struct Tiny {
     o.refl.k_max = 5;
     o.draft.k = 2;
     method = make_method(name, o);
-    lora = std::make_unique<LoraSet>(model->network(),
-                                     LoraOptions{4, 4, {"transformer_blocks.*.attn.to_*"}}, 1);
+    lora = std::make_unique<AdaptedFlow>(*model,
+                                         LoraOptions{4, 4, {"transformer_blocks.*.attn.to_*"}}, 1);
     if (method->trains_value())
-      value =
-          make_value_network({.kind = "mmdit", .width = 32, .layers = 1}, model->network(), {}, 1);
+      value = make_value_network({.kind = "mmdit", .width = 32, .layers = 1}, *model, {}, 1);
     buffer = std::make_unique<ParameterBuffer>(lora->parameters());
     adamw = std::make_unique<AdamW>(*buffer, AdamWOptions{});
     if (value) value_buffer = std::make_unique<ParameterBuffer>(value->trainable());
@@ -82,7 +81,7 @@ struct Tiny {
   std::unique_ptr<FlowModel> model;
   std::unique_ptr<Method> method;
   std::unique_ptr<Reward> reward;
-  std::unique_ptr<LoraSet> lora;
+  std::unique_ptr<AdaptedFlow> lora;
   std::unique_ptr<ValueNetwork> value;
   std::unique_ptr<ParameterBuffer> buffer, value_buffer;
   std::unique_ptr<AdamW> adamw;

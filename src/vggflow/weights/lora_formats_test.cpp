@@ -57,21 +57,21 @@ class LoraFormats : public ::testing::Test {
 
   // The output with adapters merged; none: the base.
   Tensor output(const std::vector<LoraLayer>& layers) {
-    const auto run = [&] {
-      return net
+    const auto run = [&](const Mmdit& network) {
+      return network
           .forward(reference.load("x"), reference.load("t"),
                    {reference.load("context"), reference.load("pooled")})
           .detach();
     };
-    if (layers.empty()) return run();
-    LoraSet set(net, layers);
-    set.merge();
-    const AdapterScope merged(set, AdapterMode::kMerged);
-    return run();
+    if (layers.empty()) return run(net);
+    const auto merged = net.view();
+    LoraSet(*merged, layers).bake();
+    return run(*merged);
   }
   // Adapters with no zero matrix on all layers that match.
   std::vector<LoraLayer> trained(const LoraOptions& options) {
-    LoraSet set(net, options, 1);
+    const auto view = net.view();
+    LoraSet set(*view, options, 1);
     uint64_t id = 0;
     for (const NamedTensor& p : set.parameters())
       *p.tensor = 0.3 * keyed_normal(3, Purpose::kTest, 0, id++, 1, p.tensor->sizes()).squeeze(0);
@@ -528,19 +528,19 @@ TEST_F(LoraExport, WritesEveryLayoutFromEveryLayout) {
     source = fs::path(o.out).filename();
   }
   const auto nano = NanoModel::load(folder / "nano", at::kFloat);
-  const Denoiser denoise = denoiser_of(nano->transformer);
+  const Denoiser denoise = denoiser_of(*nano);
   EXPECT_LT(relative_error(denoise(read_lora(folder / source).layers), denoise(layers)), 1e-5);
   EXPECT_GT(relative_error(denoise(layers), denoise({})), 1e-2);
 }
 
 TEST_F(LoraExport, AMergedModelFolderIsTheAdaptedModelWithoutAnAdapter) {
   const auto nano = NanoModel::load(folder / "nano", at::kFloat);
-  const Tensor want = denoiser_of(nano->transformer)(layers);
+  const Tensor want = denoiser_of(*nano)(layers);
   for (const auto& [dtype, bound] : {std::pair{"fp32", 1e-5}, {"fp16", 2e-3}, {"bf16", 2e-2}}) {
     const ExportOptions o = options(std::string("merged_") + dtype, "merged", dtype);
     EXPECT_THAT(export_lora(o), HasSubstr("weights read back exactly"));
     const auto merged = NanoModel::load(o.out, at::kFloat);
-    EXPECT_LT(relative_error(denoiser_of(merged->transformer)({}), want), bound) << dtype;
+    EXPECT_LT(relative_error(denoiser_of(*merged)({}), want), bound) << dtype;
     EXPECT_EQ(merged->vocabulary.serialize(), nano->vocabulary.serialize());
     EXPECT_EQ(
         SafetensorsFile(fs::path(o.out) / "model.safetensors").metadata().at("vggflow.merged_lora"),

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "vggflow/families/nano/word_encoder.h"
-#include "vggflow/families/sd3/flow_model.h"
+#include "vggflow/families/sd3/mmdit_network.h"
 #include "vggflow/networks/autoencoders/taesd.h"
 #include "vggflow/text/vocabulary.h"
 
@@ -33,7 +33,7 @@ struct NanoOptions {
   }
 };
 
-class NanoModel : public Module, public FlowModel {
+class NanoModel : public Module, public OnMmdit<FlowModel> {
  public:
   NanoModel(const NanoOptions& options, Vocabulary vocabulary);
   /// Whether the folder holds a nano model.
@@ -49,8 +49,8 @@ class NanoModel : public Module, public FlowModel {
   /// refused.
   void open_decoder(const std::string& taesd);
 
-  Mmdit& network() override { return transformer; }
-  const Mmdit& network() const override { return transformer; }
+  Mmdit& mmdit() override { return transformer; }
+  const Mmdit& mmdit() const override { return transformer; }
   Conditioning encode(const std::vector<std::string>& captions) const override;
   Conditioning unconditional(int64_t count) const override;
   std::vector<int64_t> state_shape() const override;

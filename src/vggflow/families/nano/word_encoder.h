@@ -2,7 +2,8 @@
 // The nano model's text encoder: a word embedding table. It gives what SD3's encoders give: tokens
 // and one pooled vector.
 
-#include "vggflow/families/sd3/mmdit.h"
+#include "vggflow/flow/conditioning.h"
+#include "vggflow/nn/module.h"
 
 namespace vggflow {
 

@@ -26,14 +26,11 @@ std::vector<T> chunks(const T& x, int64_t count) {
 // Three projections as one product: (..., D) -> (..., 3 D). Adapters are added per projection.
 template <TensorLike T>
 T joint_projection(const T& x, const Linear& q, const Linear& k, const Linear& v) {
-  const bool adapters = q.adapter == AdapterMode::kOn &&
-                        (q.lora.a.defined() || k.lora.a.defined() || v.lora.a.defined());
+  const bool adapters = q.lora.a.defined() || k.lora.a.defined() || v.lora.a.defined();
   if (adapters) return ops::cat(std::vector<T>{q.forward(x), k.forward(x), v.forward(x)}, -1);
   const auto dtype = primal(x).scalar_type();
-  return ops::linear(
-      x,
-      at::cat({q.effective_weight(dtype), k.effective_weight(dtype), v.effective_weight(dtype)}, 0),
-      at::cat({q.bias, k.bias, v.bias}, 0).to(dtype));
+  return ops::linear(x, at::cat({q.weight.to(dtype), k.weight.to(dtype), v.weight.to(dtype)}, 0),
+                     at::cat({q.bias, k.bias, v.bias}, 0).to(dtype));
 }
 
 // RMSNorm over the channels of each head of a packed (B, N, 3D) tensor's first two thirds.
@@ -110,15 +107,6 @@ void init_xavier(Linear& layer, RandomStream& random) {
 }
 
 }  // namespace
-
-Conditioning Conditioning::concat(const Conditioning& a, const Conditioning& b) {
-  return {at::cat({a.context, b.context}), at::cat({a.pooled, b.pooled})};
-}
-
-EmbedderMlp::EmbedderMlp(int64_t in, int64_t width) : linear_1(in, width), linear_2(width, width) {
-  add("linear_1", linear_1);
-  add("linear_2", linear_2);
-}
 
 FeedForward::FeedForward(int64_t width)
     : project_in(width, 4 * width), project_out(4 * width, width) {
@@ -314,6 +302,21 @@ void Mmdit::init(uint64_t seed) {
   }
   norm_out.init_zero();
   proj_out.init_zero();
+}
+
+std::unique_ptr<Mmdit> Mmdit::view() const {
+  auto other = [&] {
+    const ShapesOnly guard;
+    return std::make_unique<Mmdit>(options);
+  }();
+  const auto own = other->parameters(), shared = parameters();
+  for (size_t i = 0; i < own.size(); ++i) *own[i].tensor = *shared[i].tensor;
+  other->position_grid = position_grid;
+  other->axis_ = axis_;
+  other->compute = compute;
+  other->checkpointing = checkpointing;
+  other->passes = passes;
+  return other;
 }
 
 template <TensorLike T>

@@ -12,31 +12,12 @@
 #include <vector>
 
 #include "vggflow/families/sd3/mmdit_options.h"
+#include "vggflow/flow/conditioning.h"
+#include "vggflow/nn/embedder_mlp.h"
 #include "vggflow/nn/module.h"
 #include "vggflow/nn/pass_counter.h"
 
 namespace vggflow {
-
-/// What a prompt becomes for the network.
-struct Conditioning {
-  Tensor context;  ///< (B, T, context_dim), token embeddings
-  Tensor pooled;   ///< (B, pooled_dim)
-  Conditioning rows(int64_t start, int64_t length) const {
-    return {context.narrow(0, start, length), pooled.narrow(0, start, length)};
-  }
-  static Conditioning concat(const Conditioning& a, const Conditioning& b);
-};
-
-/// linear_2(silu(linear_1(x))).
-class EmbedderMlp : public Module {
- public:
-  EmbedderMlp(int64_t in, int64_t width);
-  template <TensorLike T>
-  T forward(const T& x) const {
-    return linear_2.forward(ops::silu(linear_1.forward(x)));
-  }
-  Linear linear_1, linear_2;
-};
 
 /// net.2(gelu_tanh(net.0.proj(x))), hidden width 4 D.
 class FeedForward : public Module {
@@ -116,6 +97,10 @@ class Mmdit : public Module {
   Tensor positions(int64_t rows, int64_t columns) const;
   /// Xavier-uniform linear layers; modulations and the output projection start at zero (DiT).
   void init(uint64_t seed);
+  /// A second network that shares this one's tensors: held once, and a tensor that is set on a
+  /// layer of one leaves the other as it is. Adapters stay with their own network; it computes,
+  /// recomputes and counts as this one does.
+  std::unique_ptr<Mmdit> view() const;
   /// "Mmdit(6 joint blocks, width 160, ...)".
   std::string description() const;
 

@@ -220,8 +220,8 @@ void Sd3Model::prepare(const std::vector<std::string>& prompts) const {
   for (size_t i = 0; i < missing.size(); ++i) {
     if (!keep && missing[i] != options_.negative_prompt) continue;
     const auto at = static_cast<int64_t>(i);
-    embeddings_[missing[i]] = {encoded.embeddings.context.narrow(0, at, 1).clone(),
-                               encoded.embeddings.pooled.narrow(0, at, 1).clone()};
+    const Conditioning row = encoded.embeddings.rows(at, 1);
+    embeddings_[missing[i]] = {row.context.clone(), row.pooled.clone()};
   }
 }
 
@@ -243,8 +243,7 @@ Conditioning Sd3Model::encode(const std::vector<std::string>& prompts) const {
 
 Conditioning Sd3Model::unconditional(int64_t count) const {
   prepare({});
-  const Conditioning& one = embeddings_.at(options_.negative_prompt);
-  return {one.context.expand({count, -1, -1}), one.pooled.expand({count, -1})};
+  return embeddings_.at(options_.negative_prompt).expand(count);
 }
 
 // ---- images

@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "vggflow/core/field.h"
-#include "vggflow/families/sd3/flow_model.h"
+#include "vggflow/families/sd3/mmdit_network.h"
 #include "vggflow/families/sd3/prompts.h"
 #include "vggflow/io/model_files.h"
 #include "vggflow/networks/autoencoders/autoencoder_kl.h"
@@ -101,15 +101,15 @@ FlowSchedule read_sd3_schedule(const std::filesystem::path& file);
 /// which it computes.
 std::unique_ptr<Mmdit> load_sd3_transformer(const Sd3Files& files, at::ScalarType dtype);
 
-class Sd3Model : public FlowModel {
+class Sd3Model : public OnMmdit<FlowModel> {
  public:
   /// `dtype` of the transformer, the text encoders and their matrix products; the autoencoder is
   /// fp32. `checkpointing`: of the transformer's blocks and the decoder's.
   Sd3Model(const std::string& path, const Sd3Options& options, at::ScalarType dtype,
            bool checkpointing);
 
-  Mmdit& network() override { return *transformer_; }
-  const Mmdit& network() const override { return *transformer_; }
+  Mmdit& mmdit() override { return *transformer_; }
+  const Mmdit& mmdit() const override { return *transformer_; }
   Conditioning encode(const std::vector<std::string>& prompts) const override;
   Conditioning unconditional(int64_t count) const override;
   void prepare(const std::vector<std::string>& prompts) const override;

@@ -120,7 +120,6 @@ std::unique_ptr<DreamSim> DreamSim::load(const fs::path& folder, const DreamSimO
   load_file(folder / "open_clip_vitb16_pretrain.pth.tar", {{"proj", network->open_clip.proj}},
             network->open_clip.model);
   LoraSet adapters(*network, read_adapters(folder / "ensemble_lora"));
-  adapters.merge();
   adapters.bake();
   network->set_requires_grad(false);
   return network;

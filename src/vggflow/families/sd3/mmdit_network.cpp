@@ -1,0 +1,51 @@
+#include "vggflow/families/sd3/mmdit_network.h"
+
+#include <ATen/ATen.h>
+
+#include <vector>
+
+namespace vggflow {
+namespace {
+
+constexpr double kClock = 1000;  // timesteps from data to noise
+
+Tensor timestep_of(const Tensor& t) { return (1 - t) * kClock; }
+Dual timestep_of(const Dual& t) { return {(1 - t.value) * kClock, t.tangent * -kClock}; }
+
+}  // namespace
+
+Tensor mmdit_velocity(const Mmdit& network, const Tensor& x, const Tensor& t,
+                      const Conditioning& c) {
+  return -network.forward(x, timestep_of(t), c);
+}
+
+Dual mmdit_velocity(const Mmdit& network, const Dual& x, const Dual& t, const Conditioning& c) {
+  const Dual u = network.forward(x, timestep_of(t), c);
+  return {-u.value, -u.tangent};
+}
+
+NetworkInputs mmdit_inputs(const MmditOptions& o) {
+  return {{o.channels, o.sample_size, o.sample_size}, o.context_dim, o.pooled_dim};
+}
+
+std::unique_ptr<FlowNetwork> mmdit_view(const Mmdit& network) {
+  return std::make_unique<MmditNetwork>(network.view());
+}
+
+MmditOptions small_mmdit_options(int64_t width, int64_t layers, const MmditOptions& like) {
+  MmditOptions small = like;
+  small.head_dim = 32;
+  small.heads = width / 32;
+  small.layers = layers;
+  std::erase_if(small.dual_attention_layers, [&](int64_t layer) { return layer >= layers; });
+  return small;
+}
+
+std::unique_ptr<FlowNetwork> small_mmdit(int64_t width, int64_t layers, const MmditOptions& like,
+                                         uint64_t seed) {
+  auto network = std::make_unique<Mmdit>(small_mmdit_options(width, layers, like));
+  network->init(seed);
+  return std::make_unique<MmditNetwork>(std::move(network));
+}
+
+}  // namespace vggflow
