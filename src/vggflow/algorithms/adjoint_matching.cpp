@@ -63,8 +63,14 @@ std::vector<double> shares(const Tensor& terms, size_t steps) {
 }
 
 double clip_bound(const AdjointMatchingOptions& o, double lambda, const Tensor& terms) {
-  if (o.clip == "constant") return o.clip_constant * lambda * lambda;
-  if (o.clip == "none") return std::numeric_limits<double>::infinity();
+  switch (o.clip) {
+    case TermClip::kConstant:
+      return o.clip_constant * lambda * lambda;
+    case TermClip::kNone:
+      return std::numeric_limits<double>::infinity();
+    case TermClip::kQuantile:
+      break;
+  }
   return at::quantile(terms.to(at::kDouble), o.clip_quantile).item<double>();
 }
 
@@ -109,6 +115,8 @@ MemorylessPath roll_out_memoryless(AlignmentProblem& problem, const UpdateInput&
   }
   return path;
 }
+
+MethodTrials AdjointMatchingOptions::trials() { return {.small = "clip=none"}; }
 
 MethodReport AdjointMatching::update(AlignmentProblem& problem, const UpdateInput& input) const {
   MethodReport report;
@@ -166,6 +174,13 @@ Passes AdjointMatching::cost(const CostShape& s, const MethodReport&) const {
       s.batch * static_cast<double>(trained_steps(options_, static_cast<int64_t>(s.steps)));
   return {.f = s.batch * (s.steps * (s.rollout + s.adjoint) + s.base) + m * (s.known + s.base),
           .b = s.batch * s.steps * s.adjoint + m * s.known_graph};
+}
+
+Demand AdjointMatching::demand(const CostShape& s) const {
+  const auto steps = static_cast<int64_t>(s.steps);
+  return {.transitions = s.batch * static_cast<double>(trained_steps(options_, steps)),
+          .reward_gradients = s.batch,
+          .adjoint = true};
 }
 
 std::string AdjointMatching::cost_formula(const CostShape& s) const {

@@ -26,11 +26,19 @@
 
 namespace vggflow {
 
+/// What bounds a term of the loss.
+enum class TermClip { kConstant, kQuantile, kNone };
+inline OptionWords<TermClip> option_words(TermClip) {
+  return {{"constant", TermClip::kConstant},
+          {"quantile", TermClip::kQuantile},
+          {"none", TermClip::kNone}};
+}
+
 struct AdjointMatchingOptions {
   double lambda = 1.0;
   double tail = 0.25;
   double early = 0.25;
-  std::string clip = "quantile";
+  TermClip clip = TermClip::kQuantile;
   double clip_constant = 1.6;
   double clip_quantile = 0.9;
 
@@ -41,11 +49,12 @@ struct AdjointMatchingOptions {
     v("early", early, "share of the steps drawn from the others", range(0, 1));
     v("clip", clip,
       "terms above it have no gradient: clip_constant lambda^2, a quantile of the update's terms, "
-      "or none",
-      choices({"constant", "quantile", "none"}));
+      "or none");
     v("clip_constant", clip_constant, "the constant", range(0, 1e12));
     v("clip_quantile", clip_quantile, "the quantile", range(0, 1));
   }
+
+  static MethodTrials trials();
 };
 
 class AdjointMatching : public Method {
@@ -54,6 +63,7 @@ class AdjointMatching : public Method {
       : options_(options), clip_(clip) {}
   MethodReport update(AlignmentProblem& problem, const UpdateInput& input) const override;
   Passes cost(const CostShape& shape, const MethodReport& report) const override;
+  Demand demand(const CostShape& shape) const override;
   std::string cost_formula(const CostShape& shape) const override;
 
  private:

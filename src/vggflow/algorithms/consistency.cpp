@@ -5,6 +5,7 @@
 
 #include "vggflow/algorithms/matching.h"
 #include "vggflow/algorithms/reward_gradient.h"
+#include "vggflow/core/error.h"
 #include "vggflow/ops/vjp.h"
 
 namespace vggflow {
@@ -14,7 +15,7 @@ namespace {
 struct Call {
   AlignmentProblem& problem;
   const ConsistencyOptions& options;
-  const std::string& schedule;
+  Eta schedule;
   double beta;
   const ValuePoints& p;
 };
@@ -127,11 +128,19 @@ Consistency release(const Call& c) {
 }  // namespace
 
 Consistency consistency(AlignmentProblem& problem, const ConsistencyOptions& options,
-                        const std::string& eta_schedule, double beta, const ValuePoints& points) {
+                        Eta eta_schedule, double beta, const ValuePoints& points) {
   const Call call{problem, options, eta_schedule, beta, points};
-  return options.kind == "exact"   ? exact(call)
-         : options.kind == "paper" ? paper(call)
-                                   : release(call);
+  switch (options.kind) {
+    case ConsistencyKind::kExact:
+      return exact(call);
+    case ConsistencyKind::kPaper:
+      return paper(call);
+    case ConsistencyKind::kRelease:
+      return release(call);
+    case ConsistencyKind::kOff:
+      break;
+  }
+  fail("[consistency] expected an estimator, got off");
 }
 
 }  // namespace vggflow

@@ -28,8 +28,17 @@
 
 namespace vggflow {
 
+/// The estimators above; off: no consistency loss.
+enum class ConsistencyKind { kExact, kPaper, kRelease, kOff };
+inline OptionWords<ConsistencyKind> option_words(ConsistencyKind) {
+  return {{"exact", ConsistencyKind::kExact},
+          {"paper", ConsistencyKind::kPaper},
+          {"release", ConsistencyKind::kRelease},
+          {"off", ConsistencyKind::kOff}};
+}
+
 struct ConsistencyOptions {
-  std::string kind = "exact";
+  ConsistencyKind kind = ConsistencyKind::kExact;
   double fd_t = 1e-2;
   double fd_x = 1e-2;
 
@@ -38,8 +47,7 @@ struct ConsistencyOptions {
     v("kind", kind,
       "estimator of the value consistency residual: exact derivatives, the paper's central "
       "differences, the released code's "
-      "(wrong, for comparison), or off",
-      choices({"exact", "paper", "release", "off"}));
+      "(wrong, for comparison), or off");
     v("fd_t", fd_t, "step in t of the paper's differences", range(1e-12, 0.5));
     v("fd_x", fd_x, "root mean square step in x of the paper's differences", range(1e-12, 10));
   }
@@ -60,6 +68,6 @@ struct Consistency {
   Tensor residual, base;
 };
 Consistency consistency(AlignmentProblem& problem, const ConsistencyOptions& options,
-                        const std::string& eta_schedule, double beta, const ValuePoints& points);
+                        Eta eta_schedule, double beta, const ValuePoints& points);
 
 }  // namespace vggflow

@@ -8,8 +8,8 @@
 #include <cmath>
 #include <vector>
 
-#include "vggflow/algorithms/step_check.h"
 #include "vggflow/algorithms/transitions.h"
+#include "vggflow/core/error.h"
 #include "vggflow/core/log.h"
 #include "vggflow/ops/random_tensor.h"
 
@@ -58,51 +58,135 @@ void sweep_back(AlignmentProblem& problem, const Trajectory& trajectory, int64_t
   });
 }
 
+void check_truncation(const DraftOptions& o, int64_t steps) {
+  VGGFLOW_CHECK(o.k <= steps, "[draft] expected draft.k of at most {} (the steps), got {}", steps,
+                o.k);
+}
+
 }  // namespace
 
 int64_t draw_truncation(const DraftOptions& o, int64_t steps, RandomStream random) {
-  if (o.kind == "full") return steps;
+  if (o.kind == DraftKind::kFull) return steps;
   check_truncation(o, steps);
-  if (o.kind == "uniform") return 1 + random.below(o.k);
-  if (o.kind == "gaussian")
-    return std::clamp<int64_t>(std::llround(static_cast<double>(o.k) + o.k_sd * random.normal()), 1,
-                               steps);
-  return o.k;
+  if (o.kind == DraftKind::kUniform) return 1 + random.below(o.k);
+  if (o.kind != DraftKind::kGaussian) return o.k;
+  const double drawn = static_cast<double>(o.k) + o.k_sd * random.normal();
+  return std::clamp<int64_t>(std::llround(drawn), 1, steps);
 }
+
+namespace {
+
+// The last K steps of the trajectory itself.
+class Draft : public Method {
+ public:
+  Draft(const DraftOptions& options, const RewardClipOptions& clip)
+      : options_(options), clip_(clip) {}
+  MethodReport update(AlignmentProblem& problem, const UpdateInput& input) const override;
+  void check(int64_t steps) const override {
+    if (options_.kind != DraftKind::kFull) check_truncation(options_, steps);
+  }
+  Passes cost(const CostShape& s, const MethodReport& report) const override {
+    return passes(s, report.values.at("depth"));
+  }
+  Passes mean_cost(const CostShape& s) const override;
+  Demand demand(const CostShape& s) const override {
+    return {.transitions = s.batch, .reward_gradients = s.batch, .policy_input = true};
+  }
+  std::string cost_formula(const CostShape& s) const override {
+    return fmt::format("B N {}F + B K ({}F + {}B)", s.rollout, s.policy, s.policy_graph);
+  }
+
+ private:
+  static Passes passes(const CostShape& s, double depth) {
+    return {.f = s.batch * (s.steps * s.rollout + depth * s.policy),
+            .b = s.batch * depth * s.policy_graph};
+  }
+  DraftOptions options_;
+  RewardClipOptions clip_;
+};
 
 MethodReport Draft::update(AlignmentProblem& problem, const UpdateInput& input) const {
   MethodReport report;
   Stopwatch watch;
   const Trajectory trajectory = roll_out(problem, input);
   const int64_t batch = input.x0.size(0);
-  const Tensor rows = at::arange(batch), x1 = trajectory.final_state();
+  const Tensor x1 = trajectory.final_state();
   report.rewards = reward_values(problem, x1);
   report.seconds["rollout"] = watch.lap();
 
-  const auto steps = static_cast<int64_t>(input.times.size()) - 1;
-  if (options_.kind != "lv") {
-    const int64_t depth = draw_truncation(options_, steps, whole_update(input));
-    report.values["depth"] = static_cast<double>(depth);
-    const Seed seed = reward_seed(problem, clip_, options_.transform, x1, rows,
-                                  static_cast<double>(batch), input.micro_batch, report);
-    report.seconds["reward"] = watch.lap();
-    sweep_back(problem, trajectory, depth, seed, input.micro_batch);
-    report.seconds["train"] = watch.lap();
-    return report;
+  const int64_t depth =
+      draw_truncation(options_, static_cast<int64_t>(input.times.size()) - 1, whole_update(input));
+  report.values["depth"] = static_cast<double>(depth);
+  const Seed seed = reward_seed(problem, clip_, options_.transform, x1, at::arange(batch),
+                                static_cast<double>(batch), input.micro_batch, report);
+  report.seconds["reward"] = watch.lap();
+  sweep_back(problem, trajectory, depth, seed, input.micro_batch);
+  report.seconds["train"] = watch.lap();
+  return report;
+}
+
+Passes Draft::mean_cost(const CostShape& s) const {
+  const auto k = static_cast<double>(options_.k);
+  return passes(s, options_.kind == DraftKind::kFull      ? s.steps
+                   : options_.kind == DraftKind::kUniform ? (1 + k) / 2
+                                                          : k);
+}
+
+// One step from each of several noised copies of the finished end point.
+class DraftLv : public Method {
+ public:
+  DraftLv(const DraftOptions& options, const RewardClipOptions& clip)
+      : options_(options), clip_(clip) {}
+  MethodReport update(AlignmentProblem& problem, const UpdateInput& input) const override;
+  Passes cost(const CostShape& s, const MethodReport&) const override {
+    return {.f = s.batch * (s.steps * s.rollout + starts() * (s.rollout + s.policy)),
+            .b = s.batch * starts() * s.policy_graph};
+  }
+  Demand demand(const CostShape& s) const override {
+    return {.transitions = s.batch, .reward_gradients = s.batch * starts(), .policy_input = true};
+  }
+  std::string cost_formula(const CostShape& s) const override {
+    return fmt::format("B N {}F + {} B ({}F + {}B)", s.rollout, starts(), s.rollout + s.policy,
+                       s.policy_graph);
   }
 
+ private:
+  double starts() const {
+    return static_cast<double>(options_.lv_noises + (options_.lv_own_step ? 1 : 0));
+  }
+  std::vector<Tensor> starting_points(const Trajectory& trajectory, const UpdateInput& input) const;
+  DraftOptions options_;
+  RewardClipOptions clip_;
+};
+
+std::vector<Tensor> DraftLv::starting_points(const Trajectory& trajectory,
+                                             const UpdateInput& input) const {
+  const Tensor x1 = trajectory.final_state();
   const double t = input.times[input.times.size() - 2];
   std::vector<int64_t> shape = x1.sizes().slice(1).vec();
   shape.insert(shape.begin(), options_.lv_noises);
-  const Tensor noises =
-      keyed_normal(input.seed, Purpose::kPathNoise, input.update, input.first_sample, batch, shape)
-          .to(x1.scalar_type());
+  const Tensor noises = keyed_normal(input.seed, Purpose::kPathNoise, input.update,
+                                     input.first_sample, x1.size(0), shape)
+                            .to(x1.scalar_type());
   std::vector<Tensor> starts;
   for (int64_t i = 0; i < options_.lv_noises; ++i)
     starts.push_back(t * x1 + (1 - t) * noises.select(1, i));
   if (options_.lv_own_step) starts.push_back(trajectory.states[trajectory.states.size() - 2]);
-  const double count = static_cast<double>(batch) * static_cast<double>(starts.size());
-  for (const Tensor& x : starts) {
+  return starts;
+}
+
+MethodReport DraftLv::update(AlignmentProblem& problem, const UpdateInput& input) const {
+  MethodReport report;
+  Stopwatch watch;
+  const Trajectory trajectory = roll_out(problem, input);
+  const int64_t batch = input.x0.size(0);
+  const Tensor rows = at::arange(batch);
+  report.rewards = reward_values(problem, trajectory.final_state());
+  report.seconds["rollout"] = watch.lap();
+
+  const double t = input.times[input.times.size() - 2];
+  const double count = static_cast<double>(batch) * starts();
+  for (const Tensor& x : starting_points(trajectory, input)) {
     const States states{x, at::full({batch}, t, x.options()), rows};
     const Tensor end = [&] {
       at::NoGradGuard no_grad;
@@ -119,22 +203,19 @@ MethodReport Draft::update(AlignmentProblem& problem, const UpdateInput& input) 
   return report;
 }
 
-Passes Draft::cost(const CostShape& s, const MethodReport& report) const {
-  const double starts = static_cast<double>(options_.lv_noises + (options_.lv_own_step ? 1 : 0));
-  if (options_.kind == "lv")
-    return {.f = s.batch * (s.steps * s.rollout + starts * (s.rollout + s.policy)),
-            .b = s.batch * starts * s.policy_graph};
-  const double depth = report.values.at("depth");
-  return {.f = s.batch * (s.steps * s.rollout + depth * s.policy),
-          .b = s.batch * depth * s.policy_graph};
+}  // namespace
+
+MethodTrials DraftOptions::trials() {
+  return {.variants = {{"full", "kind=full"},
+                       {"uniform", "kind=uniform k=3"},
+                       {"gaussian", "kind=gaussian k=3"},
+                       {"lv", "kind=lv"},
+                       {"lv with own step", "kind=lv lv_own_step=true"}}};
 }
 
-std::string Draft::cost_formula(const CostShape& s) const {
-  if (options_.kind != "lv")
-    return fmt::format("B N {}F + B K ({}F + {}B)", s.rollout, s.policy, s.policy_graph);
-  return fmt::format("B N {}F + {} B ({}F + {}B)", s.rollout,
-                     options_.lv_noises + (options_.lv_own_step ? 1 : 0), s.rollout + s.policy,
-                     s.policy_graph);
+std::unique_ptr<Method> make_draft(const DraftOptions& options, const RewardClipOptions& clip) {
+  if (options.kind == DraftKind::kLv) return std::make_unique<DraftLv>(options, clip);
+  return std::make_unique<Draft>(options, clip);
 }
 
 }  // namespace vggflow

@@ -19,7 +19,7 @@
 // On diffusers' SD3 grid the last step has h = 0.009 and learning sees nothing else: choose the
 // grid with care (time_grid.kind).
 
-#include <string>
+#include <memory>
 
 #include "vggflow/algorithms/method.h"
 #include "vggflow/algorithms/reward_gradient.h"
@@ -27,8 +27,18 @@
 
 namespace vggflow {
 
+/// The kinds of K above.
+enum class DraftKind { kFull, kFixed, kUniform, kGaussian, kLv };
+inline OptionWords<DraftKind> option_words(DraftKind) {
+  return {{"full", DraftKind::kFull},
+          {"fixed", DraftKind::kFixed},
+          {"uniform", DraftKind::kUniform},
+          {"gaussian", DraftKind::kGaussian},
+          {"lv", DraftKind::kLv}};
+}
+
 struct DraftOptions {
-  std::string kind = "fixed";
+  DraftKind kind = DraftKind::kFixed;
   int64_t k = 1;
   double k_sd = 1.0;
   int64_t lv_noises = 2;
@@ -37,28 +47,19 @@ struct DraftOptions {
 
   template <class V>
   void fields(V& v) {
-    v("kind", kind, "which steps carry gradient",
-      choices({"full", "fixed", "uniform", "gaussian", "lv"}));
+    v("kind", kind, "which steps carry gradient");
     v("k", k, "K of fixed, its maximum of uniform, its mean of gaussian", range(1, 1000));
     v("k_sd", k_sd, "standard deviation of gaussian", range(0, 1000));
     v("lv_noises", lv_noises, "noises of lv", range(1, 1000));
     v("lv_own_step", lv_own_step, "lv: average the trajectory's own last step in, as FlowBP does");
     v.section("transform", transform);
   }
+
+  static MethodTrials trials();
 };
 
-class Draft : public Method {
- public:
-  Draft(const DraftOptions& options, const RewardClipOptions& clip)
-      : options_(options), clip_(clip) {}
-  MethodReport update(AlignmentProblem& problem, const UpdateInput& input) const override;
-  Passes cost(const CostShape& shape, const MethodReport& report) const override;
-  std::string cost_formula(const CostShape& shape) const override;
-
- private:
-  DraftOptions options_;
-  RewardClipOptions clip_;
-};
+/// DRaFT, or DRaFT-LV where the kind is lv.
+std::unique_ptr<Method> make_draft(const DraftOptions& options, const RewardClipOptions& clip);
 
 /// K of this update, in [1, steps].
 int64_t draw_truncation(const DraftOptions& options, int64_t steps, RandomStream random);

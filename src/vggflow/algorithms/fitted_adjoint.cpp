@@ -55,6 +55,12 @@ std::vector<Tensor> fitted_targets(AlignmentProblem& problem, const Trajectory& 
   return out;
 }
 
+MethodTrials FittedAdjointOptions::trials() {
+  return {.small = "bins=3", .variants = {{"2 steps", "steps=2"}}};
+}
+
+void FittedAdjoint::check(int64_t steps) const { check_transitions(options_.transitions, steps); }
+
 MethodReport FittedAdjoint::update(AlignmentProblem& problem, const UpdateInput& input) const {
   MethodReport report;
   Stopwatch watch;
@@ -106,6 +112,12 @@ Passes FittedAdjoint::cost(const CostShape& s, const MethodReport&) const {
   const double pulls = s.batch * pulls_of(options_, s.steps);
   return {.f = s.batch * s.steps * s.rollout + pulls * s.adjoint + m * (s.known + s.base),
           .b = pulls * s.adjoint + m * s.known_graph};
+}
+
+Demand FittedAdjoint::demand(const CostShape& s) const {
+  return {.transitions = s.batch * options_.transitions.count(),
+          .reward_gradients = s.batch * s.steps,
+          .adjoint = true};
 }
 
 std::string FittedAdjoint::cost_formula(const CostShape& s) const {

@@ -34,6 +34,8 @@ struct FittedAdjointOptions {
     v("steps", steps, "n of a single n-step target; 0 takes the lambda-return", range(0, 1000));
     transitions.fields(v);
   }
+
+  static MethodTrials trials();
 };
 
 class FittedAdjoint : public Method {
@@ -41,8 +43,11 @@ class FittedAdjoint : public Method {
   FittedAdjoint(const FittedAdjointOptions& options, const RewardClipOptions& clip)
       : options_(options), clip_(clip) {}
   MethodReport update(AlignmentProblem& problem, const UpdateInput& input) const override;
+  void check(int64_t steps) const override;
   Passes cost(const CostShape& shape, const MethodReport& report) const override;
+  Demand demand(const CostShape& shape) const override;
   std::string cost_formula(const CostShape& shape) const override;
+  bool minimises_objective() const override { return true; }
   double beta() const override { return options_.beta; }
 
  private:

@@ -48,6 +48,41 @@ struct CostShape {
   bool adjoint_is_base = true, value = false;
 };
 
+/// One moment of an update that keeps graphs besides the rollout: how many of each kind one of its
+/// `rows` samples has at once. Rows run in micro-batches, and the backward pass starts in the value
+/// network where that has a graph, else in the base. Moments of one name are one phase, whose
+/// fullest counts.
+struct Moment {
+  std::string name;
+  double rows = 0;
+  double value_graphs = 0;   ///< of the value network
+  double value_pairs = 0;    ///< of the value network in forward mode
+  double base_graphs = 0;    ///< of the base, down to its input, by branch
+  double policy_graphs = 0;  ///< of the policy, down to its input, by branch
+  double reward_graphs = 0;  ///< of decoder and reward
+  double forwards = 0;       ///< branches of the policy without a graph
+  double tangents = 0;       ///< branches of the policy's forward-mode pass without a graph
+};
+
+/// What an update asks of memory and of the reward; its passes through networks are in Passes.
+struct Demand {
+  double transitions = 0;  ///< trained on
+  double reward_gradients = 0, hessian_products = 0;
+  bool adjoint = false;              ///< cotangents are pulled back through the base
+  bool policy_input = false;         ///< the policy's graph reaches to its input
+  std::vector<Moment> moments = {};  ///< of the value network's losses
+};
+
+/// Settings that proofs and tests try a method with: overrides of its section, between spaces.
+struct MethodTrial {
+  std::string label, settings;
+  double rounding = 1;  ///< how much more than others its differences magnify rounding
+};
+struct MethodTrials {
+  std::string small = {};  ///< lets six steps do, and makes the update a mean over its samples
+  std::vector<MethodTrial> variants = {};  ///< that count or split otherwise than the defaults
+};
+
 /// What an update found. Losses are means over elements or samples, as the method's head says.
 struct MethodReport {
   std::map<std::string, double> loss;    ///< by name
@@ -65,13 +100,22 @@ class Method {
   /// Rolls out, computes the losses and accumulates the gradients of theta (and phi). Takes no
   /// optimizer step. Throws where no sample is finite.
   virtual MethodReport update(AlignmentProblem& problem, const UpdateInput& input) const = 0;
+  /// Throws where a rollout of so many steps does not fit the settings. update() asks again.
+  virtual void check([[maybe_unused]] int64_t steps) const {}
   /// Passes of the update that gave `report`, if nothing was dropped; ImageProblem counts the real
   /// ones.
   virtual Passes cost(const CostShape& shape, const MethodReport& report) const = 0;
-  /// The same for a person: "B N r + M (1 + 2)", in the letters that docs/methods.md explains.
+  /// The same, on average over updates.
+  virtual Passes mean_cost(const CostShape& shape) const { return cost(shape, {}); }
+  /// What an update of that shape asks for besides.
+  virtual Demand demand(const CostShape& shape) const = 0;
+  /// The cost for a person: "B N r + M (1 + 2)", in the letters that docs/methods.md explains.
   virtual std::string cost_formula(const CostShape& shape) const = 0;
   /// Whether the method trains the value network; the others refuse one.
   virtual bool trains_value() const { return false; }
+  /// Whether its fixed point minimises the control's energy less the reward (vgg_flow.h, Eq. 6);
+  /// the others raise the reward.
+  virtual bool minimises_objective() const { return false; }
   /// 1/lambda of the regression target, 1 for methods that have none: the value network emits beta
   /// nu.
   virtual double beta() const { return 1; }

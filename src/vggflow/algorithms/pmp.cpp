@@ -21,6 +21,13 @@ Tensor full_adjoint_step(AlignmentProblem& problem, const States& s, double h, c
   return a + h * torch::autograd::grad({policy, base}, {leaf}, {a.detach() + pull, -pull})[0];
 }
 
+MethodTrials PmpOptions::trials() {
+  return {.small = "bins=3",
+          .variants = {{"full, last step", "adjoint=full force_last_step=true"}}};
+}
+
+void Pmp::check(int64_t steps) const { check_transitions(options_.transitions, steps); }
+
 MethodReport Pmp::update(AlignmentProblem& problem, const UpdateInput& input) const {
   MethodReport report;
   Stopwatch watch;
@@ -38,8 +45,9 @@ MethodReport Pmp::update(AlignmentProblem& problem, const UpdateInput& input) co
   report.seconds["reward"] = watch.lap();
 
   const StepPullBack step = [&](const States& s, double h, const Tensor& a) {
-    return options_.adjoint == "lean" || beta == 0 ? a + h * base_pull_back(problem, s, a)
-                                                   : full_adjoint_step(problem, s, h, a, 1 / beta);
+    return options_.adjoint == AdjointForm::kLean || beta == 0
+               ? a + h * base_pull_back(problem, s, a)
+               : full_adjoint_step(problem, s, h, a, 1 / beta);
   };
   const auto adjoints =
       sweep(trajectory, rows, -end.gradient.index_select(0, rows), input.micro_batch, step);
@@ -56,14 +64,20 @@ MethodReport Pmp::update(AlignmentProblem& problem, const UpdateInput& input) co
 
 Passes Pmp::cost(const CostShape& s, const MethodReport&) const {
   const double m = s.batch * options_.transitions.count();
-  const bool full = options_.adjoint == "full";
+  const bool full = options_.adjoint == AdjointForm::kFull;
   return {.f = s.batch * s.steps * (s.rollout + s.adjoint + (full ? s.policy : 0)) +
                m * (s.known + s.base),
           .b = s.batch * s.steps * (s.adjoint + (full ? s.policy_graph : 0)) + m * s.known_graph};
 }
 
+Demand Pmp::demand(const CostShape& s) const {
+  return {.transitions = s.batch * options_.transitions.count(),
+          .reward_gradients = s.batch,
+          .adjoint = true};
+}
+
 std::string Pmp::cost_formula(const CostShape& s) const {
-  const bool full = options_.adjoint == "full";
+  const bool full = options_.adjoint == AdjointForm::kFull;
   return fmt::format("B N {}F + B N ({}F + {}B) + {} B ({}F + {}B)", s.rollout,
                      s.adjoint + (full ? s.policy : 0), s.adjoint + (full ? s.policy_graph : 0),
                      options_.transitions.count(), s.known + s.base, s.known_graph);

@@ -21,26 +21,36 @@
 
 namespace vggflow {
 
+/// Of Prop. 3, or of Eq. 20.
+enum class AdjointForm { kLean, kFull };
+inline OptionWords<AdjointForm> option_words(AdjointForm) {
+  return {{"lean", AdjointForm::kLean}, {"full", AdjointForm::kFull}};
+}
+
 struct PmpOptions {
   double beta = 1.0;
-  std::string adjoint = "lean";
+  AdjointForm adjoint = AdjointForm::kLean;
   TransitionOptions transitions;
 
   template <class V>
   void fields(V& v) {
     v("beta", beta, "1/lambda: how far the reward may pull the velocity", range(0, 1e12));
-    v("adjoint", adjoint, "lean: through v_base alone; full: of the whole running cost",
-      choices({"lean", "full"}));
+    v("adjoint", adjoint, "lean: through v_base alone; full: of the whole running cost");
     transitions.fields(v);
   }
+
+  static MethodTrials trials();
 };
 
 class Pmp : public Method {
  public:
   Pmp(const PmpOptions& options, const RewardClipOptions& clip) : options_(options), clip_(clip) {}
   MethodReport update(AlignmentProblem& problem, const UpdateInput& input) const override;
+  void check(int64_t steps) const override;
   Passes cost(const CostShape& shape, const MethodReport& report) const override;
+  Demand demand(const CostShape& shape) const override;
   std::string cost_formula(const CostShape& shape) const override;
+  bool minimises_objective() const override { return true; }
   double beta() const override { return options_.beta; }
 
  private:

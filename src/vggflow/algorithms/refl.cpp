@@ -4,15 +4,22 @@
 #include <fmt/format.h>
 
 #include <vector>
-
-#include "vggflow/algorithms/step_check.h"
 #include "vggflow/algorithms/transitions.h"
+#include "vggflow/core/error.h"
 #include "vggflow/core/log.h"
 
 namespace vggflow {
 
+MethodTrials ReflOptions::trials() { return {.small = "k_min=2 k_max=5"}; }
+
+void Refl::check(int64_t steps) const {
+  VGGFLOW_CHECK(options_.k_min <= options_.k_max && options_.k_max < steps,
+                "[refl] expected 0 <= refl.k_min <= refl.k_max < {} (the steps), got {} and {}",
+                steps, options_.k_min, options_.k_max);
+}
+
 MethodReport Refl::update(AlignmentProblem& problem, const UpdateInput& input) const {
-  check_window(options_, static_cast<int64_t>(input.times.size()) - 1);
+  check(static_cast<int64_t>(input.times.size()) - 1);
   MethodReport report;
   Stopwatch watch;
   const Trajectory trajectory = roll_out(problem, input);
@@ -52,6 +59,10 @@ MethodReport Refl::update(AlignmentProblem& problem, const UpdateInput& input) c
 
 Passes Refl::cost(const CostShape& s, const MethodReport&) const {
   return {.f = s.batch * (s.steps * s.rollout + s.known), .b = s.batch * s.known_graph};
+}
+
+Demand Refl::demand(const CostShape& s) const {
+  return {.transitions = s.batch, .reward_gradients = s.batch};
 }
 
 std::string Refl::cost_formula(const CostShape& s) const {

@@ -25,6 +25,8 @@ struct ReflOptions {
     v("k_max", k_max, "last one, inclusive", range(0, 1000));
     v.section("transform", transform);
   }
+
+  static MethodTrials trials();
 };
 
 class Refl : public Method {
@@ -32,7 +34,9 @@ class Refl : public Method {
   Refl(const ReflOptions& options, const RewardClipOptions& clip)
       : options_(options), clip_(clip) {}
   MethodReport update(AlignmentProblem& problem, const UpdateInput& input) const override;
+  void check(int64_t steps) const override;
   Passes cost(const CostShape& shape, const MethodReport& report) const override;
+  Demand demand(const CostShape& shape) const override;
   std::string cost_formula(const CostShape& shape) const override;
 
  private:

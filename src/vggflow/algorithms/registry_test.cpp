@@ -10,6 +10,12 @@
 #include <set>
 #include <tuple>
 
+#include "vggflow/algorithms/adjoint_matching.h"
+#include "vggflow/algorithms/draft.h"
+#include "vggflow/algorithms/fitted_adjoint.h"
+#include "vggflow/algorithms/refl.h"
+#include "vggflow/algorithms/vgg_flow.h"
+#include "vggflow/core/config.h"
 #include "vggflow/proofs/analytic_claims.h"
 #include "vggflow/testing/message.h"
 
@@ -53,6 +59,67 @@ TEST(Methods, ReportFiniteLossesRewardsAndTimes) {
   }
 }
 
+// The names of docs/ and of a run's config.yaml; a section lost would be an old run lost.
+TEST(Methods, KeepTheirSectionsAndWordsInYaml) {
+  MethodOptions o;
+  load_yaml_text(fields_of(o),
+                 "vgg:\n  beta: 2\npmp:\n  adjoint: full\nrefl:\n  k_max: 4\n"
+                 "draft:\n  kind: lv\nadjoint_matching:\n  clip: none\nfitted:\n  steps: 3\n",
+                 "test");
+  EXPECT_EQ(o.of<VggFlowOptions>().beta, 2);
+  EXPECT_EQ(o.of<ReflOptions>().k_max, 4);
+  EXPECT_EQ(o.of<FittedAdjointOptions>().steps, 3);
+  MethodOptions copy = o;
+  copy.set("vgg-flow", "beta=5 bins=7");
+  EXPECT_EQ(o.of<VggFlowOptions>().beta, 2) << "a copy has settings of its own";
+  EXPECT_EQ(copy.of<VggFlowOptions>().transitions.bins, 7);
+  EXPECT_EQ(differences(fields_of(o), fields_of(copy)),
+            (std::vector<std::string>{"vgg.beta", "vgg.bins"}));
+  EXPECT_EQ(make_method("vgg-flow", copy)->beta(), 5);
+}
+
+// The plan multiplies these by what a pass takes.
+TEST(Methods, AskForMemoryAndRewardsByTheirSettings) {
+  const CostShape shape{.batch = 8, .steps = 20, .value = true};
+  for (const std::string& name : method_names()) {
+    const Demand want = make_method(name, {})->demand(shape);
+    EXPECT_GT(want.transitions, 0) << name;
+    EXPECT_GE(want.reward_gradients, 8) << name;
+    EXPECT_EQ(want.moments.empty(), !make_method(name, {})->trains_value()) << name;
+    EXPECT_GT(make_method(name, {})->mean_cost(shape).f, 8 * 20) << name;
+  }
+  const auto demand = [&](const std::string& name, const std::string& settings) {
+    MethodOptions o;
+    o.set(name, settings);
+    return make_method(name, o)->demand(shape);
+  };
+  EXPECT_EQ(demand("vgg-flow", "bins=4").hessian_products, 32);
+  EXPECT_EQ(demand("vgg-flow", "bins=4 consistency.kind=paper").reward_gradients, 5 * 32);
+  EXPECT_EQ(demand("vgg-flow", "consistency.kind=off boundary=false").moments.size(), 0u);
+  EXPECT_EQ(demand("draft", "kind=lv lv_noises=3 lv_own_step=true").reward_gradients, 4 * 8);
+  EXPECT_EQ(demand("fitted-adjoint", "").reward_gradients, 20 * 8);
+  EXPECT_EQ(demand("adjoint-matching", "tail=0.5 early=0").transitions, 10 * 8);
+  MethodOptions o;
+  o.set("draft", "kind=uniform k=5");
+  EXPECT_EQ(make_method("draft", o)->mean_cost({.batch = 1, .steps = 0}).b, 3);
+}
+
+TEST(Methods, SayBeforeARunWhichStepsTheyCannotTake) {
+  const auto refusal = [](const std::string& name, const std::string& settings, int64_t steps) {
+    MethodOptions o;
+    o.set(name, settings);
+    return testing::message_of([&] { make_method(name, o)->check(steps); });
+  };
+  for (const char* name : {"vgg-flow", "vgg-flow-pmp", "fitted-adjoint"})
+    EXPECT_EQ(refusal(name, "bins=5", 4),
+              "[transitions] expected at most 4 bins for 4 steps, got 5");
+  EXPECT_THAT(refusal("refl", "k_min=3 k_max=2", 20), HasSubstr("[refl] expected 0 <= refl.k_min"));
+  EXPECT_EQ(refusal("draft", "kind=gaussian k=9", 8),
+            "[draft] expected draft.k of at most 8 (the steps), got 9");
+  for (const char* kind : {"kind=full k=9", "kind=lv k=9"})
+    EXPECT_EQ(refusal("draft", kind, 8), "no error");
+}
+
 TEST(Refl, RefusesStepsThatTheGridDoesNotHave) {
   Problem problem = small_problem();
   EXPECT_THAT(
@@ -63,19 +130,18 @@ TEST(Refl, RefusesStepsThatTheGridDoesNotHave) {
 }
 
 TEST(Draft, RefusesMoreStepsThanTheGridHas) {
-  MethodOptions o;
-  o.draft.k = 11;
+  DraftOptions o;
+  o.k = 11;
   Problem problem = small_problem();
-  EXPECT_THAT(
-      testing::message_of([&] {
-        make_method("draft", o)->update(problem, update_input(1, 0, 2, 2, uniform_grid(10)));
-      }),
-      HasSubstr("[draft] expected draft.k of at most 10 (the steps), got 11"));
+  EXPECT_THAT(testing::message_of([&] {
+                make_draft(o, {})->update(problem, update_input(1, 0, 2, 2, uniform_grid(10)));
+              }),
+              HasSubstr("[draft] expected draft.k of at most 10 (the steps), got 11"));
 }
 
 TEST(Draft, DrawsTheTruncationThatItsKindSays) {
   DraftOptions o;
-  const auto drawn = [&](const std::string& kind, int64_t k) {
+  const auto drawn = [&](DraftKind kind, int64_t k) {
     o.kind = kind;
     o.k = k;
     std::vector<int64_t> out;
@@ -87,14 +153,14 @@ TEST(Draft, DrawsTheTruncationThatItsKindSays) {
     return static_cast<double>(std::accumulate(x.begin(), x.end(), int64_t{0})) /
            static_cast<double>(x.size());
   };
-  EXPECT_EQ(drawn("full", 1).front(), 20);
-  EXPECT_EQ(drawn("fixed", 7).front(), 7);
-  const auto uniform = drawn("uniform", 5);
+  EXPECT_EQ(drawn(DraftKind::kFull, 1).front(), 20);
+  EXPECT_EQ(drawn(DraftKind::kFixed, 7).front(), 7);
+  const auto uniform = drawn(DraftKind::kUniform, 5);
   EXPECT_EQ(std::set<int64_t>(uniform.begin(), uniform.end()), (std::set<int64_t>{1, 2, 3, 4, 5}));
   EXPECT_NEAR(mean(uniform), 3, 0.13);  // four standard errors
   o.k_sd = 2;
-  EXPECT_NEAR(mean(drawn("gaussian", 10)), 10, 0.18);
-  const auto clamped = drawn("gaussian", 1);
+  EXPECT_NEAR(mean(drawn(DraftKind::kGaussian, 10)), 10, 0.18);
+  const auto clamped = drawn(DraftKind::kGaussian, 1);
   EXPECT_GE(*std::min_element(clamped.begin(), clamped.end()), 1);
 }
 
@@ -116,28 +182,28 @@ TEST(AdjointMatching, TrainsTheLastStepsAndAsManyOfTheOthers) {
 
 // Terms above the bound are constant: with a bound of nothing, nothing has a gradient.
 TEST(AdjointMatching, ClipsTermsAtTheConstantOrTheQuantile) {
-  for (const auto& [kind, quantile, share] : std::vector<std::tuple<std::string, double, double>>{
-           {"quantile", 0.5, 0.5}, {"quantile", 0, 1}, {"none", 0, 0}}) {
-    MethodOptions o = unclipped();
-    o.adjoint_matching.clip = kind;
-    o.adjoint_matching.clip_quantile = quantile;
+  for (const auto& [kind, quantile, share] : std::vector<std::tuple<TermClip, double, double>>{
+           {TermClip::kQuantile, 0.5, 0.5}, {TermClip::kQuantile, 0, 1}, {TermClip::kNone, 0, 0}}) {
+    AdjointMatchingOptions o;
+    o.clip = kind;
+    o.clip_quantile = quantile;
     Problem problem = small_problem();
-    const MethodReport report = make_method("adjoint-matching", o)
-                                    ->update(problem, update_input(1, 0, 8, 2, uniform_grid(10)));
-    EXPECT_NEAR(report.values.at("terms_above"), share, 0.03) << kind << " " << quantile;
+    const MethodReport report =
+        AdjointMatching(o, no_clip()).update(problem, update_input(1, 0, 8, 2, uniform_grid(10)));
+    EXPECT_NEAR(report.values.at("terms_above"), share, 0.03) << word_of(kind) << " " << quantile;
   }
-  MethodOptions o = unclipped();
-  o.adjoint_matching.clip = "constant";
-  o.adjoint_matching.lambda = 3;
+  AdjointMatchingOptions o;
+  o.clip = TermClip::kConstant;
+  o.lambda = 3;
   Problem problem = small_problem();
-  EXPECT_DOUBLE_EQ(make_method("adjoint-matching", o)
-                       ->update(problem, update_input(1, 0, 8, 2, uniform_grid(10)))
+  EXPECT_DOUBLE_EQ(AdjointMatching(o, no_clip())
+                       .update(problem, update_input(1, 0, 8, 2, uniform_grid(10)))
                        .values.at("term_bound"),
                    1.6 * 9);
-  o.adjoint_matching.clip_constant = 0;
+  o.clip_constant = 0;
   auto control = std::make_shared<Mlp>(2, 4, 1, 1);
   Problem still(mixture(2), mixture_reward(2), control);
-  make_method("adjoint-matching", o)->update(still, update_input(1, 0, 8, 2, uniform_grid(10)));
+  AdjointMatching(o, no_clip()).update(still, update_input(1, 0, 8, 2, uniform_grid(10)));
   EXPECT_EQ(largest(control->parameters.grad()), 0);
 }
 

@@ -18,9 +18,16 @@ namespace {
 
 // The bound on gradient norms that the options ask for, from the finite ones of this batch.
 double clip_threshold(const RewardClipOptions& o, const Tensor& finite_norms) {
-  if (o.kind == "norm") return o.norm;
-  if (o.kind == "none" || finite_norms.numel() == 0) return std::numeric_limits<double>::infinity();
-  return at::quantile(finite_norms.to(at::kDouble), o.quantile).item<double>();
+  switch (o.kind) {
+    case ClipBound::kNorm:
+      return o.norm;
+    case ClipBound::kQuantile:
+      if (finite_norms.numel() == 0) break;
+      return at::quantile(finite_norms.to(at::kDouble), o.quantile).item<double>();
+    case ClipBound::kNone:
+      break;
+  }
+  return std::numeric_limits<double>::infinity();
 }
 
 Tensor norms(const Tensor& x) { return at::linalg_vector_norm(x.flatten(1), 2, {1}); }
@@ -111,13 +118,27 @@ Tensor reward_hessian_product(AlignmentProblem& problem, const Tensor& weights, 
 }
 
 Tensor transformed(const RewardTransformOptions& transform, const Tensor& reward) {
-  if (transform.kind == "identity") return reward;
-  return transform.kind == "relu" ? reward.clamp_min(0) : -(transform.top - reward).clamp_min(0);
+  switch (transform.kind) {
+    case RewardTransform::kIdentity:
+      break;
+    case RewardTransform::kRelu:
+      return reward.clamp_min(0);
+    case RewardTransform::kReluBelow:
+      return -(transform.top - reward).clamp_min(0);
+  }
+  return reward;
 }
 
 Tensor transform_slope(const RewardTransformOptions& transform, const Tensor& reward) {
-  if (transform.kind == "identity") return at::ones_like(reward);
-  return (transform.kind == "relu" ? reward > 0 : reward < transform.top).to(reward.scalar_type());
+  switch (transform.kind) {
+    case RewardTransform::kIdentity:
+      break;
+    case RewardTransform::kRelu:
+      return (reward > 0).to(reward.scalar_type());
+    case RewardTransform::kReluBelow:
+      return (reward < transform.top).to(reward.scalar_type());
+  }
+  return at::ones_like(reward);
 }
 
 }  // namespace vggflow

@@ -9,9 +9,16 @@
 
 namespace vggflow {
 
+/// What bounds the norm of a reward gradient.
+enum class ClipBound { kQuantile, kNorm, kNone };
+inline OptionWords<ClipBound> option_words(ClipBound) {
+  return {
+      {"quantile", ClipBound::kQuantile}, {"norm", ClipBound::kNorm}, {"none", ClipBound::kNone}};
+}
+
 /// Bound on the norm of each sample's reward gradient, and how several rewards share it.
 struct RewardClipOptions {
-  std::string kind = "quantile";
+  ClipBound kind = ClipBound::kQuantile;
   double quantile = 0.8;
   double norm = 1.0;
   bool balance = false;
@@ -19,8 +26,7 @@ struct RewardClipOptions {
   template <class V>
   void fields(V& v) {
     v("kind", kind,
-      "bound on reward gradients: quantile of the current batch's norms, fixed norm, or none",
-      choices({"quantile", "norm", "none"}));
+      "bound on reward gradients: quantile of the current batch's norms, fixed norm, or none");
     v("quantile", quantile, "the quantile", range(0, 1));
     v("norm", norm, "the fixed norm", range(0, 1e12));
     v("balance", balance,
@@ -29,17 +35,24 @@ struct RewardClipOptions {
   }
 };
 
+/// r, relu(r), -relu(top - r).
+enum class RewardTransform { kIdentity, kRelu, kReluBelow };
+inline OptionWords<RewardTransform> option_words(RewardTransform) {
+  return {{"identity", RewardTransform::kIdentity},
+          {"relu", RewardTransform::kRelu},
+          {"relu_below", RewardTransform::kReluBelow}};
+}
+
 /// What ReFL and DRaFT maximise in place of r. The original ReFL minimises relu(2 - r), which
 /// saturates at the top; the VGG-Flow paper's baselines maximise relu(r), the identity for rewards
 /// that are always positive.
 struct RewardTransformOptions {
-  std::string kind = "identity";
+  RewardTransform kind = RewardTransform::kIdentity;
   double top = 2.0;
 
   template <class V>
   void fields(V& v) {
-    v("kind", kind, "what is maximised: r, relu(r), or -relu(top - r)",
-      choices({"identity", "relu", "relu_below"}));
+    v("kind", kind, "what is maximised: r, relu(r), or -relu(top - r)");
     v("top", top, "of relu_below", range(-1e9, 1e9));
   }
 };

@@ -28,7 +28,7 @@ std::vector<double> numbers(const Tensor& x) {
   return {c.const_data_ptr<double>(), c.const_data_ptr<double>() + c.numel()};
 }
 
-RewardClipOptions clip_of(const std::string& kind, double quantile = 0.8) {
+RewardClipOptions clip_of(ClipBound kind, double quantile = 0.8) {
   RewardClipOptions clip;
   clip.kind = kind;
   clip.quantile = quantile;
@@ -56,7 +56,7 @@ Tensor points_of_norms(const std::vector<double>& norms) {
 
 TEST(RewardGradients, AreBoundedAtTheQuantileOfTheCurrentBatch) {
   Problem problem = bowl();
-  const RewardGradients r = reward_gradients(problem, clip_of("quantile", 0.5),
+  const RewardGradients r = reward_gradients(problem, clip_of(ClipBound::kQuantile, 0.5),
                                              points_of_norms({1, 2, 1, 10, 20}), at::arange(5), 2);
   EXPECT_DOUBLE_EQ(r.threshold, 2.0);
   EXPECT_THAT(numbers(r.factor), ElementsAre(1.0, 1.0, 1.0, 0.2, 0.1));
@@ -66,21 +66,21 @@ TEST(RewardGradients, AreBoundedAtTheQuantileOfTheCurrentBatch) {
 
 TEST(RewardGradients, AreBoundedAtAFixedNormOrNotAtAll) {
   Problem problem = bowl();
-  RewardClipOptions clip = clip_of("norm");
+  RewardClipOptions clip = clip_of(ClipBound::kNorm);
   clip.norm = 4;
   EXPECT_THAT(
       numbers(reward_gradients(problem, clip, points_of_norms({1, 8}), at::arange(2), 2).factor),
       ElementsAre(1.0, 0.5));
-  EXPECT_THAT(
-      numbers(reward_gradients(problem, clip_of("none"), points_of_norms({1, 8}), at::arange(2), 2)
-                  .factor),
-      ElementsAre(1.0, 1.0));
+  EXPECT_THAT(numbers(reward_gradients(problem, clip_of(ClipBound::kNone), points_of_norms({1, 8}),
+                                       at::arange(2), 2)
+                          .factor),
+              ElementsAre(1.0, 1.0));
 }
 
 TEST(RewardGradients, LeaveOutWhatIsNotFiniteWithoutSpreadingIt) {
   for (const bool balance : {false, true}) {
     Problem problem = bowl(0.5);
-    RewardClipOptions clip = clip_of("quantile");
+    RewardClipOptions clip = clip_of(ClipBound::kQuantile);
     clip.balance = balance;
     Tensor x = points_of_norms({1, 2, 3, 4});
     x[2][0] = std::numeric_limits<double>::quiet_NaN();
@@ -95,7 +95,7 @@ TEST(RewardGradients, LeaveOutWhatIsNotFiniteWithoutSpreadingIt) {
 
 TEST(RewardGradients, OfABalancedSumKeepTheSignOfAWeight) {
   Problem problem = bowl(-0.5);
-  RewardClipOptions clip = clip_of("none");
+  RewardClipOptions clip = clip_of(ClipBound::kNone);
   clip.balance = true;
   // Both gradients are along -x, with norms 1 and 100: n = (1 * 1 + 0.5 * 100) / 1.5 = 34, so the
   // sum is -(34 - 0.5 * 34) x.
@@ -107,7 +107,7 @@ TEST(RewardGradients, OfABalancedSumKeepTheSignOfAWeight) {
 
 TEST(RewardGradients, RefuseToBalanceARewardWithoutGradient) {
   Problem problem = bowl(0.5);
-  RewardClipOptions clip = clip_of("none");
+  RewardClipOptions clip = clip_of(ClipBound::kNone);
   clip.balance = true;
   EXPECT_THAT(testing::message_of(
                   [&] { reward_gradients(problem, clip, points_of_norms({0}), at::arange(1), 8); }),
@@ -120,10 +120,10 @@ TEST(RewardTransforms, AndTheirSlopes) {
   const Tensor r = vector({-1, 1, 3});
   EXPECT_THAT(numbers(transformed(t, r)), ElementsAre(-1, 1, 3));
   EXPECT_THAT(numbers(transform_slope(t, r)), ElementsAre(1, 1, 1));
-  t.kind = "relu";
+  t.kind = RewardTransform::kRelu;
   EXPECT_THAT(numbers(transformed(t, r)), ElementsAre(0, 1, 3));
   EXPECT_THAT(numbers(transform_slope(t, r)), ElementsAre(0, 1, 1));
-  t.kind = "relu_below";  // of top 2
+  t.kind = RewardTransform::kReluBelow;  // of top 2
   EXPECT_THAT(numbers(transformed(t, r)), ElementsAre(-3, -1, 0));
   EXPECT_THAT(numbers(transform_slope(t, r)), ElementsAre(1, 1, 0));
 }

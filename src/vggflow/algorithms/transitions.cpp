@@ -4,10 +4,14 @@
 
 #include <algorithm>
 
-#include "vggflow/algorithms/step_check.h"
 #include "vggflow/core/error.h"
 
 namespace vggflow {
+
+void check_transitions(const TransitionOptions& o, int64_t steps) {
+  VGGFLOW_CHECK(o.bins <= steps, "[transitions] expected at most {} bins for {} steps, got {}",
+                steps, steps, o.bins);
+}
 
 std::vector<int64_t> draw_transitions(const TransitionOptions& options, int64_t steps,
                                       RandomStream random) {

@@ -28,6 +28,9 @@ struct TransitionOptions {
   }
 };
 
+/// Throws where there are more bins than steps.
+void check_transitions(const TransitionOptions& options, int64_t steps);
+
 /// The steps of one trajectory to train on, increasing: bins of consecutive steps 0..steps-1, one
 /// uniform draw from each.
 std::vector<int64_t> draw_transitions(const TransitionOptions& options, int64_t steps,

@@ -9,8 +9,8 @@
 
 namespace vggflow {
 
-Tensor value_gradient(AlignmentProblem& problem, const std::string& eta_schedule,
-                      const States& states, const Tensor& reward_gradient) {
+Tensor value_gradient(AlignmentProblem& problem, Eta eta_schedule, const States& states,
+                      const Tensor& reward_gradient) {
   at::NoGradGuard no_grad;
   const Tensor g = -expand_time(eta(eta_schedule, states.t), states.x) * reward_gradient;
   return problem.has_correction() ? g + problem.correction(states) : g;
@@ -32,7 +32,7 @@ struct Sums {
 void train_part(AlignmentProblem& problem, const VggFlowOptions& o, const ValuePoints& points,
                 const Tensor& velocity, double total, Sums& sums) {
   Tensor base;
-  if (problem.has_correction() && o.consistency.kind != "off") {
+  if (problem.has_correction() && o.consistency.kind != ConsistencyKind::kOff) {
     const Consistency c = consistency(problem, o.consistency, o.eta, o.beta, points);
     const Tensor loss = c.residual.square().sum() / total;
     loss.backward();
@@ -65,6 +65,16 @@ double train_boundary(AlignmentProblem& problem, double alpha, const Tensor& x1,
 }
 
 }  // namespace
+
+MethodTrials VggFlowOptions::trials() {
+  return {.small = "bins=3",
+          .variants = {{"paper", "consistency.kind=paper"},
+                       {"release", "consistency.kind=release", 1e3},
+                       {"off", "consistency.kind=off"},
+                       {"no boundary", "boundary=false"}}};
+}
+
+void VggFlow::check(int64_t steps) const { check_transitions(options_.transitions, steps); }
 
 MethodReport VggFlow::update(AlignmentProblem& problem, const UpdateInput& input) const {
   MethodReport report;
@@ -101,7 +111,8 @@ MethodReport VggFlow::update(AlignmentProblem& problem, const UpdateInput& input
   report.values["control_energy"] = sums.energy;
   report.seconds["train"] = watch.lap();
   if (!problem.has_correction()) return report;
-  if (options.consistency.kind != "off") report.loss["consistency"] = sums.consistency;
+  if (options.consistency.kind != ConsistencyKind::kOff)
+    report.loss["consistency"] = sums.consistency;
   if (options.boundary)
     report.loss["boundary"] =
         train_boundary(problem, options.alpha, trajectory.final_state(), input.micro_batch);
@@ -118,24 +129,65 @@ Passes VggFlow::cost(const CostShape& s, const MethodReport&) const {
     p.value_f += s.batch;
     p.value_b += s.batch;
   }
-  if (options_.consistency.kind == "exact") {
-    p.f += m * (s.tangent + (s.adjoint_is_base ? 0 : s.adjoint));
-    p.j += m * s.tangent;
-    p.b += m * s.adjoint;
-    p.value_f += m;
-    p.value_j += m;
-    p.value_b += 2 * m;
-  } else if (options_.consistency.kind == "paper") {
-    p.f += m * (4 * s.policy + 2 * s.base);
-    p.value_f += 4 * m;
-    p.value_b += 4 * m;
-  } else if (options_.consistency.kind == "release") {
-    p.f += m * (2 * s.policy + s.base);
-    p.b += m * (2 * s.policy_graph + s.base);
-    p.value_f += 3 * m;
-    p.value_b += 3 * m;
+  switch (options_.consistency.kind) {
+    case ConsistencyKind::kExact:
+      p.f += m * (s.tangent + (s.adjoint_is_base ? 0 : s.adjoint));
+      p.j += m * s.tangent;
+      p.b += m * s.adjoint;
+      p.value_f += m;
+      p.value_j += m;
+      p.value_b += 2 * m;
+      break;
+    case ConsistencyKind::kPaper:
+      p.f += m * (4 * s.policy + 2 * s.base);
+      p.value_f += 4 * m;
+      p.value_b += 4 * m;
+      break;
+    case ConsistencyKind::kRelease:
+      p.f += m * (2 * s.policy + s.base);
+      p.b += m * (2 * s.policy_graph + s.base);
+      p.value_f += 3 * m;
+      p.value_b += 3 * m;
+      break;
+    case ConsistencyKind::kOff:
+      break;
   }
   return p;
+}
+
+Demand VggFlow::demand(const CostShape& s) const {
+  const double m = s.batch * options_.transitions.count();
+  Demand want{.transitions = m, .reward_gradients = m};
+  if (!s.value) return want;
+  const auto moment = [&](Moment part) {
+    part.name = "consistency";
+    part.rows = m;
+    want.moments.push_back(part);
+  };
+  switch (options_.consistency.kind) {
+    case ConsistencyKind::kExact:
+      want.hessian_products = m;
+      moment({.base_graphs = s.adjoint});
+      moment({.tangents = s.tangent});
+      moment({.reward_graphs = 3});  // as pairs
+      moment({.value_pairs = 1});
+      break;
+    case ConsistencyKind::kPaper:
+      want.reward_gradients = 5 * m;
+      moment({.value_graphs = 4, .forwards = s.policy});
+      moment({.value_graphs = 4, .reward_graphs = 1});
+      break;
+    case ConsistencyKind::kRelease:
+      want.reward_gradients = 3 * m;
+      moment({.value_graphs = 3, .policy_graphs = s.policy_graph, .reward_graphs = 1});
+      moment({.value_graphs = 3, .base_graphs = s.base});
+      break;
+    case ConsistencyKind::kOff:
+      break;
+  }
+  if (options_.boundary)
+    want.moments.push_back({.name = "boundary", .rows = s.batch, .value_graphs = 1});
+  return want;
 }
 
 std::string VggFlow::cost_formula(const CostShape& s) const {

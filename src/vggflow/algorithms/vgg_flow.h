@@ -35,7 +35,7 @@ namespace vggflow {
 struct VggFlowOptions {
   double beta = 1.0;
   double alpha = 1.0;
-  std::string eta = "quadratic";
+  Eta eta = Eta::kQuadratic;
   TransitionOptions transitions;
   ConsistencyOptions consistency;
   bool boundary = true;
@@ -44,12 +44,13 @@ struct VggFlowOptions {
   void fields(V& v) {
     v("beta", beta, "1/lambda: how far the reward may pull the velocity", range(0, 1e12));
     v("alpha", alpha, "weight of the boundary loss", range(0, 1e9));
-    v("eta", eta, "schedule of the reward gradient in g: 1, t or t^2",
-      choices({"constant", "linear", "quadratic"}));
+    v("eta", eta, "schedule of the reward gradient in g: 1, t or t^2");
     transitions.fields(v);
     v.section("consistency", consistency);
     v("boundary", boundary, "the boundary loss on nu at the end points");
   }
+
+  static MethodTrials trials();
 };
 
 class VggFlow : public Method {
@@ -57,9 +58,12 @@ class VggFlow : public Method {
   VggFlow(const VggFlowOptions& options, const RewardClipOptions& clip)
       : options_(options), clip_(clip) {}
   MethodReport update(AlignmentProblem& problem, const UpdateInput& input) const override;
+  void check(int64_t steps) const override;
   Passes cost(const CostShape& shape, const MethodReport& report) const override;
+  Demand demand(const CostShape& shape) const override;
   std::string cost_formula(const CostShape& shape) const override;
   bool trains_value() const override { return true; }
+  bool minimises_objective() const override { return true; }
   double beta() const override { return options_.beta; }
 
  private:
@@ -68,8 +72,8 @@ class VggFlow : public Method {
 };
 
 /// g(x, t) (M, ...), detached, from c grad r(x1_hat).
-Tensor value_gradient(AlignmentProblem& problem, const std::string& eta_schedule,
-                      const States& states, const Tensor& reward_gradient);
+Tensor value_gradient(AlignmentProblem& problem, Eta eta_schedule, const States& states,
+                      const Tensor& reward_gradient);
 
 /// The residual of Eq. 13 at end points x_1 with eta(1) = 1: nu_phi(x_1, 1).
 Tensor boundary_residual(AlignmentProblem& problem, const Tensor& x1, const Tensor& rows);

@@ -32,7 +32,7 @@ using ::testing::ElementsAre;
 // exact, for any linear policy J_v.
 class ClosedFormNu : public Field {
  public:
-  ClosedFormNu(Riccati riccati, Tensor a, Tensor r, Tensor j, std::string eta)
+  ClosedFormNu(Riccati riccati, Tensor a, Tensor r, Tensor j, Eta eta)
       : riccati_(std::move(riccati)), a_(a), r_(r), j_(j), eta_(std::move(eta)) {}
   Tensor operator()(const Tensor& x, const Tensor& t) const override {
     return x.matmul(matrix_at(t[0].item<double>()).t());
@@ -58,12 +58,12 @@ class ClosedFormNu : public Field {
   }
   Riccati riccati_;
   Tensor a_, r_, j_;
-  std::string eta_;
+  Eta eta_;
 };
 
 RewardClipOptions none() {
   RewardClipOptions clip;
-  clip.kind = "none";
+  clip.kind = ClipBound::kNone;
   return clip;
 }
 
@@ -77,9 +77,9 @@ RewardGradients guess_of(AlignmentProblem& problem, const States& s) {
   return reward_gradients(problem, none(), one_step_guess(s.x, s.t, problem.policy(s)), s.rows, 4);
 }
 
-class VggFlowOnRiccati : public ::testing::TestWithParam<std::string> {};
+class VggFlowOnRiccati : public ::testing::TestWithParam<Eta> {};
 INSTANTIATE_TEST_SUITE_P(EtaSchedules, VggFlowOnRiccati,
-                         ::testing::Values("constant", "linear", "quadratic"));
+                         ::testing::Values(Eta::kConstant, Eta::kLinear, Eta::kQuadratic));
 
 TEST_P(VggFlowOnRiccati, TheExactValueGradientHasNoConsistencyResidual) {
   for (const Tensor& a : {symmetric_base(), general_base()}) {
@@ -134,7 +134,7 @@ TEST(VggFlow, WithoutBaseFieldTheOneStepGuessIsTheValueGradient) {
   Problem problem(std::make_shared<LinearField>(0 * one),
                   std::make_shared<Quadratic>(k * one, centre), control);
   const States s = states(noise(1, 0, 6, 2), t);
-  EXPECT_LT(largest(value_gradient(problem, "constant", s, guess_of(problem, s).gradient) -
+  EXPECT_LT(largest(value_gradient(problem, Eta::kConstant, s, guess_of(problem, s).gradient) -
                     big_k * (s.x - centre)),
             1e-12);
 }
@@ -155,12 +155,12 @@ TEST(VggFlow, TheBoundaryLossInPartsIsTheWholeOne) {
     const auto nu = std::make_shared<Mlp>(2, 4, 1, 1);
     Problem problem(std::make_shared<LinearField>(symmetric_base()), quadratic(reward_matrix()),
                     std::make_shared<Mlp>(2, 4, 2, 1), nu);
-    MethodOptions options = unclipped();
-    options.vgg.consistency.kind = "off";
-    options.vgg.alpha = 3;
+    VggFlowOptions options;
+    options.consistency.kind = ConsistencyKind::kOff;
+    options.alpha = 3;
     UpdateInput input = update_input(1, 0, 5, 2, uniform_grid(6));
     input.micro_batch = micro_batch;
-    const MethodReport report = make_method("vgg-flow", options)->update(problem, input);
+    const MethodReport report = VggFlow(options, no_clip()).update(problem, input);
     const Tensor x1 = roll_out(problem, input).final_state();
     const Tensor whole = boundary_residual(problem, x1, at::arange(5)).square().mean();
     const Tensor expected = torch::autograd::grad({3 * whole}, {nu->parameters})[0];
@@ -195,7 +195,7 @@ TEST(VggFlow, TheBoundaryLossTakesNoMoreThanAMicroBatchAtOnce) {
                   std::make_shared<Mlp>(2, 4, 2, 1), nu);
   UpdateInput input = update_input(1, 0, 5, 2, uniform_grid(6));
   input.micro_batch = 2;
-  make_method("vgg-flow", unclipped())->update(problem, input);
+  VggFlow({}, no_clip()).update(problem, input);
   EXPECT_THAT(nu->rows, ElementsAre(2, 2, 1));
 }
 
@@ -204,10 +204,10 @@ TEST(VggFlow, MatchingAloneLeavesTheValueNetworkWithoutGradient) {
   const auto nu = std::make_shared<Mlp>(2, 4, 1, 1), control = std::make_shared<Mlp>(2, 4, 2, 1);
   Problem problem(std::make_shared<LinearField>(symmetric_base()), quadratic(reward_matrix()),
                   control, nu);
-  MethodOptions options = unclipped();
-  options.vgg.consistency.kind = "off";
-  options.vgg.boundary = false;
-  make_method("vgg-flow", options)->update(problem, update_input(1, 0, 4, 2, uniform_grid(6)));
+  VggFlowOptions options;
+  options.consistency.kind = ConsistencyKind::kOff;
+  options.boundary = false;
+  VggFlow(options, no_clip()).update(problem, update_input(1, 0, 4, 2, uniform_grid(6)));
   EXPECT_FALSE(nu->parameters.grad().defined());
   EXPECT_TRUE(control->parameters.grad().defined());
 }
@@ -218,7 +218,7 @@ TEST(VggFlow, WarmUpScalesBeta) {
   const auto energy = [&](double scale) {
     UpdateInput input = update_input(1, 0, 4, 2, uniform_grid(6));
     input.beta_scale = scale;
-    return make_method("vgg-flow", unclipped())->update(problem, input).values.at("control_energy");
+    return VggFlow({}, no_clip()).update(problem, input).values.at("control_energy");
   };
   EXPECT_NEAR(energy(0.5) / energy(1), 0.25, 1e-12);
 }

@@ -33,7 +33,7 @@ std::string check_reward_help() {
 bool check_reward(const std::string& name, const std::vector<std::string>& settings) {
   CheckRewardConfig config;
   read_config(config, {"", settings});
-  config.check.low_precision = config.reward_files.reward_dtype == "bf16";
+  config.check.low_precision = config.reward_files.reward_dtype == RewardDtype::kBf16;
   const auto reward = make_reward(name, config.reward_files.resources());
   const std::string description = reward->describe();
   fmt::print("{}\npreprocessing: {}\n", name,

@@ -70,15 +70,26 @@ void check_value(const Field& field, const T& value, const std::string& where) {
   }
 }
 
+struct Setter {
+  const Field& field;
+  const YAML::Node& node;
+  const std::string& where;
+  template <class T>
+  void operator()(T* target) const {
+    T value = parse<T>(node, field, where);
+    check_value(field, value, where);
+    *target = std::move(value);
+  }
+  void operator()(const EnumTarget& target) const {
+    const auto word = parse<std::string>(node, field, where);
+    check_choice(field, word, where);
+    const auto place = std::find(field.choices.begin(), field.choices.end(), word);
+    target.set(static_cast<size_t>(place - field.choices.begin()));
+  }
+};
+
 void set_field(const Field& field, const YAML::Node& node, const std::string& where) {
-  std::visit(
-      [&](auto* target) {
-        using T = std::remove_pointer_t<decltype(target)>;
-        T value = parse<T>(node, field, where);
-        check_value(field, value, where);
-        *target = std::move(value);
-      },
-      field.target);
+  std::visit(Setter{field, node, where}, field.target);
 }
 
 const Field& find_field(const Fields& fields, const std::string& key, const std::string& where) {
@@ -121,6 +132,25 @@ std::string text_of(const std::vector<T>& list) {
   for (const T& x : list) parts.push_back(text_of(x));
   return fmt::format("[{}]", fmt::join(parts, ", "));
 }
+
+struct TypeText {
+  template <class T>
+  std::string operator()(T*) const {
+    return type_name<T>();
+  }
+  std::string operator()(const EnumTarget&) const { return type_name<std::string>(); }
+};
+
+struct ValueText {
+  const Field& field;
+  template <class T>
+  std::string operator()(const T* target) const {
+    return text_of(*target);
+  }
+  std::string operator()(const EnumTarget& target) const {
+    return text_of(field.choices.at(target.get()));
+  }
+};
 
 std::string constraint_text(const Field& field) {
   if (field.range) return fmt::format(", {} to {}", field.range->low, field.range->high);
@@ -169,16 +199,12 @@ void apply_override(const Fields& fields, const std::string& assignment) {
   }
 }
 
-std::string value_text(const Field& field) {
-  return std::visit([](const auto* target) { return text_of(*target); }, field.target);
-}
+std::string value_text(const Field& field) { return std::visit(ValueText{field}, field.target); }
 
 std::string help_text(const Fields& fields) {
   std::string out;
   for (const Field& f : fields) {
-    const std::string type = std::visit(
-        [](auto* t) { return std::string(type_name<std::remove_pointer_t<decltype(t)>>()); },
-        f.target);
+    const std::string type = std::visit(TypeText{}, f.target);
     out += fmt::format("  {}={}\n      {} ({}{})\n", f.key, value_text(f), f.comment, type,
                        constraint_text(f));
   }

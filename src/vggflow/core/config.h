@@ -11,6 +11,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <string>
 #include <utility>
@@ -21,10 +22,16 @@
 
 namespace vggflow {
 
+/// A field that holds an enum, by the place of its word among the choices.
+struct EnumTarget {
+  std::function<size_t()> get;
+  std::function<void(size_t place)> set;
+};
+
 /// One field: its dotted key, where its value lies, and what it may hold.
 struct Field {
   using Target = std::variant<bool*, int64_t*, double*, std::string*, std::vector<int64_t>*,
-                              std::vector<double>*, std::vector<std::string>*>;
+                              std::vector<double>*, std::vector<std::string>*, EnumTarget>;
   std::string key;
   Target target;
   std::string comment;
@@ -47,6 +54,20 @@ class FieldCollector {
   template <class T>
   void operator()(const char* name, T& value, const char* comment, Choices words) {
     all.push_back({prefix_ + name, &value, comment, std::nullopt, std::move(words.words)});
+  }
+  /// An enum with option_words.
+  template <OptionEnum E>
+  void operator()(const char* name, E& value, const char* comment) {
+    std::vector<std::string> list;
+    for (const auto& [word, each] : option_words(value)) list.push_back(word);
+    const auto get = [&value] {
+      size_t place = 0;
+      const auto known = option_words(value);
+      while (place < known.size() && known[place].second != value) ++place;
+      return place;
+    };
+    const auto set = [&value](size_t place) { value = option_words(value)[place].second; };
+    all.push_back({prefix_ + name, EnumTarget{get, set}, comment, std::nullopt, std::move(list)});
   }
   template <class T>
   void section(const char* name, T& value) {

@@ -15,6 +15,19 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using testing::message_of;
 
+enum class Colour { kDeepRed, kBlue };
+OptionWords<Colour> option_words(Colour) {
+  return {{"deep_red", Colour::kDeepRed}, {"blue", Colour::kBlue}};
+}
+
+struct Painted {
+  Colour colour = Colour::kBlue;
+  template <class V>
+  void fields(V& v) {
+    v("colour", colour, "of the wall");
+  }
+};
+
 struct Inner {
   double lr = 1e-3;
   std::vector<double> weights{0.1, 1.0};
@@ -52,6 +65,26 @@ TEST(Config, WhatItSavesItReadsBackExactly) {
   EXPECT_EQ(b.optimizer.lr, a.optimizer.lr);
   EXPECT_EQ(b.optimizer.weights, a.optimizer.weights);
   EXPECT_EQ(b.names, a.names);
+}
+
+TEST(Config, HoldsEnumsWhereFilesAndHelpHaveWords) {
+  Painted a;
+  EXPECT_EQ(to_yaml(fields_of(a)), "colour: \"blue\"  # of the wall, one of deep_red | blue\n");
+  EXPECT_EQ(help_text(fields_of(a)),
+            "  colour=\"blue\"\n      of the wall (text, one of deep_red | blue)\n");
+  apply_override(fields_of(a), "colour=deep_red");
+  EXPECT_EQ(a.colour, Colour::kDeepRed);
+  EXPECT_EQ(word_of(a.colour), "deep_red");
+  Painted b;
+  EXPECT_THAT(differences(fields_of(a), fields_of(b)), ElementsAre("colour"));
+  load_yaml_text(fields_of(b), to_yaml(fields_of(a)), "text");
+  EXPECT_EQ(b.colour, Colour::kDeepRed);
+  EXPECT_EQ(message_of([&] { load_yaml_text(fields_of(b), "colour: deep-red", "text"); }),
+            "[config] text line 1: expected 'colour' to be one of deep_red, blue, got 'deep-red'; "
+            "did you mean 'deep_red'?");
+  EXPECT_THAT(message_of([&] { load_yaml_text(fields_of(b), "colour: [blue]", "text"); }),
+              HasSubstr("expected text for 'colour', got '[blue]'"));
+  EXPECT_EQ(b.colour, Colour::kDeepRed) << "a refused word changes nothing";
 }
 
 TEST(Config, OverridesReachSections) {

@@ -39,10 +39,6 @@ Vocabulary build_vocabulary(const EmojiSet& set) {
   return Vocabulary(captions, kMaxTokens);
 }
 
-Split split_named(const std::string& name) {
-  return name == "all" ? Split::kAll : name == "train" ? Split::kTrain : Split::kHeldOut;
-}
-
 EmojiSampler::EmojiSampler(const EmojiSet& set) : tree_(set.subgroups.size()) {
   std::vector<std::map<std::string, size_t>> names(set.subgroups.size());
   for (size_t i = 0; i < set.items.size(); ++i) {

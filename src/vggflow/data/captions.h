@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "vggflow/core/field.h"
 #include "vggflow/core/random.h"
 #include "vggflow/data/emoji.h"
 #include "vggflow/text/vocabulary.h"
@@ -41,8 +42,9 @@ struct Prompt {
 };
 
 enum class Split { kTrain, kHeldOut, kAll };
-/// Of the setting "train", "held_out" or "all".
-Split split_named(const std::string& name);
+inline OptionWords<Split> option_words(Split) {
+  return {{"held_out", Split::kHeldOut}, {"train", Split::kTrain}, {"all", Split::kAll}};
+}
 
 /// Draws items so that a subgroup's share is proportional to sqrt(n) of its n base names: first the
 /// subgroup, then a base name, then a skin-tone variant. Prompts are base names of weight

@@ -15,7 +15,7 @@ ValueGuide::ValueGuide(const GuideOptions& options, FlowModel& model)
       model_(model),
       reward_(make_reward(options.reward, options.reward_files.resources())) {
   require_differentiable(*reward_, options.reward);
-  if (options.kind != "value") return;
+  if (options.kind != GuideKind::kValue) return;
   VGGFLOW_CHECK(!options.value.empty(),
                 "[guide] expected guide.value, the value.safetensors of a run of vgg-flow, for "
                 "guide.kind=value");

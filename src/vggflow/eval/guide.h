@@ -5,7 +5,7 @@
 //   g(x, t) = -eta(t) c grad r(x1_hat) + nu(x, t),   x1_hat = x + (1 - t) sg(v_base),   c = min(1,
 //   clip_norm / |grad r|)
 //
-// "one_step" takes nu = 0, "value" the network that an alignment by vgg-flow wrote
+// one_step takes nu = 0, value the network that an alignment by vgg-flow wrote
 // (value.safetensors of its run).
 
 #include <memory>
@@ -15,34 +15,40 @@
 #include "vggflow/core/field.h"
 #include "vggflow/families/value_network.h"
 #include "vggflow/flow/flow_model.h"
+#include "vggflow/flow/eta.h"
+#include "vggflow/rewards/pixels.h"
 #include "vggflow/rewards/reward.h"
 
 namespace vggflow {
 
+/// Where nu comes from, if the base is guided at all.
+enum class GuideKind { kNone, kOneStep, kValue };
+inline OptionWords<GuideKind> option_words(GuideKind) {
+  return {
+      {"none", GuideKind::kNone}, {"one_step", GuideKind::kOneStep}, {"value", GuideKind::kValue}};
+}
+
 struct GuideOptions {
-  std::string kind = "none";
+  GuideKind kind = GuideKind::kNone;
   double beta = 3.0;
-  std::string eta = "quadratic";
+  Eta eta = Eta::kQuadratic;
   double clip_norm = 0;
   std::string reward = "colorfulness";
   RewardFiles reward_files = {};
-  std::string clamp = "hard";
+  PixelClamp clamp = PixelClamp::kHard;
   std::string value = {};
 
   template <class V>
   void fields(V& v) {
     v("kind", kind,
       "value-gradient guidance of the base model: none, by the one-step guess, or with a learned "
-      "value network",
-      choices({"none", "one_step", "value"}));
+      "value network");
     v("beta", beta, "1/lambda: how far the reward may pull the velocity", range(0, 1e12));
-    v("eta", eta, "schedule of the reward gradient in g: 1, t or t^2",
-      choices({"constant", "linear", "quadratic"}));
+    v("eta", eta, "schedule of the reward gradient in g: 1, t or t^2");
     v("clip_norm", clip_norm, "bound on each sample's reward gradient; 0 for none", range(0, 1e12));
     v("reward", reward, "reward, or a weighted sum");
     reward_files.fields(v);
-    v("clamp", clamp, "clip of pixels before the reward",
-      choices({"hard", "straight_through", "soft", "none"}));
+    v("clamp", clamp, "clip of pixels before the reward");
     v("value", value, "file of the value network (kind value): value.safetensors of a run");
   }
 };

@@ -45,8 +45,9 @@ struct Point {
 TEST(ValueGuide, PushesAlongTheRewardsGradientAtTheOneStepGuess) {
   NanoModel model = tiny();
   const Point p;
-  const ValueGuide guide({.kind = "one_step", .beta = 2, .eta = "linear", .reward = "colorfulness"},
-                         model);
+  const ValueGuide guide(
+      {.kind = GuideKind::kOneStep, .beta = 2, .eta = Eta::kLinear, .reward = "colorfulness"},
+      model);
   const Tensor push = guide.push(p.x, p.t, p.v, kPrompts, p.c);
   const auto reward = make_reward("colorfulness", {});
   const Tensor direction = keyed_normal(5, Purpose::kTest, 0, 0, 2, {3, 8, 8}),
@@ -62,9 +63,9 @@ TEST(ValueGuide, PushesAlongTheRewardsGradientAtTheOneStepGuess) {
 TEST(ValueGuide, BoundsEachSamplesGradientByTheFixedNorm) {
   NanoModel model = tiny();
   const Point p;
-  const ValueGuide guide({.kind = "one_step",
+  const ValueGuide guide({.kind = GuideKind::kOneStep,
                           .beta = 2,
-                          .eta = "constant",
+                          .eta = Eta::kConstant,
                           .clip_norm = 0.25,
                           .reward = "colorfulness"},
                          model);
@@ -76,7 +77,7 @@ TEST(ValueGuide, BoundsEachSamplesGradientByTheFixedNorm) {
 TEST(ValueGuide, RefusesARewardWithoutGradient) {
   NanoModel model = tiny();
   EXPECT_THAT(testing::message_of([&] {
-                ValueGuide({.kind = "one_step", .reward = "http://127.0.0.1:1/"}, model);
+                ValueGuide({.kind = GuideKind::kOneStep, .reward = "http://127.0.0.1:1/"}, model);
               }),
               ::testing::HasSubstr("[reward] http://127.0.0.1:1/ has no gradient"));
 }
@@ -95,9 +96,10 @@ TEST(ValueGuide, TakesTheCorrectionOfAFile) {
   const auto file = folder / "value.safetensors";
   save_value_network(file, *network, options, {}, 0.5);
   const Point p;
-  GuideOptions o{.kind = "one_step", .beta = 2, .eta = "constant", .reward = "colorfulness"};
+  GuideOptions o{
+      .kind = GuideKind::kOneStep, .beta = 2, .eta = Eta::kConstant, .reward = "colorfulness"};
   const Tensor without = ValueGuide(o, model).push(p.x, p.t, p.v, kPrompts, p.c);
-  o.kind = "value";
+  o.kind = GuideKind::kValue;
   o.value = file.string();
   const Tensor with = ValueGuide(o, model).push(p.x, p.t, p.v, kPrompts, p.c);
   const Tensor nu = network->evaluate(p.x, p.t, p.c);
@@ -108,7 +110,8 @@ TEST(ValueGuide, TakesTheCorrectionOfAFile) {
 TEST(ValueGuide, RefusesAValueGuideWithoutAFile) {
   NanoModel model = tiny();
   EXPECT_THAT(
-      testing::message_of([&] { ValueGuide({.kind = "value", .reward = "colorfulness"}, model); }),
+      testing::message_of(
+          [&] { ValueGuide({.kind = GuideKind::kValue, .reward = "colorfulness"}, model); }),
       ::testing::HasSubstr("expected guide.value, the value.safetensors of a run of vgg-flow"));
 }
 

@@ -43,9 +43,9 @@ void draw_set(const std::string& source, const ModelSetOptions& o, int64_t skip,
   check_set(source, o);
   SampleConfig sampled{
       .out = out.string(),
-      .prompts = captions_of(
-          make_prompt_source(o.prompts, o.data)
-              ->evaluation(split_named(o.split), static_cast<uint64_t>(o.seed), o.prompt_count)),
+      .prompts =
+          captions_of(make_prompt_source(o.prompts, o.data)
+                          ->evaluation(o.split, static_cast<uint64_t>(o.seed), o.prompt_count)),
       .prompts_file = {},
       .images = o.images,
       .seed = o.seed + skip,
@@ -61,7 +61,7 @@ void draw_set(const std::string& source, const ModelSetOptions& o, int64_t skip,
     sampled.generator.lora = source;
   } else {
     sampled.generator.lora.clear();
-    sampled.generator.guide.kind = "none";
+    sampled.generator.guide.kind = GuideKind::kNone;
   }
   VGGFLOW_CHECK(!fs::exists(out) || fs::is_empty(out),
                 "[metrics] {} holds something already, and the images of {} belong there: choose "

@@ -18,7 +18,7 @@ SetSource source_of(const std::string& name);
 
 struct ModelSetOptions {
   PromptFiles prompts;
-  std::string split = "held_out";
+  Split split = Split::kHeldOut;
   int64_t prompt_count = 20;
   int64_t images = 16;
   int64_t seed = 1000;
@@ -29,7 +29,7 @@ struct ModelSetOptions {
   template <class V>
   void fields(V& v) {
     v.section("prompts", prompts);
-    v("split", split, "which of the emoji's prompts", choices({"held_out", "train", "all"}));
+    v("split", split, "which of the emoji's prompts");
     v("prompt_count", prompt_count, "prompts that models draw", range(1, 100000));
     v("images", images, "images a prompt that models draw", range(2, 100000));
     v("seed", seed,

@@ -25,7 +25,8 @@ Generator::Generator(const GeneratorOptions& options)
       model_(open_flow_model(options.flow)),
       times_(time_grid(resolved_grid(options.time_grid, model_->schedule().shift,
                                      model_->schedule().shifts_twice))) {
-  if (options.guide.kind != "none") guide_ = std::make_unique<ValueGuide>(options.guide, *model_);
+  if (options.guide.kind != GuideKind::kNone)
+    guide_ = std::make_unique<ValueGuide>(options.guide, *model_);
   if (options.lora.empty()) return;
   adapted_ = std::make_unique<AdaptedFlow>(*model_, read_lora(options.lora).layers);
   set_strength(1.0);
@@ -209,7 +210,7 @@ EvalSetup::EvalSetup(const EvalConfig& c, const FlowModel& model)
       reward(make_reward(c.reward, c.reward_files.resources())) {
   judge = judge_of(*source, c.judge, c.reward_files.resources());
   const auto prompts =
-      source->evaluation(split_named(c.split), static_cast<uint64_t>(c.eval.seed), c.eval.prompts);
+      source->evaluation(c.split, static_cast<uint64_t>(c.eval.seed), c.eval.prompts);
   model.prepare(captions_of(prompts));
   evaluator = std::make_unique<Evaluator>(
       c.eval, prompts, *reward, judge.get(),
@@ -230,11 +231,11 @@ void run_eval(const EvalConfig& c) {
   };
   Json result{{"model", c.generator.flow.model},
               {"lora", c.generator.lora},
-              {"guide", c.generator.guide.kind},
+              {"guide", word_of(c.generator.guide.kind)},
               {"reward", c.reward},
-              {"split", c.split},
+              {"split", word_of(c.split)},
               {"prompts", c.eval.prompts},
-              {"prompt_kind", setup.source->evaluation_kind(split_named(c.split))},
+              {"prompt_kind", setup.source->evaluation_kind(c.split)},
               {"images_per_prompt", c.eval.images},
               {"seed", c.eval.seed}};
   if (c.eval.prompts == 1)

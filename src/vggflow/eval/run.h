@@ -35,7 +35,7 @@ struct GeneratorOptions {
     v.section("guide", guide);
   }
   /// Whether there is anything besides the base model.
-  bool aligned() const { return !lora.empty() || guide.kind != "none"; }
+  bool aligned() const { return !lora.empty() || guide.kind != GuideKind::kNone; }
 };
 
 /// A model with an adapter and value-gradient guidance that can be switched.
@@ -109,7 +109,7 @@ struct EvalConfig {
   std::string reward = "emoji-clip";
   RewardFiles reward_files;
   std::string judge = "models/judge";
-  std::string split = "held_out";
+  Split split = Split::kHeldOut;
   PromptFiles prompts;
   int64_t threads = 0;
   GeneratorOptions generator;
@@ -123,7 +123,7 @@ struct EvalConfig {
     reward_files.fields(v);
     v("judge", judge, "folder of the judge, which sees prompts with classes alone");
     v.section("prompts", prompts);
-    v("split", split, "which prompts", choices({"held_out", "train", "all"}));
+    v("split", split, "which prompts");
     v("threads", threads, "CPU threads; 0 takes all", range(0, 1024));
     v.section("generator", generator);
     v.section("data", data);

@@ -9,13 +9,6 @@ constexpr double kFloat = 4;  // bytes of the residual streams and of the autoen
 
 double real(int64_t x) { return static_cast<double>(x); }
 
-// The network as it is built, without memory for its numbers.
-template <class Network, class... Options>
-double count_parameters(const Options&... options) {
-  const ShapesOnly guard;
-  return real(Network(options...).parameter_count());
-}
-
 }  // namespace
 
 // ---- MMDiT
@@ -251,7 +244,7 @@ PassCost taesd_decoder_cost(const TaesdOptions& o, int64_t h, int64_t w) {
   return walk.finish(5 * width * pixels);
 }
 
-// ---- value network, text encoders, rewards
+// ---- value network, text encoders
 // ---------------------------------------------------------------------------
 
 PassCost unet_value_cost(const ValueOptions& o, int64_t channels, int64_t h, int64_t w) {
@@ -302,33 +295,6 @@ double unet_value_parameters(const ValueOptions& o, int64_t channels, int64_t po
   }
   const double deepest = real(o.width << (o.layers - 1));
   return sum + block(deepest, deepest);
-}
-
-double vision_parameters(const VisionTower& t) {
-  const double d = real(t.width);
-  return real(t.layers) * (4 * d * d + 2 * d * real(t.mlp) + 9 * d + real(t.mlp)) +
-         3 * real(t.patch * t.patch) * d + real(t.tokens) * d + 5 * d;
-}
-
-PassCost vision_cost(const VisionTower& t, int64_t bytes, bool recompute) {
-  const double n = real(t.tokens), d = real(t.width), mlp = real(t.mlp), layers = real(t.layers),
-               e = real(bytes);
-  PassCost cost;
-  cost.attention = layers * 4 * n * n * d;
-  const double linear = layers * 2 * n * (4 * d * d + 2 * d * mlp);
-  cost.forward = linear + cost.attention + 2 * n * 3 * real(t.patch * t.patch) * d;
-  cost.backward = linear + 2.5 * cost.attention + 2 * n * 3 * real(t.patch * t.patch) * d;
-  const double layer =
-      n *
-      (2 * kFloat * d + 4 * e * d +
-       2 * e *
-           mlp);  // inputs of both norms; q, k, v and the attention's result; around the activation
-  cost.graph = layers * (recompute ? kFloat * n * d : layer) +
-               2 * kFloat * n * d;                 // and around the norm before the first layer
-  cost.idle = n * (2 * kFloat * d + 5 * e * mlp);  // the steps of quick_gelu; gelu takes fewer
-  cost.unwind = n * (2 * kFloat * d + 3 * e * mlp) + (recompute ? layer : 0);
-  if (recompute) cost.backward += cost.forward;
-  return cost;
 }
 
 }  // namespace vggflow

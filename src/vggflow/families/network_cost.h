@@ -10,20 +10,9 @@
 #include "vggflow/networks/autoencoders/taesd.h"
 #include "vggflow/networks/clip/clip_text.h"
 #include "vggflow/networks/text/t5_encoder.h"
+#include "vggflow/nn/pass_cost.h"
 
 namespace vggflow {
-
-/// One pass over one sample (and guidance branch).
-struct PassCost {
-  double forward = 0,
-         backward = 0;    ///< FLOPs; backward is to the inputs and to whatever is trained
-  double attention = 0;   ///< of the forward FLOPs, those of attention
-  double graph = 0;       ///< bytes kept for the backward pass
-  double graph_once = 0;  ///< bytes kept a call, however many samples
-  double idle = 0;        ///< largest bytes that live at once in a pass without gradient
-  double unwind = 0;  ///< bytes that the backward pass, with one recomputed block where blocks are
-                      ///< checkpointed, takes at most besides the graph
-};
 
 /// How an MMDiT is called.
 struct MmditCall {
@@ -57,14 +46,5 @@ double taesd_decoder_parameters(const TaesdOptions& options);
 double clip_text_parameters(const ClipTextOptions& options);
 double t5_parameters(const T5Options& options);
 double unet_value_parameters(const ValueOptions& options, int64_t channels, int64_t pooled_dim);
-
-/// A vision transformer that scores an image, frozen: CLIP's image tower.
-struct VisionTower {
-  int64_t width = 1024, layers = 24, heads = 16, tokens = 257, patch = 14, side = 224, mlp = 4096;
-  double text_parameters = 0;  ///< of the text tower beside it, and of heads
-};
-double vision_parameters(const VisionTower& tower);
-/// `bytes` of a number in the products; `recompute`: layers keep their inputs alone and run again.
-PassCost vision_cost(const VisionTower& tower, int64_t bytes = 4, bool recompute = false);
 
 }  // namespace vggflow

@@ -12,7 +12,6 @@
 #include <string>
 
 #include "vggflow/families/sd3/mmdit_network.h"
-#include "vggflow/networks/clip/clip_vision.h"
 #include "vggflow/networks/model_folder.h"
 #include "vggflow/nn/lora.h"
 #include "vggflow/ops/random_tensor.h"
@@ -226,36 +225,6 @@ TEST(NetworkCost, PredictsTheBytesAndParametersOfTheValueUnet) {
               measure([&] { return net->evaluate(x, t, text); }, {}).graph, "graph");
 }
 
-TEST(NetworkCost, PredictsTheBytesOfARewardsTower) {
-  const ClipVisionOptions options{.image = 112,
-                                  .patch = 14,
-                                  .width = 256,
-                                  .mlp_width = 1024,
-                                  .layers = 6,
-                                  .heads = 4,
-                                  .projection = 64};
-  const VisionTower tower{
-      .width = 256, .layers = 6, .heads = 4, .tokens = 65, .patch = 14, .side = 112, .mlp = 1024};
-  ClipVisionModel net(options);
-  init_layers(net, 0);
-  net.set_requires_grad(false);
-  Tensor pixels = at::rand({4, 3, 112, 112}).requires_grad_(true);
-  for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
-    net.to(dtype);
-    for (const bool recompute : {false, true}) {
-      net.recompute = recompute;
-      const PassCost cost = vision_cost(tower, dtype == at::kFloat ? 4 : 2, recompute);
-      const std::string what = fmt::format("{}{}", dtype == at::kFloat ? "fp32" : "bf16",
-                                           recompute ? ", recomputed" : "");
-      const Bytes bytes = measure([&] { return net.embed(pixels); }, pixels);
-      expect_near(4 * cost.graph, bytes.graph, "graph, " + what);
-      expect_near(4 * (cost.graph + cost.unwind), bytes.peak, "peak, " + what);
-      expect_near(4 * cost.idle, measure_idle([&] { return net.embed(pixels.detach()); }),
-                  "without gradient, " + what);
-    }
-  }
-}
-
 // The numbers of the published configurations; FLOPs counted by hand, matrix products and attention
 // of each block, at 1024 and 512 pixels.
 TEST(NetworkCost, KnowsTheSizesOfStableDiffusion3) {
@@ -279,7 +248,6 @@ TEST(NetworkCost, KnowsTheSizesOfStableDiffusion3) {
               13.24e12, 0.1e12);
   EXPECT_NEAR(vae_decoder_cost({}, 128, 128, false).forward, 10.47e12, 0.2e12);
   EXPECT_NEAR(taesd_decoder_cost({}, 128, 128).forward, 0.566e12, 0.02e12);
-  EXPECT_NEAR(vision_cost({}).forward, 0.162e12, 0.01e12);
 }
 
 }  // namespace

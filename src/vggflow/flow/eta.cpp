@@ -4,14 +4,28 @@
 
 namespace vggflow {
 
-Tensor eta(const std::string& schedule, const Tensor& t) {
-  return schedule == "constant" ? at::ones_like(t) : schedule == "linear" ? t : t * t;
+Tensor eta(Eta schedule, const Tensor& t) {
+  switch (schedule) {
+    case Eta::kConstant:
+      return at::ones_like(t);
+    case Eta::kLinear:
+      return t;
+    case Eta::kQuadratic:
+      break;
+  }
+  return t * t;
 }
 
-Tensor eta_derivative(const std::string& schedule, const Tensor& t) {
-  return schedule == "constant" ? at::zeros_like(t)
-         : schedule == "linear" ? at::ones_like(t)
-                                : 2 * t;
+Tensor eta_derivative(Eta schedule, const Tensor& t) {
+  switch (schedule) {
+    case Eta::kConstant:
+      return at::zeros_like(t);
+    case Eta::kLinear:
+      return at::ones_like(t);
+    case Eta::kQuadratic:
+      break;
+  }
+  return 2 * t;
 }
 
 }  // namespace vggflow

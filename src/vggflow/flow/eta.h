@@ -1,15 +1,20 @@
 #pragma once
 // eta(t), the schedule of the reward gradient in the forward-looking value gradient g = -eta(t)
-// grad r(x1_hat) + nu (VGG-Flow, Eq. 16): "constant" 1, "linear" t, "quadratic" t^2.
+// grad r(x1_hat) + nu (VGG-Flow, Eq. 16).
 
-#include <string>
-
+#include "vggflow/core/field.h"
 #include "vggflow/ops/dual.h"
 
 namespace vggflow {
 
-Tensor eta(const std::string& schedule, const Tensor& t);
+/// 1, t, t^2.
+enum class Eta { kConstant, kLinear, kQuadratic };
+inline OptionWords<Eta> option_words(Eta) {
+  return {{"constant", Eta::kConstant}, {"linear", Eta::kLinear}, {"quadratic", Eta::kQuadratic}};
+}
+
+Tensor eta(Eta schedule, const Tensor& t);
 /// d eta / d t.
-Tensor eta_derivative(const std::string& schedule, const Tensor& t);
+Tensor eta_derivative(Eta schedule, const Tensor& t);
 
 }  // namespace vggflow

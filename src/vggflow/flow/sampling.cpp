@@ -11,14 +11,14 @@ namespace vggflow {
 namespace {
 
 std::vector<double> sigmas_of(const TimeGridOptions& o) {
-  if (o.kind == "explicit") return o.sigmas;
+  if (o.kind == GridKind::kExplicit) return o.sigmas;
   const double shift = o.shift > 0 ? o.shift : 1.0;
   const auto f = [&](double s) { return shift * s / (1 + (shift - 1) * s); };
   std::vector<double> sigmas;
   const auto n = static_cast<double>(o.steps);
   for (int64_t k = 0; k < o.steps; ++k) {
     const auto i = static_cast<double>(k);
-    if (o.kind == "diffusers_default") {
+    if (o.kind == GridKind::kDiffusersDefault) {
       // The scheduler's stored sigmas run from f(1) = 1 to f(1/1000); it ramps between them
       // linearly and shifts again.
       const double low = f(1.0 / 1000), s = o.steps == 1 ? 1.0 : 1.0 + (low - 1.0) * i / (n - 1);
@@ -33,14 +33,15 @@ std::vector<double> sigmas_of(const TimeGridOptions& o) {
 }  // namespace
 
 TimeGridOptions resolved_grid(TimeGridOptions o, double model_shift, bool model_shifts_twice) {
-  if (o.kind == "auto") o.kind = model_shifts_twice ? "diffusers_default" : "single_shift";
+  if (o.kind == GridKind::kAuto)
+    o.kind = model_shifts_twice ? GridKind::kDiffusersDefault : GridKind::kSingleShift;
   if (o.shift == 0) o.shift = model_shift;
   return o;
 }
 
 std::vector<double> time_grid(const TimeGridOptions& options) {
   const int64_t levels = std::ssize(options.sigmas);
-  VGGFLOW_CHECK(options.kind != "explicit" || options.steps == TimeGridOptions{}.steps ||
+  VGGFLOW_CHECK(options.kind != GridKind::kExplicit || options.steps == TimeGridOptions{}.steps ||
                     options.steps == levels,
                 "[time_grid] expected as many steps as the explicit grid has noise levels, {}, got "
                 "{}: leave steps out",

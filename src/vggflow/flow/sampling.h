@@ -14,11 +14,20 @@ namespace vggflow {
 /// v(x, t) for x (B, ...) and t (B).
 using VelocityFunction = std::function<Tensor(const Tensor& x, const Tensor& t)>;
 
+/// How noise levels are spaced: see time_grid.
+enum class GridKind { kAuto, kSingleShift, kDiffusersDefault, kExplicit };
+inline OptionWords<GridKind> option_words(GridKind) {
+  return {{"auto", GridKind::kAuto},
+          {"single_shift", GridKind::kSingleShift},
+          {"diffusers_default", GridKind::kDiffusersDefault},
+          {"explicit", GridKind::kExplicit}};
+}
+
 struct TimeGridOptions {
   int64_t steps = 20;
-  std::string kind = "auto";  ///< see time_grid
+  GridKind kind = GridKind::kAuto;
   double shift = 0;  ///< f(s) = shift s / (1 + (shift - 1) s) on sigma = 1 - t; 1 is uniform
-  std::vector<double> sigmas = {};  ///< for kind "explicit": decreasing, the final 0 is added
+  std::vector<double> sigmas = {};  ///< for an explicit grid: decreasing, the final 0 is added
 
   template <class V>
   void fields(V& v) {
@@ -26,8 +35,7 @@ struct TimeGridOptions {
     v("kind", kind,
       "single_shift: shift of linspace(1, 1/steps); diffusers_default: SD3's scheduler, which "
       "shifts twice; explicit; auto: what the model's own "
-      "pipeline does (nano: single_shift)",
-      choices({"auto", "single_shift", "diffusers_default", "explicit"}));
+      "pipeline does (nano: single_shift)");
     v("shift", shift,
       "static shift of the noise levels; 1 leaves them uniform; 0 is the model's own",
       range(0, 100));
@@ -35,10 +43,10 @@ struct TimeGridOptions {
   }
 };
 
-/// The same options with kind "auto" and shift 0 replaced by what a model's own pipeline does.
+/// The same options with kind auto and shift 0 replaced by what a model's own pipeline does.
 TimeGridOptions resolved_grid(TimeGridOptions options, double model_shift, bool model_shifts_twice);
 
-/// Flow times 0 = t_0 < ... < t_steps = 1. single_shift: sigma_k = f(1 - k/steps); so is "auto",
+/// Flow times 0 = t_0 < ... < t_steps = 1. single_shift: sigma_k = f(1 - k/steps); so is auto,
 /// and shift 0 is 1. diffusers_default: the end points are shifted first and f is applied again to
 /// a linear ramp between them (diffusers issue 13243).
 std::vector<double> time_grid(const TimeGridOptions& options);

@@ -14,29 +14,30 @@ namespace {
 
 // 20-step grids as diffusers' FlowMatchEulerDiscreteScheduler makes them at shift 3.
 TEST(TimeGrid, GivesDiffusersDoubleShiftAndTheSingleShift) {
-  const auto twice = time_grid({.steps = 20, .kind = "diffusers_default", .shift = 3.0});
+  const auto twice = time_grid({.steps = 20, .kind = GridKind::kDiffusersDefault, .shift = 3.0});
   ASSERT_EQ(twice.size(), 21u);
   EXPECT_NEAR(1 - twice[1], 0.9819, 1e-4);
   EXPECT_NEAR(1 - twice[15], 0.4479, 1e-4);
   EXPECT_NEAR(1 - twice[19], 0.0089, 1e-4);
-  const auto once = time_grid({.steps = 20, .kind = "single_shift", .shift = 3.0});
+  const auto once = time_grid({.steps = 20, .kind = GridKind::kSingleShift, .shift = 3.0});
   EXPECT_NEAR(1 - once[1], 0.9828, 1e-4);
   EXPECT_NEAR(1 - once[19], 0.1364, 1e-4);
 }
 
 TEST(TimeGrid, ExplicitLevelsAreUsedAsGiven) {
-  EXPECT_THAT(time_grid({.steps = 2, .kind = "explicit", .sigmas = {1.0, 0.25}}),
+  EXPECT_THAT(time_grid({.steps = 2, .kind = GridKind::kExplicit, .sigmas = {1.0, 0.25}}),
               ::testing::ElementsAre(0.0, 0.75, 1.0));
 }
 
 TEST(TimeGrid, RefusesLevelsThatDoNotDecrease) {
-  EXPECT_THAT(testing::message_of(
-                  [] { time_grid({.steps = 3, .kind = "explicit", .sigmas = {1.0, 0.25}}); }),
+  EXPECT_THAT(testing::message_of([] {
+                time_grid({.steps = 3, .kind = GridKind::kExplicit, .sigmas = {1.0, 0.25}});
+              }),
               ::testing::HasSubstr("expected as many steps as the explicit grid has noise levels, "
                                    "2, got 3: leave steps out"));
-  EXPECT_THAT(
-      testing::message_of([] { time_grid({.kind = "explicit", .sigmas = {1.0, 0.5, 0.5}}); }),
-      ::testing::HasSubstr("strictly decreasing noise levels, got 0.5 after 0.5"));
+  EXPECT_THAT(testing::message_of(
+                  [] { time_grid({.kind = GridKind::kExplicit, .sigmas = {1.0, 0.5, 0.5}}); }),
+              ::testing::HasSubstr("strictly decreasing noise levels, got 0.5 after 0.5"));
 }
 
 // x' = a x has x(1) = e^a x(0); Euler with n steps gives (1 + a/n)^n.

@@ -4,10 +4,10 @@
 
 #include <algorithm>
 #include <fstream>
+#include <functional>
 #include <iterator>
 #include <memory>
 
-#include "vggflow/algorithms/adjoint_matching.h"
 #include "vggflow/families/sd3/mmdit_network.h"
 #include "vggflow/flow/precision.h"
 #include "vggflow/flow/sampling.h"
@@ -33,46 +33,32 @@ double real(int64_t x) { return static_cast<double>(x); }
 
 struct Rewards {
   double parameters = 0, bytes = 0;
-  PassCost cost;  ///< an image, without the pixels' own
+  PassCost cost;      ///< an image, without the pixels' own
+  PassCost half;      ///< the operations of those whose products run in bf16
+  double pixels = 0;  ///< images that the graph keeps besides
   std::vector<std::string> unknown;
 };
 
-// The towers behind rewards by name; colorfulness is a few sums over pixels. ImageReward's products
-// are fp32 in any case.
 Rewards rewards_of(const std::vector<std::string>& names, const RewardFiles& files) {
-  const VisionTower large{}, huge{.width = 1280,
-                                  .layers = 32,
-                                  .heads = 16,
-                                  .tokens = 257,
-                                  .patch = 14,
-                                  .side = 224,
-                                  .mlp = 5120,
-                                  .text_parameters = 354e6};
-  const int64_t given = files.reward_dtype == "bf16" ? 2 : 4;
   Rewards all;
-  const auto add = [&](const VisionTower& tower, int64_t bytes) {
-    const PassCost c = vision_cost(tower, bytes, files.reward_recompute);
-    const double parameters = vision_parameters(tower) + tower.text_parameters;
-    all.parameters += parameters;
-    all.bytes += real(bytes) * parameters;
-    all.cost.forward += c.forward;
-    all.cost.backward += c.backward;
-    all.cost.graph += c.graph;
-    all.cost.idle = std::max(all.cost.idle, c.idle);
-    all.cost.unwind = std::max(all.cost.unwind, c.unwind);
-  };
   for (const std::string& name : names) {
-    if (name == "aesthetic") {
-      add(large, given);
-    } else if (name == "clip-score") {
-      add({.text_parameters = 124e6}, given);
-    } else if (name == "hpsv2.1" || name == "pickscore") {
-      add(huge, given);
-    } else if (name == "imagereward") {
-      add({.tokens = 197, .patch = 16, .text_parameters = 144e6}, 4);
-    } else if (name != "colorfulness" && name != "emoji-clip" && name != "jpeg") {
+    const auto cost = reward_cost(name, files.resources());
+    if (!cost) {
       all.unknown.push_back(name);
+      continue;
     }
+    const PassCost& pass = cost->pass;
+    all.parameters += cost->parameters;
+    all.bytes += cost->bytes;
+    for (PassCost* sum : {&all.cost, &all.half}) {
+      if (sum == &all.half && !cost->half) continue;
+      sum->forward += pass.forward;
+      sum->backward += pass.backward;
+    }
+    all.cost.graph += pass.graph;
+    all.cost.idle = std::max(all.cost.idle, pass.idle);
+    all.cost.unwind = std::max(all.cost.unwind, pass.unwind);
+    all.pixels = std::max(all.pixels, cost->pixels);
   }
   return all;
 }
@@ -88,14 +74,6 @@ std::vector<std::string> panel_of(const AlignConfig& c) {
   return names;
 }
 
-// How often an update asks for what, by its method; what runs through networks is in Passes.
-struct Demand {
-  double transitions = 0;  ///< trained on
-  double reward_gradients = 0, hessian_products = 0;
-  bool adjoint = false;       ///< cotangents are pulled back through the base
-  bool policy_input = false;  ///< the policy's graph reaches to its input
-};
-
 class Planner {
  public:
   Planner(const AlignConfig& config, const ModelShape& shape);
@@ -103,12 +81,11 @@ class Planner {
 
  private:
   MmditCall base_call() const;
-  Demand demand() const;
   void count_parameters();
   void count_work();
   void hold_memory();
   void run_through_moments();
-  void value_moments(double rows);
+  void add_losses(const Moment& moment);
   void add_moment(const std::string& name, const std::vector<Amount>& transient);
   double decode_graph(double images) const {
     return images * (decoder_.graph + reward_.cost.graph + pixels_graph_);
@@ -125,6 +102,7 @@ class Planner {
   std::unique_ptr<Method> method_;
   std::string value_kind_;
   CostShape cost_shape_;
+  Demand want_;
   int64_t steps_ = 0;
   double number_ = 4, adapted_weights_ = 0, adapter_parameters_ = 0, network_parameters_ = 0;
   double value_parameters_ = 0, value_trained_ = 0, decoder_parameters_ = 0;
@@ -143,37 +121,6 @@ int64_t at_once(const AlignConfig& c, const ModelShape& s) {
 
 double micro(const AlignConfig& c, double transitions) {
   return std::min(real(c.micro_batch), transitions);
-}
-
-Demand Planner::demand() const {
-  const double b = cost_shape_.batch, n = real(steps_);
-  if (c_.method == "vgg-flow") {
-    const double m = b * c_.methods.vgg.transitions.count();
-    if (value_kind_ == "none") return {.transitions = m, .reward_gradients = m};
-    const std::string& kind = c_.methods.vgg.consistency.kind;
-    return {.transitions = m,
-            .reward_gradients = m * (kind == "paper"     ? 5
-                                     : kind == "release" ? 3
-                                                         : 1),
-            .hessian_products = kind == "exact" ? m : 0};
-  }
-  if (c_.method == "refl") return {.transitions = b, .reward_gradients = b};
-  if (c_.method == "draft") {
-    const DraftOptions& d = c_.methods.draft;
-    const double starts = d.kind == "lv" ? real(d.lv_noises) + (d.lv_own_step ? 1 : 0) : 1;
-    return {.transitions = b, .reward_gradients = b * starts, .policy_input = true};
-  }
-  if (c_.method == "adjoint-matching")
-    return {.transitions = b * real(trained_steps(c_.methods.adjoint_matching, steps_)),
-            .reward_gradients = b,
-            .adjoint = true};
-  if (c_.method == "vgg-flow-pmp")
-    return {.transitions = b * c_.methods.pmp.transitions.count(),
-            .reward_gradients = b,
-            .adjoint = true};
-  return {.transitions = b * c_.methods.fitted.transitions.count(),
-          .reward_gradients = b * n,
-          .adjoint = true};
 }
 
 MmditCall Planner::base_call() const {
@@ -214,6 +161,7 @@ Planner::Planner(const AlignConfig& c, const ModelShape& s)
   const ImageProblemOptions problem{
       c.guidance, GuidanceIn::parse(c.guidance_in), c.detach_unconditional, c.clamp, 1.0, c.merge};
   cost_shape_ = cost_shape_of(problem, value_kind_ != "none", c.batch, steps_);
+  want_ = method_->demand(cost_shape_);
   find_adapted(c, s.network, adapted_weights_, adapter_parameters_);
 
   MmditCall call = base_call();
@@ -230,8 +178,8 @@ Planner::Planner(const AlignConfig& c, const ModelShape& s)
                pixels = real(s.height * s.width) * scale * scale;
   state_bytes_ = kFloat * real(s.network.channels * s.height * s.width);
   pixel_bytes_ = kFloat * 3 * pixels;
-  pixels_graph_ = (c.reward.find("colorfulness") != std::string::npos ? 6 : 3) *
-                  pixel_bytes_;  // the clip, the scale, and what the reward keeps of pixels
+  // The clip, the scale, and what the reward keeps of pixels.
+  pixels_graph_ = (3 + reward_.pixels) * pixel_bytes_;
   prompt_bytes_ =
       number_ * (real(s.text_tokens * s.network.context_dim) + real(s.network.pooled_dim));
   if (s.has_decoder) {
@@ -299,29 +247,23 @@ void Planner::count_parameters() {
 // ------------------------------------------------------------------------------------------------------------
 
 void Planner::count_work() {
-  MethodReport typical;
-  const DraftOptions& d = c_.methods.draft;
-  typical.values["depth"] = d.kind == "full"      ? real(steps_)
-                            : d.kind == "uniform" ? (1 + real(d.k)) / 2
-                                                  : real(d.k);
-  out_.passes = method_->cost(cost_shape_, typical);
+  out_.passes = method_->mean_cost(cost_shape_);
   out_.cost_formula = method_->cost_formula(cost_shape_);
   const Passes& p = out_.passes;
-  const Demand want = demand();
   const double network =
       p.f * network_.forward + p.j * tangent_.forward / 2 + p.b * with_adapters_.backward;
   const double value = p.value_f * value_.forward + p.value_j * value_pairs_.forward / 2 +
                        p.value_b * value_.backward;
   const auto work = [&](const PassCost& part) {
     return cost_shape_.batch * part.forward +
-           (want.reward_gradients + 2 * want.hessian_products) * (part.forward + part.backward);
+           (want_.reward_gradients + 2 * want_.hessian_products) * (part.forward + part.backward);
   };
   const double decoder = work(decoder_), reward = work(reward_.cost);
-  const bool fast_reward = number_ < kFloat && c_.reward_files.reward_dtype == "bf16";
+  const double fast = number_ < kFloat ? work(reward_.half) : 0;
   out_.work = {
       {"network", network}, {"value network", value}, {"decoder and reward", decoder + reward}};
-  out_.half_flops = network + (value_kind_ == "lora" ? value : 0) + (fast_reward ? reward : 0);
-  out_.full_flops = decoder + (value_kind_ == "lora" ? 0 : value) + (fast_reward ? 0 : reward);
+  out_.half_flops = network + (value_kind_ == "lora" ? value : 0) + fast;
+  out_.full_flops = decoder + (value_kind_ == "lora" ? 0 : value) + reward - fast;
 }
 
 // ---- memory
@@ -365,7 +307,7 @@ void Planner::hold_memory() {
            {"panel", panel_.bytes},
            {"prompt embeddings", resident ? prompts * prompt_bytes_ : 0},
            {"rollout states", state_bytes_ * cost_shape_.batch * (real(steps_) + 1) +
-                                  3 * demand().transitions * state_bytes_}};
+                                  3 * want_.transitions * state_bytes_}};
 }
 
 // Transient bytes come on top of what is held; the fullest moment is the peak.
@@ -387,39 +329,23 @@ void Planner::add_moment(const std::string& name, const std::vector<Amount>& tra
   peak_parts_ = parts;
 }
 
-void Planner::value_moments(double rows) {
-  const std::string& kind = c_.methods.vgg.consistency.kind;
-  const auto with = [&](const char* what, const PassCost& pass, double count, double graphs,
-                        double besides) {
-    add_moment("consistency",
-               {{what, graphs * kept(pass, count)}, {"backward", count * pass.unwind + besides}});
-  };
-  if (kind == "exact") {
-    with("graph of the base", with_input_, rows * cost_shape_.adjoint, 1, 0);
-    add_moment("consistency", {{"forward mode", rows * cost_shape_.tangent * tangent_.idle}});
-    add_moment("consistency", {{"graph of decoder and reward, as pairs", 3 * decode_graph(rows)},
-                               {"backward", 3 * decode_unwind(rows)}});
-    with("graph of the value network", value_pairs_, rows, 1, 0);
-  } else if (kind == "paper") {
-    with("graph of the value network", value_, rows, 4,
-         std::max(rows * cost_shape_.policy * network_.idle,
-                  decode_graph(rows) + decode_unwind(rows)));
-  } else if (kind == "release") {
-    const double policy = kept(policy_input_, rows * cost_shape_.policy_graph) + decode_graph(rows);
-    with("graph of the value network", value_, rows, 3,
-         std::max(policy + decode_unwind(rows), kept(with_input_, rows * cost_shape_.base)));
-  }
-  const double ends = micro(c_, cost_shape_.batch);
-  if (c_.methods.vgg.boundary)
-    add_moment("boundary", {{"graph of the value network", kept(value_, ends)},
-                            {"backward", ends * value_.unwind}});
+void Planner::add_losses(const Moment& m) {
+  const double rows = micro(c_, m.rows);
+  const PassCost& value = m.value_pairs > 0 ? value_pairs_ : value_;
+  const double values = m.value_graphs + m.value_pairs, bases = rows * m.base_graphs;
+  const double unwind = values > 0 ? rows * value.unwind : bases * with_input_.unwind;
+  add_moment(m.name, {{"graph of the value network", values * kept(value, rows)},
+                      {"graph of the base", kept(with_input_, bases)},
+                      {"graph of the policy", kept(policy_input_, rows * m.policy_graphs)},
+                      {"graph of decoder and reward", m.reward_graphs * decode_graph(rows)},
+                      {"forward", rows * (m.forwards * network_.idle + m.tangents * tangent_.idle)},
+                      {"backward", unwind + m.reward_graphs * decode_unwind(rows)}});
 }
 
 void Planner::run_through_moments() {
   const CostShape& k = cost_shape_;
-  const Demand want = demand();
-  const double rows = micro(c_, want.transitions), prompts = prompt_bytes_ * k.batch;
-  const double images = micro(c_, want.reward_gradients);
+  const double rows = micro(c_, want_.transitions), prompts = prompt_bytes_ * k.batch;
+  const double images = micro(c_, want_.reward_gradients);
   // SD3's encoders are there before anything else is, but for the decoder; the nano's never leave.
   if (!s_.keeps_text_encoders) {
     const std::vector<Amount> all = held_;
@@ -441,21 +367,21 @@ void Planner::run_through_moments() {
   };
   add_moment("reward", {{"forward", std::max(decoding(k.batch), k.batch * reward_.cost.idle) +
                                         2 * k.batch * pixel_bytes_}});
-  const PassCost& policy = want.policy_input ? policy_input_ : with_adapters_;
-  const double branches = want.policy_input ? k.policy_graph : k.known_graph;
+  const PassCost& policy = want_.policy_input ? policy_input_ : with_adapters_;
+  const double branches = want_.policy_input ? k.policy_graph : k.known_graph;
   add_moment("training", {{"graph of the network", kept(policy, rows * branches)},
                           {"backward", rows * branches * policy.unwind},
                           {"prompts of the batch", 2 * prompts + 2 * rows * prompt_bytes_}});
   add_moment("training",
              {{"forward", rows * k.base * network_.idle},
               {"prompts of the batch", 2 * prompts + 2 * rows * k.base * prompt_bytes_}});
-  if (want.adjoint) {
+  if (want_.adjoint) {
     const double pulled = micro(c_, k.batch) * k.adjoint;
     add_moment("adjoint", {{"graph of the base", kept(with_input_, pulled)},
                            {"backward", pulled * with_input_.unwind},
                            {"prompts of the batch", 2 * prompts}});
   }
-  if (value_kind_ != "none") value_moments(rows);
+  for (const Moment& moment : want_.moments) add_losses(moment);
   const double shown = std::min(real(at_once(c_, s_)), real(c_.eval.prompts * c_.eval.images));
   add_moment("evaluation", {{"forward", shown * k.rollout * network_.idle},
                             {"prompts of the batch", 3 * shown * k.rollout * prompt_bytes_}});
@@ -503,8 +429,13 @@ struct Change {
 };
 
 bool sd3(const AlignConfig&, const ModelShape& s) { return !s.keeps_text_encoders; }
-bool has_towers(const AlignConfig& c) {
-  return rewards_of(rewards_in(c.reward), c.reward_files).cost.graph > 0;
+// Whether a setting of the rewards makes their weights or their graphs smaller.
+bool saves(const AlignConfig& c, const std::function<void(RewardFiles&)>& change) {
+  RewardFiles files = c.reward_files;
+  change(files);
+  const Rewards now = rewards_of(rewards_in(c.reward), c.reward_files),
+                then = rewards_of(rewards_in(c.reward), files);
+  return then.bytes < now.bytes || then.cost.graph < now.cost.graph;
 }
 
 const std::vector<Change>& changes() {
@@ -520,7 +451,7 @@ const std::vector<Change>& changes() {
        [](AlignConfig& c, const ModelShape&) { c.eval.batch = 1; }},
       {"reward_recompute=true", "the reward's layers run again in the backward pass",
        [](const AlignConfig& c, const ModelShape&) {
-         return !c.reward_files.reward_recompute && has_towers(c);
+         return saves(c, [](RewardFiles& f) { f.reward_recompute = true; });
        },
        [](AlignConfig& c, const ModelShape&) { c.reward_files.reward_recompute = true; }},
       {"merge=false", "adapters beside the weights in rollouts, too",
@@ -541,10 +472,10 @@ const std::vector<Change>& changes() {
        [](AlignConfig& c, const ModelShape&) { c.flow.precision = "bf16"; }},
       {"reward_dtype=bf16", "the reward's weights and products in bf16",
        [](const AlignConfig& c, const ModelShape&) {
-         return c.reward_files.reward_dtype != "bf16" &&
-                rewards_of(rewards_in(c.reward), c.reward_files).bytes > 0;
+         return saves(c, [](RewardFiles& f) { f.reward_dtype = RewardDtype::kBf16; });
        },
-       [](AlignConfig& c, const ModelShape&) { c.reward_files.reward_dtype = "bf16"; }, false},
+       [](AlignConfig& c, const ModelShape&) { c.reward_files.reward_dtype = RewardDtype::kBf16; },
+       false},
       {"sd3.height=512 sd3.width=512", "smaller images",
        [](const AlignConfig& c, const ModelShape& s) {
          return sd3(c, s) && s.height * s.vae.downscale() > 512;
@@ -562,7 +493,7 @@ const std::vector<Change>& changes() {
        [](AlignConfig& c, const ModelShape&) { c.lora_rank = 4; }, false},
       {"value.kind=none", "no value network",
        [](const AlignConfig& c, const ModelShape&) {
-         return c.method == "vgg-flow" && c.value.kind != "none";
+         return resolved_value_options(c, *make_method(c.method, c.methods)).kind != "none";
        },
        [](AlignConfig& c, const ModelShape&) { c.value.kind = "none"; }, false}};
   return list;

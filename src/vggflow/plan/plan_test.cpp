@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <filesystem>
 
+#include "vggflow/algorithms/vgg_flow.h"
 #include "vggflow/core/config.h"
 #include "vggflow/families/nano/model.h"
 #include "vggflow/testing/message.h"
@@ -75,11 +76,15 @@ TEST_P(Presets, ParseAndCanBePlannedWithoutTheModel) {
 }
 
 TEST(Presets, DifferWhereThePaperAndItsCodeDo) {
-  EXPECT_EQ(preset("sd3-medium/aesthetic.yaml").methods.vgg.beta, 5e4);
-  EXPECT_EQ(preset("sd3-medium/hpsv2.yaml").methods.vgg.beta, 3e7);
-  EXPECT_EQ(preset("sd3-medium/pickscore.yaml").methods.vgg.beta, 5e5);
-  const AlignConfig release = preset("sd3-medium/aesthetic-release.yaml");
-  EXPECT_EQ(release.methods.vgg.transitions.count(), 6);
+  const auto beta = [](const std::string& name) {
+    AlignConfig c = preset("sd3-medium/" + name + ".yaml");
+    return c.methods.of<VggFlowOptions>().beta;
+  };
+  EXPECT_EQ(beta("aesthetic"), 5e4);
+  EXPECT_EQ(beta("hpsv2"), 3e7);
+  EXPECT_EQ(beta("pickscore"), 5e5);
+  AlignConfig release = preset("sd3-medium/aesthetic-release.yaml");
+  EXPECT_EQ(release.methods.of<VggFlowOptions>().transitions.count(), 6);
   EXPECT_EQ(release.flow.sd3.decoder, "taesd3");
 }
 
@@ -176,14 +181,16 @@ TEST(Plan, RefusesWhatAlignRefusesBeforeAnythingIsLoaded) {
   const Refusal refusals[]{
       {"nano", [](AlignConfig& c) { c.method = "refl", c.value.kind = "unet"; },
        "[align] refl trains no value network, got value.kind=unet: expected none or auto"},
-      {"nano", [](AlignConfig& c) { c.method = "draft", c.methods.draft.k = 50; },
+      {"nano", [](AlignConfig& c) { c.method = "draft", c.methods.set("draft", "k=50"); },
        "[draft] expected draft.k of at most 20 (the steps), got 50"},
-      {"nano", [](AlignConfig& c) { c.method = "refl", c.methods.refl.k_max = 40; },
+      {"nano", [](AlignConfig& c) { c.method = "refl", c.methods.set("refl", "k_max=40"); },
        "[refl] expected 0 <= refl.k_min <= refl.k_max < 20 (the steps), got"},
       {"nano", [](AlignConfig& c) { c.time_grid.steps = 4; },
        "[transitions] expected at most 4 bins for 4 steps, got 5"},
       {"nano",
-       [](AlignConfig& c) { c.method = "fitted-adjoint", c.methods.fitted.transitions.bins = 21; },
+       [](AlignConfig& c) {
+         c.method = "fitted-adjoint", c.methods.set("fitted-adjoint", "bins=21");
+       },
        "[transitions] expected at most 20 bins for 20 steps, got 21"},
       {"nano", [](AlignConfig& c) { c.lora_targets.push_back("nothing.*"); },
        "[lora] target 'nothing.*' matches no linear layer; the layers are: "},
@@ -191,7 +198,7 @@ TEST(Plan, RefusesWhatAlignRefusesBeforeAnythingIsLoaded) {
        "is a nano model, which has no sd3.width"},
       {"nano",
        [](AlignConfig& c) {
-         c.time_grid.kind = "explicit", c.time_grid.sigmas = {1, 0.5, 0.6, 0.3, 0.2};
+         c.time_grid.kind = GridKind::kExplicit, c.time_grid.sigmas = {1, 0.5, 0.6, 0.3, 0.2};
        },
        "[time_grid] expected strictly decreasing noise levels"},
       {"nano", [](AlignConfig& c) { c.guidance_in = {"everywhere"}; },
@@ -287,7 +294,7 @@ TEST(Plan, CountsWhatTheSettingsOfRewardsSave) {
   const Plan before = plan(c, shape);
   AlignConfig again = c, fast = c;
   again.reward_files.reward_recompute = true;
-  fast.reward_files.reward_dtype = "bf16";
+  fast.reward_files.reward_dtype = RewardDtype::kBf16;
   // 32 layers keep 6 and 8 widths a token of 257; run again, the input alone and one layer whole.
   EXPECT_LT(amount(plan(again, shape).moments, "reward"),
             amount(before.moments, "reward") - 32 * 30 * 257 * 1280 * 4.0 * 10);
@@ -315,8 +322,8 @@ TEST(Plan, CountsThePanelOfEvaluations) {
   EXPECT_NEAR(amount(with.parameters, "panel"), 0.99e9, 0.02e9);
   EXPECT_NEAR(amount(with.memory, "panel"), 4 * amount(with.parameters, "panel"), 1);
   EXPECT_GT(with.peak, before.peak + 3.9e9);
-  c.eval.panel = {"nima-aesthetic"};
-  EXPECT_THAT(plan(c, shape).notes.front(), HasSubstr("'nima-aesthetic' are not known"));
+  c.eval.panel = {"plugin:mine.so"};
+  EXPECT_THAT(plan(c, shape).notes.front(), HasSubstr("'plugin:mine.so' are not known"));
 }
 
 TEST(Plan, CountsTheDecoderOfALatentNano) {
@@ -368,7 +375,7 @@ TEST(Plan, CountsTheBoundaryTermInMicroBatches) {
   const double one = amount(plan(c, shape).moments, "boundary");
   c.micro_batch = 32;
   EXPECT_GT(amount(plan(c, shape).moments, "boundary"), one + 1e9);
-  c.methods.vgg.boundary = false;
+  c.methods.of<VggFlowOptions>().boundary = false;
   EXPECT_EQ(amount(plan(c, shape).moments, "boundary"), 0);
 }
 
@@ -386,6 +393,24 @@ TEST(Plan, CountsTheStepsThatAdjointMatchingTrains) {
   EXPECT_EQ(amount(plan(c, shape).moments, "training"), whole);
   c.micro_batch = 12;
   EXPECT_LT(amount(plan(c, shape).moments, "training"), whole);
+}
+
+// Classifiers at 224 x 224: MobileNetV1's 3.2 million numbers and 1.1 GFLOP, in fp32 whatever the
+// large rewards run in.
+TEST(Plan, CountsRewardsOfConvolutions) {
+  AlignConfig c = nano();
+  const ModelShape shape = read_model_shape(c.flow);
+  const Plan before = plan(c, shape);
+  for (const char* name : {"class-head", "mobilenet-class", "nima-aesthetic", "nima-technical"}) {
+    c.reward = name;
+    c.reward_files.reward_dtype = RewardDtype::kBf16;
+    const Plan p = plan(c, shape);
+    EXPECT_TRUE(p.notes.empty()) << name;
+    EXPECT_GT(amount(p.parameters, "reward"), 2e6) << name;
+    EXPECT_EQ(amount(p.memory, "reward"), 4 * amount(p.parameters, "reward")) << name;
+    EXPECT_GT(p.full_flops, before.full_flops + 16 * 0.1e9) << name;
+    for (const Switch& s : switches(c, shape)) EXPECT_FALSE(s.setting.starts_with("reward_"));
+  }
 }
 
 TEST(Plan, NotesRewardsWhoseSizesItDoesNotKnow) {

@@ -99,7 +99,7 @@ class Photos : public ::testing::Test {
   PretrainConfig head(const std::string& name) const {
     PretrainConfig c;
     c.run = (folder / name).string();
-    c.target = "class-head";
+    c.target = PretrainTarget::kClassHead;
     c.head.size = 32;
     c.head_data = {
         photos.string(),
@@ -216,7 +216,7 @@ TEST_F(Photos, ALatentModelIsAlignedOnClassesWithTheirJudge) {
   c.updates = c.eval_every = 1;
   c.batch = 2;
   c.time_grid.steps = 4;
-  c.methods.vgg.transitions.bins = 2;
+  c.methods.set("vgg-flow", "bins=2");
   c.eval.prompts = 2;
   c.eval.images = 3;
   c.eval.panel = {"class-head"};

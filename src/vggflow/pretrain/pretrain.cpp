@@ -88,7 +88,7 @@ void fit_and_save(Model& model, const PretrainConfig& config,
   const std::filesystem::path run = config.run;
   const auto save_and_preview = [&](int64_t update) {
     make_writable_folder(run / "model");
-    model.save(run / "model", {{"vggflow.target", config.target},
+    model.save(run / "model", {{"vggflow.target", word_of(config.target)},
                                {"vggflow.updates", fmt::to_string(update)},
                                {"vggflow.seed", fmt::to_string(config.fit.seed)}});
     if (preview) preview(update);
@@ -258,13 +258,18 @@ void pretrain_class_head(PretrainConfig& config) {
 }  // namespace
 
 void pretrain(PretrainConfig& config) {
-  if (config.target == "class-head") return pretrain_class_head(config);
-  if (config.target == "flow" && !config.latents.empty())
-    return pretrain_flow(config, latent_data(config));
-  const EmojiSource source(config.data);
-  if (config.target == "flow") pretrain_flow(config, emoji_data(config, source));
-  if (config.target == "emoji-clip") pretrain_clip(config, source);
-  if (config.target == "judge") pretrain_judge(config, source);
+  const auto emoji = [&](auto& train) { train(config, EmojiSource(config.data)); };
+  switch (config.target) {
+    case PretrainTarget::kClassHead:
+      return pretrain_class_head(config);
+    case PretrainTarget::kFlow:
+      if (!config.latents.empty()) return pretrain_flow(config, latent_data(config));
+      return pretrain_flow(config, emoji_data(config, EmojiSource(config.data)));
+    case PretrainTarget::kEmojiClip:
+      return emoji(pretrain_clip);
+    case PretrainTarget::kJudge:
+      return emoji(pretrain_judge);
+  }
 }
 
 }  // namespace vggflow

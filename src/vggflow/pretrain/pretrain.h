@@ -14,9 +14,18 @@
 
 namespace vggflow {
 
+/// What is trained.
+enum class PretrainTarget { kFlow, kEmojiClip, kJudge, kClassHead };
+inline OptionWords<PretrainTarget> option_words(PretrainTarget) {
+  return {{"flow", PretrainTarget::kFlow},
+          {"emoji-clip", PretrainTarget::kEmojiClip},
+          {"judge", PretrainTarget::kJudge},
+          {"class-head", PretrainTarget::kClassHead}};
+}
+
 struct PretrainConfig {
   std::string run = "runs/nano_base";
-  std::string target = "flow";
+  PretrainTarget target = PretrainTarget::kFlow;
   std::string latents;
   std::string taesd;
   bool resume = false;
@@ -39,7 +48,7 @@ struct PretrainConfig {
   template <class V>
   void fields(V& v) {
     v("run", run, "folder of the run");
-    v("target", target, "what to train", choices({"flow", "emoji-clip", "judge", "class-head"}));
+    v("target", target, "what to train");
     v("latents", latents,
       "what a flow model with a decoder learns from, a file of `vggflow prepare`; empty: emoji");
     v("taesd", taesd,

@@ -51,7 +51,9 @@ Tensor reward_matrix();
 FieldPtr mixture(int64_t width);
 RewardPtr mixture_reward(int64_t width);
 
-/// Options with no bound on reward gradients.
+/// No bound on reward gradients.
+RewardClipOptions no_clip();
+/// The defaults of every method, with no bound on reward gradients.
 MethodOptions unclipped();
 
 double largest(const Tensor& x);

@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "vggflow/flow/eta.h"
 #include "vggflow/flow/sampling.h"
 #include "vggflow/proofs/analytic_problems.h"
 
@@ -96,8 +97,8 @@ OpenLoop open_loop_optimum(const Field& base, const Reward& reward, double beta,
 class ExactCorrection : public Field {
  public:
   using Gradient = std::function<Tensor(const Tensor& x, const Tensor& t)>;
-  ExactCorrection(Gradient g, FieldPtr base, FieldPtr control, RewardPtr reward, std::string eta)
-      : g_(std::move(g)), base_(base), control_(control), reward_(reward), eta_(std::move(eta)) {}
+  ExactCorrection(Gradient g, FieldPtr base, FieldPtr control, RewardPtr reward, Eta eta)
+      : g_(std::move(g)), base_(base), control_(control), reward_(reward), eta_(eta) {}
   Tensor operator()(const Tensor& x, const Tensor& t) const override;
   Dual operator()(const Dual& x, const Dual& t) const override;
 
@@ -105,7 +106,7 @@ class ExactCorrection : public Field {
   Gradient g_;
   FieldPtr base_, control_;
   RewardPtr reward_;
-  std::string eta_;
+  Eta eta_;
 };
 
 /// Adjoint Matching in one dimension: base N(mean, deviation^2), r = -k (x - centre)^2 / 2,

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "vggflow/algorithms/adjoint_matching.h"
 #include "vggflow/core/error.h"
 #include "vggflow/proofs/analytic_claims.h"
 
@@ -21,7 +22,7 @@ struct Grid {
 std::vector<Grid> coarse_grids() {
   TimeGridOptions sd3;
   sd3.steps = 20;
-  sd3.kind = "diffusers_default";
+  sd3.kind = GridKind::kDiffusersDefault;
   sd3.shift = 3;
   return {{"uniform 40", uniform_grid(40)},
           {"uniform 20", uniform_grid(20)},
@@ -36,15 +37,14 @@ AdjointMatchingOptions all_steps() {
   AdjointMatchingOptions o;
   o.tail = 1;
   o.early = 0;
-  o.clip = "none";
+  o.clip = TermClip::kNone;
   return o;
 }
 
 std::unique_ptr<Method> adjoint_matching(double lambda) {
-  MethodOptions o = unclipped();
-  o.adjoint_matching = all_steps();
-  o.adjoint_matching.lambda = lambda;
-  return make_method("adjoint-matching", o);
+  AdjointMatchingOptions o = all_steps();
+  o.lambda = lambda;
+  return std::make_unique<AdjointMatching>(o, no_clip());
 }
 
 // |mean| / standard error of the update's gradient over independent updates, the largest over

@@ -8,6 +8,12 @@
 #include <string>
 #include <vector>
 
+#include "vggflow/algorithms/adjoint_matching.h"
+#include "vggflow/algorithms/draft.h"
+#include "vggflow/algorithms/fitted_adjoint.h"
+#include "vggflow/algorithms/pmp.h"
+#include "vggflow/algorithms/refl.h"
+#include "vggflow/algorithms/vgg_flow.h"
 #include "vggflow/core/error.h"
 #include "vggflow/proofs/analytic_claims.h"
 
@@ -68,12 +74,13 @@ struct Common {
   }
 };
 
-MethodOptions vgg(const std::string& eta, const std::string& consistency) {
-  MethodOptions o = unclipped();
-  o.vgg.beta = kBeta;
-  o.vgg.eta = eta;
-  o.vgg.consistency.kind = consistency;
-  return o;
+VggFlow vgg(Eta eta, ConsistencyKind consistency, bool boundary = true) {
+  VggFlowOptions o;
+  o.beta = kBeta;
+  o.eta = eta;
+  o.consistency.kind = consistency;
+  o.boundary = boundary;
+  return {o, no_clip()};
 }
 
 AnalyticSeries curve_of(const std::string& name) { return {name, {}, {}}; }
@@ -102,11 +109,11 @@ void learned_correction(AnalyticReport& report) {
                         {}};
   report.above("excess objective of the base, general A", Common().excess(), 0.5,
                "(J - J*) / J*, 512 held-out starts");
-  for (const char* schedule : {"constant", "linear", "quadratic"}) {
+  for (const auto& [name, schedule] : option_words(Eta{})) {
     Common c;
-    AnalyticSeries curve = curve_of(std::string("guess ") + schedule);
-    report.above(std::string("excess objective of the one-step guess, eta ") + schedule,
-                 train_excess(c, *make_method("vgg-flow", vgg(schedule, "off")), nullptr, nullptr,
+    AnalyticSeries curve = curve_of("guess " + name);
+    report.above("excess objective of the one-step guess, eta " + name,
+                 train_excess(c, vgg(schedule, ConsistencyKind::kOff), nullptr, nullptr,
                               {.updates = 250}, &curve),
                  0.01, "nu = 0: not the optimum");
     if (curve.name == "guess quadratic") figure.series.push_back({"nu = 0", curve.x, curve.y});
@@ -116,17 +123,17 @@ void learned_correction(AnalyticReport& report) {
   AnalyticSeries curve = curve_of("exact");
   const Training training{.updates = 1000, .rate = 0.05, .value_rate = 0.01};
   report.below("excess objective with a learned nu",
-               train_excess(c, *make_method("vgg-flow", vgg("quadratic", "exact")), nu, nu.get(),
+               train_excess(c, vgg(Eta::kQuadratic, ConsistencyKind::kExact), nu, nu.get(),
                             training, &curve),
                0.01, "nu: (x, t) -> 24 -> 24 -> 2, starts at 0; 1000 updates of 32");
   figure.series.push_back(curve);
-  for (const char* wrong : {"paper", "release"}) {
+  for (const ConsistencyKind wrong : {ConsistencyKind::kPaper, ConsistencyKind::kRelease}) {
     Common other;
     const auto learned = std::make_shared<Mlp>(2, 24, 5);
-    AnalyticSeries other_curve = curve_of(wrong);
-    report.above(std::string("excess objective with nu learned by the estimator ") + wrong,
-                 train_excess(other, *make_method("vgg-flow", vgg("quadratic", wrong)), learned,
-                              learned.get(), training, &other_curve),
+    AnalyticSeries other_curve = curve_of(word_of(wrong));
+    report.above("excess objective with nu learned by the estimator " + word_of(wrong),
+                 train_excess(other, vgg(Eta::kQuadratic, wrong), learned, learned.get(), training,
+                              &other_curve),
                  0.01, "general A, the same training");
     figure.series.push_back(other_curve);
   }
@@ -136,54 +143,62 @@ void learned_correction(AnalyticReport& report) {
 namespace {
 
 struct Run {
-  std::string label, method;
-  MethodOptions options;
+  std::string label;
+  std::unique_ptr<Method> method;
   double reach = 0;        ///< bound of the excess objective, 0 where the method has another aim
   std::string curve = {};  ///< its name in the figure, empty where it is left out
 };
 
-MethodOptions with(const std::function<void(MethodOptions&)>& change) {
-  MethodOptions o = unclipped();
-  o.pmp.beta = o.fitted.beta = o.vgg.beta = kBeta;
-  change(o);
-  return o;
+std::unique_ptr<Method> pmp(AdjointForm adjoint) {
+  return std::make_unique<Pmp>(PmpOptions{.beta = kBeta, .adjoint = adjoint}, no_clip());
+}
+std::unique_ptr<Method> draft(DraftKind kind, int64_t k = 1) {
+  return make_draft({.kind = kind, .k = k}, no_clip());
+}
+std::unique_ptr<Method> fitted(double lambda_return, int64_t steps = 0) {
+  return std::make_unique<FittedAdjoint>(
+      FittedAdjointOptions{.beta = kBeta, .lambda_return = lambda_return, .steps = steps},
+      no_clip());
 }
 
-std::vector<Run> runs() {
-  std::vector<Run> out{
-      {"VGG-Flow, nu = 0", "vgg-flow", vgg("constant", "off"), 0, "nu = 0"},
-      {"PMP lean", "vgg-flow-pmp", with([](MethodOptions&) {}), 0.01, "PMP"},
-      {"PMP full", "vgg-flow-pmp", with([](MethodOptions& o) { o.pmp.adjoint = "full"; }), 0.01},
-      {"ReFL", "refl", with([](MethodOptions&) {})},
-      {"DRaFT-1", "draft", with([](MethodOptions&) {})},
-      {"DRaFT full", "draft", with([](MethodOptions& o) { o.draft.kind = "full"; })},
-      {"DRaFT uniform 10", "draft", with([](MethodOptions& o) {
-         o.draft.kind = "uniform";
-         o.draft.k = 10;
-       })},
-      {"DRaFT gaussian 10", "draft", with([](MethodOptions& o) {
-         o.draft.kind = "gaussian";
-         o.draft.k = 10;
-       })},
-      {"DRaFT-LV", "draft", with([](MethodOptions& o) { o.draft.kind = "lv"; })},
-      {"Adjoint Matching", "adjoint-matching",
-       with([](MethodOptions& o) { o.adjoint_matching.clip = "none"; })},
-      {"fitted adjoint, lambda 1", "fitted-adjoint",
-       with([](MethodOptions& o) { o.fitted.lambda_return = 1; }), 0.01},
+// Settings of single methods, with what is known of them.
+std::vector<Run> known_runs() {
+  AdjointMatchingOptions unbounded;
+  unbounded.clip = TermClip::kNone;
+  std::vector<Run> out;
+  const auto add = [&](const std::string& label, std::unique_ptr<Method> method, double reach = 0,
+                       const std::string& curve = "") {
+    out.push_back({label, std::move(method), reach, curve});
   };
-  for (const double l : {0.0, 0.5, 0.8}) {
-    out.push_back({fmt::format("fitted adjoint, lambda {}", l), "fitted-adjoint",
-                   with([l](MethodOptions& o) { o.fitted.lambda_return = l; }), 0,
-                   l == 0.5 ? "fitted, lambda 0.5" : ""});
-  }
-  out.push_back({"fitted adjoint, 5 steps", "fitted-adjoint",
-                 with([](MethodOptions& o) { o.fitted.steps = 5; })});
+  add("VGG-Flow, nu = 0", std::make_unique<VggFlow>(vgg(Eta::kConstant, ConsistencyKind::kOff)), 0,
+      "nu = 0");
+  add("PMP lean", pmp(AdjointForm::kLean), 0.01, "PMP");
+  add("PMP full", pmp(AdjointForm::kFull), 0.01);
+  add("ReFL", std::make_unique<Refl>(ReflOptions{}, no_clip()));
+  add("DRaFT-1", draft(DraftKind::kFixed));
+  add("DRaFT full", draft(DraftKind::kFull));
+  add("DRaFT uniform 10", draft(DraftKind::kUniform, 10));
+  add("DRaFT gaussian 10", draft(DraftKind::kGaussian, 10));
+  add("DRaFT-LV", draft(DraftKind::kLv));
+  add("Adjoint Matching", std::make_unique<AdjointMatching>(unbounded, no_clip()));
+  add("fitted adjoint, lambda 1", fitted(1), 0.01);
+  for (const double l : {0.0, 0.5, 0.8})
+    add(fmt::format("fitted adjoint, lambda {}", l), fitted(l), 0,
+        l == 0.5 ? "fitted, lambda 0.5" : "");
+  add("fitted adjoint, 5 steps", fitted(0.8, 5));
   return out;
 }
 
-// Whether the method minimises J; the others raise the reward.
-bool minimises_objective(const std::string& method) {
-  return method == "vgg-flow" || method == "vgg-flow-pmp" || method == "fitted-adjoint";
+// Every registered method as it is by default, so that a new one is tried without a line here.
+std::vector<Run> registered_runs() {
+  std::vector<Run> out;
+  for (const std::string& name : method_names()) {
+    MethodOptions options = unclipped();
+    if (make_method(name, options)->minimises_objective())
+      options.set(name, fmt::format("beta={}", kBeta));
+    out.push_back({name, make_method(name, options)});
+  }
+  return out;
 }
 
 }  // namespace
@@ -196,16 +211,18 @@ void mixture_training(AnalyticReport& report) {
   const auto times = uniform_grid(20);
   const Tensor x0 = noise(78, 0, 256, 1);
   const OpenLoop optimum = open_loop_optimum(*mixture(1), *mixture_reward(1), kBeta, x0, times, 40);
-  for (const bool pmp : {true, false}) {
+  for (const bool lean : {true, false}) {
     const auto control = std::make_shared<Mlp>(1, 24, 21);
     const auto nu = std::make_shared<Mlp>(1, 24, 22);
-    Problem problem(mixture(1), mixture_reward(1), control, pmp ? nullptr : nu);
+    Problem problem(mixture(1), mixture_reward(1), control, lean ? nullptr : nu);
     const double base = objective(problem, kBeta, x0, times);
-    train(problem, *make_method(pmp ? "vgg-flow-pmp" : "vgg-flow", with([](MethodOptions&) {})),
-          *control, nu.get(), {.updates = 400, .width = 1, .rate = 0.02}, times);
+    const std::unique_ptr<Method> method =
+        lean ? pmp(AdjointForm::kLean)
+             : std::make_unique<VggFlow>(vgg(Eta::kQuadratic, ConsistencyKind::kExact));
+    train(problem, *method, *control, nu.get(), {.updates = 400, .width = 1, .rate = 0.02}, times);
     const double reached = objective(problem, kBeta, x0, times);
     report.below(
-        std::string(pmp ? "PMP lean" : "VGG-Flow, learned nu") + ", mixture 1-D: excess objective",
+        std::string(lean ? "PMP lean" : "VGG-Flow, learned nu") + ", mixture 1-D: excess objective",
         (reached - optimum.objective) / optimum.objective, 0.01,
         fmt::format("{:.5f}; open-loop optimum {:.5f}, base {:.5f}; policy and nu are networks, "
                     "400 updates",
@@ -216,12 +233,8 @@ void mixture_training(AnalyticReport& report) {
 }  // namespace
 
 void every_method(AnalyticReport& report) {
-  const auto list = runs();
-  for (const std::string& name : method_names()) {
-    const bool covered =
-        std::any_of(list.begin(), list.end(), [&](const Run& r) { return r.method == name; });
-    report.above("runs of " + name, covered ? 1 : 0, 0, "every registered method is tried");
-  }
+  std::vector<Run> list = known_runs();
+  for (Run& run : registered_runs()) list.push_back(std::move(run));
   std::string refusal;
   try {
     make_method("no such method", {});
@@ -238,8 +251,7 @@ void every_method(AnalyticReport& report) {
   for (const Run& run : list) {
     Common c;
     AnalyticSeries curve = curve_of(run.curve);
-    const double excess = train_excess(c, *make_method(run.method, run.options), nullptr, nullptr,
-                                       {.updates = 200}, &curve);
+    const double excess = train_excess(c, *run.method, nullptr, nullptr, {.updates = 200}, &curve);
     const std::string note =
         fmt::format("excess {:.2e}, mean reward {:.3f} (base {:.2f}, {:.3f}; optimum 0, {:.3f})",
                     excess, c.reward_now(), fresh.excess(), fresh.reward_now(), [&] {
@@ -247,7 +259,7 @@ void every_method(AnalyticReport& report) {
                       best.control = best.optimum.control();
                       return best.reward_now();
                     }());
-    if (minimises_objective(run.method)) {
+    if (run.method->minimises_objective()) {
       report.below(run.label + ": objective / base's", c.objective_now() / fresh.objective_now(), 1,
                    note);
     } else {
@@ -261,11 +273,11 @@ void every_method(AnalyticReport& report) {
   const Riccati riccati(general_base(), reward_matrix(), kBeta);
   const auto exact = std::make_shared<ExactCorrection>(
       [&](const Tensor& x, const Tensor& t) { return riccati.gradient(x, t); }, c.base, c.control,
-      c.reward, "quadratic");
-  MethodOptions options = vgg("quadratic", "off");
-  options.vgg.boundary = false;  // nothing of this nu can be trained
+      c.reward, Eta::kQuadratic);
+  constexpr bool kBoundary = false;  // nothing of this nu can be trained
   report.below("VGG-Flow, exact nu: excess objective",
-               train_excess(c, *make_method("vgg-flow", options), exact, nullptr, {.updates = 200}),
+               train_excess(c, vgg(Eta::kQuadratic, ConsistencyKind::kOff, kBoundary), exact,
+                            nullptr, {.updates = 200}),
                0.01, "reaches the optimum");
   report.figures.push_back(figure);
   mixture_training(report);

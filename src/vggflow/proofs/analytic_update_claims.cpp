@@ -13,6 +13,8 @@
 #include <string>
 #include <vector>
 
+#include "vggflow/algorithms/draft.h"
+#include "vggflow/algorithms/refl.h"
 #include "vggflow/core/error.h"
 #include "vggflow/ops/random_tensor.h"
 #include "vggflow/proofs/analytic_claims.h"
@@ -79,21 +81,20 @@ double mean_loss(const Nonlinear& n, const RewardTransformOptions& transform, co
   return -transformed(transform, (*n.reward)(x1)).mean().item<double>();
 }
 
-double draft_error(const std::string& kind, const RewardTransformOptions& transform,
-                   bool own_step) {
+double draft_error(DraftKind kind, const RewardTransformOptions& transform, bool own_step) {
   Nonlinear n;
-  MethodOptions o = unclipped();
-  o.draft.kind = kind;
-  o.draft.k = kind == "full" || kind == "lv" ? 1 : 3;
-  o.draft.lv_own_step = own_step;
-  o.draft.transform = transform;
+  DraftOptions o;
+  o.kind = kind;
+  o.k = kind == DraftKind::kFull || kind == DraftKind::kLv ? 1 : 3;
+  o.lv_own_step = own_step;
+  o.transform = transform;
   Problem problem = n.problem();
   UpdateInput input = input_of(n);
   input.micro_batch = 3;
-  const MethodReport report = make_method("draft", o)->update(problem, input);
+  const MethodReport report = make_draft(o, no_clip())->update(problem, input);
   const Tensor gradient = gradient_of(*n.control);
   const Trajectory path = roll_out(problem, input);
-  if (kind != "lv") {
+  if (kind != DraftKind::kLv) {
     const size_t from = n.times.size() - 1 - static_cast<size_t>(report.values.at("depth"));
     return difference_error(*n.control, gradient, [&] {
       return mean_loss(n, transform, n.continued(path.states[from], from));
@@ -102,10 +103,10 @@ double draft_error(const std::string& kind, const RewardTransformOptions& transf
   // The same fixed, keyed noises around the finished x_N.
   const double t = n.times[n.times.size() - 2];
   const Tensor e = keyed_normal(input.seed, Purpose::kPathNoise, input.update, input.first_sample,
-                                7, {o.draft.lv_noises, 2})
+                                7, {o.lv_noises, 2})
                        .to(at::kDouble);
   std::vector<Tensor> starts;
-  for (int64_t i = 0; i < o.draft.lv_noises; ++i)
+  for (int64_t i = 0; i < o.lv_noises; ++i)
     starts.push_back(t * path.final_state() + (1 - t) * e.select(1, i));
   if (own_step) starts.push_back(path.states[n.times.size() - 2]);
   const Tensor all = at::cat(starts);
@@ -116,13 +117,13 @@ double draft_error(const std::string& kind, const RewardTransformOptions& transf
 
 double refl_error(const RewardTransformOptions& transform) {
   Nonlinear n;
-  MethodOptions o = unclipped();
-  o.refl.k_min = 2;
-  o.refl.k_max = 5;
-  o.refl.transform = transform;
+  ReflOptions o;
+  o.k_min = 2;
+  o.k_max = 5;
+  o.transform = transform;
   Problem problem = n.problem();
   const UpdateInput input = input_of(n);
-  make_method("refl", o)->update(problem, input);
+  Refl(o, no_clip()).update(problem, input);
   const Tensor gradient = gradient_of(*n.control);
   std::vector<std::vector<int64_t>> steps;
   for (uint64_t i = 0; i < 7; ++i)
@@ -138,16 +139,16 @@ double refl_error(const RewardTransformOptions& transform) {
 }  // namespace
 
 void sampler_gradients(AnalyticReport& report) {
-  for (const char* name : {"identity", "relu", "relu_below"}) {
+  for (const auto& [name, form] : option_words(RewardTransform{})) {
     RewardTransformOptions transform;
-    transform.kind = name;
+    transform.kind = form;
     transform.top = 0.2;
-    for (const char* kind : {"full", "fixed", "uniform", "gaussian", "lv"}) {
-      report.below(fmt::format("DRaFT {}, {}: gradient - finite differences", kind, name),
+    for (const auto& [word, kind] : option_words(DraftKind{})) {
+      report.below(fmt::format("DRaFT {}, {}: gradient - finite differences", word, name),
                    draft_error(kind, transform, false), 1e-7);
     }
     report.below(fmt::format("DRaFT lv with own step, {}: gradient - finite differences", name),
-                 draft_error("lv", transform, true), 1e-7);
+                 draft_error(DraftKind::kLv, transform, true), 1e-7);
     report.below(fmt::format("ReFL, {}: gradient - finite differences", name),
                  refl_error(transform), 1e-7);
   }
@@ -166,42 +167,24 @@ namespace {
 struct Variant {
   std::string label, method;
   MethodOptions options;
+  double rounding = 1;
+  std::unique_ptr<Method> make() const { return make_method(method, options); }
 };
 
 // Every registered method with its defaults, and the variants that count or split otherwise.
 std::vector<Variant> variants() {
   std::vector<Variant> out;
-  const auto add = [&](const std::string& label, const std::string& method,
-                       const std::function<void(MethodOptions&)>& change) {
-    MethodOptions o = unclipped();
-    o.adjoint_matching.clip = "none";
-    o.refl.k_min = 2;
-    o.refl.k_max = 5;
-    o.vgg.transitions.bins = o.pmp.transitions.bins = o.fitted.transitions.bins = 3;
-    change(o);
-    out.push_back({label, method, o});
-  };
-  for (const std::string& name : method_names()) add(name, name, [](MethodOptions&) {});
-  for (const char* kind : {"paper", "release", "off"}) {
-    add(std::string("vgg-flow, ") + kind, "vgg-flow",
-        [&](MethodOptions& o) { o.vgg.consistency.kind = kind; });
+  for (const std::string& name : method_names()) {
+    const MethodTrials trials = method_trials(name);
+    MethodOptions small = unclipped();
+    small.set(name, trials.small);
+    out.push_back({name, name, small});
+    for (const MethodTrial& trial : trials.variants) {
+      MethodOptions options = small;
+      options.set(name, trial.settings);
+      out.push_back({name + ", " + trial.label, name, options, trial.rounding});
+    }
   }
-  add("vgg-flow, no boundary", "vgg-flow", [](MethodOptions& o) { o.vgg.boundary = false; });
-  add("vgg-flow-pmp, full, last step", "vgg-flow-pmp", [](MethodOptions& o) {
-    o.pmp.adjoint = "full";
-    o.pmp.transitions.force_last_step = true;
-  });
-  for (const char* kind : {"full", "uniform", "gaussian", "lv"}) {
-    add(std::string("draft, ") + kind, "draft", [&](MethodOptions& o) {
-      o.draft.kind = kind;
-      o.draft.k = 3;
-    });
-  }
-  add("draft, lv with own step", "draft", [](MethodOptions& o) {
-    o.draft.kind = "lv";
-    o.draft.lv_own_step = true;
-  });
-  add("fitted-adjoint, 2 steps", "fitted-adjoint", [](MethodOptions& o) { o.fitted.steps = 2; });
   return out;
 }
 
@@ -223,11 +206,11 @@ std::string text(const Passes& p) {
 void counted_passes(AnalyticReport& report) {
   for (const Variant& v : variants()) {
     for (const bool value : {false, true}) {
-      if (value && v.method != "vgg-flow") continue;
+      const auto method = v.make();
+      if (value && !method->trains_value()) continue;
       const Nonlinear n;
       Problem inner = n.problem(value);
       Counted problem(inner);
-      const auto method = make_method(v.method, v.options);
       const MethodReport found = method->update(problem, input_of(n));
       CostShape shape;
       shape.batch = 7;
@@ -251,11 +234,12 @@ struct Gradients {
 Gradients gradients_of(const Variant& v, int64_t batch, uint64_t first_sample,
                        int64_t micro_batch) {
   const Nonlinear n;
-  const bool value = v.method == "vgg-flow" && v.label != "vgg-flow, no boundary";
+  const auto method = v.make();
+  const bool value = method->trains_value();
   Problem problem = n.problem(value);
   UpdateInput input = update_input(3, 5, batch, 2, n.times, first_sample);
   input.micro_batch = micro_batch;
-  make_method(v.method, v.options)->update(problem, input);
+  method->update(problem, input);
   return {gradient_of(*n.control), value ? gradient_of(*n.nu) : at::zeros({1}, at::kDouble)};
 }
 
@@ -269,9 +253,7 @@ double gap(const Gradients& a, const Gradients& b) {
 
 void split_updates(AnalyticReport& report) {
   for (const Variant& v : variants()) {
-    const double bound = v.options.vgg.consistency.kind == "release"
-                             ? 1e-9
-                             : 1e-12;  // its differences divide rounding by 1e-4
+    const double bound = 1e-12 * v.rounding;
     const Gradients whole = gradients_of(v, 8, 0, 1000);
     report.below(v.label + ": gradient in micro-batches of 3", gap(gradients_of(v, 8, 0, 3), whole),
                  bound, "relative difference from one micro-batch");
@@ -296,7 +278,7 @@ void balanced_rewards(AnalyticReport& report) {
                   std::make_shared<LinearField>(0.2 * one));
   const Tensor x = noise(2, 0, 40, 2), rows = at::arange(40);
   RewardClipOptions clip;
-  clip.kind = "none";
+  clip.kind = ClipBound::kNone;
   const auto shares = [&](const RewardGradients& r) {
     std::vector<double> size;
     for (size_t p = 0; p < 2; ++p)

@@ -34,9 +34,15 @@ RewardPtr mixture_reward(int64_t width) {
   return std::make_shared<LogCosh>(0.8, at::full({width}, 0.7, at::kDouble));
 }
 
+RewardClipOptions no_clip() {
+  RewardClipOptions clip;
+  clip.kind = ClipBound::kNone;
+  return clip;
+}
+
 MethodOptions unclipped() {
   MethodOptions o;
-  o.reward_clip.kind = "none";
+  o.reward_clip = no_clip();
   return o;
 }
 
@@ -93,8 +99,8 @@ struct Estimate {
 
 // The estimator's residual of the exact value gradient, times `scale` (1 unless a test wants to see
 // an error).
-Estimate estimate(const Case& c, const ConsistencyOptions& options, const std::string& eta_schedule,
-                  double t, double scale = 1) {
+Estimate estimate(const Case& c, const ConsistencyOptions& options, Eta eta_schedule, double t,
+                  double scale = 1) {
   at::NoGradGuard no_grad;
   const auto control = std::make_shared<LinearField>(-0.3 * at::eye(c.width, at::kDouble) + 0.1);
   const auto scaled = [&](const Tensor& x, const Tensor& time) { return scale * c.g(x, time); };
@@ -103,7 +109,7 @@ Estimate estimate(const Case& c, const ConsistencyOptions& options, const std::s
       std::make_shared<ExactCorrection>(scaled, c.base, control, c.reward, eta_schedule));
   const States s = states(c.x(), t);
   RewardClipOptions none;
-  none.kind = "none";
+  none.kind = ClipBound::kNone;
   const RewardGradients r =
       reward_gradients(problem, none, one_step_guess(s.x, s.t, problem.policy(s)), s.rows, 100);
   const Tensor g = value_gradient(problem, eta_schedule, s, r.gradient);
@@ -113,7 +119,7 @@ Estimate estimate(const Case& c, const ConsistencyOptions& options, const std::s
       g};
 }
 
-ConsistencyOptions kind(const std::string& name, double step = 1e-2) {
+ConsistencyOptions kind(ConsistencyKind name, double step = 1e-2) {
   ConsistencyOptions o;
   o.kind = name;
   o.fd_t = o.fd_x = step;
@@ -127,45 +133,53 @@ void exact_residual(AnalyticReport& report) {
   for (const Case& c : {no_base_case(), riccati_case("symmetric A", symmetric_base()),
                         riccati_case("general A", general_base())}) {
     double worst = 0;
-    for (const char* schedule : {"constant", "linear", "quadratic"}) {
+    for (const Eta schedule : {Eta::kConstant, Eta::kLinear, Eta::kQuadratic}) {
       for (const double t : {0.1, 0.5, 0.9})
-        worst = std::max(worst, largest(estimate(c, kind("exact"), schedule, t).residual));
+        worst = std::max(worst,
+                         largest(estimate(c, kind(ConsistencyKind::kExact), schedule, t).residual));
     }
     report.below("exact residual, " + c.name, worst, 1e-8, "all eta schedules, t = 0.1, 0.5, 0.9");
   }
   const Case one = mixture_case(1), two = mixture_case(2);
   double worst = 0;
-  for (const char* schedule : {"constant", "linear", "quadratic"})
-    worst = std::max(worst, largest(estimate(one, kind("exact"), schedule, 0.5).residual));
+  for (const Eta schedule : {Eta::kConstant, Eta::kLinear, Eta::kQuadratic})
+    worst = std::max(worst,
+                     largest(estimate(one, kind(ConsistencyKind::kExact), schedule, 0.5).residual));
   report.below("exact residual, " + one.name, worst, 1e-7,
                "g from the numeric optimum; all eta schedules, t = 0.5");
   report.below("exact residual, " + two.name,
-               largest(estimate(two, kind("exact"), "linear", 0.4).residual), 1e-7,
-               "g from the numeric optimum, t = 0.4");
-  report.above(
-      "exact residual of 1.01 g, general A",
-      estimate(riccati_case("", general_base()), kind("exact"), "quadratic", 0.5, 1.01).size(),
-      1e-3, "a 1 % error of g is seen; relative to |g|");
+               largest(estimate(two, kind(ConsistencyKind::kExact), Eta::kLinear, 0.4).residual),
+               1e-7, "g from the numeric optimum, t = 0.4");
+  report.above("exact residual of 1.01 g, general A",
+               estimate(riccati_case("", general_base()), kind(ConsistencyKind::kExact),
+                        Eta::kQuadratic, 0.5, 1.01)
+                   .size(),
+               1e-3, "a 1 % error of g is seen; relative to |g|");
 }
 
 void paper_residual(AnalyticReport& report) {
   for (const int64_t width : {1, 2}) {
     const Case c = mixture_case(width);
-    const Tensor exact = estimate(c, kind("exact"), "quadratic", 0.5).residual;
+    const Tensor exact = estimate(c, kind(ConsistencyKind::kExact), Eta::kQuadratic, 0.5).residual;
     const double coarse =
-        (estimate(c, kind("paper", 4e-2), "quadratic", 0.5).residual - exact).norm().item<double>();
+        (estimate(c, kind(ConsistencyKind::kPaper, 4e-2), Eta::kQuadratic, 0.5).residual - exact)
+            .norm()
+            .item<double>();
     const double fine =
-        (estimate(c, kind("paper", 2e-2), "quadratic", 0.5).residual - exact).norm().item<double>();
+        (estimate(c, kind(ConsistencyKind::kPaper, 2e-2), Eta::kQuadratic, 0.5).residual - exact)
+            .norm()
+            .item<double>();
     report.below("paper residual's order, " + c.name, std::abs(std::log2(coarse / fine) - 2), 0.2,
                  fmt::format("error {:.1e} at eps 0.04, {:.1e} at 0.02: order {:.2f}", coarse, fine,
                              std::log2(coarse / fine)));
   }
   const Case symmetric = riccati_case("symmetric A", symmetric_base()),
              general = riccati_case("general A", general_base());
-  report.below("paper residual, symmetric A",
-               estimate(symmetric, kind("paper", 1e-3), "quadratic", 0.5).size(), 1e-5,
-               "relative to |g|");
-  const Estimate e = estimate(general, kind("paper", 1e-3), "quadratic", 0.5);
+  report.below(
+      "paper residual, symmetric A",
+      estimate(symmetric, kind(ConsistencyKind::kPaper, 1e-3), Eta::kQuadratic, 0.5).size(), 1e-5,
+      "relative to |g|");
+  const Estimate e = estimate(general, kind(ConsistencyKind::kPaper, 1e-3), Eta::kQuadratic, 0.5);
   report.above("paper residual, general A", e.size(), 0.1,
                "relative to |g|: J g in place of J^T g leaves (A - A^T) g");
   const Tensor a = general_base();
@@ -177,7 +191,7 @@ void release_residual(AnalyticReport& report) {
   for (const Case& c : {no_base_case(), riccati_case("symmetric A", symmetric_base()),
                         riccati_case("general A", general_base()), mixture_case(1)}) {
     report.above("release residual, " + c.name,
-                 estimate(c, kind("release"), "quadratic", 0.5).size(), 10,
+                 estimate(c, kind(ConsistencyKind::kRelease), Eta::kQuadratic, 0.5).size(), 10,
                  "of the exact g, relative to |g|; must be 0");
   }
   AnalyticFigure figure{"analytic_residual",
@@ -187,11 +201,12 @@ void release_residual(AnalyticReport& report) {
                         true,
                         {}};
   const Case c = riccati_case("", general_base());
-  for (const char* name : {"exact", "paper", "release"}) {
-    AnalyticSeries series{name, {}, {}};
+  for (const ConsistencyKind name :
+       {ConsistencyKind::kExact, ConsistencyKind::kPaper, ConsistencyKind::kRelease}) {
+    AnalyticSeries series{word_of(name), {}, {}};
     for (double t = 0.05; t < 0.96; t += 0.1) {
       series.x.push_back(t);
-      series.y.push_back(std::max(estimate(c, kind(name), "quadratic", t).size(), 1e-16));
+      series.y.push_back(std::max(estimate(c, kind(name), Eta::kQuadratic, t).size(), 1e-16));
     }
     figure.series.push_back(series);
   }

@@ -55,4 +55,16 @@ T AestheticReward::head(const T& vectors) const {
 template Tensor AestheticReward::head(const Tensor&) const;
 template Dual AestheticReward::head(const Dual&) const;
 
+// ViT-L/14's image tower, and five layers on its 768 numbers.
+RewardCost aesthetic_cost(const RewardResources& r) {
+  const ClipVisionOptions& large = clip_vision_preset("clip-vit-l14");
+  double parameters = count_parameters<ClipVisionModel>(large);
+  int64_t in = large.projection;
+  for (const int64_t out : {1024, 128, 64, 16, 1}) {
+    parameters += static_cast<double>((in + 1) * out);
+    in = out;
+  }
+  return transformer_reward_cost(tower_of(large), parameters, r.dtype, r.recompute);
+}
+
 }  // namespace vggflow

@@ -33,4 +33,6 @@ class AestheticReward : public Reward {
   std::vector<std::unique_ptr<Linear>> layers_;
 };
 
+RewardCost aesthetic_cost(const RewardResources& resources);
+
 }  // namespace vggflow

@@ -6,6 +6,7 @@
 #include <cctype>
 #include <iterator>
 
+#include "vggflow/core/config.h"
 #include "vggflow/core/error.h"
 #include "vggflow/ops/resize.h"
 
@@ -131,6 +132,20 @@ std::unique_ptr<Reward> make_class_head(const RewardResources& r) {
 std::unique_ptr<Reward> make_mobilenet_class(const RewardResources& r) {
   return std::make_unique<ClassReward>(load_mobilenet_v2(r.at("mobilenet-v2", "mobilenet-class")),
                                        r.mobilenet_size);
+}
+
+RewardCost class_head_cost(const RewardResources& r) {
+  ClassHeadOptions o;
+  const auto folder = r.weights.find("class-head");
+  if (folder != r.weights.end() && std::filesystem::exists(folder->second / "config.yaml"))
+    load_yaml(fields_of(o), folder->second / "config.yaml");
+  const MobileNetOptions network = head_network_options(o.network);
+  return mobilenet_reward_cost(
+      network, o.size, static_cast<double>((feature_count(network) + 1) * std::ssize(o.classes)));
+}
+
+RewardCost mobilenet_class_cost(const RewardResources& r) {
+  return mobilenet_reward_cost(mobilenet_v2_options(1001), r.mobilenet_size);
 }
 
 }  // namespace vggflow

@@ -76,4 +76,8 @@ std::unique_ptr<Reward> make_class_head(
 std::unique_ptr<Reward> make_mobilenet_class(
     const RewardResources& resources);  ///< weights 'mobilenet-v2'
 
+/// By the head's own configuration where its folder is there, else by the defaults.
+RewardCost class_head_cost(const RewardResources& resources);
+RewardCost mobilenet_class_cost(const RewardResources& resources);
+
 }  // namespace vggflow

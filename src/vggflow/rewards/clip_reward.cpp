@@ -70,4 +70,26 @@ std::unique_ptr<Reward> make_clip_score(const RewardResources& resources) {
       resources, {.name = "clip-score", .scale = 100, .fit = Fit::kCropTransformers});
 }
 
+namespace {
+
+RewardCost cost_of(const ClipVisionOptions& vision, const ClipTextOptions& text,
+                   const RewardResources& r) {
+  return transformer_reward_cost(
+      tower_of(vision),
+      count_parameters<ClipVisionModel>(vision) + count_parameters<ClipTextModel>(text), r.dtype,
+      r.recompute);
+}
+
+}  // namespace
+
+RewardCost clip_huge_cost(const RewardResources& r) {
+  return cost_of(clip_vision_preset("clip-vit-h14"),
+                 {.width = 1024, .mlp_width = 4096, .layers = 24, .heads = 16, .projection = 1024},
+                 r);
+}
+
+RewardCost clip_score_cost(const RewardResources& r) {
+  return cost_of(clip_vision_preset("clip-vit-l14"), {}, r);
+}
+
 }  // namespace vggflow

@@ -48,4 +48,7 @@ std::unique_ptr<Reward> make_pickscore(const RewardResources& resources);  ///< 
 std::unique_ptr<Reward> make_clip_score(
     const RewardResources& resources);  ///< weights 'clip-vit-l14'
 
+RewardCost clip_huge_cost(const RewardResources& resources);  ///< of hpsv2.1 and pickscore
+RewardCost clip_score_cost(const RewardResources& resources);
+
 }  // namespace vggflow

@@ -159,7 +159,7 @@ TEST(RewardFiles, TellTheArithmeticOfLargeRewards) {
   EXPECT_EQ(RewardFiles{}.resources().dtype, at::kFloat);
   EXPECT_FALSE(RewardFiles{}.resources().recompute);
   RewardFiles files;
-  files.reward_dtype = "bf16";
+  files.reward_dtype = RewardDtype::kBf16;
   files.reward_recompute = true;
   EXPECT_EQ(files.resources().dtype, at::kBFloat16);
   EXPECT_TRUE(files.resources().recompute);

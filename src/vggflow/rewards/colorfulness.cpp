@@ -36,4 +36,11 @@ Dual ColorfulnessReward::score(const Dual& images, const std::vector<std::string
   return colorfulness(images);
 }
 
+std::unique_ptr<Reward> make_colorfulness(const RewardResources&) {
+  return std::make_unique<ColorfulnessReward>();
+}
+
+// A few sums over pixels: their differences are kept.
+RewardCost colorfulness_cost(const RewardResources&) { return {.pixels = 3}; }
+
 }  // namespace vggflow

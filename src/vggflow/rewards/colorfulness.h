@@ -17,4 +17,7 @@ class ColorfulnessReward : public Reward {
   std::string describe() const override { return "pixels at their own size, on the 0..255 scale"; }
 };
 
+std::unique_ptr<Reward> make_colorfulness(const RewardResources& resources);
+RewardCost colorfulness_cost(const RewardResources& resources);
+
 }  // namespace vggflow

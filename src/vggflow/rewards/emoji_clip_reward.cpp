@@ -30,4 +30,11 @@ Dual EmojiClipReward::score(const Dual& images, const std::vector<std::string>& 
                   /*keepdim=*/false);
 }
 
+std::unique_ptr<Reward> make_emoji_clip(const RewardResources& r) {
+  return std::make_unique<EmojiClipReward>(r.emoji_clip);
+}
+
+// Small: what nano's runs hold in any case (plan.cpp) has it.
+RewardCost emoji_clip_cost(const RewardResources&) { return {}; }
+
 }  // namespace vggflow

@@ -28,4 +28,7 @@ class EmojiClipReward : public Reward {
   std::unique_ptr<EmojiClip> model_;
 };
 
+std::unique_ptr<Reward> make_emoji_clip(const RewardResources& resources);
+RewardCost emoji_clip_cost(const RewardResources& resources);
+
 }  // namespace vggflow

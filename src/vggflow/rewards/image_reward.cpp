@@ -60,4 +60,12 @@ T ImageRewardReward::scored(const T& images, const std::vector<std::string>& pro
 template Tensor ImageRewardReward::scored(const Tensor&, const std::vector<std::string>&) const;
 template Dual ImageRewardReward::scored(const Dual&, const std::vector<std::string>&) const;
 
+// Its products are fp32 in any case.
+RewardCost image_reward_cost(const RewardResources& r) {
+  const ImageRewardOptions options;
+  return transformer_reward_cost(tower_of(options.vision),
+                                 count_parameters<ImageRewardNetwork>(options), at::kFloat,
+                                 r.recompute);
+}
+
 }  // namespace vggflow

@@ -40,4 +40,6 @@ class ImageRewardReward : public Reward {
   WordpieceTokenizer tokenizer_;
 };
 
+RewardCost image_reward_cost(const RewardResources& resources);
+
 }  // namespace vggflow

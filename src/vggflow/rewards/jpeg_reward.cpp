@@ -19,4 +19,10 @@ Dual JpegReward::score(const Dual&, const std::vector<std::string>&) const {
   fail_without_gradient("jpeg");
 }
 
+std::unique_ptr<Reward> make_jpeg(const RewardResources& r) {
+  return std::make_unique<JpegReward>(r.jpeg_quality);
+}
+
+RewardCost jpeg_cost(const RewardResources&) { return {}; }
+
 }  // namespace vggflow

@@ -27,4 +27,7 @@ class JpegReward : public Reward {
   int quality_;
 };
 
+std::unique_ptr<Reward> make_jpeg(const RewardResources& resources);
+RewardCost jpeg_cost(const RewardResources& resources);
+
 }  // namespace vggflow

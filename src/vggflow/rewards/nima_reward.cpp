@@ -35,4 +35,8 @@ std::unique_ptr<Reward> make_nima_technical(const RewardResources& resources) {
   return make("nima-technical", resources);
 }
 
+RewardCost nima_cost(const RewardResources& r) {
+  return mobilenet_reward_cost(mobilenet_v1_options(10), r.nima_size);
+}
+
 }  // namespace vggflow

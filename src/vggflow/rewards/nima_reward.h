@@ -36,6 +36,7 @@ class NimaReward : public Reward {
 std::unique_ptr<Reward> make_nima_aesthetic(
     const RewardResources& resources);  ///< weights 'nima-aesthetic'
 std::unique_ptr<Reward> make_nima_technical(
-    const RewardResources& resources);  ///< weights 'nima-technical'
+    const RewardResources& resources);                   ///< weights 'nima-technical'
+RewardCost nima_cost(const RewardResources& resources);  ///< of both
 
 }  // namespace vggflow

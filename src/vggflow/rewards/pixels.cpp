@@ -2,8 +2,6 @@
 
 #include <ATen/ATen.h>
 
-#include "vggflow/core/error.h"
-
 namespace vggflow {
 namespace {
 
@@ -20,27 +18,38 @@ Tensor soft_clamp(const Tensor& y) {
 }  // namespace
 
 template <>
-Tensor to_pixels(const Tensor& x, const std::string& clamp) {
+Tensor to_pixels(const Tensor& x, PixelClamp clamp) {
   const Tensor y = (x + 1) / 2;
-  if (clamp == "hard") return y.clamp(0, 1);
-  if (clamp == "straight_through") return y + (y.clamp(0, 1) - y).detach();
-  if (clamp == "soft") return soft_clamp(y);
-  VGGFLOW_CHECK(clamp == "none",
-                "[pixels] expected clamp hard, straight_through, soft or none, got '{}'", clamp);
+  switch (clamp) {
+    case PixelClamp::kHard:
+      return y.clamp(0, 1);
+    case PixelClamp::kStraightThrough:
+      return y + (y.clamp(0, 1) - y).detach();
+    case PixelClamp::kSoft:
+      return soft_clamp(y);
+    case PixelClamp::kNone:
+      break;
+  }
   return y;
 }
 
 template <>
-Dual to_pixels(const Dual& x, const std::string& clamp) {
-  const Tensor y = to_pixels(x.value, clamp);
-  const Tensor dy = x.tangent / 2;
-  if (clamp == "soft") {
-    const Tensor u = margins_beyond((x.value + 1) / 2);
-    return {y, dy * at::pow(1 + u * u, -1.5)};
+Dual to_pixels(const Dual& x, PixelClamp clamp) {
+  const Tensor y = to_pixels(x.value, clamp), dy = x.tangent / 2;
+  switch (clamp) {
+    case PixelClamp::kHard: {
+      const Tensor raw = (x.value.detach() + 1) / 2;
+      return {y, dy * ((raw >= 0) & (raw <= 1)).to(dy.scalar_type())};
+    }
+    case PixelClamp::kSoft: {
+      const Tensor u = margins_beyond((x.value + 1) / 2);
+      return {y, dy * at::pow(1 + u * u, -1.5)};
+    }
+    case PixelClamp::kStraightThrough:
+    case PixelClamp::kNone:
+      break;
   }
-  if (clamp != "hard") return {y, dy};
-  const Tensor raw = (x.value.detach() + 1) / 2;
-  return {y, dy * ((raw >= 0) & (raw <= 1)).to(dy.scalar_type())};
+  return {y, dy};
 }
 
 }  // namespace vggflow

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <set>
 #include <utility>
 
 #include "vggflow/core/error.h"
@@ -26,37 +27,39 @@
 namespace vggflow {
 namespace {
 
-using Factory = std::unique_ptr<Reward> (*)(const RewardResources&);
+// Name, factory, cost, and the names of the weights that it asks for.
+struct Row {
+  std::string name;
+  std::unique_ptr<Reward> (*make)(const RewardResources&);
+  RewardCost (*cost)(const RewardResources&);
+  std::vector<std::string> weights = {};
+};
 
-const std::vector<std::pair<std::string, Factory>>& registry() {
-  static const std::vector<std::pair<std::string, Factory>> list{
+template <class R>
+std::unique_ptr<Reward> of_resources(const RewardResources& resources) {
+  return std::make_unique<R>(resources);
+}
+
+const std::vector<Row>& registry() {
+  static const std::vector<Row> list{
       {"aesthetic",
-       [](const RewardResources& r) -> std::unique_ptr<Reward> {
-         return std::make_unique<AestheticReward>(r);
-       }},
-      {"class-head", make_class_head},
-      {"clip-score", make_clip_score},
-      {"colorfulness",
-       [](const RewardResources&) -> std::unique_ptr<Reward> {
-         return std::make_unique<ColorfulnessReward>();
-       }},
-      {"emoji-clip",
-       [](const RewardResources& r) -> std::unique_ptr<Reward> {
-         return std::make_unique<EmojiClipReward>(r.emoji_clip);
-       }},
-      {"hpsv2.1", make_hpsv2},
+       of_resources<AestheticReward>,
+       aesthetic_cost,
+       {"clip-vit-l14", "aesthetic-head"}},
+      {"class-head", make_class_head, class_head_cost, {"class-head"}},
+      {"clip-score", make_clip_score, clip_score_cost, {"clip-vit-l14", "clip-tokenizer"}},
+      {"colorfulness", make_colorfulness, colorfulness_cost},
+      {"emoji-clip", make_emoji_clip, emoji_clip_cost},
+      {"hpsv2.1", make_hpsv2, clip_huge_cost, {"hpsv2.1", "clip-tokenizer"}},
       {"imagereward",
-       [](const RewardResources& r) -> std::unique_ptr<Reward> {
-         return std::make_unique<ImageRewardReward>(r);
-       }},
-      {"jpeg",
-       [](const RewardResources& r) -> std::unique_ptr<Reward> {
-         return std::make_unique<JpegReward>(r.jpeg_quality);
-       }},
-      {"mobilenet-class", make_mobilenet_class},
-      {"nima-aesthetic", make_nima_aesthetic},
-      {"nima-technical", make_nima_technical},
-      {"pickscore", make_pickscore},
+       of_resources<ImageRewardReward>,
+       image_reward_cost,
+       {"imagereward", "bert-vocab"}},
+      {"jpeg", make_jpeg, jpeg_cost},
+      {"mobilenet-class", make_mobilenet_class, mobilenet_class_cost, {"mobilenet-v2"}},
+      {"nima-aesthetic", make_nima_aesthetic, nima_cost, {"nima-aesthetic"}},
+      {"nima-technical", make_nima_technical, nima_cost, {"nima-technical"}},
+      {"pickscore", make_pickscore, clip_huge_cost, {"pickscore", "clip-tokenizer"}},
   };
   return list;
 }
@@ -145,8 +148,8 @@ class WeightedSum : public Reward {
 };
 
 std::unique_ptr<Reward> make_named(const std::string& name, const RewardResources& resources) {
-  for (const auto& [known, factory] : registry()) {
-    if (known == name) return factory(resources);
+  for (const Row& row : registry()) {
+    if (row.name == name) return row.make(resources);
   }
   std::vector<std::string> known = reward_names();
   for (const auto& [scheme, open] : schemes()) {
@@ -158,19 +161,25 @@ std::unique_ptr<Reward> make_named(const std::string& name, const RewardResource
 
 // Names that some reward, or a class head for its network, asks weights by.
 std::vector<std::string> weight_names() {
-  std::vector<std::string> names{"aesthetic-head", "bert-vocab", "class-head",  "clip-tokenizer",
-                                 "clip-vit-l14",   "hpsv2.1",    "imagereward", "nima-aesthetic",
-                                 "nima-technical", "pickscore"};
-  for (const std::string& network : feature_network_names()) names.push_back(network);
-  return names;
+  std::set<std::string> names;
+  for (const Row& row : registry()) names.insert(row.weights.begin(), row.weights.end());
+  for (const std::string& network : feature_network_names()) names.insert(network);
+  return {names.begin(), names.end()};
 }
 
 }  // namespace
 
 std::vector<std::string> reward_names() {
   std::vector<std::string> names;
-  for (const auto& [name, factory] : registry()) names.push_back(name);
+  for (const Row& row : registry()) names.push_back(row.name);
   return names;
+}
+
+std::optional<RewardCost> reward_cost(const std::string& name, const RewardResources& resources) {
+  for (const Row& row : registry()) {
+    if (row.name == name) return row.cost(resources);
+  }
+  return std::nullopt;
 }
 
 std::filesystem::path RewardResources::at(const std::string& name,
@@ -188,7 +197,7 @@ std::filesystem::path RewardResources::at(const std::string& name,
 
 RewardResources RewardFiles::resources() const {
   RewardResources r{
-      reward_model,     {},        reward_dtype == "bf16" ? at::kBFloat16 : at::kFloat,
+      reward_model,     {},        reward_dtype == RewardDtype::kBf16 ? at::kBFloat16 : at::kFloat,
       reward_recompute, nima_size, mobilenet_size,
       jpeg_quality};
   for (const std::string& entry : reward_weights) {

@@ -6,11 +6,13 @@
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "vggflow/core/field.h"
 #include "vggflow/ops/functional.h"
+#include "vggflow/rewards/reward_cost.h"
 
 namespace vggflow {
 
@@ -55,11 +57,17 @@ struct RewardResources {
   std::filesystem::path at(const std::string& name, const std::string& reward) const;
 };
 
+/// Arithmetic of the large rewards' products.
+enum class RewardDtype { kFp32, kBf16 };
+inline OptionWords<RewardDtype> option_words(RewardDtype) {
+  return {{"fp32", RewardDtype::kFp32}, {"bf16", RewardDtype::kBf16}};
+}
+
 /// The settings behind RewardResources.
 struct RewardFiles {
   std::string reward_model = "models/emoji-clip";
   std::vector<std::string> reward_weights;
-  std::string reward_dtype = "fp32";
+  RewardDtype reward_dtype = RewardDtype::kFp32;
   bool reward_recompute = false;
   int64_t nima_size = 224;
   int64_t mobilenet_size = 224;
@@ -71,8 +79,7 @@ struct RewardFiles {
     v("reward_weights", reward_weights,
       "weights of the other rewards as name=path, [clip-vit-l14=DIR, aesthetic-head=FILE]: "
       "docs/rewards.md");
-    v("reward_dtype", reward_dtype, "arithmetic of the large rewards' products",
-      choices({"fp32", "bf16"}));
+    v("reward_dtype", reward_dtype, "arithmetic of the large rewards' products");
     v("reward_recompute", reward_recompute,
       "the large rewards' layers run again in the backward pass: less memory, one more forward "
       "pass");
@@ -93,6 +100,10 @@ std::vector<std::string> reward_names();
 void require_differentiable(const Reward& reward, const std::string& name);
 /// What it throws; for the functions of rewards that have none.
 [[noreturn]] void fail_without_gradient(const std::string& name);
+
+/// What a reward takes by its name and settings, before any weights are opened; nothing for a
+/// user's own, whose sizes are not known.
+std::optional<RewardCost> reward_cost(const std::string& name, const RewardResources& resources);
 
 /// Names of the rewards that an expression is made of.
 std::vector<std::string> rewards_in(const std::string& expression);

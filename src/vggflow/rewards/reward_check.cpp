@@ -120,7 +120,7 @@ class Check {
         options_(o),
         stored_(read_stored(o, name)),
         prompts_(o.prompts.empty() ? stored_.prompts : o.prompts),
-        dtype_(o.precision == "fp64" ? at::kDouble : at::kFloat),
+        dtype_(o.precision == CheckPrecision::kFp64 ? at::kDouble : at::kFloat),
         count_(static_cast<int64_t>(prompts_.size())) {
     VGGFLOW_CHECK(count_ > 0, "[check] expected at least one prompt");
     exact_random_ = at::sigmoid(normal(0));

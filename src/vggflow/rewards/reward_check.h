@@ -10,10 +10,16 @@
 
 namespace vggflow {
 
+/// Of the images.
+enum class CheckPrecision { kFp32, kFp64 };
+inline OptionWords<CheckPrecision> option_words(CheckPrecision) {
+  return {{"fp32", CheckPrecision::kFp32}, {"fp64", CheckPrecision::kFp64}};
+}
+
 struct RewardCheckOptions {
   int64_t size = 32;
   std::vector<std::string> prompts;
-  std::string precision = "fp32";
+  CheckPrecision precision = CheckPrecision::kFp32;
   std::string stored;
   int64_t seed = 0;
   bool low_precision = false;  ///< the reward's products are bf16: differences of its scores are
@@ -24,8 +30,7 @@ struct RewardCheckOptions {
     v("size", size, "side of the images that the check makes", range(2, 4096));
     v("prompts", prompts, "prompts, one an image; empty: those of the stored scores");
     v("precision", precision,
-      "of the images; slopes are taken in fp64 where the reward computes in it",
-      choices({"fp32", "fp64"}));
+      "of the images; slopes are taken in fp64 where the reward computes in it");
     v("stored", stored,
       "JSON file of stored scores; empty: models/reward-scores.json here, or else above the "
       "program");

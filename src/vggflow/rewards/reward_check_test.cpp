@@ -25,7 +25,7 @@ using testing::message_of;
 
 const std::filesystem::path kSource = VGGFLOW_SOURCE_DIR;
 
-RewardCheckOptions options(const std::string& precision = "fp32") {
+RewardCheckOptions options(CheckPrecision precision = CheckPrecision::kFp32) {
   return {.size = 12,
           .precision = precision,
           .stored = (kSource / "models/reward-scores.json").string()};
@@ -84,9 +84,9 @@ struct Quartic : Reward {
 TEST(RewardCheck, PassesTheProjectsOwnRewardsWithTheirStoredScores) {
   for (const std::string name : {"colorfulness", "emoji-clip", "jpeg"}) {
     const auto reward = make_reward(name, {kSource / "models/emoji-clip"});
-    for (const char* precision : {"fp32", "fp64"}) {
+    for (const CheckPrecision precision : {CheckPrecision::kFp32, CheckPrecision::kFp64}) {
       const auto rows = check_reward(*reward, name, options(precision));
-      EXPECT_THAT(failed(rows), IsEmpty()) << name << " in " << precision;
+      EXPECT_THAT(failed(rows), IsEmpty()) << name << " in " << word_of(precision);
       EXPECT_NE(found(rows, "stored scores of 4 images"), "no such row") << name;
     }
   }
@@ -100,7 +100,8 @@ TEST(RewardCheck, PassesTheExamplePlugin) {
 }
 
 TEST(RewardCheck, FindsNothingWrongWithTheQuartic) {
-  EXPECT_THAT(failed(check_reward(Quartic(), "quartic", options("fp64"))), IsEmpty());
+  EXPECT_THAT(failed(check_reward(Quartic(), "quartic", options(CheckPrecision::kFp64))),
+              IsEmpty());
 }
 
 TEST(RewardCheck, FindsAWrongGradient) {
@@ -112,9 +113,9 @@ TEST(RewardCheck, FindsAWrongGradient) {
                           HasSubstr("slopes in random directions")));
   for (const double factor : {-1.0, 1.01, 1 + 1e-4}) {
     reward.gradient_factor = factor;
-    for (const char* precision : {"fp32", "fp64"})
+    for (const CheckPrecision precision : {CheckPrecision::kFp32, CheckPrecision::kFp64})
       EXPECT_EQ(failed(check_reward(reward, "quartic", options(precision))).size(), 3)
-          << factor << " in " << precision;
+          << factor << " in " << word_of(precision);
   }
   reward.gradient_factor = 1;
   reward.channels_with_one = 2;
@@ -137,10 +138,10 @@ TEST(RewardCheck, TakesSlopesInFp32WhereARewardComputesInIt) {
       return Quartic::score(x.to(at::kFloat), prompts).to(x.scalar_type());
     }
   };
-  for (const char* precision : {"fp32", "fp64"}) {
+  for (const CheckPrecision precision : {CheckPrecision::kFp32, CheckPrecision::kFp64}) {
     const auto rows = check_reward(Rounded(), "quartic", options(precision));
     EXPECT_EQ(found(rows, "slopes are taken in"), "fp32");
-    EXPECT_THAT(failed(rows), IsEmpty()) << precision;
+    EXPECT_THAT(failed(rows), IsEmpty()) << word_of(precision);
   }
   EXPECT_EQ(found(check_reward(Quartic(), "quartic", options()), "slopes are taken in"), "fp64");
 }
@@ -157,13 +158,13 @@ TEST(RewardCheck, DoesNotJudgeSlopesThatBf16Rounds) {
 
 TEST(RewardCheck, TellsHowFarAHessianProductIsOffDifferences) {
   Quartic reward;
-  EXPECT_LT(std::stod(found(check_reward(reward, "quartic", options("fp64")),
+  EXPECT_LT(std::stod(found(check_reward(reward, "quartic", options(CheckPrecision::kFp64)),
                             "  off differences of the gradient")),
             1e-6);
   reward.tangent_factor = 2;
-  EXPECT_EQ(
-      found(check_reward(reward, "quartic", options("fp64")), "  off differences of the gradient"),
-      "1.0e+00");
+  EXPECT_EQ(found(check_reward(reward, "quartic", options(CheckPrecision::kFp64)),
+                  "  off differences of the gradient"),
+            "1.0e+00");
   reward.tangent_factor = std::numeric_limits<double>::infinity();
   EXPECT_THAT(failed(check_reward(reward, "quartic", options())),
               ::testing::Contains("Hessian products: 1728 not finite"));

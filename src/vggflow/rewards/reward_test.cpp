@@ -137,17 +137,18 @@ TEST(RewardFiles, GiveWeightsByNameOrSayHowTo) {
 }
 
 TEST(Pixels, TheClampSettingDecidesOnTheGradientOfSaturatedPixels) {
-  for (const auto& [clamp, slope] :
-       {std::pair{"hard", 0.0}, {"straight_through", 0.5}, {"none", 0.5}}) {
+  for (const auto& [clamp, slope] : {std::pair{PixelClamp::kHard, 0.0},
+                                     {PixelClamp::kStraightThrough, 0.5},
+                                     {PixelClamp::kNone, 0.5}}) {
     const Tensor x = at::full({1}, 1.5, at::kDouble);
     EXPECT_LT(std::abs(to_pixels(Dual{x, at::ones_like(x)}, clamp).tangent.item<double>() - slope),
               1e-12)
-        << clamp;
-    EXPECT_EQ(to_pixels(x, clamp).item<double>(), std::string(clamp) == "none" ? 1.25 : 1.0)
-        << clamp;
+        << word_of(clamp);
+    EXPECT_EQ(to_pixels(x, clamp).item<double>(), clamp == PixelClamp::kNone ? 1.25 : 1.0)
+        << word_of(clamp);
     const Tensor leaf = x.clone().requires_grad_(true);
     to_pixels(leaf, clamp).sum().backward();
-    EXPECT_EQ(leaf.grad().item<double>(), slope) << clamp;
+    EXPECT_EQ(leaf.grad().item<double>(), slope) << word_of(clamp);
   }
 }
 

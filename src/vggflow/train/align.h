@@ -19,7 +19,7 @@ namespace vggflow {
 
 struct AlignConfig {
   std::string run = "runs/nano";
-  std::string method = "vgg-flow";
+  std::string method = default_method();
   bool resume = false;
   int64_t seed = 0;
   int64_t threads = 0;
@@ -34,7 +34,7 @@ struct AlignConfig {
   double guidance = 3.0;
   std::vector<std::string> guidance_in{"rollout", "gradient", "adjoint", "base"};
   bool detach_unconditional = true;
-  std::string clamp = "hard";
+  PixelClamp clamp = PixelClamp::kHard;
   int64_t warmup = 5;
   int64_t beta_warmup = 0;
   double grad_clip = 1.0;
@@ -81,8 +81,7 @@ struct AlignConfig {
       "back through), base (the base that the policy is regressed on)");
     v("detach_unconditional", detach_unconditional,
       "no gradient through the policy's unconditional branch");
-    v("clamp", clamp, "clip of pixels before the reward",
-      choices({"hard", "straight_through", "soft", "none"}));
+    v("clamp", clamp, "clip of pixels before the reward");
     v("warmup", warmup, "updates of linear warm-up of the learning rates", range(0, 1e6));
     v("beta_warmup", beta_warmup, "updates of linear warm-up of beta (Adjoint Matching: of lambda)",
       range(0, 1e6));

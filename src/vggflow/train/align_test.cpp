@@ -88,11 +88,9 @@ AlignConfig tiny_config(const std::string& name) {
   c.eval_every = 4;
   c.checkpoint_every = 2;
   c.time_grid.steps = 6;
-  c.methods.vgg.transitions.bins = c.methods.pmp.transitions.bins =
-      c.methods.fitted.transitions.bins = 3;
-  c.methods.refl.k_min = 3;
-  c.methods.refl.k_max = 5;
-  c.methods.vgg.beta = c.methods.pmp.beta = c.methods.fitted.beta = 5;
+  for (const char* matched : {"vgg-flow", "vgg-flow-pmp", "fitted-adjoint"})
+    c.methods.set(matched, "bins=3 beta=5");
+  c.methods.set("refl", "k_min=3 k_max=5");
   c.value.width = 32;
   c.value.layers = 1;
   c.eval.prompts = 3;
@@ -200,7 +198,7 @@ TEST(Align, EvaluatesOnAGridOfItsOwn) {
                       fs::path(finer.run) / "lora.safetensors");
   EXPECT_NE(lines_of(same.run, "eval")[0]["metrics"], lines_of(finer.run, "eval")[0]["metrics"]);
   finer.run = (models() / "eval_explicit").string();
-  finer.time_grid = {.steps = 2, .kind = "explicit", .sigmas = {1.0, 0.5}};
+  finer.time_grid = {.steps = 2, .kind = GridKind::kExplicit, .sigmas = {1.0, 0.5}};
   EXPECT_THAT(testing::message_of([&] { align(finer); }),
               HasSubstr("expected eval_steps=0 with an explicit time grid, got 12"));
 }

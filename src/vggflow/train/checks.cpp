@@ -7,7 +7,6 @@
 #include <string>
 #include <vector>
 
-#include "vggflow/algorithms/step_check.h"
 #include "vggflow/core/error.h"
 #include "vggflow/eval/run.h"
 
@@ -16,7 +15,7 @@ namespace {
 
 void check_method(const AlignConfig& c, const ModelShape& shape) {
   const auto method = make_method(c.method, c.methods);
-  check_steps(c.method, c.methods, rollout_steps(c));
+  method->check(rollout_steps(c));
   const ValueOptions value = resolved_value_options(c, *method);
   VGGFLOW_CHECK(value.kind == "none" || method->trains_value(),
                 "[align] {} trains no value network, got value.kind={}: expected none or auto",
@@ -27,7 +26,7 @@ void check_method(const AlignConfig& c, const ModelShape& shape) {
 void check_grid(const AlignConfig& c) {
   time_grid(c.time_grid);
   VGGFLOW_CHECK(
-      c.eval_steps == 0 || c.time_grid.kind != "explicit",
+      c.eval_steps == 0 || c.time_grid.kind != GridKind::kExplicit,
       "[align] expected eval_steps=0 with an explicit time grid, got {}: its levels are the steps",
       c.eval_steps);
 }
@@ -54,7 +53,8 @@ void check_evaluation(const AlignConfig& c) {
 }  // namespace
 
 int64_t rollout_steps(const AlignConfig& c) {
-  return c.time_grid.kind == "explicit" ? std::ssize(c.time_grid.sigmas) : c.time_grid.steps;
+  return c.time_grid.kind == GridKind::kExplicit ? std::ssize(c.time_grid.sigmas)
+                                                 : c.time_grid.steps;
 }
 
 ValueOptions resolved_value_options(const AlignConfig& c, const Method& method) {

@@ -10,6 +10,7 @@
 #include "vggflow/families/value_network.h"
 #include "vggflow/flow/adapted_flow.h"
 #include "vggflow/flow/guided_velocity.h"
+#include "vggflow/rewards/pixels.h"
 #include "vggflow/rewards/reward.h"
 
 namespace vggflow {
@@ -36,7 +37,7 @@ struct ImageProblemOptions {
   double guidance = 3.0;
   GuidanceIn guidance_in = {};
   bool detach_unconditional = true;
-  std::string clamp = "hard";
+  PixelClamp clamp = PixelClamp::kHard;
   double value_scale = 1.0;  ///< nu = value_scale * network
   bool merge = true;  ///< rollouts run on merged weights, which are held besides the base's; else
                       ///< with the adapters beside the base's weights

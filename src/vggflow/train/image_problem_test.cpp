@@ -85,11 +85,11 @@ struct TinyModel {
 
 MethodOptions tiny_methods(const std::string& consistency) {
   MethodOptions o;
-  o.vgg.transitions.bins = o.pmp.transitions.bins = o.fitted.transitions.bins = 3;
-  o.vgg.consistency.kind = consistency;
-  o.refl.k_min = 3;
-  o.refl.k_max = 5;
-  o.draft.k = 2;
+  for (const char* matched : {"vgg-flow", "vgg-flow-pmp", "fitted-adjoint"})
+    o.set(matched, "bins=3");
+  o.set("vgg-flow", "consistency.kind=" + consistency);
+  o.set("refl", "k_min=3 k_max=5");
+  o.set("draft", "k=2");
   return o;
 }
 
@@ -114,8 +114,8 @@ TEST_P(EveryMethod, RunsThePassesOfItsFormulaWhateverTheGuidance) {
         Case{{true, true, false, true}, true, 3, "exact"}, Case{{}, true, 1, "off"}}) {
     TinyModel tiny;
     const auto method = make_method(GetParam(), tiny_methods(each.consistency));
-    ImageProblem problem =
-        tiny.problem({each.guidance, each.in, each.detach, "hard", 1.0}, method->trains_value());
+    ImageProblem problem = tiny.problem(
+        {each.guidance, each.in, each.detach, PixelClamp::kHard, 1.0}, method->trains_value());
     const MethodReport report = method->update(problem, tiny.input());
     EXPECT_EQ(report.dropped, 0);
     const Passes want = method->cost(problem.cost_shape(kBatch, kSteps), report);

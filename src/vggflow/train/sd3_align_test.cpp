@@ -48,11 +48,10 @@ struct Tiny {
       : model(open_flow_model(tiny_model(checkpointing))), reward(make_reward("colorfulness", {})) {
     at::set_num_threads(1);  // threads cost more than these tensors do
     MethodOptions o;
-    o.vgg.transitions.bins = o.pmp.transitions.bins = o.fitted.transitions.bins = 4;
-    o.vgg.beta = o.pmp.beta = o.fitted.beta = 5;
-    o.refl.k_min = 3;
-    o.refl.k_max = 5;
-    o.draft.k = 2;
+    for (const char* matched : {"vgg-flow", "vgg-flow-pmp", "fitted-adjoint"})
+      o.set(matched, "bins=4 beta=5");
+    o.set("refl", "k_min=3 k_max=5");
+    o.set("draft", "k=2");
     method = make_method(name, o);
     lora = std::make_unique<AdaptedFlow>(*model,
                                          LoraOptions{4, 4, {"transformer_blocks.*.attn.to_*"}}, 1);
@@ -64,7 +63,7 @@ struct Tiny {
   }
   MethodReport update() {
     ImageProblem problem({*model, *lora, *reward, value.get()},
-                         {.guidance = 2.0, .clamp = "straight_through"}, kPrompts);
+                         {.guidance = 2.0, .clamp = PixelClamp::kStraightThrough}, kPrompts);
     lora->merge();
     buffer->zero_grad();
     if (value_buffer) value_buffer->zero_grad();
@@ -73,7 +72,7 @@ struct Tiny {
         .update = 0,
         .first_sample = 0,
         .x0 = keyed_normal(5, Purpose::kNoise, 0, 0, std::ssize(kPrompts), model->state_shape()),
-        .times = time_grid({.steps = 8, .kind = "single_shift", .shift = 3}),
+        .times = time_grid({.steps = 8, .kind = GridKind::kSingleShift, .shift = 3}),
         .micro_batch = 8,
         .beta_scale = 1};
     return method->update(problem, input);
@@ -144,7 +143,7 @@ TEST(Sd3Alignment, RunsWithPromptFilesAndWithoutAJudge) {
   c.updates = 2;
   c.batch = 2;
   c.time_grid.steps = 4;
-  c.methods.vgg.transitions.bins = 2;
+  c.methods.set("vgg-flow", "bins=2");
   c.value.width = 32;
   c.value.layers = 1;
   c.eval.prompts = 2;

@@ -79,6 +79,13 @@ const std::vector<std::pair<std::string, ClipVisionOptions>>& clip_vision_preset
   return list;
 }
 
+const ClipVisionOptions& clip_vision_preset(const std::string& name) {
+  for (const auto& [known, options] : clip_vision_presets()) {
+    if (known == name) return options;
+  }
+  fail("[clip_vision] unknown tower '{}'", name);
+}
+
 template <TensorLike T>
 T ClipVisionLayer::forward(const T& x) const {
   const auto stream = primal(x).scalar_type(), product = product_type(q_proj_.weight, primal(x));

@@ -29,6 +29,9 @@ struct ClipVisionOptions {
 /// -g14, -bigg14.
 const std::vector<std::pair<std::string, ClipVisionOptions>>& clip_vision_presets();
 
+/// One of them.
+const ClipVisionOptions& clip_vision_preset(const std::string& name);
+
 /// x + attn(norm1(x)), then x + mlp(norm2(x)). x keeps its type; the products run in bf16 where the
 /// weights are bf16.
 class ClipVisionLayer : public ClipLayer {

@@ -16,6 +16,10 @@ constexpr const char *kTarget = "vggflow.target", *kClassHead = "class-head";
 
 }  // namespace
 
+MobileNetOptions head_network_options(const std::string& name) {
+  return name == "efficientnet-lite0" ? efficientnet_lite0_options() : mobilenet_v2_options(1001);
+}
+
 std::unique_ptr<MobileNet> load_head_network(const std::string& name,
                                              const std::filesystem::path& file) {
   return name == "efficientnet-lite0" ? load_efficientnet_lite0(file) : load_mobilenet_v2(file);

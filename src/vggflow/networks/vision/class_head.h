@@ -57,7 +57,9 @@ class ClassHead : public Module, public ImageJudge {
   Linear head;
 };
 
-/// The network that a head's options name, from a file.
+/// The network that a head's options name.
+MobileNetOptions head_network_options(const std::string& name);
+/// The same from a file.
 std::unique_ptr<MobileNet> load_head_network(const std::string& name,
                                              const std::filesystem::path& file);
 

@@ -35,6 +35,8 @@ T normalised(const T& images, const MobileNetOptions& o) {
 
 }  // namespace
 
+int64_t feature_count(const MobileNetOptions& o) { return o.head > 0 ? o.head : last_channels(o); }
+
 MobileBlock::MobileBlock(int64_t in, const MobileStage& s, int64_t stride, ConvPadding padding)
     : residual(s.expand > 0 && stride == 1 && in == s.channels) {
   const int64_t inner = std::max<int64_t>(1, s.expand) * in;
@@ -60,7 +62,7 @@ template Dual MobileBlock::forward(const Dual&) const;
 MobileNet::MobileNet(const MobileNetOptions& o)
     : options(o),
       stem(conv_shape(3, o.stem, 3, 2, 1, o.padding), Activation::kRelu6),
-      classifier(o.head > 0 ? o.head : last_channels(o), o.classes) {
+      classifier(feature_count(o), o.classes) {
   add("stem", stem);
   int64_t in = o.stem;
   for (const MobileStage& stage : o.stages) {

@@ -69,6 +69,9 @@ class MobileNet : public Module {
   Linear classifier;
 };
 
+/// Numbers that the classifier sees, F.
+int64_t feature_count(const MobileNetOptions& options);
+
 MobileNetOptions mobilenet_v1_options(int64_t classes);
 MobileNetOptions mobilenet_v2_options(int64_t classes);
 MobileNetOptions efficientnet_lite0_options();
