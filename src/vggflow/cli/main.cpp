@@ -10,6 +10,7 @@
 #include "vggflow/convert/lora_export.h"
 #include "vggflow/convert/sd3_write.h"
 #include "vggflow/core/config.h"
+#include "vggflow/core/log.h"
 #include "vggflow/eval/metrics_run.h"
 #include "vggflow/eval/score.h"
 #include "vggflow/eval/sweep.h"
@@ -304,6 +305,8 @@ int main(int argc, char** argv) {
   vggflow::cli::keep_pages();
   try {
     return vggflow::cli::run(argc, argv);
+  } catch (const vggflow::Interrupted&) {
+    return 130;
   } catch (const std::exception& e) {
     std::fprintf(stderr, "vggflow: %s\n", e.what());
     return 1;

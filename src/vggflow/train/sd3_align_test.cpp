@@ -136,7 +136,7 @@ TEST(Sd3Alignment, RunsWithPromptFilesAndWithoutAJudge) {
   c.flow = tiny_model(true);
   c.prompts = {(folder / "train.txt").string(), (folder / "eval.txt").string()};
   c.reward = "colorfulness";
-  c.merge = false;
+  c.problem.merge = false;
   c.updates = 2;
   c.batch = 2;
   c.time_grid.steps = 4;
