@@ -11,8 +11,17 @@
 //           vector-Jacobian product, backward of the consistency loss to phi; the same of the
 //           boundary loss at 16 end points; AdamW
 // Random weights of the nano shape; --benchmark_filter and VGGFLOW_THREADS choose. Prints images/s.
+#include <ATen/Parallel.h>
+#include <ATen/ops/arange.h>
 #include <benchmark/benchmark.h>
+#include <fmt/format.h>
 #include <malloc.h>
+
+#include <cstdlib>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "vggflow/algorithms/matching.h"
 #include "vggflow/algorithms/vgg_flow.h"

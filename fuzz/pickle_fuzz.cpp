@@ -3,6 +3,9 @@
 // with a pickle's first byte are put into one.
 #include <ATen/ATen.h>
 
+#include <string>
+#include <utility>
+
 #include "vggflow/core/error.h"
 #include "vggflow/io/torch_pickle.h"
 

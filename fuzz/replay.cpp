@@ -1,7 +1,11 @@
 // Runs every file of a corpus folder through a fuzzer's entry function. Files named good_* must be
 // accepted, all others refused.
+#include <fmt/format.h>
+
 #include <cstdint>
 #include <cstdio>
+#include <filesystem>
+#include <string>
 
 #include "vggflow/core/error.h"
 #include "vggflow/io/files.h"

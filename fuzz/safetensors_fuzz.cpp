@@ -2,6 +2,8 @@
 // exception, no read outside the bytes.
 #include <ATen/ATen.h>
 
+#include <cstdlib>
+
 #include "vggflow/core/error.h"
 #include "vggflow/io/safetensors.h"
 

@@ -1,14 +1,17 @@
 #include "vggflow/algorithms/adjoint.h"
 
-#include <torch/csrc/autograd/autograd.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/linalg_vector_norm.h>
+#include <ATen/ops/stack.h>
+#include <ATen/ops/tensor.h>
+
+#include "vggflow/ops/vjp.h"
 
 namespace vggflow {
 
 Tensor base_pull_back(AlignmentProblem& problem, const States& s, const Tensor& a) {
-  torch::autograd::AutoGradMode on(true);
-  const Tensor leaf = s.x.detach().requires_grad_(true);
-  return torch::autograd::grad({problem.adjoint_base({leaf, s.t, s.rows})}, {leaf},
-                               {a.detach()})[0];
+  return vjp([&](const Tensor& x) { return problem.adjoint_base({x, s.t, s.rows}); }, s.x, a);
 }
 
 Tensor pull_back_step(const Trajectory& trajectory, size_t k, const Tensor& rows, const Tensor& a,

@@ -2,6 +2,9 @@
 // Adjoints of Euler trajectories: cotangents pulled back through steps x_{k+1} = x_k + h_k v(x_k,
 // t_k).
 
+#include <functional>
+#include <vector>
+
 #include "vggflow/algorithms/transitions.h"
 
 namespace vggflow {

@@ -1,9 +1,15 @@
 #include "vggflow/algorithms/adjoint_matching.h"
 
-#include <torch/csrc/autograd/grad_mode.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/arange.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/quantile.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <limits>
 
 #include "vggflow/algorithms/adjoint.h"
@@ -13,8 +19,6 @@
 
 namespace vggflow {
 namespace {
-
-using torch::autograd::AutoGradMode;
 
 // States to train on, with everything that the loss needs besides theta's graph.
 struct Terms {
@@ -86,7 +90,7 @@ std::vector<int64_t> draw_steps(const AdjointMatchingOptions& o, int64_t steps,
 }
 
 MemorylessPath roll_out_memoryless(AlignmentProblem& problem, const UpdateInput& input) {
-  AutoGradMode off(false);
+  at::NoGradGuard no_grad;
   MemorylessPath path{{input.times, {input.x0}}, {}};
   const size_t n = input.times.size() - 1;
   const int64_t batch = input.x0.size(0);

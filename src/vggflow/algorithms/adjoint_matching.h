@@ -16,6 +16,9 @@
 // norm and share of the loss by step. Guidance: rollouts, gradient, adjoint and base branch each
 // follow the problem's own setting.
 
+#include <string>
+#include <vector>
+
 #include "vggflow/algorithms/method.h"
 #include "vggflow/algorithms/reward_gradient.h"
 #include "vggflow/core/random.h"

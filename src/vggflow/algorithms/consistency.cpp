@@ -1,13 +1,13 @@
 #include "vggflow/algorithms/consistency.h"
 
-#include <torch/csrc/autograd/autograd.h>
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include "vggflow/algorithms/matching.h"
 #include "vggflow/algorithms/reward_gradient.h"
+#include "vggflow/ops/vjp.h"
 
 namespace vggflow {
-
-using torch::autograd::AutoGradMode;
 
 namespace {
 
@@ -24,11 +24,9 @@ struct BaseField {
   Tensor value, pull;
 };
 BaseField base_field(AlignmentProblem& problem, const States& s, const Tensor& g) {
-  AutoGradMode on(true);
-  const Tensor leaf = s.x.detach().requires_grad_(true);
-  const Tensor field = problem.adjoint_base({leaf, s.t, s.rows});
-  const Tensor pull = torch::autograd::grad({field}, {leaf}, {g.detach()})[0];
-  return {problem.adjoint_is_base() ? field.detach() : base_value(problem, s), pull};
+  const auto [field, pull] = value_and_vjp(
+      [&](const Tensor& x) { return problem.adjoint_base({x, s.t, s.rows}); }, s.x, g);
+  return {problem.adjoint_is_base() ? field : base_value(problem, s), pull};
 }
 
 // The reward part's derivative along (w, 1), and w.
@@ -38,7 +36,7 @@ Consistency exact(const Call& c) {
   const Tensor w = base.value - c.beta * c.p.g;
   const Dual x{s.x, w}, t{s.t, at::ones_like(s.t)};
   const Tensor constant = [&] {
-    AutoGradMode off(false);
+    at::NoGradGuard no_grad;
     const Dual v = c.problem.policy_tangent(x, t, s.rows);
     const Tensor late = 1 - expand_time(s.t, s.x);
     const Tensor dx1 = w - v.value + late * v.tangent;
@@ -50,20 +48,23 @@ Consistency exact(const Call& c) {
   return {c.problem.correction_tangent(x, t, s.rows).tangent + constant, base.value};
 }
 
+// The reward's parts at x1, each times its weight; (P, M).
+Tensor weighted_parts(const Call& c, const Tensor& x1) {
+  const Tensor parts = c.problem.reward_parts(x1, c.p.states.rows);
+  return c.p.reward_weights.to(parts.scalar_type()).unsqueeze(1) * parts;
+}
+
 // c grad r at x1 = x + (1 - t) v for given v, without graph.
 Tensor reward_gradient_at(const Call& c, const Tensor& x1) {
-  AutoGradMode on(true);
-  const Tensor leaf = x1.detach().requires_grad_(true);
-  const Tensor parts = c.problem.reward_parts(leaf, c.p.states.rows);
-  const Tensor sum = (c.p.reward_weights.to(parts.scalar_type()).unsqueeze(1) * parts).sum();
-  return torch::autograd::grad({sum}, {leaf})[0] * expand_time(c.p.clip_factor, leaf);
+  return gradient_of([&](const Tensor& x) { return weighted_parts(c, x); }, x1) *
+         expand_time(c.p.clip_factor, x1);
 }
 
 // g at shifted points, differentiable to phi: the reward's gradient with the velocity there, and
 // nu.
 Tensor value_gradient_at(const Call& c, const States& s) {
   const Tensor velocity = [&] {
-    AutoGradMode off(false);
+    at::NoGradGuard no_grad;
     return c.problem.policy(s);
   }();
   const Tensor reward = reward_gradient_at(c, one_step_guess(s.x, s.t, velocity));
@@ -97,13 +98,11 @@ Consistency paper(const Call& c) {
 // points.
 enum class Path { kNetwork, kBoth };
 Tensor released_reward_gradient(const Call& c, const States& s, Path path) {
-  AutoGradMode on(true);
-  const Tensor leaf = s.x.detach().requires_grad_(true);
-  const Tensor x1 = one_step_guess(path == Path::kBoth ? leaf : s.x.detach(), s.t,
-                                   c.problem.policy({leaf, s.t, s.rows}));
-  const Tensor parts = c.problem.reward_parts(x1, s.rows);
-  const Tensor sum = (c.p.reward_weights.to(parts.scalar_type()).unsqueeze(1) * parts).sum();
-  return torch::autograd::grad({sum}, {leaf})[0] * expand_time(c.p.clip_factor, leaf);
+  const auto reward = [&](const Tensor& x) {
+    return weighted_parts(c, one_step_guess(path == Path::kBoth ? x : s.x.detach(), s.t,
+                                            c.problem.policy({x, s.t, s.rows})));
+  };
+  return gradient_of(reward, s.x) * expand_time(c.p.clip_factor, s.x);
 }
 
 Consistency release(const Call& c) {

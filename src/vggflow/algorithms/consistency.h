@@ -21,6 +21,8 @@
 //            through the network's Jacobian, at (x + 1e-4 w, t) both. algorithms_test and `vggflow
 //            check --analytic` show that exact value gradients leave it a large residual.
 
+#include <string>
+
 #include "vggflow/algorithms/method.h"
 #include "vggflow/flow/eta.h"
 

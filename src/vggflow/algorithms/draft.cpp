@@ -1,9 +1,13 @@
 #include "vggflow/algorithms/draft.h"
 
-#include <torch/csrc/autograd/autograd.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/arange.h>
+#include <ATen/ops/full.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <cmath>
+#include <vector>
 
 #include "vggflow/algorithms/step_check.h"
 #include "vggflow/algorithms/transitions.h"
@@ -33,7 +37,7 @@ Seed reward_seed(AlignmentProblem& problem, const RewardClipOptions& clip,
 
 // Accumulates theta's gradient of <a, v_theta> and returns x's.
 Tensor policy_pull_back(AlignmentProblem& problem, const States& s, const Tensor& a) {
-  torch::autograd::AutoGradMode on(true);
+  at::AutoGradMode on(true);
   const Tensor leaf = s.x.detach().requires_grad_(true);
   (problem.policy({leaf, s.t, s.rows}) * a).sum().backward();
   return leaf.grad();
@@ -102,7 +106,7 @@ MethodReport Draft::update(AlignmentProblem& problem, const UpdateInput& input) 
   for (const Tensor& x : starts) {
     const States states{x, at::full({batch}, t, x.options()), rows};
     const Tensor end = [&] {
-      torch::autograd::AutoGradMode off(false);
+      at::NoGradGuard no_grad;
       return one_step_guess(x, states.t, problem.rollout_velocity(x, states.t));
     }();
     const Seed seed = reward_seed(problem, clip_, options_.transform, end, rows, count,

@@ -19,6 +19,8 @@
 // On diffusers' SD3 grid the last step has h = 0.009 and learning sees nothing else: choose the
 // grid with care (time_grid.kind).
 
+#include <string>
+
 #include "vggflow/algorithms/method.h"
 #include "vggflow/algorithms/reward_gradient.h"
 #include "vggflow/core/random.h"

@@ -1,5 +1,13 @@
 #include "vggflow/algorithms/fitted_adjoint.h"
 
+#include <ATen/ops/arange.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/zeros_like.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+
 #include "vggflow/algorithms/adjoint.h"
 #include "vggflow/algorithms/matching.h"
 #include "vggflow/core/log.h"

@@ -11,6 +11,9 @@
 // one step. "steps" n instead takes the single n-step target. The loss is matching on v_base - beta
 // g; the transition k -> k+1 takes the cotangent at x_{k+1}, as in PMP.
 
+#include <string>
+#include <vector>
+
 #include "vggflow/algorithms/method.h"
 #include "vggflow/algorithms/reward_gradient.h"
 #include "vggflow/algorithms/transitions.h"

@@ -1,11 +1,11 @@
 #include "vggflow/algorithms/matching.h"
 
-#include <torch/csrc/autograd/grad_mode.h>
+#include <ATen/core/grad_mode.h>
 
 namespace vggflow {
 
 Tensor base_value(AlignmentProblem& problem, const States& states) {
-  torch::autograd::AutoGradMode off(false);
+  at::NoGradGuard no_grad;
   return problem.base(states);
 }
 

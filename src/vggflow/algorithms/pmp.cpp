@@ -1,5 +1,8 @@
 #include "vggflow/algorithms/pmp.h"
 
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/arange.h>
+#include <fmt/format.h>
 #include <torch/csrc/autograd/autograd.h>
 
 #include "vggflow/algorithms/adjoint.h"
@@ -10,7 +13,7 @@ namespace vggflow {
 
 Tensor full_adjoint_step(AlignmentProblem& problem, const States& s, double h, const Tensor& a,
                          double lambda) {
-  torch::autograd::AutoGradMode on(true);
+  at::AutoGradMode on(true);
   const Tensor leaf = s.x.detach().requires_grad_(true);
   const Tensor policy = problem.policy({leaf, s.t, s.rows}),
                base = problem.adjoint_base({leaf, s.t, s.rows});

@@ -13,6 +13,8 @@
 // whole Jacobian: set detach_unconditional to false for it. Costs N pull-backs a trajectory (lean:
 // through v_base, full: through both).
 
+#include <string>
+
 #include "vggflow/algorithms/method.h"
 #include "vggflow/algorithms/reward_gradient.h"
 #include "vggflow/algorithms/transitions.h"

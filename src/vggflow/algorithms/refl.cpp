@@ -1,5 +1,9 @@
 #include "vggflow/algorithms/refl.h"
 
+#include <fmt/format.h>
+
+#include <vector>
+
 #include "vggflow/algorithms/step_check.h"
 #include "vggflow/algorithms/transitions.h"
 #include "vggflow/core/log.h"

@@ -7,6 +7,8 @@
 // k is uniform on {k_min, ..., k_max}, one draw a trajectory, 0-based and inclusive. The loss is
 // the mean of -f(r) over samples.
 
+#include <string>
+
 #include "vggflow/algorithms/method.h"
 #include "vggflow/algorithms/reward_gradient.h"
 

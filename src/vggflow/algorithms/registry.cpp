@@ -1,6 +1,9 @@
 #include "vggflow/algorithms/registry.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <utility>
 
 #include "vggflow/core/error.h"
 

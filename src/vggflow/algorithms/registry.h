@@ -2,6 +2,8 @@
 // All methods by name.
 
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "vggflow/algorithms/adjoint_matching.h"
 #include "vggflow/algorithms/draft.h"

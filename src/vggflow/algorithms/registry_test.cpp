@@ -4,7 +4,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cmath>
+#include <numeric>
 #include <set>
+#include <tuple>
 
 #include "vggflow/proofs/analytic_claims.h"
 #include "vggflow/testing/message.h"

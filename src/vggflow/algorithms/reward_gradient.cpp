@@ -1,12 +1,17 @@
 #include "vggflow/algorithms/reward_gradient.h"
 
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+#include <fmt/format.h>
 #include <torch/csrc/autograd/autograd.h>
 
 #include <algorithm>
 #include <limits>
+#include <vector>
 
 #include "vggflow/algorithms/transitions.h"
 #include "vggflow/core/error.h"
+#include "vggflow/ops/vjp.h"
 
 namespace vggflow {
 namespace {
@@ -47,7 +52,7 @@ struct Parts {
 
 Parts part_gradients(AlignmentProblem& problem, const Tensor& weights, bool apart, const Tensor& x1,
                      const Tensor& rows, int64_t micro_batch) {
-  torch::autograd::AutoGradMode on(true);
+  at::AutoGradMode on(true);
   std::vector<Tensor> values, gradients;
   in_parts(x1.size(0), micro_batch, [&](int64_t start, int64_t length) {
     const Tensor leaf = x1.narrow(0, start, length).detach().requires_grad_(true);
@@ -91,17 +96,18 @@ RewardGradients reward_gradients(AlignmentProblem& problem, const RewardClipOpti
 }
 
 Tensor reward_values(AlignmentProblem& problem, const Tensor& x1) {
-  torch::autograd::AutoGradMode off(false);
+  at::NoGradGuard no_grad;
   return problem.reward(x1, at::arange(x1.size(0)));
 }
 
 Tensor reward_hessian_product(AlignmentProblem& problem, const Tensor& weights, const Tensor& x1,
                               const Tensor& d, const Tensor& rows) {
-  torch::autograd::AutoGradMode on(true);
-  const Tensor leaf = x1.detach().requires_grad_(true);
-  const Tensor tangent = problem.reward_parts_tangent({leaf, d.detach()}, rows).tangent;
-  return torch::autograd::grad({(weights.to(tangent.scalar_type()).unsqueeze(1) * tangent).sum()},
-                               {leaf})[0];
+  return gradient_of(
+      [&](const Tensor& x) {
+        const Tensor tangent = problem.reward_parts_tangent({x, d.detach()}, rows).tangent;
+        return weights.to(tangent.scalar_type()).unsqueeze(1) * tangent;
+      },
+      x1);
 }
 
 Tensor transformed(const RewardTransformOptions& transform, const Tensor& reward) {

@@ -1,10 +1,17 @@
 // Bounds, balance and transforms of reward gradients, on rewards whose gradients are known.
 #include "vggflow/algorithms/reward_gradient.h"
 
+#include <ATen/ops/arange.h>
+#include <ATen/ops/eye.h>
+#include <ATen/ops/isfinite.h>
+#include <ATen/ops/zeros.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <limits>
+#include <memory>
+#include <vector>
 
 #include "vggflow/proofs/analytic_problems.h"
 #include "vggflow/testing/message.h"

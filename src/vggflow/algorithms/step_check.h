@@ -2,6 +2,8 @@
 // What methods ask of the rollout's number of steps, so that a run can be refused before anything
 // is loaded. The methods ask again in update().
 
+#include <string>
+
 #include "vggflow/algorithms/registry.h"
 
 namespace vggflow {

@@ -1,5 +1,8 @@
 #include "vggflow/algorithms/transitions.h"
 
+#include <ATen/ops/stack.h>
+#include <ATen/ops/tensor.h>
+
 #include <algorithm>
 
 #include "vggflow/algorithms/step_check.h"

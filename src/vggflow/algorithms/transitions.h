@@ -2,6 +2,7 @@
 // States of trajectories as methods use them: which to train on, in which parts.
 
 #include <functional>
+#include <vector>
 
 #include "vggflow/algorithms/method.h"
 #include "vggflow/core/random.h"

@@ -1,8 +1,13 @@
 // Which steps of trajectories are trained, and what is read off them.
 #include "vggflow/algorithms/transitions.h"
 
+#include <ATen/ops/arange.h>
+#include <ATen/ops/tensor.h>
+#include <ATen/ops/zeros.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+
+#include <memory>
 
 #include "vggflow/algorithms/adjoint.h"
 #include "vggflow/proofs/analytic_problems.h"

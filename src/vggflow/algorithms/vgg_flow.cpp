@@ -1,17 +1,18 @@
 #include "vggflow/algorithms/vgg_flow.h"
 
-#include <torch/csrc/autograd/grad_mode.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/isfinite.h>
+#include <ATen/ops/ones.h>
+#include <fmt/format.h>
 
 #include "vggflow/algorithms/matching.h"
 #include "vggflow/core/log.h"
 
 namespace vggflow {
 
-using torch::autograd::AutoGradMode;
-
 Tensor value_gradient(AlignmentProblem& problem, const std::string& eta_schedule,
                       const States& states, const Tensor& reward_gradient) {
-  AutoGradMode off(false);
+  at::NoGradGuard no_grad;
   const Tensor g = -expand_time(eta(eta_schedule, states.t), states.x) * reward_gradient;
   return problem.has_correction() ? g + problem.correction(states) : g;
 }

@@ -3,9 +3,20 @@
 // reaches, is in the analytic suite (analytic_test.cpp).
 #include "vggflow/algorithms/vgg_flow.h"
 
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/arange.h>
+#include <ATen/ops/equal.h>
+#include <ATen/ops/eye.h>
+#include <ATen/ops/ones.h>
+#include <ATen/ops/zeros.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
+
+#include <memory>
+#include <tuple>
+#include <utility>
+#include <vector>
 
 #include "vggflow/algorithms/matching.h"
 #include "vggflow/proofs/analytic_claims.h"
@@ -62,7 +73,7 @@ RewardPtr quadratic(const Tensor& r) {
 
 // c grad r(x1_hat) under the policy.
 RewardGradients guess_of(AlignmentProblem& problem, const States& s) {
-  torch::autograd::AutoGradMode off(false);
+  at::NoGradGuard no_grad;
   return reward_gradients(problem, none(), one_step_guess(s.x, s.t, problem.policy(s)), s.rows, 4);
 }
 

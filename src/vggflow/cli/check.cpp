@@ -1,5 +1,7 @@
 #include <ATen/Parallel.h>
+#include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdio>
 
 #include "vggflow/cli/commands.h"

@@ -1,4 +1,9 @@
+#include <fmt/format.h>
+
 #include <cstdio>
+#include <filesystem>
+#include <string>
+#include <string_view>
 
 #include "vggflow/cli/commands.h"
 #include "vggflow/core/log.h"

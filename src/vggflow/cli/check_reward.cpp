@@ -1,5 +1,9 @@
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cstdio>
+#include <string>
+#include <vector>
 
 #include "vggflow/cli/commands.h"
 #include "vggflow/cli/run_folder.h"

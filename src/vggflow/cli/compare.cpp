@@ -1,4 +1,7 @@
 #include <cstdio>
+#include <filesystem>
+#include <string>
+#include <vector>
 
 #include "vggflow/cli/commands.h"
 #include "vggflow/cli/run_folder.h"

@@ -1,4 +1,8 @@
+#include <fmt/format.h>
+
 #include <cstdio>
+#include <filesystem>
+#include <string>
 
 #include "vggflow/cli/commands.h"
 #include "vggflow/core/error.h"

@@ -1,10 +1,14 @@
 // The one place that catches, prints and exits.
 #include <ATen/Parallel.h>
+#include <fmt/format.h>
 #include <malloc.h>
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <exception>
+#include <memory>
+#include <string>
+#include <vector>
 
 #include "vggflow/cli/commands.h"
 #include "vggflow/convert/lora_export.h"

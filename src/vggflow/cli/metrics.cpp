@@ -1,5 +1,7 @@
 #include "vggflow/eval/metrics_run.h"
 
+#include <filesystem>
+
 #include "vggflow/cli/commands.h"
 #include "vggflow/cli/run_folder.h"
 

@@ -1,8 +1,13 @@
 #include "vggflow/convert/lora_export.h"
 
-#include "vggflow/weights/lora_read.h"
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/equal.h>
+#include <ATen/ops/tensor.h>
+#include <fmt/format.h>
 
-#include <torch/csrc/autograd/grad_mode.h>
+#include <algorithm>
+#include <filesystem>
+#include <vector>
 
 #include "vggflow/convert/sd3_write.h"
 #include "vggflow/core/error.h"
@@ -10,6 +15,7 @@
 #include "vggflow/families/open_model.h"
 #include "vggflow/io/staged_output.h"
 #include "vggflow/ops/random_tensor.h"
+#include "vggflow/weights/lora_read.h"
 
 namespace vggflow {
 namespace {
@@ -137,7 +143,7 @@ std::string export_layout(const ExportOptions& options, const LoraFile& lora) {
 
 Denoiser denoiser_of(Mmdit& network) {
   return [&network](const std::vector<LoraLayer>& layers) {
-    torch::autograd::AutoGradMode off(false);
+    at::NoGradGuard no_grad;
     const MmditOptions& o = network.options;
     const auto random = [](uint64_t id, at::IntArrayRef shape) {
       return keyed_normal(/*seed=*/2, Purpose::kTest, 0, id, 2, shape);

@@ -1,8 +1,10 @@
 #include "vggflow/convert/sd3_write.h"
 
 #include <ATen/ATen.h>
+#include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <set>
 

@@ -1,10 +1,13 @@
 #include "vggflow/core/config.h"
 
+#include <fmt/format.h>
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <fstream>
 #include <sstream>
+#include <type_traits>
 
 #include "vggflow/core/error.h"
 #include "vggflow/core/nearest.h"

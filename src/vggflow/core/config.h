@@ -9,9 +9,11 @@
 //
 // and loading, overrides, help and saving walk that list: fields_of(config) gives it as plain data.
 
+#include <cstdint>
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <utility>
 #include <variant>
 #include <vector>
 

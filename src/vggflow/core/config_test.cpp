@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <memory>
+
 #include "vggflow/core/error.h"
 #include "vggflow/testing/message.h"
 

@@ -3,6 +3,7 @@
 // a field list include this; whoever parses, prints or saves them includes config.h.
 
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace vggflow {

@@ -2,11 +2,15 @@
 // What a person reads while it runs: plain lines on the terminal and in the run's log.txt, a
 // progress bar on a terminal only, interrupts, and the machine's state.
 
+#include <fmt/format.h>
+
 #include <chrono>
+#include <cstdint>
 #include <exception>
 #include <filesystem>
 #include <map>
 #include <string>
+#include <utility>
 
 #include "vggflow/core/error.h"
 

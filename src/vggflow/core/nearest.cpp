@@ -1,7 +1,9 @@
 #include "vggflow/core/nearest.h"
 
 #include <algorithm>
+#include <cstddef>
 #include <numeric>
+#include <utility>
 
 namespace vggflow {
 

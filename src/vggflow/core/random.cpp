@@ -1,8 +1,10 @@
 #include "vggflow/core/random.h"
 
+#include <algorithm>
 #include <cmath>
 #include <numbers>
 #include <numeric>
+#include <utility>
 
 #include "vggflow/core/error.h"
 

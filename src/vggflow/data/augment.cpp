@@ -2,6 +2,8 @@
 
 #include <ATen/ATen.h>
 
+#include <vector>
+
 #include "vggflow/core/error.h"
 
 namespace vggflow {

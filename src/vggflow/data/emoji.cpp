@@ -1,17 +1,21 @@
 #include "vggflow/data/emoji.h"
 
 #include <ATen/ATen.h>
+#include <fmt/format.h>
 #include <ft2build.h>
 #include FT_FREETYPE_H
 #include <hb-ft.h>
 #include <hb.h>
 
 #include <algorithm>
+#include <array>
 #include <charconv>
+#include <cmath>
 #include <fstream>
 #include <map>
 #include <memory>
 #include <sstream>
+#include <system_error>
 
 #include "vggflow/core/error.h"
 

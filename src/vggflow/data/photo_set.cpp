@@ -1,7 +1,10 @@
 #include "vggflow/data/photo_set.h"
 
 #include <ATen/ATen.h>
+#include <fmt/format.h>
 
+#include <algorithm>
+#include <iterator>
 #include <map>
 
 #include "vggflow/core/error.h"

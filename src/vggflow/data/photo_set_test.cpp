@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <set>
+#include <utility>
 
 #include "vggflow/io/files.h"
 #include "vggflow/io/image.h"

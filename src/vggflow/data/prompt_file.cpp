@@ -1,7 +1,11 @@
 #include "vggflow/data/prompt_file.h"
 
+#include <fmt/format.h>
+
+#include <cstdint>
 #include <map>
 #include <sstream>
+#include <utility>
 
 #include "vggflow/core/log.h"
 #include "vggflow/data/table.h"

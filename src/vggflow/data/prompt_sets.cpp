@@ -8,6 +8,7 @@
 #include <sstream>
 #include <unordered_map>
 #include <unordered_set>
+#include <utility>
 
 #include "vggflow/core/error.h"
 #include "vggflow/text/unicode.h"

@@ -1,5 +1,8 @@
 #include "vggflow/data/prompt_source.h"
 
+#include <algorithm>
+#include <iterator>
+
 #include "vggflow/core/error.h"
 #include "vggflow/core/log.h"
 #include "vggflow/data/photo_set.h"

@@ -1,9 +1,12 @@
 #include "vggflow/data/table.h"
 
 #include <algorithm>
+#include <cctype>
+#include <cstddef>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <sstream>
+#include <utility>
 
 #include "vggflow/core/error.h"
 #include "vggflow/text/unicode.h"

@@ -2,6 +2,7 @@
 // Tables that come as files: CSV or TSV with a header, JSON lines, a JSON array. Cells are text;
 // files lie, so every refusal names file and line.
 
+#include <cstdint>
 #include <filesystem>
 #include <optional>
 #include <string>

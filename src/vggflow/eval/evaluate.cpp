@@ -1,8 +1,16 @@
 #include "vggflow/eval/evaluate.h"
 
-#include <torch/csrc/autograd/grad_mode.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/isnan.h>
+#include <ATen/ops/softmax.h>
+#include <ATen/ops/tensor.h>
+#include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
+#include <iterator>
+#include <optional>
 
 #include "vggflow/core/error.h"
 #include "vggflow/families/open_model.h"
@@ -169,7 +177,7 @@ Evaluator::Evaluator(const EvalOptions& options, const std::vector<Prompt>& prom
 // Noise is keyed by the image's place in the set, so it does not depend on the batch.
 Evaluator::Measured Evaluator::measure(const ImageGenerator& model, uint64_t set,
                                        bool scores) const {
-  torch::autograd::AutoGradMode off(false);
+  at::NoGradGuard no_grad;
   const auto total = static_cast<int64_t>(captions_.size());
   std::vector<Tensor> reward, features_of, right, confidence;
   std::map<std::string, std::vector<Tensor>> panel;

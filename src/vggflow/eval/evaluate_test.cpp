@@ -1,9 +1,11 @@
 #include "vggflow/eval/evaluate.h"
 
+#include <ATen/ATen.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <ATen/ATen.h>
+#include <filesystem>
+#include <optional>
 
 #include "vggflow/testing/message.h"
 

@@ -1,10 +1,11 @@
 #include "vggflow/eval/guide.h"
 
-#include <torch/csrc/autograd/grad_mode.h>
+#include <ATen/ATen.h>
 
 #include "vggflow/core/error.h"
 #include "vggflow/flow/eta.h"
 #include "vggflow/flow/sampling.h"
+#include "vggflow/ops/vjp.h"
 #include "vggflow/rewards/pixels.h"
 
 namespace vggflow {
@@ -24,12 +25,11 @@ ValueGuide::ValueGuide(const GuideOptions& options, FlowModel& model)
 Tensor ValueGuide::push(const Tensor& x, const Tensor& t, const Tensor& v,
                         const std::vector<std::string>& prompts,
                         const Conditioning& conditioning) const {
-  const Tensor gradient = [&] {
-    torch::autograd::AutoGradMode on(true);
-    const Tensor leaf = one_step_guess(x, t, v).detach().requires_grad_(true);
-    return torch::autograd::grad(
-        {reward_->score(to_pixels(model_.decode(leaf), options_.clamp), prompts).sum()}, {leaf})[0];
-  }();
+  const Tensor gradient = gradient_of(
+      [&](const Tensor& guess) {
+        return reward_->score(to_pixels(model_.decode(guess), options_.clamp), prompts);
+      },
+      one_step_guess(x, t, v));
   const Tensor norm = at::linalg_vector_norm(gradient.flatten(1), 2, {1}).clamp_min(1e-30);
   const Tensor factor =
       options_.clip_norm > 0 ? (options_.clip_norm / norm).clamp_max(1.0) : at::ones_like(norm);

@@ -2,9 +2,13 @@
 // bounded where that is asked, and it takes the learned correction of a file.
 #include "vggflow/eval/guide.h"
 
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/allclose.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/linalg_vector_norm.h>
+#include <ATen/ops/tensor.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <torch/csrc/autograd/grad_mode.h>
 
 #include "vggflow/core/error.h"
 #include "vggflow/families/nano/model.h"
@@ -85,7 +89,7 @@ TEST(ValueGuide, TakesTheCorrectionOfAFile) {
   const ValueOptions options{.kind = "mmdit", .width = 32, .layers = 1};
   const auto network = make_value_network(options, model.network(), {}, 1);
   {
-    torch::autograd::AutoGradMode off(false);
+    at::NoGradGuard no_grad;
     uint64_t id = 20;
     for (const NamedTensor& q : network->trainable())
       *q.tensor = 0.1 * keyed_normal(6, Purpose::kTest, 0, id++, 1, q.tensor->sizes()).squeeze(0);

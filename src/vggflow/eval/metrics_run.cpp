@@ -1,7 +1,11 @@
 #include "vggflow/eval/metrics_run.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <filesystem>
 #include <set>
+#include <utility>
 
 #include "vggflow/core/log.h"
 #include "vggflow/data/captions.h"

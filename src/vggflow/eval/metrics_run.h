@@ -2,6 +2,10 @@
 // The job behind `vggflow metrics`: reads sets of images, measures and compares them, writes
 // metrics.json and metrics.html.
 
+#include <optional>
+#include <string>
+#include <vector>
+
 #include "vggflow/eval/model_sets.h"
 #include "vggflow/metrics/set_metrics.h"
 

@@ -2,6 +2,7 @@
 // the same images for the same seeds.
 #include "vggflow/eval/model_sets.h"
 
+#include <ATen/ops/full.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 

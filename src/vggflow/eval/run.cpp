@@ -1,8 +1,13 @@
 #include "vggflow/eval/run.h"
 
-#include <torch/csrc/autograd/grad_mode.h>
-
 #include <ATen/Parallel.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/cat.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <iterator>
 
 #include "vggflow/core/error.h"
 #include "vggflow/core/log.h"
@@ -34,13 +39,13 @@ void Generator::set_strength(double strength) {
 
 Tensor Generator::generate(const std::vector<std::string>& captions, const Tensor& noise,
                            bool aligned) const {
-  torch::autograd::AutoGradMode off(false);
+  at::NoGradGuard no_grad;
   return model_->decode(latents(captions, noise, aligned));
 }
 
 Tensor Generator::latents(const std::vector<std::string>& captions, const Tensor& noise,
                           bool aligned) const {
-  torch::autograd::AutoGradMode off(false);
+  at::NoGradGuard no_grad;
   if (lora_) lora_->set_mode(aligned ? AdapterMode::kMerged : AdapterMode::kOff);
   const Conditioning conditioning = model_->encode(captions);
   const GuidedVelocity velocity(model_->network(), conditioning,

@@ -2,6 +2,10 @@
 // The stand-alone jobs over a model with or without a LoRA: sampling to PNG files, and the
 // comparison of a LoRA with its base.
 
+#include <memory>
+#include <string>
+#include <vector>
+
 #include "vggflow/data/prompt_source.h"
 #include "vggflow/eval/evaluate.h"
 #include "vggflow/eval/guide.h"

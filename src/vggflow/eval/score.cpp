@@ -1,10 +1,14 @@
 #include "vggflow/eval/score.h"
 
 #include <ATen/ATen.h>
-#include <torch/csrc/autograd/grad_mode.h>
+#include <ATen/core/grad_mode.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
+#include <map>
+#include <memory>
 #include <numeric>
 #include <utility>
 
@@ -104,7 +108,7 @@ std::vector<std::string> unique_names(std::vector<std::string> names) {
 
 ScoredImages score_images(const ImageSet& set, const std::vector<std::string>& expressions,
                           const RewardResources& resources, int64_t batch) {
-  torch::autograd::AutoGradMode off(false);
+  at::NoGradGuard no_grad;
   VGGFLOW_CHECK(!expressions.empty(), "[score] expected at least one reward; known are {}",
                 fmt::join(reward_names(), ", "));
   VGGFLOW_CHECK(set.size() > 0, "[score] {} holds no image", set.name);

@@ -1,7 +1,15 @@
 // Whole sampling runs of a tiny Stable Diffusion 3 from the same noise as diffusers'
 // StableDiffusion3Pipeline. The values are those of tools/reference/sd3_pipeline_reference.py.
+#include <ATen/ops/tensor.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+
+#include <cmath>
+#include <filesystem>
+#include <iterator>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "vggflow/eval/metrics_run.h"
 #include "vggflow/eval/run.h"

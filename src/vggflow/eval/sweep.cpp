@@ -1,5 +1,13 @@
 #include "vggflow/eval/sweep.h"
 
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <functional>
+#include <optional>
+#include <string>
+
 #include "vggflow/core/error.h"
 #include "vggflow/core/log.h"
 #include "vggflow/io/files.h"

@@ -3,6 +3,8 @@
 // prompts and noise. It traces reward against diversity and against the distance to the base
 // without any training.
 
+#include <vector>
+
 #include "vggflow/eval/run.h"
 
 namespace vggflow {

@@ -4,10 +4,12 @@
 // HTML and no processes.
 
 #include <array>
+#include <cstdint>
 #include <functional>
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "vggflow/experiments/comparison_config.h"

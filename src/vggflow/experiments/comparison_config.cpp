@@ -1,11 +1,13 @@
 #include "vggflow/experiments/comparison_config.h"
 
+#include <fmt/format.h>
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
 #include <cctype>
 #include <map>
 #include <set>
+#include <utility>
 
 #include "vggflow/core/error.h"
 #include "vggflow/core/nearest.h"

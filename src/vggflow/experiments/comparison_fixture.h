@@ -2,6 +2,11 @@
 // Run folders made by hand for the tests of comparisons: two updates between evaluations, numbers
 // that a test can know.
 
+#include <fmt/format.h>
+
+#include <filesystem>
+#include <vector>
+
 #include "vggflow/experiments/comparison_config.h"
 #include "vggflow/io/files.h"
 #include "vggflow/io/image.h"

@@ -1,8 +1,14 @@
 #include "vggflow/experiments/comparison_report.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 #include <map>
+#include <system_error>
+#include <utility>
+#include <vector>
 
 #include "vggflow/core/error.h"
 #include "vggflow/core/shell_word.h"

@@ -2,6 +2,8 @@
 // The report of a comparison: OUT/report.html (self-contained), OUT/results.md (its tables) and
 // OUT/results.csv (every evaluation).
 
+#include <string>
+
 #include "vggflow/experiments/grid_run.h"
 
 namespace vggflow {

@@ -1,10 +1,14 @@
 #include "vggflow/experiments/comparison_report.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <regex>
+#include <utility>
+#include <vector>
 
 #include "vggflow/experiments/comparison_fixture.h"
 #include "vggflow/experiments/comparison_tables.h"

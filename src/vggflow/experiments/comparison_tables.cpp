@@ -1,9 +1,13 @@
 #include "vggflow/experiments/comparison_tables.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <limits>
 #include <set>
+#include <span>
+#include <tuple>
 
 #include "vggflow/core/error.h"
 #include "vggflow/report/page.h"

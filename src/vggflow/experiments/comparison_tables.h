@@ -1,6 +1,9 @@
 #pragma once
 // The tables of a comparison as data: comparison_report.cpp shows them as HTML and as Markdown.
 
+#include <string>
+#include <vector>
+
 #include "vggflow/experiments/grid_run.h"
 
 namespace vggflow {

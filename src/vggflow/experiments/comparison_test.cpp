@@ -1,10 +1,13 @@
 #include "vggflow/experiments/comparison.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
+#include <limits>
 
 #include "vggflow/core/random.h"
 #include "vggflow/experiments/comparison_fixture.h"

@@ -2,6 +2,7 @@
 // The runs of a comparison as child processes: resumable, several at once, failures recorded,
 // Ctrl-C passed on.
 
+#include <filesystem>
 #include <functional>
 #include <string>
 #include <vector>

@@ -2,11 +2,13 @@
 // "behave=..." says what becomes of it.
 #include "vggflow/experiments/grid_run.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <sstream>
 
 #include "vggflow/core/log.h"
 #include "vggflow/io/files.h"

@@ -1,11 +1,12 @@
 // A whole Stable Diffusion 3 of full size against diffusers, by the values that
 // tools/reference/full_size_reference.py put into its folder.
+#include <ATen/core/grad_mode.h>
 #include <gtest/gtest.h>
-#include <torch/csrc/autograd/grad_mode.h>
 
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+#include <memory>
 
 #include "vggflow/families/open_model.h"
 #include "vggflow/io/safetensors.h"
@@ -45,7 +46,7 @@ class FullSize : public ::testing::Test {
                                     reference->load("pooled_projections").to(dtype)});
   }
 
-  torch::autograd::AutoGradMode off{false};
+  at::NoGradGuard no_grad;
   fs::path model;
   std::unique_ptr<SafetensorsFile> reference;
 };

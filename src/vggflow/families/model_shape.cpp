@@ -1,5 +1,7 @@
 #include "vggflow/families/model_shape.h"
 
+#include <fmt/format.h>
+
 #include <filesystem>
 
 #include "vggflow/core/config.h"

@@ -1,7 +1,5 @@
 #include "vggflow/families/network_cost.h"
 
-#include <torch/csrc/autograd/grad_mode.h>
-
 #include <algorithm>
 
 namespace vggflow {

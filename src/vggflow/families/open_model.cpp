@@ -1,6 +1,9 @@
 #include "vggflow/families/open_model.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <filesystem>
 
 #include "vggflow/core/config.h"
 #include "vggflow/core/error.h"

@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "vggflow/families/sd3/flow_model.h"
 #include "vggflow/families/sd3/model.h"

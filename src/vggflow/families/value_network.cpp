@@ -1,8 +1,11 @@
 #include "vggflow/families/value_network.h"
 
-#include <torch/csrc/autograd/grad_mode.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/zeros.h>
+#include <fmt/format.h>
 
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "vggflow/core/error.h"
 #include "vggflow/io/safetensors.h"
@@ -218,7 +221,7 @@ LoadedValueNetwork load_value_network(const std::filesystem::path& file, Mmdit& 
   LoadedValueNetwork out{
       make_value_network(options, policy, about.at("targets").get<std::vector<std::string>>(), 0),
       about.at("scale").get<double>()};
-  torch::autograd::AutoGradMode off(false);
+  at::NoGradGuard no_grad;
   load_into(in, trained_tensors(*out.network));
   for (const NamedTensor& p : out.network->trainable()) p.tensor->requires_grad_(false);
   return out;

@@ -1,6 +1,7 @@
 #include "vggflow/features/clip_features.h"
 
-#include <torch/csrc/autograd/grad_mode.h>
+#include <ATen/core/grad_mode.h>
+#include <fmt/format.h>
 
 #include "vggflow/io/content_hash.h"
 
@@ -31,7 +32,7 @@ ClipFeatures::ClipFeatures(const ClipCheckpoint& checkpoint, at::ScalarType dtyp
     : unit_(unit), encoder_(checkpoint, dtype), hash_(content_hash(vision_tensors(checkpoint))) {}
 
 Tensor ClipFeatures::features(const Tensor& images) const {
-  torch::autograd::AutoGradMode off(false);
+  at::NoGradGuard no_grad;
   return (unit_ ? encoder_.embed(images) : encoder_.project(images)).to(at::kFloat);
 }
 

@@ -2,6 +2,9 @@
 // CLIP's image embeddings as features of sets of images: CLIP diversity (ViT-B/32), CMMD
 // (ViT-L/14-336, Jayasumana et al. 2024).
 
+#include <filesystem>
+#include <string>
+
 #include "vggflow/features/feature_network.h"
 #include "vggflow/networks/clip/clip_encoders.h"
 

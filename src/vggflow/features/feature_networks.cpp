@@ -1,8 +1,11 @@
 #include "vggflow/features/feature_networks.h"
 
-#include <torch/csrc/autograd/grad_mode.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/cat.h>
+#include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "vggflow/core/error.h"
 #include "vggflow/features/clip_features.h"
@@ -20,7 +23,7 @@ namespace {
 template <class F>
 Tensor in_parts(const Tensor& images, const F& features) {
   constexpr int64_t kImages = 32;
-  torch::autograd::AutoGradMode off(false);
+  at::NoGradGuard no_grad;
   std::vector<Tensor> parts;
   for (const Tensor& part : images.split(kImages)) parts.push_back(features(part.to(at::kFloat)));
   return at::cat(parts);

@@ -2,6 +2,9 @@
 
 #include <gmock/gmock.h>
 
+#include <algorithm>
+#include <tuple>
+
 #include "vggflow/networks/vision/conv_case_test.h"
 #include "vggflow/networks/vision/inception.h"
 #include "vggflow/networks/vision/mobilenet.h"

@@ -4,6 +4,7 @@
 
 #include <filesystem>
 #include <memory>
+#include <string>
 
 #include "vggflow/features/feature_network.h"
 #include "vggflow/networks/vision/emoji_clip.h"

@@ -4,6 +4,8 @@
 
 #include <ATen/ops/adaptive_avg_pool2d.h>
 
+#include <string>
+
 #include "vggflow/features/feature_network.h"
 
 namespace vggflow {

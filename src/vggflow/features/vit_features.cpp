@@ -1,6 +1,6 @@
 #include "vggflow/features/vit_features.h"
 
-#include <torch/csrc/autograd/grad_mode.h>
+#include <ATen/core/grad_mode.h>
 
 #include "vggflow/io/content_hash.h"
 #include "vggflow/io/model_files.h"
@@ -36,7 +36,7 @@ DinoFeatures::DinoFeatures(const std::filesystem::path& file, const VitOptions& 
 }
 
 Tensor DinoFeatures::features(const Tensor& images) const {
-  torch::autograd::AutoGradMode off(false);
+  at::NoGradGuard no_grad;
   return vit_.forward(dino_preprocess(images.to(at::kFloat), vit_.options.image))
       .select(1, 0)
       .contiguous();
@@ -48,7 +48,7 @@ DreamSimFeatures::DreamSimFeatures(const std::filesystem::path& folder,
 
 // The package stretches an image to 224 x 224 whatever its shape.
 Tensor DreamSimFeatures::features(const Tensor& images) const {
-  torch::autograd::AutoGradMode off(false);
+  at::NoGradGuard no_grad;
   const ImagePreprocess stretch{.size = network_->options.dino.image,
                                 .fit = Fit::kStretch,
                                 .mean = {0, 0, 0},

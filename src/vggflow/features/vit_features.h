@@ -1,6 +1,10 @@
 #pragma once
 // DINO's and DreamSim's vectors as features of sets of images.
 
+#include <filesystem>
+#include <memory>
+#include <string>
+
 #include "vggflow/features/feature_network.h"
 #include "vggflow/networks/vision/dreamsim.h"
 

@@ -2,8 +2,13 @@
 // dreamsim_test.cpp and vit_test.cpp.
 #include "vggflow/features/vit_features.h"
 
+#include <ATen/ops/sigmoid.h>
+#include <ATen/ops/tensor.h>
+#include <ATen/ops/zeros.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+
+#include <vector>
 
 #include "vggflow/core/error.h"
 #include "vggflow/io/model_files.h"

@@ -1,5 +1,8 @@
 #include "vggflow/flow/eta.h"
 
+#include <ATen/ops/ones_like.h>
+#include <ATen/ops/zeros_like.h>
+
 namespace vggflow {
 
 Tensor eta(const std::string& schedule, const Tensor& t) {

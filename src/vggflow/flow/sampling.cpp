@@ -1,6 +1,9 @@
 #include "vggflow/flow/sampling.h"
 
-#include <torch/csrc/autograd/grad_mode.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/full.h>
+
+#include <iterator>
 
 #include "vggflow/core/error.h"
 
@@ -76,7 +79,7 @@ Tensor euler_step(const VelocityFunction& velocity, const Tensor& x, double t, d
 
 Trajectory integrate(const VelocityFunction& velocity, const Tensor& x0,
                      const std::vector<double>& times) {
-  torch::autograd::AutoGradMode off(false);
+  at::NoGradGuard no_grad;
   Trajectory trajectory{times, {x0}};
   for (size_t k = 0; k + 1 < times.size(); ++k) {
     trajectory.states.push_back(
@@ -87,7 +90,7 @@ Trajectory integrate(const VelocityFunction& velocity, const Tensor& x0,
 
 Tensor sample(const VelocityFunction& velocity, const Tensor& x0,
               const std::vector<double>& times) {
-  torch::autograd::AutoGradMode off(false);
+  at::NoGradGuard no_grad;
   Tensor x = x0;
   for (size_t k = 0; k + 1 < times.size(); ++k) x = euler_step(velocity, x, times[k], times[k + 1]);
   return x;

@@ -1,7 +1,14 @@
 #include "vggflow/flow/sampling.h"
 
+#include <ATen/ops/allclose.h>
+#include <ATen/ops/equal.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/ones.h>
+#include <ATen/ops/tensor.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+
+#include <cmath>
 
 #include "vggflow/core/error.h"
 #include "vggflow/testing/message.h"
@@ -9,7 +16,7 @@
 namespace vggflow {
 namespace {
 
-// The 20-step grids printed in ../shared/reference/peers.md C.1, read off diffusers' scheduler.
+// 20-step grids as diffusers' FlowMatchEulerDiscreteScheduler makes them at shift 3.
 TEST(TimeGrid, GivesDiffusersDoubleShiftAndTheSingleShift) {
   const auto twice = time_grid({.steps = 20, .kind = "diffusers_default", .shift = 3.0});
   ASSERT_EQ(twice.size(), 21u);

@@ -1,12 +1,17 @@
 #include "vggflow/io/files.h"
 
+#include <ATen/ATen.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cmath>
 #include <csignal>
+#include <fstream>
+#include <ios>
+#include <iterator>
 
 #include "vggflow/core/error.h"
 #include "vggflow/io/image.h"
@@ -14,8 +19,6 @@
 #include "vggflow/io/tensorboard.h"
 #include "vggflow/testing/message.h"
 #include "vggflow/testing/temporary_folder.h"
-
-#include <ATen/ATen.h>
 
 namespace vggflow {
 namespace {

@@ -1,12 +1,14 @@
 #include "vggflow/io/http.h"
 
 #include <curl/curl.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstdlib>
 #include <thread>
+#include <utility>
 
 #include "vggflow/core/error.h"
 #include "vggflow/core/log.h"

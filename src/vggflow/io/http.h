@@ -1,6 +1,7 @@
 #pragma once
 // JSON over HTTP: one POST, and one that is tried again where the server may recover.
 
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>

@@ -3,6 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <vector>
+
 #include "vggflow/core/log.h"
 #include "vggflow/testing/http_server.h"
 #include "vggflow/testing/message.h"

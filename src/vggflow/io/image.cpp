@@ -4,6 +4,7 @@
 #include <png.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <cstring>
 
 #include "vggflow/core/error.h"

@@ -1,17 +1,16 @@
 #include "vggflow/io/image_file.h"
 
 #include <ATen/ATen.h>
+#include <jerror.h>
+#include <jpeglib.h>  // needs cstdio before it
 #include <png.h>
 
 #include <algorithm>
 #include <cctype>
 #include <csetjmp>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
-
-#include <jpeglib.h>  // needs cstdio before it
-
-#include <jerror.h>
 
 #include "vggflow/core/error.h"
 #include "vggflow/io/files.h"

@@ -1,5 +1,7 @@
 #include "vggflow/io/jsonl.h"
 
+#include <utility>
+
 #include "vggflow/core/error.h"
 #include "vggflow/io/files.h"
 

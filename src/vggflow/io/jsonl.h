@@ -2,6 +2,7 @@
 // One JSON object a line: appended and flushed at once, so that a crash loses at most the line
 // being written.
 
+#include <cstdint>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>

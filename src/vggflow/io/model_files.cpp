@@ -1,12 +1,15 @@
 #include "vggflow/io/model_files.h"
 
 #include <ATen/ATen.h>
+#include <fmt/format.h>
 
 #include <algorithm>
+#include <cctype>
 #include <cstdlib>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <set>
+#include <system_error>
 
 #include "vggflow/core/error.h"
 #include "vggflow/core/hash.h"

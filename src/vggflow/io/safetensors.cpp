@@ -1,7 +1,8 @@
 #include "vggflow/io/safetensors.h"
 
 #include <ATen/ATen.h>
-#include <torch/csrc/autograd/grad_mode.h>
+#include <ATen/core/grad_mode.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <cstring>
@@ -282,7 +283,7 @@ void expect_fit(const TensorMap& tensors, const std::string& origin, const Tenso
 
 void load_into(const TensorMap& tensors, const std::string& origin, const TensorList& targets) {
   expect_fit(tensors, origin, targets);
-  torch::autograd::AutoGradMode off(false);
+  at::NoGradGuard no_grad;
   for (const auto& [name, target] : targets) {
     Tensor destination = target;
     destination.copy_(tensors.at(name));

@@ -1,10 +1,12 @@
 #include "vggflow/io/safetensors.h"
 
 #include <ATen/ATen.h>
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <fstream>
+#include <optional>
 
 #include "vggflow/core/error.h"
 #include "vggflow/io/files.h"

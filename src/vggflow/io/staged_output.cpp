@@ -1,8 +1,11 @@
 #include "vggflow/io/staged_output.h"
 
+#include <fmt/format.h>
 #include <unistd.h>
 
 #include <set>
+#include <system_error>
+#include <utility>
 
 #include "vggflow/core/error.h"
 

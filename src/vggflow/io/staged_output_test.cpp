@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <iterator>
+
 #include "vggflow/io/files.h"
 #include "vggflow/testing/message.h"
 #include "vggflow/testing/temporary_folder.h"

@@ -1,5 +1,6 @@
 #include "vggflow/io/tensorboard.h"
 
+#include <fmt/format.h>
 #include <unistd.h>
 
 #include <array>

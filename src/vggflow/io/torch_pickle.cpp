@@ -1,12 +1,19 @@
 #include "vggflow/io/torch_pickle.h"
 
 #include <ATen/ATen.h>
+#include <fmt/format.h>
 
+#include <algorithm>
 #include <cstring>
 #include <deque>
+#include <map>
 #include <set>
+#include <string>
+#include <string_view>
 #include <unordered_map>
+#include <utility>
 #include <variant>
+#include <vector>
 
 #include "vggflow/core/error.h"
 #include "vggflow/io/zip.h"

@@ -1,6 +1,7 @@
 // The LAION aesthetic head as its authors saved it, on a GPU; the sums are those that
 // tools/reference/torch_pickle_reference.py printed.
 #include <ATen/ATen.h>
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <cstdlib>

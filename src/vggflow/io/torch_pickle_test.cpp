@@ -6,6 +6,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
 #include "vggflow/core/error.h"
 #include "vggflow/io/files.h"
 #include "vggflow/io/zip.h"

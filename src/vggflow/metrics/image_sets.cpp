@@ -1,12 +1,14 @@
 #include "vggflow/metrics/image_sets.h"
 
 #include <ATen/ATen.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <cctype>
 #include <map>
 #include <memory>
 #include <set>
+#include <utility>
 
 #include "vggflow/core/error.h"
 #include "vggflow/core/log.h"

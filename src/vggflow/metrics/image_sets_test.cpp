@@ -1,11 +1,11 @@
 #include "vggflow/metrics/image_sets.h"
 
+#include <ATen/ATen.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <ATen/ATen.h>
-
 #include <fstream>
+#include <utility>
 
 #include "vggflow/io/files.h"
 #include "vggflow/io/image_file.h"

@@ -1,6 +1,7 @@
 #include "vggflow/metrics/metrics.h"
 
 #include <ATen/ATen.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <cmath>

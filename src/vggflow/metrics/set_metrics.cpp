@@ -1,10 +1,13 @@
 #include "vggflow/metrics/set_metrics.h"
 
 #include <ATen/ATen.h>
-#include <torch/csrc/autograd/grad_mode.h>
+#include <ATen/core/grad_mode.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
+#include <iterator>
 #include <map>
 #include <set>
 
@@ -436,7 +439,7 @@ std::vector<std::pair<std::string, int64_t>> MeasuredSet::unscored() const {
 
 MeasuredSet measure(const ImageSet& set, const FeatureNetworks& networks, const RewardPanel& panel,
                     int64_t batch) {
-  torch::autograd::AutoGradMode off(false);
+  at::NoGradGuard no_grad;
   VGGFLOW_CHECK(set.size() > 0, "[set_metrics] {} holds no image", set.name);
   MeasuredSet out;
   out.name = set.name;

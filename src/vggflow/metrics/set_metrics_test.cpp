@@ -1,11 +1,12 @@
 #include "vggflow/metrics/set_metrics.h"
 
+#include <ATen/ATen.h>
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <ATen/ATen.h>
-
 #include <cmath>
+#include <filesystem>
 
 #include "vggflow/core/config.h"
 #include "vggflow/eval/metrics_run.h"

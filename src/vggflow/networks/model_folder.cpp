@@ -1,5 +1,8 @@
 #include "vggflow/networks/model_folder.h"
 
+#include <utility>
+#include <vector>
+
 #include "vggflow/io/content_hash.h"
 #include "vggflow/io/files.h"
 #include "vggflow/io/safetensors.h"

@@ -1,8 +1,11 @@
 #include "vggflow/nn/checkpoint.h"
 
+#include <ATen/core/grad_mode.h>
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/custom_function.h>
-#include <torch/csrc/autograd/grad_mode.h>
+
+#include <algorithm>
+#include <utility>
 
 #include "vggflow/core/error.h"
 
@@ -89,7 +92,7 @@ struct Checkpoint : torch::autograd::Function<Checkpoint> {
     }
     variable_list outputs, cotangents;
     {
-      const torch::autograd::AutoGradMode on(true);
+      const at::AutoGradMode on(true);
       const auto y = rerun(inputs);
       for (size_t i = 0; i < y.size(); ++i) {
         if (!y[i].requires_grad()) continue;

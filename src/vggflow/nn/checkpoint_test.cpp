@@ -1,6 +1,8 @@
 // Checkpointing counts its forward passes, frees what lies between, and changes no gradient.
 #include "vggflow/nn/checkpoint.h"
 
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/equal.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
@@ -77,7 +79,7 @@ TEST(Checkpoint, RunsOnceWhereNoGradientIsAskedFor) {
   Counting block;
   const Tensor x = random_double({3, 5}, 5);
   {
-    const torch::autograd::AutoGradMode off(false);
+    const at::NoGradGuard no_grad;
     EXPECT_FALSE(checkpoint(block, x).requires_grad());
   }
   block.set_requires_grad(false);

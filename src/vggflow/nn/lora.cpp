@@ -1,9 +1,14 @@
 #include "vggflow/nn/lora.h"
 
-#include <torch/csrc/autograd/grad_mode.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/matmul.h>
+#include <ATen/ops/zeros.h>
+#include <fmt/format.h>
 
 #include <cmath>
 #include <map>
+#include <utility>
 
 #include "vggflow/core/error.h"
 #include "vggflow/core/nearest.h"
@@ -117,7 +122,7 @@ void LoraSet::set_strength(double strength) {
 }
 
 void LoraSet::merge() {
-  torch::autograd::AutoGradMode off(false);
+  at::NoGradGuard no_grad;
   for (Linear* layer : layers_) {
     const Tensor delta = at::matmul(layer->lora.b, layer->lora.a) * layer->lora.scale;
     layer->merged = (layer->weight.to(at::kFloat) + delta).to(layer->weight.scalar_type());

@@ -1,5 +1,9 @@
 #include "vggflow/nn/module.h"
 
+#include <ATen/ops/empty.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/linear.h>
+
 #include <cmath>
 
 #include "vggflow/core/error.h"

@@ -3,6 +3,7 @@
 // the tangents that a forward-mode pass carries besides, and of a backward pass (two for a pair of
 // value and tangent).
 
+#include <concepts>
 #include <memory>
 
 #include "vggflow/ops/dual.h"

@@ -2,6 +2,8 @@
 
 #include <ATen/ATen.h>
 
+#include <vector>
+
 #include "vggflow/ops/functional.h"
 
 namespace vggflow::ops {

@@ -2,8 +2,13 @@
 // definitions where they are short.
 #include "vggflow/ops/convolutional.h"
 
+#include <ATen/ops/allclose.h>
+#include <ATen/ops/ones.h>
+#include <ATen/ops/tensor.h>
 #include <gtest/gtest.h>
-#include <torch/csrc/autograd/autograd.h>
+
+#include <functional>
+#include <vector>
 
 #include "vggflow/testing/gradient_check.h"
 

@@ -2,8 +2,8 @@
 // Forward-mode differentiation by explicit pairs: every network is written once over T = Tensor or
 // Dual, and the functions of functional.h are overloaded for both. ATen's own forward AD is not
 // used: it has no rule for fused attention, and its reverse-over-forward of layer_norm is wrong
-// (../shared/reference/performance.md 3.2, pytorch #196700). The tangent formulas here are ordinary
-// differentiable ops, so reverse mode may run through them.
+// (pytorch issue 196700). The tangent formulas here are ordinary differentiable ops, so reverse
+// mode may run through them.
 
 #include <ATen/core/Tensor.h>
 

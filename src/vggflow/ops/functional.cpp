@@ -2,8 +2,13 @@
 // formula of the Tensor function in plain ops, and its tangent by the chain rule written beside it.
 #include "vggflow/ops/functional.h"
 
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
 #include <cmath>
 #include <numbers>
+#include <optional>
+#include <string>
 
 #include "vggflow/core/error.h"
 

@@ -2,9 +2,15 @@
 // path against the plain one, and reverse mode through a tangent (what the consistency loss needs).
 #include "vggflow/ops/functional.h"
 
+#include <ATen/ops/equal.h>
+#include <ATen/ops/zeros.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
+
+#include <functional>
+#include <string>
+#include <tuple>
 
 #include "vggflow/ops/random_tensor.h"
 #include "vggflow/testing/gradient_check.h"

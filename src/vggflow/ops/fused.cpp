@@ -1,7 +1,15 @@
 // The hot functions on Tensor: autograd functions over the fused CPU kernels. Elsewhere (double
 // precision, other devices) they fall back on plain differentiable ops, which are also their
 // specification.
+#include <ATen/Parallel.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
+#include <ATen/ops/gelu.h>
+#include <ATen/ops/layer_norm.h>
+#include <ATen/ops/scaled_dot_product_attention.h>
 #include <torch/csrc/autograd/custom_function.h>
+
+#include <algorithm>
 
 #include "vggflow/core/error.h"
 #include "vggflow/kernels/transformer.h"

@@ -1,5 +1,9 @@
 #include "vggflow/ops/random_tensor.h"
 
+#include <ATen/ops/empty.h>
+
+#include <vector>
+
 namespace vggflow {
 
 Tensor keyed_normal(uint64_t seed, Purpose purpose, uint64_t update, uint64_t first_sample,

@@ -1,5 +1,12 @@
 #include "vggflow/ops/resize.h"
 
+#include <ATen/ops/_upsample_bicubic2d_aa.h>
+#include <ATen/ops/_upsample_bilinear2d_aa.h>
+#include <ATen/ops/upsample_bicubic2d.h>
+#include <ATen/ops/upsample_bilinear2d.h>
+
+#include <array>
+
 #include "vggflow/core/error.h"
 
 namespace vggflow::ops {

@@ -2,8 +2,17 @@
 // tools/reference/resize_reference.py.
 #include "vggflow/ops/resize.h"
 
+#include <ATen/ops/equal.h>
+#include <ATen/ops/zeros.h>
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include <filesystem>
+#include <string>
+#include <tuple>
+#include <vector>
 
 #include "vggflow/io/safetensors.h"
 #include "vggflow/testing/gradient_check.h"

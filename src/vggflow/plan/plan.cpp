@@ -1,7 +1,11 @@
 #include "vggflow/plan/plan.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <fstream>
+#include <iterator>
+#include <memory>
 
 #include "vggflow/algorithms/adjoint_matching.h"
 #include "vggflow/flow/sampling.h"

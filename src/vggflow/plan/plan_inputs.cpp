@@ -1,12 +1,14 @@
 // The devices that a plan is held against.
 #include <ATen/Parallel.h>
+#include <ATen/core/grad_mode.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/randn.h>
-#include <torch/csrc/autograd/grad_mode.h>
 
+#include <algorithm>
 #include <fstream>
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <vector>
 
 #include "vggflow/core/error.h"
 #include "vggflow/core/log.h"
@@ -19,7 +21,7 @@ constexpr double kGiB = 1024.0 * 1024.0 * 1024.0;
 
 // FLOP/s of the best of a few products of 1024 x 1024.
 double measured_rate(at::ScalarType dtype) {
-  const torch::autograd::AutoGradMode off(false);
+  const at::NoGradGuard no_grad;
   constexpr int64_t kSide = 1024;
   const Tensor a = at::randn({kSide, kSide}).to(dtype), b = at::randn({kSide, kSide}).to(dtype);
   double best = std::numeric_limits<double>::infinity();

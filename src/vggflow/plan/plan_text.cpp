@@ -1,6 +1,9 @@
 // Plans for people and for programs.
 #include <fmt/format.h>
 
+#include <string>
+#include <vector>
+
 #include "vggflow/plan/plan.h"
 
 namespace vggflow {

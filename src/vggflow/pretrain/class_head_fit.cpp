@@ -1,7 +1,11 @@
 #include "vggflow/pretrain/class_head_fit.h"
 
 #include <ATen/ATen.h>
-#include <torch/csrc/autograd/grad_mode.h>
+#include <ATen/core/grad_mode.h>
+#include <fmt/format.h>
+
+#include <utility>
+#include <vector>
 
 #include "vggflow/core/error.h"
 #include "vggflow/core/log.h"
@@ -12,7 +16,7 @@ namespace vggflow {
 namespace {
 
 LabelledFeatures features_of(const ClassHead& model, const PhotoSet& photos, const HeadData& d) {
-  torch::autograd::AutoGradMode off(false);
+  at::NoGradGuard no_grad;
   Progress progress("features", photos.images.size(0));
   std::vector<Tensor> parts;
   int64_t done = 0;
@@ -26,7 +30,7 @@ LabelledFeatures features_of(const ClassHead& model, const PhotoSet& photos, con
 }  // namespace
 
 double accuracy(const ClassHead& model, const LabelledFeatures& data) {
-  torch::autograd::AutoGradMode off(false);
+  at::NoGradGuard no_grad;
   return (model.head.forward(data.features).argmax(1) == data.labels)
       .to(at::kDouble)
       .mean()

@@ -2,6 +2,9 @@
 // Trains a linear classifier on a frozen network's features of photographs: multinomial logistic
 // regression, validated on photographs that it has not seen.
 
+#include <memory>
+#include <string>
+
 #include "vggflow/networks/vision/class_head.h"
 #include "vggflow/pretrain/fit.h"
 

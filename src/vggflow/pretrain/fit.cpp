@@ -1,7 +1,10 @@
 #include "vggflow/pretrain/fit.h"
 
+#include <fmt/format.h>
+
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "vggflow/core/log.h"
 #include "vggflow/train/checkpoint.h"

@@ -6,6 +6,7 @@
 #include <functional>
 #include <map>
 #include <string>
+#include <vector>
 
 #include "vggflow/core/field.h"
 #include "vggflow/train/optimizer.h"

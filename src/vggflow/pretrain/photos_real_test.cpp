@@ -1,10 +1,15 @@
 // What docs/mini-paper.md rests on, with the real weights and photographs: a head that names
 // classes, latents that are the photographs, and a reward that prefers noise.
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+#include <fmt/format.h>
 #include <gtest/gtest.h>
-#include <torch/csrc/autograd/grad_mode.h>
 
+#include <cmath>
 #include <cstdlib>
+#include <filesystem>
+#include <string>
+#include <vector>
 
 #include "vggflow/data/photo_set.h"
 #include "vggflow/networks/autoencoders/taesd.h"
@@ -29,7 +34,7 @@ class PhotosReal : public ::testing::Test {
     assets = folder;
     photos = assets / "cifar10/test_200_per_class.zip";
   }
-  torch::autograd::AutoGradMode off{false};
+  at::NoGradGuard no_grad;
   fs::path assets, photos;
 };
 
@@ -44,7 +49,7 @@ TEST_F(PhotosReal, AHeadOnMobileNetNamesPhotographsThatItHasNotSeen) {
   HeadTask task({.size = 128}, data);
   FitOptions fit;
   fit.batch = 128;
-  torch::autograd::AutoGradMode on(true);
+  at::AutoGradMode on(true);
   const testing::TemporaryFolder run;
   fit.updates = 300;
   fit.warmup = 0;

@@ -1,8 +1,14 @@
 // From a zip of photographs to an aligned latent model, on pictures of one colour with networks of
 // random weights: every step of scripts/mini_paper.sh.
 #include <ATen/ATen.h>
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+
+#include <filesystem>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "vggflow/data/photo_set.h"
 #include "vggflow/io/files.h"

@@ -1,7 +1,10 @@
 #include "vggflow/pretrain/prepare.h"
 
 #include <ATen/ATen.h>
-#include <torch/csrc/autograd/grad_mode.h>
+#include <ATen/core/grad_mode.h>
+
+#include <filesystem>
+#include <vector>
 
 #include "vggflow/core/error.h"
 #include "vggflow/core/log.h"
@@ -37,7 +40,7 @@ Tensor resized_photos(const Tensor& images, int64_t size) {
 void prepare(const PrepareConfig& c) {
   VGGFLOW_CHECK(!c.photos.empty(), "[prepare] expected photos=FILE.zip, a zip of CLASS/NAME.jpg");
   set_threads(c.threads);
-  torch::autograd::AutoGradMode off(false);
+  at::NoGradGuard no_grad;
   const auto encoder = TaesdEncoder::load(taesd_folder(c.taesd));
   const std::string hash = weights_hash(*encoder);
   const std::filesystem::path out = c.out;

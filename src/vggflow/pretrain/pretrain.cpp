@@ -1,10 +1,16 @@
 #include "vggflow/pretrain/pretrain.h"
 
-#include <torch/csrc/autograd/autograd.h>
-#include <torch/csrc/autograd/grad_mode.h>
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+#include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
+#include <filesystem>
+#include <functional>
+#include <memory>
 #include <nlohmann/json.hpp>
+#include <vector>
 
 #include "vggflow/core/config.h"
 #include "vggflow/core/error.h"
@@ -14,6 +20,7 @@
 #include "vggflow/io/files.h"
 #include "vggflow/io/image.h"
 #include "vggflow/ops/random_tensor.h"
+#include "vggflow/ops/vjp.h"
 
 namespace vggflow {
 namespace {
@@ -167,8 +174,8 @@ Tensor contrastive_loss(const EmojiClip& model, const Tensor& images, const Tens
 // what a reward's gradient must do.
 Tensor adversarial_images(const EmojiClip& model, const Tensor& images, const Tensor& ids,
                           double size) {
-  const Tensor leaf = images.detach().requires_grad_(true);
-  const Tensor gradient = torch::autograd::grad({contrastive_loss(model, leaf, ids)}, {leaf})[0];
+  const Tensor gradient =
+      gradient_of([&](const Tensor& x) { return contrastive_loss(model, x, ids); }, images);
   const Tensor norm =
       at::linalg_vector_norm(gradient, 2, {1, 2, 3}, /*keepdim=*/true).clamp_min(1e-20);
   return (images + gradient * (size / norm)).clamp(0, 1);
@@ -196,7 +203,7 @@ void pretrain_clip(PretrainConfig& config, const EmojiSource& source) {
 
 // Share of all images, unchanged, whose subgroup the judge names.
 double judge_accuracy(const Judge& judge, const EmojiSource& source) {
-  torch::autograd::AutoGradMode off(false);
+  at::NoGradGuard no_grad;
   int64_t right = 0;
   const auto n = static_cast<int64_t>(source.set.items.size());
   for (int64_t first = 0; first < n; first += 256) {

@@ -3,6 +3,8 @@
 // (Lipman et al. 2023; logit-normal times: Esser et al. 2024), emoji-clip by the symmetric
 // contrastive loss (Radford et al. 2021), the judge and class heads by cross entropy.
 
+#include <string>
+
 #include "vggflow/data/augment.h"
 #include "vggflow/data/captions.h"
 #include "vggflow/families/nano/model.h"

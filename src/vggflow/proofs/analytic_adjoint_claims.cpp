@@ -1,7 +1,12 @@
-#include <torch/csrc/autograd/grad_mode.h>
+#include <ATen/ATen.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
 
 #include "vggflow/algorithms/adjoint.h"
 #include "vggflow/core/error.h"

@@ -1,6 +1,9 @@
 #pragma once
 // The claims of the analytic suite, and what their files share.
 
+#include <functional>
+#include <vector>
+
 #include "vggflow/algorithms/registry.h"
 #include "vggflow/proofs/analytic_optima.h"
 #include "vggflow/proofs/analytic_suite.h"

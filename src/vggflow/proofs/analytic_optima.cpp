@@ -1,7 +1,9 @@
 #include "vggflow/proofs/analytic_optima.h"
 
-#include <torch/csrc/autograd/grad_mode.h>
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "vggflow/algorithms/adjoint_matching.h"
@@ -9,8 +11,6 @@
 #include "vggflow/core/error.h"
 
 namespace vggflow::analytic {
-
-using torch::autograd::AutoGradMode;
 
 namespace {
 
@@ -25,7 +25,7 @@ Tensor time_of(const Tensor& x, double t) { return at::full({x.size(0)}, t, x.op
 
 double objective(AlignmentProblem& problem, double beta, const Tensor& x0,
                  const std::vector<double>& times) {
-  AutoGradMode off(false);
+  at::NoGradGuard no_grad;
   const Trajectory path = roll(problem, x0, times);
   Tensor cost = -problem.reward(path.final_state(), at::arange(x0.size(0)));
   for (size_t k = 0; k + 1 < times.size(); ++k) {
@@ -38,7 +38,7 @@ double objective(AlignmentProblem& problem, double beta, const Tensor& x0,
 }
 
 double mean_reward(AlignmentProblem& problem, const Tensor& x0, const std::vector<double>& times) {
-  AutoGradMode off(false);
+  at::NoGradGuard no_grad;
   return problem.reward(roll(problem, x0, times).final_state(), at::arange(x0.size(0)))
       .mean()
       .item<double>();
@@ -46,7 +46,7 @@ double mean_reward(AlignmentProblem& problem, const Tensor& x0, const std::vecto
 
 Tensor Riccati::value_matrix(double t) const {
   if (const auto found = known_.find(t); found != known_.end()) return found->second;
-  AutoGradMode off(false);
+  at::NoGradGuard no_grad;
   const Tensor at = a_.t();
   const double h = (1 - t) / static_cast<double>(steps_);
   const auto f = [&](const Tensor& m) { return beta_ * m.matmul(m) - m.matmul(a_) - at.matmul(m); };
@@ -99,7 +99,7 @@ Tensor push(const Field& field, const Tensor& x, const Tensor& t, const Tensor& 
 }  // namespace
 
 Characteristics::Values Characteristics::back(const Tensor& x1, double t) const {
-  AutoGradMode off(false);
+  at::NoGradGuard no_grad;
   const int64_t d = x1.size(1);
   const double h = (1 - t) / static_cast<double>(steps_);
   // z = (x, a, cost); the derivative in time.
@@ -165,7 +165,7 @@ Characteristics::Values Characteristics::at(const Tensor& x, double t) const {
 OpenLoop open_loop_optimum(const Field& base, const Reward& reward, double beta, const Tensor& x0,
                            const std::vector<double>& times, int64_t sweeps) {
   constexpr double kDamping = 0.5;
-  AutoGradMode off(false);
+  at::NoGradGuard no_grad;
   const size_t n = times.size() - 1;
   OpenLoop out{
       {times, {}}, std::vector<Tensor>(n, at::zeros_like(x0)), std::vector<Tensor>(n + 1), 0, 0};
@@ -197,7 +197,7 @@ OpenLoop open_loop_optimum(const Field& base, const Reward& reward, double beta,
 }
 
 Tensor ExactCorrection::operator()(const Tensor& x, const Tensor& t) const {
-  AutoGradMode off(false);
+  at::NoGradGuard no_grad;
   const Tensor end = one_step_guess(x, t, (*base_)(x, t) + (*control_)(x, t));
   return g_(x, t) + expand_time(eta(eta_, t), x) * reward_->gradient(end);
 }

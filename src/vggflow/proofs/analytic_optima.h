@@ -6,7 +6,12 @@
 //   objective   J = E[ sum_k h_k |v_theta - v_base|^2 / (2 beta) - r(x_N) ],   x_{k+1} = x_k + h_k
 //   v_theta(x_k, t_k)
 
+#include <functional>
 #include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "vggflow/flow/sampling.h"
 #include "vggflow/proofs/analytic_problems.h"

@@ -1,12 +1,14 @@
 #include "vggflow/proofs/analytic_problems.h"
 
-#include <torch/csrc/autograd/autograd.h>
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include <cmath>
 
 #include "vggflow/flow/sampling.h"
 #include "vggflow/ops/functional.h"
 #include "vggflow/ops/random_tensor.h"
+#include "vggflow/ops/vjp.h"
 
 namespace vggflow::analytic {
 
@@ -76,7 +78,7 @@ Dual BinnedLinear::operator()(const Dual& x, const Dual& t) const {
 }
 
 void BinnedLinear::set(int64_t k, const Tensor& w, const Tensor& b) {
-  torch::autograd::AutoGradMode off(false);
+  at::NoGradGuard no_grad;
   const Tensor p = parameters.view({starts_.numel(), width_, width_ + 1})[k];
   p.narrow(1, 0, width_).copy_(w);
   p.select(1, width_).copy_(b);
@@ -116,9 +118,7 @@ template Tensor Mlp::apply<Tensor>(const Tensor&, const Tensor&) const;
 template Dual Mlp::apply<Dual>(const Dual&, const Dual&) const;
 
 Tensor Reward::gradient(const Tensor& x1) const {
-  torch::autograd::AutoGradMode on(true);
-  const Tensor leaf = x1.detach().requires_grad_(true);
-  return torch::autograd::grad({(*this)(leaf).sum()}, {leaf})[0];
+  return gradient_of([this](const Tensor& x) { return (*this)(x); }, x1);
 }
 
 Tensor Quadratic::operator()(const Tensor& x1) const {
@@ -207,7 +207,7 @@ Dual Counted::correction_tangent(const Dual& x, const Dual& t, const Tensor& row
 
 void Adam::step(Trainable& field, double learning_rate) {
   constexpr double kMean = 0.9, kSquare = 0.99, kEpsilon = 1e-12;
-  torch::autograd::AutoGradMode off(false);
+  at::NoGradGuard no_grad;
   const Tensor g = field.parameters.grad();
   if (!mean_.defined()) mean_ = at::zeros_like(g), square_ = at::zeros_like(g);
   ++steps_;

@@ -4,7 +4,11 @@
 // problem that methods see. Whoever claims that a method is right claims it here
 // (analytic_suite.h).
 
+#include <ATen/ATen.h>
+
 #include <memory>
+#include <utility>
+#include <vector>
 
 #include "vggflow/algorithms/method.h"
 

@@ -1,8 +1,12 @@
 // Every claim of the analytic suite (docs/analytic.md), one test a claim, named by its sentence;
 // and the suite's own ground.
+#include <ATen/ops/arange.h>
+#include <ATen/ops/special_ndtri.h>
+#include <ATen/ops/zeros.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <memory>
 
 #include "vggflow/proofs/analytic_claims.h"
 #include "vggflow/testing/gradient_check.h"

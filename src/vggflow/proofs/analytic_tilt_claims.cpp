@@ -1,6 +1,11 @@
-#include <torch/csrc/autograd/grad_mode.h>
+#include <ATen/ops/stack.h>
+#include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
+#include <memory>
+#include <string>
+#include <vector>
 
 #include "vggflow/core/error.h"
 #include "vggflow/proofs/analytic_claims.h"

@@ -1,5 +1,12 @@
+#include <ATen/ops/zeros.h>
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
 
 #include "vggflow/core/error.h"
 #include "vggflow/proofs/analytic_claims.h"

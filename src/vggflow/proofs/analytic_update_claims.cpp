@@ -1,6 +1,17 @@
-#include <torch/csrc/autograd/grad_mode.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/arange.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/eye.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/zeros.h>
+#include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
 
 #include "vggflow/core/error.h"
 #include "vggflow/ops/random_tensor.h"
@@ -8,8 +19,6 @@
 
 namespace vggflow::analytic {
 namespace {
-
-using torch::autograd::AutoGradMode;
 
 // A non-linear problem where nothing vanishes: mixture base, a small network as control, rewards of
 // both signs.
@@ -49,7 +58,7 @@ Tensor gradient_of(Trainable& field) {
 double difference_error(Trainable& field, const Tensor& gradient,
                         const std::function<double()>& f) {
   constexpr double kStep = 1e-5;
-  AutoGradMode off(false);
+  at::NoGradGuard no_grad;
   double miss = 0, size = 0;
   for (uint64_t i = 0; i < 6; ++i) {
     const Tensor d =

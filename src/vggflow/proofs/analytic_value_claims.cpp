@@ -1,6 +1,13 @@
-#include <torch/csrc/autograd/grad_mode.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/eye.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/zeros.h>
+#include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
+#include <memory>
+#include <string>
 
 #include "vggflow/algorithms/consistency.h"
 #include "vggflow/core/error.h"
@@ -88,7 +95,7 @@ struct Estimate {
 // an error).
 Estimate estimate(const Case& c, const ConsistencyOptions& options, const std::string& eta_schedule,
                   double t, double scale = 1) {
-  torch::autograd::AutoGradMode off(false);
+  at::NoGradGuard no_grad;
   const auto control = std::make_shared<LinearField>(-0.3 * at::eye(c.width, at::kDouble) + 0.1);
   const auto scaled = [&](const Tensor& x, const Tensor& time) { return scale * c.g(x, time); };
   Problem problem(

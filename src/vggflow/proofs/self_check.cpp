@@ -1,6 +1,12 @@
 #include "vggflow/proofs/self_check.h"
 
+#include <ATen/ops/tensor.h>
+#include <ATen/ops/zeros_like.h>
 #include <torch/csrc/autograd/autograd.h>
+
+#include <algorithm>
+#include <functional>
+#include <utility>
 
 #include "vggflow/families/sd3/mmdit.h"
 #include "vggflow/ops/random_tensor.h"

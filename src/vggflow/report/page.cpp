@@ -1,5 +1,7 @@
 #include "vggflow/report/page.h"
 
+#include <fmt/format.h>
+
 #include <cmath>
 
 #include "vggflow/core/error.h"

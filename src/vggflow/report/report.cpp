@@ -1,8 +1,13 @@
 #include "vggflow/report/report.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <optional>
+#include <system_error>
+#include <utility>
 
 #include "vggflow/core/error.h"
 #include "vggflow/io/files.h"

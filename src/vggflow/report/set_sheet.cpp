@@ -1,8 +1,12 @@
 #include "vggflow/report/set_sheet.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <tuple>
+#include <vector>
 
 #include "vggflow/core/error.h"
 #include "vggflow/report/page.h"

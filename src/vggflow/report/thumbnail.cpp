@@ -1,8 +1,10 @@
 #include "vggflow/report/thumbnail.h"
 
 #include <ATen/ATen.h>
+#include <fmt/format.h>
 
 #include <algorithm>
+#include <vector>
 
 #include "vggflow/core/error.h"
 #include "vggflow/io/image_file.h"

@@ -1,5 +1,9 @@
 #include "vggflow/rewards/aesthetic.h"
 
+#include <fmt/format.h>
+
+#include <filesystem>
+
 #include "vggflow/core/error.h"
 #include "vggflow/io/model_files.h"
 

@@ -3,6 +3,10 @@
 // CLIP ViT-L/14, about 1 to 10. The layers have no activation between them (dropout alone, in
 // training), so the score is affine in the unit vector. The prompt is ignored.
 
+#include <memory>
+#include <string>
+#include <vector>
+
 #include "vggflow/networks/clip/clip_encoders.h"
 #include "vggflow/rewards/reward.h"
 

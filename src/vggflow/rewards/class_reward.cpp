@@ -1,6 +1,11 @@
 #include "vggflow/rewards/class_reward.h"
 
+#include <ATen/ops/full.h>
+#include <ATen/ops/tensor.h>
+
+#include <algorithm>
 #include <cctype>
+#include <iterator>
 
 #include "vggflow/core/error.h"
 #include "vggflow/ops/resize.h"

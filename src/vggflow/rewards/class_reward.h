@@ -7,6 +7,13 @@
 // with C the classes of ImageNet that belong to it (cifar10_classes(); docs/rewards.md tells how
 // they were chosen).
 
+#include <fmt/format.h>
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
 #include "vggflow/core/error.h"
 #include "vggflow/networks/vision/class_head.h"
 #include "vggflow/rewards/reward.h"

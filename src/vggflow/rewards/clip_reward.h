@@ -7,6 +7,11 @@
 //   CLIPScore of one image, about 30; like it, without the clip at 0 that it puts on means
 // docs/rewards.md has sources, preprocessing and the names of the weights.
 
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
 #include "vggflow/networks/clip/clip_encoders.h"
 #include "vggflow/rewards/reward.h"
 

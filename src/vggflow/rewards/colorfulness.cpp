@@ -1,5 +1,7 @@
 #include "vggflow/rewards/colorfulness.h"
 
+#include <utility>
+
 namespace vggflow {
 namespace {
 

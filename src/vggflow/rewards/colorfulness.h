@@ -3,6 +3,9 @@
 // the pixels of one image on the 0..255 scale,  M = sqrt(var(rg) + var(yb)) + 0.3 sqrt(mean(rg)^2 +
 // mean(yb)^2).  No weights; the prompt is ignored.
 
+#include <string>
+#include <vector>
+
 #include "vggflow/rewards/reward.h"
 
 namespace vggflow {

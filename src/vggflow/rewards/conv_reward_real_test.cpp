@@ -1,8 +1,14 @@
 // NIMA and mobilenet-class with their real weights: scores and slopes that
 // tools/reference/conv_reference.py real wrote, of images that both sides make.
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 
+#include <algorithm>
 #include <cstdlib>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
 
 #include "vggflow/io/safetensors.h"
 #include "vggflow/networks/vision/mobilenet.h"

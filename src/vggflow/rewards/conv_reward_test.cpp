@@ -1,8 +1,22 @@
 // The rewards on convolutional networks, in full size with weights by formula, against timm
 // (tools/reference/conv_reference.py rewards), and the judge without a gradient.
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/log_softmax.h>
+#include <ATen/ops/round.h>
+#include <ATen/ops/zeros.h>
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <torch/csrc/autograd/grad_mode.h>
+
+#include <cmath>
+#include <filesystem>
+#include <memory>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "vggflow/core/error.h"
 #include "vggflow/io/safetensors.h"
@@ -188,7 +202,7 @@ TEST(Jpeg, JudgesButIsRefusedWhereAGradientIsNeeded) {
               HasSubstr("jpeg has no gradient"));
   EXPECT_THAT(message_of([&] { reward_hessian_product(*reward, image, image, {""}); }),
               HasSubstr("jpeg has no gradient"));
-  torch::autograd::AutoGradMode off(false);
+  at::NoGradGuard no_grad;
   EXPECT_GT(reward->score(image.clone().requires_grad_(true), {""}).item<double>(), 100);
 }
 

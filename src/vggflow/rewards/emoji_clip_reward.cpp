@@ -1,5 +1,7 @@
 #include "vggflow/rewards/emoji_clip_reward.h"
 
+#include <ATen/ops/tensor.h>
+
 #include "vggflow/core/error.h"
 
 namespace vggflow {

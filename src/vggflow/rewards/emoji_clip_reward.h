@@ -2,6 +2,11 @@
 // The reward of the nano model: emoji-clip's scaled cosine exp(logit_scale) <image, text>, as
 // PickScore and HPSv2 score.
 
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
 #include "vggflow/networks/model_folder.h"
 #include "vggflow/networks/vision/emoji_clip.h"
 #include "vggflow/rewards/reward.h"

@@ -5,6 +5,7 @@
 #include <charconv>
 #include <cmath>
 #include <sstream>
+#include <system_error>
 
 #include "vggflow/core/error.h"
 

@@ -7,6 +7,7 @@
 // colorfulness.
 
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace vggflow {

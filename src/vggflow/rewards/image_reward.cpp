@@ -1,5 +1,13 @@
 #include "vggflow/rewards/image_reward.h"
 
+#include <ATen/ops/full.h>
+#include <ATen/ops/tensor.h>
+#include <ATen/ops/zeros.h>
+
+#include <algorithm>
+#include <array>
+#include <iterator>
+
 #include "vggflow/core/error.h"
 #include "vggflow/networks/vision/image_preprocess.h"
 

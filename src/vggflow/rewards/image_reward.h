@@ -2,6 +2,10 @@
 // ImageReward (Xu et al. 2023): how people who compared images for a prompt would rank them, in
 // deviations over the authors' set.
 
+#include <memory>
+#include <string>
+#include <vector>
+
 #include "vggflow/networks/vision/image_preprocess.h"
 #include "vggflow/networks/vision/image_reward_network.h"
 #include "vggflow/rewards/reward.h"

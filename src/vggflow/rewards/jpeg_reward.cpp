@@ -1,14 +1,14 @@
 #include "vggflow/rewards/jpeg_reward.h"
 
-#include <torch/csrc/autograd/grad_mode.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/tensor.h>
 
 #include "vggflow/io/image_file.h"
 
 namespace vggflow {
 
 Tensor JpegReward::score(const Tensor& images, const std::vector<std::string>&) const {
-  if (images.requires_grad() && torch::autograd::GradMode::is_enabled())
-    fail_without_gradient("jpeg");
+  if (images.requires_grad() && at::GradMode::is_enabled()) fail_without_gradient("jpeg");
   std::vector<double> sizes;
   for (int64_t i = 0; i < images.size(0); ++i)
     sizes.push_back(static_cast<double>(encode_jpeg(to_image(images[i]), quality_).size()));

@@ -3,6 +3,11 @@
 // judge of how busy an image is. DDPO's (Black et al. 2023) incompressibility is this in kilobytes
 // at q = 95, its compressibility the negative. There is no gradient.
 
+#include <fmt/format.h>
+
+#include <string>
+#include <vector>
+
 #include "vggflow/core/error.h"
 #include "vggflow/rewards/reward.h"
 

@@ -1,5 +1,7 @@
 #include "vggflow/rewards/nima_reward.h"
 
+#include <ATen/ops/arange.h>
+
 #include "vggflow/core/error.h"
 #include "vggflow/ops/resize.h"
 

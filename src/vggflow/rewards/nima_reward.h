@@ -3,6 +3,13 @@
 // r = sum_i i softmax(logits)_i. `nima-aesthetic` was trained on AVA's ratings of photographs,
 // `nima-technical` on TID2013's of distortions. The prompt is ignored.
 
+#include <fmt/format.h>
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
 #include "vggflow/core/error.h"
 #include "vggflow/networks/vision/mobilenet.h"
 #include "vggflow/rewards/reward.h"

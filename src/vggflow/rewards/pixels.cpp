@@ -1,5 +1,8 @@
 #include "vggflow/rewards/pixels.h"
 
+#include <ATen/ops/pow.h>
+#include <ATen/ops/rsqrt.h>
+
 #include "vggflow/core/error.h"
 
 namespace vggflow {

@@ -1,11 +1,14 @@
 #include "vggflow/rewards/plugin_reward.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 #include <dlfcn.h>
+#include <fmt/format.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <array>
 #include <limits>
+#include <utility>
 
 #include "vggflow/core/error.h"
 #include "vggflow/reward_plugin.h"
@@ -205,7 +208,7 @@ RewardGradient PluginReward::evaluate(const Tensor& images, const std::vector<st
   VGGFLOW_CHECK(images.size(0) == static_cast<int64_t>(prompts.size()),
                 "[plugin] expected one prompt an image, got {} for {}", prompts.size(),
                 images.size(0));
-  const torch::autograd::AutoGradMode off(false);
+  const at::NoGradGuard no_grad;
   const Tensor shown = images.detach().to(at::kCPU, at::kFloat).contiguous();
   const Tensor finite = at::isfinite(shown).flatten(1).all(1);
   const Tensor rows = finite.nonzero().squeeze(1);
@@ -227,7 +230,7 @@ RewardGradient PluginReward::evaluate(const Tensor& images, const std::vector<st
 
 Tensor PluginReward::hessian_product(const Tensor& images, const Tensor& c,
                                      const std::vector<std::string>& prompts) const {
-  const torch::autograd::AutoGradMode off(false);
+  const at::NoGradGuard no_grad;
   const Tensor size = c.detach().flatten(1).square().mean(1).sqrt().view({-1, 1, 1, 1});  // s
   const Tensor step = at::where(size > 0, kHessianStep * c / size, at::zeros_like(c));
   const Tensor later = evaluate(images + step, prompts, true).gradient,
@@ -236,7 +239,7 @@ Tensor PluginReward::hessian_product(const Tensor& images, const Tensor& c,
 }
 
 Tensor PluginReward::score(const Tensor& images, const std::vector<std::string>& prompts) const {
-  if (!images.requires_grad() || !torch::autograd::GradMode::is_enabled())
+  if (!images.requires_grad() || !at::GradMode::is_enabled())
     return evaluate(images, prompts, /*with_gradient=*/false).score;
   require_differentiable(*this, path_);
   return PluginCall::apply(images, this, prompts)[0];

@@ -13,7 +13,10 @@
 // scores and gradients are NaN.
 
 #include <filesystem>
+#include <memory>
 #include <mutex>
+#include <string>
+#include <vector>
 
 #include "vggflow/rewards/reward.h"
 

@@ -2,11 +2,21 @@
 // in ATen, and plug-ins that misbehave (testdata/failing_plugin.c).
 #include "vggflow/rewards/plugin_reward.h"
 
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/conv2d.h>
+#include <ATen/ops/equal.h>
+#include <ATen/ops/sigmoid.h>
+#include <ATen/ops/tensor.h>
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <torch/csrc/autograd/autograd.h>
 
 #include <fstream>
+#include <limits>
+#include <optional>
 #include <thread>
+#include <utility>
 
 #include "vggflow/testing/gradient_check.h"
 #include "vggflow/testing/message.h"
@@ -20,7 +30,6 @@ using testing::message_of;
 using ::testing::Not;
 using testing::random_double;
 using testing::relative_error;
-using torch::autograd::AutoGradMode;
 
 const std::string kSharpness = std::string("plugin:") + VGGFLOW_PLUGIN_SHARPNESS;
 const std::vector<std::string> kPrompts{"red heart", "ghost", "blue heart"};
@@ -45,7 +54,7 @@ struct Exact {
   Tensor score, gradient, product;  ///< r, grad r, H d
 };
 Exact exact_sharpness(const Tensor& at, const Tensor& d, double floor) {
-  AutoGradMode on(true);
+  at::AutoGradMode on(true);
   const Tensor x = at.detach().requires_grad_(true);
   const Tensor r = sharpness(x, floor);
   const Tensor g =
@@ -92,7 +101,7 @@ TEST(PluginReward, GivesTheHessianProductOfEachSampleByItself) {
 }
 
 TEST(PluginReward, CanBeDifferentiatedTwiceInReverse) {
-  AutoGradMode on(true);
+  at::AutoGradMode on(true);
   const auto reward = make_reward(kSharpness, {});
   const Tensor x = images().requires_grad_(true);
   const Tensor g = torch::autograd::grad({reward->score(x, kPrompts).sum()}, {x}, {}, std::nullopt,

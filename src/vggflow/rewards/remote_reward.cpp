@@ -1,7 +1,8 @@
 #include "vggflow/rewards/remote_reward.h"
 
 #include <ATen/ATen.h>
-#include <torch/csrc/autograd/grad_mode.h>
+#include <ATen/core/grad_mode.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <cmath>
@@ -75,8 +76,7 @@ Tensor RemoteReward::score(const Tensor& images, const std::vector<std::string>&
   VGGFLOW_CHECK(images.size(0) == static_cast<int64_t>(prompts.size()),
                 "[remote] expected one prompt an image, got {} for {}", prompts.size(),
                 images.size(0));
-  if (images.requires_grad() && torch::autograd::GradMode::is_enabled())
-    require_differentiable(*this, url_);
+  if (images.requires_grad() && at::GradMode::is_enabled()) require_differentiable(*this, url_);
   std::vector<double> scores(prompts.size(), kNoScore);
   std::vector<size_t> sent;
   for (size_t i = 0; i < scores.size(); ++i) {

@@ -10,6 +10,8 @@
 
 #include <atomic>
 #include <mutex>
+#include <string>
+#include <vector>
 
 #include "vggflow/io/http.h"
 #include "vggflow/rewards/reward.h"

@@ -1,10 +1,13 @@
 // Judges behind HTTP, against a server in this process.
 #include "vggflow/rewards/remote_reward.h"
 
+#include <ATen/ops/arange.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <fstream>
+#include <limits>
+#include <utility>
 
 #include "vggflow/io/image.h"
 #include "vggflow/io/jsonl.h"

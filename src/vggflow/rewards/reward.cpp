@@ -1,14 +1,15 @@
 #include "vggflow/rewards/reward.h"
 
 #include <ATen/ATen.h>
-#include <torch/csrc/autograd/autograd.h>
-#include <torch/csrc/autograd/grad_mode.h>
+#include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "vggflow/core/error.h"
 #include "vggflow/core/nearest.h"
 #include "vggflow/features/feature_networks.h"
+#include "vggflow/ops/vjp.h"
 #include "vggflow/rewards/aesthetic.h"
 #include "vggflow/rewards/class_reward.h"
 #include "vggflow/rewards/clip_reward.h"
@@ -236,18 +237,16 @@ std::unique_ptr<Reward> make_reward(const std::string& expression,
 
 RewardGradient reward_gradient(const Reward& reward, const Tensor& images,
                                const std::vector<std::string>& prompts) {
-  torch::autograd::AutoGradMode on(true);
-  const Tensor x = images.detach().requires_grad_(true);
-  const Tensor score = reward.score(x, prompts);
-  return {score.detach(), torch::autograd::grad({score.sum()}, {x})[0]};
+  const auto [score, gradient] =
+      value_and_gradient([&](const Tensor& x) { return reward.score(x, prompts); }, images);
+  return {score, gradient};
 }
 
 Tensor reward_hessian_product(const Reward& reward, const Tensor& images, const Tensor& direction,
                               const std::vector<std::string>& prompts) {
-  torch::autograd::AutoGradMode on(true);
-  const Tensor x = images.detach().requires_grad_(true);
-  const Dual score = reward.score(Dual{x, direction.detach()}, prompts);
-  return torch::autograd::grad({score.tangent.sum()}, {x})[0];
+  return gradient_of(
+      [&](const Tensor& x) { return reward.score(Dual{x, direction.detach()}, prompts).tangent; },
+      images);
 }
 
 }  // namespace vggflow

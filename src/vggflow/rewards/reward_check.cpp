@@ -1,9 +1,13 @@
 #include "vggflow/rewards/reward_check.h"
 
 #include <ATen/ATen.h>
+#include <fmt/format.h>
 
+#include <filesystem>
 #include <functional>
+#include <iterator>
 #include <limits>
+#include <utility>
 
 #include "vggflow/core/error.h"
 #include "vggflow/io/files.h"

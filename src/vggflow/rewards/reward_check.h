@@ -3,6 +3,9 @@
 // repetition, independence of the batch, gradients against differences, Hessian products, and
 // black, white and random images.
 
+#include <string>
+#include <vector>
+
 #include "vggflow/rewards/reward.h"
 
 namespace vggflow {

@@ -1,7 +1,12 @@
 #include "vggflow/rewards/reward.h"
 
+#include <ATen/ATen.h>
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+
+#include <cmath>
+#include <utility>
 
 #include "vggflow/core/error.h"
 #include "vggflow/networks/vision/emoji_clip.h"

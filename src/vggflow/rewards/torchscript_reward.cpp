@@ -1,11 +1,15 @@
 #include "vggflow/rewards/torchscript_reward.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+#include <fmt/format.h>
 #include <torch/csrc/autograd/autograd.h>
-#include <torch/csrc/autograd/grad_mode.h>
 #include <torch/csrc/jit/api/module.h>
 #include <torch/csrc/jit/runtime/graph_executor.h>
 #include <torch/csrc/jit/serialization/import.h>
+
+#include <exception>
+#include <utility>
 
 #include "vggflow/core/error.h"
 
@@ -69,18 +73,16 @@ Tensor TorchScriptReward::score(const Tensor& images,
   VGGFLOW_CHECK(scores.dim() == 1 && scores.size(0) == images.size(0),
                 "[torchscript] expected scores ({}) from {}, got {}", images.size(0),
                 file_.string(), shape_string(scores));
-  VGGFLOW_CHECK(
-      scores.requires_grad() || !images.requires_grad() || !torch::autograd::GradMode::is_enabled(),
-      "[torchscript] {} has no gradient to the "
-      "images: its scores do not depend on them, or are computed under no_grad",
-      file_.string());
+  VGGFLOW_CHECK(scores.requires_grad() || !images.requires_grad() || !at::GradMode::is_enabled(),
+                "[torchscript] {} has no gradient to the "
+                "images: its scores do not depend on them, or are computed under no_grad",
+                file_.string());
   return scores.to(images.scalar_type());
 }
 
 Dual TorchScriptReward::score(const Dual& images, const std::vector<std::string>& prompts) const {
-  const bool differentiated =
-      images.value.requires_grad() && torch::autograd::GradMode::is_enabled();
-  const torch::autograd::AutoGradMode on(true);
+  const bool differentiated = images.value.requires_grad() && at::GradMode::is_enabled();
+  const at::AutoGradMode on(true);
   const Tensor x = differentiated ? images.value : images.value.detach().requires_grad_(true);
   const Tensor r = score(x, prompts);
   const Tensor gradient = torch::autograd::grad({r.sum()}, {x}, {}, /*retain_graph=*/differentiated,

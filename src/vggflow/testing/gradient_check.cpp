@@ -1,6 +1,10 @@
 #include "vggflow/testing/gradient_check.h"
 
+#include <ATen/ops/empty.h>
+#include <ATen/ops/zeros_like.h>
 #include <torch/csrc/autograd/autograd.h>
+
+#include <algorithm>
 
 #include "vggflow/core/error.h"
 #include "vggflow/core/random.h"

@@ -1,9 +1,12 @@
 #include "vggflow/testing/http_server.h"
 
 #include <arpa/inet.h>
+#include <fmt/format.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+#include <utility>
 
 #include "vggflow/core/error.h"
 

@@ -4,7 +4,10 @@
 
 #include <ATen/ATen.h>
 
+#include <cmath>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "vggflow/ops/dual.h"
 

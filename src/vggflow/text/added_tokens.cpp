@@ -1,8 +1,10 @@
 #include "vggflow/text/added_tokens.h"
 
+#include <exception>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <sstream>
+#include <utility>
 
 #include "vggflow/core/error.h"
 #include "vggflow/text/unicode.h"

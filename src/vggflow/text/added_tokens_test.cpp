@@ -1,5 +1,6 @@
 #include "vggflow/text/added_tokens.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 

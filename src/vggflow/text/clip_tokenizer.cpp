@@ -1,9 +1,13 @@
 #include "vggflow/text/clip_tokenizer.h"
 
 #include <algorithm>
+#include <cstddef>
+#include <functional>
+#include <iterator>
 #include <nlohmann/json.hpp>
 #include <queue>
 #include <sstream>
+#include <utility>
 
 #include "vggflow/core/error.h"
 #include "vggflow/text/unicode.h"

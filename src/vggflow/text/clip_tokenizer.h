@@ -4,6 +4,7 @@
 // then merges over the bytes of each word.
 
 #include <array>
+#include <cstdint>
 #include <filesystem>
 #include <string>
 #include <unordered_map>

@@ -1,7 +1,13 @@
 #include "vggflow/text/t5_tokenizer.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <cstddef>
+#include <iterator>
 #include <limits>
+#include <optional>
+#include <utility>
 
 #include "vggflow/core/error.h"
 #include "vggflow/text/unicode.h"

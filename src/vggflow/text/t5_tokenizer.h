@@ -4,6 +4,7 @@
 // grapheme of up to five bytes is replaced by the image of its first character, scores add up in
 // double, the sentinels <extra_id_0> ... are pieces of score 0, and marks in the text are special.
 
+#include <cstdint>
 #include <filesystem>
 #include <string>
 #include <unordered_map>

@@ -2,13 +2,16 @@
 // tools/reference/tokenizer_reference.py. Label real: the vocabularies are read from
 // VGGFLOW_ASSETS.
 #include <ATen/core/Tensor.h>
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <functional>
+#include <vector>
 
 #include "vggflow/core/error.h"
 #include "vggflow/core/log.h"

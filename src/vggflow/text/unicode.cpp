@@ -1,7 +1,9 @@
 #include "vggflow/text/unicode.h"
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
+#include <span>
 #include <unordered_map>
 
 #include "vggflow/text/unicode_tables.h"

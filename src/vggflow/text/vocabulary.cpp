@@ -1,5 +1,7 @@
 #include "vggflow/text/vocabulary.h"
 
+#include <fmt/format.h>
+
 #include <array>
 #include <fstream>
 #include <set>

@@ -4,6 +4,7 @@
 // double quotes at both ends; hyphens, apostrophes and accents inside a word stay ("medium-light",
 // "o’clock", "côte").
 
+#include <cstdint>
 #include <filesystem>
 #include <string>
 #include <unordered_map>

@@ -4,6 +4,10 @@
 #include <ATen/core/Tensor.h>
 #include <gtest/gtest.h>
 
+#include <filesystem>
+#include <string>
+#include <vector>
+
 #include "vggflow/io/safetensors.h"
 #include "vggflow/testing/real_file.h"
 #include "vggflow/text/wordpiece_tokenizer.h"

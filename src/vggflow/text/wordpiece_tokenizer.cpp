@@ -1,6 +1,8 @@
 #include "vggflow/text/wordpiece_tokenizer.h"
 
+#include <iterator>
 #include <sstream>
+#include <utility>
 
 #include "vggflow/core/error.h"
 #include "vggflow/text/unicode.h"

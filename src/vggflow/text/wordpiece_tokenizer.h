@@ -3,6 +3,7 @@
 // models: controls are dropped, accents and case are taken off, words end at white space,
 // punctuation and Chinese characters, and each is cut greedily into the longest known pieces.
 
+#include <cstdint>
 #include <filesystem>
 #include <string>
 #include <unordered_map>

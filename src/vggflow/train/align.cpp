@@ -1,5 +1,8 @@
 #include "vggflow/train/align.h"
 
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
 #include <algorithm>
 
 #include "vggflow/core/error.h"

@@ -2,6 +2,10 @@
 // The settings of an alignment run, one field list for files, overrides, help and the run's own
 // config.yaml.
 
+#include <cstdint>
+#include <string>
+#include <vector>
+
 #include "vggflow/algorithms/registry.h"
 #include "vggflow/data/prompt_source.h"
 #include "vggflow/eval/evaluate.h"

@@ -3,11 +3,17 @@
 #include "vggflow/train/align.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <torch/csrc/autograd/grad_mode.h>
 
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <limits>
 #include <set>
+#include <utility>
 
 #include "vggflow/core/config.h"
 #include "vggflow/core/error.h"
@@ -219,7 +225,7 @@ TEST(ValueNetworkFile, ReadsBackEveryKind) {
     EXPECT_EQ(network->evaluate(x, t, c).abs().max().item<double>(), 0)
         << kind << " does not start at zero";
     for (const NamedTensor& p : network->trainable()) {
-      torch::autograd::AutoGradMode off(false);
+      at::NoGradGuard no_grad;
       p.tensor->add_(0.1);
     }
     const fs::path file = models() / fmt::format("value_{}.safetensors", kind);

@@ -1,6 +1,11 @@
 #include "vggflow/train/checks.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <iterator>
+#include <string>
+#include <vector>
 
 #include "vggflow/algorithms/step_check.h"
 #include "vggflow/core/error.h"

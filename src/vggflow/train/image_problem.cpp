@@ -1,6 +1,8 @@
 #include "vggflow/train/image_problem.h"
 
-#include <torch/csrc/autograd/grad_mode.h>
+#include <ATen/core/grad_mode.h>
+
+#include <utility>
 
 #include "vggflow/core/error.h"
 #include "vggflow/core/log.h"
@@ -97,7 +99,7 @@ Tensor ImageProblem::policy_known(const States& s, const Tensor& known) {
 }
 
 Dual ImageProblem::policy_tangent(const Dual& x, const Dual& t, const Tensor& rows) {
-  torch::autograd::AutoGradMode off(false);
+  at::NoGradGuard no_grad;
   const AdapterScope scope(models_.lora, rollout_mode());
   return velocity(rows, guided_.gradient, options_.detach_unconditional)(x, t);
 }

@@ -3,10 +3,16 @@
 // known rollout has the gradient of the policy.
 #include "vggflow/train/image_problem.h"
 
+#include <ATen/ops/allclose.h>
+#include <ATen/ops/arange.h>
+#include <ATen/ops/equal.h>
+#include <ATen/ops/tensor.h>
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
-#include <torch/csrc/autograd/grad_mode.h>
+
+#include <algorithm>
 
 #include "vggflow/algorithms/registry.h"
 #include "vggflow/core/error.h"

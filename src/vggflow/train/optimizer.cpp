@@ -1,8 +1,12 @@
 #include "vggflow/train/optimizer.h"
 
 #include <ATen/Parallel.h>
-#include <torch/csrc/autograd/grad_mode.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/linalg_vector_norm.h>
+#include <ATen/ops/zeros.h>
+#include <ATen/ops/zeros_like.h>
 
+#include <algorithm>
 #include <cmath>
 #include <numbers>
 

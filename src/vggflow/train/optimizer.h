@@ -3,6 +3,8 @@
 // block of memory, so a step is one kernel, a norm is one reduction, and a checkpoint is four
 // tensors.
 
+#include <vector>
+
 #include "vggflow/core/field.h"
 #include "vggflow/nn/module.h"
 

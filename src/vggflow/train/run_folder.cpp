@@ -1,5 +1,8 @@
 #include "vggflow/train/run_folder.h"
 
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <fstream>
 #include <utility>

@@ -1,6 +1,8 @@
 // A run's folder: whose it is, and what of it is left.
 #include "vggflow/train/run_folder.h"
 
+#include <fmt/format.h>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/wait.h>

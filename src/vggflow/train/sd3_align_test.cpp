@@ -1,12 +1,17 @@
 // Every method on a tiny Stable Diffusion 3 with random weights: latents, its autoencoder in the
 // reward's path, blocks that run again.
 #include <ATen/Parallel.h>
+#include <ATen/ops/allclose.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <torch/csrc/autograd/grad_mode.h>
 
+#include <algorithm>
+#include <filesystem>
 #include <fstream>
+#include <iterator>
+#include <memory>
 #include <set>
+#include <vector>
 
 #include "vggflow/algorithms/registry.h"
 #include "vggflow/core/error.h"

@@ -2,6 +2,8 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <fmt/format.h>
+
 #include <string>
 #include <type_traits>
 

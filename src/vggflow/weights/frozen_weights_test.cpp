@@ -4,6 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <filesystem>
+
 #include "vggflow/core/error.h"
 #include "vggflow/families/nano/word_encoder.h"
 #include "vggflow/families/sd3/mmdit.h"

@@ -1,6 +1,8 @@
 #include "vggflow/weights/lora_formats.h"
 
-#include <torch/csrc/autograd/grad_mode.h>
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <cmath>
@@ -199,7 +201,7 @@ double denoiser_tolerance(at::ScalarType dtype) {
 LoadBack write_lora(const std::filesystem::path& path, const std::vector<LoraLayer>& layers,
                     LoraLayout layout, at::ScalarType dtype, const Metadata& metadata,
                     const Denoiser& denoiser) {
-  torch::autograd::AutoGradMode off(false);
+  at::NoGradGuard no_grad;
   VGGFLOW_CHECK(!layers.empty(), "[lora] expected at least one adapter to write to {}, got none",
                 path.string());
   Metadata header = metadata;
@@ -224,7 +226,7 @@ LoadBack write_lora(const std::filesystem::path& path, const std::vector<LoraLay
 
 LoadBack check_load_back(const std::filesystem::path& path, const std::vector<LoraLayer>& layers,
                          size_t tensors, at::ScalarType dtype, const Denoiser& denoiser) {
-  torch::autograd::AutoGradMode off(false);
+  at::NoGradGuard no_grad;
   const LoraFile back = read_lora(path);
   const double tolerance = load_back_tolerance(dtype);
   LoadBack seen{.tensors = back.tensors, .layers = back.layers.size()};

@@ -1,16 +1,20 @@
 // LoRA files against diffusers and PEFT: what they wrote is read here with their outputs
 // (tools/reference/lora_reference.py make); what is written here they read with ours (the same
 // script's check, on the files of VGGFLOW_LORA_OUT).
-#include "vggflow/weights/lora_formats.h"
-#include "vggflow/weights/lora_read.h"
-
+#include <ATen/ops/equal.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/ones.h>
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <cstdlib>
 #include <fstream>
+#include <map>
 #include <set>
+#include <tuple>
+#include <utility>
 
 #include "vggflow/convert/lora_export.h"
 #include "vggflow/core/error.h"
@@ -23,7 +27,9 @@
 #include "vggflow/testing/reference.h"
 #include "vggflow/testing/temporary_folder.h"
 #include "vggflow/weights/lora_file.h"
+#include "vggflow/weights/lora_formats.h"
 #include "vggflow/weights/lora_keys.h"
+#include "vggflow/weights/lora_read.h"
 
 namespace vggflow {
 namespace {

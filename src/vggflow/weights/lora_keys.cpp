@@ -1,5 +1,7 @@
 #include "vggflow/weights/lora_keys.h"
 
+#include <ATen/ops/cat.h>
+
 #include <array>
 
 namespace vggflow {

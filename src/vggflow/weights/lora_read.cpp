@@ -1,10 +1,16 @@
 // read_lora: tensors to adapters by suffix, adapters to layers by name, scales from the settings.
 // Problems are collected and listed once.
+#include <ATen/ops/arange.h>
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "vggflow/core/error.h"
 #include "vggflow/core/log.h"

@@ -1,5 +1,12 @@
 #include "vggflow/families/nano/model.h"
 
+#include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
 #include "vggflow/core/config.h"
 #include "vggflow/core/error.h"
 #include "vggflow/networks/model_folder.h"

@@ -6,6 +6,8 @@
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "vggflow/families/nano/word_encoder.h"
 #include "vggflow/families/sd3/flow_model.h"

@@ -1,5 +1,9 @@
 #include "vggflow/families/nano/word_encoder.h"
 
+#include <ATen/ops/cat.h>
+#include <ATen/ops/embedding.h>
+#include <ATen/ops/maximum.h>
+
 #include "vggflow/core/error.h"
 
 namespace vggflow {

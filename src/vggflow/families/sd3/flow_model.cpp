@@ -1,6 +1,8 @@
 #include "vggflow/families/sd3/flow_model.h"
 
-#include <torch/csrc/autograd/grad_mode.h>
+#include <ATen/core/grad_mode.h>
+
+#include <utility>
 
 namespace vggflow {
 
@@ -46,9 +48,9 @@ T GuidedVelocity::operator()(const T& x, const T& t) const {
   const T timestep = timestep_of(t);
   if (guidance_ == 1.0) return negate(network_.forward(x, timestep, conditioning_));
   const int64_t b = primal(x).size(0);
-  if (detach_unconditional_ && torch::autograd::GradMode::is_enabled()) {
+  if (detach_unconditional_ && at::GradMode::is_enabled()) {
     const auto without_gradient = [&] {
-      torch::autograd::AutoGradMode off(false);
+      at::NoGradGuard no_grad;
       return network_.forward(x, timestep, unconditional_);
     };
     return negate(without_gradient() * (1 - guidance_) +

@@ -1,6 +1,10 @@
 #include "vggflow/families/sd3/mmdit.h"
 
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
 #include <cmath>
+#include <concepts>
 
 #include "vggflow/core/error.h"
 #include "vggflow/nn/checkpoint.h"

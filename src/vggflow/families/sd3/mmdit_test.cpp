@@ -2,13 +2,17 @@
 // tools/reference/mmdit_reference.py.
 #include "vggflow/families/sd3/mmdit.h"
 
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
-#include <torch/csrc/autograd/grad_mode.h>
 
 #include <algorithm>
 #include <array>
+#include <filesystem>
+#include <functional>
 #include <set>
 #include <tuple>
 
@@ -388,7 +392,7 @@ TEST(ValueNetworks, AnAdaptedCopySeesTheCheckpointsPositions) {
     tensor.copy_(random_double(tensor.sizes(), id++, 0.2));
   const auto net = make_value_network({.kind = "lora", .rank = 2}, policy,
                                       {"transformer_blocks.*.attn.to_q"}, 1);
-  const torch::autograd::AutoGradMode off(false);
+  const at::NoGradGuard no_grad;
   for (const NamedTensor& p : net->trainable()) {
     if (p.name == "proj_out.weight") p.tensor->copy_(policy.proj_out.weight);
     if (p.name == "proj_out.bias") p.tensor->copy_(policy.proj_out.bias);

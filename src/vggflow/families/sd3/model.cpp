@@ -1,8 +1,12 @@
 #include "vggflow/families/sd3/model.h"
 
-#include <torch/csrc/autograd/grad_mode.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/empty.h>
+#include <fmt/format.h>
 
 #include <algorithm>
+#include <functional>
 #include <nlohmann/json.hpp>
 
 #include "vggflow/core/error.h"
@@ -257,7 +261,7 @@ T Sd3Model::decode_all(const T& x1) const {
 }
 
 Tensor Sd3Model::decode(const Tensor& x1) const {
-  if (torch::autograd::GradMode::is_enabled() || x1.size(0) == 1) return decode_all(x1);
+  if (at::GradMode::is_enabled() || x1.size(0) == 1) return decode_all(x1);
   std::vector<Tensor> images;
   for (int64_t i = 0; i < x1.size(0); ++i) images.push_back(decode_all(x1.narrow(0, i, 1)));
   return at::cat(images);

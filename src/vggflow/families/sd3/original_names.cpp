@@ -1,10 +1,13 @@
 #include "vggflow/families/sd3/original_names.h"
 
 #include <ATen/ATen.h>
+#include <fmt/format.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <optional>
 #include <set>
+#include <utility>
 
 #include "vggflow/core/error.h"
 

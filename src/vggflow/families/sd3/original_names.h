@@ -11,6 +11,7 @@
 //   text_encoders.*.logit_scale   of contrastive training, which no output depends on: the one name
 //   that is left out
 
+#include <map>
 #include <string>
 #include <vector>
 

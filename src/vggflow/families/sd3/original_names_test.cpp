@@ -3,10 +3,12 @@
 #include "vggflow/families/sd3/original_names.h"
 
 #include <ATen/ATen.h>
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <iterator>
 #include <set>
 
 #include "vggflow/core/error.h"

@@ -1,11 +1,15 @@
 #include "vggflow/families/sd3/prompts.h"
 
+#include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 #include <map>
 #include <set>
+#include <utility>
 
 #include "vggflow/core/error.h"
 #include "vggflow/core/hash.h"

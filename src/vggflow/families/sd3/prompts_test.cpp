@@ -2,10 +2,14 @@
 // folder, both made by tools/reference/text_encoder_reference.py.
 #include "vggflow/families/sd3/prompts.h"
 
+#include <ATen/ops/equal.h>
+#include <ATen/ops/ones.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <fstream>
+#include <map>
+#include <utility>
 
 #include "vggflow/core/error.h"
 #include "vggflow/io/files.h"

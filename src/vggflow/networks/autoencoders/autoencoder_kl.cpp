@@ -1,6 +1,12 @@
 #include "vggflow/networks/autoencoders/autoencoder_kl.h"
 
+#include <ATen/ops/arange.h>
+#include <ATen/ops/constant_pad_nd.h>
+#include <fmt/format.h>
+
+#include <algorithm>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "vggflow/core/error.h"
 #include "vggflow/nn/checkpoint.h"

@@ -1,5 +1,7 @@
 #include "vggflow/networks/autoencoders/taesd.h"
 
+#include <fmt/format.h>
+
 #include <cstdlib>
 
 #include "vggflow/core/error.h"

@@ -1,5 +1,7 @@
 // TAESD3 with its real weights: values and PSNR that tools/reference/vae_reference.py taesd3 wrote
 // and printed.
+#include <ATen/ops/log10.h>
+#include <ATen/ops/square.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
 

@@ -2,6 +2,7 @@
 // tools/reference/vae_reference.py (prefix taesd.).
 #include "vggflow/networks/autoencoders/taesd.h"
 
+#include <ATen/ops/zeros.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>

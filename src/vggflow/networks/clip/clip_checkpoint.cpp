@@ -1,10 +1,15 @@
 #include "vggflow/networks/clip/clip_checkpoint.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <set>
+#include <utility>
+#include <vector>
 
 #include "vggflow/core/error.h"
 #include "vggflow/io/files.h"

@@ -2,10 +2,13 @@
 // package save (tools/reference/clip_reference.py).
 #include "vggflow/networks/clip/clip_checkpoint.h"
 
+#include <ATen/ops/arange.h>
+#include <ATen/ops/zeros.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <fstream>
+#include <utility>
 
 #include "vggflow/testing/gradient_check.h"
 #include "vggflow/testing/message.h"

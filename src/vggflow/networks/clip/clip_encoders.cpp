@@ -1,6 +1,8 @@
 #include "vggflow/networks/clip/clip_encoders.h"
 
-#include <torch/csrc/autograd/grad_mode.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/stack.h>
+#include <ATen/ops/tensor.h>
 
 #include "vggflow/core/error.h"
 
@@ -34,7 +36,7 @@ Tensor ClipTextEncoder::embed_one(const std::string& prompt) const {
 
 Tensor ClipTextEncoder::embed(const std::vector<std::string>& prompts) const {
   constexpr size_t kMostKept = 4096;
-  torch::autograd::AutoGradMode off(false);
+  at::NoGradGuard no_grad;
   const std::lock_guard lock(mutex_);
   if (known_.size() > kMostKept) known_.clear();
   std::vector<Tensor> rows;

@@ -2,6 +2,10 @@
 // are transformers'.
 #include "vggflow/networks/clip/clip_encoders.h"
 
+#include <ATen/ops/equal.h>
+#include <ATen/ops/ones.h>
+#include <ATen/ops/sigmoid.h>
+#include <ATen/ops/tensor.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 

@@ -1,5 +1,12 @@
 #include "vggflow/networks/clip/clip_text.h"
 
+#include <ATen/ops/arange.h>
+#include <ATen/ops/embedding.h>
+#include <ATen/ops/gelu.h>
+#include <ATen/ops/scaled_dot_product_attention.h>
+#include <ATen/ops/sigmoid.h>
+#include <fmt/format.h>
+
 #include <nlohmann/json.hpp>
 
 #include "vggflow/core/error.h"

@@ -2,10 +2,15 @@
 // tools/reference/text_encoder_reference.py.
 #include "vggflow/networks/clip/clip_text.h"
 
+#include <ATen/ops/arange.h>
+#include <ATen/ops/equal.h>
+#include <ATen/ops/tensor.h>
+#include <ATen/ops/zeros.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <fstream>
+#include <utility>
 
 #include "vggflow/core/error.h"
 #include "vggflow/networks/text/text_encoder_test.h"

@@ -1,5 +1,7 @@
 #include "vggflow/networks/clip/clip_vision.h"
 
+#include <fmt/format.h>
+
 #include "vggflow/core/error.h"
 #include "vggflow/nn/checkpoint.h"
 

@@ -2,8 +2,14 @@
 // tools/reference/clip_reference.py.
 #include "vggflow/networks/clip/clip_vision.h"
 
+#include <ATen/ops/equal.h>
+#include <ATen/ops/zeros.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include <filesystem>
+#include <map>
 
 #include "vggflow/io/safetensors.h"
 #include "vggflow/networks/clip/clip_checkpoint.h"

@@ -1,5 +1,9 @@
 #include "vggflow/networks/text/blip_text.h"
 
+#include <ATen/ops/embedding.h>
+#include <ATen/ops/zeros.h>
+#include <fmt/format.h>
+
 #include "vggflow/core/error.h"
 
 namespace vggflow {

@@ -1,5 +1,8 @@
 #include "vggflow/networks/text/t5_encoder.h"
 
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
 #include <cmath>
 #include <limits>
 #include <nlohmann/json.hpp>

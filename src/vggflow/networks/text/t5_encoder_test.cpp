@@ -2,6 +2,10 @@
 // tools/reference/text_encoder_reference.py.
 #include "vggflow/networks/text/t5_encoder.h"
 
+#include <ATen/ops/isinf.h>
+#include <ATen/ops/isnan.h>
+#include <ATen/ops/tensor.h>
+#include <ATen/ops/zeros.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 

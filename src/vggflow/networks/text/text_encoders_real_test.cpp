@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <filesystem>
 
 #include "vggflow/networks/clip/clip_text.h"
 #include "vggflow/networks/text/t5_encoder.h"

@@ -1,5 +1,8 @@
 #include "vggflow/networks/vision/class_head.h"
 
+#include <optional>
+#include <utility>
+
 #include "vggflow/core/config.h"
 #include "vggflow/core/error.h"
 #include "vggflow/networks/model_folder.h"

@@ -3,7 +3,11 @@
 // The folder holds W, b and the names of the classes; the network's weights are a public file's,
 // which it names by their hash.
 
+#include <filesystem>
 #include <map>
+#include <memory>
+#include <string>
+#include <vector>
 
 #include "vggflow/core/field.h"
 #include "vggflow/networks/vision/image_judge.h"

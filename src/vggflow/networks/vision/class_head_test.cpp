@@ -4,6 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <utility>
+
 #include "vggflow/networks/model_folder.h"
 #include "vggflow/networks/vision/conv_case_test.h"
 #include "vggflow/networks/vision/judge.h"

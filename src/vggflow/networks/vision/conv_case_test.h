@@ -5,7 +5,11 @@
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
 
+#include <cmath>
+#include <filesystem>
 #include <sstream>
+#include <utility>
+#include <vector>
 
 #include "vggflow/io/safetensors.h"
 #include "vggflow/testing/gradient_check.h"

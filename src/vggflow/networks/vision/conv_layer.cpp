@@ -1,5 +1,13 @@
 #include "vggflow/networks/vision/conv_layer.h"
 
+#include <ATen/ops/ones.h>
+#include <ATen/ops/sqrt.h>
+#include <ATen/ops/zeros.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
 #include "vggflow/core/error.h"
 #include "vggflow/io/content_hash.h"
 #include "vggflow/io/model_files.h"

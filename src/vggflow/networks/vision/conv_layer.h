@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <set>
 #include <string>
+#include <vector>
 
 #include "vggflow/io/safetensors.h"
 #include "vggflow/nn/module.h"

@@ -1,6 +1,12 @@
 #include "vggflow/networks/vision/dreamsim.h"
 
+#include <ATen/ops/tensor.h>
+#include <ATen/ops/zeros.h>
+
+#include <array>
 #include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
 
 #include "vggflow/core/error.h"
 #include "vggflow/io/files.h"

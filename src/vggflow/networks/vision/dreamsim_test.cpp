@@ -2,11 +2,14 @@
 // tools/reference/vit_reference.py.
 #include "vggflow/networks/vision/dreamsim.h"
 
+#include <ATen/ops/ones.h>
+#include <ATen/ops/zeros.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
 
 #include <fstream>
+#include <vector>
 
 #include "vggflow/core/error.h"
 #include "vggflow/io/safetensors.h"

@@ -1,5 +1,10 @@
 #include "vggflow/networks/vision/emoji_clip.h"
 
+#include <ATen/ops/embedding.h>
+#include <fmt/format.h>
+
+#include <utility>
+
 #include "vggflow/core/config.h"
 #include "vggflow/core/error.h"
 #include "vggflow/networks/model_folder.h"

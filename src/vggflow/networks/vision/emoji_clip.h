@@ -6,6 +6,8 @@
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "vggflow/core/field.h"
 #include "vggflow/nn/module.h"

@@ -1,5 +1,12 @@
 #include "vggflow/networks/vision/image_preprocess.h"
 
+#include <ATen/ops/constant_pad_nd.h>
+#include <ATen/ops/tensor.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
 #include "vggflow/core/error.h"
 
 namespace vggflow {

@@ -2,8 +2,15 @@
 // tools/reference/preprocess_reference.py.
 #include "vggflow/networks/vision/image_preprocess.h"
 
+#include <ATen/ops/equal.h>
+#include <ATen/ops/zeros.h>
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include <utility>
+#include <vector>
 
 #include "vggflow/io/safetensors.h"
 #include "vggflow/testing/gradient_check.h"

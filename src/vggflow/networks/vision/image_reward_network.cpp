@@ -1,5 +1,9 @@
 #include "vggflow/networks/vision/image_reward_network.h"
 
+#include <fmt/format.h>
+
+#include <algorithm>
+
 #include "vggflow/core/error.h"
 #include "vggflow/io/model_files.h"
 

@@ -2,9 +2,14 @@
 // tools/reference/image_reward_reference.py.
 #include "vggflow/networks/vision/image_reward_network.h"
 
+#include <ATen/ops/arange.h>
+#include <ATen/ops/ones.h>
+#include <ATen/ops/zeros.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
+
+#include <string>
 
 #include "vggflow/core/error.h"
 #include "vggflow/io/model_files.h"

@@ -2,6 +2,8 @@
 // (tools/reference/conv_reference.py random).
 #include "vggflow/networks/vision/inception.h"
 
+#include <ATen/ops/floor.h>
+#include <ATen/ops/zeros.h>
 #include <gmock/gmock.h>
 
 #include "vggflow/networks/vision/conv_case_test.h"

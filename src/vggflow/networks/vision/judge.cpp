@@ -1,5 +1,9 @@
 #include "vggflow/networks/vision/judge.h"
 
+#include <fmt/format.h>
+
+#include <optional>
+
 #include "vggflow/core/config.h"
 #include "vggflow/core/error.h"
 #include "vggflow/networks/model_folder.h"

@@ -1,5 +1,11 @@
 #include "vggflow/networks/vision/mobilenet.h"
 
+#include <ATen/ops/tensor.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
 #include "vggflow/core/error.h"
 
 namespace vggflow {

@@ -2,7 +2,11 @@
 // efficientnet-lite-pytorch (tools/reference/conv_reference.py random), in every layout of weights.
 #include "vggflow/networks/vision/mobilenet.h"
 
+#include <ATen/ops/zeros.h>
+#include <ATen/ops/zeros_like.h>
 #include <gmock/gmock.h>
+
+#include <utility>
 
 #include "vggflow/networks/vision/conv_case_test.h"
 #include "vggflow/testing/message.h"

@@ -1,5 +1,8 @@
 #include "vggflow/networks/vision/vit.h"
 
+#include <ATen/ops/zeros.h>
+#include <fmt/format.h>
+
 #include "vggflow/core/error.h"
 #include "vggflow/nn/checkpoint.h"
 

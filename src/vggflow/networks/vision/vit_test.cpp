@@ -2,9 +2,12 @@
 // tools/reference/vit_reference.py.
 #include "vggflow/networks/vision/vit.h"
 
+#include <ATen/ops/zeros.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
+
+#include <string>
 
 #include "vggflow/core/error.h"
 #include "vggflow/io/safetensors.h"
