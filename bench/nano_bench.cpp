@@ -11,8 +11,8 @@
 //           vector-Jacobian product, backward of the consistency loss to phi; the same of the
 //           boundary loss at 16 end points; AdamW
 // Random weights of the nano shape; --benchmark_filter and VGGFLOW_THREADS choose. Prints images/s.
+#include <ATen/ATen.h>
 #include <ATen/Parallel.h>
-#include <ATen/ops/arange.h>
 #include <benchmark/benchmark.h>
 #include <fmt/format.h>
 #include <malloc.h>

@@ -1,10 +1,7 @@
 #include "vggflow/algorithms/adjoint_matching.h"
 
+#include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/arange.h>
-#include <ATen/ops/cat.h>
-#include <ATen/ops/full.h>
-#include <ATen/ops/quantile.h>
 #include <fmt/format.h>
 
 #include <algorithm>

@@ -1,9 +1,6 @@
 #include "vggflow/algorithms/fitted_adjoint.h"
 
-#include <ATen/ops/arange.h>
-#include <ATen/ops/cat.h>
-#include <ATen/ops/full.h>
-#include <ATen/ops/zeros_like.h>
+#include <ATen/ATen.h>
 #include <fmt/format.h>
 
 #include <algorithm>

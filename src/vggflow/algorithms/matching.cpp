@@ -1,5 +1,6 @@
 #include "vggflow/algorithms/matching.h"
 
+#include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
 namespace vggflow {

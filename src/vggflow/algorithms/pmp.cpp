@@ -1,7 +1,7 @@
 #include "vggflow/algorithms/pmp.h"
 
+#include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/arange.h>
 #include <fmt/format.h>
 #include <torch/csrc/autograd/autograd.h>
 

@@ -1,5 +1,6 @@
 #include "vggflow/algorithms/refl.h"
 
+#include <ATen/ATen.h>
 #include <fmt/format.h>
 
 #include <vector>

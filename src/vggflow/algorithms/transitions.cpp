@@ -1,7 +1,6 @@
 #include "vggflow/algorithms/transitions.h"
 
-#include <ATen/ops/stack.h>
-#include <ATen/ops/tensor.h>
+#include <ATen/ATen.h>
 
 #include <algorithm>
 

@@ -1,8 +1,7 @@
 #include "vggflow/algorithms/vgg_flow.h"
 
+#include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/isfinite.h>
-#include <ATen/ops/ones.h>
 #include <fmt/format.h>
 
 #include "vggflow/algorithms/matching.h"

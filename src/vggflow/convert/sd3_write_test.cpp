@@ -2,11 +2,7 @@
 // network. That diffusers opens them is checked by tools/reference/sd3_write_check.py.
 #include "vggflow/convert/sd3_write.h"
 
-#include <ATen/ops/arange.h>
-#include <ATen/ops/equal.h>
-#include <ATen/ops/full.h>
-#include <ATen/ops/ones.h>
-#include <ATen/ops/tensor.h>
+#include <ATen/ATen.h>
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

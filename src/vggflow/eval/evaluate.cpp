@@ -1,10 +1,7 @@
 #include "vggflow/eval/evaluate.h"
 
+#include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/cat.h>
-#include <ATen/ops/isnan.h>
-#include <ATen/ops/softmax.h>
-#include <ATen/ops/tensor.h>
 #include <fmt/format.h>
 
 #include <algorithm>

@@ -1,6 +1,6 @@
 // Whole sampling runs of a tiny Stable Diffusion 3 from the same noise as diffusers'
 // StableDiffusion3Pipeline. The values are those of tools/reference/sd3_pipeline_reference.py.
-#include <ATen/ops/tensor.h>
+#include <ATen/ATen.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 

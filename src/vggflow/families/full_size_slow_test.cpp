@@ -1,5 +1,6 @@
 // A whole Stable Diffusion 3 of full size against diffusers, by the values that
 // tools/reference/full_size_reference.py put into its folder.
+#include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 #include <gtest/gtest.h>
 

@@ -1,7 +1,7 @@
 #include "vggflow/families/value_network.h"
 
+#include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/zeros.h>
 #include <fmt/format.h>
 
 #include <nlohmann/json.hpp>

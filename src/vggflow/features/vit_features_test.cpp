@@ -2,9 +2,7 @@
 // dreamsim_test.cpp and vit_test.cpp.
 #include "vggflow/features/vit_features.h"
 
-#include <ATen/ops/sigmoid.h>
-#include <ATen/ops/tensor.h>
-#include <ATen/ops/zeros.h>
+#include <ATen/ATen.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 

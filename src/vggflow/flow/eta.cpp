@@ -1,7 +1,6 @@
 #include "vggflow/flow/eta.h"
 
-#include <ATen/ops/ones_like.h>
-#include <ATen/ops/zeros_like.h>
+#include <ATen/ATen.h>
 
 namespace vggflow {
 

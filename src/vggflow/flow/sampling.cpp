@@ -1,7 +1,7 @@
 #include "vggflow/flow/sampling.h"
 
+#include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/full.h>
 
 #include <iterator>
 

@@ -1,8 +1,8 @@
 // Checkpointing counts its forward passes, frees what lies between, and changes no gradient.
 #include "vggflow/nn/checkpoint.h"
 
+#include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/equal.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>

@@ -1,9 +1,7 @@
 #include "vggflow/nn/lora.h"
 
+#include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/empty.h>
-#include <ATen/ops/matmul.h>
-#include <ATen/ops/zeros.h>
 #include <fmt/format.h>
 
 #include <cmath>

@@ -2,9 +2,7 @@
 // definitions where they are short.
 #include "vggflow/ops/convolutional.h"
 
-#include <ATen/ops/allclose.h>
-#include <ATen/ops/ones.h>
-#include <ATen/ops/tensor.h>
+#include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
 #include <functional>

@@ -2,8 +2,7 @@
 // path against the plain one, and reverse mode through a tangent (what the consistency loss needs).
 #include "vggflow/ops/functional.h"
 
-#include <ATen/ops/equal.h>
-#include <ATen/ops/zeros.h>
+#include <ATen/ATen.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>

@@ -1,12 +1,8 @@
 // The hot functions on Tensor: autograd functions over the fused CPU kernels. Elsewhere (double
 // precision, other devices) they fall back on plain differentiable ops, which are also their
 // specification.
+#include <ATen/ATen.h>
 #include <ATen/Parallel.h>
-#include <ATen/ops/empty.h>
-#include <ATen/ops/empty_like.h>
-#include <ATen/ops/gelu.h>
-#include <ATen/ops/layer_norm.h>
-#include <ATen/ops/scaled_dot_product_attention.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>

@@ -2,8 +2,7 @@
 // tools/reference/resize_reference.py.
 #include "vggflow/ops/resize.h"
 
-#include <ATen/ops/equal.h>
-#include <ATen/ops/zeros.h>
+#include <ATen/ATen.h>
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

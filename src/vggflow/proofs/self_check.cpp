@@ -1,7 +1,6 @@
 #include "vggflow/proofs/self_check.h"
 
-#include <ATen/ops/tensor.h>
-#include <ATen/ops/zeros_like.h>
+#include <ATen/ATen.h>
 #include <torch/csrc/autograd/autograd.h>
 
 #include <algorithm>

@@ -1,7 +1,6 @@
 #include "vggflow/rewards/class_reward.h"
 
-#include <ATen/ops/full.h>
-#include <ATen/ops/tensor.h>
+#include <ATen/ATen.h>
 
 #include <algorithm>
 #include <cctype>

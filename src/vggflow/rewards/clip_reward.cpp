@@ -1,5 +1,7 @@
 #include "vggflow/rewards/clip_reward.h"
 
+#include <ATen/ATen.h>
+
 #include "vggflow/core/error.h"
 
 namespace vggflow {

@@ -1,8 +1,6 @@
 // LAION's aesthetic head on a random tower, and CLIP's own vocabulary through a reward; values from
 // tools/reference/clip_reference.py.
-#include <ATen/ops/full.h>
-#include <ATen/ops/sigmoid.h>
-#include <ATen/ops/tensor.h>
+#include <ATen/ATen.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 

@@ -2,8 +2,7 @@
 // tools/reference/clip_reference.py, on random towers of a few thousand parameters.
 #include "vggflow/rewards/clip_reward.h"
 
-#include <ATen/ops/equal.h>
-#include <ATen/ops/zeros.h>
+#include <ATen/ATen.h>
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

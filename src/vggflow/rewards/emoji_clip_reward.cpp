@@ -1,6 +1,6 @@
 #include "vggflow/rewards/emoji_clip_reward.h"
 
-#include <ATen/ops/tensor.h>
+#include <ATen/ATen.h>
 
 #include "vggflow/core/error.h"
 

@@ -2,9 +2,7 @@
 // package on random weights: values from tools/reference/image_reward_reference.py.
 #include "vggflow/rewards/image_reward.h"
 
-#include <ATen/ops/equal.h>
-#include <ATen/ops/sigmoid.h>
-#include <ATen/ops/tensor.h>
+#include <ATen/ATen.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>

@@ -1,6 +1,6 @@
 #include "vggflow/rewards/nima_reward.h"
 
-#include <ATen/ops/arange.h>
+#include <ATen/ATen.h>
 
 #include "vggflow/core/error.h"
 #include "vggflow/ops/resize.h"

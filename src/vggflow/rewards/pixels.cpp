@@ -1,7 +1,6 @@
 #include "vggflow/rewards/pixels.h"
 
-#include <ATen/ops/pow.h>
-#include <ATen/ops/rsqrt.h>
+#include <ATen/ATen.h>
 
 #include "vggflow/core/error.h"
 

@@ -1,9 +1,7 @@
 // The soft clamp of pixels; the other clamps are in reward_test.cpp.
 #include "vggflow/rewards/pixels.h"
 
-#include <ATen/ops/full.h>
-#include <ATen/ops/linspace.h>
-#include <ATen/ops/zeros.h>
+#include <ATen/ATen.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>

@@ -2,11 +2,8 @@
 // in ATen, and plug-ins that misbehave (testdata/failing_plugin.c).
 #include "vggflow/rewards/plugin_reward.h"
 
+#include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/conv2d.h>
-#include <ATen/ops/equal.h>
-#include <ATen/ops/sigmoid.h>
-#include <ATen/ops/tensor.h>
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

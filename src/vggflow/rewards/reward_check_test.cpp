@@ -2,9 +2,7 @@
 // scores are those of tools/reference/reward_scores_reference.py.
 #include "vggflow/rewards/reward_check.h"
 
-#include <ATen/ops/cat.h>
-#include <ATen/ops/full_like.h>
-#include <ATen/ops/where.h>
+#include <ATen/ATen.h>
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,10 +1,7 @@
 // Rewards saved by torch.jit.save; the modules are written by this test.
 #include "vggflow/rewards/torchscript_reward.h"
 
-#include <ATen/ops/equal.h>
-#include <ATen/ops/full.h>
-#include <ATen/ops/sigmoid.h>
-#include <ATen/ops/tensor.h>
+#include <ATen/ATen.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/jit/api/module.h>

@@ -1,7 +1,6 @@
 #include "vggflow/testing/gradient_check.h"
 
-#include <ATen/ops/empty.h>
-#include <ATen/ops/zeros_like.h>
+#include <ATen/ATen.h>
 #include <torch/csrc/autograd/autograd.h>
 
 #include <algorithm>

@@ -1,5 +1,6 @@
 #include "vggflow/train/image_problem.h"
 
+#include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
 #include <utility>

@@ -1,9 +1,7 @@
 // LoRA files against diffusers and PEFT: what they wrote is read here with their outputs
 // (tools/reference/lora_reference.py make); what is written here they read with ours (the same
 // script's check, on the files of VGGFLOW_LORA_OUT).
-#include <ATen/ops/equal.h>
-#include <ATen/ops/full.h>
-#include <ATen/ops/ones.h>
+#include <ATen/ATen.h>
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,7 +1,6 @@
 #include "vggflow/families/nano/model.h"
 
-#include <ATen/ops/empty.h>
-#include <ATen/ops/zeros.h>
+#include <ATen/ATen.h>
 #include <fmt/format.h>
 
 #include <algorithm>

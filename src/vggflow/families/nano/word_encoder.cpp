@@ -1,8 +1,6 @@
 #include "vggflow/families/nano/word_encoder.h"
 
-#include <ATen/ops/cat.h>
-#include <ATen/ops/embedding.h>
-#include <ATen/ops/maximum.h>
+#include <ATen/ATen.h>
 
 #include "vggflow/core/error.h"
 

@@ -1,5 +1,6 @@
 #include "vggflow/families/sd3/flow_model.h"
 
+#include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
 #include <utility>

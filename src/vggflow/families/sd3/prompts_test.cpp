@@ -2,8 +2,7 @@
 // folder, both made by tools/reference/text_encoder_reference.py.
 #include "vggflow/families/sd3/prompts.h"
 
-#include <ATen/ops/equal.h>
-#include <ATen/ops/ones.h>
+#include <ATen/ATen.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 

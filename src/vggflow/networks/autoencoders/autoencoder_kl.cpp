@@ -1,7 +1,6 @@
 #include "vggflow/networks/autoencoders/autoencoder_kl.h"
 
-#include <ATen/ops/arange.h>
-#include <ATen/ops/constant_pad_nd.h>
+#include <ATen/ATen.h>
 #include <fmt/format.h>
 
 #include <algorithm>

@@ -2,8 +2,7 @@
 // tools/reference/vae_reference.py (prefix kl.).
 #include "vggflow/networks/autoencoders/autoencoder_kl.h"
 
-#include <ATen/ops/equal.h>
-#include <ATen/ops/zeros.h>
+#include <ATen/ATen.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>

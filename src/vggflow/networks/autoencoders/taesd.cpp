@@ -1,5 +1,6 @@
 #include "vggflow/networks/autoencoders/taesd.h"
 
+#include <ATen/ATen.h>
 #include <fmt/format.h>
 
 #include <cstdlib>

@@ -2,10 +2,7 @@
 // are transformers'.
 #include "vggflow/networks/clip/clip_encoders.h"
 
-#include <ATen/ops/equal.h>
-#include <ATen/ops/ones.h>
-#include <ATen/ops/sigmoid.h>
-#include <ATen/ops/tensor.h>
+#include <ATen/ATen.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 

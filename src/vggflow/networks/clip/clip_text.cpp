@@ -1,10 +1,6 @@
 #include "vggflow/networks/clip/clip_text.h"
 
-#include <ATen/ops/arange.h>
-#include <ATen/ops/embedding.h>
-#include <ATen/ops/gelu.h>
-#include <ATen/ops/scaled_dot_product_attention.h>
-#include <ATen/ops/sigmoid.h>
+#include <ATen/ATen.h>
 #include <fmt/format.h>
 
 #include <nlohmann/json.hpp>

@@ -1,5 +1,6 @@
 #include "vggflow/networks/clip/clip_vision.h"
 
+#include <ATen/ATen.h>
 #include <fmt/format.h>
 
 #include "vggflow/core/error.h"

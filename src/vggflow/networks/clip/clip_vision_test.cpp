@@ -2,8 +2,7 @@
 // tools/reference/clip_reference.py.
 #include "vggflow/networks/clip/clip_vision.h"
 
-#include <ATen/ops/equal.h>
-#include <ATen/ops/zeros.h>
+#include <ATen/ATen.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>

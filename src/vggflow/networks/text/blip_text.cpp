@@ -1,7 +1,6 @@
 #include "vggflow/networks/text/blip_text.h"
 
-#include <ATen/ops/embedding.h>
-#include <ATen/ops/zeros.h>
+#include <ATen/ATen.h>
 #include <fmt/format.h>
 
 #include "vggflow/core/error.h"

@@ -1,8 +1,6 @@
 #include "vggflow/networks/vision/conv_layer.h"
 
-#include <ATen/ops/ones.h>
-#include <ATen/ops/sqrt.h>
-#include <ATen/ops/zeros.h>
+#include <ATen/ATen.h>
 #include <fmt/format.h>
 
 #include <algorithm>

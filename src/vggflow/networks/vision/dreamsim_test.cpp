@@ -2,8 +2,7 @@
 // tools/reference/vit_reference.py.
 #include "vggflow/networks/vision/dreamsim.h"
 
-#include <ATen/ops/ones.h>
-#include <ATen/ops/zeros.h>
+#include <ATen/ATen.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>

@@ -1,6 +1,6 @@
 #include "vggflow/networks/vision/emoji_clip.h"
 
-#include <ATen/ops/embedding.h>
+#include <ATen/ATen.h>
 #include <fmt/format.h>
 
 #include <utility>

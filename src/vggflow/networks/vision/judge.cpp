@@ -1,5 +1,6 @@
 #include "vggflow/networks/vision/judge.h"
 
+#include <ATen/ATen.h>
 #include <fmt/format.h>
 
 #include <optional>

@@ -1,6 +1,6 @@
 #include "vggflow/networks/vision/mobilenet.h"
 
-#include <ATen/ops/tensor.h>
+#include <ATen/ATen.h>
 #include <fmt/format.h>
 
 #include <algorithm>

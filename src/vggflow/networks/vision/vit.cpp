@@ -1,6 +1,6 @@
 #include "vggflow/networks/vision/vit.h"
 
-#include <ATen/ops/zeros.h>
+#include <ATen/ATen.h>
 #include <fmt/format.h>
 
 #include "vggflow/core/error.h"
