@@ -2,6 +2,7 @@
 
 #include "vggflow/cli/commands.h"
 #include "vggflow/cli/run_folder.h"
+#include "vggflow/core/interrupt.h"
 #include "vggflow/core/log.h"
 #include "vggflow/eval/run.h"
 #include "vggflow/report/report.h"
@@ -13,7 +14,7 @@ void align(const ConfigArguments& arguments) {
   read_config(config, arguments);
   if (config.resume) check_not_moved(arguments.file, config.run);
   set_threads(config.threads);
-  catch_interrupts(kStopping);
+  catch_interrupts_saying(kStopping);
   const RunEnd end = vggflow::align(config);
   if (end == RunEnd::kInterrupted) throw Interrupted();
   if (end == RunEnd::kFinishedBefore) return;

@@ -5,6 +5,7 @@
 
 #include "vggflow/cli/commands.h"
 #include "vggflow/cli/run_folder.h"
+#include "vggflow/core/interrupt.h"
 #include "vggflow/core/log.h"
 #include "vggflow/core/shell_word.h"
 #include "vggflow/experiments/comparison_report.h"

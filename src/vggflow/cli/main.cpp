@@ -14,7 +14,7 @@
 #include "vggflow/convert/lora_export.h"
 #include "vggflow/convert/sd3_write.h"
 #include "vggflow/core/config.h"
-#include "vggflow/core/log.h"
+#include "vggflow/core/interrupt.h"
 #include "vggflow/eval/metrics_run.h"
 #include "vggflow/eval/score.h"
 #include "vggflow/eval/sweep.h"

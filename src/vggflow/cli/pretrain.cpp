@@ -2,6 +2,7 @@
 
 #include "vggflow/cli/commands.h"
 #include "vggflow/cli/run_folder.h"
+#include "vggflow/core/interrupt.h"
 #include "vggflow/core/log.h"
 #include "vggflow/eval/run.h"
 #include "vggflow/train/run_folder.h"
@@ -13,7 +14,7 @@ void pretrain(const ConfigArguments& arguments) {
   read_config(config, arguments);
   if (config.resume) check_not_moved(arguments.file, config.run);
   set_threads(config.threads);
-  catch_interrupts(kStopping);
+  catch_interrupts_saying(kStopping);
   const RunFolder folder(config.run);
   if (config.resume) {
     folder.go_on(config);

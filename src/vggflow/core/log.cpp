@@ -11,6 +11,8 @@
 #include <sstream>
 #include <thread>
 
+#include "vggflow/core/interrupt.h"
+
 namespace vggflow {
 namespace {
 
@@ -117,8 +119,12 @@ void Progress::advance(int64_t done, const std::string& note) {
   bar_on_screen = true;
 }
 
-void catch_interrupts(const char* first) {
-  first_words = first;
+void catch_interrupts_saying(const char* words) {
+  first_words = words;
+  catch_interrupts();
+}
+
+void catch_interrupts() {
   terminal = on_terminal();
   std::signal(SIGINT, on_signal);
   std::signal(SIGTERM, on_signal);

@@ -6,7 +6,6 @@
 
 #include <chrono>
 #include <cstdint>
-#include <exception>
 #include <filesystem>
 #include <map>
 #include <string>
@@ -41,29 +40,9 @@ class Progress {
   std::chrono::steady_clock::time_point begin_;
 };
 
-/// Makes Ctrl-C (and SIGTERM) set a flag and say `first` at once, if given; a second one ends the
-/// program with status 130. The texts must live as long as the program.
-void catch_interrupts(const char* first = nullptr);
+/// Makes Ctrl-C (and SIGTERM) set a flag; a second one ends the program at once.
+void catch_interrupts();
 bool interrupted();
-
-/// Work that was broken off because the user asked for it; whoever lets it go by has said so.
-class Interrupted : public std::exception {
- public:
-  const char* what() const noexcept override { return "interrupted"; }
-};
-
-/// While one lives, a second Ctrl-C says `second` and makes leave_if_asked() throw, so that what is
-/// whole can be saved; the third ends the program.
-class SecondInterruptThrows {
- public:
-  explicit SecondInterruptThrows(const char* second);
-  ~SecondInterruptThrows();
-  SecondInterruptThrows(const SecondInterruptThrows&) = delete;
-  SecondInterruptThrows& operator=(const SecondInterruptThrows&) = delete;
-};
-/// Throws Interrupted after a second Ctrl-C; called between pieces of long work that may be
-/// dropped.
-void leave_if_asked();
 
 /// Resident memory of this process in GiB, now and at its peak.
 double memory_now_gib();

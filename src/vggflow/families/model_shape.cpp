@@ -102,7 +102,8 @@ double stored_bytes(const Sd3Files& files, const std::string& component) {
   return bytes;
 }
 
-ModelShape sd3_shape(const ModelOptions& options, const Sd3Files& files) {
+ModelShape sd3_shape(const ModelOptions& options) {
+  const Sd3Files files(options.model, options.sd3);
   ModelShape shape;
   shape.description = options.model;
   shape.network = mmdit_options_from_json(read_model_config(files.folder("transformer")));
@@ -118,27 +119,12 @@ ModelShape sd3_shape(const ModelOptions& options, const Sd3Files& files) {
 
 }  // namespace
 
-ModelShape read_model_shape(const ModelOptions& options) { return ModelFiles(options).shape(); }
-
-ModelFiles::ModelFiles(const ModelOptions& options) : options_(options) {
+ModelShape read_model_shape(const ModelOptions& options) {
+  const fs::path path = options.model;
   check_model_options(options);
-  if (NanoModel::is_folder(options.model)) {
-    shape_ = nano_shape(options.model);
-    return;
-  }
+  if (fs::exists(path / "vocabulary.txt")) return nano_shape(path);
   const bool absent = is_repo_id(options.model) && !is_on_this_machine(options.model);
-  if (absent && is_published(options.model)) {
-    shape_ = published_shape(options);
-    return;
-  }
-  sd3_.emplace(options.model, options.sd3);
-  shape_ = sd3_shape(options, *sd3_);
-}
-
-std::unique_ptr<FlowModel> ModelFiles::open() const {
-  if (!sd3_) return open_flow_model(options_);
-  return std::make_unique<Sd3Model>(*sd3_, options_.model, options_.sd3,
-                                    precision_dtype(options_.precision), options_.checkpointing);
+  return absent && is_published(options.model) ? published_shape(options) : sd3_shape(options);
 }
 
 }  // namespace vggflow

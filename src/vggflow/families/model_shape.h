@@ -1,8 +1,6 @@
 #pragma once
 // The sizes of a flow model, read from its configurations before anything is loaded.
 
-#include <memory>
-#include <optional>
 #include <string>
 
 #include "vggflow/families/open_model.h"
@@ -32,20 +30,5 @@ struct ModelShape {
 /// Diffusion 3's releases, its published sizes are taken; a model that is there and does not open
 /// is an error.
 ModelShape read_model_shape(const ModelOptions& options);
-
-/// A model whose files are opened once: first its shape, which settings are checked against, then
-/// the model.
-class ModelFiles {
- public:
-  explicit ModelFiles(const ModelOptions& options);
-  const ModelShape& shape() const { return shape_; }
-  /// As open_flow_model.
-  std::unique_ptr<FlowModel> open() const;
-
- private:
-  ModelOptions options_;
-  std::optional<Sd3Files> sd3_;  ///< none of a nano model, or of one that is not on this machine
-  ModelShape shape_;
-};
 
 }  // namespace vggflow

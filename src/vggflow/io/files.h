@@ -34,22 +34,6 @@ std::string read_text(const std::filesystem::path& file);
 /// writable.
 void make_writable_folder(const std::filesystem::path& folder);
 
-/// Holds a folder for one process: others that ask for it are refused. The lock is the system's and
-/// dies with its process, however that ends; the file stays. Where the file system has no locks,
-/// nothing is held.
-class FolderLock {
- public:
-  static constexpr const char* kName = ".lock";
-  /// Throws where another process holds `folder`, naming it.
-  explicit FolderLock(const std::filesystem::path& folder);
-  ~FolderLock();
-  FolderLock(const FolderLock&) = delete;
-  FolderLock& operator=(const FolderLock&) = delete;
-
- private:
-  int descriptor_ = -1;
-};
-
 /// Fills a folder under a temporary name, marks it complete and renames it to `target` (an older
 /// one is replaced).
 void write_folder(const std::filesystem::path& target,

@@ -7,8 +7,6 @@
 
 #include "vggflow/core/error.h"
 #include "vggflow/core/log.h"
-#include "vggflow/eval/run.h"
-#include "vggflow/families/model_shape.h"
 #include "vggflow/train/checkpoint.h"
 #include "vggflow/train/checks.h"
 #include "vggflow/train/run_folder.h"
@@ -43,9 +41,7 @@ bool is_finished(const AlignConfig& c) {
 
 RunEnd align(AlignConfig& config) {
   const std::vector<LoraLayer> start = take_init_lora(config);
-  const ModelFiles model(config.flow);
-  check_settings(config, model.shape());
-  require_prompts(config.flow, config.prompts);
+  check_run(config);
   const RunFolder folder(config.run);
   ChangedSettings changed;
   if (config.resume) {
@@ -67,7 +63,7 @@ RunEnd align(AlignConfig& config) {
   if (!changed.rounding.empty())
     log_info("{} changed since the run's start: its numbers may now differ by rounding",
              fmt::join(changed.rounding, ", "));
-  Trainer trainer(config, model, start, changed.evaluations);
+  Trainer trainer(config, start, changed.evaluations);
   folder.save(config);
   return trainer.run();
 }

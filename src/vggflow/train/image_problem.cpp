@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "vggflow/core/error.h"
-#include "vggflow/core/log.h"
+#include "vggflow/core/interrupt.h"
 #include "vggflow/rewards/pixels.h"
 
 namespace vggflow {

@@ -12,8 +12,10 @@
 #include <map>
 
 #include "vggflow/core/error.h"
+#include "vggflow/core/interrupt.h"
 #include "vggflow/core/log.h"
 #include "vggflow/io/files.h"
+#include "vggflow/io/folder_lock.h"
 #include "vggflow/testing/message.h"
 #include "vggflow/train/align.h"
 #include "vggflow/train/align_fixture.h"
@@ -289,7 +291,7 @@ TEST(Interrupts, StopAfterTheUpdateAndGoOnToTheSameNumbers) {
   ASSERT_EQ(align(whole), RunEnd::kFinished);
   EXPECT_EXIT(
       {
-        catch_interrupts("stopping after this update");
+        catch_interrupts_saying("stopping after this update");
         ::raise(SIGINT);
         ::_exit(align(broken) == RunEnd::kInterrupted ? 42 : 1);
       },

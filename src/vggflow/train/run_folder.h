@@ -9,6 +9,7 @@
 
 #include "vggflow/core/config.h"
 #include "vggflow/io/files.h"
+#include "vggflow/io/folder_lock.h"
 
 namespace vggflow {
 

@@ -11,6 +11,8 @@
 #include <csignal>
 
 #include "vggflow/core/shell_word.h"
+#include "vggflow/io/files.h"
+#include "vggflow/io/folder_lock.h"
 #include "vggflow/testing/message.h"
 #include "vggflow/testing/temporary_folder.h"
 

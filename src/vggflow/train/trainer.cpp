@@ -10,6 +10,7 @@
 
 #include "vggflow/core/config.h"
 #include "vggflow/core/error.h"
+#include "vggflow/core/interrupt.h"
 #include "vggflow/core/shell_word.h"
 #include "vggflow/data/prompt_sets.h"
 #include "vggflow/flow/sampling.h"
@@ -65,15 +66,14 @@ MethodReport report_of(const Json& line) {
 
 }  // namespace
 
-Trainer::Trainer(const AlignConfig& c, const ModelFiles& files, const std::vector<LoraLayer>& start,
-                 bool new_evaluations)
+Trainer::Trainer(const AlignConfig& c, const std::vector<LoraLayer>& start, bool new_evaluations)
     : config_(c),
       run_(c.run),
       seed_(static_cast<uint64_t>(c.seed)),
       new_evaluations_(new_evaluations),
       resolved_(c),
       prompts_(make_prompt_source(c.prompts, c.data)),
-      model_(files.open()),
+      model_(open_flow_model(c.flow)),
       reward_(make_reward(c.reward, c.reward_files.resources())),
       judge_(judge_of(*prompts_, c.judge, c.reward_files.resources())),
       lora_options_{c.lora_rank, c.lora_alpha, c.lora_targets},

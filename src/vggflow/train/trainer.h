@@ -9,7 +9,7 @@
 #include "vggflow/core/log.h"
 #include "vggflow/data/prompt_source.h"
 #include "vggflow/eval/evaluate.h"
-#include "vggflow/families/model_shape.h"
+#include "vggflow/families/open_model.h"
 #include "vggflow/nn/lora.h"
 #include "vggflow/train/align.h"
 #include "vggflow/train/checkpoint.h"
@@ -26,8 +26,7 @@ class Trainer {
   /// Opens model, rewards, judge and prompts; touches no folder. `start`: adapters that a new run
   /// starts from; none: fresh ones that change nothing yet. `new_evaluations`: a resumed run
   /// evaluates otherwise than before, so that earlier figures are not compared with.
-  Trainer(const AlignConfig& config, const ModelFiles& files, const std::vector<LoraLayer>& start,
-          bool new_evaluations);
+  Trainer(const AlignConfig& config, const std::vector<LoraLayer>& start, bool new_evaluations);
   /// From the last checkpoint, or the start, to the last update.
   RunEnd run();
 
