@@ -32,9 +32,13 @@ std::vector<LoraLayer> take_init_lora(AlignConfig& c) {
   return layers;
 }
 
+// Whether the run has all its updates and their summary; one with fewer is refused.
 bool is_finished(const AlignConfig& c) {
-  return fs::exists(fs::path(c.run) / "summary.json") &&
-         last_checkpoint(c.run).value_or(-1) >= c.updates;
+  const int64_t done = last_checkpoint(c.run).value_or(0);
+  VGGFLOW_CHECK(done <= c.updates,
+                "[resume] expected updates={} or more, as many as {} has, got {}", done, c.run,
+                c.updates);
+  return done == c.updates && fs::exists(fs::path(c.run) / "summary.json");
 }
 
 }  // namespace
@@ -50,7 +54,7 @@ RunEnd align(AlignConfig& config) {
       log_info(
           "{} is finished after update {}: nothing was changed. A larger updates=... goes on from "
           "there",
-          config.run, *last_checkpoint(config.run));
+          config.run, config.updates);
       return RunEnd::kFinishedBefore;
     }
   } else {

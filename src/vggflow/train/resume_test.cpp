@@ -101,6 +101,7 @@ TEST(Resume, SaysOfAFinishedRunThatItIsAndLeavesItAsItIs) {
   AlignConfig c = quick("finished");
   c.updates = 2;
   ASSERT_EQ(align(c), RunEnd::kFinished);
+  open_log(models() / "another.txt");  // the process that finished it is gone
   const auto before = contents(c.run);
   c.resume = true;
   ::testing::internal::CaptureStderr();
@@ -192,16 +193,10 @@ TEST(Resume, RefusesAllElseByName) {
   other.methods.vgg.beta = 7;
   EXPECT_THAT(message_of([&] { align(other); }),
               HasSubstr("started with other settings: batch, guidance, vgg.beta differ"));
-  EXPECT_THAT(message_of([&] {
-                AlignConfig fewer = longer(c, 1);
-                fs::rename(fs::path(c.run) / "summary.json", models() / "summary_aside.json");
-                align(fewer);
-              }),
-              HasSubstr("expected updates=2 or more, the updates that"));
-  fs::rename(models() / "summary_aside.json", fs::path(c.run) / "summary.json");
-  auto after = contents(c.run);
-  after.erase((fs::path(c.run) / "log.txt").string());
-  for (const auto& [name, bytes] : after) EXPECT_EQ(bytes, before.at(name)) << name;
+  AlignConfig fewer = longer(c, 1);
+  EXPECT_THAT(message_of([&] { align(fewer); }),
+              HasSubstr("expected updates=2 or more, as many as"));
+  EXPECT_EQ(contents(c.run), before);
   AlignConfig nothing = longer(quick("nothing_there"), 4);
   EXPECT_THAT(
       message_of([&] { align(nothing); }),
@@ -219,8 +214,7 @@ TEST(Start, ThatFailsLeavesNoFolderBehind) {
       [](AlignConfig& a) { a.reward = "torchscript:/no/file.pt"; },
       [](AlignConfig& a) { a.flow.model = "/no/model"; },
       [](AlignConfig& a) { a.eval.features = "nosuch"; },
-      [](AlignConfig& a) { a.init_lora = "/no/lora.safetensors"; },
-      [](AlignConfig& a) { a.eval.prompts = 100000; }};
+      [](AlignConfig& a) { a.init_lora = "/no/lora.safetensors"; }};
   for (const auto& mistake : mistakes) {
     c = right;
     mistake(c);

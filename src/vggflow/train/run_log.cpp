@@ -20,7 +20,7 @@ double in_sd(double change, const Evaluation& base) {
   return change / std::max(1e-12, base.reward_sd_within_prompt);
 }
 
-const fs::path& with_folders(const fs::path& run) {
+fs::path with_folders(const fs::path& run) {
   for (const char* folder : {"grids", "tensorboard"}) make_writable_folder(run / folder);
   return run;
 }

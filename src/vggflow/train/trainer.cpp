@@ -7,6 +7,8 @@
 
 #include <algorithm>
 #include <limits>
+#include <system_error>
+#include <utility>
 
 #include "vggflow/core/config.h"
 #include "vggflow/core/error.h"
@@ -201,9 +203,6 @@ void Trainer::begin() {
 }
 
 void Trainer::resume_from(const Checkpoint& saved) {
-  VGGFLOW_CHECK(saved.update <= config_.updates,
-                "[resume] expected updates={} or more, the updates that {} has, got {}",
-                saved.update, run_.string(), config_.updates);
   state_.load(saved);
   base_json_ = Json::parse(checkpoint_text(saved, "base"));
   if (!new_evaluations_) monitor_.load(saved);
