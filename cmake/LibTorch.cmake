@@ -35,8 +35,8 @@ target_link_libraries(vggflow_torch INTERFACE vggflow::torch_cpu vggflow::c10)
 # The wheel's libraries find their own CUDA companions by RPATH; the linker need not look for them.
 target_link_options(vggflow_torch INTERFACE "LINKER:--allow-shlib-undefined")
 # at::parallel_for is a header template over OpenMP. One runtime only: the wheel's own libgomp where it has one, because a
-# second one would start a second pool of threads on the same cores. (clang, used for fuzzing alone, would want its libomp: without
-# the option the same headers run their loops on one thread.)
+# second one would start a second pool of threads on the same cores. (clang would want its own libomp: without the option
+# the same headers run their loops on one thread, so clang's builds are for checking and fuzzing, not for work.)
 file(GLOB _torch_gomp "${_torch_lib}/libgomp*.so*")
 if(_torch_gomp)
   list(GET _torch_gomp 0 _torch_gomp)

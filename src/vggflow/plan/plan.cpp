@@ -192,7 +192,7 @@ void find_adapted(const AlignConfig& c, const MmditOptions& o, double& weights,
   for (auto& [path, module] : network.modules()) {
     auto* layer = dynamic_cast<Linear*>(module);
     if (!layer || std::none_of(c.lora_targets.begin(), c.lora_targets.end(),
-                               [&](const std::string& t) { return matches(t, path); }))
+                               [&path = path](const std::string& t) { return matches(t, path); }))
       continue;
     weights += real(layer->in * layer->out);
     parameters += real(c.lora_rank * (layer->in + layer->out));

@@ -46,8 +46,9 @@ using Adapters = std::map<std::string, Adapter>;
 Adapters collect(const SafetensorsFile& file, Problems& problems) {
   Adapters adapters;
   for (const auto& [name, entry] : file.tensors()) {
-    const auto suffix = std::find_if(std::begin(kSuffixes), std::end(kSuffixes),
-                                     [&](const auto& s) { return name.ends_with(s.first); });
+    const auto suffix =
+        std::find_if(std::begin(kSuffixes), std::end(kSuffixes),
+                     [&name = name](const auto& s) { return name.ends_with(s.first); });
     if (suffix == std::end(kSuffixes)) {
       problems.push_back(fmt::format("'{}' is no tensor of a LoRA", name));
       continue;

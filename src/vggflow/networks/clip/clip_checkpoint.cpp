@@ -371,7 +371,8 @@ std::unique_ptr<Tower> make_tower(const ClipCheckpoint& c, const Options& option
                                   const std::vector<std::string>& prefixes, at::ScalarType dtype) {
   ComponentWeights weights{.tensors = {}, .files = {}, .origin = "[clip] " + c.origin};
   for (const auto& [name, tensor] : c.tensors) {
-    if (std::ranges::any_of(prefixes, [&](const std::string& p) { return name.starts_with(p); }))
+    if (std::ranges::any_of(prefixes,
+                            [&name = name](const std::string& p) { return name.starts_with(p); }))
       weights.tensors[name] = tensor;
   }
   return load_frozen<Tower>(options, weights, dtype);

@@ -105,9 +105,10 @@ void ConvWeights::fill(Linear& layer, const std::string& name) {
 void ConvWeights::expect_complete(const std::set<std::string>& known) const {
   std::vector<std::string> problems = problems_;
   for (const auto& [name, tensor] : tensors_) {
-    const bool harmless =
-        name.ends_with(".num_batches_tracked") ||
-        std::any_of(known.begin(), known.end(), [&](const auto& k) { return name.starts_with(k); });
+    const bool harmless = name.ends_with(".num_batches_tracked") ||
+                          std::any_of(known.begin(), known.end(), [&name = name](const auto& k) {
+                            return name.starts_with(k);
+                          });
     if (!taken_.contains(name) && !harmless)
       problems.push_back(fmt::format("'{}' is not of this network", name));
   }

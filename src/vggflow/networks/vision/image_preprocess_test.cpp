@@ -53,7 +53,7 @@ TEST(Preprocess, ValuesAndGradientsEqualTheOfficialTransforms) {
 
 TEST(Preprocess, TangentsEqualCentralDifferences) {
   for (const auto& [name, fit] : kFits) {
-    const auto f = [&](const auto& v) { return preprocess(v[0], small(fit)); };
+    const auto f = [&fit = fit](const auto& v) { return preprocess(v[0], small(fit)); };
     EXPECT_LT(testing::tangent_error([&](const std::vector<Tensor>& v) { return f(v); },
                                      [&](const std::vector<Dual>& v) { return f(v); },
                                      {get("wide").to(at::kDouble)}),

@@ -1,0 +1,115 @@
+#!/usr/bin/env bash
+# One call on a machine with a GPU, with nothing to build or fetch there: unpacks the bundle, links PyTorch, runs the program's own
+# check and the GPU tests, and times vggflow beside PyTorch (eager and torch.compile) in the same run.
+# Usage: bench/gpu.sh BUNDLE.tar.xz [OUTPUT_FOLDER]   (scripts/bundle.sh makes the bundle; output: $OUT, else runs/gpu)
+# Writes gpu.json, gpu.md (the table of docs/gpu.md), log.txt and tests.xml, anew after every part. Each part has a time cap of its own:
+# one that hangs or fails leaves the others' figures. Settings, as environment variables:
+#   GPU_LIMIT    seconds in all (540); what does not fit is listed as left out
+#   GPU_PARTS    some of: check test ceilings times update compile (all)
+#   GPU_DEVICE   cuda (or cpu: a dry run)         GPU_PYTHON  a Python that imports torch (python3)
+#   GPU_SHAPES   sd3-medium sd35-medium           GPU_PIXELS  512 1024
+#   GPU_FLAGS    further flags of gpu_bench and gpu_twin.py    GPU_TRAJECTORIES  of the update at the first size (32)
+set -uo pipefail
+SECONDS=0
+here=$(cd "$(dirname "$0")" && pwd)
+[ $# -ge 1 ] || { sed -n '2,12s/^# //p' "$0"; exit 2; }
+bundle=$(realpath "$1")
+OUT=$(realpath -m "${2:-${OUT:-runs/gpu}}")
+limit=${GPU_LIMIT:-540} device=${GPU_DEVICE:-cuda} python=${GPU_PYTHON:-python3}
+parts=${GPU_PARTS:-check test ceilings times update compile}
+shapes=${GPU_SHAPES:-sd3-medium sd35-medium} pixels=${GPU_PIXELS:-512 1024}
+read -ra flags <<<"${GPU_FLAGS:-}"
+mkdir -p "$OUT"
+for file in parts.tsv log.txt facts.txt; do : >"$OUT/$file"; done
+export PYTHONUNBUFFERED=1
+
+say() { echo "[$SECONDS s] $*" | tee -a "$OUT/log.txt"; }
+wanted() { [[ " $parts " == *" $1 "* ]]; }
+report() { "$python" "$here/gpu_report.py" "$OUT" >>"$OUT/log.txt" 2>&1; }
+
+# part NAME CAP COMMAND...: its lines go to the terminal and to the log, where the report finds the JSON among them.
+part() {
+  local name=$1 cap=$2 left=$((limit - SECONDS - 5)) begin=$SECONDS code=0
+  shift 2
+  if [ $left -lt 10 ]; then
+    say "left out for want of time: $name"
+    printf '%s\t0\tleft out\n' "$name" >>"$OUT/parts.tsv"
+    return 1
+  fi
+  [ "$cap" -le $left ] || cap=$left
+  say "== $name (at most $cap s)"
+  timeout -k 5 "$cap" "$@" </dev/null 2>&1 | tee -a "$OUT/log.txt"
+  code=${PIPESTATUS[0]}
+  printf '%s\t%s\t%s\n' "$name" $((SECONDS - begin)) "$code" >>"$OUT/parts.tsv"
+  [ "$code" = 0 ] || say "$name: exit code $code$([ "$code" -ge 124 ] && echo ' (its time was up, or it was killed)')"
+  report
+  return "$code"
+}
+
+facts() {
+  nvidia-smi --query-gpu=name,driver_version,memory.total,power.limit,clocks.max.sm --format=csv,noheader || echo "no nvidia-smi"
+  echo "$(nproc) cores, $(awk '/MemTotal/ { print int($2 / 2^20) }' /proc/meminfo) GiB"
+  "$python" -c 'import torch; print("torch", torch.__version__, "CUDA", torch.version.cuda, "cuDNN", torch.backends.cudnn.version())' || echo "no torch in $python"
+}
+
+set_up() {
+  rm -rf "$work"
+  mkdir -p "$work"
+  tar -C "$work" --strip-components=1 -xJf "$bundle"
+  "$work/link_torch.sh" ${GPU_TORCH:+"$GPU_TORCH"}
+}
+
+work=$(mktemp -d "${TMPDIR:-/tmp}/vggflow-gpu.XXXXXX")
+trap 'rm -rf "$work"' EXIT
+export PATH="$(dirname "$(command -v "$python")"):$PATH"
+part "set up" 90 bash -c "$(declare -f set_up); set -e; work=$work bundle=$bundle set_up" || { say "nothing can run without the bundle"; exit 1; }
+cd "$work"
+facts >"$OUT/facts.txt" 2>&1
+cat "$OUT/facts.txt"
+
+if wanted check; then
+  part "vggflow check" 60 ./vggflow check --device "$device"
+fi
+if wanted test; then
+  if [ -x gpu_test ]; then
+    part "tests on the device" 110 ./gpu_test --gtest_brief=1 --gtest_output="xml:$OUT/tests.xml"
+  else
+    say "left out: the bundle has no gpu_test"
+  fi
+fi
+if wanted ceilings; then
+  part "ceilings" 40 ./gpu_bench --device "$device" --measures product,copy --seconds 5 ${flags[@]+"${flags[@]}"}
+fi
+
+measures=forward/base,forward/lora,forward/merged,backward,backward/checkpointed,rollout,tangent
+run_part() {  # NAME CAP SHAPE PIXELS PROGRAM...
+  local name=$1 cap=$2 shape=$3 side=$4
+  shift 4
+  part "$name $shape $side px" "$cap" "$@" --device "$device" --shape "$shape" --pixels "$side" ${flags[@]+"${flags[@]}"}
+}
+twin=("$python" "$here/gpu_twin.py")
+if wanted times; then
+  for side in $pixels; do
+    for shape in $shapes; do
+      run_part "times: vggflow" 50 "$shape" "$side" ./gpu_bench --measures $measures --trajectories 4 --seconds 5
+      run_part "times: torch eager" 50 "$shape" "$side" "${twin[@]}" --measures $measures --trajectories 4 --seconds 5
+    done
+  done
+fi
+if wanted update; then
+  update=(--measures update --trajectories "${GPU_TRAJECTORIES:-32}" --warm-ups 1 --repeats 2 --seconds 15)
+  for shape in $shapes; do
+    run_part "update: vggflow" 60 "$shape" "${pixels%% *}" ./gpu_bench "${update[@]}"
+    run_part "update: torch eager" 60 "$shape" "${pixels%% *}" "${twin[@]}" "${update[@]}"
+  done
+fi
+if wanted compile; then
+  for side in $pixels; do
+    for shape in $shapes; do
+      run_part "times: torch.compile" 90 "$shape" "$side" "${twin[@]}" --compile --measures forward/merged,backward --seconds 5
+    done
+  done
+fi
+report
+say "done"
+cat "$OUT/gpu.md"
