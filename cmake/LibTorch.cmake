@@ -22,29 +22,30 @@ foreach(lib torch_cpu c10)
   set_target_properties(vggflow::${lib} PROPERTIES IMPORTED_LOCATION "${_torch_lib}/lib${lib}.so")
 endforeach()
 
-add_library(vggflow_torch INTERFACE)
-add_library(vggflow::torch ALIAS vggflow_torch)
-target_include_directories(vggflow_torch SYSTEM INTERFACE
+# Imported, so that an installed package names it and its own configuration finds it again.
+add_library(vggflow::torch INTERFACE IMPORTED GLOBAL)
+target_include_directories(vggflow::torch INTERFACE
   "${VGGFLOW_TORCH_INCLUDE}" "${VGGFLOW_TORCH_INCLUDE}/torch/csrc/api/include")
 # The wheel carries headers of another fmt, whose library it does not export: the system's must be found first.
 find_path(_fmt_include fmt/format.h PATHS /usr/include /usr/local/include NO_CMAKE_PATH)
 file(MAKE_DIRECTORY "${PROJECT_BINARY_DIR}/fmt_first")
 file(CREATE_LINK "${_fmt_include}/fmt" "${PROJECT_BINARY_DIR}/fmt_first/fmt" SYMBOLIC)
-target_include_directories(vggflow_torch BEFORE INTERFACE "${PROJECT_BINARY_DIR}/fmt_first")
-target_link_libraries(vggflow_torch INTERFACE vggflow::torch_cpu vggflow::c10)
+target_include_directories(vggflow::torch BEFORE INTERFACE "${PROJECT_BINARY_DIR}/fmt_first")
+target_link_libraries(vggflow::torch INTERFACE vggflow::torch_cpu vggflow::c10)
 # The wheel's libraries find their own CUDA companions by RPATH; the linker need not look for them.
-target_link_options(vggflow_torch INTERFACE "LINKER:--allow-shlib-undefined")
+target_link_options(vggflow::torch INTERFACE "LINKER:--allow-shlib-undefined")
 # at::parallel_for is a header template over OpenMP. One runtime only: the wheel's own libgomp where it has one, because a
 # second one would start a second pool of threads on the same cores. (clang would want its own libomp: without the option
 # the same headers run their loops on one thread, so clang's builds are for checking and fuzzing, not for work.)
 file(GLOB _torch_gomp "${_torch_lib}/libgomp*.so*")
 if(_torch_gomp)
   list(GET _torch_gomp 0 _torch_gomp)
-  target_compile_options(vggflow_torch INTERFACE $<$<CXX_COMPILER_ID:GNU>:-fopenmp>)
-  target_link_libraries(vggflow_torch INTERFACE "${_torch_gomp}")
+  target_compile_options(vggflow::torch INTERFACE $<$<CXX_COMPILER_ID:GNU>:-fopenmp>)
+  target_link_libraries(vggflow::torch INTERFACE "${_torch_gomp}")
 else()
   find_package(OpenMP REQUIRED COMPONENTS CXX)
-  target_link_libraries(vggflow_torch INTERFACE OpenMP::OpenMP_CXX)
+  target_link_libraries(vggflow::torch INTERFACE OpenMP::OpenMP_CXX)
 endif()
 set(CMAKE_BUILD_RPATH "${_torch_lib}")
+set(VGGFLOW_TORCH_LIB "${_torch_lib}")
 message(STATUS "LibTorch: ${_torch_root}")

@@ -9,6 +9,8 @@ out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 
 "$vggflow" check >"$out/check.txt" || die "check failed: $(cat "$out/check.txt")"
+"$vggflow" --version | grep -qE "^vggflow [0-9.]+ \(commit ([0-9a-f]+(-dirty)?|unknown)\)$" || die "--version says no release and commit"
+"$vggflow" --version | grep -q "LibTorch 2.11" || die "--version does not name LibTorch"
 "$vggflow" align --help | grep -q "vgg.beta" || die "align --help does not list vgg.beta"
 refuse "did you mean 'updates'" "$vggflow" align update=3
 refuse "expected 'vgg.eta' to be one of" "$vggflow" align "run=$out/x" vgg.eta=cubic

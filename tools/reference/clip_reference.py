@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Reference values of CLIP's towers from transformers, open_clip and OpenAI's package, and of the rewards on them, with random weights.
-Usage: clip_reference.py tests/data src/vggflow/rewards/testdata [shared/assets]
+Usage: clip_reference.py tests/data src/vggflow/rewards/testdata [ASSETS]
 Writes tests/data/clip/<layout>/: the weights as each package saves them and reference.safetensors (all computed in float64): embeddings of
 pixels, the gradient, the directional derivative and the Hessian product of a cotangent, embeddings of token ids, exp(logit_scale).
 Writes rewards/testdata/clip_rewards.safetensors: scores and image gradients of the official formulas with the official preprocessing, the

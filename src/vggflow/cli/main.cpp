@@ -2,6 +2,7 @@
 #include <ATen/Parallel.h>
 #include <fmt/format.h>
 #include <malloc.h>
+#include <torch/version.h>
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
@@ -15,6 +16,8 @@
 #include "vggflow/convert/sd3_write.h"
 #include "vggflow/core/config.h"
 #include "vggflow/core/interrupt.h"
+#include "vggflow/core/log.h"
+#include "vggflow/core/version.h"
 #include "vggflow/eval/metrics_run.h"
 #include "vggflow/eval/score.h"
 #include "vggflow/eval/sweep.h"
@@ -221,9 +224,15 @@ void add_score(CLI::App& app, ScoreOptions& options) {
   command->callback([&options] { score(options); });
 }
 
+std::string version_text() {
+  return fmt::format("vggflow {} (commit {})\nLibTorch {}\ninstruction sets of this machine: {}",
+                     version(), commit(), TORCH_VERSION, environment()["instruction sets"]);
+}
+
 int run(int argc, char** argv) {
   CLI::App app{"vggflow: align flow-matching image models with differentiable rewards"};
   app.require_subcommand(1);
+  app.set_version_flag("--version", version_text, "release, commit, LibTorch, instruction sets");
   add_configured<PrepareConfig>(
       app, "prepare", "encode photographs into the latents that a flow model is trained on",
       prepare);

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <filesystem>
+#include <nlohmann/json.hpp>
 
 #include "vggflow/core/config.h"
 #include "vggflow/core/error.h"

@@ -5,7 +5,6 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
-#include <cmath>
 #include <cstdlib>
 #include <filesystem>
 #include <string>
@@ -60,7 +59,9 @@ TEST_F(PhotosReal, AHeadOnMobileNetNamesPhotographsThatItHasNotSeen) {
   EXPECT_GT(accuracy(*task.model, task.test), 0.6);  // chance: 0.1
 }
 
-// The bar of SOURCES.md's round trip is 33 dB.
+// These 20 photographs gave 33.5 dB in the mean over photographs and 30.7 for the worst (100 of
+// them: 33.9), latents stored as fp16. The mean squared error over all pixels would say 32.97: the
+// photographs with the most detail weigh most there, so each one is measured by itself.
 TEST_F(PhotosReal, LatentsDecodeToTheirPhotographs) {
   const testing::TemporaryFolder folder;
   PrepareConfig c;
@@ -72,7 +73,9 @@ TEST_F(PhotosReal, LatentsDecodeToTheirPhotographs) {
   const LatentSet set = read_latents(c.out);
   const Tensor want = resized_photos(read_photo_zip(photos, 2).images, 64);
   const Tensor got = TaesdDecoder::load(c.taesd)->decode(set.latents).clamp(0, 1);
-  EXPECT_GT(-10 * std::log10(at::mse_loss(got, want).item<double>()), 31);
+  const Tensor psnr = -10 * at::log10(at::square(got - want).mean({1, 2, 3}));
+  EXPECT_GT(psnr.mean().item<double>(), 33);
+  EXPECT_GT(psnr.min().item<double>(), 30);
 }
 
 TEST_F(PhotosReal, NimaPrefersNoiseToSmallPhotographs) {

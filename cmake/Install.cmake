@@ -1,0 +1,26 @@
+# cmake --install: the program, its models and configurations, and the library as a package: find_package(vggflow) gives vggflow::vggflow
+# (docs/library.md). LibTorch and the Debian libraries are found again by the package, not copied.
+include(GNUInstallDirs)
+include(CMakePackageConfigHelpers)
+
+# All layers but those of the tests and of the program.
+get_property(layers GLOBAL PROPERTY VGGFLOW_LAYERS)
+list(REMOVE_ITEM layers vggflow_testing vggflow_cli)
+add_library(vggflow_library INTERFACE)
+set_target_properties(vggflow_library PROPERTIES EXPORT_NAME vggflow)
+target_link_libraries(vggflow_library INTERFACE ${layers})
+
+install(TARGETS vggflow_library ${layers} EXPORT vggflowTargets ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR}/vggflow)
+install(EXPORT vggflowTargets NAMESPACE vggflow:: DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/vggflow)
+install(DIRECTORY "${PROJECT_SOURCE_DIR}/src/vggflow" DESTINATION include
+  FILES_MATCHING PATTERN "*.h" PATTERN "*_test.h" EXCLUDE PATTERN "testing" EXCLUDE PATTERN "cli" EXCLUDE PATTERN "testdata" EXCLUDE)
+install(DIRECTORY "${PROJECT_SOURCE_DIR}/include/vggflow" DESTINATION include)
+configure_package_config_file("${CMAKE_CURRENT_LIST_DIR}/vggflowConfig.cmake.in" "${PROJECT_BINARY_DIR}/vggflowConfig.cmake"
+  INSTALL_DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/vggflow)
+write_basic_package_version_file("${PROJECT_BINARY_DIR}/vggflowConfigVersion.cmake" COMPATIBILITY SameMinorVersion)
+install(FILES "${PROJECT_BINARY_DIR}/vggflowConfig.cmake" "${PROJECT_BINARY_DIR}/vggflowConfigVersion.cmake"
+  "${CMAKE_CURRENT_LIST_DIR}/LibTorch.cmake" DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/vggflow)
+
+set_target_properties(vggflow PROPERTIES INSTALL_RPATH "$ORIGIN/../lib;${VGGFLOW_TORCH_LIB}")
+install(TARGETS vggflow RUNTIME)
+install(DIRECTORY "${PROJECT_SOURCE_DIR}/models" "${PROJECT_SOURCE_DIR}/configs" DESTINATION ${CMAKE_INSTALL_DATADIR}/vggflow)
