@@ -5,6 +5,9 @@
 
 #include "vggflow/cli/commands.h"
 #include "vggflow/cli/run_folder.h"
+#include "vggflow/core/interrupt.h"
+#include "vggflow/core/log.h"
+#include "vggflow/core/shell_word.h"
 #include "vggflow/experiments/comparison_report.h"
 #include "vggflow/train/checks.h"
 
@@ -35,23 +38,24 @@ void check_settings(const ComparisonConfig& comparison) {
   }
 }
 
-// What align itself would refuse to go on from, and evaluations at other updates, which curves
-// could not be averaged over.
+// Every setting that results depend on: also of evaluations, which align itself may change when it
+// goes on, but which could then not be averaged over seeds.
 std::vector<std::string> changed_settings(const PlannedRun& run,
                                           const ComparisonConfig& comparison) {
   AlignConfig wanted = settings_of(run, comparison), before;
   load_yaml(fields_of(before), run.folder / "config.yaml");
   std::vector<std::string> changed;
   for (const std::string& key : differences(fields_of(wanted), fields_of(before))) {
-    if (key == "eval_every" || !may_change(key)) changed.push_back(key);
+    if (key != "run" && key != "resume" && key != "threads" && key != "checkpoint_every")
+      changed.push_back(key);
   }
   return changed;
 }
 
 void say_how_to_go_on(const CompareArguments& arguments) {
-  std::string line =
-      "interrupted; what is done is kept. Go on with: vggflow compare " + arguments.file;
-  for (const std::string& s : arguments.settings) line += " '" + s + "'";
+  std::string line = "interrupted; what is done is kept. Go on with: vggflow compare " +
+                     shell_word(arguments.file);
+  for (const std::string& s : arguments.settings) line += " " + shell_word(s);
   log_line(line);
 }
 
@@ -77,7 +81,8 @@ bool compare(const CompareArguments& arguments) {
   write_comparison_report(data);
   for (const RunFailure& f : data.failures) log_info("failed: {}: {}", f.label, f.error);
   log_info("report: {}", (comparison.out / "report.html").string());
-  return whole && data.failures.empty();
+  if (!whole) throw Interrupted();
+  return data.failures.empty();
 }
 
 }  // namespace vggflow::cli

@@ -15,6 +15,7 @@
 #include "vggflow/convert/lora_export.h"
 #include "vggflow/convert/sd3_write.h"
 #include "vggflow/core/config.h"
+#include "vggflow/core/interrupt.h"
 #include "vggflow/core/log.h"
 #include "vggflow/core/version.h"
 #include "vggflow/eval/metrics_run.h"
@@ -317,6 +318,8 @@ int main(int argc, char** argv) {
   vggflow::cli::keep_pages();
   try {
     return vggflow::cli::run(argc, argv);
+  } catch (const vggflow::Interrupted&) {
+    return 130;
   } catch (const std::exception& e) {
     std::fprintf(stderr, "vggflow: %s\n", e.what());
     return 1;

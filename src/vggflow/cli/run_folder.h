@@ -1,19 +1,14 @@
 #pragma once
-// What all configured commands do first: read the settings, make the run folder, save the effective
-// configuration.
-
-#include <fmt/format.h>
+// What all configured commands do first: read the settings; and what those with a run folder check.
 
 #include <filesystem>
 #include <string>
-#include <vector>
+#include <system_error>
 
 #include "vggflow/cli/commands.h"
 #include "vggflow/core/config.h"
 #include "vggflow/core/error.h"
-#include "vggflow/core/log.h"
-#include "vggflow/eval/run.h"
-#include "vggflow/io/files.h"
+#include "vggflow/core/shell_word.h"
 
 namespace vggflow::cli {
 
@@ -23,45 +18,22 @@ void read_config(Config& config, const ConfigArguments& arguments) {
   for (const std::string& o : arguments.overrides) apply_override(fields_of(config), o);
 }
 
-/// Settings that do not change a run's numbers: a resume may change them.
-inline bool may_change(const std::string& key) {
-  return key == "resume" || key == "run" || key == "threads" || key == "checkpoint_every" ||
-         key == "eval_every" || key == "fit.log_every" || key == "fit.preview_every" ||
-         key == "fit.checkpoint_every";
-}
+/// What Ctrl-C says at once in commands that train.
+inline constexpr const char* kStopping =
+    "stopping after this update, which is saved; Ctrl-C again ends now";
 
-/// Throws when a resumed run was started with other settings, naming them.
-template <class Config>
-void check_same_settings(Config& config, const std::filesystem::path& saved) {
-  Config before;
-  load_yaml(fields_of(before), saved);
-  std::vector<std::string> changed;
-  for (const std::string& key : differences(fields_of(config), fields_of(before))) {
-    if (!may_change(key)) changed.push_back(key);
-  }
-  VGGFLOW_CHECK(changed.empty(),
-                "[resume] {} was started with other settings: {} differ. Start a new run, or leave "
-                "them as they were",
-                saved.parent_path().string(), fmt::join(changed, ", "));
-}
-
-/// Makes the folder config.run and saves config.yaml there. A folder that already holds a run is
-/// refused unless config.resume is set, and then the settings must be the same.
-template <class Config>
-void open_run(Config& config) {
-  const std::filesystem::path run = config.run, saved = run / "config.yaml";
-  if (std::filesystem::exists(saved)) {
-    VGGFLOW_CHECK(config.resume,
-                  "[run] {} already holds a run. Choose another folder with run=..., or go on with "
-                  "resume=true",
-                  run.string());
-    check_same_settings(config, saved);
-  }
-  make_writable_folder(run);
-  open_log(run / "log.txt");
-  write_text(saved, to_yaml(fields_of(config)));
-  set_threads(config.threads);
-  catch_interrupts();
+/// Throws where `file`, the settings of a run that is to go on, lies in another folder than the run
+/// that it names: the folder was moved, and the settings lead back to the old place.
+inline void check_not_moved(const std::string& file, const std::string& run) {
+  const std::filesystem::path settings = file, folder = settings.parent_path();
+  std::error_code ignored;
+  if (settings.filename() != "config.yaml" || !std::filesystem::exists(folder / "log.txt") ||
+      std::filesystem::equivalent(folder, run, ignored))
+    return;
+  fail(
+      "[resume] {} is the configuration of the run in {}, but says run={}: the folder was moved or "
+      "copied. To go on where it is now, pass run={} too",
+      file, folder.string(), run, shell_word(folder.string()));
 }
 
 }  // namespace vggflow::cli
