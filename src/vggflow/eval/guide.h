@@ -14,8 +14,8 @@
 
 #include "vggflow/core/field.h"
 #include "vggflow/families/value_network.h"
-#include "vggflow/flow/flow_model.h"
 #include "vggflow/flow/eta.h"
+#include "vggflow/flow/flow_model.h"
 #include "vggflow/rewards/pixels.h"
 #include "vggflow/rewards/reward.h"
 

@@ -21,7 +21,7 @@
 #include "vggflow/io/files.h"
 #include "vggflow/pretrain/fit.h"
 #include "vggflow/testing/message.h"
-#include "vggflow/train/align_fixture.h"
+#include "vggflow/train/align_fixture_test.h"
 #include "vggflow/train/checkpoint.h"
 #include "vggflow/weights/lora_file.h"
 

@@ -18,7 +18,7 @@
 #include "vggflow/io/folder_lock.h"
 #include "vggflow/testing/message.h"
 #include "vggflow/train/align.h"
-#include "vggflow/train/align_fixture.h"
+#include "vggflow/train/align_fixture_test.h"
 #include "vggflow/train/checkpoint.h"
 #include "vggflow/train/monitor.h"
 #include "vggflow/weights/lora_formats.h"
