@@ -14,7 +14,6 @@
 // Median of 10 after 3 warm-ups; --seconds caps each measure, so that long ones run less often.
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/autograd.h>
-#include <torch/csrc/autograd/grad_mode.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
@@ -31,7 +30,9 @@
 #include "vggflow/core/error.h"
 #include "vggflow/core/log.h"
 #include "vggflow/families/network_cost.h"
-#include "vggflow/families/sd3/flow_model.h"
+#include "vggflow/families/sd3/mmdit_network.h"
+#include "vggflow/flow/adapted_flow.h"
+#include "vggflow/flow/sampling.h"
 #include "vggflow/networks/autoencoders/taesd.h"
 #include "vggflow/nn/lora.h"
 #include "vggflow/ops/random_tensor.h"
@@ -121,7 +122,7 @@ void fill(Module& network, Noise& noise, at::ScalarType dtype) {
 }
 
 // A network with random weights as a flow model: every prompt is the same random embedding.
-class RandomModel : public FlowModel {
+class RandomModel : public OnMmdit<FlowModel> {
  public:
   RandomModel(const Options& o, Noise& noise) {
     {
@@ -137,8 +138,9 @@ class RandomModel : public FlowModel {
                noise({1, shape.pooled_dim}, 1, at::kBFloat16)};
     side_ = o.pixels / 8;
   }
-  Mmdit& network() override { return *network_; }
-  const Mmdit& network() const override { return *network_; }
+  Mmdit& mmdit() override { return *network_; }
+  const Mmdit& mmdit() const override { return *network_; }
+  std::string description() const override { return network_->description(); }
   Conditioning encode(const std::vector<std::string>& prompts) const override {
     return unconditional(static_cast<int64_t>(prompts.size()));
   }
@@ -196,7 +198,7 @@ class Bench {
   at::Device device_;
   Noise noise_;
   std::unique_ptr<RandomModel> model_;
-  std::unique_ptr<LoraSet> lora_;
+  std::unique_ptr<AdaptedFlow> lora_;
   std::unique_ptr<Reward> reward_;
   Tensor x_, t_;
   Conditioning conditioning_;
@@ -268,7 +270,7 @@ void Bench::open() {
   const std::vector<std::string> attention{
       "transformer_blocks.*.attn.to_q", "transformer_blocks.*.attn.to_k",
       "transformer_blocks.*.attn.to_v", "transformer_blocks.*.attn.to_out.0"};
-  lora_ = std::make_unique<LoraSet>(model_->network(), LoraOptions{8, 8, attention}, 1);
+  lora_ = std::make_unique<AdaptedFlow>(*model_, LoraOptions{8, 8, attention}, 1);
   // B is zero in a fresh adapter: then A would have no gradient.
   for (const NamedTensor& p : lora_->parameters()) {
     const Tensor value = p.name.ends_with("lora_B.weight") ? noise_(p.tensor->sizes(), 0.003)
@@ -279,12 +281,12 @@ void Bench::open() {
   lora_->merge();
   const auto shape = model_->state_shape();
   x_ = noise_({o_.rows, shape[0], shape[1], shape[2]}, 1);
-  t_ = (noise_({o_.rows}, 100) + 500).clamp(1, 1000);
+  t_ = (noise_({o_.rows}, 0.1) + 0.5).clamp(0, 0.999);
   conditioning_ = model_->unconditional(o_.rows);
 }
 
 MmditCall Bench::call() const {
-  const int64_t patches = o_.pixels / 8 / model_->network().options.patch_size;
+  const int64_t patches = o_.pixels / 8 / model_->mmdit().options.patch_size;
   return {.image_tokens = patches * patches,
           .text_tokens = o_.text_tokens,
           .bytes = 2,
@@ -293,16 +295,16 @@ MmditCall Bench::call() const {
 
 void Bench::forward() {
   const double flops =
-      static_cast<double>(o_.rows) * mmdit_cost(model_->network().options, call()).forward;
-  for (const auto& [name, mode] : {std::pair{"forward/base", AdapterMode::kOff},
-                                   {"forward/lora", AdapterMode::kOn},
-                                   {"forward/merged", AdapterMode::kMerged}}) {
+      static_cast<double>(o_.rows) * mmdit_cost(model_->mmdit().options, call()).forward;
+  for (const auto& [name, network] :
+       {std::pair<const char*, const FlowNetwork*>{"forward/base", model_.get()},
+        {"forward/lora", &lora_->policy()},
+        {"forward/merged", &lora_->merged()}}) {
     time({.name = name,
           .run =
-              [this, mode = mode] {
+              [this, network = network] {
                 const at::NoGradGuard no_grad;
-                const AdapterScope scope(*lora_, mode);
-                model_->network().forward(x_, t_, conditioning_);
+                network->velocity(x_, t_, conditioning_);
               },
           .flops = flops});
   }
@@ -314,28 +316,27 @@ void Bench::tangent() {
         .run =
             [&] {
               const at::NoGradGuard no_grad;
-              const AdapterScope scope(*lora_, AdapterMode::kMerged);
-              model_->network().forward(x, t, conditioning_);
+              lora_->merged().velocity(x, t, conditioning_);
             },
         .flops = static_cast<double>(o_.rows) *
-                 mmdit_tangent_cost(model_->network().options, call()).forward});
+                 mmdit_tangent_cost(model_->mmdit().options, call()).forward});
 }
 
 void Bench::backward() {
   const Tensor cotangent = states(o_.rows);
-  const PassCost cost = mmdit_cost(model_->network().options, call());
-  const auto run = [&] {
-    const AdapterScope scope(*lora_, AdapterMode::kOn);
+  const PassCost cost = mmdit_cost(model_->mmdit().options, call());
+  const auto run = [&](const AdaptedFlow& adapted) {
     const Tensor x = x_.detach().requires_grad_(true);
     std::vector<Tensor> inputs{x};
-    for (const NamedTensor& p : lora_->parameters()) inputs.push_back(*p.tensor);
-    torch::autograd::grad({model_->network().forward(x, t_, conditioning_)}, inputs, {cotangent});
+    for (const NamedTensor& p : adapted.parameters()) inputs.push_back(*p.tensor);
+    torch::autograd::grad({adapted.policy().velocity(x, t_, conditioning_)}, inputs, {cotangent});
   };
   const double flops = static_cast<double>(o_.rows) * (cost.forward + cost.backward);
-  time({.name = "backward", .run = run, .flops = flops});
-  model_->network().checkpointing = true;
-  time({.name = "backward/checkpointed", .run = run, .flops = flops});
-  model_->network().checkpointing = false;
+  time({.name = "backward", .run = [&] { run(*lora_); }, .flops = flops});
+  model_->mmdit().checkpointing = true;  // of the views that are made from now on
+  AdaptedFlow recomputed(*model_, lora_->lora().adapters());
+  time({.name = "backward/checkpointed", .run = [&] { run(recomputed); }, .flops = flops});
+  model_->mmdit().checkpointing = false;
 }
 
 void Bench::rollout() {
@@ -352,7 +353,7 @@ void Bench::rollout() {
             },
         .facts = {{"trajectories", o_.trajectories}, {"steps", o_.steps}},
         .flops = static_cast<double>(2 * o_.trajectories * o_.steps) *
-                 mmdit_cost(model_->network().options, call()).forward});
+                 mmdit_cost(model_->mmdit().options, call()).forward});
 }
 
 void Bench::update() {

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "vggflow/families/sd3/mmdit.h"
+
 namespace vggflow {
 namespace {
 
