@@ -9,6 +9,9 @@
 #include <vector>
 
 #include "vggflow/algorithms/adjoint.h"
+#include "vggflow/algorithms/fitted_adjoint.h"
+#include "vggflow/algorithms/pmp.h"
+#include "vggflow/algorithms/transitions.h"
 #include "vggflow/core/error.h"
 #include "vggflow/proofs/analytic_claims.h"
 

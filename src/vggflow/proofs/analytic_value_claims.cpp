@@ -10,6 +10,9 @@
 #include <string>
 
 #include "vggflow/algorithms/consistency.h"
+#include "vggflow/algorithms/registry.h"
+#include "vggflow/algorithms/reward_gradient.h"
+#include "vggflow/algorithms/vgg_flow.h"
 #include "vggflow/core/error.h"
 #include "vggflow/proofs/analytic_claims.h"
 
