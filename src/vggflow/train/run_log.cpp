@@ -66,7 +66,8 @@ void RunRecord::add(const Json& line) {
   }
   if (kind != "update") return;
   update = line;
-  for (const auto& [phase, duration] : line.value("seconds", Json::object()).items())
+  const Json phases = line.value("seconds", Json::object());
+  for (const auto& [phase, duration] : phases.items())
     seconds[phase] += duration.is_number() ? duration.get<double>() : 0.0;
 }
 
