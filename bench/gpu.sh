@@ -47,22 +47,23 @@ part() {
 }
 
 facts() {
-  nvidia-smi --query-gpu=name,driver_version,memory.total,power.limit,clocks.max.sm --format=csv,noheader || echo "no nvidia-smi"
+  nvidia-smi --query-gpu=name,driver_version,memory.total,power.limit,clocks.max.sm --format=csv,noheader 2>/dev/null || echo "no nvidia-smi"
   echo "$(nproc) cores, $(awk '/MemTotal/ { print int($2 / 2^20) }' /proc/meminfo) GiB"
   "$python" -c 'import torch; print("torch", torch.__version__, "CUDA", torch.version.cuda, "cuDNN", torch.backends.cudnn.version())' || echo "no torch in $python"
 }
 
+# Python opens the tarball, because xz need not be there.
 set_up() {
-  rm -rf "$work"
-  mkdir -p "$work"
-  tar -C "$work" --strip-components=1 -xJf "$bundle"
+  "$python" -m tarfile -e "$bundle" "$work"
+  mv "$work"/*/* "$work"
   "$work/link_torch.sh" ${GPU_TORCH:+"$GPU_TORCH"}
 }
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/vggflow-gpu.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 export PATH="$(dirname "$(command -v "$python")"):$PATH"
-part "set up" 90 bash -c "$(declare -f set_up); set -e; work=$work bundle=$bundle set_up" || { say "nothing can run without the bundle"; exit 1; }
+export work bundle python
+part "set up" 90 bash -c "$(declare -f set_up); set -e; set_up" || { say "nothing can run without the bundle"; exit 1; }
 cd "$work"
 facts >"$OUT/facts.txt" 2>&1
 cat "$OUT/facts.txt"

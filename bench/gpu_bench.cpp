@@ -197,8 +197,6 @@ class Bench {
   Noise noise_;
   std::unique_ptr<RandomModel> model_;
   std::unique_ptr<LoraSet> lora_;
-  std::unique_ptr<ParameterBuffer> buffer_;
-  std::unique_ptr<AdamW> adamw_;
   std::unique_ptr<Reward> reward_;
   Tensor x_, t_;
   Conditioning conditioning_;
@@ -271,13 +269,12 @@ void Bench::open() {
       "transformer_blocks.*.attn.to_q", "transformer_blocks.*.attn.to_k",
       "transformer_blocks.*.attn.to_v", "transformer_blocks.*.attn.to_out.0"};
   lora_ = std::make_unique<LoraSet>(model_->network(), LoraOptions{8, 8, attention}, 1);
-  {
-    const at::NoGradGuard no_grad;
-    for (const NamedTensor& p : lora_->parameters())
-      if (p.name.find("lora_B") != p.name.npos) p.tensor->copy_(noise_(p.tensor->sizes(), 0.003));
+  // B is zero in a fresh adapter: then A would have no gradient.
+  for (const NamedTensor& p : lora_->parameters()) {
+    const Tensor value = p.name.ends_with("lora_B.weight") ? noise_(p.tensor->sizes(), 0.003)
+                                                           : p.tensor->detach().to(device_);
+    *p.tensor = value.detach().requires_grad_(true);
   }
-  buffer_ = std::make_unique<ParameterBuffer>(lora_->parameters());
-  adamw_ = std::make_unique<AdamW>(*buffer_, AdamWOptions{});
   reward_ = make_reward("colorfulness", {});
   lora_->merge();
   const auto shape = model_->state_shape();
@@ -360,6 +357,8 @@ void Bench::rollout() {
 
 void Bench::update() {
   if (!wants("update")) return;
+  ParameterBuffer buffer(lora_->parameters());
+  AdamW adamw(buffer, AdamWOptions{});
   ImageProblem images = problem();
   VggFlowOptions options;
   options.beta = 1e-3;
@@ -372,10 +371,10 @@ void Bench::update() {
   time({.name = "update",
         .run =
             [&] {
-              buffer_->zero_grad();
+              buffer.zero_grad();
               lora_->merge();
               method.update(images, input);
-              adamw_->step(1e-4);
+              adamw.step(1e-4);
             },
         .facts = {{"trajectories", o_.trajectories},
                   {"steps", o_.steps},
@@ -389,8 +388,8 @@ void Bench::run() {
   forward();
   backward();
   rollout();
+  tangent();
   update();
-  tangent();  // last: it takes the most memory
 }
 
 const std::vector<std::string> kMeasures{

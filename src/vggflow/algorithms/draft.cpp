@@ -75,7 +75,7 @@ MethodReport Draft::update(AlignmentProblem& problem, const UpdateInput& input) 
   Stopwatch watch;
   const Trajectory trajectory = roll_out(problem, input);
   const int64_t batch = input.x0.size(0);
-  const Tensor rows = at::arange(batch), x1 = trajectory.final_state();
+  const Tensor x1 = trajectory.final_state(), rows = row_numbers(batch, x1);
   report.rewards = reward_values(problem, x1);
   report.seconds["rollout"] = watch.lap();
 
@@ -96,7 +96,7 @@ MethodReport Draft::update(AlignmentProblem& problem, const UpdateInput& input) 
   shape.insert(shape.begin(), options_.lv_noises);
   const Tensor noises =
       keyed_normal(input.seed, Purpose::kPathNoise, input.update, input.first_sample, batch, shape)
-          .to(x1.scalar_type());
+          .to(x1.options());
   std::vector<Tensor> starts;
   for (int64_t i = 0; i < options_.lv_noises; ++i)
     starts.push_back(t * x1 + (1 - t) * noises.select(1, i));

@@ -12,6 +12,7 @@
 #include "vggflow/core/error.h"
 #include "vggflow/core/log.h"
 #include "vggflow/data/prompt_file.h"
+#include "vggflow/device/device.h"
 #include "vggflow/io/files.h"
 #include "vggflow/io/image.h"
 #include "vggflow/io/model_files.h"
@@ -48,6 +49,7 @@ Tensor Generator::latents(const std::vector<std::string>& captions, const Tensor
   at::NoGradGuard no_grad;
   if (lora_) lora_->set_mode(aligned ? AdapterMode::kMerged : AdapterMode::kOff);
   const Conditioning conditioning = model_->encode(captions);
+  const Tensor x0 = noise.to(current_device());
   const GuidedVelocity velocity(model_->network(), conditioning,
                                 model_->unconditional(noise.size(0)), options_.guidance);
   return sample(
@@ -55,7 +57,7 @@ Tensor Generator::latents(const std::vector<std::string>& captions, const Tensor
         const Tensor v = velocity(x, t);
         return aligned && guide_ ? v + guide_->push(x, t, v, captions, conditioning) : v;
       },
-      noise, times_);
+      x0, times_);
 }
 
 namespace {
@@ -190,7 +192,8 @@ void sample_images(const SampleConfig& c) {
       noise.push_back(keyed_normal(static_cast<uint64_t>(job.seed), Purpose::kEvalNoise, 0, 0, 1,
                                    generator.model().state_shape()));
     }
-    const Tensor x = (generator.generate(captions, at::cat(noise), c.generator.aligned()) + 1) / 2;
+    const Tensor x =
+        ((generator.generate(captions, at::cat(noise), c.generator.aligned()) + 1) / 2).cpu();
     for (int64_t i = 0; i < x.size(0); ++i) {
       const Image image = image_grid(x.narrow(0, i, 1), 1, c.enlarge, 0);
       write_png(out / fmt::format("{:05}.png", start + i), image,

@@ -137,8 +137,8 @@ class LoraValue : public ValueNetwork {
     for (size_t i = 0; i < own.size(); ++i) *own[i].tensor = *shared[i].tensor;
     net_.position_grid = policy.position_grid;
     net_.compute = policy.compute;
-    net_.proj_out.weight = at::zeros(policy.proj_out.weight.sizes()).requires_grad_(true);
-    net_.proj_out.bias = at::zeros(policy.proj_out.bias.sizes()).requires_grad_(true);
+    net_.proj_out.weight = new_parameter(policy.proj_out.weight.sizes()).requires_grad_(true);
+    net_.proj_out.bias = new_parameter(policy.proj_out.bias.sizes()).requires_grad_(true);
     lora_ = std::make_unique<LoraSet>(
         net_, LoraOptions{o.rank, static_cast<double>(o.rank), targets}, seed);
     lora_->set_mode(AdapterMode::kOn);
