@@ -8,6 +8,8 @@
 
 #include "vggflow/ops/vjp.h"
 
+#include <algorithm>
+
 namespace vggflow {
 
 Tensor base_pull_back(AlignmentProblem& problem, const States& s, const Tensor& a) {
@@ -38,48 +40,59 @@ std::vector<Tensor> sweep(const Trajectory& trajectory, const Tensor& rows, cons
 namespace {
 
 // Place of every row in `rows`, -1 where it is not there.
-std::vector<int64_t> places(const Tensor& rows, int64_t largest) {
+std::vector<int64_t> places(const std::vector<int64_t>& rows, int64_t largest) {
   std::vector<int64_t> out(static_cast<size_t>(largest) + 1, -1);
-  for (int64_t i = 0; i < rows.numel(); ++i) {
-    const auto row = rows[i].item<int64_t>();
-    if (row <= largest) out[static_cast<size_t>(row)] = i;
+  for (size_t i = 0; i < rows.size(); ++i) {
+    if (rows[i] <= largest) out[static_cast<size_t>(rows[i])] = static_cast<int64_t>(i);
   }
   return out;
+}
+
+// The numbers on the host, in one copy.
+std::vector<int64_t> numbers(const Tensor& rows) {
+  const Tensor list = rows.cpu().contiguous();
+  return {list.const_data_ptr<int64_t>(), list.const_data_ptr<int64_t>() + list.numel()};
 }
 
 }  // namespace
 
 Tensor gather(const std::vector<Tensor>& adjoints, const Transitions& transitions,
               const Tensor& rows) {
-  const Tensor& of = transitions.states.rows;
-  const auto place = places(rows, of.max().item<int64_t>());
+  const auto of = numbers(transitions.states.rows);
+  const auto place = places(numbers(rows), *std::max_element(of.begin(), of.end()));
   std::vector<Tensor> out;
   for (size_t i = 0; i < transitions.steps.size(); ++i) {
-    const auto row = static_cast<size_t>(of[static_cast<int64_t>(i)].item<int64_t>());
+    const auto row = static_cast<size_t>(of[i]);
     out.push_back(adjoints[static_cast<size_t>(transitions.steps[i]) + 1][place[row]]);
   }
   return at::stack(out);
 }
 
 std::vector<double> mean_norms(const std::vector<Tensor>& adjoints) {
+  std::vector<Tensor> means;
+  for (const Tensor& a : adjoints) {
+    if (a.defined()) means.push_back(at::linalg_vector_norm(a.flatten(1), 2, {1}).mean());
+  }
+  if (means.empty()) return std::vector<double>(adjoints.size());
+  const Tensor all = at::stack(means).to(at::kCPU, at::kDouble);
+  const double* next = all.const_data_ptr<double>();
   std::vector<double> out;
-  for (const Tensor& a : adjoints)
-    out.push_back(a.defined() ? at::linalg_vector_norm(a.flatten(1), 2, {1}).mean().item<double>()
-                              : 0.0);
+  for (const Tensor& a : adjoints) out.push_back(a.defined() ? *next++ : 0.0);
   return out;
 }
 
 Transitions keep_rows(const Transitions& all, const Tensor& rows) {
-  const auto place = places(rows, all.states.rows.max().item<int64_t>());
+  const auto of = numbers(all.states.rows);
+  const auto place = places(numbers(rows), *std::max_element(of.begin(), of.end()));
   std::vector<int64_t> index;
   Transitions out;
   for (size_t i = 0; i < all.steps.size(); ++i) {
-    const auto row = static_cast<size_t>(all.states.rows[static_cast<int64_t>(i)].item<int64_t>());
+    const auto row = static_cast<size_t>(of[i]);
     if (place[row] < 0) continue;
     index.push_back(static_cast<int64_t>(i));
     out.steps.push_back(all.steps[i]);
   }
-  const Tensor chosen = at::tensor(index);
+  const Tensor chosen = at::tensor(index).to(all.states.x.device());
   out.states = select(all.states, chosen);
   out.velocity = all.velocity.index_select(0, chosen);
   return out;

@@ -58,7 +58,7 @@ Tensor squared(const Tensor& residual) { return residual.square().flatten(1).sum
 // Each step's share of the loss.
 std::vector<double> shares(const Tensor& terms, size_t steps) {
   const Tensor by_step = terms.to(at::kDouble).view({static_cast<int64_t>(steps), -1}).sum(1);
-  const Tensor share = (by_step / by_step.sum().clamp_min(1e-300)).contiguous();
+  const Tensor share = (by_step / by_step.sum().clamp_min(1e-300)).cpu().contiguous();
   return {share.const_data_ptr<double>(), share.const_data_ptr<double>() + share.numel()};
 }
 
@@ -101,14 +101,14 @@ MemorylessPath roll_out_memoryless(AlignmentProblem& problem, const UpdateInput&
   shape.insert(shape.begin(), static_cast<int64_t>(n));
   const Tensor noise =
       keyed_normal(input.seed, Purpose::kPathNoise, input.update, input.first_sample, batch, shape)
-          .to(input.x0.scalar_type());
+          .to(input.x0.options());
   for (size_t k = 0; k < n; ++k) {
     const Tensor& x = path.trajectory.states.back();
     const double t = input.times[k], h = input.times[k + 1] - t;
     const Tensor time = at::full({batch}, t, x.options());
     path.velocities.push_back(problem.rollout_velocity(x, time));
     path.trajectory.states.push_back(k + 1 == n
-                                         ? x + h * problem.base({x, time, at::arange(batch)})
+                                         ? x + h * problem.base({x, time, row_numbers(batch, x)})
                                          : x + h * (2 * path.velocities.back() - x / (t + h)) +
                                                std::sqrt(h) * memoryless_sigma(t, h) *
                                                    noise.select(1, static_cast<int64_t>(k)));
@@ -125,7 +125,7 @@ MethodReport AdjointMatching::update(AlignmentProblem& problem, const UpdateInpu
   const MemorylessPath path = roll_out_memoryless(problem, input);
   report.seconds["rollout"] = watch.lap();
 
-  const Tensor all_rows = at::arange(input.x0.size(0));
+  const Tensor all_rows = row_numbers(input.x0.size(0), input.x0);
   const RewardGradients end =
       reward_gradients(problem, clip_, path.trajectory.final_state(), all_rows, input.micro_batch);
   const Tensor rows = finite_rows(end.finite, "adjoint_matching");
@@ -135,7 +135,7 @@ MethodReport AdjointMatching::update(AlignmentProblem& problem, const UpdateInpu
   report.seconds["reward"] = watch.lap();
 
   const StepPullBack step = [&](const States& s, double h, const Tensor& a) {
-    return a + h * (2 * base_pull_back(problem, s, a) - a / (s.t[0].item<double>() + h));
+    return a + h * (2 * base_pull_back(problem, s, a) - a / (s.t[0].to(at::kDouble) + h));
   };
   const auto adjoints = sweep(path.trajectory, rows, -lambda * end.gradient.index_select(0, rows),
                               input.micro_batch, step);
@@ -149,18 +149,18 @@ MethodReport AdjointMatching::update(AlignmentProblem& problem, const UpdateInpu
   const Tensor sizes = squared(terms.residual(terms.velocity, 0, count));
   const double bound = clip_bound(options_, lambda, sizes);
   const auto total = static_cast<double>(terms.states.x.numel());
-  double loss = 0;
+  Tensor loss = at::zeros({}, terms.states.x.options().dtype(at::kDouble));
   in_parts(count, input.micro_batch, [&](int64_t start, int64_t length) {
     const Tensor v = problem.policy_known(slice(terms.states, start, length),
                                           terms.velocity.narrow(0, start, length));
     const Tensor part = squared(terms.residual(v, start, length)).clamp_max(bound).sum() / total;
     part.backward();
-    loss += part.item<double>();
+    loss += part.detach();
   });
   report.series["loss_share"] = shares(sizes, steps.size());
   report.values["term_bound"] = bound;
   report.values["terms_above"] = (sizes > bound).to(at::kDouble).mean().item<double>();
-  report.loss["matching"] = loss;
+  report.loss["matching"] = loss.item<double>();
   report.seconds["train"] = watch.lap();
   return report;
 }

@@ -52,7 +52,7 @@ Consistency exact(const Call& c) {
 // The reward's parts at x1, each times its weight; (P, M).
 Tensor weighted_parts(const Call& c, const Tensor& x1) {
   const Tensor parts = c.problem.reward_parts(x1, c.p.states.rows);
-  return c.p.reward_weights.to(parts.scalar_type()).unsqueeze(1) * parts;
+  return c.p.reward_weights.to(parts.options()).unsqueeze(1) * parts;
 }
 
 // c grad r at x1 = x + (1 - t) v for given v, without graph.

@@ -110,14 +110,14 @@ MethodReport Draft::update(AlignmentProblem& problem, const UpdateInput& input) 
   Stopwatch watch;
   const Trajectory trajectory = roll_out(problem, input);
   const int64_t batch = input.x0.size(0);
-  const Tensor x1 = trajectory.final_state();
+  const Tensor x1 = trajectory.final_state(), rows = row_numbers(batch, x1);
   report.rewards = reward_values(problem, x1);
   report.seconds["rollout"] = watch.lap();
 
   const int64_t depth =
       draw_truncation(options_, static_cast<int64_t>(input.times.size()) - 1, whole_update(input));
   report.values["depth"] = static_cast<double>(depth);
-  const Seed seed = reward_seed(problem, clip_, options_.transform, x1, at::arange(batch),
+  const Seed seed = reward_seed(problem, clip_, options_.transform, x1, rows,
                                 static_cast<double>(batch), input.micro_batch, report);
   report.seconds["reward"] = watch.lap();
   sweep_back(problem, trajectory, depth, seed, input.micro_batch);
@@ -167,7 +167,7 @@ std::vector<Tensor> DraftLv::starting_points(const Trajectory& trajectory,
   shape.insert(shape.begin(), options_.lv_noises);
   const Tensor noises = keyed_normal(input.seed, Purpose::kPathNoise, input.update,
                                      input.first_sample, x1.size(0), shape)
-                            .to(x1.scalar_type());
+                            .to(x1.options());
   std::vector<Tensor> starts;
   for (int64_t i = 0; i < options_.lv_noises; ++i)
     starts.push_back(t * x1 + (1 - t) * noises.select(1, i));
@@ -180,7 +180,7 @@ MethodReport DraftLv::update(AlignmentProblem& problem, const UpdateInput& input
   Stopwatch watch;
   const Trajectory trajectory = roll_out(problem, input);
   const int64_t batch = input.x0.size(0);
-  const Tensor rows = at::arange(batch);
+  const Tensor rows = row_numbers(batch, trajectory.final_state());
   report.rewards = reward_values(problem, trajectory.final_state());
   report.seconds["rollout"] = watch.lap();
 

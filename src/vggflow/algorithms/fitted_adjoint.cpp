@@ -80,9 +80,9 @@ MethodReport FittedAdjoint::update(AlignmentProblem& problem, const UpdateInput&
     points.push_back(
         one_step_guess(x, at::full({batch}, trajectory.times[k], x.options()), velocity));
   }
-  const RewardGradients all =
-      reward_gradients(problem, clip_, at::cat(points),
-                       at::arange(batch).repeat({static_cast<int64_t>(n)}), input.micro_batch);
+  const RewardGradients all = reward_gradients(
+      problem, clip_, at::cat(points),
+      row_numbers(batch, input.x0).repeat({static_cast<int64_t>(n)}), input.micro_batch);
   const Tensor rows =
       finite_rows(all.finite.view({static_cast<int64_t>(n), batch}).all(0), "fitted_adjoint");
   report.rewards = all.reward.narrow(0, static_cast<int64_t>(n - 1) * batch, batch);

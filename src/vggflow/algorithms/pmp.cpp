@@ -35,7 +35,7 @@ MethodReport Pmp::update(AlignmentProblem& problem, const UpdateInput& input) co
   const Trajectory trajectory = roll_out(problem, input);
   report.seconds["rollout"] = watch.lap();
 
-  const Tensor all_rows = at::arange(input.x0.size(0));
+  const Tensor all_rows = row_numbers(input.x0.size(0), input.x0);
   const RewardGradients end =
       reward_gradients(problem, clip_, trajectory.final_state(), all_rows, input.micro_batch);
   const Tensor rows = finite_rows(end.finite, "pmp");

@@ -39,13 +39,13 @@ Tensor balanced(const Tensor& weights, const Tensor& parts) {
     const Tensor n = norms(parts[p]);
     means.push_back(n.index({at::isfinite(n)}).to(at::kDouble).mean());
   }
-  const Tensor n = at::stack(means);
-  VGGFLOW_CHECK(n.gt(0).all().item<bool>(),
+  const Tensor n = at::stack(means), shown = n.cpu();
+  VGGFLOW_CHECK(shown.gt(0).all().item<bool>(),
                 "[reward_clip.balance] expected every reward to have a gradient in the batch, got "
                 "mean norms {}: drop the "
                 "reward that has none, or reward_clip.balance",
-                fmt::join(std::vector<double>(n.const_data_ptr<double>(),
-                                              n.const_data_ptr<double>() + n.numel()),
+                fmt::join(std::vector<double>(shown.const_data_ptr<double>(),
+                                              shown.const_data_ptr<double>() + n.numel()),
                           ", "));
   const Tensor size = weights.abs();
   return weights * ((size * n).sum() / size.sum()) / n;
@@ -69,8 +69,8 @@ Parts part_gradients(AlignmentProblem& problem, const Tensor& weights, bool apar
       for (int64_t p = 0; p < parts.size(0); ++p)
         of.push_back(torch::autograd::grad({parts[p].sum()}, {leaf}, {}, /*retain_graph=*/true)[0]);
     } else {
-      of.push_back(torch::autograd::grad(
-          {(weights.to(parts.scalar_type()).unsqueeze(1) * parts).sum()}, {leaf})[0]);
+      of.push_back(torch::autograd::grad({(weights.to(parts.options()).unsqueeze(1) * parts).sum()},
+                                         {leaf})[0]);
     }
     gradients.push_back(at::stack(of));
     values.push_back(parts.detach());
@@ -82,15 +82,15 @@ Parts part_gradients(AlignmentProblem& problem, const Tensor& weights, bool apar
 
 RewardGradients reward_gradients(AlignmentProblem& problem, const RewardClipOptions& clip,
                                  const Tensor& x1, const Tensor& rows, int64_t micro_batch) {
-  const Tensor given = at::tensor(problem.reward_weights(), at::kDouble);
+  const Tensor given = at::tensor(problem.reward_weights(), x1.options().dtype(at::kDouble));
   const bool apart = clip.balance && given.numel() > 1;
   const Parts parts = part_gradients(problem, given, apart, x1, rows, micro_batch);
   RewardGradients out;
-  out.reward = (given.to(parts.values.scalar_type()).unsqueeze(1) * parts.values).sum(0);
+  out.reward = (given.to(parts.values.options()).unsqueeze(1) * parts.values).sum(0);
   out.weights = apart ? balanced(given, parts.gradients) : given;
-  const Tensor raw = apart ? at::tensordot(out.weights.to(parts.gradients.scalar_type()),
-                                           parts.gradients, {0}, {0})
-                           : parts.gradients[0];
+  const Tensor raw =
+      apart ? at::tensordot(out.weights.to(parts.gradients.options()), parts.gradients, {0}, {0})
+            : parts.gradients[0];
   const Tensor size = norms(raw);
   out.finite = at::isfinite(out.reward) & at::isfinite(size);
   out.threshold = clip_threshold(clip, size.index({out.finite}));
@@ -104,7 +104,7 @@ RewardGradients reward_gradients(AlignmentProblem& problem, const RewardClipOpti
 
 Tensor reward_values(AlignmentProblem& problem, const Tensor& x1) {
   at::NoGradGuard no_grad;
-  return problem.reward(x1, at::arange(x1.size(0)));
+  return problem.reward(x1, row_numbers(x1.size(0), x1));
 }
 
 Tensor reward_hessian_product(AlignmentProblem& problem, const Tensor& weights, const Tensor& x1,
@@ -112,7 +112,7 @@ Tensor reward_hessian_product(AlignmentProblem& problem, const Tensor& weights, 
   return gradient_of(
       [&](const Tensor& x) {
         const Tensor tangent = problem.reward_parts_tangent({x, d.detach()}, rows).tangent;
-        return weights.to(tangent.scalar_type()).unsqueeze(1) * tangent;
+        return weights.to(tangent.options()).unsqueeze(1) * tangent;
       },
       x1);
 }

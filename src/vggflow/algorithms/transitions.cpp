@@ -50,7 +50,8 @@ Transitions pick(const Trajectory& trajectory, const std::vector<std::vector<int
     }
   }
   const Tensor states = at::stack(x);
-  out.states = {states, at::tensor(t, at::kDouble).to(states.scalar_type()), at::tensor(rows)};
+  out.states = {states, at::tensor(t, at::kDouble).to(states.scalar_type()).to(states.device()),
+                at::tensor(rows).to(states.device())};
   out.velocity = at::stack(v);
   return out;
 }
@@ -65,6 +66,10 @@ Transitions draw(const Trajectory& trajectory, const TransitionOptions& options,
         draw_transitions(options, static_cast<int64_t>(trajectory.times.size()) - 1, random));
   }
   return pick(trajectory, steps);
+}
+
+Tensor row_numbers(int64_t count, const Tensor& like) {
+  return at::arange(count, like.options().dtype(at::kLong));
 }
 
 States select(const States& s, const Tensor& index) {

@@ -54,6 +54,9 @@ Transitions pick(const Trajectory& trajectory, const std::vector<std::vector<int
 Transitions draw(const Trajectory& trajectory, const TransitionOptions& options,
                  const UpdateInput& input);
 
+/// 0 ... count - 1, the numbers of rows, on the device of `like`.
+Tensor row_numbers(int64_t count, const Tensor& like);
+
 States select(const States& s, const Tensor& index);
 States slice(const States& s, int64_t start, int64_t length);
 

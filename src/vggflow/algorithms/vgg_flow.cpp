@@ -22,9 +22,13 @@ Tensor boundary_residual(AlignmentProblem& problem, const Tensor& x1, const Tens
 
 namespace {
 
-// Sums over the parts of one update.
+// Sums over the parts of one update, in fp64 beside the states: read once, at the end.
 struct Sums {
-  double matching = 0, consistency = 0, energy = 0;
+  explicit Sums(const Tensor& like)
+      : matching(at::zeros({}, like.options().dtype(at::kDouble))),
+        consistency(at::zeros_like(matching)),
+        energy(at::zeros_like(matching)) {}
+  Tensor matching, consistency, energy;
 };
 
 // Accumulates theta's gradient, and phi's of the consistency loss, for some transitions of `total`
@@ -36,7 +40,7 @@ void train_part(AlignmentProblem& problem, const VggFlowOptions& o, const ValueP
     const Consistency c = consistency(problem, o.consistency, o.eta, o.beta, points);
     const Tensor loss = c.residual.square().sum() / total;
     loss.backward();
-    sums.consistency += loss.item<double>();
+    sums.consistency += loss.detach();
     base = c.base;
   } else {
     base = base_value(problem, points.states);
@@ -44,8 +48,8 @@ void train_part(AlignmentProblem& problem, const VggFlowOptions& o, const ValueP
   const Tensor loss =
       matching_loss(problem, points.states, velocity, base - o.beta * points.g, total);
   loss.backward();
-  sums.matching += loss.item<double>();
-  sums.energy += (o.beta * points.g).square().sum().item<double>() / total;
+  sums.matching += loss.detach();
+  sums.energy += (o.beta * points.g).square().sum().to(at::kDouble) / total;
 }
 
 // A mean over the finite end points' elements, in parts.
@@ -53,15 +57,15 @@ double train_boundary(AlignmentProblem& problem, double alpha, const Tensor& x1,
                       int64_t micro_batch) {
   const Tensor ok = at::isfinite(x1).flatten(1).all(1).nonzero().flatten();
   const auto total = static_cast<double>(ok.numel() * x1[0].numel());
-  double sum = 0;
+  Tensor sum = at::zeros({}, x1.options().dtype(at::kDouble));
   in_parts(ok.numel(), micro_batch, [&](int64_t start, int64_t length) {
     const Tensor rows = ok.narrow(0, start, length);
     const Tensor loss =
         boundary_residual(problem, x1.index_select(0, rows), rows).square().sum() / total;
     (alpha * loss).backward();
-    sum += loss.item<double>();
+    sum += loss.detach();
   });
-  return sum;
+  return sum.item<double>();
 }
 
 }  // namespace
@@ -95,7 +99,7 @@ MethodReport VggFlow::update(AlignmentProblem& problem, const UpdateInput& input
   report.values["clip_share"] = (guess.factor < 1).to(at::kFloat).mean().item<double>();
   report.seconds["reward"] = watch.lap();
 
-  Sums sums;
+  Sums sums(all.states.x);
   const auto total =
       static_cast<double>(keep.numel() * (all.states.x.numel() / all.states.x.size(0)));
   in_parts(keep.numel(), input.micro_batch, [&](int64_t start, int64_t length) {
@@ -107,12 +111,12 @@ MethodReport VggFlow::update(AlignmentProblem& problem, const UpdateInput& input
                {states, gradient, guess.factor.index_select(0, part), guess.weights, g},
                all.velocity.index_select(0, part), total, sums);
   });
-  report.loss["matching"] = sums.matching;
-  report.values["control_energy"] = sums.energy;
+  report.loss["matching"] = sums.matching.item<double>();
+  report.values["control_energy"] = sums.energy.item<double>();
   report.seconds["train"] = watch.lap();
   if (!problem.has_correction()) return report;
   if (options.consistency.kind != ConsistencyKind::kOff)
-    report.loss["consistency"] = sums.consistency;
+    report.loss["consistency"] = sums.consistency.item<double>();
   if (options.boundary)
     report.loss["boundary"] =
         train_boundary(problem, options.alpha, trajectory.final_state(), input.micro_batch);

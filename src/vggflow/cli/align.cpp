@@ -15,6 +15,7 @@ void align(const ConfigArguments& arguments) {
   if (config.resume) check_not_moved(arguments.file, config.run);
   set_threads(config.threads);
   catch_interrupts_saying(kStopping);
+  const auto device = open_device(config.device);
   const RunEnd end = vggflow::align(config);
   if (end == RunEnd::kInterrupted) throw Interrupted();
   if (end == RunEnd::kFinishedBefore) return;

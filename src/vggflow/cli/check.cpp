@@ -6,16 +6,20 @@
 
 #include "vggflow/cli/commands.h"
 #include "vggflow/core/log.h"
+#include "vggflow/device/device.h"
 #include "vggflow/flow/precision.h"
 #include "vggflow/kernels/transformer.h"
 #include "vggflow/proofs/self_check.h"
 
 namespace vggflow::cli {
 
-bool check() {
+bool check(const DeviceOptions& options) {
+  const DeviceScope device(options);
   for (const auto& [key, value] : environment()) fmt::print("{:<18} {}\n", key, value);
-  fmt::print("{:<18} cpu, {} threads, kernels {}, matrix products in {}\n", "device",
-             at::get_num_threads(), kernels::best_table().isa, c10::toString(fast_dtype()));
+  fmt::print("{:<18} {}\n", "device", device.description());
+  fmt::print("{:<18} {} threads, kernels {}\n", "cpu", at::get_num_threads(),
+             kernels::best_table().isa);
+  fmt::print("{:<18} {}\n", "precision=auto", c10::toString(fast_dtype()));
   bool ok = true;
   double worst = 0;
   for (const CheckResult& r : self_check()) {

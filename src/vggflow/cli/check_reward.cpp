@@ -15,11 +15,13 @@ namespace {
 struct CheckRewardConfig {
   RewardFiles reward_files;
   RewardCheckOptions check;
+  DeviceOptions device;
 
   template <class V>
   void fields(V& v) {
     reward_files.fields(v);
     check.fields(v);
+    device.fields(v);
   }
 };
 
@@ -34,6 +36,7 @@ bool check_reward(const std::string& name, const std::vector<std::string>& setti
   CheckRewardConfig config;
   read_config(config, {"", settings});
   config.check.low_precision = config.reward_files.reward_dtype == RewardDtype::kBf16;
+  const auto device = open_device(config.device);
   const auto reward = make_reward(name, config.reward_files.resources());
   const std::string description = reward->describe();
   fmt::print("{}\npreprocessing: {}\n", name,

@@ -6,6 +6,7 @@
 
 namespace vggflow {
 struct ConvertOptions;
+struct DeviceOptions;
 struct ExportOptions;
 struct ScoreOptions;
 }  // namespace vggflow
@@ -54,8 +55,8 @@ void score(const ScoreOptions& options);
 std::string score_help();
 /// What is in a safetensors file or a model folder.
 void inspect(const std::string& path);
-/// Proves the installation; returns whether everything held.
-bool check();
+/// Proves the installation on a device; returns whether everything held.
+bool check(const DeviceOptions& device);
 /// Holds every method against closed forms, prints each claim's numbers and their bounds, and
 /// writes the figures to a folder unless it is empty; returns whether everything held.
 bool check_analytic(const std::string& figures);

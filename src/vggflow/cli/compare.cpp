@@ -1,5 +1,6 @@
 #include <cstdio>
 #include <filesystem>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -44,10 +45,11 @@ std::vector<std::string> changed_settings(const PlannedRun& run,
                                           const ComparisonConfig& comparison) {
   AlignConfig wanted = settings_of(run, comparison), before;
   load_yaml(fields_of(before), run.folder / "config.yaml");
+  static const std::set<std::string> kFree{"run",    "resume", "threads", "checkpoint_every",
+                                           "device", "tf32",   "kernels", "deterministic"};
   std::vector<std::string> changed;
   for (const std::string& key : differences(fields_of(wanted), fields_of(before))) {
-    if (key != "run" && key != "resume" && key != "threads" && key != "checkpoint_every")
-      changed.push_back(key);
+    if (!kFree.contains(key)) changed.push_back(key);
   }
   return changed;
 }

@@ -18,6 +18,7 @@
 #include "vggflow/core/interrupt.h"
 #include "vggflow/core/log.h"
 #include "vggflow/core/version.h"
+#include "vggflow/device/device.h"
 #include "vggflow/eval/metrics_run.h"
 #include "vggflow/eval/score.h"
 #include "vggflow/eval/sweep.h"
@@ -275,12 +276,16 @@ int run(int argc, char** argv) {
   bool analytic = false;
   std::string figures, checked_reward;
   std::vector<std::string> check_settings;
+  DeviceOptions check_device;
   auto* check_command = app.add_subcommand(
       "check", "prove this installation: kernels against plain twins, a gradient check");
   auto* analytic_flag = check_command->add_flag(
       "--analytic", analytic, "hold every method against closed forms instead (about a minute)");
   check_command->add_option("--figures", figures, "folder for the analytic suite's figures")
       ->needs(analytic_flag);
+  check_command->add_option("--device", check_device.device, "auto, cpu, cuda or cuda:N")
+      ->capture_default_str()
+      ->excludes(analytic_flag);
   auto* reward_option =
       check_command
           ->add_option("--reward", checked_reward,
@@ -292,7 +297,7 @@ int run(int argc, char** argv) {
   check_command->callback([&] {
     healthy = analytic                  ? check_analytic(figures)
               : !checked_reward.empty() ? check_reward(checked_reward, check_settings)
-                                        : check();
+                                        : check(check_device);
   });
   try {
     app.parse(argc, argv);

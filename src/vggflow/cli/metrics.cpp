@@ -25,6 +25,7 @@ void metrics(const ConfigArguments& arguments) {
   read_config(config, settings);
   if (!sets.empty()) config.a = {sets[0]};
   if (sets.size() > 1) config.b = {sets[1]};
+  const auto device = open_device(config.device);
   run_metrics(config);
 }
 

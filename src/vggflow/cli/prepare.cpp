@@ -8,6 +8,7 @@ namespace vggflow::cli {
 void prepare(const ConfigArguments& arguments) {
   PrepareConfig config;
   read_config(config, arguments);
+  const auto device = open_device(config.device);
   vggflow::prepare(config);
 }
 

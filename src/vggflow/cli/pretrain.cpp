@@ -4,6 +4,7 @@
 #include "vggflow/cli/run_folder.h"
 #include "vggflow/core/interrupt.h"
 #include "vggflow/core/log.h"
+#include "vggflow/device/device.h"
 #include "vggflow/eval/run.h"
 #include "vggflow/train/run_folder.h"
 
@@ -15,6 +16,7 @@ void pretrain(const ConfigArguments& arguments) {
   if (config.resume) check_not_moved(arguments.file, config.run);
   set_threads(config.threads);
   catch_interrupts_saying(kStopping);
+  const DeviceScope device(config.device);
   const RunFolder folder(config.run);
   if (config.resume) {
     folder.go_on(config);
@@ -22,6 +24,7 @@ void pretrain(const ConfigArguments& arguments) {
     folder.begin();
   }
   open_log(std::filesystem::path(config.run) / "log.txt");
+  log_info("device: {}", device.description());
   folder.save(config);
   vggflow::pretrain(config);
   if (interrupted()) throw Interrupted();

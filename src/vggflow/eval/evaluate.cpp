@@ -105,7 +105,7 @@ Tensor drawn_thumbnails(const ImageGenerator& model, const std::vector<std::stri
                                         prompts.begin() + std::min(total, start + at_once));
     const Tensor noise = keyed_normal(0, Purpose::kEvalNoise, 0, static_cast<uint64_t>(start),
                                       std::ssize(part), noise_shape);
-    shown.push_back(thumbnails((model(part, noise) + 1) / 2));
+    shown.push_back(thumbnails(((model(part, noise) + 1) / 2).cpu()));
   }
   return at::cat(shown);
 }
@@ -187,16 +187,18 @@ Evaluator::Measured Evaluator::measure(const ImageGenerator& model, uint64_t set
                                       set, static_cast<uint64_t>(start), length, noise_shape_);
     const Tensor pixels = ((model(captions, noise) + 1) / 2).clamp(0, 1);
     const auto judgement = judge_ ? std::optional(judge_->forward(pixels)) : std::nullopt;
-    features_of.push_back(features_ ? features_->features(pixels)
-                          : judge_  ? judgement->features
-                                    : PixelFeatures().features(pixels));
+    features_of.push_back((features_ ? features_->features(pixels)
+                           : judge_  ? judgement->features
+                                     : PixelFeatures().features(pixels))
+                              .cpu());
     if (!scores) continue;
     m.saturated +=
         saturated_share(pixels) * static_cast<double>(length) / static_cast<double>(total);
-    reward.push_back(reward_.score(pixels, captions));
-    for (const auto& [name, judge] : panel_) panel[name].push_back(judge->score(pixels, captions));
+    reward.push_back(reward_.score(pixels, captions).cpu());
+    for (const auto& [name, judge] : panel_)
+      panel[name].push_back(judge->score(pixels, captions).cpu());
     if (!judge_) continue;
-    const Tensor probabilities = at::softmax(judgement->logits, 1);
+    const Tensor probabilities = at::softmax(judgement->logits.cpu(), 1);
     const Tensor target = at::tensor(
         std::vector<int64_t>(classes_.begin() + start, classes_.begin() + start + length));
     right.push_back(probabilities.argmax(1) == target);

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "vggflow/device/device.h"
 #include "vggflow/eval/model_sets.h"
 #include "vggflow/metrics/set_metrics.h"
 
@@ -21,6 +22,7 @@ struct MetricsConfig {
   std::string train_prompts;
   int64_t size = 0;
   int64_t threads = 0;
+  DeviceOptions device;
   SetMetricOptions metrics;
   ModelSetOptions models;
 
@@ -44,6 +46,7 @@ struct MetricsConfig {
       "file of the training prompts: prompts of a that are among them are counted");
     v("size", size, "side that images are resized to first; 0: as they are", range(0, 8192));
     v("threads", threads, "CPU threads; 0 takes all", range(0, 1024));
+    device.fields(v);
     v.section("metrics", metrics);
     v.section("models", models);
   }

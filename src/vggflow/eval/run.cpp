@@ -12,6 +12,7 @@
 #include "vggflow/core/error.h"
 #include "vggflow/core/log.h"
 #include "vggflow/data/prompt_file.h"
+#include "vggflow/device/device.h"
 #include "vggflow/flow/guided_velocity.h"
 #include "vggflow/io/files.h"
 #include "vggflow/io/image.h"
@@ -49,6 +50,7 @@ Tensor Generator::latents(const std::vector<std::string>& captions, const Tensor
                           bool aligned) const {
   at::NoGradGuard no_grad;
   const Conditioning conditioning = model_->encode(captions);
+  const Tensor x0 = noise.to(current_device());
   const FlowNetwork& network = aligned && adapted_ ? adapted_->merged() : *model_;
   const GuidedVelocity velocity(network, conditioning, model_->unconditional(noise.size(0)),
                                 options_.guidance);
@@ -57,7 +59,7 @@ Tensor Generator::latents(const std::vector<std::string>& captions, const Tensor
         const Tensor v = velocity(x, t);
         return aligned && guide_ ? v + guide_->push(x, t, v, captions, conditioning) : v;
       },
-      noise, times_);
+      x0, times_);
 }
 
 namespace {
@@ -192,7 +194,8 @@ void sample_images(const SampleConfig& c) {
       noise.push_back(keyed_normal(static_cast<uint64_t>(job.seed), Purpose::kEvalNoise, 0, 0, 1,
                                    generator.model().state_shape()));
     }
-    const Tensor x = (generator.generate(captions, at::cat(noise), c.generator.aligned()) + 1) / 2;
+    const Tensor x =
+        ((generator.generate(captions, at::cat(noise), c.generator.aligned()) + 1) / 2).cpu();
     for (int64_t i = 0; i < x.size(0); ++i) {
       const Image image = image_grid(x.narrow(0, i, 1), 1, c.enlarge, 0);
       write_png(out / fmt::format("{:05}.png", start + i), image,

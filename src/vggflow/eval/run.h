@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "vggflow/data/prompt_source.h"
+#include "vggflow/device/device.h"
 #include "vggflow/eval/evaluate.h"
 #include "vggflow/eval/guide.h"
 #include "vggflow/families/open_model.h"
@@ -71,6 +72,7 @@ struct SampleConfig {
   int64_t batch = 0;
   int64_t enlarge = 1;
   int64_t threads = 0;
+  DeviceOptions device;
   GeneratorOptions generator;
 
   template <class V>
@@ -90,6 +92,7 @@ struct SampleConfig {
       range(0, 100000));
     v("enlarge", enlarge, "whole-number enlargement of the PNG files", range(1, 64));
     v("threads", threads, "CPU threads; 0 takes all", range(0, 1024));
+    device.fields(v);
     v.section("generator", generator);
   }
 };
@@ -112,6 +115,7 @@ struct EvalConfig {
   Split split = Split::kHeldOut;
   PromptFiles prompts;
   int64_t threads = 0;
+  DeviceOptions device;
   GeneratorOptions generator;
   EmojiOptions data;
   EvalOptions eval;
@@ -125,6 +129,7 @@ struct EvalConfig {
     v.section("prompts", prompts);
     v("split", split, "which prompts");
     v("threads", threads, "CPU threads; 0 takes all", range(0, 1024));
+    device.fields(v);
     v.section("generator", generator);
     v.section("data", data);
     v.section("eval", eval);

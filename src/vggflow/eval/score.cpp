@@ -15,6 +15,7 @@
 #include "vggflow/core/config.h"
 #include "vggflow/core/error.h"
 #include "vggflow/core/log.h"
+#include "vggflow/device/device.h"
 #include "vggflow/eval/run.h"
 #include "vggflow/io/files.h"
 #include "vggflow/metrics/metrics.h"
@@ -127,7 +128,8 @@ ScoredImages score_images(const ImageSet& set, const std::vector<std::string>& e
     const std::vector<std::string> prompts(set.prompts.begin() + first,
                                            set.prompts.begin() + first + images.size(0));
     for (size_t r = 0; r < rewards.size(); ++r)
-      parts[r].push_back(rewards[r]->parts(images, prompts).to(at::kDouble));
+      parts[r].push_back(
+          rewards[r]->parts(images.to(current_device()), prompts).to(at::kCPU, at::kDouble));
     progress.advance(first + images.size(0));
   });
   std::vector<Tensor> totals;

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "vggflow/core/field.h"
+#include "vggflow/device/device.h"
 #include "vggflow/io/jsonl.h"
 #include "vggflow/metrics/image_sets.h"
 #include "vggflow/rewards/reward.h"
@@ -24,6 +25,7 @@ struct ScoreOptions {
   int64_t most_thumbnails =
       400;  ///< on the sheet; of more images, the best and the worst halves of it
   int64_t threads = 0;
+  DeviceOptions device;
 
   template <class V>
   void fields(V& v) {
@@ -34,6 +36,7 @@ struct ScoreOptions {
     v("batch", batch, "images scored together", range(1, 100000));
     v("thumbnails", most_thumbnails, "most pictures on the sheet", range(2, 1e6));
     v("threads", threads, "CPU threads; 0 takes all", range(0, 1024));
+    device.fields(v);
     files.fields(v);
   }
 };

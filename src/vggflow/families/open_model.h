@@ -23,7 +23,7 @@ struct ModelOptions {
       "the flow model: a nano folder, a Stable Diffusion 3 folder in diffusers' layout, its "
       "org/name in the Hugging Face cache, or a single file");
     v("precision", precision,
-      "of the frozen weights and matrix products; auto: bf16 where the processor has it",
+      "of the frozen weights and matrix products; auto: bf16 where the device has it",
       choices({"auto", "bf16", "fp32"}));
     v("checkpointing", checkpointing,
       "blocks of the network and of the decoder keep their inputs alone and run again for "

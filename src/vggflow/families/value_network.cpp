@@ -141,8 +141,8 @@ class LoraValue : public ValueNetwork {
       : network_(policy.view()), output_(policy.output_layer()) {
     network_->count_passes(nullptr);
     Linear& out = output_layer();
-    out.weight = at::zeros(out.weight.sizes()).requires_grad_(true);
-    if (out.bias.defined()) out.bias = at::zeros(out.bias.sizes()).requires_grad_(true);
+    out.weight = new_parameter(out.weight.sizes()).requires_grad_(true);
+    if (out.bias.defined()) out.bias = new_parameter(out.bias.sizes()).requires_grad_(true);
     lora_ = std::make_unique<LoraSet>(
         network_->network(), LoraOptions{o.rank, static_cast<double>(o.rank), targets}, seed);
   }

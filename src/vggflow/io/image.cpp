@@ -15,7 +15,7 @@ namespace vggflow {
 Image to_image(const at::Tensor& pixels) {
   VGGFLOW_CHECK(pixels.dim() == 3 && pixels.size(0) == 3,
                 "[image] expected pixels (3, H, W), got {} dimensions", pixels.dim());
-  const at::Tensor bytes = (pixels.detach().to(at::kFloat).clamp(0, 1) * 255)
+  const at::Tensor bytes = (pixels.detach().to(at::kCPU, at::kFloat).clamp(0, 1) * 255)
                                .round()
                                .to(at::kByte)
                                .permute({1, 2, 0})

@@ -14,6 +14,7 @@
 #include "vggflow/core/error.h"
 #include "vggflow/core/log.h"
 #include "vggflow/data/prompt_sets.h"
+#include "vggflow/device/device.h"
 
 namespace vggflow {
 namespace {
@@ -451,12 +452,13 @@ MeasuredSet measure(const ImageSet& set, const FeatureNetworks& networks, const 
   std::vector<uint64_t> hashes;
   double saturated = 0, values = 0;
   for_batches(set, batch, [&](int64_t first, const Tensor& images) {
+    const Tensor shown = images.to(current_device());
     const std::vector<std::string> prompts(set.prompts.begin() + first,
                                            set.prompts.begin() + first + images.size(0));
     for (size_t n = 0; n < networks.size(); ++n)
-      features[n].push_back(networks[n]->features(images).to(at::kFloat));
+      features[n].push_back(networks[n]->features(shown).to(at::kCPU, at::kFloat));
     for (size_t r = 0; r < panel.size(); ++r)
-      scores[r].push_back(panel[r].second->score(images, prompts).to(at::kFloat));
+      scores[r].push_back(panel[r].second->score(shown, prompts).to(at::kCPU, at::kFloat));
     const auto rows = row_hashes(images);
     hashes.insert(hashes.end(), rows.begin(), rows.end());
     saturated += saturated_share(images) * static_cast<double>(images.numel());

@@ -38,11 +38,13 @@ LoraSet::LoraSet(Module& network, const LoraOptions& options, uint64_t seed) {
     }
     if (!hit) continue;
     RandomStream random({seed, Purpose::kInit, /*update=*/1, layers_.size()});
-    Tensor a = at::empty({options.rank, layer->in});
-    random.fill_normal({a.mutable_data_ptr<float>(), static_cast<size_t>(a.numel())});
+    const auto place = at::device(layer->weight.device()).dtype(at::kFloat);
+    Tensor a = at::empty({options.rank, layer->in}, place);
+    fill_on_host(a, [&](std::span<float> values) { random.fill_normal(values); });
     scales_.push_back(options.alpha / static_cast<double>(options.rank));
     layer->lora = {(a / static_cast<double>(options.rank)).requires_grad_(true),
-                   at::zeros({layer->out, options.rank}).requires_grad_(true), scales_.back()};
+                   at::zeros({layer->out, options.rank}, place).requires_grad_(true),
+                   scales_.back()};
     paths_.push_back(path);
     layers_.push_back(layer);
   }
@@ -82,12 +84,15 @@ LoraSet::LoraSet(Module& network, const std::vector<LoraLayer>& adapters) {
   }
   VGGFLOW_CHECK(problems.empty(), "[lora] {} of {} adapters do not fit the network: {}",
                 problems.size(), adapters.size(), fmt::join(problems, "; "));
-  const auto leaf = [](const Tensor& x) {
-    return x.detach().to(at::kFloat, /*non_blocking=*/false, /*copy=*/true).requires_grad_(true);
+  const auto leaf = [](const Tensor& x, at::Device device) {
+    return x.detach()
+        .to(device, at::kFloat, /*non_blocking=*/false, /*copy=*/true)
+        .requires_grad_(true);
   };
   for (const std::string& path : paths_) {
     const auto& [layer, adapter] = pairs.at(path);
-    layer->lora = {leaf(adapter->a), leaf(adapter->b), adapter->scale};
+    layer->lora = {leaf(adapter->a, layer->weight.device()),
+                   leaf(adapter->b, layer->weight.device()), adapter->scale};
     layers_.push_back(layer);
     scales_.push_back(adapter->scale);
   }

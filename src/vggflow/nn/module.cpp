@@ -1,5 +1,6 @@
 #include "vggflow/nn/module.h"
 
+#include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/linear.h>
@@ -8,6 +9,7 @@
 #include <utility>
 
 #include "vggflow/core/error.h"
+#include "vggflow/device/device.h"
 
 namespace vggflow {
 namespace {
@@ -17,9 +19,9 @@ std::string join(const std::string& prefix, const std::string& name) {
 }
 
 void fill_uniform(Tensor& x, double bound, RandomStream& random) {
-  float* p = x.mutable_data_ptr<float>();
-  for (int64_t i = 0; i < x.numel(); ++i)
-    p[i] = static_cast<float>((2 * random.uniform() - 1) * bound);
+  fill_on_host(x, [&](std::span<float> values) {
+    for (float& v : values) v = static_cast<float>((2 * random.uniform() - 1) * bound);
+  });
 }
 
 thread_local int shapes_only = 0;  // how many ShapesOnly live
@@ -31,7 +33,14 @@ ShapesOnly::~ShapesOnly() { --shapes_only; }
 
 Tensor new_parameter(at::IntArrayRef shape, double value) {
   return shapes_only > 0 ? at::empty(shape, at::device(at::kMeta))
-                         : at::full(shape, value, at::kFloat);
+                         : at::full(shape, value, at::device(current_device()).dtype(at::kFloat));
+}
+
+void fill_on_host(Tensor& x, const std::function<void(std::span<float>)>& draw) {
+  const at::NoGradGuard no_graph;
+  Tensor host = x.is_cpu() ? x : at::empty(x.sizes(), at::kFloat);
+  draw({host.mutable_data_ptr<float>(), static_cast<size_t>(host.numel())});
+  if (!x.is_cpu()) x.copy_(host);
 }
 
 void Module::add(std::string name, Tensor& parameter) {
@@ -79,6 +88,11 @@ void Module::set_requires_grad(bool on) {
 
 void Module::to(at::ScalarType dtype) {
   for (const NamedTensor& p : parameters()) *p.tensor = p.tensor->detach().to(dtype);
+}
+
+void Module::to(at::Device device) {
+  for (const NamedTensor& p : parameters())
+    *p.tensor = p.tensor->detach().to(device).requires_grad_(p.tensor->requires_grad());
 }
 
 Linear::Linear(int64_t in_features, int64_t out_features, bool with_bias)

@@ -4,6 +4,7 @@
 // nor moved.
 
 #include <functional>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -18,9 +19,13 @@ struct NamedTensor {
   Tensor* tensor;
 };
 
-/// What a parameter is when its module is made: `value` everywhere, or, where a ShapesOnly lives, a
-/// shape alone.
+/// What a parameter is when its module is made: `value` everywhere on the current device
+/// (device/device.h), or, where a ShapesOnly lives, a shape alone.
 Tensor new_parameter(at::IntArrayRef shape, double value = 0);
+
+/// Fills x (contiguous, fp32) with what `draw` writes: on the host, whatever x's device, so that a
+/// seed means the same everywhere.
+void fill_on_host(Tensor& x, const std::function<void(std::span<float>)>& draw);
 
 /// While one lives, the modules that this thread makes have parameters without memory (PyTorch's
 /// meta tensors), to be replaced by a file's before the first use: a network of gigabytes is then
@@ -51,6 +56,9 @@ class Module {
   /// Converts every parameter to `dtype` (detached). Frozen networks run in the dtype of their
   /// weights.
   void to(at::ScalarType dtype);
+  /// Moves every parameter (detached; gradients are asked for as before). Modules are made on the
+  /// current device: this is for those that are there already.
+  void to(at::Device device);
 
  protected:
   void add(std::string name, Tensor& parameter);

@@ -8,6 +8,7 @@
 #include <algorithm>
 
 #include "vggflow/core/error.h"
+#include "vggflow/device/device.h"
 #include "vggflow/kernels/transformer.h"
 #include "vggflow/ops/functional.h"
 
@@ -23,7 +24,8 @@ using torch::autograd::Variable;
 using torch::autograd::variable_list;
 
 bool has_kernel(const Tensor& x) {
-  return x.is_cpu() && (x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16);
+  return fused_kernels() && x.is_cpu() &&
+         (x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16);
 }
 
 template <class T>
@@ -198,7 +200,8 @@ Tensor layer_norm_modulate(const Tensor& x, const Tensor& shift, const Tensor& s
           shift.size(1) == x.size(2) && scale.sizes() == shift.sizes(),
       "[layer_norm_modulate] expected x (B, N, D) and shift, scale (B, D), got {}, {}, {}",
       shape_string(x), shape_string(shift), shape_string(scale));
-  if (x.is_cpu() && x.scalar_type() == at::kFloat && (out == at::kFloat || out == at::kBFloat16)) {
+  if (x.scalar_type() == at::kFloat && has_kernel(x) &&
+      (out == at::kFloat || out == at::kBFloat16)) {
     return LayerNormModulate::apply(x, shift, scale, eps, out);
   }
   const Tensor y = at::layer_norm(x, {x.size(2)}, {}, {}, eps);
@@ -210,7 +213,7 @@ Tensor gated_add(const Tensor& x, const Tensor& gate, const Tensor& y) {
                     gate.size(0) == x.size(0) && gate.size(1) == x.size(2),
                 "[gated_add] expected x, y (B, N, D) and gate (B, D), got {}, {}, {}",
                 shape_string(x), shape_string(y), shape_string(gate));
-  if (x.scalar_type() == at::kFloat && has_kernel(y) && x.is_cpu())
+  if (x.scalar_type() == at::kFloat && has_kernel(x) && has_kernel(y))
     return GatedAdd::apply(x, gate, y);
   return x + gate.unsqueeze(1) * y.to(x.scalar_type());
 }

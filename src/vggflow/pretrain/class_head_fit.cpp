@@ -10,6 +10,7 @@
 #include "vggflow/core/error.h"
 #include "vggflow/core/log.h"
 #include "vggflow/data/photo_set.h"
+#include "vggflow/device/device.h"
 #include "vggflow/pretrain/prepare.h"
 
 namespace vggflow {
@@ -21,10 +22,10 @@ LabelledFeatures features_of(const ClassHead& model, const PhotoSet& photos, con
   std::vector<Tensor> parts;
   int64_t done = 0;
   for (const Tensor& part : photos.images.split(d.batch)) {
-    parts.push_back(model.features(resized_photos(part, d.photo_size)));
+    parts.push_back(model.features(resized_photos(part, d.photo_size).to(current_device())));
     progress.advance(done += part.size(0));
   }
-  return {at::cat(parts), photos.labels};
+  return {at::cat(parts), photos.labels.to(current_device())};
 }
 
 }  // namespace
@@ -59,7 +60,8 @@ HeadTask::HeadTask(ClassHeadOptions options, const HeadData& d) {
 
 Tensor HeadTask::loss(const FitOptions& fit, int64_t update) const {
   const Tensor places = draw_places(train.labels.numel(), static_cast<uint64_t>(fit.seed),
-                                    static_cast<uint64_t>(update), 0, fit.batch);
+                                    static_cast<uint64_t>(update), 0, fit.batch)
+                            .to(current_device());
   return at::cross_entropy_loss(model->head.forward(train.features.index_select(0, places)),
                                 train.labels.index_select(0, places));
 }

@@ -72,7 +72,8 @@ std::vector<LossPoint> fit(FitTask task, const FitOptions& options,
     const double norm = state.buffer.clip(options.grad_clip);
     const double lr = options.optimizer.lr * cosine_schedule(state.update, options.warmup,
                                                              options.updates, options.final_lr);
-    if (!state.adamw.step(lr)) log_info("update {}: gradient is not finite, skipped", state.update);
+    if (!state.adamw.step(lr, norm))
+      log_info("update {}: gradient is not finite, skipped", state.update);
     state.ema.update(state.buffer);
     ++state.update;
 

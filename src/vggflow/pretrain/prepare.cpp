@@ -9,6 +9,7 @@
 #include "vggflow/core/error.h"
 #include "vggflow/core/log.h"
 #include "vggflow/data/photo_set.h"
+#include "vggflow/device/device.h"
 #include "vggflow/eval/run.h"
 #include "vggflow/io/files.h"
 #include "vggflow/networks/autoencoders/taesd.h"
@@ -25,7 +26,8 @@ Tensor encode_all(const TaesdEncoder& encoder, const Tensor& images, const Prepa
   int64_t done = 0;
   for (const Tensor& part : images.split(c.batch)) {
     const Tensor pixels = resized_photos(part, c.size);
-    latents.push_back(encoder.encode(mirror ? pixels.flip({3}) : pixels));
+    latents.push_back(
+        encoder.encode((mirror ? pixels.flip({3}) : pixels).to(current_device())).cpu());
     progress.advance(done += part.size(0));
   }
   return at::cat(latents);

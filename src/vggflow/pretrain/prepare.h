@@ -7,6 +7,7 @@
 #include <string>
 
 #include "vggflow/core/field.h"
+#include "vggflow/device/device.h"
 
 namespace vggflow {
 
@@ -19,6 +20,7 @@ struct PrepareConfig {
   bool mirrored = false;
   int64_t batch = 64;
   int64_t threads = 0;
+  DeviceOptions device;
 
   template <class V>
   void fields(V& v) {
@@ -35,6 +37,7 @@ struct PrepareConfig {
     v("mirrored", mirrored, "each image also mirrored left to right");
     v("batch", batch, "images encoded at once", range(1, 4096));
     v("threads", threads, "CPU threads; 0 takes all", range(0, 1024));
+    device.fields(v);
   }
 };
 

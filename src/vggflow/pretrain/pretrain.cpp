@@ -16,6 +16,7 @@
 #include "vggflow/core/error.h"
 #include "vggflow/core/log.h"
 #include "vggflow/data/photo_set.h"
+#include "vggflow/device/device.h"
 #include "vggflow/flow/guided_velocity.h"
 #include "vggflow/flow/precision.h"
 #include "vggflow/flow/sampling.h"
@@ -31,7 +32,7 @@ namespace {
 Tensor logit_normal_times(const PretrainConfig& c, int64_t update) {
   const Tensor z = keyed_normal(static_cast<uint64_t>(c.fit.seed), Purpose::kTime,
                                 static_cast<uint64_t>(update), 0, c.fit.batch, {});
-  return at::sigmoid(z * c.time_sd + c.time_mean);
+  return at::sigmoid(z * c.time_sd + c.time_mean).to(current_device());
 }
 
 // What a flow model learns from: end points x_1 with the ids of their captions.
@@ -57,7 +58,8 @@ void write_preview(const NanoModel& model, const std::vector<std::string>& promp
                    const std::filesystem::path& file, double guidance) {
   const auto n = static_cast<int64_t>(prompts.size());
   const GuidedVelocity velocity(model, model.encode(prompts), model.unconditional(n), guidance);
-  const Tensor x0 = keyed_normal(0, Purpose::kEvalNoise, 0, 0, n, model.state_shape());
+  const Tensor x0 =
+      keyed_normal(0, Purpose::kEvalNoise, 0, 0, n, model.state_shape()).to(current_device());
   const Tensor x1 =
       sample([&](const Tensor& x, const Tensor& t) { return velocity(x, t); }, x0, time_grid({}));
   write_png(file, image_grid((model.decode(x1) + 1) / 2, 8, 2));
@@ -102,7 +104,7 @@ FlowData emoji_data(const PretrainConfig& config, const EmojiSource& source) {
     const Batch b = make_batch(source.set, source.sampler, vocabulary, config.captions,
                                static_cast<uint64_t>(config.fit.seed),
                                static_cast<uint64_t>(update), 0, config.fit.batch);
-    return FlowBatch{b.images, b.ids};
+    return FlowBatch{b.images.to(current_device()), b.ids};
   };
   return {build_vocabulary(source.set), display_prompts(), batch};
 }
@@ -131,7 +133,8 @@ FlowData latent_data(const PretrainConfig& config) {
                              .chance(config.captions.empty);
       drawn.push_back(empty ? "" : captions[static_cast<size_t>(labels[i].item<int64_t>())]);
     }
-    return FlowBatch{set->latents.index_select(0, places), tokenize_all(vocabulary, drawn)};
+    return FlowBatch{set->latents.index_select(0, places).to(current_device()),
+                     tokenize_all(vocabulary, drawn)};
   };
   return {photo_vocabulary(set->classes), photo_display(set->classes), batch};
 }
@@ -148,7 +151,8 @@ void pretrain_flow(PretrainConfig& config, const FlowData& data) {
   const auto loss = [&](int64_t update) {
     const FlowBatch batch = data.batch(model.vocabulary, update);
     const Tensor noise = keyed_normal(seed, Purpose::kNoise, static_cast<uint64_t>(update), 0,
-                                      config.fit.batch, batch.x1.sizes().slice(1));
+                                      config.fit.batch, batch.x1.sizes().slice(1))
+                             .to(current_device());
     return flow_matching_loss(model, batch, noise, logit_normal_times(config, update));
   };
   fit_and_save(model, config, loss, [&](int64_t update) {
@@ -190,12 +194,14 @@ void pretrain_clip(PretrainConfig& config, const EmojiSource& source) {
     const auto u = static_cast<uint64_t>(update);
     const Batch batch = make_batch(source.set, source.sampler, model.vocabulary, config.captions,
                                    seed, u, 0, config.fit.batch);
-    const Tensor images = augment((batch.images + 1) / 2, config.augment, seed, u);
+    const Tensor images =
+        augment((batch.images + 1) / 2, config.augment, seed, u).to(current_device());
+    const Tensor ids = batch.ids.to(current_device());
     return contrastive_loss(model,
                             config.adversarial > 0
-                                ? adversarial_images(model, images, batch.ids, config.adversarial)
+                                ? adversarial_images(model, images, ids, config.adversarial)
                                 : images,
-                            batch.ids);
+                            ids);
   };
   fit_and_save(model, config, loss, nullptr);
 }
@@ -208,8 +214,11 @@ double judge_accuracy(const Judge& judge, const EmojiSource& source) {
   for (int64_t first = 0; first < n; first += 256) {
     const int64_t count = std::min<int64_t>(256, n - first);
     const Tensor guess =
-        judge.forward(source.set.images.narrow(0, first, count).to(at::kFloat) / 255)
-            .logits.argmax(1);
+        judge
+            .forward(source.set.images.narrow(0, first, count).to(current_device(), at::kFloat) /
+                     255)
+            .logits.argmax(1)
+            .cpu();
     for (int64_t i = 0; i < count; ++i) {
       right += guess[i].item<int64_t>() ==
                source.set.items[static_cast<size_t>(first + i)].subgroup_index;
@@ -231,8 +240,9 @@ void pretrain_judge(PretrainConfig& config, const EmojiSource& source) {
     const Batch batch = make_batch(source.set, source.sampler, vocabulary, config.captions, seed, u,
                                    0, config.fit.batch);
     const Tensor logits =
-        model.forward(augment((batch.images + 1) / 2, config.augment, seed, u)).logits;
-    return at::cross_entropy_loss(logits, batch.subgroups);
+        model.forward(augment((batch.images + 1) / 2, config.augment, seed, u).to(current_device()))
+            .logits;
+    return at::cross_entropy_loss(logits, batch.subgroups.to(current_device()));
   };
   fit_and_save(model, config, loss, [&](int64_t update) {
     log_info("update {}: the judge names {:.1f} % of the unchanged images", update,

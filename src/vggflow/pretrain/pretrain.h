@@ -7,6 +7,7 @@
 
 #include "vggflow/data/augment.h"
 #include "vggflow/data/captions.h"
+#include "vggflow/device/device.h"
 #include "vggflow/families/nano/model.h"
 #include "vggflow/networks/vision/emoji_clip.h"
 #include "vggflow/networks/vision/judge.h"
@@ -31,6 +32,7 @@ struct PretrainConfig {
   bool resume = false;
   std::string precision = "auto";
   int64_t threads = 0;
+  DeviceOptions device;
   double time_mean = 0.0;
   double time_sd = 1.0;
   double preview_guidance = 3.0;
@@ -58,6 +60,7 @@ struct PretrainConfig {
     v("precision", precision, "of matrix products; auto: bf16 where the processor has it",
       choices({"auto", "bf16", "fp32"}));
     v("threads", threads, "CPU threads; 0 takes all", range(0, 1024));
+    device.fields(v);
     v("time_mean", time_mean, "mean of the logit of t", range(-5, 5));
     v("time_sd", time_sd, "standard deviation of the logit of t", range(0.01, 10));
     v("preview_guidance", preview_guidance, "guidance scale of the preview grids", range(0, 100));

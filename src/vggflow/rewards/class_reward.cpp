@@ -44,9 +44,10 @@ T log_share(const T& logits, const std::vector<std::string>& prompts, const std:
   VGGFLOW_CHECK(primal(logits).size(0) == std::ssize(prompts),
                 "[{}] expected one prompt an image, got {} for {}", reward, prompts.size(),
                 primal(logits).size(0));
-  Tensor mask = at::full(primal(logits).sizes(), kOut, primal(logits).options());
+  Tensor mask = at::full(primal(logits).sizes(), kOut, primal(logits).scalar_type());
   for (size_t i = 0; i < prompts.size(); ++i)
     mask[static_cast<int64_t>(i)].index_fill_(0, asked(prompts[i]), 0);
+  mask = mask.to(primal(logits).device());
   return ops::logsumexp(logits + mask, 1, /*keepdim=*/false) -
          ops::logsumexp(logits, 1, /*keepdim=*/false);
 }

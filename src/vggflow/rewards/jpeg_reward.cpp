@@ -12,7 +12,7 @@ Tensor JpegReward::score(const Tensor& images, const std::vector<std::string>&) 
   std::vector<double> sizes;
   for (int64_t i = 0; i < images.size(0); ++i)
     sizes.push_back(static_cast<double>(encode_jpeg(to_image(images[i]), quality_).size()));
-  return at::tensor(sizes).to(images.scalar_type());
+  return at::tensor(sizes).to(images.options());
 }
 
 Dual JpegReward::score(const Dual&, const std::vector<std::string>&) const {

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "vggflow/core/error.h"
+#include "vggflow/device/device.h"
 
 namespace vggflow {
 namespace {
@@ -30,7 +31,7 @@ torch::jit::Module load(const std::filesystem::path& file) {
                 "[torchscript] expected a file that torch.jit.save wrote at {}, found none",
                 file.string());
   try {
-    torch::jit::Module module = torch::jit::load(file.string(), at::kCPU);
+    torch::jit::Module module = torch::jit::load(file.string(), current_device());
     module.eval();
     for (const Tensor& parameter : module.parameters()) parameter.set_requires_grad(false);
     return module;

@@ -8,6 +8,7 @@
 
 #include "vggflow/algorithms/registry.h"
 #include "vggflow/data/prompt_source.h"
+#include "vggflow/device/device.h"
 #include "vggflow/eval/evaluate.h"
 #include "vggflow/families/open_model.h"
 #include "vggflow/families/value_network.h"
@@ -24,6 +25,7 @@ struct AlignConfig {
   bool resume = false;
   int64_t seed = 0;
   int64_t threads = 0;
+  DeviceOptions device;
   ModelOptions flow;
   std::string reward = "emoji-clip";
   RewardFiles reward_files;
@@ -62,6 +64,7 @@ struct AlignConfig {
       "go on from the run's last checkpoint; a finished run goes on where updates is larger");
     v("seed", seed, "seed of prompts, noise, time bins and initialisation", range(0, 1e15));
     v("threads", threads, "CPU threads; 0 takes all", range(0, 1024));
+    device.fields(v);
     flow.fields(v);
     v("reward", reward, "reward, or a weighted sum: 0.7*emoji-clip + 0.3*colorfulness");
     reward_files.fields(v);

@@ -146,7 +146,7 @@ Dual ImageProblem::correction_tangent(const Dual& x, const Dual& t, const Tensor
 
 std::vector<std::string> ImageProblem::prompts_of(const Tensor& rows) const {
   std::vector<std::string> out;
-  const Tensor list = rows.contiguous();
+  const Tensor list = rows.cpu().contiguous();
   const auto* p = list.const_data_ptr<int64_t>();
   for (int64_t i = 0; i < rows.numel(); ++i) out.push_back(prompts_[static_cast<size_t>(p[i])]);
   return out;

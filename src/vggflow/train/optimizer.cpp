@@ -1,16 +1,14 @@
 #include "vggflow/train/optimizer.h"
 
+#include <ATen/ATen.h>
 #include <ATen/Parallel.h>
-#include <ATen/ops/empty.h>
-#include <ATen/ops/linalg_vector_norm.h>
-#include <ATen/ops/zeros.h>
-#include <ATen/ops/zeros_like.h>
 
 #include <algorithm>
 #include <cmath>
 #include <numbers>
 
 #include "vggflow/core/error.h"
+#include "vggflow/device/device.h"
 #include "vggflow/kernels/transformer.h"
 
 namespace vggflow {
@@ -19,8 +17,9 @@ ParameterBuffer::ParameterBuffer(const std::vector<NamedTensor>& parameters) {
   int64_t total = 0;
   for (const NamedTensor& p : parameters) total += p.tensor->numel();
   VGGFLOW_CHECK(total > 0, "[optimizer] expected at least one trainable tensor, got none");
-  values_ = at::empty({total}, at::kFloat);
-  gradient_ = at::zeros({total}, at::kFloat);
+  const auto place = at::device(parameters.front().tensor->device()).dtype(at::kFloat);
+  values_ = at::empty({total}, place);
+  gradient_ = at::zeros({total}, place);
   int64_t offset = 0;
   for (const NamedTensor& p : parameters) {
     const int64_t count = p.tensor->numel();
@@ -48,8 +47,10 @@ AdamW::AdamW(ParameterBuffer& parameters, const AdamWOptions& options)
       parameters_(parameters),
       options_(options) {}
 
-bool AdamW::step(double lr) {
-  if (!std::isfinite(parameters_.gradient_norm())) return false;
+bool AdamW::step(double lr) { return step(lr, parameters_.gradient_norm()); }
+
+bool AdamW::step(double lr, double gradient_norm) {
+  if (!std::isfinite(gradient_norm)) return false;
   ++steps;
   const auto n = static_cast<double>(steps);
   const kernels::AdamWStep s{static_cast<float>(lr),
@@ -59,13 +60,30 @@ bool AdamW::step(double lr) {
                              static_cast<float>(options_.weight_decay),
                              static_cast<float>(1 - std::pow(options_.beta1, n)),
                              static_cast<float>(1 - std::pow(options_.beta2, n))};
+  if (m.is_cpu() && fused_kernels()) {
+    on_cpu(s);
+  } else {
+    composed(s);
+  }
+  return true;
+}
+
+void AdamW::on_cpu(const kernels::AdamWStep& s) {
   at::parallel_for(0, m.numel(), 65536, [&](int64_t begin, int64_t end) {
     kernels::best_table().adamw(s, parameters_.gradient().const_data_ptr<float>(),
                                 parameters_.values().mutable_data_ptr<float>(),
                                 m.mutable_data_ptr<float>(), v.mutable_data_ptr<float>(), begin,
                                 end);
   });
-  return true;
+}
+
+void AdamW::composed(const kernels::AdamWStep& s) {
+  Tensor p = parameters_.values();
+  const Tensor& g = parameters_.gradient();
+  m.mul_(s.beta1).add_(g, 1 - s.beta1);
+  v.mul_(s.beta2).addcmul_(g, g, 1 - s.beta2);
+  p.mul_(1 - s.lr * s.weight_decay)
+      .addcdiv_(m / s.correction1, (v / s.correction2).sqrt_().add_(s.eps), -s.lr);
 }
 
 void Ema::update(const ParameterBuffer& parameters) {

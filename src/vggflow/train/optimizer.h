@@ -8,6 +8,10 @@
 #include "vggflow/core/field.h"
 #include "vggflow/nn/module.h"
 
+namespace vggflow::kernels {
+struct AdamWStep;
+}
+
 namespace vggflow {
 
 /// The trainable tensors of one network as views of one flat fp32 buffer; their gradients likewise.
@@ -50,11 +54,16 @@ class AdamW {
   /// One update with learning rate `lr`. Returns false and changes nothing when the gradient is not
   /// finite.
   bool step(double lr);
+  /// The same where the norm is known: on a GPU, to ask for it waits for all work before.
+  bool step(double lr, double gradient_norm);
   /// State for checkpoints: first moment, second moment, number of steps.
   Tensor m, v;
   int64_t steps = 0;
 
  private:
+  void on_cpu(const kernels::AdamWStep& step);
+  /// The kernel's formula in LibTorch's operations, for every device.
+  void composed(const kernels::AdamWStep& step);
   ParameterBuffer& parameters_;
   AdamWOptions options_;
 };

@@ -55,7 +55,9 @@ bool is_free(const std::string& key) {
   return keys.contains(key) || is_evaluation(key);
 }
 bool is_rounding(const std::string& key) {
-  return key == "threads" || key == "micro_batch" || key == "checkpointing";
+  static const std::set<std::string> keys{"threads",       "micro_batch", "checkpointing", "device",
+                                          "deterministic", "tf32",        "kernels"};
+  return keys.contains(key);
 }
 
 bool has_update(const fs::path& metrics) {

@@ -9,6 +9,7 @@
 
 #include "vggflow/core/error.h"
 #include "vggflow/core/log.h"
+#include "vggflow/device/device.h"
 #include "vggflow/io/files.h"
 
 namespace vggflow {
@@ -31,6 +32,12 @@ RunRecord kept_lines(const fs::path& file, int64_t updates_done) {
   if (!fs::exists(file)) return record;
   for (const Json& line : read_json_lines(file)) record.add(line);
   return record;
+}
+
+// Null on the CPU.
+Json device_peak_gib() {
+  const auto memory = device_memory();
+  return memory ? Json(memory->peak_gib) : Json();
 }
 
 void log_update(int64_t done, int64_t updates, const UpdateReport& r, double mean, double gain,
@@ -66,7 +73,8 @@ void RunRecord::add(const Json& line) {
   }
   if (kind != "update") return;
   update = line;
-  for (const auto& [phase, duration] : line.value("seconds", Json::object()).items())
+  const Json phases = line.value("seconds", Json::object());
+  for (const auto& [phase, duration] : phases.items())
     seconds[phase] += duration.is_number() ? duration.get<double>() : 0.0;
 }
 
@@ -105,7 +113,8 @@ void RunLog::update(int64_t done, const UpdateReport& r, const Evaluation& base)
          {"passes", json_of(r.policy, r.value)},
          {"seconds", m.seconds},
          {"images_per_second", rate},
-         {"rss_gib", memory_now_gib()}});
+         {"rss_gib", memory_now_gib()},
+         {"device_peak_gib", device_peak_gib()}});
   for (const auto& [name, value] : m.loss) events_.scalar("loss/" + name, value, done);
   for (const auto& [name, value] : m.values) events_.scalar("values/" + name, value, done);
   for (const auto& [name, value] : {std::pair{"reward/rollout", mean},

@@ -15,6 +15,7 @@
 #include "vggflow/core/interrupt.h"
 #include "vggflow/core/shell_word.h"
 #include "vggflow/data/prompt_sets.h"
+#include "vggflow/device/device.h"
 #include "vggflow/flow/sampling.h"
 #include "vggflow/io/files.h"
 #include "vggflow/io/image.h"
@@ -108,10 +109,11 @@ Trainer::Trainer(const AlignConfig& c, const std::vector<LoraLayer>& start, bool
 UpdateReport Trainer::step(int64_t index) {
   Stopwatch watch;
   UpdateReport report;
-  const UpdateInput input = draw_noise(index);
+  UpdateInput input = draw_noise(index);
   const std::vector<std::string> prompts =
       captions_of(prompts_->draw(seed_, input.update, 0, config_.batch));
   report.audit = audit_batch(prompts, row_hashes(input.x0));
+  input.x0 = input.x0.to(current_device());
   ImageProblem problem = pose(prompts);
   find_gradients(problem, input, report);
   Stopwatch optimizers;
@@ -147,6 +149,7 @@ void Trainer::find_gradients(ImageProblem& problem, const UpdateInput& input,
   state_.zero_grad();
   *policy_passes_ = *value_passes_ = {};
   report.method = resolved_.method->update(problem, input);
+  report.method.rewards = report.method.rewards.cpu();  // read several times below
   report.policy = *policy_passes_;
   report.value = *value_passes_;
   report.beta_scale = input.beta_scale;
@@ -156,11 +159,11 @@ void Trainer::clip_and_step(int64_t index, UpdateReport& report) {
   const double warm = warm_up(index, config_.warmup);
   report.lr = config_.policy_optimizer.lr * warm;
   report.policy_norm = state_.policy.buffer.clip(config_.grad_clip);
-  report.stepped = state_.policy.adamw.step(report.lr);
+  report.stepped = state_.policy.adamw.step(report.lr, report.policy_norm);
   state_.ema.update(state_.policy.buffer);
   if (!state_.value) return;
   report.value_norm = state_.value->buffer.clip(config_.grad_clip);
-  state_.value->adamw.step(config_.value_optimizer.lr * warm);
+  state_.value->adamw.step(config_.value_optimizer.lr * warm, report.value_norm);
 }
 
 // ==== the run: begin, advance by updates, finish
@@ -264,7 +267,7 @@ ImageGenerator Trainer::generator(bool base) const {
         [&](const Tensor& x, const Tensor& t) {
           return base ? problem.base_rollout_velocity(x, t) : problem.rollout_velocity(x, t);
         },
-        noise, eval_times_));
+        noise.to(current_device()), eval_times_));
   };
 }
 

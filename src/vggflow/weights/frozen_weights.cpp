@@ -1,5 +1,7 @@
 #include "vggflow/weights/frozen_weights.h"
 
+#include "vggflow/device/device.h"
+
 namespace vggflow {
 
 void adopt_weights(const std::vector<NamedTensor>& targets, const ComponentWeights& weights,
@@ -9,7 +11,8 @@ void adopt_weights(const std::vector<NamedTensor>& targets, const ComponentWeigh
   TensorMap tensors = weights.tensors;
   for (const std::string& name : unused) tensors.erase(name);
   expect_fit(tensors, weights.origin, list);
-  for (const NamedTensor& target : targets) *target.tensor = tensors.at(target.name).to(dtype);
+  for (const NamedTensor& target : targets)
+    *target.tensor = tensors.at(target.name).to(current_device(), dtype);
 }
 
 }  // namespace vggflow

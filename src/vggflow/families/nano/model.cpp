@@ -8,6 +8,7 @@
 
 #include "vggflow/core/config.h"
 #include "vggflow/core/error.h"
+#include "vggflow/device/device.h"
 #include "vggflow/networks/model_folder.h"
 
 namespace vggflow {
@@ -41,6 +42,7 @@ std::unique_ptr<NanoModel> NanoModel::load(const std::filesystem::path& folder,
   load_weights(*model, folder);
   model->to(dtype);
   model->transformer.compute = dtype;
+  if (!current_device().is_cpu()) model->transformer.join_projections();
   return model;
 }
 

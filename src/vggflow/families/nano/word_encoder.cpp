@@ -18,15 +18,16 @@ WordEncoder::WordEncoder(int64_t vocabulary, int64_t tokens, int64_t w)
 void WordEncoder::init(uint64_t seed) {
   uint64_t index = 0;
   for (const NamedTensor& p : parameters()) {
-    RandomStream({seed, Purpose::kInit, /*update=*/2, index++})
-        .fill_normal({p.tensor->mutable_data_ptr<float>(), static_cast<size_t>(p.tensor->numel())});
+    RandomStream random({seed, Purpose::kInit, /*update=*/2, index++});
+    fill_on_host(*p.tensor, [&](std::span<float> values) { random.fill_normal(values); });
   }
   positions.mul_(0.1);
 }
 
-Conditioning WordEncoder::forward(const Tensor& ids) const {
-  VGGFLOW_CHECK(ids.dim() == 2 && ids.size(1) == max_tokens,
-                "[word_encoder] expected ids (B, {}), got {}", max_tokens, shape_string(ids));
+Conditioning WordEncoder::forward(const Tensor& given) const {
+  VGGFLOW_CHECK(given.dim() == 2 && given.size(1) == max_tokens,
+                "[word_encoder] expected ids (B, {}), got {}", max_tokens, shape_string(given));
+  const Tensor ids = given.to(words.device());
   const Tensor embedded = at::embedding(words, ids);  // (B, T, W)
   // An empty caption pools its first padding word.
   Tensor real = (ids != 0).to(embedded.scalar_type());

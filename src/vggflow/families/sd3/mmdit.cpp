@@ -23,14 +23,39 @@ std::vector<T> chunks(const T& x, int64_t count) {
   return parts;
 }
 
+// Parts (n, ...) of one block: a view of it where they lie behind one another, else a copy.
+Tensor joined(const Tensor& a, const Tensor& b, const Tensor& c) {
+  const auto follows = [](const Tensor& x, const Tensor& y) {
+    return x.is_contiguous() && y.is_contiguous() && !x.requires_grad() && !y.requires_grad() &&
+           x.sizes() == y.sizes() && x.storage().is_alias_of(y.storage()) &&
+           y.storage_offset() == x.storage_offset() + x.numel();
+  };
+  if (!follows(a, b) || !follows(b, c)) return at::cat({a, b, c}, 0);
+  std::vector<int64_t> sizes = a.sizes().vec();
+  sizes[0] *= 3;
+  return a.as_strided(sizes, a.strides());
+}
+
+void join(Linear& q, Linear& k, Linear& v) {
+  const auto lay_out = [](Tensor& a, Tensor& b, Tensor& c) {
+    const Tensor all = at::cat({a, b, c}, 0);
+    const int64_t n = a.size(0);
+    a = all.narrow(0, 0, n);
+    b = all.narrow(0, n, n);
+    c = all.narrow(0, 2 * n, n);
+  };
+  lay_out(q.weight, k.weight, v.weight);
+  lay_out(q.bias, k.bias, v.bias);
+}
+
 // Three projections as one product: (..., D) -> (..., 3 D). Adapters are added per projection.
 template <TensorLike T>
 T joint_projection(const T& x, const Linear& q, const Linear& k, const Linear& v) {
   const bool adapters = q.lora.a.defined() || k.lora.a.defined() || v.lora.a.defined();
   if (adapters) return ops::cat(std::vector<T>{q.forward(x), k.forward(x), v.forward(x)}, -1);
   const auto dtype = primal(x).scalar_type();
-  return ops::linear(x, at::cat({q.weight.to(dtype), k.weight.to(dtype), v.weight.to(dtype)}, 0),
-                     at::cat({q.bias, k.bias, v.bias}, 0).to(dtype));
+  return ops::linear(x, joined(q.weight.to(dtype), k.weight.to(dtype), v.weight.to(dtype)),
+                     joined(q.bias, k.bias, v.bias).to(dtype));
 }
 
 // RMSNorm over the channels of each head of a packed (B, N, 3D) tensor's first two thirds.
@@ -100,9 +125,9 @@ void forward_checkpointed(const JointBlock& block, T& image, T& text, const T& s
 
 void init_xavier(Linear& layer, RandomStream& random) {
   const double bound = std::sqrt(6.0 / static_cast<double>(layer.in + layer.out));
-  float* p = layer.weight.mutable_data_ptr<float>();
-  for (int64_t i = 0; i < layer.weight.numel(); ++i)
-    p[i] = static_cast<float>((2 * random.uniform() - 1) * bound);
+  fill_on_host(layer.weight, [&](std::span<float> values) {
+    for (float& v : values) v = static_cast<float>((2 * random.uniform() - 1) * bound);
+  });
   layer.bias.zero_();
 }
 
@@ -268,7 +293,7 @@ Mmdit::Mmdit(const MmditOptions& o)
 std::vector<std::pair<std::string, Tensor>> Mmdit::checkpoint_tensors() {
   const int64_t side = options.pos_embed_max;
   if (!position_grid.defined())
-    position_grid = at::zeros({1, side * side, options.width()}, pos_embed.weight.scalar_type());
+    position_grid = at::zeros({1, side * side, options.width()}, pos_embed.weight.options());
   std::vector<std::pair<std::string, Tensor>> all{{"pos_embed.pos_embed", position_grid}};
   for (const NamedTensor& p : parameters()) all.emplace_back(p.name, *p.tensor);
   return all;
@@ -287,6 +312,29 @@ Tensor Mmdit::positions(int64_t rows, int64_t columns) const {
   const Tensor across = axis_.narrow(0, left, columns).unsqueeze(0).expand({rows, columns, d / 2});
   const Tensor down = axis_.narrow(0, top, rows).unsqueeze(1).expand({rows, columns, d / 2});
   return at::cat({across, down}, -1).view({1, rows * columns, d});
+}
+
+Tensor Mmdit::positions_like(int64_t rows, int64_t columns, const Tensor& x) const {
+  constexpr size_t kMostKept = 8;
+  const std::lock_guard lock(positions_mutex_);
+  for (const Positions& p : positions_) {
+    if (p.rows == rows && p.columns == columns && p.grid.is_same(position_grid) &&
+        p.made.device() == x.device() && p.made.scalar_type() == x.scalar_type())
+      return p.made;
+  }
+  const at::NoGradGuard no_graph;
+  if (positions_.size() == kMostKept) positions_.erase(positions_.begin());
+  positions_.push_back({rows, columns, position_grid, positions(rows, columns).to(x.options())});
+  return positions_.back().made;
+}
+
+void Mmdit::join_projections() {
+  for (auto& block : blocks) {
+    JointAttention& a = block->attn;
+    join(a.to_q, a.to_k, a.to_v);
+    join(a.add_q_proj, a.add_k_proj, a.add_v_proj);
+    if (block->attn2) join(block->attn2->to_q, block->attn2->to_k, block->attn2->to_v);
+  }
 }
 
 void Mmdit::init(uint64_t seed) {
@@ -341,7 +389,7 @@ T Mmdit::forward(const T& x, const T& timestep, const Conditioning& conditioning
 
   T image = ops::to_dtype(pos_embed.forward(x), stream);  // (B, D, rows, columns)
   image = ops::permute(ops::reshape(image, {b, d, rows * columns}), {0, 2, 1}) +
-          positions(rows, columns).to(xv.options());  // (B, N, D)
+          positions_like(rows, columns, xv);  // (B, N, D)
   T text = ops::to_dtype(context_embedder.forward(lift<T>(conditioning.context.to(dtype))), stream);
   const T time =
       timestep_embedder.forward(ops::to_dtype(ops::timestep_embedding(timestep, 256), dtype));

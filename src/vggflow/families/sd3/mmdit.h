@@ -7,6 +7,7 @@
 // sigma, sigma = 1 - t, and predicts u = noise - data = -v.
 
 #include <memory>
+#include <mutex>
 #include <string>
 #include <utility>
 #include <vector>
@@ -95,6 +96,9 @@ class Mmdit : public Module {
   std::vector<std::pair<std::string, Tensor>> checkpoint_tensors();
   /// The position of each token (1, rows * columns, D), row by row: the centre of the grid.
   Tensor positions(int64_t rows, int64_t columns) const;
+  /// Lays the frozen weights of queries, keys and values behind one another, so that their joint
+  /// product takes them as they lie. Else it joins copies at every call.
+  void join_projections();
   /// Xavier-uniform linear layers; modulations and the output projection start at zero (DiT).
   void init(uint64_t seed);
   /// A second network that shares this one's tensors: held once, and a tensor that is set on a
@@ -119,6 +123,15 @@ class Mmdit : public Module {
                          ///< sin-cos grid, from its axis
 
  private:
+  /// positions() like x, made once for a size.
+  Tensor positions_like(int64_t rows, int64_t columns, const Tensor& x) const;
+  struct Positions {
+    int64_t rows, columns;
+    Tensor grid;  ///< position_grid when they were made
+    Tensor made;
+  };
+  mutable std::mutex positions_mutex_;
+  mutable std::vector<Positions> positions_;
   Tensor
       axis_;  // (pos_embed_max, D/2): the grid is separable, and 384^2 positions would take 0.9 GB
 };

@@ -10,6 +10,7 @@
 
 #include "vggflow/core/error.h"
 #include "vggflow/core/log.h"
+#include "vggflow/device/device.h"
 #include "vggflow/families/sd3/original_names.h"
 #include "vggflow/weights/frozen_weights.h"
 
@@ -127,6 +128,8 @@ std::unique_ptr<Mmdit> load_sd3_transformer(const Sd3Files& files, at::ScalarTyp
   targets.push_back({"pos_embed.pos_embed", &net->position_grid});
   adopt_weights(targets, files.weights("transformer"), dtype);
   net->compute = dtype;
+  // On the CPU the weights stay views of the file.
+  if (!current_device().is_cpu()) net->join_projections();
   return net;
 }
 

@@ -13,6 +13,7 @@
 
 #include "vggflow/core/error.h"
 #include "vggflow/core/hash.h"
+#include "vggflow/device/device.h"
 #include "vggflow/io/files.h"
 
 namespace vggflow {
@@ -28,7 +29,8 @@ Tensor stack_ids(auto prompts, Pick pick) {
   return at::stack(rows);
 }
 
-uint64_t hash_tensor(const Tensor& x, uint64_t seed) {
+uint64_t hash_tensor(const Tensor& given, uint64_t seed) {
+  const Tensor x = given.cpu().contiguous();
   return fnv1a({static_cast<const char*>(x.const_data_ptr()), x.nbytes()}, seed);
 }
 
@@ -231,7 +233,7 @@ Conditioning Sd3PromptEncoder::checked_entry(const std::string& prompt) const {
                     value.context.scalar_type() == options_.dtype &&
                     metadata("content") == content_hash(value),
                 "its content is damaged");
-  return value;
+  return {value.context.to(current_device()), value.pooled.to(current_device())};
 }
 
 std::optional<Conditioning> Sd3PromptEncoder::read_entry(const std::string& prompt,

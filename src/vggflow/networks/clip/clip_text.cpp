@@ -88,10 +88,11 @@ Tensor ClipTextModel::pool_positions(const Tensor& ids) const {
                                     : (ids == options.eos_id).to(at::kInt).argmax(-1);
 }
 
-ClipTextOutput ClipTextModel::forward(const Tensor& ids) const {
-  VGGFLOW_CHECK(ids.dim() == 2 && ids.size(1) > 0 && ids.size(1) <= options.positions,
+ClipTextOutput ClipTextModel::forward(const Tensor& given) const {
+  VGGFLOW_CHECK(given.dim() == 2 && given.size(1) > 0 && given.size(1) <= options.positions,
                 "[clip_text] expected ids (B, T), T from 1 to {}, got {}", options.positions,
-                shape_string(ids));
+                shape_string(given));
+  const Tensor ids = given.to(token_embedding_.device());
   Tensor x = at::embedding(token_embedding_, ids) +
              position_embedding_.narrow(0, 0, ids.size(1));  // (B, T, D)
   ClipTextOutput out;
@@ -99,7 +100,8 @@ ClipTextOutput ClipTextModel::forward(const Tensor& ids) const {
     out.penultimate = x;
     x = layer->forward(x);
   }
-  const Tensor at_end = x.index({at::arange(ids.size(0)), pool_positions(ids)});  // (B, D)
+  const Tensor at_end =
+      x.index({at::arange(ids.size(0), ids.options()), pool_positions(ids)});  // (B, D)
   out.pooled = text_projection_.forward(final_layer_norm_.forward(at_end));
   return out;
 }

@@ -52,8 +52,8 @@ template Dual BlipTextLayer::forward(const Dual&, const Dual&, const Tensor&) co
 
 BlipTextEncoder::BlipTextEncoder(const BlipTextOptions& o)
     : options(o),
-      word_embeddings(at::zeros({o.vocabulary, o.width})),
-      position_embeddings(at::zeros({o.positions, o.width})),
+      word_embeddings(new_parameter({o.vocabulary, o.width})),
+      position_embeddings(new_parameter({o.positions, o.width})),
       norm(o.width, o.eps) {
   VGGFLOW_CHECK(o.width % o.heads == 0,
                 "[blip_text] expected a width that the heads divide, got width {} and {} heads",
@@ -79,11 +79,11 @@ T BlipTextEncoder::forward(const TextBatch& text, const T& image) const {
                 "[blip_text] expected image tokens ({}, N, {}), got {}", text.ids.size(0),
                 options.image_width, shape_string(tokens));
   const auto dtype = tokens.scalar_type();
-  const Tensor words = at::embedding(word_embeddings, text.ids) +
+  const Tensor words = at::embedding(word_embeddings, text.ids.to(word_embeddings.device())) +
                        position_embeddings.narrow(0, 0, text.ids.size(1));  // (B, T, D)
   constexpr double kNever = -10000;  // BLIP's; e^-10000 is 0 in every float type
   const Tensor padding =
-      ((1 - text.mask.to(dtype)) * kNever).unsqueeze(1).unsqueeze(1);  // (B, 1, 1, T)
+      ((1 - text.mask.to(tokens.options())) * kNever).unsqueeze(1).unsqueeze(1);  // (B, 1, 1, T)
   T x = lift<T>(norm.forward(words.to(dtype)));
   for (const auto& layer : layers) x = layer->forward(x, image, padding);
   return x;

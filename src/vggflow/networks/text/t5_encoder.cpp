@@ -132,11 +132,12 @@ Tensor T5Encoder::forward(const Tensor& ids) const {
   VGGFLOW_CHECK(ids.dim() == 2 && ids.size(1) > 0, "[t5_encoder] expected ids (B, T), got {}",
                 shape_string(ids));
   const Tensor& table = blocks_[0]->relative_attention_bias;
-  const Tensor bias = at::embedding(table, t5_position_buckets(ids.size(1), options))
-                          .permute({2, 0, 1})
-                          .unsqueeze(0)
-                          .contiguous();  // (1, H, T, T)
-  Tensor x = at::embedding(shared_, ids);
+  const Tensor bias =
+      at::embedding(table, t5_position_buckets(ids.size(1), options).to(table.device()))
+          .permute({2, 0, 1})
+          .unsqueeze(0)
+          .contiguous();  // (1, H, T, T)
+  Tensor x = at::embedding(shared_, ids.to(shared_.device()));
   for (const auto& block : blocks_) x = block->forward(x, bias);
   return final_layer_norm_.forward(x);
 }

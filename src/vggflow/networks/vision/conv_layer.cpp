@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "vggflow/core/error.h"
+#include "vggflow/device/device.h"
 #include "vggflow/io/content_hash.h"
 #include "vggflow/io/model_files.h"
 
@@ -15,8 +16,8 @@ namespace vggflow {
 ConvLayer::ConvLayer(const ConvShape& s, Activation a)
     : shape(s),
       activation(a),
-      weight(at::zeros({s.out, s.in / s.groups, s.height, s.width})),
-      bias(at::zeros({s.out})) {
+      weight(new_parameter({s.out, s.in / s.groups, s.height, s.width})),
+      bias(new_parameter({s.out})) {
   add("weight", weight);
   add("bias", bias);
 }
@@ -79,18 +80,20 @@ Tensor ConvWeights::take(const std::string& name, at::IntArrayRef shape) {
   return at::ones(shape, at::kDouble);
 }
 
+Tensor ConvWeights::placed(const Tensor& x) const { return x.to(current_device(), dtype_); }
+
 void ConvWeights::fill(ConvLayer& layer, const std::string& conv, const std::string& norm,
                        double eps) {
   const Tensor w = take(conv + ".weight", layer.weight.sizes());
   const auto vector = [&](const std::string& name) { return take(name, layer.bias.sizes()); };
   if (norm.empty()) {
-    layer.weight = w.to(dtype_);
-    layer.bias = vector(conv + ".bias").to(dtype_);
+    layer.weight = placed(w);
+    layer.bias = placed(vector(conv + ".bias"));
     return;
   }
   const Tensor scale = vector(norm + ".weight") / at::sqrt(vector(norm + ".running_var") + eps);
-  layer.weight = (w * scale.view({-1, 1, 1, 1})).to(dtype_);
-  layer.bias = (vector(norm + ".bias") - vector(norm + ".running_mean") * scale).to(dtype_);
+  layer.weight = placed(w * scale.view({-1, 1, 1, 1}));
+  layer.bias = placed(vector(norm + ".bias") - vector(norm + ".running_mean") * scale);
 }
 
 void ConvWeights::fill(Linear& layer, const std::string& name) {
@@ -98,8 +101,8 @@ void ConvWeights::fill(Linear& layer, const std::string& name) {
   const bool convolution = found != tensors_.end() && found->second.dim() == 4;
   const std::vector<int64_t> shape = convolution ? std::vector<int64_t>{layer.out, layer.in, 1, 1}
                                                  : std::vector<int64_t>{layer.out, layer.in};
-  layer.weight = take(name + ".weight", shape).view({layer.out, layer.in}).to(dtype_);
-  layer.bias = take(name + ".bias", {layer.out}).to(dtype_);
+  layer.weight = placed(take(name + ".weight", shape).view({layer.out, layer.in}));
+  layer.bias = placed(take(name + ".bias", {layer.out}));
 }
 
 void ConvWeights::expect_complete(const std::set<std::string>& known) const {

@@ -61,6 +61,8 @@ class ConvWeights {
   std::string hash() const;
 
  private:
+  /// x on the current device, in the dtype of the weights.
+  Tensor placed(const Tensor& x) const;
   Tensor take(const std::string& name, at::IntArrayRef shape);
   std::filesystem::path file_;
   at::ScalarType dtype_;

@@ -91,7 +91,7 @@ std::vector<LoraLayer> read_adapters(const fs::path& folder) {
 }  // namespace
 
 DreamSimClip::DreamSimClip(const VitOptions& options, int64_t projection)
-    : model(options), proj(at::zeros({options.width, projection})) {
+    : model(options), proj(new_parameter({options.width, projection})) {
   add("model", model);
   add("proj", proj);
 }

@@ -62,7 +62,7 @@ EmojiClip::EmojiClip(const EmojiClipOptions& o, Vocabulary v)
 void EmojiClip::init(uint64_t seed) {
   init_layers(*this, seed);
   RandomStream random({seed, Purpose::kInit, /*update=*/3, 0});
-  random.fill_normal({words.mutable_data_ptr<float>(), static_cast<size_t>(words.numel())});
+  fill_on_host(words, [&](std::span<float> values) { random.fill_normal(values); });
 }
 
 std::unique_ptr<EmojiClip> EmojiClip::load(const std::filesystem::path& folder) {
@@ -91,7 +91,8 @@ T EmojiClip::embed_images(const T& images) const {
 template Tensor EmojiClip::embed_images(const Tensor&) const;
 template Dual EmojiClip::embed_images(const Dual&) const;
 
-Tensor EmojiClip::embed_text(const Tensor& ids) const {
+Tensor EmojiClip::embed_text(const Tensor& given) const {
+  const Tensor ids = given.to(words.device());
   const Tensor real = (ids != 0).to(words.scalar_type()).unsqueeze(2);
   const Tensor bag = (at::embedding(words, ids) * real).sum(1) / real.sum(1).clamp_min(1);
   return ops::l2_normalize(text_projection.forward(ops::silu(text_hidden.forward(bag))));

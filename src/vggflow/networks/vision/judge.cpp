@@ -52,7 +52,7 @@ Judge::Judge(const JudgeOptions& o)
 void Judge::init(uint64_t seed) {
   init_layers(*this, seed);
   RandomStream random({seed, Purpose::kInit, /*update=*/4, 0});
-  random.fill_normal({positions.mutable_data_ptr<float>(), static_cast<size_t>(positions.numel())});
+  fill_on_host(positions, [&](std::span<float> values) { random.fill_normal(values); });
   positions.mul_(0.05);
 }
 

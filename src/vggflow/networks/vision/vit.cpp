@@ -36,8 +36,8 @@ template Dual VitBlock::forward(const Dual&) const;
 
 Vit::Vit(const VitOptions& o)
     : options(o),
-      cls_token(at::zeros({1, 1, o.width})),
-      pos_embed(at::zeros({1, o.tokens(), o.width})),
+      cls_token(new_parameter({1, 1, o.width})),
+      pos_embed(new_parameter({1, o.tokens(), o.width})),
       patch_embed(3, o.width, o.patch, o.patch),
       norm(o.width, o.eps) {
   VGGFLOW_CHECK(o.image % o.patch == 0 && o.width % o.heads == 0,

@@ -1,0 +1,108 @@
+#pragma once
+// The device of a process: where its networks lie and its tensors are computed. The program links
+// LibTorch's CPU library alone; CUDA's back end is opened at run time, and our plug-in with kernels
+// after it. Keyed noise, prompts and initial weights are drawn on the CPU and moved, so that a seed
+// means the same everywhere.
+
+#include <c10/core/Device.h>
+#include <c10/core/ScalarType.h>
+
+#include <optional>
+#include <string>
+
+#include "vggflow/core/field.h"
+#include "vggflow/device/cuda_api.h"
+#include "vggflow/device/cuda_driver.h"
+
+namespace vggflow {
+
+/// The settings of a command's device. They are no part of a run's numbers' meaning: a resume may
+/// change them.
+struct DeviceOptions {
+  std::string device = "auto";
+  bool deterministic = false;
+  bool tf32 = true;
+  std::string kernels = "auto";
+
+  template <class V>
+  void fields(V& v) {
+    v("device", device,
+      "where it computes: cpu, cuda, cuda:N (the GPU of that number), or auto: a GPU where there "
+      "is one, else the CPU");
+    v("deterministic", deterministic,
+      "on a GPU only kernels that give the same bits again; slower, and an operation without such "
+      "a kernel is an error");
+    v("tf32", tf32,
+      "on a GPU the fp32 products of decoders, rewards and value networks round their factors to "
+      "10 bits; false to compare with the CPU");
+    v("kernels", kernels,
+      "auto: the fused kernels of the device; plain: LibTorch's own operations, which are their "
+      "specification",
+      choices({"auto", "plain"}));
+  }
+};
+
+/// The device that modules are made on and states are moved to: the CPU but in a DeviceScope's
+/// life.
+at::Device current_device();
+
+/// Makes a device the process's current one, and restores the one before at its end. A command
+/// holds one from its first line on: LibTorch asks once per process whether there is CUDA, at the
+/// first operation that wants to know, and a later answer is never heard.
+class DeviceScope {
+ public:
+  /// Opens what the options name. `cuda` throws, with what to install, where it cannot be had;
+  /// `auto` takes the CPU then.
+  explicit DeviceScope(const DeviceOptions& options);
+  /// A device that is open already: the CPU, or the pretend one of the tests.
+  explicit DeviceScope(at::Device device);
+  ~DeviceScope();
+  DeviceScope(const DeviceScope&) = delete;
+  DeviceScope& operator=(const DeviceScope&) = delete;
+
+  at::Device device() const { return device_; }
+  /// One line for logs: the device with its settings, or why it is the CPU.
+  const std::string& description() const { return description_; }
+
+ private:
+  at::Device device_, before_;
+  bool fused_before_;
+  std::string description_;
+};
+
+/// Whether the setting is one of cpu, cuda, cuda:N, auto; throws with these words.
+void check_device_options(const DeviceOptions& options);
+
+/// What LibTorch's allocator holds on the current device; none on the CPU, whose memory is the
+/// process's (memory_now_gib).
+struct DeviceMemory {
+  double now_gib = 0, peak_gib = 0;  ///< of tensors: now, and at most since reset_device_peak
+};
+std::optional<DeviceMemory> device_memory();
+void reset_device_peak();
+
+/// bf16 where the device multiplies it in hardware, else fp32.
+at::ScalarType fast_dtype(at::Device device);
+
+/// The plug-in's table; null where it is not there, or on the CPU.
+const device::CudaApi* cuda_api();
+/// False with kernels=plain: fused functions take their compositions.
+bool fused_kernels();
+
+namespace device {
+
+/// Opens CUDA once per process. The file names are arguments for the tests.
+struct CudaFiles {
+  std::string driver = "libcuda.so.1";
+  std::string library = {};  ///< libtorch_cuda.so; empty: beside the loaded libtorch_cpu.so
+  std::string plugin = {};   ///< libvggflow_cuda.so; empty: beside the program or in its lib/
+};
+Problem open_cuda(const CudaFiles& files);
+/// The plug-in that open_cuda found; null: none.
+const CudaApi* opened_plugin();
+
+/// Opens a plug-in and checks that it is of this build; throws with what differs.
+const CudaApi& open_plugin(const std::string& file);
+
+}  // namespace device
+}  // namespace vggflow
