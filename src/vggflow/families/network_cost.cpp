@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "vggflow/families/sd3/mmdit.h"
+#include "vggflow/ops/attention_tangent.h"
 
 namespace vggflow {
 namespace {
@@ -133,17 +134,24 @@ PassCost mmdit_tangent_cost(const MmditOptions& o, const MmditCall& c) {
       2 * plain.attention / 2;  // three products with the tangents of q, k and v instead of one
   cost.attention = 2.5 * plain.attention;
   cost.backward = 2 * plain.backward;
-  const double matrix = heads * all * all * e;
+  // Long sequences go in tiles (ops/attention_tangent.h), which no batch multiplies and no graph
+  // keeps; counted a sample, as the larger ones of an accelerator.
+  const bool whole = all * all <= real(ops::kWholeScores);
+  const double matrix = whole ? heads * all * all * e : 0,
+               tiles = whole
+                           ? 0
+                           : 5 * std::min(heads * all * all * kFloat, real(ops::kDeviceTileBytes)),
+               unwind_tiles = whole ? 0 : 2 * tiles;
   // The fullest moments: the attention's matrices beside two copies of qkv, or the hidden layer
   // with all that its GELU's derivative is made of.
-  cost.idle =
-      2 * kFloat * d * (2 * n + m) + std::max(5.5 * matrix + 16 * e * d * all, 54 * e * d * n);
+  cost.idle = 2 * kFloat * d * (2 * n + m) +
+              std::max(5.5 * matrix + tiles + 16 * e * d * all, 54 * e * d * n);
   constexpr double kStreamWidths = 24, kProductWidths = 52,
                    kMatrices =
                        4;  // a token's widths in fp32 and in the products' numbers; matrices a head
   const double block = all * d * (kStreamWidths * kFloat + kProductWidths * e) + kMatrices * matrix;
   cost.graph = c.checkpointing ? real(o.layers) * 2 * kFloat * d * all : real(o.layers) * block;
-  cost.unwind = 2 * plain.unwind + 2 * matrix + (c.checkpointing ? block : 0);
+  cost.unwind = 2 * plain.unwind + 2 * matrix + unwind_tiles + (c.checkpointing ? block : 0);
   return cost;
 }
 

@@ -29,7 +29,8 @@ struct MmditCall {
 /// Parameters of the network, its position grid included.
 double mmdit_parameters(const MmditOptions& options);
 PassCost mmdit_cost(const MmditOptions& options, const MmditCall& call);
-/// The same for a pass through pairs (value, tangent), which materialises the attention matrix;
+/// The same for a pass through pairs (value, tangent), whose attention keeps short sequences' whole
+/// matrices and does long ones in tiles;
 /// `graph` and `backward` are for `trained`.
 PassCost mmdit_tangent_cost(const MmditOptions& options, const MmditCall& call);
 

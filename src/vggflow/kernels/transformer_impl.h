@@ -4,6 +4,7 @@
 // alone); only the small matrix products use vector types, because register blocking is what makes
 // them fast: a block of 4 rows by up to 6 vectors stays in registers over all of k.
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstdint>
@@ -152,7 +153,7 @@ constexpr int64_t kLanes = 16;
 
 template <int NV>
 inline void block4(int64_t k, const float* a, int64_t a_row, int64_t a_k, const float* b,
-                   int64_t ldb, float* c, int64_t ldc) {
+                   int64_t ldb, float* c, int64_t ldc, bool add) {
   Vec acc[4][NV] = {};
   for (int64_t i = 0; i < k; ++i) {
     const Vec* bv = reinterpret_cast<const Vec*>(b + i * ldb);
@@ -162,14 +163,17 @@ inline void block4(int64_t k, const float* a, int64_t a_row, int64_t a_k, const 
     }
   }
   for (int r = 0; r < 4; ++r) {
-    for (int v = 0; v < NV; ++v) *reinterpret_cast<Vec*>(c + r * ldc + v * kLanes) = acc[r][v];
+    for (int v = 0; v < NV; ++v) {
+      Vec& to = *reinterpret_cast<Vec*>(c + r * ldc + v * kLanes);
+      to = add ? to + acc[r][v] : acc[r][v];
+    }
   }
 }
 
 // C (m, n) = A (m, k) B (k, n), m a multiple of 4, n of 16; A is read as a[r * a_row + i * a_k], so
-// it may be transposed.
+// it may be transposed. `add`: the product is added to C.
 void product(int64_t m, int64_t n, int64_t k, const float* a, int64_t a_row, int64_t a_k,
-             const float* b, int64_t ldb, float* c, int64_t ldc) {
+             const float* b, int64_t ldb, float* c, int64_t ldc, bool add = false) {
   for (int64_t j = 0; j < n;) {
     const int64_t left = (n - j) / kLanes;
     const int64_t nv = left == 7 ? 4 : left == 8 ? 4 : left < 6 ? left : 6;
@@ -178,22 +182,22 @@ void product(int64_t m, int64_t n, int64_t k, const float* a, int64_t a_row, int
       float* cr = c + r * ldc + j;
       switch (nv) {
         case 1:
-          block4<1>(k, ar, a_row, a_k, b + j, ldb, cr, ldc);
+          block4<1>(k, ar, a_row, a_k, b + j, ldb, cr, ldc, add);
           break;
         case 2:
-          block4<2>(k, ar, a_row, a_k, b + j, ldb, cr, ldc);
+          block4<2>(k, ar, a_row, a_k, b + j, ldb, cr, ldc, add);
           break;
         case 3:
-          block4<3>(k, ar, a_row, a_k, b + j, ldb, cr, ldc);
+          block4<3>(k, ar, a_row, a_k, b + j, ldb, cr, ldc, add);
           break;
         case 4:
-          block4<4>(k, ar, a_row, a_k, b + j, ldb, cr, ldc);
+          block4<4>(k, ar, a_row, a_k, b + j, ldb, cr, ldc, add);
           break;
         case 5:
-          block4<5>(k, ar, a_row, a_k, b + j, ldb, cr, ldc);
+          block4<5>(k, ar, a_row, a_k, b + j, ldb, cr, ldc, add);
           break;
         default:
-          block4<6>(k, ar, a_row, a_k, b + j, ldb, cr, ldc);
+          block4<6>(k, ar, a_row, a_k, b + j, ldb, cr, ldc, add);
           break;
       }
     }
@@ -205,20 +209,22 @@ struct FreeDeleter {
   void operator()(float* p) const { std::free(p); }
 };
 
-// Scratch of one head: padded to whole vectors, pads zero.
+// Query rows that are done at a time: all of a short sequence, a tile of a long one, whose matrix
+// of scores then stays in the second-level cache.
+inline int64_t tile_rows(int64_t np) { return np <= 512 ? np : 64; }
+
+// Scratch of one head: matrices (N, d) and tiles (rows, N), padded to whole vectors, pads zero.
 struct HeadScratch {
-  HeadScratch(int64_t n, int64_t dh, int matrices_nd, int matrices_dn, int matrices_nn)
-      : np((n + 15) / 16 * 16), dp((dh + 15) / 16 * 16) {
-    const auto count =
-        static_cast<size_t>(matrices_nd + matrices_dn) * static_cast<size_t>(np * dp) +
-        static_cast<size_t>(matrices_nn) * static_cast<size_t>(np * np);
+  HeadScratch(int64_t n, int64_t dh, int matrices, int tiles)
+      : np((n + 15) / 16 * 16), dp((dh + 15) / 16 * 16), rows(tile_rows(np)) {
+    const auto count = static_cast<size_t>(matrices * np * dp + tiles * rows * np);
     memory.reset(static_cast<float*>(std::aligned_alloc(64, count * sizeof(float))));
     std::memset(memory.get(), 0, count * sizeof(float));
     next = memory.get();
   }
-  float* nd() { return std::exchange(next, next + np * dp); }
-  float* nn() { return std::exchange(next, next + np * np); }
-  int64_t np, dp;
+  float* matrix() { return std::exchange(next, next + np * dp); }
+  float* tile() { return std::exchange(next, next + rows * np); }
+  int64_t np, dp, rows;
   std::unique_ptr<float, FreeDeleter> memory;
   float* next;
 };
@@ -251,41 +257,44 @@ void attention(const T* qkv, int64_t n, int64_t d, int64_t heads, T* out, float*
                int64_t end) {
   const int64_t dh = d / heads;
   const float scale = 1.0f / std::sqrt(static_cast<float>(dh));
-  HeadScratch s(n, dh, 3, 1, 1);
+  HeadScratch s(n, dh, 4, 1);
   const int64_t np = s.np, dp = s.dp;
-  float *q = s.nd(), *v = s.nd(), *o = s.nd(), *kt = s.nd(), *p = s.nn();
+  float *q = s.matrix(), *v = s.matrix(), *o = s.matrix(), *kt = s.matrix(), *p = s.tile();
   for (int64_t item = begin; item < end; ++item) {
     const int64_t b = item / heads, h = item % heads;
     const T* base = qkv + b * n * 3 * d + h * dh;
     gather(base, 3 * d, n, dh, scale, q, dp);
     gather_transposed(base + d, 3 * d, n, dh, kt, np);
     gather(base + 2 * d, 3 * d, n, dh, 1.0f, v, dp);
-    product(np, np, dh, q, dp, 1, kt, np, p, np);
-    for (int64_t i = 0; i < n; ++i) {
-      float* row = p + i * np;
-      float top = row[0], sum = 0;
-      for (int64_t j = 1; j < n; ++j) top = row[j] > top ? row[j] : top;
-      for (int64_t j = 0; j < n; ++j) sum += row[j] = exp_fast(row[j] - top);
-      const float inv = 1.0f / sum;
-      for (int64_t j = 0; j < n; ++j) row[j] *= inv;
-      if (lse) lse[item * n + i] = top + std::log(sum);
+    for (int64_t first = 0; first < n; first += s.rows) {
+      const int64_t padded = std::min(s.rows, np - first), rows = std::min(s.rows, n - first);
+      product(padded, np, dh, q + first * dp, dp, 1, kt, np, p, np);
+      for (int64_t i = 0; i < rows; ++i) {
+        float* row = p + i * np;
+        float top = row[0], sum = 0;
+        for (int64_t j = 1; j < n; ++j) top = row[j] > top ? row[j] : top;
+        for (int64_t j = 0; j < n; ++j) sum += row[j] = exp_fast(row[j] - top);
+        const float inv = 1.0f / sum;
+        for (int64_t j = 0; j < n; ++j) row[j] *= inv;
+        if (lse) lse[item * n + first + i] = top + std::log(sum);
+      }
+      product(padded, dp, n, p, np, 1, v, dp, o + first * dp, dp);
     }
-    product(np, dp, n, p, np, 1, v, dp, o, dp);
     scatter(o, dp, n, dh, 1.0f, out + b * n * d + h * dh, d);
   }
 }
 
 // P = exp(q k^T - lse), dP = dO V^T, D_i = <dO_i, O_i>, dS = P (dP - D); dV = P^T dO, dQ = scale dS
-// K, dK = dS^T (scale Q).
+// K, dK = dS^T (scale Q). dK and dV add up over the tiles.
 template <class T>
 void attention_backward(const T* gout, const T* qkv, const T* out, const float* lse, int64_t n,
                         int64_t d, int64_t heads, T* gqkv, int64_t begin, int64_t end) {
   const int64_t dh = d / heads;
   const float scale = 1.0f / std::sqrt(static_cast<float>(dh));
-  HeadScratch s(n, dh, 4, 2, 2);
+  HeadScratch s(n, dh, 8, 2);
   const int64_t np = s.np, dp = s.dp;
-  float *q = s.nd(), *k = s.nd(), *go = s.nd(), *r = s.nd(), *kt = s.nd(), *vt = s.nd(),
-        *p = s.nn(), *ds = s.nn();
+  float *q = s.matrix(), *k = s.matrix(), *go = s.matrix(), *kt = s.matrix(), *vt = s.matrix(),
+        *gq = s.matrix(), *gk = s.matrix(), *gv = s.matrix(), *p = s.tile(), *ds = s.tile();
   for (int64_t item = begin; item < end; ++item) {
     const int64_t b = item / heads, h = item % heads;
     const T* base = qkv + b * n * 3 * d + h * dh;
@@ -296,24 +305,28 @@ void attention_backward(const T* gout, const T* qkv, const T* out, const float* 
     gather_transposed(base + d, 3 * d, n, dh, kt, np);
     gather_transposed(base + 2 * d, 3 * d, n, dh, vt, np);
     gather(gout + b * n * d + h * dh, d, n, dh, 1.0f, go, dp);
-    product(np, np, dh, q, dp, 1, kt, np, p, np);
-    product(np, np, dh, go, dp, 1, vt, np, ds, np);
-    for (int64_t i = 0; i < n; ++i) {
-      float delta = 0;
-      for (int64_t c = 0; c < dh; ++c) delta += go[i * dp + c] * load(o[i * d + c]);
-      float *pr = p + i * np, *dr = ds + i * np;
-      const float l = lse[item * n + i];
-      for (int64_t j = 0; j < n; ++j) {
-        pr[j] = exp_fast(pr[j] - l);
-        dr[j] = pr[j] * (dr[j] - delta);
+    for (int64_t first = 0; first < n; first += s.rows) {
+      const int64_t padded = std::min(s.rows, np - first), rows = std::min(s.rows, n - first);
+      const float *qt = q + first * dp, *got = go + first * dp;
+      product(padded, np, dh, qt, dp, 1, kt, np, p, np);
+      product(padded, np, dh, got, dp, 1, vt, np, ds, np);
+      for (int64_t i = 0; i < rows; ++i) {
+        float delta = 0;
+        for (int64_t c = 0; c < dh; ++c) delta += got[i * dp + c] * load(o[(first + i) * d + c]);
+        float *pr = p + i * np, *dr = ds + i * np;
+        const float l = lse[item * n + first + i];
+        for (int64_t j = 0; j < n; ++j) {
+          pr[j] = exp_fast(pr[j] - l);
+          dr[j] = pr[j] * (dr[j] - delta);
+        }
       }
+      product(np, dp, rows, p, 1, np, got, dp, gv, dp, /*add=*/first > 0);
+      product(padded, dp, n, ds, np, 1, k, dp, gq + first * dp, dp);
+      product(np, dp, rows, ds, 1, np, qt, dp, gk, dp, /*add=*/first > 0);
     }
-    product(np, dp, n, p, 1, np, go, dp, r, dp);  // dV
-    scatter(r, dp, n, dh, 1.0f, gbase + 2 * d, 3 * d);
-    product(np, dp, n, ds, np, 1, k, dp, r, dp);  // dQ
-    scatter(r, dp, n, dh, scale, gbase, 3 * d);
-    product(np, dp, n, ds, 1, np, q, dp, r, dp);  // dK
-    scatter(r, dp, n, dh, 1.0f, gbase + d, 3 * d);
+    scatter(gv, dp, n, dh, 1.0f, gbase + 2 * d, 3 * d);
+    scatter(gq, dp, n, dh, scale, gbase, 3 * d);
+    scatter(gk, dp, n, dh, 1.0f, gbase + d, 3 * d);
   }
 }
 

@@ -255,6 +255,17 @@ TEST(TransformerKernels, AttentionAndItsGradientEqualTheirPlainTwins) {
   }
 }
 
+// Beyond 512 tokens the query rows go in tiles; 529 and 577 leave whole and partial ones.
+TEST(TransformerKernels, AttentionOverLongSequencesEqualsItsPlainTwin) {
+  for (const auto* table : tables()) {
+    for (const int64_t n : {529, 577}) {
+      SCOPED_TRACE(table->isa + " tokens " + std::to_string(n));
+      check_attention<float>(*table, n, 1, 8);
+      check_attention<bf16>(*table, n, 1, 8);
+    }
+  }
+}
+
 TEST(TransformerKernels, AdamWFollowsItsFormula) {
   for (const auto* table : tables()) {
     const int64_t n = 37;

@@ -11,6 +11,7 @@
 #include <string>
 
 #include "vggflow/core/error.h"
+#include "vggflow/ops/attention_tangent.h"
 
 namespace vggflow {
 
@@ -273,16 +274,9 @@ Tensor split_heads(const Tensor& x, int64_t heads) {
 }
 Tensor join_heads(const Tensor& x) { return x.transpose(1, 2).reshape({x.size(0), x.size(2), -1}); }
 
-// P = softmax(S), S = scale q k^T + bias;  dP = P (dS - sum(P dS)),  d(P v) = dP v + P dv.
-Dual attend(const Dual& q_in, const Dual& k, const Dual& v, const Tensor& bias) {
-  const Dual q = q_in * (1 / std::sqrt(static_cast<double>(k.value.size(-1))));
-  const Tensor kt = k.value.transpose(-1, -2);
-  const Tensor s = at::matmul(q.value, kt);  // (B, H, N, M)
-  const Tensor p = at::softmax(bias.defined() ? s + bias : s, -1);
-  const Tensor ds = at::matmul(q.tangent, kt) + at::matmul(q.value, k.tangent.transpose(-1, -2));
-  const Tensor dp = p * (ds - (p * ds).sum(-1, true));
-  return {join_heads(at::matmul(p, v.value)),
-          join_heads(at::matmul(dp, v.value) + at::matmul(p, v.tangent))};
+// The scale goes into q, the smaller factor.
+Dual attend_scaled(const Dual& q, const Dual& k, const Dual& v, const Tensor& bias) {
+  return attend(q * (1 / std::sqrt(static_cast<double>(k.value.size(-1)))), k, v, bias);
 }
 
 }  // namespace
@@ -293,7 +287,7 @@ Dual attention(const Dual& qkv, int64_t heads) {
     return t.reshape({b, n, 3, heads, d / heads}).permute({2, 0, 3, 1, 4}).unbind(0);
   };
   const auto x = split(qkv.value), dx = split(qkv.tangent);
-  return attend({x[0], dx[0]}, {x[1], dx[1]}, {x[2], dx[2]}, {});
+  return attend_scaled({x[0], dx[0]}, {x[1], dx[1]}, {x[2], dx[2]}, {});
 }
 
 namespace {
@@ -321,7 +315,7 @@ Dual cross_attention(const Dual& q, const Dual& k, const Dual& v, int64_t heads,
   const auto split = [&](const Dual& x) {
     return Dual{split_heads(x.value, heads), split_heads(x.tangent, heads)};
   };
-  return attend(split(q), split(k), split(v), bias);
+  return attend_scaled(split(q), split(k), split(v), bias);
 }
 
 namespace {
