@@ -186,6 +186,15 @@ TEST(Sd3Alignment, AdaptersAndTheBaseShareOneCopyOfTheWeights) {
     EXPECT_TRUE(before.contains(p.tensor->const_data_ptr())) << p.name;
     EXPECT_FALSE(p.tensor->requires_grad()) << p.name;
   }
+  // Of the adapted layers the merged network holds weights of its own, the policy none.
+  const auto own = [&](const FlowNetwork& network) {
+    size_t count = 0;
+    for (const NamedTensor& p : network.network().parameters())
+      count += !before.contains(p.tensor->const_data_ptr());
+    return count;
+  };
+  EXPECT_EQ(own(tiny.lora->policy()), 0u);
+  EXPECT_EQ(own(tiny.lora->merged()), tiny.lora->paths().size());
 }
 
 }  // namespace
