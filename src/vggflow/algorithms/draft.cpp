@@ -180,7 +180,7 @@ MethodReport DraftLv::update(AlignmentProblem& problem, const UpdateInput& input
   Stopwatch watch;
   const Trajectory trajectory = roll_out(problem, input);
   const int64_t batch = input.x0.size(0);
-  const Tensor rows = row_numbers(batch, trajectory.final_state());
+  const Tensor rows = row_numbers(batch, input.x0);
   report.rewards = reward_values(problem, trajectory.final_state());
   report.seconds["rollout"] = watch.lap();
 

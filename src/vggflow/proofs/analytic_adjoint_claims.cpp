@@ -11,7 +11,6 @@
 #include "vggflow/algorithms/adjoint.h"
 #include "vggflow/algorithms/fitted_adjoint.h"
 #include "vggflow/algorithms/pmp.h"
-#include "vggflow/algorithms/transitions.h"
 #include "vggflow/core/error.h"
 #include "vggflow/proofs/analytic_claims.h"
 

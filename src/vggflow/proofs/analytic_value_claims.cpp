@@ -10,8 +10,6 @@
 #include <string>
 
 #include "vggflow/algorithms/consistency.h"
-#include "vggflow/algorithms/registry.h"
-#include "vggflow/algorithms/reward_gradient.h"
 #include "vggflow/algorithms/vgg_flow.h"
 #include "vggflow/core/error.h"
 #include "vggflow/proofs/analytic_claims.h"
