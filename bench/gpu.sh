@@ -2,7 +2,7 @@
 # One call on a machine with a GPU, with nothing to build or fetch there: unpacks the bundle, links PyTorch, runs the program's own
 # check and the GPU tests, and times vggflow beside PyTorch (eager and torch.compile) in the same run.
 # Usage: bench/gpu.sh BUNDLE.tar.xz [OUTPUT_FOLDER]   (scripts/bundle.sh makes the bundle; output: $OUT, else runs/gpu)
-# Writes gpu.json, gpu.md (the table of docs/gpu.md), log.txt and tests.xml, anew after every part. Each part has a time cap of its own:
+# Writes gpu.json, gpu.md (the table of docs/gpu.md), log.txt and the tests' XML, anew after every part. Each part has a time cap of its own:
 # one that hangs or fails leaves the others' figures. Settings, as environment variables:
 #   GPU_LIMIT    seconds in all (540); what does not fit is listed as left out
 #   GPU_PARTS    some of: check test ceilings times update compile (all)
@@ -72,11 +72,13 @@ if wanted check; then
   part "vggflow check" 60 ./vggflow check --device "$device"
 fi
 if wanted test; then
-  if [ -x gpu_test ]; then
-    part "tests on the device" 110 ./gpu_test --gtest_brief=1 --gtest_output="xml:$OUT/tests.xml"
-  else
-    say "left out: the bundle has no gpu_test"
-  fi
+  for tests in gpu_test gpu_runs_test; do
+    if [ -x "$tests" ]; then
+      part "tests on the device: $tests" 80 "./$tests" --gtest_brief=1 --gtest_output="xml:$OUT/$tests.xml"
+    else
+      say "left out: the bundle has no $tests"
+    fi
+  done
 fi
 if wanted ceilings; then
   part "ceilings" 40 ./gpu_bench --device "$device" --measures product,copy --seconds 5 ${flags[@]+"${flags[@]}"}

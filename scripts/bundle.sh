@@ -19,7 +19,7 @@ mkdir -p "$folder/lib"
 # What the build made of these: name in the bundle's root or lib.
 programs=(vggflow)
 cp "$build/vggflow" "$folder/"
-for program in gpu_bench gpu_test; do
+for program in gpu_bench gpu_test gpu_runs_test; do
   file=$(find "$build" -name "$program" -type f -perm -u+x | head -1)
   [ -n "$file" ] || { echo "bundle: $program is not built, left out"; continue; }
   cp "$file" "$folder/"

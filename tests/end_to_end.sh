@@ -11,6 +11,11 @@ trap 'rm -rf "$out"' EXIT
 "$vggflow" check >"$out/check.txt" || die "check failed: $(cat "$out/check.txt")"
 "$vggflow" --version | grep -qE "^vggflow [0-9.]+ \(commit ([0-9a-f]+(-dirty)?|unknown)\)$" || die "--version says no release and commit"
 "$vggflow" --version | grep -q "LibTorch 2.11" || die "--version does not name LibTorch"
+# Where there is no GPU, to ask for one is refused in one sentence; auto says why it is the CPU.
+if ! "$vggflow" check --device cuda >"$out/check_cuda.txt" 2>&1; then
+  [ "$(grep -c "device=cuda" "$out/check_cuda.txt")" -eq 1 ] || die "check --device cuda is not refused in one sentence: $(cat "$out/check_cuda.txt")"
+  grep -q "^device .*cpu" "$out/check.txt" || die "check does not say that it computes on the CPU: $(cat "$out/check.txt")"
+fi
 "$vggflow" align --help | grep -q "vgg.beta" || die "align --help does not list vgg.beta"
 refuse "did you mean 'updates'" "$vggflow" align update=3
 refuse "expected 'vgg.eta' to be one of" "$vggflow" align "run=$out/x" vgg.eta=cubic

@@ -19,6 +19,7 @@
 #include "vggflow/core/log.h"
 #include "vggflow/core/version.h"
 #include "vggflow/device/device.h"
+#include "vggflow/device/error_text.h"
 #include "vggflow/eval/metrics_run.h"
 #include "vggflow/eval/score.h"
 #include "vggflow/eval/sweep.h"
@@ -326,7 +327,7 @@ int main(int argc, char** argv) {
   } catch (const vggflow::Interrupted&) {
     return 130;
   } catch (const std::exception& e) {
-    std::fprintf(stderr, "vggflow: %s\n", e.what());
+    std::fprintf(stderr, "vggflow: %s\n", error_text(e).c_str());
     return 1;
   }
 }

@@ -38,6 +38,11 @@ struct CudaApi {
   void (*range_push)(const char* name);
   void (*range_pop)();
   const kernels::DeviceTable* kernels;  ///< null: compositions of LibTorch's kernels alone
+  /// Runs work(context) four times on a stream of its own, the last time into a graph that
+  /// graph_replay launches as one. What it reads and writes must stay where it is.
+  const char* (*graph_capture)(void (*work)(void*), void* context, void** graph);
+  const char* (*graph_replay)(void* graph);
+  void (*graph_free)(void* graph);
 };
 
 /// The one symbol of the plug-in.

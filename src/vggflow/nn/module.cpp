@@ -11,6 +11,7 @@
 
 #include "vggflow/core/error.h"
 #include "vggflow/device/device.h"
+#include "vggflow/ops/block_functions.h"
 
 namespace vggflow {
 namespace {
@@ -107,14 +108,6 @@ Linear::Linear(int64_t in_features, int64_t out_features, bool with_bias)
 
 namespace {
 
-Tensor low_rank(const Tensor& x, const LoraAdapter& lora) {
-  return at::linear(at::linear(x, lora.a.to(x.scalar_type())), lora.b.to(x.scalar_type())) *
-         lora.scale;
-}
-Dual low_rank(const Dual& x, const LoraAdapter& lora) {
-  return {low_rank(x.value, lora), low_rank(x.tangent, lora)};
-}
-
 Tensor cast_bias(const Tensor& bias, at::ScalarType dtype) {
   return bias.defined() ? bias.to(dtype) : bias;
 }
@@ -127,7 +120,8 @@ T Linear::forward(const T& x) const {
   VGGFLOW_CHECK(primal(x).size(-1) == in, "[linear] expected x (..., {}), got {}", in,
                 shape_string(primal(x)));
   const T y = ops::linear(x, weight.to(dtype), cast_bias(bias, dtype));
-  return lora.a.defined() ? y + low_rank(x, lora) : y;
+  if (!lora.a.defined()) return y;
+  return ops::lora_up(y, ops::linear(x, lora.a.to(dtype), Tensor()), lora.b, lora.scale);
 }
 template Tensor Linear::forward(const Tensor&) const;
 template Dual Linear::forward(const Dual&) const;

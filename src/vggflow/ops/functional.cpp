@@ -11,7 +11,10 @@
 #include <string>
 
 #include "vggflow/core/error.h"
+#include "vggflow/ops/attention.h"
 #include "vggflow/ops/attention_tangent.h"
+#include "vggflow/ops/block_functions.h"
+#include "vggflow/ops/device_functions.h"
 
 namespace vggflow {
 
@@ -79,6 +82,7 @@ Dual safe_sqrt(const Dual& x, double eps) {
 
 // y = x s(z), z = a (x + b x^3) with a = 2 sqrt(2/pi), b = 0.044715; dy = (s + x s (1 - s) z') dx.
 Dual gelu_tanh(const Dual& x) {
+  if (const auto* table = on_device::dual_kernels(x)) return on_device::gelu_tanh(*table, x);
   constexpr double a = 2 * 0.79788456080286535588, b = 0.044715;
   const Tensor sq = x.value * x.value;
   const Tensor s = at::sigmoid(a * x.value * (1 + b * sq));
@@ -255,6 +259,9 @@ Dual l2_normalize(const Dual& narrow) {
 
 Dual layer_norm_modulate(const Dual& x, const Dual& shift, const Dual& scale, double eps,
                          at::ScalarType out) {
+  const bool typed = out == at::kFloat || out == at::kBFloat16;
+  if (const auto* table = typed ? on_device::dual_kernels(x, shift, scale) : nullptr)
+    return on_device::layer_norm_modulate(*table, x, shift, scale, eps, out);
   const Dual xh = standardize(x, {-1}, eps);
   const auto wide = [&](const Dual& modulation) {
     return unsqueeze(to_dtype(modulation, xh.value.scalar_type()), 1);
@@ -263,7 +270,101 @@ Dual layer_norm_modulate(const Dual& x, const Dual& shift, const Dual& scale, do
 }
 
 Dual gated_add(const Dual& x, const Dual& gate, const Dual& y) {
+  if (const auto* table = on_device::dual_kernels(y, x, gate); table && device_kernels(x.value))
+    return on_device::gated_add(*table, x, gate, y);
   return x + unsqueeze(gate, 1) * to_dtype(y, x.value.scalar_type());
+}
+
+Gated<Dual> gated_add_modulate(const Dual& x, const Dual& gate, const Dual& y, const Dual& shift,
+                               const Dual& scale, double eps) {
+  if (const auto* table = on_device::dual_kernels(y, x, gate, shift, scale);
+      table && device_kernels(x.value))
+    return on_device::gated_add_modulate(*table, x, gate, y, shift, scale, eps);
+  const Dual out = ops::gated_add(x, gate, y);
+  return {out, ops::layer_norm_modulate(out, shift, scale, eps, y.value.scalar_type())};
+}
+
+namespace {
+
+// RMSNorm over the channels of each head of a packed (B, N, 3D) tensor's first two thirds.
+template <TensorLike T>
+T normalize_plain(const T& qkv, const QkWeights& weights, int64_t heads, double eps) {
+  const int64_t b = primal(qkv).size(0), n = primal(qkv).size(1), d = primal(qkv).size(2) / 3;
+  const auto dtype = primal(qkv).scalar_type();
+  const auto per_head = [&](int64_t part, const Tensor& weight) {
+    const T x = ops::reshape(ops::narrow(qkv, -1, part * d, d), {b, n, heads, d / heads});
+    return ops::reshape(ops::rms_norm(x, weight.to(dtype), eps), {b, n, d});
+  };
+  return ops::cat(std::vector<T>{per_head(0, weights.q), per_head(1, weights.k),
+                                 ops::narrow(qkv, -1, 2 * d, d)},
+                  -1);
+}
+
+// The kernel takes the weights as constants: where they are trained, the composition serves.
+template <class... X>
+const on_device::Table* qk_kernels(const Tensor& first, const X&... constants) {
+  return on_device::followed(constants...) ? nullptr : device_kernels(first);
+}
+bool same_dtype(const Tensor& a, const Tensor& b) { return a.scalar_type() == b.scalar_type(); }
+
+template <TensorLike T>
+void check_packed(const T& qkv, const QkWeights& w, int64_t heads) {
+  const Tensor& x = primal(qkv);
+  VGGFLOW_CHECK(x.dim() == 3 && x.size(2) % (3 * heads) == 0 &&
+                    w.q.numel() == x.size(2) / (3 * heads) && w.k.numel() == w.q.numel(),
+                "[normalize_qk] expected qkv (B, N, 3D) with D a multiple of {} heads and weights "
+                "of a head's channels, got {}, {}, {}",
+                heads, shape_string(x), shape_string(w.q), shape_string(w.k));
+}
+
+}  // namespace
+
+template <TensorLike T>
+T normalize_qk(const T& qkv, const QkWeights& weights, int64_t heads, double eps) {
+  check_packed(qkv, weights, heads);
+  const on_device::Table* table = qk_kernels(primal(qkv), weights.q, weights.k);
+  if (std::same_as<T, Dual> && on_device::followed(qkv)) table = nullptr;
+  return table ? on_device::normalize_qk(*table, qkv, weights, T{}, {}, heads, eps)
+               : normalize_plain(qkv, weights, heads, eps);
+}
+template Tensor normalize_qk(const Tensor&, const QkWeights&, int64_t, double);
+template Dual normalize_qk(const Dual&, const QkWeights&, int64_t, double);
+
+template <TensorLike T>
+T normalize_qk(const T& first, const QkWeights& w1, const T& second, const QkWeights& w2,
+               int64_t heads, double eps) {
+  check_packed(first, w1, heads);
+  check_packed(second, w2, heads);
+  const on_device::Table* table = qk_kernels(primal(first), w1.q, w1.k, w2.q, w2.k);
+  if (std::same_as<T, Dual> && on_device::followed(first, second)) table = nullptr;
+  if (table && same_dtype(primal(first), primal(second)))
+    return on_device::normalize_qk(*table, first, w1, second, w2, heads, eps);
+  return ops::cat(std::vector<T>{normalize_plain(first, w1, heads, eps),
+                                 normalize_plain(second, w2, heads, eps)},
+                  1);
+}
+template Tensor normalize_qk(const Tensor&, const QkWeights&, const Tensor&, const QkWeights&,
+                             int64_t, double);
+template Dual normalize_qk(const Dual&, const QkWeights&, const Dual&, const QkWeights&, int64_t,
+                           double);
+
+namespace {
+
+Tensor lora_up_plain(const Tensor& y, const Tensor& u, const Tensor& b, double scale) {
+  return y + at::linear(u, b.to(u.scalar_type())) * scale;
+}
+
+}  // namespace
+
+Tensor lora_up(const Tensor& y, const Tensor& u, const Tensor& b, double scale) {
+  const auto* table = device_kernels(y);
+  return table && same_dtype(y, u) ? on_device::lora_up(*table, y, u, b, scale)
+                                   : lora_up_plain(y, u, b, scale);
+}
+Dual lora_up(const Dual& y, const Dual& u, const Tensor& b, double scale) {
+  const auto* table = on_device::dual_kernels(y, u, b);
+  if (table && same_dtype(y.value, u.value)) return on_device::lora_up(*table, y, u, b, scale);
+  return {lora_up_plain(y.value, u.value, b, scale), lora_up_plain(y.tangent, u.tangent, b, scale)};
 }
 
 namespace {
@@ -306,8 +407,8 @@ Tensor cross_attention(const Tensor& q, const Tensor& k, const Tensor& v, int64_
                        const Tensor& bias) {
   check_cross_attention(q, k, v, heads);
   const auto mask = bias.defined() ? std::optional<Tensor>(bias) : std::nullopt;
-  return join_heads(at::scaled_dot_product_attention(split_heads(q, heads), split_heads(k, heads),
-                                                     split_heads(v, heads), mask));
+  return join_heads(
+      fused_attention(split_heads(q, heads), split_heads(k, heads), split_heads(v, heads), mask));
 }
 Dual cross_attention(const Dual& q, const Dual& k, const Dual& v, int64_t heads,
                      const Tensor& bias) {

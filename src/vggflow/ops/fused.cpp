@@ -1,6 +1,6 @@
-// The hot functions on Tensor: autograd functions over the fused CPU kernels. Elsewhere (double
-// precision, other devices) they fall back on plain differentiable ops, which are also their
-// specification.
+// The hot functions on Tensor: autograd functions over the fused CPU kernels, or a device's
+// (device_functions.h). Elsewhere (double precision, kernels=plain) they fall back on plain
+// differentiable ops, which are also their specification.
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <torch/csrc/autograd/custom_function.h>
@@ -10,6 +10,9 @@
 #include "vggflow/core/error.h"
 #include "vggflow/device/device.h"
 #include "vggflow/kernels/transformer.h"
+#include "vggflow/ops/attention.h"
+#include "vggflow/ops/block_functions.h"
+#include "vggflow/ops/device_functions.h"
 #include "vggflow/ops/functional.h"
 
 namespace vggflow::ops {
@@ -23,9 +26,9 @@ using torch::autograd::Function;
 using torch::autograd::Variable;
 using torch::autograd::variable_list;
 
+bool has_kernel(at::ScalarType type) { return type == at::kFloat || type == at::kBFloat16; }
 bool has_kernel(const Tensor& x) {
-  return fused_kernels() && x.is_cpu() &&
-         (x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16);
+  return x.is_cpu() && fused_kernels() && has_kernel(x.scalar_type());
 }
 
 template <class T>
@@ -200,10 +203,10 @@ Tensor layer_norm_modulate(const Tensor& x, const Tensor& shift, const Tensor& s
           shift.size(1) == x.size(2) && scale.sizes() == shift.sizes(),
       "[layer_norm_modulate] expected x (B, N, D) and shift, scale (B, D), got {}, {}, {}",
       shape_string(x), shape_string(shift), shape_string(scale));
-  if (x.scalar_type() == at::kFloat && has_kernel(x) &&
-      (out == at::kFloat || out == at::kBFloat16)) {
+  if (const auto* table = has_kernel(out) ? device_kernels(x) : nullptr)
+    return on_device::layer_norm_modulate(*table, x, shift, scale, eps, out);
+  if (has_kernel(x) && x.scalar_type() == at::kFloat && has_kernel(out))
     return LayerNormModulate::apply(x, shift, scale, eps, out);
-  }
   const Tensor y = at::layer_norm(x, {x.size(2)}, {}, {}, eps);
   return (y * (1 + scale.to(x.scalar_type()).unsqueeze(1)) + shift.unsqueeze(1)).to(out);
 }
@@ -213,12 +216,14 @@ Tensor gated_add(const Tensor& x, const Tensor& gate, const Tensor& y) {
                     gate.size(0) == x.size(0) && gate.size(1) == x.size(2),
                 "[gated_add] expected x, y (B, N, D) and gate (B, D), got {}, {}, {}",
                 shape_string(x), shape_string(y), shape_string(gate));
-  if (x.scalar_type() == at::kFloat && has_kernel(x) && has_kernel(y))
-    return GatedAdd::apply(x, gate, y);
+  if (const auto* table = device_kernels(y); table && has_kernel(x.scalar_type()))
+    return on_device::gated_add(*table, x, gate, y);
+  if (x.scalar_type() == at::kFloat && has_kernel(y)) return GatedAdd::apply(x, gate, y);
   return x + gate.unsqueeze(1) * y.to(x.scalar_type());
 }
 
 Tensor gelu_tanh(const Tensor& x) {
+  if (const auto* table = device_kernels(x)) return on_device::gelu_tanh(*table, x);
   if (has_kernel(x)) return Gelu::apply(x);
   return at::gelu(x, "tanh");
 }
@@ -230,7 +235,32 @@ Tensor attention(const Tensor& qkv, int64_t heads) {
   if (has_kernel(qkv)) return Attention::apply(qkv, heads);
   const int64_t b = qkv.size(0), n = qkv.size(1), d = qkv.size(2) / 3;
   const auto x = qkv.reshape({b, n, 3, heads, d / heads}).permute({2, 0, 3, 1, 4}).unbind(0);
-  return at::scaled_dot_product_attention(x[0], x[1], x[2]).transpose(1, 2).reshape({b, n, d});
+  return fused_attention(x[0], x[1], x[2], {}).transpose(1, 2).reshape({b, n, d});
+}
+
+Gated<Tensor> gated_add_modulate(const Tensor& x, const Tensor& gate, const Tensor& y,
+                                 const Tensor& shift, const Tensor& scale, double eps) {
+  if (const auto* table = device_kernels(y); table && has_kernel(x.scalar_type()))
+    return on_device::gated_add_modulate(*table, x, gate, y, shift, scale, eps);
+  const Tensor out = ops::gated_add(x, gate, y);
+  return {out, ops::layer_norm_modulate(out, shift, scale, eps, y.scalar_type())};
+}
+
+void adamw_step(const kernels::AdamWStep& step, const Tensor& gradient, Tensor& values, Tensor& m,
+                Tensor& v) {
+  if (const auto* table = device_kernels(values))
+    return on_device::adamw_step(*table, step, gradient, values, m, v);
+  if (has_kernel(values)) {
+    at::parallel_for(0, m.numel(), 65536, [&](int64_t begin, int64_t end) {
+      best_table().adamw(step, gradient.const_data_ptr<float>(), values.mutable_data_ptr<float>(),
+                         m.mutable_data_ptr<float>(), v.mutable_data_ptr<float>(), begin, end);
+    });
+    return;
+  }
+  m.mul_(step.beta1).add_(gradient, 1 - step.beta1);
+  v.mul_(step.beta2).addcmul_(gradient, gradient, 1 - step.beta2);
+  values.mul_(1 - step.lr * step.weight_decay)
+      .addcdiv_(m / step.correction1, (v / step.correction2).sqrt_().add_(step.eps), -step.lr);
 }
 
 }  // namespace vggflow::ops

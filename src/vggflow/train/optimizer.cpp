@@ -1,15 +1,13 @@
 #include "vggflow/train/optimizer.h"
 
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
 
 #include <algorithm>
 #include <cmath>
 #include <numbers>
 
 #include "vggflow/core/error.h"
-#include "vggflow/device/device.h"
-#include "vggflow/kernels/transformer.h"
+#include "vggflow/ops/block_functions.h"
 
 namespace vggflow {
 
@@ -60,30 +58,8 @@ bool AdamW::step(double lr, double gradient_norm) {
                              static_cast<float>(options_.weight_decay),
                              static_cast<float>(1 - std::pow(options_.beta1, n)),
                              static_cast<float>(1 - std::pow(options_.beta2, n))};
-  if (m.is_cpu() && fused_kernels()) {
-    on_cpu(s);
-  } else {
-    composed(s);
-  }
+  ops::adamw_step(s, parameters_.gradient(), parameters_.values(), m, v);
   return true;
-}
-
-void AdamW::on_cpu(const kernels::AdamWStep& s) {
-  at::parallel_for(0, m.numel(), 65536, [&](int64_t begin, int64_t end) {
-    kernels::best_table().adamw(s, parameters_.gradient().const_data_ptr<float>(),
-                                parameters_.values().mutable_data_ptr<float>(),
-                                m.mutable_data_ptr<float>(), v.mutable_data_ptr<float>(), begin,
-                                end);
-  });
-}
-
-void AdamW::composed(const kernels::AdamWStep& s) {
-  Tensor p = parameters_.values();
-  const Tensor& g = parameters_.gradient();
-  m.mul_(s.beta1).add_(g, 1 - s.beta1);
-  v.mul_(s.beta2).addcmul_(g, g, 1 - s.beta2);
-  p.mul_(1 - s.lr * s.weight_decay)
-      .addcdiv_(m / s.correction1, (v / s.correction2).sqrt_().add_(s.eps), -s.lr);
 }
 
 void Ema::update(const ParameterBuffer& parameters) {

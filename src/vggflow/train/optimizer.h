@@ -8,10 +8,6 @@
 #include "vggflow/core/field.h"
 #include "vggflow/nn/module.h"
 
-namespace vggflow::kernels {
-struct AdamWStep;
-}
-
 namespace vggflow {
 
 /// The trainable tensors of one network as views of one flat fp32 buffer; their gradients likewise.
@@ -61,9 +57,6 @@ class AdamW {
   int64_t steps = 0;
 
  private:
-  void on_cpu(const kernels::AdamWStep& step);
-  /// The kernel's formula in LibTorch's operations, for every device.
-  void composed(const kernels::AdamWStep& step);
   ParameterBuffer& parameters_;
   AdamWOptions options_;
 };

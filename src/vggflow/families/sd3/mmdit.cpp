@@ -8,6 +8,7 @@
 
 #include "vggflow/core/error.h"
 #include "vggflow/nn/checkpoint.h"
+#include "vggflow/ops/block_functions.h"
 
 namespace vggflow {
 namespace {
@@ -58,17 +59,7 @@ T joint_projection(const T& x, const Linear& q, const Linear& k, const Linear& v
                      joined(q.bias, k.bias, v.bias).to(dtype));
 }
 
-// RMSNorm over the channels of each head of a packed (B, N, 3D) tensor's first two thirds.
-template <TensorLike T>
-T normalize_heads(const T& qkv, int64_t heads, int64_t head_dim, const RmsNorm& nq,
-                  const RmsNorm& nk) {
-  const int64_t b = primal(qkv).size(0), n = primal(qkv).size(1), d = heads * head_dim;
-  const auto part = chunks(qkv, 3);
-  const auto per_head = [&](const T& x, const RmsNorm& norm) {
-    return ops::reshape(norm.forward(ops::reshape(x, {b, n, heads, head_dim})), {b, n, d});
-  };
-  return ops::cat(std::vector<T>{per_head(part[0], nq), per_head(part[1], nk), part[2]}, -1);
-}
+ops::QkWeights weights_of(const RmsNorm& q, const RmsNorm& k) { return {q.weight, k.weight}; }
 
 // One axis of diffusers' get_2d_sincos_pos_embed, (cells, D/2): sin(pos w_i), then cos(pos w_i),
 // with w_i = 10000^(-i / (D/4)). The cells of the stored grid span the `base` patches of the
@@ -175,14 +166,13 @@ JointAttention::JointAttention(const MmditOptions& o, bool pre_only)
 template <TensorLike T>
 JointAttention::Streams<T> JointAttention::forward(const T& image, const T& text) const {
   const int64_t n = primal(image).size(1), m = primal(text).size(1);
-  T qkv_image = joint_projection(image, to_q, to_k, to_v);
-  T qkv_text = joint_projection(text, add_q_proj, add_k_proj, add_v_proj);
-  if (norm_q) {
-    qkv_image = normalize_heads(qkv_image, heads, head_dim, *norm_q, *norm_k);
-    qkv_text = normalize_heads(qkv_text, heads, head_dim, *norm_added_q, *norm_added_k);
-  }
-  const T out =
-      ops::attention(ops::cat(std::vector<T>{qkv_image, qkv_text}, 1), heads);  // (B, N + M, D)
+  const T qkv_image = joint_projection(image, to_q, to_k, to_v);
+  const T qkv_text = joint_projection(text, add_q_proj, add_k_proj, add_v_proj);
+  const T qkv =
+      norm_q ? ops::normalize_qk(qkv_image, weights_of(*norm_q, *norm_k), qkv_text,
+                                 weights_of(*norm_added_q, *norm_added_k), heads, norm_q->eps)
+             : ops::cat(std::vector<T>{qkv_image, qkv_text}, 1);
+  const T out = ops::attention(qkv, heads);  // (B, N + M, D)
   Streams<T> result{to_out.forward(ops::narrow(out, 1, 0, n)), T{}};
   if (to_add_out) result.text = to_add_out->forward(ops::narrow(out, 1, n, m));
   return result;
@@ -213,7 +203,7 @@ SelfAttention::SelfAttention(const MmditOptions& o)
 template <TensorLike T>
 T SelfAttention::forward(const T& x) const {
   T qkv = joint_projection(x, to_q, to_k, to_v);
-  if (norm_q) qkv = normalize_heads(qkv, heads, head_dim, *norm_q, *norm_k);
+  if (norm_q) qkv = ops::normalize_qk(qkv, weights_of(*norm_q, *norm_k), heads, norm_q->eps);
   return to_out.forward(ops::attention(qkv, heads));
 }
 template Tensor SelfAttention::forward(const Tensor&) const;
@@ -250,19 +240,19 @@ void JointBlock::forward(T& image, T& text, const T& silu_embedding) const {
   const auto out =
       attn.forward(ops::layer_norm_modulate(image, mod[0], mod[1], kNormEps, dtype),
                    ops::layer_norm_modulate(text, text_shift, text_scale, kNormEps, dtype));
-  const T before = image;  // both attentions of a dual block see the same image
-  image = ops::gated_add(image, mod[2], out.image);
-  if (attn2)
-    image = ops::gated_add(
-        image, mod[8],
-        attn2->forward(ops::layer_norm_modulate(before, mod[6], mod[7], kNormEps, dtype)));
-  image = ops::gated_add(
-      image, mod[5], ff.forward(ops::layer_norm_modulate(image, mod[3], mod[4], kNormEps, dtype)));
+  T update = out.image, gate = mod[2];
+  if (attn2) {
+    const T before = image;  // both attentions of a dual block see the same image
+    image = ops::gated_add(image, gate, update);
+    update = attn2->forward(ops::layer_norm_modulate(before, mod[6], mod[7], kNormEps, dtype));
+    gate = mod[8];
+  }
+  const auto next = ops::gated_add_modulate(image, gate, update, mod[3], mod[4], kNormEps);
+  image = ops::gated_add(next.stream, mod[5], ff.forward(next.modulated));
   if (context_pre_only) return;
-  text = ops::gated_add(text, mod_text[2], out.text);
-  text = ops::gated_add(text, mod_text[5],
-                        ff_context->forward(ops::layer_norm_modulate(text, mod_text[3], mod_text[4],
-                                                                     kNormEps, dtype)));
+  const auto next_text =
+      ops::gated_add_modulate(text, mod_text[2], out.text, mod_text[3], mod_text[4], kNormEps);
+  text = ops::gated_add(next_text.stream, mod_text[5], ff_context->forward(next_text.modulated));
 }
 template void JointBlock::forward(Tensor&, Tensor&, const Tensor&) const;
 template void JointBlock::forward(Dual&, Dual&, const Dual&) const;

@@ -1,0 +1,45 @@
+#pragma once
+// What the tests with the label gpu share: a GPU, opened before anything else asks for CUDA, or the
+// reason why there is none. The programs run outside their build tree: libvggflow_cuda.so lies
+// beside them or in lib/, data are made by code.
+
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <string>
+
+#include "vggflow/core/error.h"
+#include "vggflow/device/device.h"
+
+namespace vggflow::testing {
+
+/// Full fp32 products, so that the CPU's numbers can be held against.
+inline DeviceOptions gpu_options() { return {.device = "cuda", .tf32 = false}; }
+
+/// Why there is no GPU here; empty where there is one.
+inline const std::string& missing_gpu() {
+  static const std::string reason = [] {
+    try {
+      const DeviceScope scope(gpu_options());
+      return std::string();
+    } catch (const Error& e) {
+      return std::string(e.what());
+    }
+  }();
+  return reason;
+}
+
+/// A test that is left out, with the reason, where there is no GPU.
+class OnGpu : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (!missing_gpu().empty()) GTEST_SKIP() << "left out: " << missing_gpu();
+    scope_ = std::make_unique<DeviceScope>(gpu_options());
+  }
+  at::Device gpu() const { return scope_->device(); }
+
+ private:
+  std::unique_ptr<DeviceScope> scope_;
+};
+
+}  // namespace vggflow::testing
