@@ -14,7 +14,6 @@
 // Median of 10 after 3 warm-ups; --seconds caps each measure, so that long ones run less often.
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/autograd.h>
-#include <torch/csrc/autograd/grad_mode.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
@@ -32,6 +31,8 @@
 #include "vggflow/core/log.h"
 #include "vggflow/families/network_cost.h"
 #include "vggflow/families/sd3/mmdit_network.h"
+#include "vggflow/flow/adapted_flow.h"
+#include "vggflow/flow/sampling.h"
 #include "vggflow/networks/autoencoders/taesd.h"
 #include "vggflow/nn/lora.h"
 #include "vggflow/ops/random_tensor.h"
@@ -42,7 +43,7 @@ namespace vggflow {
 namespace {
 
 struct Options {
-  std::string device = "cpu", shape = "tiny";
+  std::string device = "cpu", shape = "tiny", kernels = "auto";
   std::vector<std::string> measures;
   int64_t pixels = 64, rows = 1, text_tokens = 333;
   int64_t trajectories = 2, steps = 20, micro_batch = 4, side = 8192;
@@ -139,6 +140,7 @@ class RandomModel : public OnMmdit<FlowModel> {
   }
   Mmdit& mmdit() override { return *network_; }
   const Mmdit& mmdit() const override { return *network_; }
+  std::string description() const override { return network_->description(); }
   Conditioning encode(const std::vector<std::string>& prompts) const override {
     return unconditional(static_cast<int64_t>(prompts.size()));
   }
@@ -148,7 +150,6 @@ class RandomModel : public OnMmdit<FlowModel> {
   std::vector<int64_t> state_shape() const override {
     return {network_->options.channels, side_, side_};
   }
-  std::string description() const override { return network_->description(); }
   Tensor decode(const Tensor& x1) const override { return decoder_->decode(x1) * 2.0 - 1.0; }
   Dual decode(const Dual& x1) const override { return decoder_->decode(x1) * 2.0 - 1.0; }
 
@@ -211,15 +212,19 @@ void Bench::print(nlohmann::ordered_json line) const {
 // Warm-ups end with a third of the time, repeats with all of it; there is one of each at least.
 void Bench::time(const Measure& m) {
   if (!wants(m.name)) return;
-  nlohmann::ordered_json line{{"program", "vggflow"}, {"device", o_.device}, {"shape", o_.shape},
-                              {"pixels", o_.pixels},  {"rows", o_.rows},     {"measure", m.name}};
+  nlohmann::ordered_json line{{"program", o_.kernels == "plain" ? "vggflow, plain" : "vggflow"},
+                              {"device", o_.device},
+                              {"shape", o_.shape},
+                              {"pixels", o_.pixels},
+                              {"rows", o_.rows},
+                              {"measure", m.name}};
   line.update(m.facts);
   try {
     Stopwatch whole;
     for (int64_t i = 0; i < o_.warm_ups && (i == 0 || whole.seconds() < o_.seconds / 3); ++i)
       m.run();
     bench::synchronize(device_);
-    bench::reset_peak(device_);
+    reset_device_peak();
     std::vector<double> ms;
     for (int64_t i = 0; i < o_.repeats && (i == 0 || whole.seconds() < o_.seconds); ++i) {
       Stopwatch watch;
@@ -233,7 +238,7 @@ void Bench::time(const Measure& m) {
                  {"least_ms", ms.front()},
                  {"most_ms", ms.back()},
                  {"repeats", ms.size()},
-                 {"peak_gib", bench::peak_gib(device_)}});
+                 {"peak_gib", bench::peak_gib()}});
     if (m.flops > 0)
       line.update({{"tflop", 1e-12 * m.flops}, {"tflop_per_s", 1e-9 * m.flops / median}});
     if (m.bytes > 0) line["gb_per_s"] = 1e-6 * m.bytes / median;
@@ -295,11 +300,10 @@ MmditCall Bench::call() const {
 void Bench::forward() {
   const double flops =
       static_cast<double>(o_.rows) * mmdit_cost(model_->mmdit().options, call()).forward;
-  const std::pair<const char*, const FlowNetwork*> networks[] = {
-      {"forward/base", model_.get()},
-      {"forward/lora", &lora_->policy()},
-      {"forward/merged", &lora_->merged()}};
-  for (const auto& [name, network] : networks) {
+  for (const auto& [name, network] :
+       {std::pair<const char*, const FlowNetwork*>{"forward/base", model_.get()},
+        {"forward/lora", &lora_->policy()},
+        {"forward/merged", &lora_->merged()}}) {
     time({.name = name,
           .run =
               [this, network = network] {
@@ -333,10 +337,10 @@ void Bench::backward() {
   };
   const double flops = static_cast<double>(o_.rows) * (cost.forward + cost.backward);
   time({.name = "backward", .run = [&] { run(*lora_); }, .flops = flops});
-  model_->mmdit().checkpointing = true;  // of the views that are made now
-  const AdaptedFlow checkpointed(*model_, lora_->lora().adapters());
+  model_->mmdit().checkpointing = true;  // of the views that are made from now on
+  AdaptedFlow recomputed(*model_, lora_->lora().adapters());
+  time({.name = "backward/checkpointed", .run = [&] { run(recomputed); }, .flops = flops});
   model_->mmdit().checkpointing = false;
-  time({.name = "backward/checkpointed", .run = [&] { run(checkpointed); }, .flops = flops});
 }
 
 void Bench::rollout() {
@@ -401,6 +405,8 @@ const std::vector<std::string> kMeasures{
 void add_options(CLI::App& app, Options& o) {
   app.option_defaults()->take_last();
   app.add_option("--device", o.device, "cpu, cuda or cuda:N");
+  app.add_option("--kernels", o.kernels, "auto: the fused kernels; plain: LibTorch's operations")
+      ->check(CLI::IsMember({"auto", "plain"}));
   app.add_option("--shape", o.shape, "tiny, sd3-medium or sd35-medium");
   app.add_option("--pixels", o.pixels, "side of the image, a multiple of 16");
   app.add_option("--measures", o.measures, "which; all unless given")
@@ -427,7 +433,9 @@ int main(int argc, char** argv) {
   vggflow::add_options(app, options);
   CLI11_PARSE(app, argc, argv);
   try {
-    vggflow::Bench(options, vggflow::bench::open_device(options.device)).run();
+    const vggflow::DeviceScope device({.device = options.device, .kernels = options.kernels});
+    std::fprintf(stderr, "%s\n", device.description().c_str());
+    vggflow::Bench(options, device.device()).run();
   } catch (const std::exception& e) {
     std::fprintf(stderr, "gpu_bench: %s\n", e.what());
     return 1;

@@ -15,4 +15,4 @@ if [ -e "$run/summary.json" ]; then
 fi
 [ -e "$run/config.yaml" ] && set -- "$@" resume=true
 build/cpu/vggflow align --config configs/nano.yaml "run=$run" "$@"
-echo "demo: the report is $run/report.html"
+[ ! -e "$run/report.html" ] || echo "demo: the report is $run/report.html"

@@ -43,7 +43,7 @@ def check_layer(name, may):
         if file.suffix == ".h" and "#pragma once" not in text:
             problems.append(f"{file.relative_to(root)} has no #pragma once")
         allowed = may | {name}
-        if file.stem.endswith("_test"):
+        if file.stem.endswith(("_test", "_fixture")):
             allowed = allowed | {"testing"} | cmake_list(cmake, "TEST_LAYERS")
         for path in re.findall(r'#include "vggflow/(\w[^"]*/[^"]+)"', text):
             layer = layer_of(path)

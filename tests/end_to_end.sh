@@ -50,21 +50,37 @@ short=(--config configs/nano.yaml time_grid.steps=6 batch=2 eval.prompts=2 eval.
 for file in report.html summary.json lora.safetensors grids/eval_000002.png; do [ -s "$out/a/$file" ] || die "no $file"; done
 refuse "already holds a run" "$vggflow" align "${short[@]}" "run=$out/a" updates=2
 refuse "vgg.beta differ" "$vggflow" align "${short[@]}" "run=$out/a" updates=2 resume=true vgg.beta=77
+for run in font reward; do [ ! -e "$out/$run" ] || die "a refused start left $out/$run behind"; done
+refuse "holds no run to go on with" "$vggflow" align "${short[@]}" "run=$out/none" resume=true
+# A finished run is left as it is; a moved one is not begun anew in the old place.
+sum=$(cat "$out"/a/*.* | cksum)
+"$vggflow" align --config "$out/a/config.yaml" resume=true 2>"$out/again.log" || die "resuming a finished run failed: $(cat "$out/again.log")"
+grep -q "is finished after update 2: nothing was changed" "$out/again.log" || die "nothing said of a finished run: $(cat "$out/again.log")"
+[ "$(cat "$out"/a/*.* | cksum)" = "$sum" ] || die "resuming a finished run changed it"
+cp -r "$out/a" "$out/moved run"
+refuse "pass run='$out/moved run' too" "$vggflow" align --config "$out/moved run/config.yaml" resume=true
 grep -qE '(src|href)="?https?:' "$out/a/report.html" && die "the report names an address outside itself"
 
 # Ctrl-C: the update is finished and saved, and the run goes on from there.
 "$vggflow" align "${short[@]}" "run=$out/b" updates=500 2>"$out/b.log" &
 job=$!
 for _ in $(seq 300); do grep -q "step 2/" "$out/b.log" && break; sleep 0.2; done
+refuse "b is in use by process $job" "$vggflow" align "${short[@]}" "run=$out/b" updates=500 resume=true
 kill -INT $job
-wait $job; [ $? = 130 ] || die "an interrupted run does not end with 130"
+wait $job
+[ $? = 130 ] || die "an interrupted run did not exit with 130"
+grep -q "stopping after this update, which is saved; Ctrl-C again ends now" "$out/b.log" || die "Ctrl-C was not answered: $(tail -3 "$out/b.log")"
 grep -q "the state is saved. Go on with: vggflow align" "$out/b.log" || die "no word on how to go on: $(tail -3 "$out/b.log")"
 done_updates=$(grep -c '"kind":"update"' "$out/b/metrics.jsonl")
 "$vggflow" align --config "$out/b/config.yaml" resume=true 2>"$out/c.log" &
 job=$!
 for _ in $(seq 300); do grep -q "step $((done_updates + 1))/" "$out/c.log" && break; sleep 0.2; done
 kill -INT $job
+sleep 0.1; kill -INT $job  # now: the update under way is dropped, those before it are not
 wait $job
+[ $? = 130 ] || die "a run that was interrupted twice did not exit with 130"
+grep -q "going on after update $done_updates" "$out/c.log" || die "no word of where it goes on: $(tail -3 "$out/c.log")"
+grep -q "the state is saved. Go on with" "$out/c.log" || die "the second Ctrl-C lost the updates before it: $(tail -3 "$out/c.log")"
 grep -q "step $((done_updates + 1))/500" "$out/c.log" || die "the resumed run did not go on at update $((done_updates + 1)): $(tail -3 "$out/c.log")"
 
 "$vggflow" sample "out=$out/s" "prompts=[red heart, ghost]" "generator.lora=$out/a/lora_ema.safetensors" >"$out/s.txt" 2>"$out/s.log" || die "sample failed"

@@ -3,9 +3,10 @@
 #include "vggflow/cli/command.h"
 #include "vggflow/cli/commands.h"
 #include "vggflow/cli/run_folder.h"
+#include "vggflow/core/interrupt.h"
 #include "vggflow/core/result.h"
+#include "vggflow/eval/run.h"
 #include "vggflow/report/report.h"
-#include "vggflow/train/checks.h"
 
 namespace vggflow::cli {
 namespace {
@@ -28,12 +29,15 @@ Syntax syntax() {
 
 int align(const Call& call) {
   AlignConfig config;
-  if (!read_settings(call, syntax(), config)) return kDone;
-  const DeviceScope device(config.device);
-  check_run(config);  // before there is a folder, which would refuse the next attempt
-  open_run(config);
-  log_info("device: {}", device.description());
-  if (!vggflow::align(config)) return kInterrupted;
+  const auto line = read_settings(call, syntax(), config);
+  if (!line) return kDone;
+  if (config.resume) check_not_moved(line->file, config.run);
+  set_threads(config.threads);
+  catch_interrupts_saying(kStopping);
+  const auto device = open_device(config.device);
+  const RunEnd end = vggflow::align(config);
+  if (end == RunEnd::kInterrupted) return kInterrupted;
+  if (end == RunEnd::kFinishedBefore) return kDone;
   write_report(config.run);
   print_result("report: " + config.run + "/report.html");
   return kDone;

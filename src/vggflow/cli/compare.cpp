@@ -1,12 +1,14 @@
 #include <cstdio>
 #include <filesystem>
+#include <set>
 #include <string>
 #include <vector>
 
 #include "vggflow/cli/command.h"
 #include "vggflow/cli/commands.h"
-#include "vggflow/cli/run_folder.h"
+#include "vggflow/core/log.h"
 #include "vggflow/core/result.h"
+#include "vggflow/core/shell_word.h"
 #include "vggflow/core/usage_error.h"
 #include "vggflow/experiments/comparison_report.h"
 #include "vggflow/train/checks.h"
@@ -60,23 +62,24 @@ void check_settings(const ComparisonConfig& comparison) {
   }
 }
 
-// What align itself would refuse to go on from, and evaluations at other updates, which curves
-// could not be averaged over.
+// Every setting that results depend on: also of evaluations, which align itself may change when it
+// goes on, but which could then not be averaged over seeds.
 std::vector<std::string> changed_settings(const PlannedRun& run,
                                           const ComparisonConfig& comparison) {
   AlignConfig wanted = settings_of(run, comparison), before;
   load_yaml(fields_of(before), run.folder / "config.yaml");
+  static const std::set<std::string> kFree{"run",    "resume", "threads", "checkpoint_every",
+                                           "device", "tf32",   "kernels", "deterministic"};
   std::vector<std::string> changed;
   for (const std::string& key : differences(fields_of(wanted), fields_of(before))) {
-    if (key == "eval_every" || !may_change(key)) changed.push_back(key);
+    if (!kFree.contains(key)) changed.push_back(key);
   }
   return changed;
 }
 
 void say_how_to_go_on(const Call& call) {
-  std::string line = "interrupted; what is done is kept. Go on with: vggflow compare";
-  for (const std::string& word : call.words) line += " '" + word + "'";
-  log_line(line);
+  log_info("interrupted; what is done is kept. Go on with: vggflow compare {}",
+           shell_words(call.words));
 }
 
 }  // namespace

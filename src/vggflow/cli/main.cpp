@@ -13,6 +13,7 @@
 #include "vggflow/cli/commands.h"
 #include "vggflow/core/descriptors.h"
 #include "vggflow/core/error.h"
+#include "vggflow/core/interrupt.h"
 #include "vggflow/core/log.h"
 #include "vggflow/core/nearest.h"
 #include "vggflow/core/secret.h"
@@ -109,6 +110,8 @@ int main(int argc, char** argv) {
   cli::keep_pages();
   try {
     return cli::run({argv + std::min(argc, 1), argv + argc});
+  } catch (const Interrupted&) {
+    return cli::kInterrupted;
   } catch (const UsageError& e) {
     return cli::say(e, cli::kUsage);
   } catch (const std::exception& e) {

@@ -5,6 +5,7 @@
 #include "vggflow/cli/command.h"
 #include "vggflow/cli/commands.h"
 #include "vggflow/cli/run_folder.h"
+#include "vggflow/eval/run.h"
 #include "vggflow/flow/precision.h"
 
 namespace vggflow::cli {

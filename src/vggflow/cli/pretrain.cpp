@@ -3,6 +3,11 @@
 #include "vggflow/cli/command.h"
 #include "vggflow/cli/commands.h"
 #include "vggflow/cli/run_folder.h"
+#include "vggflow/core/interrupt.h"
+#include "vggflow/core/log.h"
+#include "vggflow/device/device.h"
+#include "vggflow/eval/run.h"
+#include "vggflow/train/run_folder.h"
 
 namespace vggflow::cli {
 namespace {
@@ -16,10 +21,21 @@ Syntax syntax() {
 
 int pretrain(const Call& call) {
   PretrainConfig config;
-  if (!read_settings(call, syntax(), config)) return kDone;
+  const auto line = read_settings(call, syntax(), config);
+  if (!line) return kDone;
+  if (config.resume) check_not_moved(line->file, config.run);
+  set_threads(config.threads);
+  catch_interrupts_saying(kStopping);
   const DeviceScope device(config.device);
-  open_run(config);
+  const RunFolder folder(config.run);
+  if (config.resume) {
+    folder.go_on(config);
+  } else {
+    folder.begin();
+  }
+  open_log(std::filesystem::path(config.run) / "log.txt");
   log_info("device: {}", device.description());
+  folder.save(config);
   vggflow::pretrain(config);
   return interrupted() ? kInterrupted : kDone;
 }

@@ -5,11 +5,13 @@
 #include <algorithm>
 #include <csignal>
 #include <cstdio>
+#include <cstring>
 #include <fstream>
 #include <mutex>
 #include <sstream>
 #include <thread>
 
+#include "vggflow/core/interrupt.h"
 #include "vggflow/core/result.h"
 #include "vggflow/core/secret.h"
 
@@ -46,11 +48,27 @@ double status_gib(const std::string& key) {
   return 0;
 }
 
-volatile std::sig_atomic_t interrupt_flag = 0;
+volatile std::sig_atomic_t interrupts = 0, terminal = 0;
+// What is said at the first signal, and at a second one that does not end the program.
+const char* volatile first_words = nullptr;
+const char* volatile second_words = nullptr;
+
+// A handler may call write alone.
+void say(const char* words) {
+  const auto put = [](const char* text) { (void)!::write(STDERR_FILENO, text, std::strlen(text)); };
+  if (terminal) put("\r\x1b[K");
+  put(words);
+  put("\n");
+}
 
 void on_signal(int) {
-  if (interrupt_flag) ::_exit(130);
-  interrupt_flag = 1;
+  interrupts = interrupts + 1;
+  if (interrupts == 1) {
+    if (first_words) say(first_words);
+    return;
+  }
+  if (interrupts > 2 || !second_words) ::_exit(130);
+  say(second_words);
 }
 
 void write_line(std::FILE* stream, const std::string& line) {
@@ -109,12 +127,25 @@ void Progress::advance(int64_t done, const std::string& note) {
   bar_on_screen = true;
 }
 
+void catch_interrupts_saying(const char* words) {
+  first_words = words;
+  catch_interrupts();
+}
+
 void catch_interrupts() {
+  terminal = on_terminal();
   std::signal(SIGINT, on_signal);
   std::signal(SIGTERM, on_signal);
 }
 
-bool interrupted() { return interrupt_flag != 0; }
+bool interrupted() { return interrupts != 0; }
+
+SecondInterruptThrows::SecondInterruptThrows(const char* second) { second_words = second; }
+SecondInterruptThrows::~SecondInterruptThrows() { second_words = nullptr; }
+
+void leave_if_asked() {
+  if (interrupts > 1) throw Interrupted();
+}
 
 double memory_now_gib() { return status_gib("VmRSS:"); }
 double memory_peak_gib() { return status_gib("VmHWM:"); }

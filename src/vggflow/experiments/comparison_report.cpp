@@ -12,6 +12,7 @@
 
 #include "vggflow/core/secret.h"
 #include "vggflow/core/error.h"
+#include "vggflow/core/shell_word.h"
 #include "vggflow/experiments/comparison_tables.h"
 #include "vggflow/io/files.h"
 #include "vggflow/report/page.h"
@@ -288,8 +289,7 @@ std::string how_it_was_run(const ComparisonView& view) {
       settings += fmt::format("{}, {}: {}\n", view.name(arm), s.name, fmt::join(s.overrides, " "));
   }
   for (const RunResult& r : view.data.results)
-    commands +=
-        fmt::format("vggflow {}\n", fmt::join(r.plan.arguments(view.data.config.base), " "));
+    commands += "vggflow " + shell_words(r.plan.arguments(view.data.config.base)) + "\n";
   if (view.first() && view.first()->summary.contains("environment")) {
     for (const auto& [key, value] : view.first()->summary["environment"].items()) {
       environment +=

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "vggflow/families/sd3/mmdit.h"
 #include "vggflow/ops/attention_tangent.h"
 
 namespace vggflow {

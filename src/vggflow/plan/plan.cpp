@@ -99,7 +99,7 @@ class Planner {
 
   const AlignConfig& c_;
   const ModelShape& s_;
-  std::unique_ptr<Method> method_;
+  ResolvedMethod resolved_;
   std::string value_kind_;
   CostShape cost_shape_;
   Demand want_;
@@ -151,17 +151,15 @@ void find_adapted(const AlignConfig& c, const MmditOptions& o, double& weights,
 Planner::Planner(const AlignConfig& c, const ModelShape& s)
     : c_(c),
       s_(s),
-      method_(make_method(c.method, c.methods)),
+      resolved_(c),
       reward_(rewards_of(rewards_in(c.reward), c.reward_files)),
       panel_(rewards_of(panel_of(c), c.reward_files)),
       tiny_decoder_(s.tiny_decoder(c.flow)) {
   number_ = precision_dtype(c.flow.precision) == at::kFloat ? 4 : 2;
-  value_kind_ = resolved_value_options(c, *method_).kind;
+  value_kind_ = resolved_.value.kind;
   steps_ = rollout_steps(c);
-  const ImageProblemOptions problem{
-      c.guidance, GuidanceIn::parse(c.guidance_in), c.detach_unconditional, c.clamp, 1.0, c.merge};
-  cost_shape_ = cost_shape_of(problem, value_kind_ != "none", c.batch, steps_);
-  want_ = method_->demand(cost_shape_);
+  cost_shape_ = cost_shape_of(c.problem, value_kind_ != "none", c.batch, steps_);
+  want_ = resolved_.method->demand(cost_shape_);
   find_adapted(c, s.network, adapted_weights_, adapter_parameters_);
 
   MmditCall call = base_call();
@@ -247,8 +245,8 @@ void Planner::count_parameters() {
 // ------------------------------------------------------------------------------------------------------------
 
 void Planner::count_work() {
-  out_.passes = method_->mean_cost(cost_shape_);
-  out_.cost_formula = method_->cost_formula(cost_shape_);
+  out_.passes = resolved_.method->mean_cost(cost_shape_);
+  out_.cost_formula = resolved_.method->cost_formula(cost_shape_);
   const Passes& p = out_.passes;
   const double network =
       p.f * network_.forward + p.j * tangent_.forward / 2 + p.b * with_adapters_.backward;
@@ -299,7 +297,7 @@ void Planner::hold_memory() {
            {"emoji and judges", draws_emoji(c_.flow) ? kEmoji : 0},
            {"network",
             number_ * (network_parameters_ + (s_.keeps_text_encoders ? s_.text_parameters : 0))},
-           {"merged weights", c_.merge ? number_ * adapted_weights_ : 0},
+           {"merged weights", c_.problem.merge ? number_ * adapted_weights_ : 0},
            {tiny_decoder_ ? "TAESD3" : "VAE", kFloat * decoder_parameters_},
            {"adapters and optimizer", kFloat * 5 * adapter_parameters_},
            {"value network and optimizer", kFloat * 4 * value_trained_},
@@ -455,8 +453,8 @@ const std::vector<Change>& changes() {
        },
        [](AlignConfig& c, const ModelShape&) { c.reward_files.reward_recompute = true; }},
       {"merge=false", "adapters beside the weights in rollouts, too",
-       [](const AlignConfig& c, const ModelShape&) { return c.merge; },
-       [](AlignConfig& c, const ModelShape&) { c.merge = false; }},
+       [](const AlignConfig& c, const ModelShape&) { return c.problem.merge; },
+       [](AlignConfig& c, const ModelShape&) { c.problem.merge = false; }},
       {"sd3.decoder=taesd3", "the tiny decoder instead of the VAE",
        [](const AlignConfig& c, const ModelShape& s) {
          return sd3(c, s) && c.flow.sd3.decoder != "taesd3";
@@ -486,14 +484,14 @@ const std::vector<Change>& changes() {
        [](const AlignConfig& c, const ModelShape&) { return c.batch > 8; },
        [](AlignConfig& c, const ModelShape&) { c.batch = 8; }, false},
       {"guidance=1", "no guidance: one branch a step",
-       [](const AlignConfig& c, const ModelShape&) { return c.guidance != 1.0; },
-       [](AlignConfig& c, const ModelShape&) { c.guidance = 1.0; }, false},
+       [](const AlignConfig& c, const ModelShape&) { return c.problem.guidance != 1.0; },
+       [](AlignConfig& c, const ModelShape&) { c.problem.guidance = 1.0; }, false},
       {"lora_rank=4", "smaller adapters",
        [](const AlignConfig& c, const ModelShape&) { return c.lora_rank > 4; },
        [](AlignConfig& c, const ModelShape&) { c.lora_rank = 4; }, false},
       {"value.kind=none", "no value network",
        [](const AlignConfig& c, const ModelShape&) {
-         return resolved_value_options(c, *make_method(c.method, c.methods)).kind != "none";
+         return ResolvedMethod(c).value.kind != "none";
        },
        [](AlignConfig& c, const ModelShape&) { c.value.kind = "none"; }, false}};
   return list;

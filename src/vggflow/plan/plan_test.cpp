@@ -58,7 +58,7 @@ INSTANTIATE_TEST_SUITE_P(All, Presets,
 TEST_P(Presets, ParseAndCanBePlannedWithoutTheModel) {
   const AlignConfig c = preset("sd3-medium/" + GetParam() + ".yaml");
   EXPECT_EQ(c.batch, 32);
-  EXPECT_EQ(c.guidance, 5.0);
+  EXPECT_EQ(c.problem.guidance, 5.0);
   const ModelShape shape = read_model_shape(c.flow);
   const Plan p = plan(c, shape);
   ASSERT_EQ(p.notes.size(), 1u);  // no preset names prompts
@@ -201,7 +201,7 @@ TEST(Plan, RefusesWhatAlignRefusesBeforeAnythingIsLoaded) {
          c.time_grid.kind = GridKind::kExplicit, c.time_grid.sigmas = {1, 0.5, 0.6, 0.3, 0.2};
        },
        "[time_grid] expected strictly decreasing noise levels"},
-      {"nano", [](AlignConfig& c) { c.guidance_in = {"everywhere"}; },
+      {"nano", [](AlignConfig& c) { c.problem.guidance_in = {"everywhere"}; },
        "[guidance_in] unknown place 'everywhere'"},
       {"nano", [](AlignConfig& c) { c.reward = "aesthetc"; },
        "[reward] unknown reward 'aesthetc'; known are aesthetic, "},

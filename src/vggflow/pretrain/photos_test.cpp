@@ -224,7 +224,7 @@ TEST_F(Photos, ALatentModelIsAlignedOnClassesWithTheirJudge) {
   c.lora_rank = 2;
   c.value.width = 32;
   c.value.layers = 1;
-  ASSERT_TRUE(align(c));
+  ASSERT_EQ(align(c), RunEnd::kFinished);
   const Json final = Json::parse(read_text(fs::path(c.run) / "summary.json")).at("final");
   EXPECT_EQ(final.at("features"), "mobilenet-v2");
   EXPECT_GE(final.at("judge_accuracy").at("mean").get<double>(), 0);

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "vggflow/algorithms/adjoint_matching.h"
+#include "vggflow/algorithms/method.h"
 #include "vggflow/core/error.h"
 #include "vggflow/proofs/analytic_claims.h"
 

@@ -9,10 +9,14 @@
 #include <vector>
 
 #include "vggflow/algorithms/adjoint_matching.h"
+#include "vggflow/algorithms/consistency.h"
 #include "vggflow/algorithms/draft.h"
 #include "vggflow/algorithms/fitted_adjoint.h"
+#include "vggflow/algorithms/method.h"
 #include "vggflow/algorithms/pmp.h"
 #include "vggflow/algorithms/refl.h"
+#include "vggflow/algorithms/registry.h"
+#include "vggflow/algorithms/reward_gradient.h"
 #include "vggflow/algorithms/vgg_flow.h"
 #include "vggflow/core/error.h"
 #include "vggflow/proofs/analytic_claims.h"

@@ -14,8 +14,12 @@
 #include <vector>
 
 #include "vggflow/algorithms/draft.h"
+#include "vggflow/algorithms/method.h"
 #include "vggflow/algorithms/refl.h"
+#include "vggflow/algorithms/registry.h"
+#include "vggflow/algorithms/reward_gradient.h"
 #include "vggflow/algorithms/transitions.h"
+#include "vggflow/algorithms/vgg_flow.h"
 #include "vggflow/core/error.h"
 #include "vggflow/ops/random_tensor.h"
 #include "vggflow/proofs/analytic_claims.h"

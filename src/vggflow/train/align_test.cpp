@@ -19,11 +19,9 @@
 #include "vggflow/core/error.h"
 #include "vggflow/families/nano/model.h"
 #include "vggflow/io/files.h"
-#include "vggflow/networks/vision/emoji_clip.h"
-#include "vggflow/networks/vision/judge.h"
 #include "vggflow/pretrain/fit.h"
 #include "vggflow/testing/message.h"
-#include "vggflow/testing/temporary_folder.h"
+#include "vggflow/train/align_fixture_test.h"
 #include "vggflow/train/checkpoint.h"
 #include "vggflow/weights/lora_file.h"
 
@@ -31,90 +29,11 @@ namespace vggflow {
 namespace {
 
 namespace fs = std::filesystem;
+using testing::expect_same_tensors;
 using ::testing::HasSubstr;
-
-// Random models of every kind in one folder, made once.
-const fs::path& models() {
-  static const testing::TemporaryFolder scratch;
-  static const fs::path folder = [] {
-    const fs::path& f = scratch.path();
-    const EmojiSet set = load_emoji({.size = 16});
-    NanoOptions nano;
-    nano.text_width = 8;
-    nano.network = {.sample_size = 16,
-                    .patch_size = 4,
-                    .layers = 2,
-                    .heads = 2,
-                    .head_dim = 8,
-                    .context_dim = 8,
-                    .pooled_dim = 8,
-                    .pos_embed_max = 4};
-    NanoModel model(nano, build_vocabulary(set));
-    model.init(1);
-    // Random modulations and output, so that the velocity is not zero.
-    uint64_t id = 0;
-    for (const NamedTensor& p : model.transformer.parameters()) {
-      Tensor noise = at::empty(p.tensor->sizes());
-      RandomStream({2, Purpose::kTest, 0, id++})
-          .fill_normal({noise.mutable_data_ptr<float>(), static_cast<size_t>(noise.numel())});
-      *p.tensor = *p.tensor + 0.05 * noise;
-    }
-    model.save(f / "nano", {});
-    EmojiClip clip({.pool = 2, .widths = {8, 16}, .text_width = 8, .embedding = 8},
-                   build_vocabulary(set));
-    clip.init(2);
-    clip.save(f / "clip", {});
-    JudgeOptions judge_options{
-        .size = 16, .layers = 1, .heads = 2, .head_dim = 8, .classes = set.subgroups};
-    Judge judge(judge_options);
-    judge.init(3);
-    judge.save(f / "judge", {});
-    return f;
-  }();
-  return folder;
-}
-
-AlignConfig tiny_config(const std::string& name) {
-  AlignConfig c;
-  c.run = (models() / name).string();
-  c.flow.model = (models() / "nano").string();
-  c.reward_files.reward_model = (models() / "clip").string();
-  c.judge = (models() / "judge").string();
-  c.flow.precision = "fp32";
-  c.data.size = 16;
-  c.updates = 4;
-  c.batch = 3;
-  c.micro_batch = 4;
-  c.eval_every = 4;
-  c.checkpoint_every = 2;
-  c.time_grid.steps = 6;
-  for (const char* matched : {"vgg-flow", "vgg-flow-pmp", "fitted-adjoint"})
-    c.methods.set(matched, "bins=3 beta=5");
-  c.methods.set("refl", "k_min=3 k_max=5");
-  c.value.width = 32;
-  c.value.layers = 1;
-  c.eval.prompts = 3;
-  c.eval.images = 4;
-  c.lora_rank = 2;
-  return c;
-}
-
-std::vector<Json> lines_of(const std::string& run, const std::string& kind) {
-  std::vector<Json> out;
-  for (Json line : read_json_lines(fs::path(run) / "metrics.jsonl")) {
-    if (line["kind"] != kind) continue;
-    for (const char* clock : {"seconds", "images_per_second", "rss_gib"}) line.erase(clock);
-    out.push_back(line);
-  }
-  return out;
-}
-
-void expect_same_tensors(const fs::path& a, const fs::path& b) {
-  const SafetensorsFile x(a), y(b);
-  ASSERT_EQ(x.tensors().size(), y.tensors().size());
-  for (const auto& [name, entry] : x.tensors())
-    EXPECT_TRUE(at::equal(x.load(name), y.load(name))) << name;
-}
+using testing::lines_of;
+using testing::models;
+using testing::tiny_config;
 
 class AlignWith : public ::testing::TestWithParam<std::string> {};
 INSTANTIATE_TEST_SUITE_P(ValueNetworks, AlignWith, ::testing::Values("none", "mmdit", "lora"));
@@ -122,15 +41,15 @@ INSTANTIATE_TEST_SUITE_P(ValueNetworks, AlignWith, ::testing::Values("none", "mm
 TEST_P(AlignWith, TwoUpdatesAndTwoAfterAResumeEqualFourBitForBit) {
   AlignConfig whole = tiny_config("whole_" + GetParam());
   whole.value.kind = GetParam();
-  ASSERT_TRUE(align(whole));
+  ASSERT_EQ(align(whole), RunEnd::kFinished);
   AlignConfig first = tiny_config("halves_" + GetParam());
   first.value.kind = GetParam();
   first.updates = 2;
-  ASSERT_TRUE(align(first));
+  ASSERT_EQ(align(first), RunEnd::kFinished);
   AlignConfig second = first;
   second.updates = 4;
   second.resume = true;
-  ASSERT_TRUE(align(second));
+  ASSERT_EQ(align(second), RunEnd::kFinished);
   const fs::path a = whole.run, b = second.run;
   expect_same_tensors(a / "lora.safetensors", b / "lora.safetensors");
   expect_same_tensors(a / "lora_ema.safetensors", b / "lora_ema.safetensors");
@@ -143,7 +62,7 @@ TEST_P(AlignWith, TwoUpdatesAndTwoAfterAResumeEqualFourBitForBit) {
 
 TEST(Align, ARunMovesTheAdapterAndLeavesWhatTheReportNeeds) {
   AlignConfig c = tiny_config("contents");
-  ASSERT_TRUE(align(c));
+  ASSERT_EQ(align(c), RunEnd::kFinished);
   const fs::path run = c.run;
   const SafetensorsFile lora(run / "lora.safetensors");
   double moved = 0;
@@ -173,15 +92,15 @@ TEST(Align, ARunMovesTheAdapterAndLeavesWhatTheReportNeeds) {
 TEST(Align, AMethodWithoutValueNetworkResumesBitForBitToo) {
   AlignConfig whole = tiny_config("whole_am");
   whole.method = "adjoint-matching";
-  ASSERT_TRUE(align(whole));
+  ASSERT_EQ(align(whole), RunEnd::kFinished);
   AlignConfig first = whole;
   first.run = (models() / "halves_am").string();
   first.updates = 2;
-  ASSERT_TRUE(align(first));
+  ASSERT_EQ(align(first), RunEnd::kFinished);
   AlignConfig second = first;
   second.updates = 4;
   second.resume = true;
-  ASSERT_TRUE(align(second));
+  ASSERT_EQ(align(second), RunEnd::kFinished);
   expect_same_tensors(fs::path(whole.run) / "lora.safetensors",
                       fs::path(second.run) / "lora.safetensors");
   EXPECT_EQ(lines_of(whole.run, "update"), lines_of(second.run, "update"));
@@ -193,7 +112,8 @@ TEST(Align, EvaluatesOnAGridOfItsOwn) {
   same.value.kind = finer.value.kind = "none";
   same.updates = finer.updates = 1;
   finer.eval_steps = 12;
-  ASSERT_TRUE(align(same) && align(finer));
+  ASSERT_EQ(align(same), RunEnd::kFinished);
+  ASSERT_EQ(align(finer), RunEnd::kFinished);
   expect_same_tensors(fs::path(same.run) / "lora.safetensors",
                       fs::path(finer.run) / "lora.safetensors");
   EXPECT_NE(lines_of(same.run, "eval")[0]["metrics"], lines_of(finer.run, "eval")[0]["metrics"]);
@@ -220,7 +140,7 @@ TEST(Align, RefusesToTrainOnARewardWithoutGradient) {
   c.updates = 1;
   c.eval_every = 1;
   c.eval.panel = {"jpeg"};
-  ASSERT_TRUE(align(c));
+  ASSERT_EQ(align(c), RunEnd::kFinished);
   const Json opinion = lines_of(c.run, "eval").back()["metrics"]["panel"]["jpeg"];
   EXPECT_GT(opinion["mean"].get<double>(), 100);
   c.run += "_refused";
@@ -236,7 +156,8 @@ TEST(Align, WarmsBetaUp) {
   full.value.kind = warm.value.kind = "none";
   full.updates = warm.updates = 1;
   warm.beta_warmup = 4;
-  ASSERT_TRUE(align(full) && align(warm));
+  ASSERT_EQ(align(full), RunEnd::kFinished);
+  ASSERT_EQ(align(warm), RunEnd::kFinished);
   const auto energy = [](const AlignConfig& c) {
     return lines_of(c.run, "update")[0]["values"]["control_energy"].get<double>();
   };
@@ -248,7 +169,7 @@ TEST(Align, KeepsTheBestEvaluationThatNothingSpeaksAgainst) {
   c.reward = "colorfulness";
   c.eval_every = 1;
   c.eval.panel = {"emoji-clip", "colorfulness"};
-  ASSERT_TRUE(align(c));
+  ASSERT_EQ(align(c), RunEnd::kFinished);
   const fs::path run = c.run;
   const Json summary = Json::parse(read_text(run / "summary.json"));
   double best = -1e9;
@@ -331,7 +252,8 @@ TEST(Align, AnotherSeedGivesOtherNumbers) {
   AlignConfig a = tiny_config("seed_0"), b = tiny_config("seed_1");
   b.seed = 1;
   a.updates = b.updates = 1;
-  ASSERT_TRUE(align(a) && align(b));
+  ASSERT_EQ(align(a), RunEnd::kFinished);
+  ASSERT_EQ(align(b), RunEnd::kFinished);
   EXPECT_NE(lines_of(a.run, "update")[0]["reward"], lines_of(b.run, "update")[0]["reward"]);
 }
 

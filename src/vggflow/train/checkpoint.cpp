@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
 #include <system_error>
 #include <utility>
 #include <vector>
@@ -17,14 +18,22 @@ namespace {
 
 constexpr const char* kPrefix = "update_";
 
-// Complete checkpoints, oldest first.
+std::optional<int64_t> whole_number(const std::string& text) {
+  int64_t number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  return error == std::errc() && end == text.data() + text.size() ? std::optional(number)
+                                                                  : std::nullopt;
+}
+
+// Complete checkpoints, oldest first. A folder of a like name (a copy by hand) is none.
 std::vector<std::pair<int64_t, fs::path>> complete_checkpoints(const fs::path& run) {
   std::vector<std::pair<int64_t, fs::path>> found;
   std::error_code ignored;
   for (const auto& entry : fs::directory_iterator(run / "checkpoints", ignored)) {
     const std::string name = entry.path().filename().string();
     if (!name.starts_with(kPrefix) || !is_complete(entry.path())) continue;
-    found.emplace_back(std::stoll(name.substr(std::string(kPrefix).size())), entry.path());
+    const std::string digits = name.substr(std::string(kPrefix).size());
+    if (const auto update = whole_number(digits)) found.emplace_back(*update, entry.path());
   }
   std::sort(found.begin(), found.end());
   return found;
@@ -51,6 +60,11 @@ void save_checkpoint(const fs::path& run, const Checkpoint& checkpoint) {
   for (size_t i = 0; i + 2 < all.size(); ++i) fs::remove_all(all[i].second);
 }
 
+std::optional<int64_t> last_checkpoint(const fs::path& run) {
+  const auto all = complete_checkpoints(run);
+  return all.empty() ? std::nullopt : std::optional(all.back().first);
+}
+
 std::optional<Checkpoint> load_checkpoint(const fs::path& run) {
   const auto all = complete_checkpoints(run);
   if (all.empty()) return std::nullopt;
@@ -74,6 +88,24 @@ Tensor checkpoint_tensor(const Checkpoint& checkpoint, const std::string& name,
   }
   fail("[checkpoint] update {} holds no '{}': it belongs to another configuration",
        checkpoint.update, name);
+}
+
+const std::string& checkpoint_text(const Checkpoint& checkpoint, const std::string& key) {
+  const auto found = checkpoint.metadata.find(key);
+  VGGFLOW_CHECK(found != checkpoint.metadata.end(),
+                "[checkpoint] update {} holds no '{}' in its header: it is damaged, or belongs to "
+                "another program",
+                checkpoint.update, key);
+  return found->second;
+}
+
+int64_t checkpoint_number(const Checkpoint& checkpoint, const std::string& key) {
+  const std::string& text = checkpoint_text(checkpoint, key);
+  const auto number = whole_number(text);
+  VGGFLOW_CHECK(number,
+                "[checkpoint] update {}: expected a whole number for '{}', got '{}': it is damaged",
+                checkpoint.update, key, text);
+  return *number;
 }
 
 }  // namespace vggflow

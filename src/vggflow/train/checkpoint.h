@@ -21,10 +21,18 @@ void save_checkpoint(const std::filesystem::path& run, const Checkpoint& checkpo
 /// The state of the best evaluation, run/checkpoints/best; replaces the one before.
 void save_best_checkpoint(const std::filesystem::path& run, const Checkpoint& checkpoint);
 
+/// The updates of a run's newest complete checkpoint, if there is one.
+std::optional<int64_t> last_checkpoint(const std::filesystem::path& run);
+
 /// The newest complete checkpoint of a run, if there is one.
 std::optional<Checkpoint> load_checkpoint(const std::filesystem::path& run);
 
 /// A tensor of a checkpoint by name; throws when it is absent or has another shape than `like`.
 Tensor checkpoint_tensor(const Checkpoint& checkpoint, const std::string& name, const Tensor& like);
+
+/// A text of a checkpoint's header by key, and a whole number of it; throws where it is absent or
+/// damaged.
+const std::string& checkpoint_text(const Checkpoint& checkpoint, const std::string& key);
+int64_t checkpoint_number(const Checkpoint& checkpoint, const std::string& key);
 
 }  // namespace vggflow

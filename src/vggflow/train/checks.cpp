@@ -14,9 +14,9 @@ namespace vggflow {
 namespace {
 
 void check_method(const AlignConfig& c, const ModelShape& shape) {
-  const auto method = make_method(c.method, c.methods);
+  const ResolvedMethod resolved(c);
+  const auto& [method, value] = resolved;
   method->check(rollout_steps(c));
-  const ValueOptions value = resolved_value_options(c, *method);
   VGGFLOW_CHECK(value.kind == "none" || method->trains_value(),
                 "[align] {} trains no value network, got value.kind={}: expected none or auto",
                 c.method, value.kind);
@@ -57,18 +57,19 @@ int64_t rollout_steps(const AlignConfig& c) {
                                                  : c.time_grid.steps;
 }
 
-ValueOptions resolved_value_options(const AlignConfig& c, const Method& method) {
-  ValueOptions options = c.value;
-  if (options.kind == "auto") options.kind = method.trains_value() ? "mmdit" : "none";
-  return options;
+ResolvedMethod::ResolvedMethod(const AlignConfig& c)
+    : method(make_method(c.method, c.methods)), value(c.value) {
+  if (value.kind == "auto") value.kind = method->trains_value() ? "mmdit" : "none";
 }
+
+double ResolvedMethod::value_scale() const { return method->beta() > 0 ? 1 / method->beta() : 1.0; }
 
 void check_settings(const AlignConfig& c, const ModelShape& shape) {
   check_model_options(c.flow);
   check_model_sizes(c.flow, shape);
   check_grid(c);
   check_method(c, shape);
-  GuidanceIn::parse(c.guidance_in);
+  GuidanceIn::parse(c.problem.guidance_in);
   check_rewards(rewards_in(c.reward));
   check_evaluation(c);
   const auto network = network_skeleton(shape);

@@ -3,15 +3,22 @@
 // and for `plan`.
 
 #include "vggflow/families/model_shape.h"
-#include "vggflow/train/align.h"
+#include "vggflow/train/align_config.h"
 
 namespace vggflow {
 
 /// Steps of a rollout.
 int64_t rollout_steps(const AlignConfig& config);
 
-/// "auto" is a small MMDiT where the method trains a value network.
-ValueOptions resolved_value_options(const AlignConfig& config, const Method& method);
+/// The method of a run and its value network, for the checks, the plan and the trainer alike.
+struct ResolvedMethod {
+  explicit ResolvedMethod(const AlignConfig& config);
+  std::unique_ptr<Method> method;
+  ValueOptions value;  ///< kind "auto" is a small MMDiT where the method trains one, else none
+  /// nu = value_scale * network. The network emits beta nu, as in the released code: a step of its
+  /// optimizer then moves the target velocity alike for every beta.
+  double value_scale() const;
+};
 
 /// Throws where a run of these settings on a model of these sizes could not come to its end: the
 /// method against the steps, the value network, grid, guidance, rewards' names, evaluations, the

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "vggflow/core/error.h"
+#include "vggflow/core/interrupt.h"
 #include "vggflow/rewards/pixels.h"
 
 namespace vggflow {
@@ -28,24 +29,25 @@ GuidanceIn GuidanceIn::parse(const std::vector<std::string>& names) {
 
 namespace {
 
-bool known_by_rollout(const ImageProblemOptions& o) {
-  return o.detach_unconditional && o.guidance != 1.0 && o.guidance_in.gradient &&
-         o.guidance_in.rollout;
+bool known_by_rollout(const ImageProblemOptions& o, const GuidanceIn& in) {
+  return o.detach_unconditional && o.guidance != 1.0 && in.gradient && in.rollout;
 }
 
 }  // namespace
 
 CostShape cost_shape_of(const ImageProblemOptions& o, bool value, int64_t batch, int64_t steps) {
+  const GuidanceIn in = GuidanceIn::parse(o.guidance_in);
+  const bool known = known_by_rollout(o, in);
   const auto branches = [&](bool guided) { return guided && o.guidance != 1.0 ? 2.0 : 1.0; };
   CostShape s{.batch = static_cast<double>(batch), .steps = static_cast<double>(steps)};
-  s.rollout = branches(o.guidance_in.rollout);
-  s.policy = s.tangent = branches(o.guidance_in.gradient);
+  s.rollout = branches(in.rollout);
+  s.policy = s.tangent = branches(in.gradient);
   s.policy_graph = o.detach_unconditional ? 1.0 : s.policy;
-  s.known = known_by_rollout(o) ? 1.0 : s.policy;
-  s.known_graph = known_by_rollout(o) ? 1.0 : s.policy_graph;
-  s.base = branches(o.guidance_in.base);
-  s.adjoint = branches(o.guidance_in.adjoint);
-  s.adjoint_is_base = o.guidance_in.adjoint == o.guidance_in.base;
+  s.known = known ? 1.0 : s.policy;
+  s.known_graph = known ? 1.0 : s.policy_graph;
+  s.base = branches(in.base);
+  s.adjoint = branches(in.adjoint);
+  s.adjoint_is_base = in.adjoint == in.base;
   s.value = value;
   return s;
 }
@@ -54,6 +56,7 @@ ImageProblem::ImageProblem(const AlignmentModels& models, const ImageProblemOpti
                            std::vector<std::string> prompts)
     : models_(models),
       options_(options),
+      guided_(GuidanceIn::parse(options.guidance_in)),
       prompts_(std::move(prompts)),
       conditioning_(models.model.encode(prompts_)),
       velocity_(models.model, conditioning_,
@@ -62,6 +65,7 @@ ImageProblem::ImageProblem(const AlignmentModels& models, const ImageProblemOpti
 
 GuidedVelocity ImageProblem::velocity(const FlowNetwork& network, const Tensor& rows, bool guided,
                                       bool detach) const {
+  leave_if_asked();
   GuidedVelocity v = velocity_.rows(rows).of(network);
   v.set_detach_unconditional(detach);
   if (!guided) v.set_guidance(1.0);
@@ -69,18 +73,28 @@ GuidedVelocity ImageProblem::velocity(const FlowNetwork& network, const Tensor& 
 }
 
 Tensor ImageProblem::rollout_velocity(const Tensor& x, const Tensor& t) {
-  GuidedVelocity v = velocity_.of(rollout_network());
-  if (!options_.guidance_in.rollout) v.set_guidance(1.0);
+  return rollout_field(rollout_network(), x, t);
+}
+
+Tensor ImageProblem::base_rollout_velocity(const Tensor& x, const Tensor& t) {
+  return rollout_field(models_.model, x, t);
+}
+
+Tensor ImageProblem::rollout_field(const FlowNetwork& network, const Tensor& x,
+                                   const Tensor& t) const {
+  leave_if_asked();
+  GuidedVelocity v = velocity_.of(network);
+  if (!guided_.rollout) v.set_guidance(1.0);
   return v(x, t);
 }
 
 Tensor ImageProblem::policy(const States& s) {
-  return velocity(models_.adapted.policy(), s.rows, options_.guidance_in.gradient,
+  return velocity(models_.adapted.policy(), s.rows, guided_.gradient,
                   options_.detach_unconditional)(s.x, s.t);
 }
 
 Tensor ImageProblem::policy_known(const States& s, const Tensor& known) {
-  if (!known_by_rollout(options_)) return policy(s);
+  if (!known_by_rollout(options_, guided_)) return policy(s);
   const Tensor branch =
       velocity(models_.adapted.policy(), s.rows, true, true).conditional(s.x, s.t);
   return known + options_.guidance * (branch - branch.detach());
@@ -88,8 +102,7 @@ Tensor ImageProblem::policy_known(const States& s, const Tensor& known) {
 
 Dual ImageProblem::policy_tangent(const Dual& x, const Dual& t, const Tensor& rows) {
   at::NoGradGuard no_grad;
-  return velocity(rollout_network(), rows, options_.guidance_in.gradient,
-                  options_.detach_unconditional)(x, t);
+  return velocity(rollout_network(), rows, guided_.gradient, options_.detach_unconditional)(x, t);
 }
 
 // The unconditional half belongs to the base's Jacobian when x asks for a gradient.
@@ -97,10 +110,8 @@ Tensor ImageProblem::base_field(const States& s, bool guided) {
   return velocity(models_.model, s.rows, guided, false)(s.x, s.t);
 }
 
-Tensor ImageProblem::base(const States& s) { return base_field(s, options_.guidance_in.base); }
-Tensor ImageProblem::adjoint_base(const States& s) {
-  return base_field(s, options_.guidance_in.adjoint);
-}
+Tensor ImageProblem::base(const States& s) { return base_field(s, guided_.base); }
+Tensor ImageProblem::adjoint_base(const States& s) { return base_field(s, guided_.adjoint); }
 
 // What the reward sees of end points.
 template <TensorLike T>
@@ -125,12 +136,12 @@ Dual ImageProblem::reward_parts_tangent(const Dual& x1, const Tensor& rows) {
 }
 
 Tensor ImageProblem::correction(const States& s) {
-  return models_.value->evaluate(s.x, s.t, conditioning_of(s.rows)) * options_.value_scale;
+  return models_.value->evaluate(s.x, s.t, conditioning_of(s.rows)) * models_.value_scale;
 }
 
 Dual ImageProblem::correction_tangent(const Dual& x, const Dual& t, const Tensor& rows) {
   const Dual nu = models_.value->evaluate(x, t, conditioning_of(rows));
-  return {nu.value * options_.value_scale, nu.tangent * options_.value_scale};
+  return {nu.value * models_.value_scale, nu.tangent * models_.value_scale};
 }
 
 std::vector<std::string> ImageProblem::prompts_of(const Tensor& rows) const {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "vggflow/algorithms/method.h"
+#include "vggflow/core/field.h"
 #include "vggflow/families/value_network.h"
 #include "vggflow/flow/adapted_flow.h"
 #include "vggflow/flow/guided_velocity.h"
@@ -20,7 +21,8 @@ struct AlignmentModels {
   FlowModel& model;
   const AdaptedFlow& adapted;  ///< of `model`; merged, unless options say otherwise
   const Reward& reward;
-  ValueNetwork* value;  ///< null: no correction
+  ValueNetwork* value;     ///< null: no correction
+  double value_scale = 1;  ///< nu = value_scale * network
 };
 
 /// The kinds of calls that classifier-free guidance may take part in.
@@ -33,14 +35,28 @@ struct GuidanceIn {
   static GuidanceIn parse(const std::vector<std::string>& names);
 };
 
+/// How the problem of every batch is posed.
 struct ImageProblemOptions {
+  bool merge = true;
   double guidance = 3.0;
-  GuidanceIn guidance_in = {};
+  std::vector<std::string> guidance_in{"rollout", "gradient", "adjoint", "base"};
   bool detach_unconditional = true;
   PixelClamp clamp = PixelClamp::kHard;
-  double value_scale = 1.0;  ///< nu = value_scale * network
-  bool merge = true;  ///< rollouts run on merged weights, which are held besides the base's; else
-                      ///< with the adapters beside the base's weights
+
+  template <class V>
+  void fields(V& v) {
+    v("merge", merge,
+      "rollouts run on weights with the adapters merged, which are held besides the base's; false "
+      "saves that memory and costs time");
+    v("guidance", guidance, "guidance scale", range(0, 100));
+    v("guidance_in", guidance_in,
+      "where it acts: rollout, gradient (the policy as it is trained), adjoint (the base that "
+      "cotangents are pulled "
+      "back through), base (the base that the policy is regressed on)");
+    v("detach_unconditional", detach_unconditional,
+      "no gradient through the policy's unconditional branch");
+    v("clamp", clamp, "clip of pixels before the reward");
+  }
 };
 
 /// What the calls of a problem with these options cost, for the methods' formulas; `value`: whether
@@ -55,6 +71,9 @@ class ImageProblem : public AlignmentProblem {
 
   /// With merged adapters unless options say otherwise, both guidance branches in one batch.
   Tensor rollout_velocity(const Tensor& x, const Tensor& t) override;
+  /// v_base guided as rollouts are, whatever the adapters hold: what the base's images are sampled
+  /// by, before the first update and after a resume.
+  Tensor base_rollout_velocity(const Tensor& x, const Tensor& t);
   Tensor policy(const States& s) override;
   /// With the unconditional branch detached and the rollout guided as the gradient is: velocity + w
   /// (v_con - sg(v_con)).
@@ -62,9 +81,7 @@ class ImageProblem : public AlignmentProblem {
   Dual policy_tangent(const Dual& x, const Dual& t, const Tensor& rows) override;
   Tensor base(const States& s) override;
   Tensor adjoint_base(const States& s) override;
-  bool adjoint_is_base() const override {
-    return options_.guidance_in.adjoint == options_.guidance_in.base;
-  }
+  bool adjoint_is_base() const override { return guided_.adjoint == guided_.base; }
   Tensor reward(const Tensor& x1, const Tensor& rows) override;
   Dual reward_tangent(const Dual& x1, const Tensor& rows) override;
   Tensor reward_parts(const Tensor& x1, const Tensor& rows) override;
@@ -86,11 +103,13 @@ class ImageProblem : public AlignmentProblem {
   T pixels(const T& x1) const;
   GuidedVelocity velocity(const FlowNetwork& network, const Tensor& rows, bool guided,
                           bool detach) const;
+  Tensor rollout_field(const FlowNetwork& network, const Tensor& x, const Tensor& t) const;
   Tensor base_field(const States& s, bool guided);
   std::vector<std::string> prompts_of(const Tensor& rows) const;
   Conditioning conditioning_of(const Tensor& rows) const;
   AlignmentModels models_;
   ImageProblemOptions options_;
+  GuidanceIn guided_;
   std::vector<std::string> prompts_;
   Conditioning conditioning_;
   GuidedVelocity velocity_;

@@ -24,6 +24,7 @@ namespace {
 constexpr int64_t kBatch = 3, kSteps = 6;
 const std::vector<std::string> kAttention{"transformer_blocks.*.attn.to_q",
                                           "transformer_blocks.*.attn.to_out.0"};
+const std::vector<std::string> kEverywhere = ImageProblemOptions{}.guidance_in;
 
 struct TinyModel {
   TinyModel()
@@ -103,19 +104,21 @@ INSTANTIATE_TEST_SUITE_P(Methods, EveryMethod, ::testing::ValuesIn(method_names(
 
 TEST_P(EveryMethod, RunsThePassesOfItsFormulaWhateverTheGuidance) {
   struct Case {
-    GuidanceIn in;
+    std::vector<std::string> in;
     bool detach;
     double guidance;
     const char* consistency;
   };
   for (const Case& each :
-       {Case{{}, true, 3, "exact"}, Case{{}, false, 3, "paper"},
-        Case{{true, false, false, false}, true, 3, "release"},
-        Case{{true, true, false, true}, true, 3, "exact"}, Case{{}, true, 1, "off"}}) {
+       {Case{kEverywhere, true, 3, "exact"}, Case{kEverywhere, false, 3, "paper"},
+        Case{{"rollout"}, true, 3, "release"},
+        Case{{"rollout", "gradient", "base"}, true, 3, "exact"},
+        Case{kEverywhere, true, 1, "off"}}) {
     TinyModel tiny;
     const auto method = make_method(GetParam(), tiny_methods(each.consistency));
     ImageProblem problem = tiny.problem(
-        {each.guidance, each.in, each.detach, PixelClamp::kHard, 1.0}, method->trains_value());
+        {.guidance = each.guidance, .guidance_in = each.in, .detach_unconditional = each.detach},
+        method->trains_value());
     const MethodReport report = method->update(problem, tiny.input());
     EXPECT_EQ(report.dropped, 0);
     const Passes want = method->cost(problem.cost_shape(kBatch, kSteps), report);

@@ -139,7 +139,7 @@ TEST(Sd3Alignment, RunsWithPromptFilesAndWithoutAJudge) {
   c.flow = tiny_model(true);
   c.prompts = {(folder / "train.txt").string(), (folder / "eval.txt").string()};
   c.reward = "colorfulness";
-  c.merge = false;
+  c.problem.merge = false;
   c.updates = 2;
   c.batch = 2;
   c.time_grid.steps = 4;
@@ -151,7 +151,7 @@ TEST(Sd3Alignment, RunsWithPromptFilesAndWithoutAJudge) {
   c.eval_every = 2;
   c.lora_rank = 2;
   fs::create_directories(c.run);
-  ASSERT_TRUE(align(c));
+  ASSERT_EQ(align(c), RunEnd::kFinished);
   const auto lines = read_json_lines(fs::path(c.run) / "metrics.jsonl");
   const auto last = std::find_if(lines.rbegin(), lines.rend(),
                                  [](const Json& line) { return line["kind"] == "eval"; });

@@ -1,0 +1,32 @@
+#pragma once
+// How long work ends when the user asks for it once, and at once when asked twice
+// (catch_interrupts: core/log.h).
+
+#include <exception>
+
+namespace vggflow {
+
+/// As catch_interrupts, and the first Ctrl-C says `words` at once. The text must live as long as
+/// the program.
+void catch_interrupts_saying(const char* words);
+
+/// Work that was broken off because the user asked for it; whoever lets it go by has said so.
+class Interrupted : public std::exception {
+ public:
+  const char* what() const noexcept override { return "interrupted"; }
+};
+
+/// While one lives, a second Ctrl-C says `second` and makes leave_if_asked() throw, so that what is
+/// whole can be saved; the third ends the program.
+class SecondInterruptThrows {
+ public:
+  explicit SecondInterruptThrows(const char* second);
+  ~SecondInterruptThrows();
+  SecondInterruptThrows(const SecondInterruptThrows&) = delete;
+  SecondInterruptThrows& operator=(const SecondInterruptThrows&) = delete;
+};
+/// Throws Interrupted after a second Ctrl-C; called between pieces of long work that may be
+/// dropped.
+void leave_if_asked();
+
+}  // namespace vggflow

@@ -1,0 +1,104 @@
+#pragma once
+// The settings of an alignment run, one field list for files, overrides, help and the run's own
+// config.yaml.
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "vggflow/algorithms/registry.h"
+#include "vggflow/data/prompt_source.h"
+#include "vggflow/device/device.h"
+#include "vggflow/eval/evaluate.h"
+#include "vggflow/families/open_model.h"
+#include "vggflow/families/value_network.h"
+#include "vggflow/flow/sampling.h"
+#include "vggflow/rewards/reward.h"
+#include "vggflow/train/image_problem.h"
+#include "vggflow/train/optimizer.h"
+
+namespace vggflow {
+
+struct AlignConfig {
+  std::string run = "runs/nano";
+  std::string method = default_method();
+  bool resume = false;
+  int64_t seed = 0;
+  int64_t threads = 0;
+  DeviceOptions device;
+  ModelOptions flow;
+  std::string reward = "emoji-clip";
+  RewardFiles reward_files;
+  std::string judge = "models/judge";
+  int64_t updates = 60;
+  int64_t batch = 16;
+  int64_t micro_batch = 80;
+  ImageProblemOptions problem;
+  int64_t warmup = 5;
+  int64_t beta_warmup = 0;
+  double grad_clip = 1.0;
+  double ema_decay = 0.95;
+  int64_t checkpoint_every = 20;
+  int64_t eval_every = 30;
+  int64_t eval_steps = 0;
+  int64_t lora_rank = 8;
+  double lora_alpha = 8;
+  std::vector<std::string> lora_targets{
+      "transformer_blocks.*.attn.to_q", "transformer_blocks.*.attn.to_k",
+      "transformer_blocks.*.attn.to_v", "transformer_blocks.*.attn.to_out.0"};
+  std::string init_lora;
+  PromptFiles prompts;
+  EmojiOptions data;
+  TimeGridOptions time_grid;
+  MethodOptions methods;
+  ValueOptions value;
+  AdamWOptions policy_optimizer;
+  AdamWOptions value_optimizer;
+  EvalOptions eval;
+
+  template <class V>
+  void fields(V& v) {
+    v("run", run, "folder of the run");
+    v("method", method, "alignment method", choices(method_names()));
+    v("resume", resume,
+      "go on from the run's last checkpoint; a finished run goes on where updates is larger");
+    v("seed", seed, "seed of prompts, noise, time bins and initialisation", range(0, 1e15));
+    v("threads", threads, "CPU threads; 0 takes all", range(0, 1024));
+    device.fields(v);
+    flow.fields(v);
+    v("reward", reward, "reward, or a weighted sum: 0.7*emoji-clip + 0.3*colorfulness");
+    reward_files.fields(v);
+    v("judge", judge, "folder of the judge, which sees prompts with classes alone");
+    v.section("prompts", prompts);
+    v("updates", updates, "updates of the policy", range(1, 1e7));
+    v("batch", batch, "trajectories an update", range(1, 1e6));
+    v("micro_batch", micro_batch, "transitions in one forward and backward pass", range(1, 1e6));
+    problem.fields(v);  // its keys have no section of their own
+    v("warmup", warmup, "updates of linear warm-up of the learning rates", range(0, 1e6));
+    v("beta_warmup", beta_warmup, "updates of linear warm-up of beta (Adjoint Matching: of lambda)",
+      range(0, 1e6));
+    v("grad_clip", grad_clip, "largest gradient norm of each network; 0 leaves it", range(0, 1e9));
+    v("ema_decay", ema_decay, "decay of the LoRA's average", range(0, 1));
+    v("checkpoint_every", checkpoint_every, "updates between checkpoints", range(1, 1e7));
+    v("eval_every", eval_every, "updates between evaluations", range(1, 1e7));
+    v("eval_steps", eval_steps,
+      "Euler steps of evaluations and grids (not of an explicit grid); 0: as many as training "
+      "takes",
+      range(0, 1000));
+    v("lora_rank", lora_rank, "rank of the adapters", range(1, 4096));
+    v("lora_alpha", lora_alpha, "scale of the adapters is alpha / rank", range(0, 1e6));
+    v("lora_targets", lora_targets, "adapted layers, by path with *");
+    v("init_lora", init_lora,
+      "LoRA of any layout that a new run starts from; lora_rank, lora_alpha and lora_targets are "
+      "then the file's; empty: adapters that change nothing yet");
+    v.section("data", data);
+    v.section("time_grid", time_grid);
+    methods.fields(v);
+    v.section("value", value);
+    v.section("policy_optimizer", policy_optimizer);
+    v.section("value_optimizer", value_optimizer);
+    v.section("eval", eval);
+  }
+};
+
+}  // namespace vggflow

@@ -1,0 +1,319 @@
+// Starting, stopping and going on: what a resumed run compares with and writes, what it may change,
+// and what a start that fails leaves behind.
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <fmt/format.h>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <map>
+
+#include "vggflow/core/error.h"
+#include "vggflow/core/interrupt.h"
+#include "vggflow/core/log.h"
+#include "vggflow/io/files.h"
+#include "vggflow/io/folder_lock.h"
+#include "vggflow/testing/message.h"
+#include "vggflow/train/align.h"
+#include "vggflow/train/align_fixture_test.h"
+#include "vggflow/train/checkpoint.h"
+#include "vggflow/train/monitor.h"
+#include "vggflow/weights/lora_formats.h"
+
+namespace vggflow {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::expect_same_tensors;
+using ::testing::HasSubstr;
+using testing::lines_of;
+using testing::message_of;
+using testing::models;
+
+AlignConfig quick(const std::string& name) {
+  AlignConfig c = testing::tiny_config(name);
+  c.value.kind = "none";
+  return c;
+}
+
+AlignConfig longer(AlignConfig c, int64_t updates) {
+  c.resume = true;
+  c.updates = updates;
+  return c;
+}
+
+Json summary_of(const AlignConfig& c) {
+  return Json::parse(read_text(fs::path(c.run) / "summary.json"));
+}
+
+// Every file of a folder with its bytes.
+std::map<std::string, std::string> contents(const fs::path& folder) {
+  std::map<std::string, std::string> all;
+  for (const auto& entry : fs::recursive_directory_iterator(folder)) {
+    if (entry.is_regular_file()) all[entry.path().string()] = read_text(entry.path());
+  }
+  return all;
+}
+
+// Fresh runs sample the base as rollouts are guided; resumed ones once took the guidance of the
+// regression's base, and so compared with other images.
+TEST(Resume, MeasuresTheBaseOfTheStartWhereverGuidanceActs) {
+  AlignConfig whole = quick("rollout_whole"), halves = quick("rollout_halves");
+  for (AlignConfig* c : {&whole, &halves}) {
+    c->problem.guidance_in = {"rollout"};
+    c->problem.guidance = 6;
+    c->eval_every = 2;
+  }
+  ASSERT_EQ(align(whole), RunEnd::kFinished);
+  halves.updates = 2;
+  ASSERT_EQ(align(halves), RunEnd::kFinished);
+  halves = longer(halves, 4);
+  ASSERT_EQ(align(halves), RunEnd::kFinished);
+  EXPECT_EQ(lines_of(halves.run, "eval"), lines_of(whole.run, "eval"));
+  EXPECT_EQ(lines_of(halves.run, "warning"), lines_of(whole.run, "warning"));
+  const Json a = summary_of(whole), b = summary_of(halves);
+  for (const char* key : {"base", "final", "reward_gain_sd", "diversity_kept", "passes",
+                          "expected_passes", "cost_formula"})
+    EXPECT_EQ(a[key], b[key]) << key;
+  EXPECT_EQ(a.contains("best"), b.contains("best"));
+}
+
+TEST(Resume, RefusesABaseThatIsNotTheStarts) {
+  Evaluation now;
+  now.reward.mean = 1;
+  now.reward_sd_within_prompt = 0.5;
+  now.diversity.mean = 0.4;
+  now.fd_floor = 26.14;
+  const Json stored = now.to_json();
+  EXPECT_NO_THROW(check_same_base(stored, now));
+  now.reward.mean = 1.04;  // rounding
+  EXPECT_NO_THROW(check_same_base(stored, now));
+  now.fd_floor = 82.41;
+  EXPECT_THAT(
+      message_of([&] { check_same_base(stored, now); }),
+      HasSubstr("FD floor 26.14), got others (reward 1.04, diversity 0.4, FD floor 82.41)"));
+}
+
+TEST(Resume, SaysOfAFinishedRunThatItIsAndLeavesItAsItIs) {
+  AlignConfig c = quick("finished");
+  c.updates = 2;
+  ASSERT_EQ(align(c), RunEnd::kFinished);
+  open_log(models() / "another.txt");  // the process that finished it is gone
+  const auto before = contents(c.run);
+  c.resume = true;
+  ::testing::internal::CaptureStderr();
+  EXPECT_EQ(align(c), RunEnd::kFinishedBefore);
+  EXPECT_THAT(::testing::internal::GetCapturedStderr(),
+              HasSubstr("is finished after update 2: nothing was changed"));
+  EXPECT_EQ(contents(c.run), before);
+}
+
+// The process died after the last checkpoint, before the summary was there.
+TEST(Resume, WritesTheSummaryOfTheLastEvaluationWhereOnlyThatIsMissing) {
+  AlignConfig c = quick("died_late");
+  ASSERT_EQ(align(c), RunEnd::kFinished);
+  const fs::path run = c.run;
+  Json whole = summary_of(c);
+  fs::remove(run / "summary.json");
+  fs::rename(run / "lora.safetensors", run / "lora_before.safetensors");
+  c.resume = true;
+  ASSERT_EQ(align(c), RunEnd::kFinished);
+  Json again = summary_of(c);
+  for (Json* summary : {&whole, &again}) summary->erase("peak_gib");
+  EXPECT_EQ(again, whole);
+  EXPECT_EQ(again["final"], lines_of(c.run, "eval").back()["metrics"]);
+  expect_same_tensors(run / "lora.safetensors", run / "lora_before.safetensors");
+}
+
+TEST(Resume, AddsTheSecondsOfAllProcessesUp) {
+  AlignConfig c = quick("seconds");
+  c.updates = 2;
+  ASSERT_EQ(align(c), RunEnd::kFinished);
+  ASSERT_EQ(align(c = longer(c, 4)), RunEnd::kFinished);
+  std::map<std::string, double> sums;
+  for (const Json& line : read_json_lines(fs::path(c.run) / "metrics.jsonl")) {
+    if (line["kind"] == "eval") sums["evaluation"] += line["seconds"].get<double>();
+    if (line["kind"] != "update") continue;
+    for (const auto& [phase, seconds] : line["seconds"].items())
+      sums[phase] += seconds.get<double>();
+  }
+  const Json seconds = summary_of(c)["seconds"];
+  ASSERT_EQ(seconds.size(), sums.size());
+  for (const auto& [phase, sum] : sums)
+    EXPECT_DOUBLE_EQ(seconds[phase].get<double>(), sum) << phase;
+}
+
+// Ctrl-C does not wait for the evaluation of its last update.
+TEST(Resume, MakesUpForAnEvaluationThatWasLeftOut) {
+  AlignConfig whole = quick("missed_whole"), halves = quick("missed_halves");
+  whole.eval_every = halves.eval_every = halves.updates = 2;
+  ASSERT_EQ(align(whole), RunEnd::kFinished);
+  ASSERT_EQ(align(halves), RunEnd::kFinished);
+  const fs::path metrics = fs::path(halves.run) / "metrics.jsonl";
+  std::string kept;
+  for (const Json& line : read_json_lines(metrics)) {
+    if (line["kind"] == "update" || line["update"] == 0) kept += line.dump() + "\n";
+  }
+  write_text(metrics, kept);
+  ASSERT_EQ(align(halves = longer(halves, 4)), RunEnd::kFinished);
+  EXPECT_EQ(lines_of(halves.run, "eval"), lines_of(whole.run, "eval"));
+  EXPECT_EQ(lines_of(halves.run, "update"), lines_of(whole.run, "update"));
+}
+
+TEST(Resume, MayChangeEvaluationsAndWhatChangesNumbersByRoundingAlone) {
+  AlignConfig c = quick("changed");
+  c.updates = 2;
+  ASSERT_EQ(align(c), RunEnd::kFinished);
+  c = longer(c, 4);
+  c.eval.images = 5;
+  c.micro_batch = 2;
+  ASSERT_EQ(align(c), RunEnd::kFinished);
+  const std::string log = read_text(fs::path(c.run) / "log.txt");
+  EXPECT_THAT(log, HasSubstr("going on after update 2\n"));
+  EXPECT_THAT(log,
+              HasSubstr("micro_batch changed since the run's start: its numbers may now differ "
+                        "by rounding\n"));
+  EXPECT_THAT(log, HasSubstr("the base is measured anew"));
+  EXPECT_EQ(lines_of(c.run, "eval").back()["images_per_prompt"], 5);
+  EXPECT_THAT(read_text(fs::path(c.run) / "config.yaml"), HasSubstr("micro_batch: 2 "));
+}
+
+TEST(Resume, RefusesAllElseByName) {
+  AlignConfig c = quick("else");
+  c.updates = 2;
+  ASSERT_EQ(align(c), RunEnd::kFinished);
+  const auto before = contents(c.run);
+  AlignConfig other = longer(c, 4);
+  other.batch = 4;
+  other.problem.guidance = 2;
+  other.methods.set("vgg-flow", "beta=7");
+  EXPECT_THAT(message_of([&] { align(other); }),
+              HasSubstr("started with other settings: batch, guidance, vgg.beta differ"));
+  AlignConfig fewer = longer(c, 1);
+  EXPECT_THAT(message_of([&] { align(fewer); }),
+              HasSubstr("expected updates=2 or more, as many as"));
+  EXPECT_EQ(contents(c.run), before);
+  AlignConfig nothing = longer(quick("nothing_there"), 4);
+  EXPECT_THAT(
+      message_of([&] { align(nothing); }),
+      HasSubstr("nothing_there holds no run to go on with: expected its config.yaml there"));
+  EXPECT_FALSE(fs::exists(nothing.run));
+}
+
+TEST(Start, ThatFailsLeavesNoFolderBehind) {
+  const fs::path outer = models() / "outer";
+  AlignConfig c = quick("outer/inner/run");
+  c.updates = 1;
+  const AlignConfig right = c;
+  const std::vector<void (*)(AlignConfig&)> mistakes{
+      [](AlignConfig& a) { a.judge = "/no/judge"; },
+      [](AlignConfig& a) { a.reward = "torchscript:/no/file.pt"; },
+      [](AlignConfig& a) { a.flow.model = "/no/model"; },
+      [](AlignConfig& a) { a.eval.features = "nosuch"; },
+      [](AlignConfig& a) { a.init_lora = "/no/lora.safetensors"; }};
+  for (const auto& mistake : mistakes) {
+    c = right;
+    mistake(c);
+    EXPECT_NE(message_of([&] { align(c); }), "no error");
+    EXPECT_FALSE(fs::exists(outer)) << &mistake - mistakes.data();
+  }
+  c = right;
+  EXPECT_EQ(align(c), RunEnd::kFinished);
+  EXPECT_THAT(message_of([&] { align(c); }), HasSubstr("already holds a run"));
+}
+
+TEST(Start, TakesOverWhatADeadStartLeft) {
+  AlignConfig c = quick("dead_start");
+  c.updates = 1;
+  make_writable_folder(c.run);
+  const fs::path run = c.run;
+  write_text(run / "config.yaml", "updates: 7\n");
+  write_text(run / "metrics.jsonl", "{\"kind\":\"eval\",\"update\":0,\"metrics\":{}}\n");
+  write_text(run / "notes.txt", "mine");
+  ASSERT_EQ(align(c), RunEnd::kFinished);
+  EXPECT_EQ(lines_of(c.run, "eval").size(), 2u);
+  EXPECT_EQ(read_text(run / "notes.txt"), "mine");
+}
+
+// Adapters that were trained and exported start a run as they are, in any layout.
+TEST(Start, TakesAnInitialLoraOfAnyLayout) {
+  AlignConfig first = quick("init_first");
+  first.lora_alpha = 6;  // a scale of 3
+  ASSERT_EQ(align(first), RunEnd::kFinished);
+  const LoraFile trained = read_lora(fs::path(first.run) / "lora.safetensors");
+  for (const LoraLayout layout : {LoraLayout::kDiffusers, LoraLayout::kPeft, LoraLayout::kKohya}) {
+    AlignConfig c = quick(fmt::format("init_{}", name_of(layout)));
+    const fs::path file = models() / fmt::format("start_{}{}", name_of(layout),
+                                                 layout == LoraLayout::kPeft ? "" : ".safetensors");
+    write_lora(file, trained.layers, layout, at::kFloat);
+    c.init_lora = file.string();
+    c.lora_rank = 5;  // the file's is taken
+    c.updates = 1;
+    c.policy_optimizer.lr = 0;
+    ASSERT_EQ(align(c), RunEnd::kFinished);
+    const LoraFile now = read_lora(fs::path(c.run) / "lora.safetensors");
+    ASSERT_EQ(now.layers.size(), trained.layers.size());
+    for (size_t i = 0; i < now.layers.size(); ++i) {
+      const LoraLayer &a = now.layers[i], &b = trained.layers[i];
+      EXPECT_TRUE(
+          at::allclose(at::matmul(a.b, a.a) * a.scale, at::matmul(b.b, b.a) * b.scale, 1e-5, 1e-7))
+          << a.path;
+    }
+    const Json base = summary_of(c)["base"];
+    EXPECT_EQ(base, summary_of(first)["base"]) << "the base is without the adapters";
+    EXPECT_NE(summary_of(c)["final"]["reward"], base["reward"]);
+    EXPECT_THAT(read_text(fs::path(c.run) / "log.txt"), HasSubstr("the adapters start from "));
+  }
+}
+
+TEST(Start, RefusesAFolderThatAnotherProcessWorksIn) {
+  AlignConfig c = quick("busy");
+  make_writable_folder(c.run);
+  const FolderLock other(c.run);
+  EXPECT_THAT(message_of([&] { align(c); }),
+              HasSubstr(fmt::format("busy is in use by process {}", ::getpid())));
+}
+
+// In a process of its own: an interrupt cannot be taken back.
+TEST(Interrupts, StopAfterTheUpdateAndGoOnToTheSameNumbers) {
+  at::set_num_threads(1);  // threads of a pool do not live on in a fork
+  AlignConfig whole = quick("signal_whole"), broken = quick("signal_broken");
+  ASSERT_EQ(align(whole), RunEnd::kFinished);
+  EXPECT_EXIT(
+      {
+        catch_interrupts_saying("stopping after this update");
+        ::raise(SIGINT);
+        ::_exit(align(broken) == RunEnd::kInterrupted ? 42 : 1);
+      },
+      ::testing::ExitedWithCode(42),
+      "stopping after this update\n(.|\n)*interrupted after update 1; the state is saved");
+  ASSERT_EQ(last_checkpoint(broken.run), 1);
+  ASSERT_EQ(align(broken = longer(broken, 4)), RunEnd::kFinished);
+  expect_same_tensors(fs::path(whole.run) / "lora.safetensors",
+                      fs::path(broken.run) / "lora.safetensors");
+  EXPECT_EQ(lines_of(whole.run, "update"), lines_of(broken.run, "update"));
+}
+
+// Two signals before the run: the first network call ends it, and there is nothing to keep.
+TEST(Interrupts, ThatComeTwiceBeforeTheFirstUpdateLeaveNoFolder) {
+  at::set_num_threads(1);
+  AlignConfig c = quick("signal_twice");
+  EXPECT_EXIT(
+      {
+        catch_interrupts();
+        {
+          const SecondInterruptThrows scope("stopping now");
+          ::raise(SIGINT);
+          ::raise(SIGINT);
+        }
+        ::_exit(align(c) == RunEnd::kInterrupted ? 42 : 1);
+      },
+      ::testing::ExitedWithCode(42), "stopping now\n(.|\n)*there is nothing to go on from");
+  EXPECT_FALSE(fs::exists(c.run));
+}
+
+}  // namespace
+}  // namespace vggflow

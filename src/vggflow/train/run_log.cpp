@@ -1,0 +1,169 @@
+#include "vggflow/train/run_log.h"
+
+#include <ATen/ATen.h>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+
+#include "vggflow/core/error.h"
+#include "vggflow/core/log.h"
+#include "vggflow/device/device.h"
+#include "vggflow/io/files.h"
+
+namespace vggflow {
+namespace fs = std::filesystem;
+namespace {
+
+// Changes of the reward in deviations of the base's rewards within a prompt.
+double in_sd(double change, const Evaluation& base) {
+  return change / std::max(1e-12, base.reward_sd_within_prompt);
+}
+
+fs::path with_folders(const fs::path& run) {
+  for (const char* folder : {"grids", "tensorboard"}) make_writable_folder(run / folder);
+  return run;
+}
+
+RunRecord kept_lines(const fs::path& file, int64_t updates_done) {
+  truncate_after(file, updates_done);
+  RunRecord record;
+  if (!fs::exists(file)) return record;
+  for (const Json& line : read_json_lines(file)) record.add(line);
+  return record;
+}
+
+// Null on the CPU.
+Json device_peak_gib() {
+  const auto memory = device_memory();
+  return memory ? Json(memory->peak_gib) : Json();
+}
+
+void log_update(int64_t done, int64_t updates, const UpdateReport& r, double mean, double gain,
+                double rate) {
+  std::string losses;
+  for (const auto& [name, value] : r.method.loss)
+    losses += fmt::format(" | {} {:.2e}", name, value);
+  const int64_t dropped = r.method.dropped;
+  log_info(
+      "step {}/{} | reward {:.3f} ({:+.1f} sd){} | grad {:.3f} | lr {:.1e} | {:.0f} ms | {:.1f} "
+      "img/s | {:.1f} GiB{}",
+      done, updates, mean, gain, losses, r.policy_norm, r.lr, 1e3 * r.seconds, rate,
+      memory_now_gib(),
+      dropped > 0 || !r.stepped
+          ? fmt::format(" | dropped {}{}", dropped,
+                        r.stepped ? "" : ", step skipped: gradient not finite")
+          : "");
+}
+
+}  // namespace
+
+Json json_of(const PassCounter& policy, const PassCounter& value) {
+  return {{"forward", policy.forward},      {"tangent", policy.tangent},
+          {"backward", policy.backward},    {"value_forward", value.forward},
+          {"value_tangent", value.tangent}, {"value_backward", value.backward}};
+}
+
+void RunRecord::add(const Json& line) {
+  const std::string kind = line.value("kind", "");
+  if (kind == "eval") {
+    evaluation = line;
+    evaluation_seconds += line.value("seconds", 0.0);
+  }
+  if (kind != "update") return;
+  update = line;
+  const Json phases = line.value("seconds", Json::object());
+  for (const auto& [phase, duration] : phases.items())
+    seconds[phase] += duration.is_number() ? duration.get<double>() : 0.0;
+}
+
+RunLog::RunLog(const AlignConfig& config, int64_t updates_done)
+    : config_(config),
+      run_(with_folders(config.run)),
+      record_(kept_lines(run_ / "metrics.jsonl", updates_done)),
+      metrics_(run_ / "metrics.jsonl"),
+      events_(run_ / "tensorboard") {}
+
+void RunLog::write(const Json& line) {
+  metrics_.write(line);
+  record_.add(line);
+}
+
+void RunLog::update(int64_t done, const UpdateReport& r, const Evaluation& base) {
+  const MethodReport& m = r.method;
+  const double mean = m.rewards.mean().item<double>(),
+               sd = config_.batch > 1 ? m.rewards.std().item<double>() : 0.0,
+               rate = static_cast<double>(config_.batch) / r.seconds;
+  write({{"kind", "update"},
+         {"update", done},
+         {"loss", m.loss},
+         {"reward", {{"mean", mean}, {"sd", sd}}},
+         {"values", m.values},
+         {"unique",
+          {{"pairs", r.audit.unique_pairs},
+           {"prompts", r.audit.unique_prompts},
+           {"noise", r.audit.unique_noise}}},
+         {"series", m.series},
+         {"grad_norm", {{"policy", r.policy_norm}, {"value", r.value_norm}}},
+         {"lr", r.lr},
+         {"beta_scale", r.beta_scale},
+         {"dropped", m.dropped},
+         {"stepped", r.stepped},
+         {"passes", json_of(r.policy, r.value)},
+         {"seconds", m.seconds},
+         {"images_per_second", rate},
+         {"rss_gib", memory_now_gib()},
+         {"device_peak_gib", device_peak_gib()}});
+  for (const auto& [name, value] : m.loss) events_.scalar("loss/" + name, value, done);
+  for (const auto& [name, value] : m.values) events_.scalar("values/" + name, value, done);
+  for (const auto& [name, value] : {std::pair{"reward/rollout", mean},
+                                    {"grad/policy", r.policy_norm},
+                                    {"grad/value", r.value_norm}}) {
+    events_.scalar(name, value, done);
+  }
+  log_update(done, config_.updates, r, mean, in_sd(mean - base.reward.mean, base), rate);
+}
+
+void RunLog::evaluation(int64_t done, const Evaluation& now, const Evaluation& base,
+                        const std::string& prompt_kind, double seconds) {
+  write({{"kind", "eval"},
+         {"update", done},
+         {"prompts", config_.eval.prompts},
+         {"prompt_kind", prompt_kind},
+         {"images_per_prompt", config_.eval.images},
+         {"metrics", now.to_json()},
+         {"seconds", seconds}});
+  for (const auto& [name, value] : {std::pair{"reward", now.reward.mean},
+                                    {"diversity", now.diversity.mean},
+                                    {"fd", now.fd},
+                                    {"kid", now.kid.mean}}) {
+    events_.scalar(fmt::format("eval/{}", name), value, done);
+  }
+  if (now.judged) events_.scalar("eval/judge_accuracy", now.judge_accuracy.mean, done);
+  const std::string judge =
+      now.judged ? fmt::format("judge {:.1f} % ({:+.1f}{}) | ", 100 * now.judge_accuracy.mean,
+                               100 * now.judge_change.mean, error_text(now.judge_change.se, 1, 100))
+                 : "";
+  log_info(
+      "eval {} | reward {:.3f}{} ({:+.2f} sd) | {}diversity {:.3f} ({:.0f} %) | FD {:.2f} (floor "
+      "{:.2f}) | KID {:.4f} | {:.0f} s",
+      done, now.reward.mean, error_text(now.reward.se, 3),
+      in_sd(now.reward.mean - base.reward.mean, base), judge, now.diversity.mean,
+      100 * now.diversity.mean / std::max(1e-12, base.diversity.mean), now.fd, now.fd_floor,
+      now.kid.mean, seconds);
+}
+
+void RunLog::warning(int64_t done, const std::string& name, const std::string& text) {
+  write({{"kind", "warning"}, {"update", done}, {"name", name}, {"text", text}});
+  log_info("warning: {}", text);
+}
+
+void RunLog::grid(int64_t done, const Image& image, const std::vector<std::string>& prompts) {
+  write_png(run_ / "grids" / fmt::format("eval_{:06}.png", done), image,
+            {{"prompts", fmt::format("{}", fmt::join(prompts, "; "))},
+             {"guidance", fmt::to_string(config_.problem.guidance)}});
+  events_.image("grid", image, done);
+}
+
+}  // namespace vggflow

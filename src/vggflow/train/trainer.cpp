@@ -1,0 +1,382 @@
+#include "vggflow/train/trainer.h"
+
+#include <ATen/ATen.h>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <limits>
+#include <system_error>
+#include <utility>
+
+#include "vggflow/core/config.h"
+#include "vggflow/core/error.h"
+#include "vggflow/core/interrupt.h"
+#include "vggflow/core/shell_word.h"
+#include "vggflow/data/prompt_sets.h"
+#include "vggflow/device/device.h"
+#include "vggflow/flow/sampling.h"
+#include "vggflow/io/files.h"
+#include "vggflow/io/image.h"
+#include "vggflow/ops/random_tensor.h"
+#include "vggflow/weights/lora_file.h"
+
+namespace vggflow {
+namespace fs = std::filesystem;
+namespace {
+
+TimeGridOptions training_grid(const AlignConfig& c, const FlowModel& model) {
+  return resolved_grid(c.time_grid, model.schedule().shift, model.schedule().shifts_twice);
+}
+
+// Adjoint Matching may train on 40 steps and be judged, as the others are, on 20.
+TimeGridOptions evaluation_grid(const AlignConfig& c, const FlowModel& model) {
+  TimeGridOptions grid = training_grid(c, model);
+  if (c.eval_steps > 0) grid.steps = c.eval_steps;
+  return grid;
+}
+
+std::unique_ptr<AdaptedFlow> adapters_of(const FlowNetwork& base, const LoraOptions& options,
+                                         uint64_t seed, const std::vector<LoraLayer>& start) {
+  return start.empty() ? std::make_unique<AdaptedFlow>(base, options, seed)
+                       : std::make_unique<AdaptedFlow>(base, start);
+}
+
+// 0 < value <= 1 over the first `count` updates.
+double warm_up(int64_t index, int64_t count) {
+  return count > 0 ? std::min(1.0, static_cast<double>(index + 1) / static_cast<double>(count))
+                   : 1.0;
+}
+
+PassCounter as_counter(const Passes& p) { return {p.f, p.j, p.b}; }
+PassCounter as_value_counter(const Passes& p) { return {p.value_f, p.value_j, p.value_b}; }
+
+// A figure of an evaluation's JSON; not a number where it has none.
+double figure(const Json& evaluation, const char* path) {
+  const Json value = evaluation.value(Json::json_pointer(path), Json());
+  return value.is_number() ? value.get<double>() : std::numeric_limits<double>::quiet_NaN();
+}
+
+// What a method's cost depends on of an update, from its line in metrics.jsonl.
+MethodReport report_of(const Json& line) {
+  MethodReport report;
+  for (const auto& [name, value] : line.at("values").items()) {
+    if (value.is_number()) report.values[name] = value.get<double>();
+  }
+  return report;
+}
+
+}  // namespace
+
+Trainer::Trainer(const AlignConfig& c, const std::vector<LoraLayer>& start, bool new_evaluations)
+    : config_(c),
+      run_(c.run),
+      seed_(static_cast<uint64_t>(c.seed)),
+      new_evaluations_(new_evaluations),
+      resolved_(c),
+      prompts_(make_prompt_source(c.prompts, c.data)),
+      model_(open_flow_model(c.flow)),
+      reward_(make_reward(c.reward, c.reward_files.resources())),
+      judge_(judge_of(*prompts_, c.judge, c.reward_files.resources())),
+      lora_options_{c.lora_rank, c.lora_alpha, c.lora_targets},
+      lora_(adapters_of(*model_, lora_options_, seed_, start)),
+      value_(make_value_network(resolved_.value, *model_, c.lora_targets, seed_)),
+      policy_passes_(std::make_shared<PassCounter>()),
+      value_passes_(std::make_shared<PassCounter>()),
+      state_(lora_->parameters(), c.policy_optimizer, c.ema_decay,
+             value_ ? value_->trainable() : std::vector<NamedTensor>{}, c.value_optimizer),
+      times_(time_grid(training_grid(c, *model_))),
+      eval_times_(time_grid(evaluation_grid(c, *model_))),
+      monitor_(c.eval.diversity_floor) {
+  require_differentiable(*reward_, c.reward);
+  model_->count_passes(policy_passes_);
+  lora_->count_passes(policy_passes_);
+  if (value_) value_->passes = value_passes_;
+  const auto prompts =
+      prompts_->evaluation(Split::kHeldOut, static_cast<uint64_t>(c.eval.seed), c.eval.prompts);
+  model_->prepare(prompts_->all());
+  evaluator_ = std::make_unique<Evaluator>(
+      c.eval, prompts, *reward_, judge_.get(),
+      load_evaluation_features(c.eval, {c.judge, c.reward_files.reward_model}, judge_.get()),
+      load_panel(c.eval.panel, prompts_->emoji(), c.reward, c.reward_files.resources()),
+      model_->state_shape());
+}
+
+// ==== one update: draw, pose, roll out and score and find gradients, clip, step
+// ====================
+
+UpdateReport Trainer::step(int64_t index) {
+  Stopwatch watch;
+  UpdateReport report;
+  UpdateInput input = draw_noise(index);
+  const std::vector<std::string> prompts =
+      captions_of(prompts_->draw(seed_, input.update, 0, config_.batch));
+  report.audit = audit_batch(prompts, row_hashes(input.x0));
+  input.x0 = input.x0.to(current_device());
+  ImageProblem problem = pose(prompts);
+  find_gradients(problem, input, report);
+  Stopwatch optimizers;
+  clip_and_step(index, report);
+  report.method.seconds["step"] = optimizers.lap();
+  report.seconds = watch.lap();
+  return report;
+}
+
+UpdateInput Trainer::draw_noise(int64_t index) const {
+  UpdateInput input{.seed = seed_,
+                    .update = static_cast<uint64_t>(index),
+                    .first_sample = 0,
+                    .x0 = {},
+                    .times = times_,
+                    .micro_batch = config_.micro_batch,
+                    .beta_scale = warm_up(index, config_.beta_warmup)};
+  input.x0 =
+      keyed_normal(seed_, Purpose::kNoise, input.update, 0, config_.batch, model_->state_shape());
+  return input;
+}
+
+ImageProblem Trainer::pose(const std::vector<std::string>& prompts) const {
+  return {
+      {*model_, *lora_, *reward_, value_.get(), resolved_.value_scale()}, config_.problem, prompts};
+}
+
+// The method rolls out, scores the end points and leaves the gradients of its losses in the
+// buffers.
+void Trainer::find_gradients(ImageProblem& problem, const UpdateInput& input,
+                             UpdateReport& report) {
+  if (config_.problem.merge) lora_->merge();
+  state_.zero_grad();
+  *policy_passes_ = *value_passes_ = {};
+  report.method = resolved_.method->update(problem, input);
+  report.method.rewards = report.method.rewards.cpu();  // read several times below
+  report.policy = *policy_passes_;
+  report.value = *value_passes_;
+  report.beta_scale = input.beta_scale;
+}
+
+void Trainer::clip_and_step(int64_t index, UpdateReport& report) {
+  const double warm = warm_up(index, config_.warmup);
+  report.lr = config_.policy_optimizer.lr * warm;
+  report.policy_norm = state_.policy.buffer.clip(config_.grad_clip);
+  report.stepped = state_.policy.adamw.step(report.lr, report.policy_norm);
+  state_.ema.update(state_.policy.buffer);
+  if (!state_.value) return;
+  report.value_norm = state_.value->buffer.clip(config_.grad_clip);
+  state_.value->adamw.step(config_.value_optimizer.lr * warm, report.value_norm);
+}
+
+// ==== the run: begin, advance by updates, finish
+// ====================================================
+
+RunEnd Trainer::run() {
+  const SecondInterruptThrows scope("stopping now: the update under way is dropped");
+  try {
+    begin();
+    Progress progress("align", config_.updates, done_);
+    while (done_ < config_.updates) {
+      const bool goes_on = advance();
+      progress.advance(done_,
+                       fmt::format("reward {:.3f}", figure(log_->record().update, "/reward/mean")));
+      if (!goes_on) return interrupted_end();
+    }
+  } catch (const Interrupted&) {
+    if (done_ > 0) save_checkpoint(run_, checkpoint());
+    return interrupted_end();
+  }
+  finish();
+  return RunEnd::kFinished;
+}
+
+void Trainer::begin() {
+  const auto saved = config_.resume ? load_checkpoint(run_) : std::nullopt;
+  if (saved) resume_from(*saved);
+  log_.emplace(config_, saved ? done_ : -1);
+  log_info(
+      "{} on {} | reward {} | {} adapted layers of rank {} ({} parameters) | value network {} | "
+      "seed {}",
+      config_.method, model_->description(), config_.reward, lora_->paths().size(),
+      config_.lora_rank, state_.policy.buffer.values().numel(), resolved_.value.kind, config_.seed);
+  log_info("times {:.3f}", fmt::join(times_, " "));
+  if (saved) log_info("going on after update {}", done_);
+  if (config_.resume && !saved) log_info("no checkpoint yet: beginning at update 0 again");
+  const bool missed = done_ > 0 && evaluation_due() &&
+                      log_->record().evaluation.value("update", int64_t{0}) < done_;
+  if (done_ < config_.updates || missed) measure_base();
+  if (missed) evaluate();
+}
+
+void Trainer::resume_from(const Checkpoint& saved) {
+  state_.load(saved);
+  base_json_ = Json::parse(checkpoint_text(saved, "base"));
+  if (!new_evaluations_) monitor_.load(saved);
+  done_ = saved.update;
+  // The summary of a run that had fewer updates is not this run's.
+  std::error_code ignored;
+  if (done_ < config_.updates) fs::remove(run_ / "summary.json", ignored);
+}
+
+// One update with all that follows it; whether the run goes on.
+bool Trainer::advance() {
+  const UpdateReport report = step(done_);
+  ++done_;
+  log_->update(done_, report, base_);
+  // An evaluation that is left out here is made up for when the run goes on.
+  if (evaluation_due() && !interrupted()) evaluate();
+  if (done_ % config_.checkpoint_every == 0 || done_ == config_.updates || interrupted())
+    save_checkpoint(run_, checkpoint());
+  return !interrupted();
+}
+
+RunEnd Trainer::interrupted_end() {
+  if (done_ == 0) {
+    log_line("interrupted before the first update was done: there is nothing to go on from");
+  } else {
+    log_info(
+        "interrupted after update {}; the state is saved. Go on with: vggflow align --config {} "
+        "resume=true",
+        done_, shell_word((run_ / "config.yaml").string()));
+  }
+  return RunEnd::kInterrupted;
+}
+
+void Trainer::finish() {
+  save_lora(run_ / "lora.safetensors", lora_->lora(), lora_options_, lora_metadata());
+  {
+    const ValuesScope averaged(state_.policy.buffer, state_.ema.values);
+    save_lora(run_ / "lora_ema.safetensors", lora_->lora(), lora_options_, lora_metadata());
+  }
+  if (value_)
+    save_value_network(run_ / "value.safetensors", *value_, resolved_.value, config_.lora_targets,
+                       resolved_.value_scale());
+  write_text(run_ / "summary.json", summary().dump(2) + "\n");
+}
+
+// ==== evaluations
+// ===================================================================================
+
+bool Trainer::evaluation_due() const {
+  return done_ % config_.eval_every == 0 || done_ == config_.updates;
+}
+
+// Images of the policy as it stands, or of the base, sampled by the same rule.
+ImageGenerator Trainer::generator(bool base) const {
+  return [this, base](const std::vector<std::string>& captions, const Tensor& noise) {
+    ImageProblem problem = pose(captions);
+    return model_->decode(sample(
+        [&](const Tensor& x, const Tensor& t) {
+          return base ? problem.base_rollout_velocity(x, t) : problem.rollout_velocity(x, t);
+        },
+        noise.to(current_device()), eval_times_));
+  };
+}
+
+// The base's images come from the same keys in every process of the run; the first one keeps its
+// figures.
+void Trainer::measure_base() {
+  const Stopwatch watch;
+  const ImageGenerator draw = generator(/*base=*/true);
+  base_ = evaluator_->evaluate_base(draw);
+  if (done_ == 0) {
+    base_json_ = base_.to_json();
+    log_evaluation(base_, draw, watch);
+  } else if (new_evaluations_) {
+    base_json_ = base_.to_json();
+    log_line(
+        "evaluations have other settings now: the base is measured anew, and the best evaluation "
+        "so far no longer counts");
+  } else {
+    check_same_base(base_json_, base_);
+  }
+}
+
+// The averaged adapters are evaluated, and what the grids show: they are what lora_ema.safetensors
+// holds.
+void Trainer::evaluate() {
+  {
+    const Stopwatch watch;
+    const ImageGenerator draw = generator(/*base=*/false);
+    const ValuesScope averaged(state_.policy.buffer, state_.ema.values);
+    if (config_.problem.merge) lora_->merge();
+    const Evaluation now = evaluator_->evaluate(draw);
+    log_evaluation(now, draw, watch);
+    weigh(now);
+  }
+  if (monitor_.is_best(done_)) save_best_checkpoint(run_, checkpoint());
+}
+
+void Trainer::log_evaluation(const Evaluation& now, const ImageGenerator& draw,
+                             const Stopwatch& watch) {
+  const std::vector<std::string> prompts = prompts_->display();
+  const Tensor shown = drawn_thumbnails(draw, prompts, config_.eval.batch, model_->state_shape());
+  log_->grid(done_, image_grid(shown, std::min<int64_t>(8, std::ssize(prompts)), 2), prompts);
+  log_->evaluation(done_, now, base_, prompts_->evaluation_kind(Split::kHeldOut), watch.seconds());
+}
+
+// Warns of what speaks against this evaluation, and keeps the best one's adapters. Called with the
+// average in force.
+void Trainer::weigh(const Evaluation& now) {
+  for (const auto& [name, text] : monitor_.weigh(done_, base_, now))
+    log_->warning(done_, name, text);
+  if (!monitor_.is_best(done_)) return;
+  Metadata metadata = lora_metadata();
+  metadata["vggflow.best_update"] = fmt::to_string(done_);
+  save_lora(run_ / "lora_best.safetensors", lora_->lora(), lora_options_, metadata);
+}
+
+// ==== what stays
+// ====================================================================================
+
+Checkpoint Trainer::checkpoint() const {
+  Checkpoint c{.update = done_, .tensors = {}, .metadata = {{"base", base_json_.dump()}}};
+  state_.save(c);
+  monitor_.save(c);
+  return c;
+}
+
+Metadata Trainer::lora_metadata() const {
+  AlignConfig config = config_;
+  return {{"vggflow.method", config.method},
+          {"vggflow.reward", config.reward},
+          {"vggflow.seed", fmt::to_string(config.seed)},
+          {"vggflow.updates", fmt::to_string(config.updates)},
+          {"vggflow.base_model", fs::path(config.flow.model).filename()},
+          {"vggflow.config", to_yaml(fields_of(config))}};
+}
+
+Json Trainer::summary() const {
+  const RunRecord& record = log_->record();
+  const Json final = record.evaluation.at("metrics");
+  const CostShape shape =
+      cost_shape_of(config_.problem, value_ != nullptr, config_.batch, std::ssize(times_) - 1);
+  VGGFLOW_CHECK(!record.update.empty(),
+                "[align] {} holds no update: the run's log was changed, and its summary cannot be "
+                "written. lora.safetensors is whole",
+                (run_ / "metrics.jsonl").string());
+  const Passes expected = resolved_.method->cost(shape, report_of(record.update));
+  Json machine = Json::object(), seconds = record.seconds;
+  for (const auto& [key, value] : environment()) machine[key] = value;
+  seconds["evaluation"] = record.evaluation_seconds;
+  const double base_reward = figure(base_json_, "/reward/mean"),
+               sd = figure(base_json_, "/reward_sd_within_prompt"),
+               diversity = figure(base_json_, "/diversity/mean");
+  Json out{{"method", config_.method},
+           {"reward", config_.reward},
+           {"seed", config_.seed},
+           {"updates", config_.updates},
+           {"base", base_json_},
+           {"final", final},
+           {"reward_gain_sd", (figure(final, "/reward/mean") - base_reward) / std::max(1e-12, sd)},
+           {"diversity_kept", figure(final, "/diversity/mean") / std::max(1e-12, diversity)},
+           {"seconds", seconds},
+           {"passes", record.update.at("passes")},
+           {"expected_passes", json_of(as_counter(expected), as_value_counter(expected))},
+           {"cost_formula", resolved_.method->cost_formula(shape)},
+           {"peak_gib", memory_peak_gib()},
+           {"environment", machine}};
+  if (const auto& best = monitor_.best())
+    out["best"] = {{"update", best->update}, {"metrics", best->metrics}};
+  return out;
+}
+
+}  // namespace vggflow

@@ -1,0 +1,84 @@
+#pragma once
+// The trainer: everything that one run needs, opened once, and the loop over its updates.
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "vggflow/core/log.h"
+#include "vggflow/data/prompt_source.h"
+#include "vggflow/eval/evaluate.h"
+#include "vggflow/families/open_model.h"
+#include "vggflow/flow/adapted_flow.h"
+#include "vggflow/nn/lora.h"
+#include "vggflow/train/align.h"
+#include "vggflow/train/checkpoint.h"
+#include "vggflow/train/checks.h"
+#include "vggflow/train/image_problem.h"
+#include "vggflow/train/monitor.h"
+#include "vggflow/train/run_log.h"
+#include "vggflow/train/train_state.h"
+
+namespace vggflow {
+
+class Trainer {
+ public:
+  /// Opens model, rewards, judge and prompts; touches no folder. `start`: adapters that a new run
+  /// starts from; none: fresh ones that change nothing yet. `new_evaluations`: a resumed run
+  /// evaluates otherwise than before, so that earlier figures are not compared with.
+  Trainer(const AlignConfig& config, const std::vector<LoraLayer>& start, bool new_evaluations);
+  /// From the last checkpoint, or the start, to the last update.
+  RunEnd run();
+
+ private:
+  void begin();
+  void resume_from(const Checkpoint& checkpoint);
+  bool advance();
+  RunEnd interrupted_end();
+  void finish();
+
+  // One update.
+  UpdateReport step(int64_t index);
+  UpdateInput draw_noise(int64_t index) const;
+  void find_gradients(ImageProblem& problem, const UpdateInput& input, UpdateReport& report);
+  void clip_and_step(int64_t index, UpdateReport& report);
+  ImageProblem pose(const std::vector<std::string>& prompts) const;
+
+  // Evaluations.
+  bool evaluation_due() const;
+  ImageGenerator generator(bool base) const;
+  void measure_base();
+  void evaluate();
+  void log_evaluation(const Evaluation& now, const ImageGenerator& draw, const Stopwatch& watch);
+  void weigh(const Evaluation& now);
+
+  // What stays.
+  Checkpoint checkpoint() const;
+  Metadata lora_metadata() const;
+  Json summary() const;
+
+  const AlignConfig& config_;
+  std::filesystem::path run_;
+  uint64_t seed_;
+  bool new_evaluations_;
+  ResolvedMethod resolved_;
+  std::unique_ptr<PromptSource> prompts_;
+  std::unique_ptr<FlowModel> model_;
+  std::unique_ptr<Reward> reward_;
+  std::unique_ptr<ImageJudge> judge_;
+  LoraOptions lora_options_;
+  std::unique_ptr<AdaptedFlow> lora_;
+  std::unique_ptr<ValueNetwork> value_;
+  std::shared_ptr<PassCounter> policy_passes_, value_passes_;
+  TrainState state_;
+  std::vector<double> times_, eval_times_;
+  std::unique_ptr<Evaluator> evaluator_;
+  Monitor monitor_;
+  std::optional<RunLog> log_;
+  int64_t done_ = 0;  ///< updates
+  Evaluation base_;   ///< as this process measured it
+  Json base_json_;    ///< as the run's start did
+};
+
+}  // namespace vggflow
