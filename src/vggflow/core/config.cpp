@@ -10,7 +10,6 @@
 #include <type_traits>
 
 #include "vggflow/core/error.h"
-#include "vggflow/core/help.h"
 #include "vggflow/core/home.h"
 #include "vggflow/core/nearest.h"
 #include "vggflow/core/secret.h"

@@ -6,7 +6,6 @@
 #include <memory>
 
 #include "vggflow/core/error.h"
-#include "vggflow/core/help.h"
 #include "vggflow/testing/message.h"
 #include "vggflow/testing/variable.h"
 

@@ -8,9 +8,6 @@
 
 namespace vggflow {
 
-/// What a field may hold: "a number, 0 to 1".
-std::string type_text(const Field& field);
-
 /// Columns of the terminal: the variable COLUMNS, else what standard output's terminal says, else
 /// 100.
 size_t terminal_width();
