@@ -7,8 +7,8 @@ namespace vggflow::cli {
 namespace {
 
 Syntax syntax() {
-  return {.common = {"out", "reward", "reward_weights", "prompts.eval", "split", "threads", "device",
-                     "generator.model", "generator.lora", "generator.lora_scale",
+  return {.common = {"out", "reward", "reward_weights", "prompts.eval", "split", "threads",
+                     "device", "generator.model", "generator.lora", "generator.lora_scale",
                      "generator.guidance", "generator.time_grid.steps", "generator.guide.kind",
                      "eval.prompts", "eval.images", "eval.seed", "eval.panel"}};
 }

@@ -31,8 +31,9 @@ Syntax syntax() {
           .common = {"model", "method", "reward", "updates", "batch", "micro_batch", "merge",
                      "checkpointing", "precision", "lora_rank", "time_grid.steps", "value.kind",
                      "device"},
-          .notes = "Settings are those of align. Nothing is loaded: configurations and the headers "
-                   "of weight files are read. How far it can be trusted: docs/plan.md."};
+          .notes =
+              "Settings are those of align. Nothing is loaded: configurations and the headers "
+              "of weight files are read. How far it can be trusted: docs/plan.md."};
 }
 
 }  // namespace

@@ -31,8 +31,7 @@ struct ExportOptions {
       "file to write; a folder for peft and merged (of an SD3 model also NAME.safetensors: one "
       "file in Stability's layout). What exists is not overwritten");
     v("format", format, "layout", choices({"diffusers", "peft", "kohya", "merged"}));
-    v("dtype", dtype,
-      "number format; fp16 and bf16 round A and B (merged: every weight) once",
+    v("dtype", dtype, "number format; fp16 and bf16 round A and B (merged: every weight) once",
       choices({"fp32", "fp16", "bf16"}));
     v("model", model,
       "the base model, nano or Stable Diffusion 3 (a folder, org/name in the Hugging Face cache, a "

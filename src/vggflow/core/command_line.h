@@ -37,8 +37,8 @@ struct Syntax {
   std::vector<std::string> common = {};    ///< keys of the short help, besides those above
   std::vector<std::string> required = {};  ///< keys that must have a value
   std::string too_many = {};               ///< what to do instead of a positional too many
-  HelpRows file_keys = {};  ///< of the file that the command reads, for the help
-  std::string notes = {};   ///< the end of the help
+  HelpRows file_keys = {};                 ///< of the file that the command reads, for the help
+  std::string notes = {};                  ///< the end of the help
   /// The file and key=value of keys that are no fields are the command's own to read.
   bool reads_file = false;
 };

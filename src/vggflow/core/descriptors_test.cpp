@@ -20,7 +20,7 @@ bool reopened(int closed) {
     open_standard_descriptors();
     bool good = ::open("/dev/null", O_RDONLY) > 2;
     for (int fd = 0; fd < 3; ++fd) {
-      struct stat now {}, null {};
+      struct stat now{}, null{};
       good = good && ::fstat(fd, &now) == 0 && ::stat("/dev/null", &null) == 0;
       if (closed >> fd & 1) good = good && now.st_rdev == null.st_rdev;
     }

@@ -13,8 +13,8 @@
 namespace vggflow {
 namespace {
 
-constexpr size_t kLeast = 30;    // columns that text still reads in
-constexpr size_t kColumn = 30;   // where explanations begin
+constexpr size_t kLeast = 30;   // columns that text still reads in
+constexpr size_t kColumn = 30;  // where explanations begin
 constexpr size_t kIndent = 2;
 
 bool continues(char c) { return (static_cast<unsigned char>(c) & 0xc0) == 0x80; }
@@ -178,13 +178,13 @@ std::string help_rows(const HelpRows& rows, size_t width) {
 std::string command_help(const Call& call, const Syntax& syntax, const Fields& fields, bool all,
                          size_t width) {
   const Fields shown = shown_fields(call, syntax, fields, all);
-  std::string out = fmt::format(
-      "{}\n{}\n{}{}", wrapped(call.summary, width),
-      wrapped(fmt::format("Usage: {}", usage_line(call, syntax)), width),
-      help_rows(flag_rows(call, syntax, fields, all), width), settings_help(shown, width));
+  std::string out = fmt::format("{}\n{}\n{}{}", wrapped(call.summary, width),
+                                wrapped(fmt::format("Usage: {}", usage_line(call, syntax)), width),
+                                help_rows(flag_rows(call, syntax, fields, all), width),
+                                settings_help(shown, width));
   if (shown.size() < fields.size()) {
-    const std::string count = fmt::format("These are {} of {} settings; --help-all shows every one.",
-                                          shown.size(), fields.size());
+    const std::string count = fmt::format(
+        "These are {} of {} settings; --help-all shows every one.", shown.size(), fields.size());
     out += fmt::format("\n{}", wrapped(count, width));
   }
   if (!syntax.file_keys.empty())

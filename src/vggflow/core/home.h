@@ -1,5 +1,6 @@
 #pragma once
-// "~" in paths: a shell expands it at the start of a word only, and files of settings have no shell.
+// "~" in paths: a shell expands it at the start of a word only, and files of settings have no
+// shell.
 
 #include <string>
 

@@ -200,8 +200,7 @@ std::vector<ArmSetting> expand(const Grid& grid, const std::vector<std::string>&
     for (const ArmSetting& s : all) {
       for (const std::string& value : values) {
         ArmSetting next = s;
-        next.name +=
-            fmt::format("{}{}={}", s.name.empty() ? "" : ", ", short_key(grid, key),
+        next.name += fmt::format("{}{}={}", s.name.empty() ? "" : ", ", short_key(grid, key),
                                  without_password(value));
         next.overrides.push_back(key + "=" + value);
         longer.push_back(next);
@@ -396,13 +395,15 @@ std::vector<std::pair<std::string, std::string>> comparison_keys() {
       {"grid: {KEY: [1e-4, 1e-3]}", "every arm takes every combination of these values"},
       {"select:", "which setting of an arm's grid the tables show"},
       {"select.by: reward",
-       "reward (of the last evaluation), hypervolume or reward_at_diversity_floor; mean over seeds"},
+       "reward (of the last evaluation), hypervolume or reward_at_diversity_floor; mean over "
+       "seeds"},
       {"select.floor: 0.8",
        "the largest reward among evaluations that keep this share of the base's diversity"},
       {"select.seeds: [0]",
        "tune on these seeds; `seeds` are then run for the selected setting alone"},
       {"box: {gain_sd: 3, diversity_kept: 1}",
-       "hypervolumes are clipped to it; without gain_sd: the largest gain, rounded up to half a sd"},
+       "hypervolumes are clipped to it; without gain_sd: the largest gain, rounded up to half a "
+       "sd"},
       {"parallel: 1", "processes at once; each gets its share of the processor's threads"}};
 }
 

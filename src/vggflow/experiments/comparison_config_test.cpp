@@ -9,14 +9,14 @@
 namespace vggflow {
 namespace {
 
-using ::testing::ElementsAre;
 using ::testing::Contains;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using testing::message_of;
 using ::testing::Not;
 using ::testing::Pair;
 using ::testing::StartsWith;
-using testing::message_of;
 
 const char* const kWhole = R"(
 out: runs/c

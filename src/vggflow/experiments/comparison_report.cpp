@@ -10,8 +10,8 @@
 #include <utility>
 #include <vector>
 
-#include "vggflow/core/secret.h"
 #include "vggflow/core/error.h"
+#include "vggflow/core/secret.h"
 #include "vggflow/core/shell_word.h"
 #include "vggflow/experiments/comparison_tables.h"
 #include "vggflow/io/files.h"
