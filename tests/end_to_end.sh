@@ -34,7 +34,7 @@ refuse "unknown flag --lroa; did you mean '--lora'?" "$vggflow" sample --lroa x
 refuse "settings is given by --config: vggflow plan --config configs/nano.yaml" "$vggflow" plan configs/nano.yaml
 refuse "settings is given by --config: vggflow compare --config configs/compare/quick.yaml" "$vggflow" compare configs/compare/quick.yaml
 refuse "configurations is --model-config configs" "$vggflow" convert MODEL OUT --config configs
-"$vggflow" align update=3 2>/dev/null; [ $? = 2 ] || die "an unknown setting does not end with 2"
+"$vggflow" align update=3 >"$out/said.txt" 2>/dev/null; [ $? = 2 ] || die "an unknown setting does not end with 2"
 "$vggflow" inspect "$out" 2>/dev/null; [ $? = 1 ] || die "a folder without files does not end with 1"
 "$vggflow" plan --config configs/nano.yaml json=true gflops=100 >&- 2>&- <&- || die "plan needs open descriptors"
 refuse "expected 'vgg.eta' to be one of" "$vggflow" align "run=$out/x" vgg.eta=cubic
@@ -46,7 +46,7 @@ refuse "holds no metrics.jsonl" "$vggflow" report "$out"
 refuse "holds no .safetensors" "$vggflow" inspect "$out"
 
 short=(--config configs/nano.yaml time_grid.steps=6 batch=2 eval.prompts=2 eval.images=2 eval_every=2 value.width=32 value.layers=1)
-"$vggflow" align "${short[@]}" "run=$out/a" updates=2 2>"$out/a.log" || die "align failed: $(tail -3 "$out/a.log")"
+"$vggflow" align "${short[@]}" "run=$out/a" updates=2 >"$out/said.txt" 2>"$out/a.log" || die "align failed: $(tail -3 "$out/a.log")"
 for file in report.html summary.json lora.safetensors grids/eval_000002.png; do [ -s "$out/a/$file" ] || die "no $file"; done
 refuse "already holds a run" "$vggflow" align "${short[@]}" "run=$out/a" updates=2
 refuse "vgg.beta differ" "$vggflow" align "${short[@]}" "run=$out/a" updates=2 resume=true vgg.beta=77
@@ -87,11 +87,11 @@ grep -q "step $((done_updates + 1))/500" "$out/c.log" || die "the resumed run di
 grep -q "holds 2 prompts: red heart | ghost" "$out/s.log" || die "sample does not say which prompts it read: $(cat "$out/s.log")"
 [ "$(cat "$out/s.txt")" = "wrote 2 images and grid.png to $out/s" ] || die "sample prints more than its result: $(cat "$out/s.txt")"
 [ -s "$out/s/00001.png" ] && [ -s "$out/s/grid.png" ] || die "sample wrote no images"
-"$vggflow" metrics "$out/s" "$out/s" "out=$out/m" "panel=[colorfulness]" 2>"$out/m.log" || die "metrics failed: $(tail -3 "$out/m.log")"
+"$vggflow" metrics "$out/s" "$out/s" "out=$out/m" "panel=[colorfulness]" >"$out/said.txt" 2>"$out/m.log" || die "metrics failed: $(tail -3 "$out/m.log")"
 grep -q '"saturated"' "$out/m/metrics.json" || die "metrics.json says nothing of saturation"
 refuse "more folders of one set are a=[one, two]" "$vggflow" metrics "$out/s" "$out/s" "$out/s"
-"$vggflow" score --reward colorfulness --reward emoji-clip "$out/s" --out "$out/scores" 2>"$out/score.log" || die "score failed: $(tail -3 "$out/score.log")"
-"$vggflow" score --reward jpeg "$out/s" jpeg_quality=50 threads=1 --out "$out/jpeg" 2>"$out/score.log" || die "score with a setting failed: $(tail -3 "$out/score.log")"
+"$vggflow" score --reward colorfulness --reward emoji-clip "$out/s" --out "$out/scores" >"$out/said.txt" 2>"$out/score.log" || die "score failed: $(tail -3 "$out/score.log")"
+"$vggflow" score --reward jpeg "$out/s" jpeg_quality=50 threads=1 --out "$out/jpeg" >"$out/said.txt" 2>"$out/score.log" || die "score with a setting failed: $(tail -3 "$out/score.log")"
 refuse "nothing asks for weights named 'nosuch'" "$vggflow" score --reward jpeg "$out/s" --reward-weights nosuch=/x
 [ "$(wc -l <"$out/scores/scores.jsonl")" = 2 ] || die "scores.jsonl does not hold the two images"
 grep -qE '(src|href)="?https?:' "$out/scores/scores.html" "$out/m/metrics.html" && die "a sheet names an address outside itself"
@@ -118,10 +118,10 @@ done
 cmp -s "$out/s/grid.png" "$out/s_merged/grid.png" || die "the merged model draws other images than the adapter"
 
 small=(reward=colorfulness eval.prompts=2 eval.images=2 generator.time_grid.steps=4)
-"$vggflow" sweep "out=$out/sweep" "generator.lora=$out/a/lora_ema.safetensors" "strengths=[0.5, 2]" "${small[@]}" 2>/dev/null || die "sweep failed"
+"$vggflow" sweep "out=$out/sweep" "generator.lora=$out/a/lora_ema.safetensors" "strengths=[0.5, 2]" "${small[@]}" >"$out/said.txt" 2>/dev/null || die "sweep failed"
 for file in sweep.html sweep.json strength_0.00.png strength_2.00.png; do [ -s "$out/sweep/$file" ] || die "sweep wrote no $file"; done
 refuse "expected generator.lora" "$vggflow" sweep "out=$out/sweep"
-"$vggflow" eval "out=$out/guided.json" generator.guide.kind=value "generator.guide.value=$out/a/value.safetensors" "${small[@]}" 2>"$out/guided.log" ||
+"$vggflow" eval "out=$out/guided.json" generator.guide.kind=value "generator.guide.value=$out/a/value.safetensors" "${small[@]}" >"$out/said.txt" 2>"$out/guided.log" ||
   die "guided eval failed: $(tail -3 "$out/guided.log")"
 grep -q '"guide": "value"' "$out/guided.json" || die "the guided evaluation does not say so"
 refuse "has no 'vggflow.value' metadata" "$vggflow" sample "out=$out/s" generator.guide.kind=value "generator.guide.value=$out/a/lora.safetensors"
