@@ -112,7 +112,7 @@ double gradient_difference(const AlignConfig& a, const AlignConfig& b, int64_t u
 }
 
 TEST_F(RunOnGpu, GradientsOfEveryKindOfMethodAreTheCpus) {
-  for (const char* method : {"vgg-flow", "pmp", "draft"}) {
+  for (const char* method : {"vgg-flow", "vgg-flow-pmp", "draft"}) {
     AlignConfig cpu = config_of(method, "cpu"), gpu = config_of(method, "gpu");
     run_on(on_cpu(), cpu);
     run_on(on_gpu(), gpu);
