@@ -98,6 +98,7 @@ std::vector<std::string> method_names() {
 }
 
 std::string default_method() { return rows().front().name; }
+std::string method_section(const std::string& name) { return rows()[find(name)].section; }
 
 std::unique_ptr<Method> make_method(const std::string& name, const MethodOptions& options) {
   const size_t place = find(name);

@@ -50,6 +50,8 @@ class MethodOptions {
 std::vector<std::string> method_names();
 /// The method of a run that names none.
 std::string default_method();
+/// The section of a method's settings: "vgg" is vgg-flow's.
+std::string method_section(const std::string& name);
 
 /// A method by name. An unknown name lists the known ones.
 std::unique_ptr<Method> make_method(const std::string& name, const MethodOptions& options);

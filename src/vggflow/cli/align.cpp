@@ -1,5 +1,6 @@
 #include "vggflow/train/align.h"
 
+#include "vggflow/algorithms/registry.h"
 #include "vggflow/cli/command.h"
 #include "vggflow/cli/commands.h"
 #include "vggflow/cli/run_folder.h"
@@ -12,14 +13,29 @@ namespace vggflow::cli {
 namespace {
 
 Syntax syntax() {
-  return {.common = {"run",           "method",       "resume",
-                     "seed",          "threads",      "device",
-                     "model",         "reward",       "reward_weights",
-                     "prompts.train", "prompts.eval", "updates",
-                     "batch",         "guidance",     "checkpointing",
-                     "eval_every",    "lora_rank",    "time_grid.steps",
-                     "vgg.beta",      "value.kind",   "policy_optimizer.lr",
-                     "eval.prompts",  "eval.images"},
+  return {.common = {"run",
+                     "method",
+                     "resume",
+                     "seed",
+                     "threads",
+                     "device",
+                     "model",
+                     "reward",
+                     "reward_weights",
+                     "prompts.train",
+                     "prompts.eval",
+                     "updates",
+                     "batch",
+                     "guidance",
+                     "checkpointing",
+                     "eval_every",
+                     "lora_rank",
+                     "time_grid.steps",
+                     "value.kind",
+                     "eval.prompts",
+                     "policy_optimizer.lr",
+                     "eval.images",
+                     method_section(default_method()) + ".beta"},
           .notes =
               "Files of settings to begin with: configs/nano.yaml, configs/sd3-medium. Methods: "
               "docs/methods.md."};

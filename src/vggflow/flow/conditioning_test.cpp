@@ -14,7 +14,7 @@ namespace {
 Conditioning full() {
   return {at::arange(12, at::kFloat).view({3, 2, 2}),
           at::arange(3, at::kFloat).view({3, 1}),
-          {{"mask", at::tensor({1, 0, 1, 1, 0, 0}, at::kBool).view({3, 2})}}};
+          {{"mask", at::tensor({1, 0, 1, 1, 0, 0}).to(at::kBool).view({3, 2})}}};
 }
 
 TEST(Conditioning, RowsPickEveryTensorInTheIndexsOrder) {

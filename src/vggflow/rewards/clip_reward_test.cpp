@@ -23,8 +23,8 @@ using testing::message_of;
 using testing::relative_error;
 
 const fs::path kSource = fs::path(VGGFLOW_SOURCE_DIR) / "src/vggflow";
-const fs::path kClip = kSource / "tests/data/clip";
-const fs::path kTokenizer = kSource / "tests/data/sd3_tiny/tokenizer";
+const fs::path kClip = fs::path(VGGFLOW_SOURCE_DIR) / "tests/data/clip";
+const fs::path kTokenizer = fs::path(VGGFLOW_SOURCE_DIR) / "tests/data/sd3_tiny/tokenizer";
 
 RewardResources resources() {
   return {.emoji_clip = {},

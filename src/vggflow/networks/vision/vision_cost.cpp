@@ -10,6 +10,14 @@ constexpr double kFloat = 4;  // bytes of the residual streams and of convolutio
 
 double real(int64_t x) { return static_cast<double>(x); }
 
+// Numbers in the input of a convolution whose padding differs at both ends: it is copied with its
+// padding, and once more into the layout of the CPU's convolutions. Else none.
+double padded_input(const ConvShape& s, int64_t side) {
+  const int64_t out = (side + s.stride - 1) / s.stride,
+                padding = std::max<int64_t>(0, (out - 1) * s.stride + s.height - side);
+  return padding % 2 == 0 ? 0 : real(s.in * (side + padding) * (side + padding));
+}
+
 }  // namespace
 
 VisionTower tower_of(const ClipVisionOptions& o) {
@@ -62,19 +70,19 @@ PassCost mobilenet_cost(const MobileNetOptions& o, int64_t side) {
   PassCost cost;
   const auto layer = [&](const ConvLayer& conv, double block_input) {
     const ConvShape& s = conv.shape;
-    const double in = real(s.in * side * side);
+    const double in = real(s.in * side * side), padded = padded_input(s, side);
     side = (side + s.stride - 1) / s.stride;
     const double out = real(s.out * side * side);
     const bool active = conv.activation != Activation::kNone;
     cost.forward += 2 * real(s.height * s.width * (s.in / s.groups)) * out;
-    cost.idle = std::max(cost.idle, kFloat * (block_input + in + (active ? 2 : 1) * out));
+    cost.idle = std::max({cost.idle, kFloat * (block_input + in + (active ? 2 : 1) * out),
+                          kFloat * (block_input + in + 2 * padded + out)});
     kept.push_back({kFloat * (in + (active ? out : 0)), kFloat * (in + (active ? 2 : 1) * out)});
   };
   layer(net.stem, 0);
   for (const auto& block : net.blocks) {
     const double input = real(block->convs.front()->shape.in * side * side);
-    for (const auto& conv : block->convs)
-      layer(*conv, conv == block->convs.front() || !block->residual ? 0 : input);
+    for (const auto& conv : block->convs) layer(*conv, conv == block->convs.front() ? 0 : input);
   }
   if (net.head) layer(*net.head, 0);
   cost.forward += 2 * real(net.classifier.in * net.classifier.out);
