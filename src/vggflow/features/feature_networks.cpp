@@ -8,11 +8,11 @@
 #include <utility>
 
 #include "vggflow/core/error.h"
+#include "vggflow/core/shipped_files.h"
 #include "vggflow/features/clip_features.h"
 #include "vggflow/features/nano_features.h"
 #include "vggflow/features/pixel_features.h"
 #include "vggflow/features/vit_features.h"
-#include "vggflow/io/shipped_files.h"
 #include "vggflow/networks/vision/inception.h"
 #include "vggflow/networks/vision/mobilenet.h"
 #include "vggflow/ops/resize.h"

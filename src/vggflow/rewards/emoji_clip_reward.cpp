@@ -3,7 +3,7 @@
 #include <ATen/ATen.h>
 
 #include "vggflow/core/error.h"
-#include "vggflow/io/shipped_files.h"
+#include "vggflow/core/shipped_files.h"
 
 namespace vggflow {
 

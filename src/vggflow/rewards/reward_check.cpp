@@ -10,9 +10,9 @@
 #include <utility>
 
 #include "vggflow/core/error.h"
+#include "vggflow/core/shipped_files.h"
 #include "vggflow/io/files.h"
 #include "vggflow/io/jsonl.h"
-#include "vggflow/io/shipped_files.h"
 #include "vggflow/ops/random_tensor.h"
 
 namespace vggflow {

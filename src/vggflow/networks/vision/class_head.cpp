@@ -5,7 +5,7 @@
 
 #include "vggflow/core/config.h"
 #include "vggflow/core/error.h"
-#include "vggflow/io/shipped_files.h"
+#include "vggflow/core/shipped_files.h"
 #include "vggflow/networks/model_folder.h"
 #include "vggflow/networks/vision/judge.h"
 #include "vggflow/ops/resize.h"

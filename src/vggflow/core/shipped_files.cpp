@@ -1,4 +1,4 @@
-#include "vggflow/io/shipped_files.h"
+#include "vggflow/core/shipped_files.h"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>

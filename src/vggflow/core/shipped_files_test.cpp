@@ -1,9 +1,10 @@
-#include "vggflow/io/shipped_files.h"
+#include "vggflow/core/shipped_files.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "vggflow/io/files.h"
+#include <filesystem>
+
 #include "vggflow/testing/message.h"
 #include "vggflow/testing/temporary_folder.h"
 
@@ -27,7 +28,7 @@ class ShippedFiles : public ::testing::Test {
 };
 
 TEST_F(ShippedFiles, AreThoseOfTheWorkingFolderFirst) {
-  make_writable_folder("models/nano");
+  fs::create_directories("models/nano");
   EXPECT_EQ(find_shipped("models/nano"), "models/nano");
   EXPECT_EQ(require_shipped("models/nano", "model"), "models/nano");
 }
