@@ -16,15 +16,15 @@ while read -r header; do
   [ -e "$prefix/include/$header" ] || die "installed headers include $header, which is not installed"
 done < <(grep -rhoE '#include "vggflow/[^"]+"' "$prefix/include" | sed 's/.*"\(.*\)"/\1/' | sort -u)
 
-# models/nano, models/judge and models/emoji-clip are those of the checkout or of the prefix, wherever the program is called.
+# models/nano, models/judge, models/emoji-clip and configs/ are those of the checkout or of the prefix, wherever the program is called.
 cd "$elsewhere" || exit 1
 short=(time_grid.steps=6 updates=1 batch=2 eval.prompts=2 eval.images=2 value.kind=none)
 for program in "$prefix/bin/vggflow" "$build/vggflow"; do
   rm -rf run
-  "$program" align "${short[@]}" run=run >align.log 2>&1 || die "$program finds no models: $(tail -1 align.log)"
+  "$program" align --config configs/nano.yaml "${short[@]}" run=run >align.log 2>&1 || die "$program finds no models: $(tail -1 align.log)"
 done
-refuse "judge at models/none or $prefix/share/vggflow/models/none" "$prefix/bin/vggflow" align "${short[@]}" run=a judge=models/none
-refuse "models/none or $prefix/share/vggflow/models/none" "$prefix/bin/vggflow" sample out=a generator.model=models/none
+refuse "[judge] expected a file or folder at models/none or $prefix/share/vggflow/models/none" "$prefix/bin/vggflow" align "${short[@]}" run=a judge=models/none
+refuse "looked for models/none or $prefix/share/vggflow/models/none" "$prefix/bin/vggflow" sample out=a generator.model=models/none
 
 cache() { sed -n "s/^$1:[A-Z]*=//p" "$build/CMakeCache.txt"; }
 launcher=()
