@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs clang-tidy (.clang-tidy) on the sources of the named folders under src/vggflow, default core kernels ops flow algorithms:
-# scripts/tidy.sh [FOLDER...]. Needs Debian's clang and clang-tidy. VGGFLOW_JOBS files at a time, default 2; about 10 s per file.
+# scripts/tidy.sh [FOLDER...]. Needs Debian's clang and clang-tidy. VGGFLOW_JOBS files at a time, default 2.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 command -v clang-tidy > /dev/null || { echo "tidy: expected clang-tidy on the PATH: apt-get install clang clang-tidy" >&2; exit 1; }
