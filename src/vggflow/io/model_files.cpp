@@ -134,7 +134,7 @@ fs::path resolve_model(const std::string& path_or_id, const std::string& revisio
                 "{} and {} (set HF_HUB_CACHE or HF_HOME if the cache "
                 "is elsewhere). vggflow downloads nothing: get the model first, for example with "
                 "'hf download {}', or give the path of its folder",
-                path_or_id, places_of(path_or_id), repo.string(), path_or_id);
+                path_or_id, repo.string(), places_of(path_or_id), path_or_id);
   return snapshot_of(repo, revision);
 }
 
