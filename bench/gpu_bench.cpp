@@ -43,7 +43,7 @@ namespace vggflow {
 namespace {
 
 struct Options {
-  std::string device = "cpu", shape = "tiny";
+  std::string device = "cpu", shape = "tiny", kernels = "auto";
   std::vector<std::string> measures;
   int64_t pixels = 64, rows = 1, text_tokens = 333;
   int64_t trajectories = 2, steps = 20, micro_batch = 4, side = 8192;
@@ -212,15 +212,19 @@ void Bench::print(nlohmann::ordered_json line) const {
 // Warm-ups end with a third of the time, repeats with all of it; there is one of each at least.
 void Bench::time(const Measure& m) {
   if (!wants(m.name)) return;
-  nlohmann::ordered_json line{{"program", "vggflow"}, {"device", o_.device}, {"shape", o_.shape},
-                              {"pixels", o_.pixels},  {"rows", o_.rows},     {"measure", m.name}};
+  nlohmann::ordered_json line{{"program", o_.kernels == "plain" ? "vggflow, plain" : "vggflow"},
+                              {"device", o_.device},
+                              {"shape", o_.shape},
+                              {"pixels", o_.pixels},
+                              {"rows", o_.rows},
+                              {"measure", m.name}};
   line.update(m.facts);
   try {
     Stopwatch whole;
     for (int64_t i = 0; i < o_.warm_ups && (i == 0 || whole.seconds() < o_.seconds / 3); ++i)
       m.run();
     bench::synchronize(device_);
-    bench::reset_peak(device_);
+    reset_device_peak();
     std::vector<double> ms;
     for (int64_t i = 0; i < o_.repeats && (i == 0 || whole.seconds() < o_.seconds); ++i) {
       Stopwatch watch;
@@ -234,7 +238,7 @@ void Bench::time(const Measure& m) {
                  {"least_ms", ms.front()},
                  {"most_ms", ms.back()},
                  {"repeats", ms.size()},
-                 {"peak_gib", bench::peak_gib(device_)}});
+                 {"peak_gib", bench::peak_gib()}});
     if (m.flops > 0)
       line.update({{"tflop", 1e-12 * m.flops}, {"tflop_per_s", 1e-9 * m.flops / median}});
     if (m.bytes > 0) line["gb_per_s"] = 1e-6 * m.bytes / median;
@@ -401,6 +405,8 @@ const std::vector<std::string> kMeasures{
 void add_options(CLI::App& app, Options& o) {
   app.option_defaults()->take_last();
   app.add_option("--device", o.device, "cpu, cuda or cuda:N");
+  app.add_option("--kernels", o.kernels, "auto: the fused kernels; plain: LibTorch's operations")
+      ->check(CLI::IsMember({"auto", "plain"}));
   app.add_option("--shape", o.shape, "tiny, sd3-medium or sd35-medium");
   app.add_option("--pixels", o.pixels, "side of the image, a multiple of 16");
   app.add_option("--measures", o.measures, "which; all unless given")
@@ -427,7 +433,9 @@ int main(int argc, char** argv) {
   vggflow::add_options(app, options);
   CLI11_PARSE(app, argc, argv);
   try {
-    vggflow::Bench(options, vggflow::bench::open_device(options.device)).run();
+    const vggflow::DeviceScope device({.device = options.device, .kernels = options.kernels});
+    std::fprintf(stderr, "%s\n", device.description().c_str());
+    vggflow::Bench(options, device.device()).run();
   } catch (const std::exception& e) {
     std::fprintf(stderr, "gpu_bench: %s\n", e.what());
     return 1;

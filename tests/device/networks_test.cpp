@@ -1,5 +1,6 @@
 // Rewards, feature networks, text encoders, autoencoders and whole samplings on the pretend device:
 // equal to the CPU's plain operations, score and gradient.
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/jit/api/module.h>

@@ -69,12 +69,10 @@ AlignConfig config_of(const std::string& method, const std::string& name) {
   c.batch = kBatch;
   c.micro_batch = 4;
   c.time_grid.steps = 6;
-  c.methods.vgg.transitions.bins = c.methods.pmp.transitions.bins =
-      c.methods.fitted.transitions.bins = 3;
-  c.methods.vgg.beta = c.methods.pmp.beta = c.methods.fitted.beta = 5;
-  c.methods.refl.k_min = 3;
-  c.methods.refl.k_max = 5;
-  c.methods.draft.k = 2;
+  for (const char* matched : {"vgg-flow", "vgg-flow-pmp", "fitted-adjoint"})
+    c.methods.set(matched, "bins=3 beta=5");
+  c.methods.set("refl", "k_min=3 k_max=5");
+  c.methods.set("draft", "k=2");
   c.value.width = 32;
   c.value.layers = 1;
   c.eval.prompts = 2;
@@ -112,8 +110,8 @@ INSTANTIATE_TEST_SUITE_P(Methods, RunWith, ::testing::ValuesIn(method_names()),
 
 TEST_P(RunWith, UpdatesAndEvaluationsAreTheCpus) {
   AlignConfig cpu = config_of(GetParam(), "cpu"), device = config_of(GetParam(), "device");
-  ASSERT_TRUE(on_plain_cpu([&] { return align(cpu); }));
-  ASSERT_TRUE(on_pretend_device([&] { return align(device); }));
+  ASSERT_EQ(on_plain_cpu([&] { return align(cpu); }), RunEnd::kFinished);
+  ASSERT_EQ(on_pretend_device([&] { return align(device); }), RunEnd::kFinished);
   EXPECT_LE(worst_difference(fs::path(cpu.run) / "lora.safetensors",
                              fs::path(device.run) / "lora.safetensors"),
             1e-5);
@@ -154,8 +152,8 @@ TEST(RunOfStableDiffusion3, IsTheCpus) {
     return c;
   };
   AlignConfig cpu = tiny("sd3_cpu"), device = tiny("sd3_device");
-  ASSERT_TRUE(on_plain_cpu([&] { return align(cpu); }));
-  ASSERT_TRUE(on_pretend_device([&] { return align(device); }));
+  ASSERT_EQ(on_plain_cpu([&] { return align(cpu); }), RunEnd::kFinished);
+  ASSERT_EQ(on_pretend_device([&] { return align(device); }), RunEnd::kFinished);
   for (const char* file : {"lora.safetensors", "value.safetensors"})
     EXPECT_LE(worst_difference(fs::path(cpu.run) / file, fs::path(device.run) / file), 1e-5)
         << file;
@@ -166,16 +164,16 @@ TEST(RunOnADevice, GoesOnOnTheCpuAndBack) {
   AlignConfig whole = config_of("vgg-flow", "whole");
   whole.updates = 4;
   whole.checkpoint_every = 1;
-  ASSERT_TRUE(on_plain_cpu([&] { return align(whole); }));
+  ASSERT_EQ(on_plain_cpu([&] { return align(whole); }), RunEnd::kFinished);
   AlignConfig moved = config_of("vgg-flow", "moved");
   moved.checkpoint_every = 1;
   moved.updates = 1;
-  ASSERT_TRUE(on_pretend_device([&] { return align(moved); }));
+  ASSERT_EQ(on_pretend_device([&] { return align(moved); }), RunEnd::kFinished);
   moved.resume = true;
   moved.updates = 3;
-  ASSERT_TRUE(on_plain_cpu([&] { return align(moved); }));
+  ASSERT_EQ(on_plain_cpu([&] { return align(moved); }), RunEnd::kFinished);
   moved.updates = 4;
-  ASSERT_TRUE(on_pretend_device([&] { return align(moved); }));
+  ASSERT_EQ(on_pretend_device([&] { return align(moved); }), RunEnd::kFinished);
   EXPECT_LE(worst_difference(fs::path(whole.run) / "lora.safetensors",
                              fs::path(moved.run) / "lora.safetensors"),
             1e-5);
@@ -185,8 +183,8 @@ TEST(RunOnADevice, GoesOnOnTheCpuAndBack) {
 // is a small difference of two fields: it shows their rounding about a thousandfold.
 TEST(RunOnADevice, DiffersFromTheCpusFusedKernelsByRounding) {
   AlignConfig fused = config_of("vgg-flow", "fused"), device = config_of("vgg-flow", "device");
-  ASSERT_TRUE(align(fused));
-  ASSERT_TRUE(on_pretend_device([&] { return align(device); }));
+  ASSERT_EQ(align(fused), RunEnd::kFinished);
+  ASSERT_EQ(on_pretend_device([&] { return align(device); }), RunEnd::kFinished);
   EXPECT_LE(worst_difference(fs::path(fused.run) / "lora_ema.safetensors",
                              fs::path(device.run) / "lora_ema.safetensors"),
             1e-2);

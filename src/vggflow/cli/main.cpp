@@ -327,7 +327,7 @@ int main(int argc, char** argv) {
   } catch (const vggflow::Interrupted&) {
     return 130;
   } catch (const std::exception& e) {
-    std::fprintf(stderr, "vggflow: %s\n", error_text(e).c_str());
+    std::fprintf(stderr, "vggflow: %s\n", vggflow::error_text(e).c_str());
     return 1;
   }
 }

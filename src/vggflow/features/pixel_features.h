@@ -2,6 +2,7 @@
 // Features that need no weights: the image itself, seen from afar. They stand in where no feature
 // network is given, and say little about what an image shows.
 
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/adaptive_avg_pool2d.h>
 
 #include <string>
