@@ -20,6 +20,7 @@
 #include "vggflow/core/version.h"
 #include "vggflow/device/device.h"
 #include "vggflow/device/error_text.h"
+#include "vggflow/device/warnings.h"
 #include "vggflow/eval/metrics_run.h"
 #include "vggflow/eval/score.h"
 #include "vggflow/eval/sweep.h"
@@ -322,6 +323,7 @@ void keep_pages() {
 
 int main(int argc, char** argv) {
   vggflow::cli::keep_pages();
+  vggflow::refuse_changed_numbers();
   try {
     return vggflow::cli::run(argc, argv);
   } catch (const vggflow::Interrupted&) {

@@ -6,6 +6,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <csignal>
@@ -388,6 +389,33 @@ TEST(Interrupts, StopAfterTheUpdateAndGoOnToTheSameNumbers) {
   expect_same_tensors(fs::path(whole.run) / "lora.safetensors",
                       fs::path(broken.run) / "lora.safetensors");
   EXPECT_EQ(lines_of(whole.run, "update"), lines_of(broken.run, "update"));
+}
+
+// A closed terminal, a full quota and a reader that left: saved as for SIGTERM, and once is enough
+// however often they come.
+TEST(Interrupts, ThatNobodySentSaveToo) {
+  at::set_num_threads(1);
+  for (const int signal : {SIGHUP, SIGXFSZ, SIGPIPE}) {
+    AlignConfig c = quick(fmt::format("signal_{}", signal));
+    const pid_t child = ::fork();
+    if (child == 0) {
+      catch_interrupts();
+      if (signal == SIGPIPE) {
+        int ends[2];
+        if (::pipe(ends) != 0) ::_exit(2);
+        ::dup2(ends[1], STDERR_FILENO);
+        ::close(ends[0]);
+      } else {
+        ::raise(signal);
+        ::raise(signal);
+      }
+      ::_exit(align(c) == RunEnd::kInterrupted ? 42 : 1);
+    }
+    int status = 0;
+    ::waitpid(child, &status, 0);
+    EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 42) << signal << " " << status;
+    EXPECT_EQ(last_checkpoint(c.run), 1) << signal;
+  }
 }
 
 // Two signals before the run: the first network call ends it, and there is nothing to keep.
