@@ -101,8 +101,8 @@ LoraSet::LoraSet(Module& network, const std::vector<LoraLayer>& adapters) {
 std::vector<LoraLayer> LoraSet::adapters() const {
   std::vector<LoraLayer> all;
   for (size_t i = 0; i < layers_.size(); ++i)
-    all.push_back(
-        {paths_[i], layers_[i]->lora.a.detach(), layers_[i]->lora.b.detach(), scales_[i]});
+    all.push_back({paths_[i], layers_[i]->lora.a.detach().cpu(), layers_[i]->lora.b.detach().cpu(),
+                   scales_[i]});
   return all;
 }
 

@@ -39,7 +39,7 @@ class LoraSet {
   const std::vector<std::string>& paths() const { return paths_; }
   /// Trainable tensors: "<path>.lora_A.weight", "<path>.lora_B.weight".
   std::vector<NamedTensor> parameters() const;
-  /// The adapters' present values at their trained scales.
+  /// The adapters' present values, on the CPU, at their trained scales.
   std::vector<LoraLayer> adapters() const;
   /// Makes every adapter act with `strength` times its trained scale.
   void set_strength(double strength);
