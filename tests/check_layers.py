@@ -68,16 +68,6 @@ def check_family_words(name):
             problems.append(f"{file.relative_to(root)} says {word}: ask FlowModel, FlowNetwork or families/")
 
 
-def check_json():
-    """Foreign JSON is bounded in depth: core/json.h parses it, and the reader of safetensors with a bound of its own."""
-    for file in sorted((root / "src/vggflow").rglob("*.[ch]*")):
-        name = str(file.relative_to(root / "src/vggflow"))
-        if name in ("core/json.h", "io/safetensors.cpp") or file.stem.endswith("_test"):
-            continue
-        if re.search(r"\b(?:[Jj]son|J)::parse\(", file.read_text()):
-            problems.append(f"{name} parses JSON by itself: call parse_json or try_parse_json of core/json.h")
-
-
 def check_tracked_files():
     # Spelled in parts, so that this file does not hold what it looks for.
     paths = re.compile("/" + "(work|root|home)" + "/[a-z]")
@@ -104,7 +94,6 @@ for layer in sorted(ANY_FAMILY & set(layers)):
 for file in NAMES_FAMILIES:
     if not (root / "src/vggflow" / file).is_file():
         problems.append(f"{file} is excused from naming families, but is not there")
-check_json()
 check_tracked_files()
 print("\n".join(problems) or f"{len(layers)} layers follow the table")
 sys.exit(bool(problems))

@@ -20,7 +20,6 @@
 #include "vggflow/core/usage_error.h"
 #include "vggflow/core/version.h"
 #include "vggflow/device/error_text.h"
-#include "vggflow/device/warnings.h"
 
 namespace vggflow::cli {
 namespace {
@@ -109,7 +108,6 @@ int main(int argc, char** argv) {
   using namespace vggflow;
   open_standard_descriptors();
   cli::keep_pages();
-  refuse_changed_numbers();
   try {
     return cli::run({argv + std::min(argc, 1), argv + argc});
   } catch (const Interrupted&) {

@@ -8,7 +8,6 @@
 #include <utility>
 
 #include "vggflow/core/error.h"
-#include "vggflow/core/json.h"
 #include "vggflow/io/safetensors.h"
 #include "vggflow/networks/model_folder.h"
 #include "vggflow/nn/embedder_mlp.h"
@@ -222,7 +221,7 @@ LoadedValueNetwork load_value_network(const std::filesystem::path& file,
   VGGFLOW_CHECK(found != in.metadata().end(),
                 "[value_network] {} has no '{}' metadata: expected the value.safetensors of a run",
                 file.string(), kKey);
-  const auto about = parse_json(found->second, file.string());
+  const auto about = nlohmann::json::parse(found->second);
   const ValueOptions options{about.at("kind").get<std::string>(), about.at("width").get<int64_t>(),
                              about.at("layers").get<int64_t>(), about.at("rank").get<int64_t>()};
   LoadedValueNetwork out{

@@ -10,7 +10,6 @@
 #include <utility>
 
 #include "vggflow/core/error.h"
-#include "vggflow/core/json.h"
 #include "vggflow/io/files.h"
 #include "vggflow/io/jsonl.h"
 #include "vggflow/metrics/metrics.h"
@@ -74,7 +73,7 @@ void read_summary(const fs::path& file, RunData& data) {
     data.missing.push_back("summary.json (the run is not finished)");
     return;
   }
-  data.summary = try_parse_json(read_text(file));
+  data.summary = Json::parse(read_text(file), nullptr, /*allow_exceptions=*/false);
   if (data.summary.is_object()) return;
   data.summary = Json::object();
   data.missing.push_back("summary.json (it is damaged)");
@@ -435,7 +434,7 @@ namespace {
 Json finished_summary(const fs::path& run) {
   VGGFLOW_CHECK(fs::exists(run / "summary.json"),
                 "[report] {} holds no summary.json: the run is not finished", run.string());
-  Json summary = try_parse_json(read_text(run / "summary.json"));
+  Json summary = Json::parse(read_text(run / "summary.json"), nullptr, /*allow_exceptions=*/false);
   VGGFLOW_CHECK(summary.is_object(), "[report] {} is damaged", (run / "summary.json").string());
   return summary;
 }

@@ -10,7 +10,6 @@
 #include <utility>
 
 #include "vggflow/core/error.h"
-#include "vggflow/core/json.h"
 #include "vggflow/io/files.h"
 #include "vggflow/io/jsonl.h"
 #include "vggflow/ops/random_tensor.h"
@@ -90,7 +89,7 @@ StoredScores read_stored(const RewardCheckOptions& o, const std::string& name) {
     s.missing = "there is no models/reward-scores.json, neither here nor above the program";
     return s;
   }
-  const Json file = try_parse_json(read_text(path));
+  const Json file = Json::parse(read_text(path), nullptr, /*allow_exceptions=*/false);
   const bool whole = file.is_object() && file.contains("scores") && file.contains("prompts") &&
                      file.contains("size");
   VGGFLOW_CHECK(whole, "[check] expected a JSON object with scores, prompts and size in {}",

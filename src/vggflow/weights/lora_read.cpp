@@ -13,7 +13,6 @@
 #include <vector>
 
 #include "vggflow/core/error.h"
-#include "vggflow/core/json.h"
 #include "vggflow/core/log.h"
 #include "vggflow/io/files.h"
 #include "vggflow/weights/lora_formats.h"
@@ -147,9 +146,7 @@ class Settings {
   Settings() = default;
   Settings(const std::string& text, const std::string& origin) {
     try {
-      const Json json = try_parse_json<Json>(text);
-      VGGFLOW_CHECK(!json.is_discarded(),
-                    "[lora] {} does not hold JSON settings, or nests them too deeply", origin);
+      const Json json = Json::parse(text);
       VGGFLOW_CHECK(json.is_object(), "[lora] {}: expected a JSON object of settings", origin);
       // diffusers' pipelines put "transformer." before every key, its models and PEFT do not.
       for (const auto& [key, value] : json.items())

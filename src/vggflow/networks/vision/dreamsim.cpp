@@ -9,7 +9,6 @@
 #include <vector>
 
 #include "vggflow/core/error.h"
-#include "vggflow/core/json.h"
 #include "vggflow/io/files.h"
 #include "vggflow/io/model_files.h"
 #include "vggflow/nn/lora.h"
@@ -54,7 +53,7 @@ void load_file(const fs::path& file, TensorList targets, Module& network) {
 
 double lora_alpha(const fs::path& config) {
   try {
-    return parse_json(read_text(config), config.string()).at("lora_alpha").get<double>();
+    return nlohmann::json::parse(read_text(config)).at("lora_alpha").get<double>();
   } catch (const nlohmann::json::exception& e) {
     fail("[dreamsim] expected a number lora_alpha in {}, got: {}", config.string(), e.what());
   }
