@@ -90,7 +90,7 @@ TEST_F(Files, FoldersAreReplacedAndLeaveNothingBeside) {
 }
 
 TEST_F(Files, TemporariesHaveNamesThatNobodyGuesses) {
-  EXPECT_NE(temporary_beside(folder_ / "a"), temporary_beside(folder_ / "a"));
+  EXPECT_NE(temporary_beside(folder_ / "a").string(), temporary_beside(folder_ / "a").string());
   write_text(temporary_beside(folder_ / "a"), "");
   write_text(folder_ / "a", "");
   remove_temporaries(folder_);
