@@ -135,9 +135,10 @@ void check_model_sizes(const ModelOptions& options, const ModelShape& shape) {
 ModelShape read_model_shape(const ModelOptions& options) { return ModelFiles(options).shape(); }
 
 ModelFiles::ModelFiles(const ModelOptions& options) : options_(options) {
+  const fs::path path = model_path(options);
   check_model_options(options);
-  if (NanoModel::is_folder(options.model)) {
-    shape_ = nano_shape(options.model);
+  if (NanoModel::is_folder(path)) {
+    shape_ = nano_shape(path);
     return;
   }
   const bool absent = is_repo_id(options.model) && !is_on_this_machine(options.model);
@@ -145,7 +146,7 @@ ModelFiles::ModelFiles(const ModelOptions& options) : options_(options) {
     shape_ = published_shape(options);
     return;
   }
-  sd3_.emplace(options.model, options.sd3);
+  sd3_.emplace(path.string(), options.sd3);
   shape_ = sd3_shape(options, *sd3_);
 }
 
@@ -157,7 +158,7 @@ std::unique_ptr<FlowModel> ModelFiles::open() const {
 
 std::string ModelFiles::network_hash() const {
   if (sd3_) return content_hash(sd3_->weights("transformer").tensors);
-  return content_hash(SafetensorsFile(fs::path(options_.model) / "model.safetensors").views());
+  return content_hash(SafetensorsFile(model_path(options_) / "model.safetensors").views());
 }
 
 }  // namespace vggflow
