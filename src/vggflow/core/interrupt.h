@@ -1,6 +1,7 @@
 #pragma once
 // How long work ends when the user asks for it once, and at once when asked twice
-// (catch_interrupts: core/log.h).
+// (catch_interrupts: core/log.h). A terminal that is closed (SIGHUP), a pipe of the program's words
+// that breaks and a file that reaches its limit (SIGXFSZ) ask once.
 
 #include <exception>
 

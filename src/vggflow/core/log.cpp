@@ -1,5 +1,6 @@
 #include "vggflow/core/log.h"
 
+#include <poll.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -71,6 +72,23 @@ void on_signal(int) {
   say(second_words);
 }
 
+// A terminal that is gone, a reader of our words that left, a full quota of a file: asked for once,
+// however often they come, since the words of the end bring them again.
+void on_loss(int) {
+  if (interrupts == 0) interrupts = 1;
+}
+
+// A pipe that breaks is the one that our words go to, or a connection whose own code handles it.
+void on_broken_pipe(int) {
+  pollfd words[]{{STDOUT_FILENO, 0, 0}, {STDERR_FILENO, 0, 0}};
+  if (::poll(words, 2, 0) > 0 && ((words[0].revents | words[1].revents) & POLLERR)) on_loss(0);
+}
+
+// What was ignored when the program began stays ignored (nohup).
+void catch_unless_ignored(int signal, void (*handler)(int)) {
+  if (std::signal(signal, handler) == SIG_IGN) std::signal(signal, SIG_IGN);
+}
+
 void write_line(std::FILE* stream, const std::string& line) {
   const std::string text = without_password(line) + "\n";
   const std::lock_guard lock(log_mutex);
@@ -136,6 +154,9 @@ void catch_interrupts() {
   terminal = on_terminal();
   std::signal(SIGINT, on_signal);
   std::signal(SIGTERM, on_signal);
+  catch_unless_ignored(SIGHUP, on_loss);
+  catch_unless_ignored(SIGXFSZ, on_loss);
+  catch_unless_ignored(SIGPIPE, on_broken_pipe);
 }
 
 bool interrupted() { return interrupts != 0; }

@@ -9,7 +9,10 @@
 #include "vggflow/core/error.h"
 #include "vggflow/families/nano/model.h"
 #include "vggflow/families/network_cost.h"
+#include "vggflow/flow/precision.h"
+#include "vggflow/io/content_hash.h"
 #include "vggflow/io/model_files.h"
+#include "vggflow/io/safetensors.h"
 
 namespace vggflow {
 namespace {
@@ -103,8 +106,7 @@ double stored_bytes(const Sd3Files& files, const std::string& component) {
   return bytes;
 }
 
-ModelShape sd3_shape(const ModelOptions& options) {
-  const Sd3Files files(options.model, options.sd3);
+ModelShape sd3_shape(const ModelOptions& options, const Sd3Files& files) {
   ModelShape shape;
   shape.description = options.model;
   shape.network = mmdit_options_from_json(read_model_config(files.folder("transformer")));
@@ -130,12 +132,33 @@ void check_model_sizes(const ModelOptions& options, const ModelShape& shape) {
     check_sd3_options(options.sd3, shape.network, shape.vae.downscale());
 }
 
-ModelShape read_model_shape(const ModelOptions& options) {
+ModelShape read_model_shape(const ModelOptions& options) { return ModelFiles(options).shape(); }
+
+ModelFiles::ModelFiles(const ModelOptions& options) : options_(options) {
   const fs::path path = model_path(options);
   check_model_options(options);
-  if (fs::exists(path / "vocabulary.txt")) return nano_shape(path);
+  if (NanoModel::is_folder(path)) {
+    shape_ = nano_shape(path);
+    return;
+  }
   const bool absent = is_repo_id(options.model) && !is_on_this_machine(options.model);
-  return absent && is_published(options.model) ? published_shape(options) : sd3_shape(options);
+  if (absent && is_published(options.model)) {
+    shape_ = published_shape(options);
+    return;
+  }
+  sd3_.emplace(path.string(), options.sd3);
+  shape_ = sd3_shape(options, *sd3_);
+}
+
+std::unique_ptr<FlowModel> ModelFiles::open() const {
+  if (!sd3_) return open_flow_model(options_);
+  return std::make_unique<Sd3Model>(*sd3_, options_.model, options_.sd3,
+                                    precision_dtype(options_.precision), options_.checkpointing);
+}
+
+std::string ModelFiles::network_hash() const {
+  if (sd3_) return content_hash(sd3_->weights("transformer").tensors);
+  return content_hash(SafetensorsFile(model_path(options_) / "model.safetensors").views());
 }
 
 }  // namespace vggflow

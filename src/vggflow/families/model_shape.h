@@ -2,6 +2,7 @@
 // The sizes of a flow model, read from its configurations before anything is loaded.
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "vggflow/families/open_model.h"
@@ -37,5 +38,24 @@ void check_model_sizes(const ModelOptions& options, const ModelShape& shape);
 /// Diffusion 3's releases, its published sizes are taken; a model that is there and does not open
 /// is an error.
 ModelShape read_model_shape(const ModelOptions& options);
+
+/// A model whose files are opened once: first its shape, which settings are held against, then the
+/// model.
+class ModelFiles {
+ public:
+  /// Throws as read_model_shape does.
+  explicit ModelFiles(const ModelOptions& options);
+  const ModelShape& shape() const { return shape_; }
+  /// As open_flow_model.
+  std::unique_ptr<FlowModel> open() const;
+  /// content_hash of the network's weights as they lie in the files: what adapters belong to. Reads
+  /// all of them.
+  std::string network_hash() const;
+
+ private:
+  ModelOptions options_;
+  std::optional<Sd3Files> sd3_;  ///< none of a nano model, or of one that is not on this machine
+  ModelShape shape_;
+};
 
 }  // namespace vggflow

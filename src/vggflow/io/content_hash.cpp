@@ -41,4 +41,11 @@ std::string content_hash(const TensorMap& tensors) {
   return fmt::format("{:016x}", hash);
 }
 
+std::string bytes_hash(std::string_view bytes) {
+  uint64_t hash = 0xCBF29CE484222325;
+  mix(hash, bytes.size());
+  mix_bytes(hash, bytes.data(), bytes.size());
+  return fmt::format("{:016x}", hash);
+}
+
 }  // namespace vggflow

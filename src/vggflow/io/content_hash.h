@@ -2,6 +2,7 @@
 // A hash of weights: figures made with different weights must not be compared.
 
 #include <string>
+#include <string_view>
 
 #include "vggflow/io/safetensors.h"
 
@@ -11,5 +12,7 @@ namespace vggflow {
 /// their names: FNV-1a over words of eight bytes. The same tensors in another file or layout in
 /// memory have the same hash. Not cryptographic.
 std::string content_hash(const TensorMap& tensors);
+/// The same of bytes, their number among them: any flipped bit changes it.
+std::string bytes_hash(std::string_view bytes);
 
 }  // namespace vggflow

@@ -2,14 +2,19 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/random.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdint>
+#include <cstdio>
 #include <cstring>
 #include <fstream>
 #include <sstream>
+#include <string_view>
 #include <system_error>
 #include <utility>
+#include <vector>
 
 #include "vggflow/core/error.h"
 
@@ -21,15 +26,72 @@ constexpr const char* kMark = "COMPLETE";
 
 std::string reason() { return std::strerror(errno); }
 
-fs::path temporary_name(const fs::path& target) {
-  return target.parent_path() / fmt::format(".tmp-{}-{}", ::getpid(), target.filename().string());
+constexpr std::string_view kTemporary = ".tmp-";
+
+// ".tmp-", digits of any base up to sixteen, "-", and the name that it stands for.
+bool is_temporary(const std::string& name) {
+  if (!name.starts_with(kTemporary)) return false;
+  const size_t end = name.find_first_not_of("0123456789abcdef", kTemporary.size());
+  return end > kTemporary.size() && end < name.size() && name[end] == '-';
+}
+
+fs::path folder_of(const fs::path& file) {
+  return file.has_parent_path() ? file.parent_path() : fs::path(".");
+}
+
+// What lies in a folder is on the disk once the folder is. Some file systems (of networks) have no
+// such call and say so.
+void sync_folder(const fs::path& folder) {
+  const int descriptor = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  VGGFLOW_CHECK(descriptor >= 0, "[files] cannot open the folder {}: {}", folder.string(),
+                reason());
+  const bool ok = ::fsync(descriptor) == 0 || errno == EINVAL || errno == ENOTSUP;
+  const std::string why = reason();
+  ::close(descriptor);
+  VGGFLOW_CHECK(ok, "[files] cannot flush the folder {} to the disk: {}", folder.string(), why);
+}
+
+// Where `target` is there, it ends under the name `temporary`.
+bool exchange(const fs::path& temporary, const fs::path& target) {
+  return ::renameat2(AT_FDCWD, temporary.c_str(), AT_FDCWD, target.c_str(), RENAME_EXCHANGE) == 0;
+}
+
+void put_in_place(const fs::path& temporary, const fs::path& target) {
+  fs::path old;
+  if (exchange(temporary, target)) {
+    old = temporary;
+  } else {
+    if (fs::exists(target)) fs::rename(target, old = temporary_beside(target));
+    fs::rename(temporary, target);
+  }
+  sync_folder(folder_of(target));
+  std::error_code ignored;
+  if (!old.empty()) fs::remove_all(old, ignored);
 }
 
 }  // namespace
 
+fs::path temporary_beside(const fs::path& target) {
+  uint64_t number = 0;
+  VGGFLOW_CHECK(::getrandom(&number, sizeof number, 0) == sizeof number,
+                "[files] the system gives no random numbers: {}", reason());
+  return target.parent_path() /
+         fmt::format("{}{:016x}-{}", kTemporary, number, target.filename().string());
+}
+
+void remove_temporaries(const fs::path& folder) {
+  std::vector<fs::path> left;
+  std::error_code ignored;
+  for (const auto& entry : fs::directory_iterator(folder, ignored)) {
+    if (is_temporary(entry.path().filename().string())) left.push_back(entry.path());
+  }
+  for (const fs::path& path : left) fs::remove_all(path, ignored);
+}
+
 AtomicFile::AtomicFile(fs::path target)
-    : target_(std::move(target)), temporary_(temporary_name(target_)) {
-  descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    : target_(std::move(target)), temporary_(temporary_beside(target_)) {
+  descriptor_ =
+      ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
   VGGFLOW_CHECK(descriptor_ >= 0,
                 "[files] cannot write {}: {}. Check that its folder exists and is writable",
                 target_.string(), reason());
@@ -59,7 +121,7 @@ void AtomicFile::write(const void* data, size_t size) {
 void AtomicFile::commit() {
   const bool ok = ::fsync(descriptor_) == 0 && ::close(std::exchange(descriptor_, -1)) == 0 &&
                   ::rename(temporary_.c_str(), target_.c_str()) == 0;
-  if (ok) return;
+  if (ok) return sync_folder(folder_of(target_));
   const std::string why = reason();
   std::error_code ignored;
   fs::remove(temporary_, ignored);
@@ -92,19 +154,21 @@ void make_writable_folder(const fs::path& folder) {
 }
 
 void write_folder(const fs::path& target, const std::function<void(const fs::path&)>& fill) {
-  const fs::path temporary = temporary_name(target);
+  make_writable_folder(folder_of(target));
+  const fs::path temporary = temporary_beside(target);
   std::error_code ignored;
-  fs::remove_all(temporary, ignored);
-  make_writable_folder(temporary);
   try {
+    fs::create_directory(temporary);
     fill(temporary);
     write_text(temporary / kMark, "");
+    put_in_place(temporary, target);
+  } catch (const fs::filesystem_error& e) {
+    fs::remove_all(temporary, ignored);
+    fail("[files] cannot finish the folder {}: {}", target.string(), e.code().message());
   } catch (...) {
     fs::remove_all(temporary, ignored);
     throw;
   }
-  fs::remove_all(target);
-  fs::rename(temporary, target);
 }
 
 bool is_complete(const fs::path& folder) { return fs::exists(folder / kMark); }

@@ -80,6 +80,24 @@ TEST_F(Files, FoldersAreCompleteOnlyWithTheirMark) {
   EXPECT_EQ(entries(), 1u);
 }
 
+TEST_F(Files, FoldersAreReplacedAndLeaveNothingBeside) {
+  for (const char* text : {"1", "2"})
+    write_folder(folder_ / "c", [&](const fs::path& f) { write_text(f / text, text); });
+  EXPECT_TRUE(is_complete(folder_ / "c"));
+  EXPECT_TRUE(fs::exists(folder_ / "c/2"));
+  EXPECT_FALSE(fs::exists(folder_ / "c/1"));
+  EXPECT_EQ(entries(), 1u);
+}
+
+TEST_F(Files, TemporariesHaveNamesThatNobodyGuesses) {
+  EXPECT_NE(temporary_beside(folder_ / "a").string(), temporary_beside(folder_ / "a").string());
+  write_text(temporary_beside(folder_ / "a"), "");
+  write_text(folder_ / "a", "");
+  remove_temporaries(folder_);
+  EXPECT_EQ(entries(), 1u);
+  EXPECT_TRUE(fs::exists(folder_ / "a"));
+}
+
 TEST_F(Files, UnwritablePlacesAreNamed) {
   write_text(folder_ / "file", "");
   EXPECT_THAT(message_of([&] { make_writable_folder(folder_ / "file" / "run"); }),
@@ -139,7 +157,7 @@ TEST_F(Files, JsonLinesSurviveACrashAndCanBeCutForAResume) {
   auto lines = read_json_lines(file);
   ASSERT_EQ(lines.size(), 4u);
   EXPECT_TRUE(lines[2]["loss"].is_null());
-  truncate_after(file, 1);
+  truncate_after(file, 1, 3);
   lines = read_json_lines(file);
   ASSERT_EQ(lines.size(), 2u);
   EXPECT_EQ(lines.back()["update"], 1);

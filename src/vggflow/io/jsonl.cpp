@@ -1,19 +1,42 @@
 #include "vggflow/io/jsonl.h"
 
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+#include <string>
 #include <utility>
 
 #include "vggflow/core/error.h"
+#include "vggflow/core/json.h"
 #include "vggflow/io/files.h"
 
 namespace vggflow {
 
-JsonLines::JsonLines(const std::filesystem::path& file) : path_(file), out_(file, std::ios::app) {
-  VGGFLOW_CHECK(out_, "[jsonl] cannot write {}: choose another run folder", file.string());
+JsonLines::JsonLines(const std::filesystem::path& file) : path_(file) {
+  descriptor_ = ::open(file.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0644);
+  VGGFLOW_CHECK(descriptor_ >= 0, "[jsonl] cannot write {}: {}. Choose another run folder",
+                file.string(), std::strerror(errno));
 }
 
+JsonLines::~JsonLines() { ::close(descriptor_); }
+
 void JsonLines::write(const Json& line) {
-  out_ << line.dump(-1, ' ', false, Json::error_handler_t::replace) << '\n' << std::flush;
-  VGGFLOW_CHECK(out_, "[jsonl] cannot append to {}: is the disk full?", path_.string());
+  const std::string text = line.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+  for (size_t done = 0; done < text.size();) {
+    const ssize_t written = ::write(descriptor_, text.data() + done, text.size() - done);
+    if (written < 0 && errno == EINTR) continue;
+    VGGFLOW_CHECK(written > 0, "[jsonl] cannot append to {}: {}. Free some space and run again",
+                  path_.string(), std::strerror(errno));
+    done += static_cast<size_t>(written);
+  }
+}
+
+void JsonLines::sync() {
+  VGGFLOW_CHECK(::fsync(descriptor_) == 0, "[jsonl] cannot flush {} to the disk: {}",
+                path_.string(), std::strerror(errno));
 }
 
 std::vector<Json> read_json_lines(const std::filesystem::path& file) {
@@ -21,7 +44,7 @@ std::vector<Json> read_json_lines(const std::filesystem::path& file) {
   VGGFLOW_CHECK(in, "[jsonl] cannot read {}", file.string());
   std::vector<Json> lines;
   for (std::string line; std::getline(in, line);) {
-    Json parsed = Json::parse(line, nullptr, /*allow_exceptions=*/false);
+    Json parsed = try_parse_json(line);
     if (!parsed.is_discarded()) {
       lines.push_back(std::move(parsed));
       continue;
@@ -32,11 +55,12 @@ std::vector<Json> read_json_lines(const std::filesystem::path& file) {
   return lines;
 }
 
-void truncate_after(const std::filesystem::path& file, int64_t update) {
+void truncate_after(const std::filesystem::path& file, int64_t update, int64_t evaluation) {
   if (!std::filesystem::exists(file)) return;
   std::string kept;
   for (const Json& line : read_json_lines(file)) {
-    if (line.value("update", int64_t{0}) <= update) kept += line.dump() + "\n";
+    const int64_t last = line.value("kind", "") == "update" ? update : evaluation;
+    if (line.value("update", int64_t{0}) <= last) kept += line.dump() + "\n";
   }
   write_text(file, kept);
 }

@@ -13,6 +13,7 @@
 
 #include "vggflow/core/error.h"
 #include "vggflow/core/hash.h"
+#include "vggflow/core/json.h"
 #include "vggflow/core/log.h"
 #include "vggflow/core/shipped_files.h"
 #include "vggflow/io/files.h"
@@ -23,11 +24,7 @@ namespace fs = std::filesystem;
 using Json = nlohmann::json;
 
 Json read_json_file(const fs::path& file) {
-  try {
-    return Json::parse(read_text(file));
-  } catch (const Json::exception& e) {
-    fail("[model_files] {} is not JSON ({}); get it again", file.string(), e.what());
-  }
+  return parse_json<Json>(read_text(file), file.string());
 }
 
 Json read_model_config(const fs::path& folder) {

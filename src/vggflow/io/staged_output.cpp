@@ -1,13 +1,11 @@
 #include "vggflow/io/staged_output.h"
 
-#include <fmt/format.h>
-#include <unistd.h>
-
 #include <set>
 #include <system_error>
 #include <utility>
 
 #include "vggflow/core/error.h"
+#include "vggflow/io/files.h"
 
 namespace vggflow {
 namespace fs = std::filesystem;
@@ -23,9 +21,7 @@ void expect_free(const fs::path& target) {
 StagedOutput::StagedOutput(fs::path target) : target_(std::move(target)) {
   expect_free(target_);
   if (target_.filename().empty()) target_ = target_.parent_path();  // "folder/"
-  temporary_ = target_.parent_path() /
-               fmt::format(".unchecked-{}-{}", ::getpid(), target_.filename().string());
-  fs::remove_all(temporary_);
+  temporary_ = temporary_beside(target_);
 }
 
 StagedOutput::~StagedOutput() {

@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "vggflow/core/error.h"
 #include "vggflow/core/log.h"
@@ -45,7 +46,7 @@ bool is_finished(const AlignConfig& c) {
 
 RunEnd align(AlignConfig& config) {
   const std::vector<LoraLayer> start = take_init_lora(config);
-  check_run(config);
+  ModelFiles model = check_run(config);
   const RunFolder folder(config.run);
   ChangedSettings changed;
   if (config.resume) {
@@ -67,7 +68,7 @@ RunEnd align(AlignConfig& config) {
   if (!changed.rounding.empty())
     log_info("{} changed since the run's start: its numbers may now differ by rounding",
              fmt::join(changed.rounding, ", "));
-  Trainer trainer(config, start, changed.evaluations);
+  Trainer trainer(config, std::move(model), start, changed.evaluations);
   folder.save(config);
   return trainer.run();
 }

@@ -10,13 +10,22 @@
 #include <vector>
 
 #include "vggflow/core/error.h"
+#include "vggflow/core/json.h"
+#include "vggflow/core/log.h"
+#include "vggflow/io/content_hash.h"
 #include "vggflow/io/files.h"
+#include "vggflow/io/jsonl.h"
+#include "vggflow/io/mapped_file.h"
 
 namespace vggflow {
 namespace fs = std::filesystem;
 namespace {
 
 constexpr const char* kPrefix = "update_";
+constexpr const char* kState = "state.safetensors";
+constexpr const char* kAbout = "checkpoint.json";
+constexpr const char* kFormatKey = "format";  // in the state's header
+constexpr int64_t kFormat = 2;
 
 std::optional<int64_t> whole_number(const std::string& text) {
   int64_t number = 0;
@@ -43,9 +52,51 @@ void write_state(const fs::path& run, const std::string& name, const Checkpoint&
   make_writable_folder(run / "checkpoints");
   Metadata metadata = checkpoint.metadata;
   metadata["update"] = fmt::to_string(checkpoint.update);
+  metadata[kFormatKey] = fmt::to_string(kFormat);
   write_folder(run / "checkpoints" / name, [&](const fs::path& folder) {
-    write_safetensors(folder / "state.safetensors", checkpoint.tensors, metadata);
+    write_safetensors(folder / kState, checkpoint.tensors, metadata);
+    const auto bytes = MappedFile::open(folder / kState, "checkpoint");
+    const Json about{{"format", kFormat},
+                     {"update", checkpoint.update},
+                     {"file", kState},
+                     {"bytes", bytes->size()},
+                     {"hash", bytes_hash({bytes->data(), bytes->size()})}};
+    write_text(folder / kAbout, about.dump(2) + "\n");
   });
+}
+
+// Holds the state's bytes against what checkpoint.json says of them.
+void check_bytes(const fs::path& folder, const MappedFile& state, int64_t update) {
+  const Json about = parse_json(read_text(folder / kAbout), (folder / kAbout).string());
+  const auto value = [&](const char* key) {
+    return about.is_object() ? about.value(key, Json()) : Json();
+  };
+  VGGFLOW_CHECK(
+      value("format") == kFormat,
+      "[checkpoint] expected format {} in {}, got {}: it is damaged, or of a newer vggflow",
+      kFormat, (folder / kAbout).string(), value("format").dump());
+  VGGFLOW_CHECK(value("update") == update && value("file") == kState &&
+                    value("bytes") == state.size() &&
+                    value("hash") == bytes_hash({state.data(), state.size()}),
+                "[checkpoint] {} is not as it was written: its bytes do not have the hash that {} "
+                "holds",
+                state.name(), kAbout);
+}
+
+Checkpoint read_checkpoint(const fs::path& folder, int64_t update) {
+  const auto bytes = MappedFile::open(folder / kState, "checkpoint");
+  const bool described = fs::exists(folder / kAbout);
+  if (described) check_bytes(folder, *bytes, update);
+  const SafetensorsFile file(bytes);
+  Checkpoint checkpoint{update, {}, file.metadata()};
+  VGGFLOW_CHECK(described || !checkpoint.metadata.contains(kFormatKey),
+                "[checkpoint] {} has lost its {}", folder.string(), kAbout);
+  const int64_t inside = checkpoint_number(checkpoint, "update");
+  VGGFLOW_CHECK(inside == update, "[checkpoint] {} is of update {}, not of its folder's name",
+                (folder / kState).string(), inside);
+  for (const auto& [name, entry] : file.tensors())
+    checkpoint.tensors.emplace_back(name, file.load(name));
+  return checkpoint;
 }
 
 }  // namespace
@@ -56,8 +107,13 @@ void save_best_checkpoint(const fs::path& run, const Checkpoint& checkpoint) {
 
 void save_checkpoint(const fs::path& run, const Checkpoint& checkpoint) {
   write_state(run, fmt::format("{}{:06}", kPrefix, checkpoint.update), checkpoint);
-  const auto all = complete_checkpoints(run);
-  for (size_t i = 0; i + 2 < all.size(); ++i) fs::remove_all(all[i].second);
+  std::vector<fs::path> kept;
+  for (const auto& [update, folder] : complete_checkpoints(run)) {
+    // Beyond this update there are only those that could not be read.
+    if (update > checkpoint.update) fs::remove_all(folder);
+    if (update <= checkpoint.update) kept.push_back(folder);
+  }
+  for (size_t i = 0; i + 2 < kept.size(); ++i) fs::remove_all(kept[i]);
 }
 
 std::optional<int64_t> last_checkpoint(const fs::path& run) {
@@ -67,12 +123,23 @@ std::optional<int64_t> last_checkpoint(const fs::path& run) {
 
 std::optional<Checkpoint> load_checkpoint(const fs::path& run) {
   const auto all = complete_checkpoints(run);
-  if (all.empty()) return std::nullopt;
-  const SafetensorsFile file(all.back().second / "state.safetensors");
-  Checkpoint checkpoint{all.back().first, {}, file.metadata()};
-  for (const auto& [name, entry] : file.tensors())
-    checkpoint.tensors.emplace_back(name, file.load(name));
-  return checkpoint;
+  std::string damage;
+  for (auto newest = all.rbegin(); newest != all.rend(); ++newest) {
+    try {
+      return read_checkpoint(newest->second, newest->first);
+    } catch (const Error& e) {
+      log_info("the checkpoint of update {} cannot be used, and the one before is looked for: {}",
+               newest->first, e.what());
+      if (damage.empty()) damage = e.what();
+    }
+  }
+  VGGFLOW_CHECK(
+      all.empty(),
+      "[resume] no checkpoint of {} can be used (the newest: {}). Put a copy of one back, "
+      "or start a new run in another folder; lora_best.safetensors, where there is one, is "
+      "a start for it (init_lora=FILE)",
+      run.string(), damage);
+  return std::nullopt;
 }
 
 Tensor checkpoint_tensor(const Checkpoint& checkpoint, const std::string& name,

@@ -1,6 +1,9 @@
 #pragma once
 // Checkpoint folders: run/checkpoints/update_000050, complete once they hold their mark. The newest
-// complete one is kept, and the one before it, so that a crash while writing loses nothing.
+// complete one is kept, and the one before it, so that a crash while writing loses nothing, and a
+// damaged file no more than the updates between the two. checkpoint.json holds the format's number,
+// the update and a hash of the state's bytes; folders of the first format, which has none, are read
+// as they are.
 
 #include <filesystem>
 #include <optional>
@@ -24,7 +27,8 @@ void save_best_checkpoint(const std::filesystem::path& run, const Checkpoint& ch
 /// The updates of a run's newest complete checkpoint, if there is one.
 std::optional<int64_t> last_checkpoint(const std::filesystem::path& run);
 
-/// The newest complete checkpoint of a run, if there is one.
+/// The newest whole checkpoint of a run, if there is one; says of every newer one that is damaged.
+/// Throws where all are.
 std::optional<Checkpoint> load_checkpoint(const std::filesystem::path& run);
 
 /// A tensor of a checkpoint by name; throws when it is absent or has another shape than `like`.

@@ -76,9 +76,11 @@ void check_settings(const AlignConfig& c, const ModelShape& shape) {
   const LoraSet adapters(*network, {c.lora_rank, c.lora_alpha, c.lora_targets}, 0);
 }
 
-void check_run(const AlignConfig& config) {
-  check_settings(config, read_model_shape(config.flow));
+ModelFiles check_run(const AlignConfig& config) {
+  ModelFiles files(config.flow);
+  check_settings(config, files.shape());
   require_prompts(config.flow, config.prompts);
+  return files;
 }
 
 }  // namespace vggflow

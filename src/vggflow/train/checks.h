@@ -27,7 +27,7 @@ struct ResolvedMethod {
 void check_settings(const AlignConfig& config, const ModelShape& shape);
 
 /// The same on the model that config.flow names, and that there are prompts: what a run of `align`
-/// is held against before anything is loaded.
-void check_run(const AlignConfig& config);
+/// is held against before anything is loaded. Returns the model's files, open.
+ModelFiles check_run(const AlignConfig& config);
 
 }  // namespace vggflow

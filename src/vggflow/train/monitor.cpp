@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "vggflow/core/error.h"
+#include "vggflow/core/json.h"
 
 namespace vggflow {
 
@@ -29,7 +30,7 @@ void Monitor::save(Checkpoint& checkpoint) const {
 void Monitor::load(const Checkpoint& checkpoint) {
   const auto found = checkpoint.metadata.find("best");
   if (found == checkpoint.metadata.end()) return;
-  const Json json = Json::parse(found->second);
+  const Json json = parse_json(found->second, "the checkpoint's best evaluation");
   best_ = {json.at("update").get<int64_t>(), json.at("reward").get<double>(), json.at("metrics")};
 }
 

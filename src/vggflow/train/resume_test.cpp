@@ -6,6 +6,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <csignal>
@@ -27,6 +28,7 @@ namespace vggflow {
 namespace {
 
 namespace fs = std::filesystem;
+using ::testing::AllOf;
 using testing::expect_same_tensors;
 using ::testing::HasSubstr;
 using testing::lines_of;
@@ -181,6 +183,98 @@ TEST(Resume, MayChangeEvaluationsAndWhatChangesNumbersByRoundingAlone) {
   EXPECT_THAT(read_text(fs::path(c.run) / "config.yaml"), HasSubstr("micro_batch: 2 "));
 }
 
+void flip_bit(const fs::path& file, size_t byte) {
+  std::string bytes = read_text(file);
+  bytes.at(byte) = static_cast<char>(bytes.at(byte) ^ 4);
+  write_text(file, bytes);
+}
+
+// Every file of the checkpoint, from its first byte to its last.
+TEST(Checkpoints, WithAFlippedBitGiveWayToTheOneBefore) {
+  const fs::path run = models() / "flipped";
+  for (const int64_t update : {2, 4}) save_checkpoint(run, {update, {{"a", at::rand({50})}}, {}});
+  const fs::path newest = run / "checkpoints/update_000004";
+  int tried = 0;
+  for (const char* name : {"state.safetensors", "checkpoint.json"}) {
+    const size_t size = fs::file_size(newest / name);
+    for (size_t byte = 0; byte < size; byte += 7, ++tried) {
+      flip_bit(newest / name, byte);
+      ::testing::internal::CaptureStderr();
+      EXPECT_EQ(load_checkpoint(run)->update, 2) << name << " " << byte;
+      EXPECT_THAT(::testing::internal::GetCapturedStderr(),
+                  HasSubstr("the checkpoint of update 4 cannot be used, and the one before is"));
+      flip_bit(newest / name, byte);
+    }
+  }
+  EXPECT_GT(tried, 40);
+  EXPECT_EQ(load_checkpoint(run)->update, 4);
+}
+
+TEST(Checkpoints, ThatAreAllDamagedSayWhatToDo) {
+  const fs::path run = models() / "all_damaged";
+  for (const int64_t update : {2, 4}) save_checkpoint(run, {update, {{"a", at::rand({5})}}, {}});
+  for (const auto& entry : fs::directory_iterator(run / "checkpoints"))
+    fs::remove(entry.path() / "checkpoint.json");
+  EXPECT_THAT(message_of([&] { load_checkpoint(run); }),
+              AllOf(HasSubstr("no checkpoint of "), HasSubstr("update_000004 has lost its"),
+                    HasSubstr("Put a copy of one back, or start a new run")));
+}
+
+TEST(Resume, GoesBackToTheCheckpointBeforeADamagedOne) {
+  AlignConfig whole = quick("damage_whole"), damaged = quick("damage");
+  whole.updates = 6;
+  whole.eval_every = damaged.eval_every = 2;
+  ASSERT_EQ(align(whole), RunEnd::kFinished);
+  ASSERT_EQ(align(damaged), RunEnd::kFinished);
+  const fs::path run = damaged.run;
+  flip_bit(run / "checkpoints/update_000004/state.safetensors", 1000);
+  ASSERT_EQ(align(damaged = longer(damaged, 6)), RunEnd::kFinished);
+  EXPECT_THAT(read_text(run / "log.txt"), HasSubstr("going on after update 2\n"));
+  expect_same_tensors(fs::path(whole.run) / "lora.safetensors", run / "lora.safetensors");
+  for (const char* kind : {"update", "eval", "warning"})
+    EXPECT_EQ(lines_of(damaged.run, kind), lines_of(whole.run, kind)) << kind;
+}
+
+// The process died between an evaluation's line and the checkpoint that knows of it.
+TEST(Resume, EvaluatesAgainWhatTheCheckpointDoesNotKnow) {
+  AlignConfig c = quick("evaluated");
+  c.updates = c.eval_every = 2;
+  ASSERT_EQ(align(c), RunEnd::kFinished);
+  const auto lines = lines_of(c.run, "eval");
+  Checkpoint saved = *load_checkpoint(c.run);
+  const auto best = saved.metadata;
+  saved.metadata["evaluated"] = "0";
+  saved.metadata.erase("best");
+  save_checkpoint(c.run, saved);
+  fs::remove(fs::path(c.run) / "summary.json");
+  ASSERT_EQ(align(c = longer(c, 2)), RunEnd::kFinished);
+  EXPECT_EQ(lines_of(c.run, "eval"), lines);
+  EXPECT_EQ(load_checkpoint(c.run)->metadata, best);
+}
+
+TEST(Resume, NoticesAnotherBaseModelAndMissingLines) {
+  AlignConfig c = quick("other_base");
+  c.flow.model = (models() / "other_nano").string();
+  fs::copy(models() / "nano", c.flow.model, fs::copy_options::recursive);
+  c.updates = 2;
+  ASSERT_EQ(align(c), RunEnd::kFinished);
+  const fs::path weights = fs::path(c.flow.model) / "model.safetensors";
+  flip_bit(weights, fs::file_size(weights) - 2);
+  c = longer(c, 4);
+  EXPECT_THAT(message_of([&] { align(c); }),
+              HasSubstr("expected the base model that the run was started on, whose weights have"));
+  flip_bit(weights, fs::file_size(weights) - 2);
+  const fs::path metrics = fs::path(c.run) / "metrics.jsonl";
+  std::string kept;
+  for (const Json& line : read_json_lines(metrics)) {
+    if (line["kind"] != "update" || line["update"] != 2) kept += line.dump() + "\n";
+  }
+  write_text(metrics, kept);
+  ASSERT_EQ(align(c), RunEnd::kFinished);
+  EXPECT_THAT(read_text(fs::path(c.run) / "log.txt"),
+              HasSubstr("metrics.jsonl holds 1 of the 2 updates that the checkpoint has"));
+}
+
 TEST(Resume, RefusesAllElseByName) {
   AlignConfig c = quick("else");
   c.updates = 2;
@@ -295,6 +389,33 @@ TEST(Interrupts, StopAfterTheUpdateAndGoOnToTheSameNumbers) {
   expect_same_tensors(fs::path(whole.run) / "lora.safetensors",
                       fs::path(broken.run) / "lora.safetensors");
   EXPECT_EQ(lines_of(whole.run, "update"), lines_of(broken.run, "update"));
+}
+
+// A closed terminal, a full quota and a reader that left: saved as for SIGTERM, and once is enough
+// however often they come.
+TEST(Interrupts, ThatNobodySentSaveToo) {
+  at::set_num_threads(1);
+  for (const int signal : {SIGHUP, SIGXFSZ, SIGPIPE}) {
+    AlignConfig c = quick(fmt::format("signal_{}", signal));
+    const pid_t child = ::fork();
+    if (child == 0) {
+      catch_interrupts();
+      if (signal == SIGPIPE) {
+        int ends[2];
+        if (::pipe(ends) != 0) ::_exit(2);
+        ::dup2(ends[1], STDERR_FILENO);
+        ::close(ends[0]);
+      } else {
+        ::raise(signal);
+        ::raise(signal);
+      }
+      ::_exit(align(c) == RunEnd::kInterrupted ? 42 : 1);
+    }
+    int status = 0;
+    ::waitpid(child, &status, 0);
+    EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 42) << signal << " " << status;
+    EXPECT_EQ(last_checkpoint(c.run), 1) << signal;
+  }
 }
 
 // Two signals before the run: the first network call ends it, and there is nothing to keep.

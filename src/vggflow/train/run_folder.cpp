@@ -82,7 +82,10 @@ bool holds_results(const fs::path& run) {
 }
 
 RunFolder::RunFolder(fs::path run)
-    : run_(std::move(run)), before_(names_in(run_)), made_(make(run_)), lock_(run_) {}
+    : run_(std::move(run)), before_(names_in(run_)), made_(make(run_)), lock_(run_) {
+  for (const char* folder : {"", "checkpoints", "grids", "previews"})
+    remove_temporaries(run_ / folder);
+}
 
 RunFolder::~RunFolder() {
   std::error_code ignored;

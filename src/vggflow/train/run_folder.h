@@ -21,8 +21,8 @@ struct ChangedSettings {
 
 class RunFolder {
  public:
-  /// Makes the folder and holds its lock, which dies with the process. Throws where another process
-  /// holds it.
+  /// Makes the folder and holds its lock, which dies with the process; clears what dead ones left
+  /// half written. Throws where another process holds it.
   explicit RunFolder(std::filesystem::path run);
   /// A run without a result takes what it made away again.
   ~RunFolder();

@@ -50,6 +50,18 @@ TEST(RunFolder, StaysOnceThereIsAResult) {
   EXPECT_TRUE(holds_results(outer / "run"));
 }
 
+TEST(RunFolder, ClearsWhatDeadProcessesLeftHalfWritten) {
+  const testing::TemporaryFolder outer;
+  make_writable_folder(outer / "checkpoints/.tmp-00ff00ff00ff00ff-update_000004");
+  for (const char* left : {".tmp-71-config.yaml", ".tmp-mine", ".tmp-12", "checkpoints/notes"})
+    write_text(outer / left, "");
+  const RunFolder folder(outer.path());
+  EXPECT_FALSE(fs::exists(outer / ".tmp-71-config.yaml"));
+  EXPECT_FALSE(fs::exists(outer / "checkpoints/.tmp-00ff00ff00ff00ff-update_000004"));
+  for (const char* kept : {".tmp-mine", ".tmp-12", "checkpoints/notes"})
+    EXPECT_TRUE(fs::exists(outer / kept)) << kept;
+}
+
 // The holder is killed, so that it cannot clean up.
 TEST(FolderLock, DiesWithItsProcess) {
   const testing::TemporaryFolder folder;

@@ -26,11 +26,19 @@ fs::path with_folders(const fs::path& run) {
   return run;
 }
 
-RunRecord kept_lines(const fs::path& file, int64_t updates_done) {
-  truncate_after(file, updates_done);
+RunRecord kept_lines(const fs::path& file, int64_t updates_done, int64_t evaluated) {
+  truncate_after(file, updates_done, evaluated);
   RunRecord record;
-  if (!fs::exists(file)) return record;
-  for (const Json& line : read_json_lines(file)) record.add(line);
+  int64_t updates = 0;
+  for (const Json& line : fs::exists(file) ? read_json_lines(file) : std::vector<Json>{}) {
+    record.add(line);
+    updates += line.value("kind", "") == "update";
+  }
+  if (updates < updates_done)
+    log_info(
+        "warning: {} holds {} of the {} updates that the checkpoint has: it was changed since, and "
+        "curves and sums of the report lack the others",
+        file.string(), updates, updates_done);
   return record;
 }
 
@@ -78,10 +86,10 @@ void RunRecord::add(const Json& line) {
     seconds[phase] += duration.is_number() ? duration.get<double>() : 0.0;
 }
 
-RunLog::RunLog(const AlignConfig& config, int64_t updates_done)
+RunLog::RunLog(const AlignConfig& config, int64_t updates_done, int64_t evaluated)
     : config_(config),
       run_(with_folders(config.run)),
-      record_(kept_lines(run_ / "metrics.jsonl", updates_done)),
+      record_(kept_lines(run_ / "metrics.jsonl", updates_done, evaluated)),
       metrics_(run_ / "metrics.jsonl"),
       events_(run_ / "tensorboard") {}
 

@@ -41,9 +41,12 @@ struct RunRecord {
 
 class RunLog {
  public:
-  /// Goes on behind the lines of the first `updates_done` updates; what was logged after them is
-  /// dropped. -1 drops every line.
-  RunLog(const AlignConfig& config, int64_t updates_done);
+  /// Goes on behind the lines of the first `updates_done` updates and of the evaluations up to that
+  /// of update `evaluated`; what was logged after them is dropped. -1 drops every line. Says so
+  /// where lines of the updates done are missing.
+  RunLog(const AlignConfig& config, int64_t updates_done, int64_t evaluated);
+  /// Returns once the lines of metrics.jsonl are on the disk: before a checkpoint speaks of them.
+  void sync() { metrics_.sync(); }
   /// `base`: what the reward of the rollouts is compared with.
   void update(int64_t done, const UpdateReport& report, const Evaluation& base);
   /// `prompt_kind`: what the prompts are to training.

@@ -13,6 +13,7 @@
 #include "vggflow/core/config.h"
 #include "vggflow/core/error.h"
 #include "vggflow/core/interrupt.h"
+#include "vggflow/core/json.h"
 #include "vggflow/core/shell_word.h"
 #include "vggflow/data/prompt_sets.h"
 #include "vggflow/device/device.h"
@@ -69,14 +70,16 @@ MethodReport report_of(const Json& line) {
 
 }  // namespace
 
-Trainer::Trainer(const AlignConfig& c, const std::vector<LoraLayer>& start, bool new_evaluations)
+Trainer::Trainer(const AlignConfig& c, ModelFiles files, const std::vector<LoraLayer>& start,
+                 bool new_evaluations)
     : config_(c),
       run_(c.run),
       seed_(static_cast<uint64_t>(c.seed)),
       new_evaluations_(new_evaluations),
       resolved_(c),
       prompts_(make_prompt_source(c.prompts, c.data)),
-      model_(open_flow_model(c.flow)),
+      model_(files.open()),
+      base_hash_(files.network_hash()),
       reward_(make_reward(c.reward, c.reward_files.resources())),
       judge_(judge_of(*prompts_, c.judge, c.reward_files.resources())),
       lora_options_{c.lora_rank, c.lora_alpha, c.lora_targets},
@@ -181,7 +184,7 @@ RunEnd Trainer::run() {
       if (!goes_on) return interrupted_end();
     }
   } catch (const Interrupted&) {
-    if (done_ > 0) save_checkpoint(run_, checkpoint());
+    if (done_ > 0) keep();
     return interrupted_end();
   }
   finish();
@@ -191,7 +194,7 @@ RunEnd Trainer::run() {
 void Trainer::begin() {
   const auto saved = config_.resume ? load_checkpoint(run_) : std::nullopt;
   if (saved) resume_from(*saved);
-  log_.emplace(config_, saved ? done_ : -1);
+  log_.emplace(config_, saved ? done_ : -1, saved ? evaluated_ : -1);
   log_info(
       "{} on {} | reward {} | {} adapted layers of rank {} ({} parameters) | value network {} | "
       "seed {}",
@@ -203,14 +206,22 @@ void Trainer::begin() {
   const bool missed = done_ > 0 && evaluation_due() &&
                       log_->record().evaluation.value("update", int64_t{0}) < done_;
   if (done_ < config_.updates || missed) measure_base();
-  if (missed) evaluate();
+  if (!missed) return;
+  evaluate();
+  keep();
 }
 
 void Trainer::resume_from(const Checkpoint& saved) {
+  const auto base = saved.metadata.find("base_model");  // older checkpoints have none
+  VGGFLOW_CHECK(base == saved.metadata.end() || base->second == base_hash_,
+                "[resume] expected the base model that the run was started on, whose weights have "
+                "the hash {}, got one with {} in {}: put its files back, or start a new run",
+                base->second, base_hash_, config_.flow.model);
   state_.load(saved);
-  base_json_ = Json::parse(checkpoint_text(saved, "base"));
+  base_json_ = parse_json(checkpoint_text(saved, "base"), "the checkpoint's base evaluation");
   if (!new_evaluations_) monitor_.load(saved);
   done_ = saved.update;
+  evaluated_ = saved.metadata.contains("evaluated") ? checkpoint_number(saved, "evaluated") : done_;
   // The summary of a run that had fewer updates is not this run's.
   std::error_code ignored;
   if (done_ < config_.updates) fs::remove(run_ / "summary.json", ignored);
@@ -223,9 +234,13 @@ bool Trainer::advance() {
   log_->update(done_, report, base_);
   // An evaluation that is left out here is made up for when the run goes on.
   if (evaluation_due() && !interrupted()) evaluate();
-  if (done_ % config_.checkpoint_every == 0 || done_ == config_.updates || interrupted())
-    save_checkpoint(run_, checkpoint());
+  if (done_ % config_.checkpoint_every == 0 || done_ == config_.updates || interrupted()) keep();
   return !interrupted();
+}
+
+void Trainer::keep() {
+  log_->sync();
+  save_checkpoint(run_, checkpoint());
 }
 
 RunEnd Trainer::interrupted_end() {
@@ -302,7 +317,9 @@ void Trainer::evaluate() {
     log_evaluation(now, draw, watch);
     weigh(now);
   }
-  if (monitor_.is_best(done_)) save_best_checkpoint(run_, checkpoint());
+  if (!monitor_.is_best(done_)) return;
+  log_->sync();
+  save_best_checkpoint(run_, checkpoint());
 }
 
 void Trainer::log_evaluation(const Evaluation& now, const ImageGenerator& draw,
@@ -311,6 +328,7 @@ void Trainer::log_evaluation(const Evaluation& now, const ImageGenerator& draw,
   const Tensor shown = drawn_thumbnails(draw, prompts, config_.eval.batch, model_->state_shape());
   log_->grid(done_, image_grid(shown, std::min<int64_t>(8, std::ssize(prompts)), 2), prompts);
   log_->evaluation(done_, now, base_, prompts_->evaluation_kind(Split::kHeldOut), watch.seconds());
+  evaluated_ = done_;
 }
 
 // Warns of what speaks against this evaluation, and keeps the best one's adapters. Called with the
@@ -328,7 +346,11 @@ void Trainer::weigh(const Evaluation& now) {
 // ====================================================================================
 
 Checkpoint Trainer::checkpoint() const {
-  Checkpoint c{.update = done_, .tensors = {}, .metadata = {{"base", base_json_.dump()}}};
+  Checkpoint c{.update = done_,
+               .tensors = {},
+               .metadata = {{"base", base_json_.dump()},
+                            {"base_model", base_hash_},
+                            {"evaluated", fmt::to_string(evaluated_)}}};
   state_.save(c);
   monitor_.save(c);
   return c;

@@ -9,6 +9,7 @@
 #include "vggflow/core/log.h"
 #include "vggflow/data/prompt_source.h"
 #include "vggflow/eval/evaluate.h"
+#include "vggflow/families/model_shape.h"
 #include "vggflow/families/open_model.h"
 #include "vggflow/flow/adapted_flow.h"
 #include "vggflow/nn/lora.h"
@@ -24,10 +25,12 @@ namespace vggflow {
 
 class Trainer {
  public:
-  /// Opens model, rewards, judge and prompts; touches no folder. `start`: adapters that a new run
+  /// Opens model, rewards, judge and prompts; touches no folder. `files`: the model's, which are
+  /// let go once it is loaded. `start`: adapters that a new run
   /// starts from; none: fresh ones that change nothing yet. `new_evaluations`: a resumed run
   /// evaluates otherwise than before, so that earlier figures are not compared with.
-  Trainer(const AlignConfig& config, const std::vector<LoraLayer>& start, bool new_evaluations);
+  Trainer(const AlignConfig& config, ModelFiles files, const std::vector<LoraLayer>& start,
+          bool new_evaluations);
   /// From the last checkpoint, or the start, to the last update.
   RunEnd run();
 
@@ -35,6 +38,7 @@ class Trainer {
   void begin();
   void resume_from(const Checkpoint& checkpoint);
   bool advance();
+  void keep();
   RunEnd interrupted_end();
   void finish();
 
@@ -65,6 +69,7 @@ class Trainer {
   ResolvedMethod resolved_;
   std::unique_ptr<PromptSource> prompts_;
   std::unique_ptr<FlowModel> model_;
+  std::string base_hash_;  ///< of the content of the model's network
   std::unique_ptr<Reward> reward_;
   std::unique_ptr<ImageJudge> judge_;
   LoraOptions lora_options_;
@@ -76,9 +81,10 @@ class Trainer {
   std::unique_ptr<Evaluator> evaluator_;
   Monitor monitor_;
   std::optional<RunLog> log_;
-  int64_t done_ = 0;  ///< updates
-  Evaluation base_;   ///< as this process measured it
-  Json base_json_;    ///< as the run's start did
+  int64_t done_ = 0;       ///< updates
+  int64_t evaluated_ = 0;  ///< updates that the last evaluation came after
+  Evaluation base_;        ///< as this process measured it
+  Json base_json_;         ///< as the run's start did
 };
 
 }  // namespace vggflow

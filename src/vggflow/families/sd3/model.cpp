@@ -147,8 +147,11 @@ void check_sd3_options(const Sd3Options& o, const MmditOptions& transformer, int
 
 Sd3Model::Sd3Model(const std::string& path, const Sd3Options& o, at::ScalarType dtype,
                    bool checkpointing)
+    : Sd3Model(Sd3Files(path, o), path, o, dtype, checkpointing) {}
+
+Sd3Model::Sd3Model(const Sd3Files& files, const std::string& path, const Sd3Options& o,
+                   at::ScalarType dtype, bool checkpointing)
     : options_(o) {
-  const Sd3Files files(path, o);
   schedule_ = read_sd3_schedule(files.folder("scheduler") / "scheduler_config.json");
   transformer_ = load_sd3_transformer(files, dtype);
   transformer_->checkpointing = checkpointing;

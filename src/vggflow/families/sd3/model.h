@@ -107,6 +107,9 @@ class Sd3Model : public OnMmdit<FlowModel> {
   /// fp32. `checkpointing`: of the transformer's blocks and the decoder's.
   Sd3Model(const std::string& path, const Sd3Options& options, at::ScalarType dtype,
            bool checkpointing);
+  /// The same of files that are open already; `path` is their name for people.
+  Sd3Model(const Sd3Files& files, const std::string& path, const Sd3Options& options,
+           at::ScalarType dtype, bool checkpointing);
 
   Mmdit& mmdit() override { return *transformer_; }
   const Mmdit& mmdit() const override { return *transformer_; }
