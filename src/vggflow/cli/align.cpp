@@ -4,6 +4,7 @@
 #include "vggflow/cli/run_folder.h"
 #include "vggflow/core/interrupt.h"
 #include "vggflow/core/log.h"
+#include "vggflow/device/device.h"
 #include "vggflow/eval/run.h"
 #include "vggflow/report/report.h"
 
@@ -15,7 +16,7 @@ void align(const ConfigArguments& arguments) {
   if (config.resume) check_not_moved(arguments.file, config.run);
   set_threads(config.threads);
   catch_interrupts_saying(kStopping);
-  const auto device = open_device(config.device);
+  const DeviceScope device(config.device);
   const RunEnd end = vggflow::align(config);
   if (end == RunEnd::kInterrupted) throw Interrupted();
   if (end == RunEnd::kFinishedBefore) return;
