@@ -5,7 +5,7 @@
 # Writes gpu.json, gpu.md (the table of docs/gpu.md), log.txt and the tests' XML, anew after every part. Each part has a time cap of its own:
 # one that hangs or fails leaves the others' figures. Settings, as environment variables:
 #   GPU_LIMIT    seconds in all (540); what does not fit is listed as left out
-#   GPU_PARTS    some of: check test ceilings times update compile (all)
+#   GPU_PARTS    some of: check test align ceilings times update compile (all)
 #   GPU_DEVICE   cuda (or cpu: a dry run)         GPU_PYTHON  a Python that imports torch (python3)
 #   GPU_SHAPES   sd3-medium sd35-medium           GPU_PIXELS  512 1024
 #   GPU_FLAGS    further flags of gpu_bench and gpu_twin.py    GPU_TRAJECTORIES  of the update at the first size (32)
@@ -16,7 +16,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 bundle=$(realpath "$1")
 OUT=$(realpath -m "${2:-${OUT:-runs/gpu}}")
 limit=${GPU_LIMIT:-540} device=${GPU_DEVICE:-cuda} python=${GPU_PYTHON:-python3}
-parts=${GPU_PARTS:-check test ceilings times update compile}
+parts=${GPU_PARTS:-check test align ceilings times update compile}
 shapes=${GPU_SHAPES:-sd3-medium sd35-medium} pixels=${GPU_PIXELS:-512 1024}
 read -ra flags <<<"${GPU_FLAGS:-}"
 mkdir -p "$OUT"
@@ -79,6 +79,13 @@ if wanted test; then
       say "left out: the bundle has no $tests"
     fi
   done
+fi
+# A whole run of the program, by prompt files: the emoji's font need not be there.
+if wanted align; then
+  printf '%s\n' "red heart" ghost "cat face" pizza "green apple" rocket snowman >prompts.txt
+  part "align nano, 10 updates" 60 ./vggflow align --config configs/nano.yaml run=run device="$device" prompts.train=prompts.txt \
+    prompts.eval=prompts.txt updates=10 eval_every=10 eval.prompts=7 eval.images=8
+  cp run/metrics.jsonl "$OUT/align.jsonl" 2>/dev/null
 fi
 if wanted ceilings; then
   part "ceilings" 40 ./gpu_bench --device "$device" --measures product,copy --seconds 5 ${flags[@]+"${flags[@]}"}

@@ -47,5 +47,5 @@ class_head $out/reward-head mobilenet-v2 mobilenet_v2.safetensors 1500 1
 class_head $out/judge efficientnet-lite0 efficientnet_lite0.safetensors 300 1e-2
 pretrain $out/flow --config configs/pretrain/mini-paper.yaml
 for comparison in mini-paper mini-paper-hacking mini-paper-class mini-paper-class-value; do
-  "$vggflow" compare configs/compare/$comparison.yaml "$@"
+  "$vggflow" compare --config configs/compare/$comparison.yaml "$@"
 done

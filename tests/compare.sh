@@ -7,7 +7,7 @@ cd "$1" || exit 1
 vggflow=$2
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
-quick=("$vggflow" compare configs/compare/quick.yaml "out=$out/q" "seeds=[1]")
+quick=("$vggflow" compare --config configs/compare/quick.yaml "out=$out/q" "seeds=[1]")
 compare() { "${quick[@]}" "$@"; }
 
 "$vggflow" compare --help | grep -q "reward_at_diversity_floor" || die "compare --help does not describe the file"
@@ -25,7 +25,7 @@ console="$out/q/runs/vgg-flow/lr=1e-4/seed0/console.txt"
 for _ in $(seq 600); do grep -qs "^eval 0" "$console" && break; sleep 0.1; done
 kill -INT $job
 wait $job && die "an interrupted comparison ended with 0"
-grep -q "Go on with: vggflow compare configs/compare/quick.yaml" "$out/interrupted.txt" || die "no word on how to go on: $(cat "$out/interrupted.txt")"
+grep -q "Go on with: vggflow compare --config configs/compare/quick.yaml" "$out/interrupted.txt" || die "no word on how to go on: $(cat "$out/interrupted.txt")"
 [ -e "$out/q/runs/vgg-flow/lr=1e-3" ] && die "a run was started after the interrupt"
 
 compare 2>"$out/first.txt" || die "compare failed: $(tail -5 "$out/first.txt")"

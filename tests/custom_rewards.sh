@@ -29,9 +29,10 @@ url=$(sed -n 's/^listening on //p' "$out/judge.txt")
 grep -q "white images *1 to 1, 1 of 4 not finite" "$out/remote.txt" || die "white is not 1, or no score is not told: $(cat "$out/remote.txt")"
 grep -q "images without a score *6 in this check" "$out/remote.txt" || die "the missing scores are not counted: $(cat "$out/remote.txt")"
 
-"$vggflow" align --config configs/nano.yaml "run=$out/run" "reward=0.5*$sharpness + emoji-clip" "eval.panel=['$url']" batch=2 updates=1 eval.prompts=2 \
+"$vggflow" align --config configs/nano.yaml "run=$out/run" "reward=0.5*$sharpness + emoji-clip" "eval.panel=['${url/:\/\//://me:secret@}']" batch=2 updates=1 eval.prompts=2 \
   eval.images=2 eval_every=1 value.width=32 value.layers=1 2>"$out/run.log" || die "align with a plug-in failed: $(tail -3 "$out/run.log")"
 grep -q '"kind":"eval".*"panel":{"http://127.0.0.1' "$out/run/metrics.jsonl" || die "the judge is not on the panel of the evaluations"
+grep -rlF secret "$out/run" "$out/run.log" && die "a password was written"
 said=$("$vggflow" sample "out=$out/s" generator.guide.kind=one_step "generator.guide.reward=$url" 2>&1) && die "expected a refusal to be guided by a judge"
 grep -qF "has no gradient: it can judge" <<<"$said" || die "expected the refusal to say why, got: $said"
 said=$("$vggflow" check --reward "plugin:$out/gone.so" 2>&1) && die "expected a refusal of a plug-in that is not there"

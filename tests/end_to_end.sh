@@ -16,8 +16,27 @@ if ! "$vggflow" check --device cuda >"$out/check_cuda.txt" 2>&1; then
   [ "$(grep -c "device=cuda" "$out/check_cuda.txt")" -eq 1 ] || die "check --device cuda is not refused in one sentence: $(cat "$out/check_cuda.txt")"
   grep -q "^device .*cpu" "$out/check.txt" || die "check does not say that it computes on the CPU: $(cat "$out/check.txt")"
 fi
+# One grammar of settings: help as wide as the terminal, near words, exit codes.
+for command in $(COLUMNS=80 "$vggflow" --help | sed -n '/^Commands:/,/^$/s/^  \([a-z]*\) .*/\1/p'); do
+  for help in --help --help-all; do
+    COLUMNS=80 "$vggflow" "$command" $help >"$out/help.txt" || die "$command $help failed"
+    grep -q "^Usage: vggflow $command" "$out/help.txt" || die "$command $help has no usage: $(cat "$out/help.txt")"
+    awk 'length($0) > 80 { exit 1 }' "$out/help.txt" || die "$command $help is wider than 80 columns"
+  done
+done
 "$vggflow" align --help | grep -q "vgg.beta" || die "align --help does not list vgg.beta"
+"$vggflow" align --help | grep -q "fd_t" && die "align --help is not short"
+"$vggflow" align --help-all | grep -q "fd_t" || die "align --help-all is not whole"
 refuse "did you mean 'updates'" "$vggflow" align update=3
+refuse "did you mean 'policy_optimizer.lr' or 'value_optimizer.lr'?" "$vggflow" align lr=3
+refuse "unknown command 'algin'; did you mean 'align'?" "$vggflow" algin
+refuse "unknown flag --lroa; did you mean '--lora'?" "$vggflow" sample --lroa x
+refuse "settings is given by --config: vggflow plan --config configs/nano.yaml" "$vggflow" plan configs/nano.yaml
+refuse "settings is given by --config: vggflow compare --config configs/compare/quick.yaml" "$vggflow" compare configs/compare/quick.yaml
+refuse "configurations is --model-config configs" "$vggflow" convert MODEL OUT --config configs
+"$vggflow" align update=3 2>/dev/null; [ $? = 2 ] || die "an unknown setting does not end with 2"
+"$vggflow" inspect "$out" 2>/dev/null; [ $? = 1 ] || die "a folder without files does not end with 1"
+"$vggflow" plan --config configs/nano.yaml json=true gflops=100 >&- 2>&- <&- || die "plan needs open descriptors"
 refuse "expected 'vgg.eta' to be one of" "$vggflow" align "run=$out/x" vgg.eta=cubic
 refuse "cannot open the font /no.ttf" "$vggflow" align --config configs/nano.yaml "run=$out/font" data.font=/no.ttf
 refuse "does not know the word 'dragonn'" "$vggflow" sample --config /dev/null "out=$out/s" "prompts=[dragonn]"
@@ -27,7 +46,7 @@ refuse "holds no metrics.jsonl" "$vggflow" report "$out"
 refuse "holds no .safetensors" "$vggflow" inspect "$out"
 
 short=(--config configs/nano.yaml time_grid.steps=6 batch=2 eval.prompts=2 eval.images=2 eval_every=2 value.width=32 value.layers=1)
-"$vggflow" align "${short[@]}" "run=$out/a" updates=2 2>"$out/a.log" || die "align failed: $(tail -3 "$out/a.log")"
+"$vggflow" align "${short[@]}" "run=$out/a" updates=2 >"$out/said.txt" 2>"$out/a.log" || die "align failed: $(tail -3 "$out/a.log")"
 for file in report.html summary.json lora.safetensors grids/eval_000002.png; do [ -s "$out/a/$file" ] || die "no $file"; done
 refuse "already holds a run" "$vggflow" align "${short[@]}" "run=$out/a" updates=2
 refuse "vgg.beta differ" "$vggflow" align "${short[@]}" "run=$out/a" updates=2 resume=true vgg.beta=77
@@ -64,13 +83,15 @@ grep -q "going on after update $done_updates" "$out/c.log" || die "no word of wh
 grep -q "the state is saved. Go on with" "$out/c.log" || die "the second Ctrl-C lost the updates before it: $(tail -3 "$out/c.log")"
 grep -q "step $((done_updates + 1))/500" "$out/c.log" || die "the resumed run did not go on at update $((done_updates + 1)): $(tail -3 "$out/c.log")"
 
-"$vggflow" sample "out=$out/s" "prompts=[red heart, ghost]" "generator.lora=$out/a/lora_ema.safetensors" 2>/dev/null || die "sample failed"
+"$vggflow" sample "out=$out/s" "prompts=[red heart, ghost]" "generator.lora=$out/a/lora_ema.safetensors" >"$out/s.txt" 2>"$out/s.log" || die "sample failed"
+grep -q "holds 2 prompts: red heart | ghost" "$out/s.log" || die "sample does not say which prompts it read: $(cat "$out/s.log")"
+[ "$(cat "$out/s.txt")" = "wrote 2 images and grid.png to $out/s" ] || die "sample prints more than its result: $(cat "$out/s.txt")"
 [ -s "$out/s/00001.png" ] && [ -s "$out/s/grid.png" ] || die "sample wrote no images"
-"$vggflow" metrics "$out/s" "$out/s" "out=$out/m" "panel=[colorfulness]" 2>"$out/m.log" || die "metrics failed: $(tail -3 "$out/m.log")"
+"$vggflow" metrics "$out/s" "$out/s" "out=$out/m" "panel=[colorfulness]" >"$out/said.txt" 2>"$out/m.log" || die "metrics failed: $(tail -3 "$out/m.log")"
 grep -q '"saturated"' "$out/m/metrics.json" || die "metrics.json says nothing of saturation"
-refuse "expected at most two sets" "$vggflow" metrics "$out/s" "$out/s" "$out/s"
-"$vggflow" score --reward colorfulness --reward emoji-clip "$out/s" --out "$out/scores" 2>"$out/score.log" || die "score failed: $(tail -3 "$out/score.log")"
-"$vggflow" score --reward jpeg "$out/s" jpeg_quality=50 threads=1 --out "$out/jpeg" 2>"$out/score.log" || die "score with a setting failed: $(tail -3 "$out/score.log")"
+refuse "more folders of one set are a=[one, two]" "$vggflow" metrics "$out/s" "$out/s" "$out/s"
+"$vggflow" score --reward colorfulness --reward emoji-clip "$out/s" --out "$out/scores" >"$out/said.txt" 2>"$out/score.log" || die "score failed: $(tail -3 "$out/score.log")"
+"$vggflow" score --reward jpeg "$out/s" jpeg_quality=50 threads=1 --out "$out/jpeg" >"$out/said.txt" 2>"$out/score.log" || die "score with a setting failed: $(tail -3 "$out/score.log")"
 refuse "nothing asks for weights named 'nosuch'" "$vggflow" score --reward jpeg "$out/s" --reward-weights nosuch=/x
 [ "$(wc -l <"$out/scores/scores.jsonl")" = 2 ] || die "scores.jsonl does not hold the two images"
 grep -qE '(src|href)="?https?:' "$out/scores/scores.html" "$out/m/metrics.html" && die "a sheet names an address outside itself"
@@ -84,9 +105,9 @@ refuse "expected seeds of at least 0, got -2" "$vggflow" sample "out=$out/s" "se
 refuse "asks for 2 images a prompt and images for 3" "$vggflow" sample "out=$out/s" "seeds=[1, 2]" --images 3
 refuse "as many steps as the explicit grid has noise levels, 2, got 3" "$vggflow" sample "out=$out/s" generator.time_grid.kind=explicit "generator.time_grid.sigmas=[1, 0.5]" --steps 3
 touch "$out/single.safetensors"
-refuse "convert, export: --config FOLDER" "$vggflow" convert "$out/single.safetensors" "$out/converted"
+refuse "convert, export: --model-config FOLDER" "$vggflow" convert "$out/single.safetensors" "$out/converted"
 for format in diffusers peft kohya merged; do
-  "$vggflow" export "$out/a/lora_ema.safetensors" "$out/$format" --format $format --model models/nano 2>"$out/export.log" ||
+  "$vggflow" export "$out/a/lora_ema.safetensors" "$out/$format" --format $format --model models/nano >"$out/export.log" 2>&1 ||
     die "export to $format failed: $(cat "$out/export.log")"
   grep -q "the network's output by" "$out/export.log" || die "export to $format says nothing of its check: $(cat "$out/export.log")"
 done
@@ -97,10 +118,10 @@ done
 cmp -s "$out/s/grid.png" "$out/s_merged/grid.png" || die "the merged model draws other images than the adapter"
 
 small=(reward=colorfulness eval.prompts=2 eval.images=2 generator.time_grid.steps=4)
-"$vggflow" sweep "out=$out/sweep" "generator.lora=$out/a/lora_ema.safetensors" "strengths=[0.5, 2]" "${small[@]}" 2>/dev/null || die "sweep failed"
+"$vggflow" sweep "out=$out/sweep" "generator.lora=$out/a/lora_ema.safetensors" "strengths=[0.5, 2]" "${small[@]}" >"$out/said.txt" 2>/dev/null || die "sweep failed"
 for file in sweep.html sweep.json strength_0.00.png strength_2.00.png; do [ -s "$out/sweep/$file" ] || die "sweep wrote no $file"; done
 refuse "expected generator.lora" "$vggflow" sweep "out=$out/sweep"
-"$vggflow" eval "out=$out/guided.json" generator.guide.kind=value "generator.guide.value=$out/a/value.safetensors" "${small[@]}" 2>"$out/guided.log" ||
+"$vggflow" eval "out=$out/guided.json" generator.guide.kind=value "generator.guide.value=$out/a/value.safetensors" "${small[@]}" >"$out/said.txt" 2>"$out/guided.log" ||
   die "guided eval failed: $(tail -3 "$out/guided.log")"
 grep -q '"guide": "value"' "$out/guided.json" || die "the guided evaluation does not say so"
 refuse "has no 'vggflow.value' metadata" "$vggflow" sample "out=$out/s" generator.guide.kind=value "generator.guide.value=$out/a/lora.safetensors"

@@ -37,7 +37,7 @@ runs=0
 within() {  # SETTINGS...
   local run=$out/run$((++runs)) free
   free=$(awk '/MemAvailable/ { print int($2 / 2 ^ 20) }' /proc/meminfo)
-  "$vggflow" plan "$out/config.yaml" "$@" --json >"$run.json" || die "plan failed for $*"
+  "$vggflow" plan --config "$out/config.yaml" "$@" --json >"$run.json" || die "plan failed for $*"
   [ "$free" -gt "$(awk -v p="$(number peak_bytes "$run.json")" 'BEGIN { print int(p / 2 ^ 30) }')" ] || die "only $free GiB of memory are free"
   "$vggflow" align --config "$out/config.yaml" "run=$run" "$@" 2>"$run.txt" >&2 || die "align failed for $*: $(tail -3 "$run.txt")"
   seconds=$(grep '"kind":"update"' "$run/metrics.jsonl" | tail -1 | grep -o '"seconds":{[^}]*}' | grep -o ':[0-9.e-]*' | awk -F: '{ sum += $2 } END { print sum }')

@@ -13,7 +13,7 @@ program=0  # GiB, measured by the first run
 within() {  # CONFIG SETTINGS...
   local config=$1 run=$out/run$((++runs))
   shift
-  "$vggflow" plan "$config" "$@" --json --gflops 100 >"$run.json" || die "plan failed for $*"
+  "$vggflow" plan --config "$config" "$@" --json --gflops 100 >"$run.json" || die "plan failed for $*"
   "$vggflow" align --config "$config" "run=$run" updates=2 eval_every=2 checkpoint_every=2 "$@" 2>"$run.txt" >&2 || die "align failed for $*: $(tail -3 "$run.txt")"
   peak=$(number peak_gib "$run/summary.json")
   awk -v p="$(number peak_bytes "$run.json")" -v own="$(number program "$run.json")" -v m="$peak" -v program="$program" -v what="$(basename "$config") $*" -v bound="$bound" -v inner="${inner:-0}" 'BEGIN {
@@ -61,15 +61,15 @@ within configs/nano.yaml "${quick[@]}" checkpointing=true
 within configs/nano.yaml "${quick[@]}" method=draft
 within configs/nano.yaml "${quick[@]}" method=adjoint-matching
 
-"$vggflow" plan configs/nano.yaml --gflops 100 >"$out/text.txt" || die "plan failed"
+"$vggflow" plan --config configs/nano.yaml --gflops 100 >"$out/text.txt" || die "plan failed"
 grep -q "memory at the fullest moment" "$out/text.txt" || die "no memory in: $(cat "$out/text.txt")"
 grep -q "^checkpointing=true" "$out/text.txt" || die "no switches in: $(cat "$out/text.txt")"
-"$vggflow" plan configs/sd3-medium/pickscore.yaml --gflops 100 >"$out/preset.txt" || die "the plan of a preset failed"
+"$vggflow" plan --config configs/sd3-medium/pickscore.yaml --gflops 100 >"$out/preset.txt" || die "the plan of a preset failed"
 grep -q "^note: no prompts are given, and align will ask for prompts.train" "$out/preset.txt" || die "no word of prompts in: $(cat "$out/preset.txt")"
 grep -q "^reward_recompute=true" "$out/preset.txt" || die "no switch of the reward in: $(cat "$out/preset.txt")"
-refuse "unknown setting 'batsh'; did you mean 'batch'?" "$vggflow" plan configs/nano.yaml batsh=2
-refuse "File does not exist" "$vggflow" plan nowhere.yaml
-refuse "docs is no model: expected vocabulary.txt (nano) or model_index.json" "$vggflow" plan configs/nano.yaml model=docs
+refuse "unknown setting 'batsh'; did you mean 'batch'?" "$vggflow" plan --config configs/nano.yaml batsh=2
+refuse "there is no file nowhere.yaml" "$vggflow" plan --config nowhere.yaml
+refuse "docs is no model: expected vocabulary.txt (nano) or model_index.json" "$vggflow" plan --config configs/nano.yaml model=docs
 refuse "expected prompts for tests/data/sd3_tiny" "$vggflow" align --config "$out/tiny.yaml" "run=$out/none" prompts.train= prompts.eval=
 [ -e "$out/none" ] && die "a refused run left its folder"
 echo "plan: ok"

@@ -152,9 +152,9 @@ TEST_F(AttentionOnGpu, TakesAMaskThatBroadcasts) {
                mask = at::full({77, 77}, -1e4, q.options()).triu(1).view({1, 1, 77, 77});
   const Tensor got = ops::cross_attention(q, k, v, 12, mask);
   const auto on_cpu = [](const Tensor& t) { return t.cpu().to(at::kDouble); };
-  EXPECT_LE(
-      norm_error(got, ops::cross_attention(on_cpu(q), on_cpu(k), on_cpu(v), 12, on_cpu(mask))),
-      1e-4);
+  EXPECT_LE(norm_error(on_cpu(got),
+                       ops::cross_attention(on_cpu(q), on_cpu(k), on_cpu(v), 12, on_cpu(mask))),
+            1e-4);
 }
 
 TEST_F(AttentionOnGpu, RefusesToFallToThePlainFormulaInWords) {
@@ -209,7 +209,7 @@ TEST_F(PluginOnGpu, ReplaysACapturedGraphOnNewNumbers) {
             nullptr);
   work.x.copy_(draw(1, {1000}, at::kFloat, gpu()));
   ASSERT_EQ(cuda_api()->graph_replay(graph), nullptr);
-  EXPECT_LE(norm_error(work.y, at::gelu(work.x.cpu().to(at::kDouble), "tanh")), 1e-6);
+  EXPECT_LE(norm_error(work.y.cpu(), at::gelu(work.x.cpu().to(at::kDouble), "tanh")), 1e-6);
   cuda_api()->graph_free(graph);
 }
 
@@ -230,7 +230,7 @@ TEST_F(PluginOnGpu, SaysThatTheDeviceIsFullAndGoesOn) {
     text = error_text(e);
   }
   EXPECT_THAT(text, AllOf(StartsWith("[memory] the device is full (CUDA out of memory. Tried to "
-                                     "allocate 32.00 TiB."),
+                                     "allocate 32"),
                           HasSubstr("lower batch or micro_batch")));
   EXPECT_EQ(at::ones({3}, gpu()).sum().item<float>(), 3);
 }

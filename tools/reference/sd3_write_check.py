@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Opens what `vggflow convert` and `vggflow export --format merged` wrote with diffusers and holds it against the model it came from.
 
-  vggflow convert MODEL one.safetensors; vggflow convert one.safetensors folder --config MODEL
+  vggflow convert MODEL one.safetensors; vggflow convert one.safetensors folder --model-config MODEL
   vggflow export LORA merged --format merged --model MODEL
   python tools/reference/sd3_write_check.py MODEL --folder folder --single one.safetensors --lora LORA --merged merged
 

@@ -1,27 +1,47 @@
 #include "vggflow/train/align.h"
 
+#include "vggflow/cli/command.h"
 #include "vggflow/cli/commands.h"
 #include "vggflow/cli/run_folder.h"
 #include "vggflow/core/interrupt.h"
-#include "vggflow/core/log.h"
+#include "vggflow/core/result.h"
 #include "vggflow/device/device.h"
 #include "vggflow/eval/run.h"
 #include "vggflow/report/report.h"
 
 namespace vggflow::cli {
+namespace {
 
-void align(const ConfigArguments& arguments) {
+Syntax syntax() {
+  return {.common = {"run",           "method",       "resume",
+                     "seed",          "threads",      "device",
+                     "model",         "reward",       "reward_weights",
+                     "prompts.train", "prompts.eval", "updates",
+                     "batch",         "guidance",     "checkpointing",
+                     "eval_every",    "lora_rank",    "time_grid.steps",
+                     "vgg.beta",      "value.kind",   "policy_optimizer.lr",
+                     "eval.prompts",  "eval.images"},
+          .notes =
+              "Files of settings to begin with: configs/nano.yaml, configs/sd3-medium. Methods: "
+              "docs/methods.md."};
+}
+
+}  // namespace
+
+int align(const Call& call) {
   AlignConfig config;
-  read_config(config, arguments);
-  if (config.resume) check_not_moved(arguments.file, config.run);
+  const auto line = read_settings(call, syntax(), config);
+  if (!line) return kDone;
+  if (config.resume) check_not_moved(line->file, config.run);
   set_threads(config.threads);
   catch_interrupts_saying(kStopping);
   const DeviceScope device(config.device);
   const RunEnd end = vggflow::align(config);
-  if (end == RunEnd::kInterrupted) throw Interrupted();
-  if (end == RunEnd::kFinishedBefore) return;
+  if (end == RunEnd::kInterrupted) return kInterrupted;
+  if (end == RunEnd::kFinishedBefore) return kDone;
   write_report(config.run);
-  log_info("report: {}/report.html", config.run);
+  print_result("report: " + config.run + "/report.html");
+  return kDone;
 }
 
 }  // namespace vggflow::cli

@@ -1,62 +1,77 @@
-#include <ATen/Parallel.h>
-#include <fmt/format.h>
+#include <string>
 
-#include <algorithm>
-#include <array>
-#include <cstdio>
-#include <utility>
-#include <vector>
-
+#include "vggflow/cli/checks.h"
+#include "vggflow/cli/command.h"
 #include "vggflow/cli/commands.h"
-#include "vggflow/core/log.h"
-#include "vggflow/device/device.h"
-#include "vggflow/flow/precision.h"
-#include "vggflow/kernels/transformer.h"
-#include "vggflow/proofs/device_check.h"
-#include "vggflow/proofs/self_check.h"
+#include "vggflow/cli/run_folder.h"
+#include "vggflow/core/error.h"
+#include "vggflow/core/usage_error.h"
 
 namespace vggflow::cli {
-
 namespace {
 
-// What the plug-in knows of the card, and the ceilings that a run's speed is a share of.
-void print_card(at::Device device) {
-  std::array<char, 512> text{};
-  const auto* api = cuda_api();
-  if (api && !api->describe(device.index(), text.data(), text.size()))
-    fmt::print("{:<18} {}\n", "card", text.data());
-  const DeviceSpeed speed = device_speed(device);
-  fmt::print("{:<18} {:.0f} TFLOP/s (bf16 product of 8192^3), {:.0f} GB/s (copy, read and write)\n",
-             "speed", speed.tflops, speed.gbytes);
+struct CheckConfig {
+  bool analytic = false;
+  std::string figures, reward;
+  RewardFiles reward_files;
+  RewardCheckOptions options;
+  DeviceOptions device;
+
+  template <class V>
+  void fields(V& v) {
+    v("reward", reward,
+      "hold this reward against stored scores and differences, instead of the installation");
+    v("analytic", analytic,
+      "hold every method against closed forms (about a minute), instead of the installation");
+    v("figures", figures, "folder for the figures of analytic=true");
+    device.fields(v);
+    reward_files.fields(v);
+    options.fields(v);
+  }
+};
+
+Syntax syntax() {
+  return {
+      .flags = {{"--analytic", "analytic"},
+                {"--figures", "figures"},
+                {"--reward", "reward"},
+                {"--device", "device"}},
+      .common = {"reward_weights", "size", "prompts"},
+      .notes = "All settings but analytic, figures and those of the device are of reward=NAME."};
+}
+
+// What one of the three proofs would ignore without a word.
+void check_settings(CheckConfig config) {
+  const auto refuse = [](const char* message) { throw UsageError(message); };
+  if (config.analytic && !config.reward.empty())
+    refuse("[check] expected one of analytic=true and reward=NAME, got both");
+  if (!config.figures.empty() && !config.analytic)
+    refuse("[check] figures belong to analytic=true, which is not set");
+  CheckConfig plain;
+  plain.analytic = config.analytic;
+  plain.figures = config.figures;
+  if (!config.analytic) plain.device = config.device;
+  if (!config.reward.empty()) return;
+  const auto ignored = differences(fields_of(config), fields_of(plain));
+  if (ignored.empty()) return;
+  throw UsageError("[check] '" + ignored.front() + "' is not read by " +
+                   (config.analytic ? "analytic=true"
+                                    : "the check of the installation; it belongs to reward=NAME"));
 }
 
 }  // namespace
 
-bool check(const DeviceOptions& options) {
-  DeviceOptions exact = options;
-  exact.tf32 = false;  // held against double precision
-  const DeviceScope device(exact);
-  for (const auto& [key, value] : environment()) fmt::print("{:<18} {}\n", key, value);
-  fmt::print("{:<18} {}\n", "device", device.description());
-  fmt::print("{:<18} {} threads, kernels {}\n", "cpu", at::get_num_threads(),
-             kernels::best_table().isa);
-  fmt::print("{:<18} {}\n", "precision=auto", c10::toString(fast_dtype()));
-  std::vector<CheckResult> results = self_check();
-  if (!device.device().is_cpu()) {
-    print_card(device.device());
-    for (CheckResult& r : device_check(device.device())) results.push_back(std::move(r));
-  }
-  bool ok = true;
-  double worst = 0;
-  for (const CheckResult& r : results) {
-    fmt::print("  {:<44} error {:.1e}  bound {:.0e}  {}\n", r.name, r.error, r.bound,
-               r.ok() ? "ok" : "FAILED");
-    ok = ok && r.ok();
-    worst = std::max(worst, r.error / r.bound);
-  }
-  fmt::print("worst error: {:.2f} of its bound; {}\n", worst,
-             ok ? "everything holds" : "this installation computes wrong results");
-  return ok;
+int check(const Call& call) {
+  CheckConfig config;
+  if (!read_settings(call, syntax(), config)) return kDone;
+  check_settings(config);
+  if (config.analytic) return check_analytic(config.figures) ? kDone : kFailed;
+  if (config.reward.empty()) config.device.tf32 = false;  // held against double precision
+  const auto device = open_device(config.device);
+  const bool ok = config.reward.empty()
+                      ? check_installation(*device)
+                      : check_reward(config.reward, config.reward_files, config.options);
+  return ok ? kDone : kFailed;
 }
 
 }  // namespace vggflow::cli

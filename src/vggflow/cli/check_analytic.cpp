@@ -5,7 +5,7 @@
 #include <string>
 #include <string_view>
 
-#include "vggflow/cli/commands.h"
+#include "vggflow/cli/checks.h"
 #include "vggflow/core/log.h"
 #include "vggflow/io/files.h"
 #include "vggflow/proofs/analytic_suite.h"

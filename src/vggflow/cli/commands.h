@@ -1,69 +1,40 @@
 #pragma once
-// The commands of the binary: each parses its arguments and makes one call into the libraries.
+// The commands of the binary, one file each: they read their settings and make one call into the
+// libraries. Each returns an exit code (command.h). main.cpp holds their names and summaries.
 
-#include <string>
-#include <vector>
-
-namespace vggflow {
-struct ConvertOptions;
-struct DeviceOptions;
-struct ExportOptions;
-struct ScoreOptions;
-}  // namespace vggflow
+#include "vggflow/core/command_line.h"
 
 namespace vggflow::cli {
 
-/// Arguments that every configured command takes: --config FILE and key=value overrides.
-struct ConfigArguments {
-  std::string file;
-  std::vector<std::string> overrides;
-};
-
 /// Encodes photographs into the latents that a flow model is trained on.
-void prepare(const ConfigArguments& arguments);
-void pretrain(const ConfigArguments& arguments);
-void align(const ConfigArguments& arguments);
-void sample(const ConfigArguments& arguments);
-void eval(const ConfigArguments& arguments);
-void sweep(const ConfigArguments& arguments);
-/// Compares two sets of images; arguments that are no settings are the sets.
-void metrics(const ConfigArguments& arguments);
+int prepare(const Call& call);
+/// Trains the nano flow model, a reward model or the judge.
+int pretrain(const Call& call);
+/// Aligns a flow model and writes the run's report.
+int align(const Call& call);
+/// Images of prompts as PNG files.
+int sample(const Call& call);
+/// A LoRA or a guided base against the base.
+int eval(const Call& call);
+/// A LoRA at several strengths.
+int sweep(const Call& call);
+/// Compares two sets of images.
+int metrics(const Call& call);
 /// The report of one run, or a Markdown comparison of several.
-void report(const std::vector<std::string>& runs);
-
-struct CompareArguments {
-  std::string file;
-  std::vector<std::string> settings;
-  bool dry_run = false, report_only = false;
-};
-/// Runs methods x settings x seeds and writes one report; returns whether every run is finished.
-bool compare(const CompareArguments& arguments);
-struct PlanArguments {
-  ConfigArguments config;
-  bool json = false;
-  double gflops = 0;  ///< rate of this machine's products; 0: measured
-};
+int report(const Call& call);
+/// Runs methods x settings x seeds and writes one report.
+int compare(const Call& call);
 /// What a run of `align` with these settings will need, before anything is loaded.
-void plan(const PlanArguments& arguments);
+int plan(const Call& call);
 /// A LoRA in another program's layout, or merged into a model folder (convert/lora_export.h).
-void export_command(const ExportOptions& options);
+int export_lora(const Call& call);
 /// A Stable Diffusion 3 model in another layout or number format (convert/sd3_write.h).
-void convert_command(const ConvertOptions& options);
+int convert(const Call& call);
 /// Scores of images by rewards, as JSON lines and as a sheet (eval/score.h).
-void score(const ScoreOptions& options);
-/// Its settings.
-std::string score_help();
+int score(const Call& call);
 /// What is in a safetensors file or a model folder.
-void inspect(const std::string& path);
-/// Proves the installation on a device; returns whether everything held.
-bool check(const DeviceOptions& device);
-/// Holds every method against closed forms, prints each claim's numbers and their bounds, and
-/// writes the figures to a folder unless it is empty; returns whether everything held.
-bool check_analytic(const std::string& figures);
-/// Asks of a reward what rewards promise, and prints the table; returns whether everything held.
-/// Settings are key=value.
-bool check_reward(const std::string& name, const std::vector<std::string>& settings);
-/// The settings of check_reward.
-std::string check_reward_help();
+int inspect(const Call& call);
+/// Proves the installation, a reward, or the methods on problems with known answers.
+int check(const Call& call);
 
 }  // namespace vggflow::cli

@@ -4,20 +4,43 @@
 #include <string>
 #include <vector>
 
+#include "vggflow/cli/command.h"
 #include "vggflow/cli/commands.h"
-#include "vggflow/cli/run_folder.h"
-#include "vggflow/core/interrupt.h"
 #include "vggflow/core/log.h"
+#include "vggflow/core/result.h"
 #include "vggflow/core/shell_word.h"
+#include "vggflow/core/usage_error.h"
 #include "vggflow/experiments/comparison_report.h"
 #include "vggflow/train/checks.h"
 
 namespace vggflow::cli {
 namespace {
 
+struct CompareConfig {
+  bool dry_run = false, report_only = false;
+  template <class V>
+  void fields(V& v) {
+    v("dry_run", dry_run, "list the runs, their state and their commands");
+    v("report_only", report_only, "write the report from what is there");
+  }
+};
+
+Syntax syntax() {
+  return {.flags = {{"--dry-run", "dry_run"}, {"--report-only", "report_only"}},
+          .file_keys = comparison_keys(),
+          .notes =
+              "Other keys: those of the file (out=..., seeds=[0], select.by=...) take the place of "
+              "what it says; all others are settings of every run, after those of the arms "
+              "(updates=10). run, seed, resume and threads of a run are compare's own. "
+              "docs/compare.md tells more.",
+          .reads_file = true};
+}
+
 AlignConfig settings_of(const PlannedRun& run, const ComparisonConfig& comparison) {
   AlignConfig config;
-  read_config(config, {comparison.base.string(), run.overrides});
+  const Fields fields = fields_of(config);
+  load_yaml(fields, comparison.base);
+  for (const std::string& setting : run.overrides) apply_override(fields, setting);
   config.run = run.folder.string();
   config.seed = run.seed;
   return config;
@@ -54,37 +77,40 @@ std::vector<std::string> changed_settings(const PlannedRun& run,
   return changed;
 }
 
-void say_how_to_go_on(const CompareArguments& arguments) {
-  std::string line = "interrupted; what is done is kept. Go on with: vggflow compare " +
-                     shell_word(arguments.file);
-  for (const std::string& s : arguments.settings) line += " " + shell_word(s);
-  log_line(line);
+void say_how_to_go_on(const Call& call) {
+  log_info("interrupted; what is done is kept. Go on with: vggflow compare {}",
+           shell_words(call.words));
 }
 
 }  // namespace
 
-bool compare(const CompareArguments& arguments) {
-  const ComparisonConfig comparison = load_comparison(arguments.file, arguments.settings);
+int compare(const Call& call) {
+  CompareConfig config;
+  const auto line = read_settings(call, syntax(), config);
+  if (!line) return kDone;
+  if (line->file.empty())
+    throw UsageError("[compare] expected --config FILE, the comparison's file (docs/compare.md)");
+  const ComparisonConfig comparison = load_comparison(line->file, line->others);
   check_settings(comparison);
   const RunCommand command{
       std::filesystem::read_symlink("/proc/self/exe"),
       [&](const PlannedRun& run) { return changed_settings(run, comparison); }};
-  if (arguments.dry_run) {
+  if (config.dry_run) {
     std::fputs(describe_plan(comparison, command).c_str(), stdout);
-    return true;
+    return kDone;
   }
   bool whole = true;
-  if (!arguments.report_only) {
+  if (!config.report_only) {
     catch_interrupts();
     whole = run_comparison(comparison, command);
-    if (!whole) say_how_to_go_on(arguments);
+    if (!whole) say_how_to_go_on(call);
   }
   const ComparisonData data = collect(comparison, command);
   write_comparison_report(data);
   for (const RunFailure& f : data.failures) log_info("failed: {}: {}", f.label, f.error);
-  log_info("report: {}", (comparison.out / "report.html").string());
-  if (!whole) throw Interrupted();
-  return data.failures.empty();
+  print_result("report: " + (comparison.out / "report.html").string());
+  if (!whole) return kInterrupted;
+  return data.failures.empty() ? kDone : kFailed;
 }
 
 }  // namespace vggflow::cli

@@ -1,11 +1,34 @@
+#include "vggflow/cli/command.h"
 #include "vggflow/cli/commands.h"
 #include "vggflow/convert/lora_export.h"
-#include "vggflow/convert/sd3_write.h"
 #include "vggflow/core/log.h"
+#include "vggflow/core/result.h"
 
 namespace vggflow::cli {
+namespace {
 
-void export_command(const ExportOptions& options) { log_info("{}", export_lora(options)); }
-void convert_command(const ConvertOptions& options) { log_info("{}", convert_model(options)); }
+Syntax syntax() {
+  return {.positionals = {{"lora"}, {"out"}},
+          .flags = {{"--format", "format"},
+                    {"--dtype", "dtype"},
+                    {"--model", "model"},
+                    {"--lora-text-encoders", "lora_text_encoders"},
+                    {"--model-config", "model_config"},
+                    {"--variant", "variant"},
+                    {"--revision", "revision"}},
+          .required = {"lora", "out"},
+          .notes =
+              "Every file is read back and compared before the command succeeds. Layouts and "
+              "who reads them: docs/lora.md."};
+}
+
+}  // namespace
+
+int export_lora(const Call& call) {
+  ExportOptions options;
+  if (!read_settings(call, syntax(), options)) return kDone;
+  print_result(vggflow::export_lora(options));
+  return kDone;
+}
 
 }  // namespace vggflow::cli

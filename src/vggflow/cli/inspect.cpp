@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <string>
 
+#include "vggflow/cli/command.h"
 #include "vggflow/cli/commands.h"
 #include "vggflow/core/error.h"
 #include "vggflow/io/safetensors.h"
@@ -28,9 +29,15 @@ void inspect_file(const std::filesystem::path& path) {
   fmt::print("  {} tensors, {} numbers\n", file.tensors().size(), parameters);
 }
 
-}  // namespace
+struct InspectConfig {
+  std::string path;
+  template <class V>
+  void fields(V& v) {
+    v("path", path, "a safetensors file, a model folder or a run folder");
+  }
+};
 
-void inspect(const std::string& path) {
+void inspect_path(const std::string& path) {
   if (!std::filesystem::is_directory(path)) return inspect_file(path);
   bool any = false;
   for (const auto& entry : std::filesystem::recursive_directory_iterator(path)) {
@@ -42,6 +49,15 @@ void inspect(const std::string& path) {
       any,
       "[inspect] {} holds no .safetensors file: expected a model folder, a run folder or a file",
       path);
+}
+
+}  // namespace
+
+int inspect(const Call& call) {
+  InspectConfig config;
+  if (!read_settings(call, {.positionals = {{"path"}}, .required = {"path"}}, config)) return kDone;
+  inspect_path(config.path);
+  return kDone;
 }
 
 }  // namespace vggflow::cli

@@ -1,32 +1,28 @@
-#include "vggflow/eval/metrics_run.h"
-
-#include <filesystem>
-
+#include "vggflow/cli/command.h"
 #include "vggflow/cli/commands.h"
 #include "vggflow/cli/run_folder.h"
+#include "vggflow/eval/metrics_run.h"
 
 namespace vggflow::cli {
+namespace {
 
-// `metrics A B` is short for `metrics a=[A] b=[B]`: an argument that names something on the disk,
-// or base, is a set.
-void metrics(const ConfigArguments& arguments) {
+Syntax syntax() {
+  return {.positionals = {{"a"}, {"b"}},
+          .common = {"base", "out", "features", "panel", "reward_weights", "train_prompts", "size",
+                     "threads", "device", "models.prompt_count", "models.images", "models.seed"},
+          .required = {"a"},
+          .too_many = "more folders of one set are a=[one, two]",
+          .notes = "What is measured and which networks it needs: docs/metrics.md."};
+}
+
+}  // namespace
+
+int metrics(const Call& call) {
   MetricsConfig config;
-  ConfigArguments settings{arguments.file, {}};
-  std::vector<std::string> sets;
-  for (const std::string& argument : arguments.overrides) {
-    const bool setting =
-        argument.find('=') != std::string::npos && !std::filesystem::exists(argument);
-    (setting ? settings.overrides : sets).push_back(argument);
-  }
-  VGGFLOW_CHECK(sets.size() <= 2,
-                "[metrics] expected at most two sets, A and B, got {}; more folders of one set are "
-                "a=[one, two]",
-                sets.size());
-  read_config(config, settings);
-  if (!sets.empty()) config.a = {sets[0]};
-  if (sets.size() > 1) config.b = {sets[1]};
+  if (!read_settings(call, syntax(), config)) return kDone;
   const auto device = open_device(config.device);
   run_metrics(config);
+  return kDone;
 }
 
 }  // namespace vggflow::cli

@@ -2,25 +2,56 @@
 
 #include <cstdio>
 
+#include "vggflow/cli/command.h"
 #include "vggflow/cli/commands.h"
 #include "vggflow/cli/run_folder.h"
 #include "vggflow/eval/run.h"
 #include "vggflow/flow/precision.h"
 
 namespace vggflow::cli {
+namespace {
 
-void plan(const PlanArguments& arguments) {
-  AlignConfig config;
-  read_config(config, arguments.config);
-  set_threads(config.threads);
-  const ModelShape shape = read_model_shape(config.flow);
+struct PlanConfig {
+  bool json = false;
+  double gflops = 0;
+  AlignConfig align;
+
+  template <class V>
+  void fields(V& v) {
+    v("json", json, "for programs: bytes, operations and seconds");
+    v("gflops", gflops,
+      "rate of this machine's matrix products in GFLOP/s; 0: it is measured, for a second",
+      range(0, 1e9));
+    align.fields(v);
+  }
+};
+
+Syntax syntax() {
+  return {.flags = {{"--json", "json"}, {"--gflops", "gflops"}},
+          .common = {"model", "method", "reward", "updates", "batch", "micro_batch", "merge",
+                     "checkpointing", "precision", "lora_rank", "time_grid.steps", "value.kind",
+                     "device"},
+          .notes =
+              "Settings are those of align. Nothing is loaded: configurations and the headers "
+              "of weight files are read. How far it can be trusted: docs/plan.md."};
+}
+
+}  // namespace
+
+int plan(const Call& call) {
+  PlanConfig config;
+  if (!read_settings(call, syntax(), config)) return kDone;
+  const AlignConfig& align = config.align;
+  set_threads(align.threads);
+  const ModelShape shape = read_model_shape(align.flow);
   std::vector<Device> devices = known_devices();
-  devices.push_back(this_machine(precision_dtype(config.flow.precision), 1e9 * arguments.gflops));
-  const Plan found = vggflow::plan(config, shape);
-  const auto all = switches(config, shape);
-  const std::string text = arguments.json ? plan_json(found, all, devices).dump(2) + "\n"
-                                          : plan_text(config, shape, found, all, devices);
+  devices.push_back(this_machine(precision_dtype(align.flow.precision), 1e9 * config.gflops));
+  const Plan found = vggflow::plan(align, shape);
+  const auto all = switches(align, shape);
+  const std::string text = config.json ? plan_json(found, all, devices).dump(2) + "\n"
+                                       : plan_text(align, shape, found, all, devices);
   std::fputs(text.c_str(), stdout);
+  return kDone;
 }
 
 }  // namespace vggflow::cli

@@ -1,15 +1,17 @@
 #include "vggflow/pretrain/prepare.h"
 
+#include "vggflow/cli/command.h"
 #include "vggflow/cli/commands.h"
 #include "vggflow/cli/run_folder.h"
 
 namespace vggflow::cli {
 
-void prepare(const ConfigArguments& arguments) {
+int prepare(const Call& call) {
   PrepareConfig config;
-  read_config(config, arguments);
+  if (!read_settings(call, {.required = {"photos"}}, config)) return kDone;
   const auto device = open_device(config.device);
   vggflow::prepare(config);
+  return kDone;
 }
 
 }  // namespace vggflow::cli

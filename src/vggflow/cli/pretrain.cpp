@@ -1,5 +1,6 @@
 #include "vggflow/pretrain/pretrain.h"
 
+#include "vggflow/cli/command.h"
 #include "vggflow/cli/commands.h"
 #include "vggflow/cli/run_folder.h"
 #include "vggflow/core/interrupt.h"
@@ -9,11 +10,20 @@
 #include "vggflow/train/run_folder.h"
 
 namespace vggflow::cli {
+namespace {
 
-void pretrain(const ConfigArguments& arguments) {
+Syntax syntax() {
+  return {.common = {"run", "target", "latents", "resume", "threads", "device", "fit.updates",
+                     "fit.batch", "fit.optimizer.lr", "fit.seed"}};
+}
+
+}  // namespace
+
+int pretrain(const Call& call) {
   PretrainConfig config;
-  read_config(config, arguments);
-  if (config.resume) check_not_moved(arguments.file, config.run);
+  const auto line = read_settings(call, syntax(), config);
+  if (!line) return kDone;
+  if (config.resume) check_not_moved(line->file, config.run);
   set_threads(config.threads);
   catch_interrupts_saying(kStopping);
   const DeviceScope device(config.device);
@@ -27,7 +37,7 @@ void pretrain(const ConfigArguments& arguments) {
   log_info("device: {}", device.description());
   folder.save(config);
   vggflow::pretrain(config);
-  if (interrupted()) throw Interrupted();
+  return interrupted() ? kInterrupted : kDone;
 }
 
 }  // namespace vggflow::cli

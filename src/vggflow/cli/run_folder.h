@@ -1,25 +1,17 @@
 #pragma once
-// What all configured commands do first: read the settings; and what those with a run folder check.
+// What commands with a run folder or a device do first.
 
 #include <filesystem>
 #include <memory>
 #include <string>
 #include <system_error>
 
-#include "vggflow/cli/commands.h"
-#include "vggflow/core/config.h"
 #include "vggflow/core/error.h"
 #include "vggflow/core/log.h"
 #include "vggflow/core/shell_word.h"
 #include "vggflow/device/device.h"
 
 namespace vggflow::cli {
-
-template <class Config>
-void read_config(Config& config, const ConfigArguments& arguments) {
-  if (!arguments.file.empty()) load_yaml(fields_of(config), arguments.file);
-  for (const std::string& o : arguments.overrides) apply_override(fields_of(config), o);
-}
 
 /// The device of a command, for as long as the value lives; says in the log which one it is.
 inline std::unique_ptr<DeviceScope> open_device(const DeviceOptions& options) {

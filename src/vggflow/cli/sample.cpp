@@ -1,28 +1,36 @@
+#include "vggflow/cli/command.h"
 #include "vggflow/cli/commands.h"
 #include "vggflow/cli/run_folder.h"
-#include "vggflow/eval/sweep.h"
+#include "vggflow/eval/run.h"
 
 namespace vggflow::cli {
+namespace {
 
-void sample(const ConfigArguments& arguments) {
+Syntax syntax() {
+  return {.flags = {{"--model", "generator.model"},
+                    {"--prompts", "prompts_file"},
+                    {"--lora", "generator.lora"},
+                    {"--lora-scale", "generator.lora_scale"},
+                    {"--negative-prompt", "generator.sd3.negative_prompt"},
+                    {"--guidance", "generator.guidance"},
+                    {"--steps", "generator.time_grid.steps"},
+                    {"--height", "generator.sd3.height"},
+                    {"--width", "generator.sd3.width"},
+                    {"--images", "images"},
+                    {"--seed", "seed"},
+                    {"--batch", "batch"},
+                    {"--out", "out"}},
+          .common = {"prompts", "seeds", "threads", "device", "generator.guide.kind"}};
+}
+
+}  // namespace
+
+int sample(const Call& call) {
   SampleConfig config;
-  read_config(config, arguments);
+  if (!read_settings(call, syntax(), config)) return kDone;
   const auto device = open_device(config.device);
   sample_images(config);
-}
-
-void eval(const ConfigArguments& arguments) {
-  EvalConfig config;
-  read_config(config, arguments);
-  const auto device = open_device(config.device);
-  run_eval(config);
-}
-
-void sweep(const ConfigArguments& arguments) {
-  SweepConfig config;
-  read_config(config, arguments);
-  const auto device = open_device(config.eval.device);
-  run_sweep(config);
+  return kDone;
 }
 
 }  // namespace vggflow::cli

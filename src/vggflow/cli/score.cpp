@@ -1,20 +1,34 @@
 #include "vggflow/eval/score.h"
 
+#include "vggflow/cli/command.h"
 #include "vggflow/cli/commands.h"
 #include "vggflow/cli/run_folder.h"
-#include "vggflow/core/config.h"
 
 namespace vggflow::cli {
+namespace {
 
-void score(const ScoreOptions& options) {
-  const ScoreOptions all = with_settings(options);
-  const auto device = open_device(all.device);
-  run_score(all);
+Syntax syntax() {
+  return {.positionals = {{"images", true}},
+          .flags = {{"--reward", "rewards"},
+                    {"--prompt", "prompt"},
+                    {"--out", "out"},
+                    {"--size", "size"},
+                    {"--batch", "batch"},
+                    {"--thumbnails", "thumbnails"},
+                    {"--reward-model", "reward_model"},
+                    {"--reward-weights", "reward_weights"}},
+          .common = {"threads", "device"},
+          .required = {"images", "rewards"}};
 }
 
-std::string score_help() {
-  ScoreOptions defaults;
-  return help_text(fields_of(defaults));
+}  // namespace
+
+int score(const Call& call) {
+  ScoreOptions options;
+  if (!read_settings(call, syntax(), options)) return kDone;
+  const auto device = open_device(options.device);
+  run_score(options);
+  return kDone;
 }
 
 }  // namespace vggflow::cli

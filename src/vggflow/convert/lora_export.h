@@ -4,6 +4,8 @@
 
 #include <string>
 
+#include "vggflow/convert/sd3_write.h"
+#include "vggflow/core/field.h"
 #include "vggflow/families/sd3/model.h"
 #include "vggflow/flow/flow_model.h"
 #include "vggflow/weights/lora_formats.h"
@@ -11,13 +13,35 @@
 namespace vggflow {
 
 struct ExportOptions {
-  std::string lora;                  ///< what to read, any layout
-  std::string out;                   ///< file or folder to write; must not exist
-  std::string format = "diffusers";  ///< diffusers, peft, kohya, merged
-  std::string dtype = "fp32";        ///< fp32, fp16, bf16
-  std::string model;                 ///< base model, nano or Stable Diffusion 3; needed by merged
-  Sd3Options sd3 = {};               ///< of an SD3 model: config, variant and revision are read
-  std::string lora_text_encoders = "refuse";  ///< refuse, skip: adapters of text encoders in `lora`
+  std::string lora;
+  std::string out;
+  std::string format = "diffusers";
+  std::string dtype = "fp32";
+  std::string model;
+  Sd3Options sd3 = {};  ///< of an SD3 model: config, variant and revision are read
+  std::string lora_text_encoders = "refuse";
+
+  template <class V>
+  void fields(V& v) {
+    v("lora", lora,
+      "LoRA in any layout. A run holds lora.safetensors (the last update's weights), "
+      "lora_ema.safetensors (their average, what its evaluations show) and lora_best.safetensors: "
+      "you choose");
+    v("out", out,
+      "file to write; a folder for peft and merged (of an SD3 model also NAME.safetensors: one "
+      "file in Stability's layout). What exists is not overwritten");
+    v("format", format, "layout", choices({"diffusers", "peft", "kohya", "merged"}));
+    v("dtype", dtype, "number format; fp16 and bf16 round A and B (merged: every weight) once",
+      choices({"fp32", "fp16", "bf16"}));
+    v("model", model,
+      "the base model, nano or Stable Diffusion 3 (a folder, org/name in the Hugging Face cache, a "
+      "single file): merged needs it; with it the check compares the network's output too");
+    v("lora_text_encoders", lora_text_encoders,
+      "adapters of text encoders in the LoRA, which are not adapted here: refuse the file, or skip "
+      "them",
+      choices({"refuse", "skip"}));
+    sd3_file_fields(v, sd3);
+  }
 };
 
 /// Holds outputs of a network whose weights were merged and rounded against those of base and

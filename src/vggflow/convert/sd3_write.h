@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "vggflow/core/field.h"
 #include "vggflow/families/sd3/model.h"
 #include "vggflow/nn/lora.h"
 
@@ -46,11 +47,33 @@ Sd3Written write_sd3(const Sd3Files& files, const std::filesystem::path& out,
 /// Options that name the folder of a single file's configurations.
 Sd3Options with_config(const std::filesystem::path& folder);
 
+/// The settings of Sd3Options that say where a model's files are.
+template <class V>
+void sd3_file_fields(V& v, Sd3Options& sd3) {
+  v("model_config", sd3.config,
+    "of a single-file SD3 model: a diffusers folder with its configurations and tokenizers");
+  v("variant", sd3.variant,
+    "variant of the weight files, such as fp16; components that lack it use the default files");
+  v("revision", sd3.revision, "of a model in the Hugging Face cache: branch, tag or commit");
+}
+
 struct ConvertOptions {
-  std::string model;  ///< folder, org/name in the Hugging Face cache, or single file
+  std::string model;
   std::string out;
-  std::string dtype = "keep";  ///< keep, fp32, fp16, bf16
-  Sd3Options sd3 = {};         ///< config, variant and revision are read
+  std::string dtype = "keep";
+  Sd3Options sd3 = {};  ///< config, variant and revision are read
+
+  template <class V>
+  void fields(V& v) {
+    v("model", model,
+      "a folder in diffusers' layout (shards, variants, pickles), org/name in the Hugging Face "
+      "cache, or a single file");
+    v("out", out,
+      "NAME.safetensors: one file in Stability's layout; else a folder in diffusers' layout. What "
+      "exists is not overwritten");
+    v("dtype", dtype, "number format", choices({"keep", "fp32", "fp16", "bf16"}));
+    sd3_file_fields(v, sd3);
+  }
 };
 
 /// `vggflow convert`: write_sd3 without adapters. Returns what was done in one line.

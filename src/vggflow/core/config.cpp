@@ -10,7 +10,9 @@
 #include <type_traits>
 
 #include "vggflow/core/error.h"
+#include "vggflow/core/home.h"
 #include "vggflow/core/nearest.h"
+#include "vggflow/core/secret.h"
 
 namespace vggflow {
 namespace {
@@ -26,7 +28,10 @@ constexpr const char* type_name() {
   return "a list of texts";
 }
 
-std::string node_text(const YAML::Node& node) { return YAML::Dump(node); }
+std::string node_text(const YAML::Node& node) { return without_password(YAML::Dump(node)); }
+
+// What a text becomes as a setting.
+std::string setting_text(const std::string& text) { return keep_password(with_home(text)); }
 
 template <class T>
 T parse(const YAML::Node& node, const Field& field, const std::string& where) {
@@ -34,8 +39,12 @@ T parse(const YAML::Node& node, const Field& field, const std::string& where) {
     if constexpr (std::is_same_v<T, std::string>) {
       if (node.IsNull()) return "";
       if (!node.IsScalar()) throw YAML::Exception(node.Mark(), "");
+      return setting_text(node.as<std::string>());
     }
-    return node.as<T>();
+    T value = node.as<T>();
+    if constexpr (std::is_same_v<T, std::vector<std::string>>)
+      std::transform(value.begin(), value.end(), value.begin(), setting_text);
+    return value;
   } catch (const YAML::Exception&) {
     fail("[config] {}: expected {} for '{}', got '{}'", where, type_name<T>(), field.key,
          node_text(node));
@@ -98,8 +107,7 @@ const Field& find_field(const Fields& fields, const std::string& key, const std:
   }
   std::vector<std::string> keys;
   for (const Field& f : fields) keys.push_back(f.key);
-  fail("[config] {}: unknown setting '{}'; did you mean '{}'?", where, key,
-       nearest(key, keys, 1).front());
+  fail("[config] {}: unknown setting '{}'; {}", where, key, did_you_mean(nearest_keys(key, keys)));
 }
 
 bool is_section(const Fields& fields, const std::string& key) {
@@ -189,8 +197,8 @@ void load_yaml(const Fields& fields, const std::filesystem::path& file) {
 void apply_override(const Fields& fields, const std::string& assignment) {
   const size_t equals = assignment.find('=');
   VGGFLOW_CHECK(equals != std::string::npos && equals > 0, "[config] expected key=value, got '{}'",
-                assignment);
-  const std::string where = "override " + assignment;
+                without_password(assignment));
+  const std::string where = "override " + without_password(assignment);
   const Field& field = find_field(fields, assignment.substr(0, equals), where);
   try {
     set_field(field, YAML::Load(assignment.substr(equals + 1)), where);
@@ -201,14 +209,8 @@ void apply_override(const Fields& fields, const std::string& assignment) {
 
 std::string value_text(const Field& field) { return std::visit(ValueText{field}, field.target); }
 
-std::string help_text(const Fields& fields) {
-  std::string out;
-  for (const Field& f : fields) {
-    const std::string type = std::visit(TypeText{}, f.target);
-    out += fmt::format("  {}={}\n      {} ({}{})\n", f.key, value_text(f), f.comment, type,
-                       constraint_text(f));
-  }
-  return out;
+std::string type_text(const Field& field) {
+  return std::visit(TypeText{}, field.target) + constraint_text(field);
 }
 
 std::string to_yaml(const Fields& fields) {

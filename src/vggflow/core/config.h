@@ -92,6 +92,8 @@ Fields fields_of(T& config) {
 
 /// Sets the fields that a YAML file names. Throws for a file that is not YAML, an unknown key
 /// (naming line and nearest key), a value of the wrong type, out of range or not among the choices.
+/// In texts "~/" becomes the home folder (home.h), and users and passwords of addresses are kept
+/// out of the value (secret.h).
 void load_yaml(const Fields& fields, const std::filesystem::path& file);
 /// The same from text; `origin` names it in errors.
 void load_yaml_text(const Fields& fields, const std::string& text, const std::string& origin);
@@ -99,8 +101,8 @@ void load_yaml_text(const Fields& fields, const std::string& text, const std::st
 /// Sets one field from "key=value"; the value is YAML, so lists are written [1, 2].
 void apply_override(const Fields& fields, const std::string& assignment);
 
-/// One block a field: key, type, default (the present value), range or choices, comment.
-std::string help_text(const Fields& fields);
+/// What a field may hold, for help: "a number, 0 to 1".
+std::string type_text(const Field& field);
 
 /// All values with comments; load_yaml reads it back exactly.
 std::string to_yaml(const Fields& fields);

@@ -7,6 +7,7 @@
 
 #include "vggflow/core/error.h"
 #include "vggflow/testing/message.h"
+#include "vggflow/testing/variable.h"
 
 namespace vggflow {
 namespace {
@@ -70,8 +71,7 @@ TEST(Config, WhatItSavesItReadsBackExactly) {
 TEST(Config, HoldsEnumsWhereFilesAndHelpHaveWords) {
   Painted a;
   EXPECT_EQ(to_yaml(fields_of(a)), "colour: \"blue\"  # of the wall, one of deep_red | blue\n");
-  EXPECT_EQ(help_text(fields_of(a)),
-            "  colour=\"blue\"\n      of the wall (text, one of deep_red | blue)\n");
+  EXPECT_EQ(type_text(fields_of(a).front()), "text, one of deep_red | blue");
   apply_override(fields_of(a), "colour=deep_red");
   EXPECT_EQ(a.colour, Colour::kDeepRed);
   EXPECT_EQ(word_of(a.colour), "deep_red");
@@ -150,11 +150,31 @@ TEST(Config, WrongTypesRangesAndChoicesSayWhatWasExpected) {
   EXPECT_EQ(c.steps, 10);
 }
 
-TEST(Config, HelpShowsEveryFieldWithItsDefault) {
+TEST(Config, UnknownKeysFindTheirSectionsByTheirLastPart) {
   Outer c;
-  const std::string help = help_text(fields_of(c));
-  EXPECT_THAT(help, HasSubstr("optimizer.lr=0.001"));
-  EXPECT_THAT(help, HasSubstr("one of none | unet | mmdit"));
+  EXPECT_EQ(message_of([&] { apply_override(fields_of(c), "lr=0.1"); }),
+            "[config] override lr=0.1: unknown setting 'lr'; did you mean 'optimizer.lr'?");
+  EXPECT_THAT(message_of([&] { apply_override(fields_of(c), "wieghts=[1]"); }),
+              HasSubstr("did you mean 'optimizer.weights'?"));
+}
+
+TEST(Config, SavesNoPasswordOfAnAddressAndExpandsTheHomeFolder) {
+  Outer c, again;
+  const testing::Variable home("HOME", "/someone");
+  load_yaml_text(fields_of(c), "names: ['0.5*http://me:secret@host/score#batch=8', '~/x', 'a=~/y']",
+                 "text");
+  EXPECT_THAT(c.names, ElementsAre("0.5*http://host/score#batch=8", "/someone/x", "a=/someone/y"));
+  EXPECT_THAT(to_yaml(fields_of(c)), ::testing::Not(HasSubstr("secret")));
+  EXPECT_EQ(message_of([&] { apply_override(fields_of(again), "steps=http://me:secret@host"); }),
+            "[config] override steps=http://host: expected a whole number for 'steps', got "
+            "'http://host'");
+}
+
+TEST(Config, TellsWhatAFieldMayHold) {
+  Outer c;
+  const Fields fields = fields_of(c);
+  EXPECT_EQ(type_text(fields[0]), "a whole number, 1 to 100");
+  EXPECT_EQ(type_text(fields[2]), "text, one of none | unet | mmdit");
 }
 
 }  // namespace

@@ -12,6 +12,8 @@
 #include <thread>
 
 #include "vggflow/core/interrupt.h"
+#include "vggflow/core/result.h"
+#include "vggflow/core/secret.h"
 
 namespace vggflow {
 namespace {
@@ -69,16 +71,22 @@ void on_signal(int) {
   say(second_words);
 }
 
-}  // namespace
-
-void log_line(const std::string& line) {
+void write_line(std::FILE* stream, const std::string& line) {
+  const std::string text = without_password(line) + "\n";
   const std::lock_guard lock(log_mutex);
   clear_bar();
-  std::fprintf(stderr, "%s\n", line.c_str());
+  std::fputs(text.c_str(), stream);
+  std::fflush(stream);
   if (!log_file) return;
-  std::fprintf(log_file, "%s\n", line.c_str());
+  std::fputs(text.c_str(), log_file);
   std::fflush(log_file);
 }
+
+}  // namespace
+
+void log_line(const std::string& line) { write_line(stderr, line); }
+
+void print_result(const std::string& line) { write_line(stdout, line); }
 
 void open_log(const std::filesystem::path& file) {
   const std::lock_guard lock(log_mutex);

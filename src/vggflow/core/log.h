@@ -15,7 +15,8 @@
 
 namespace vggflow {
 
-/// Writes a line to standard error and, once open_log was called, to the log file.
+/// Writes a line to standard error and, once open_log was called, to the log file. Users and
+/// passwords in addresses are left out (secret.h).
 void log_line(const std::string& line);
 template <class... Args>
 void log_info(fmt::format_string<Args...> format, Args&&... args) {

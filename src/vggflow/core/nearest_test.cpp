@@ -29,5 +29,31 @@ TEST(Nearest, GivesAllWhenThereAreFewerThanAskedFor) {
   EXPECT_THAT(nearest("a", {}, 3), IsEmpty());
 }
 
+TEST(NearestKeys, FindsEveryKeyThatEndsInTheWord) {
+  const std::vector<std::string> keys{"batch", "value_optimizer.lr", "policy_optimizer.lr",
+                                      "generator.sd3.height", "bolt"};
+  EXPECT_THAT(nearest_keys("lr", keys), ElementsAre("value_optimizer.lr", "policy_optimizer.lr"));
+  EXPECT_THAT(nearest_keys("sd3.height", keys), ElementsAre("generator.sd3.height"));
+  EXPECT_THAT(nearest_keys("olt", keys), ElementsAre("bolt")) << "parts are whole";
+}
+
+TEST(NearestKeys, RanksByTheNearestOfTheLastParts) {
+  const std::vector<std::string> keys{"batch", "generator.sd3.height", "generator.guidance"};
+  EXPECT_THAT(nearest_keys("hieght", keys), ElementsAre("generator.sd3.height"));
+  EXPECT_THAT(nearest_keys("guidence", keys), ElementsAre("generator.guidance"));
+  EXPECT_THAT(nearest_keys("batsh", keys), ElementsAre("batch"));
+  EXPECT_THAT(nearest_keys("x", {}), IsEmpty());
+}
+
+TEST(NearestKeys, DoesNotListAWordThatEndsManyKeys) {
+  EXPECT_EQ(nearest_keys("s", {"a.s", "b.s", "c.s", "d.s"}).size(), 1u);
+}
+
+TEST(DidYouMean, JoinsWhatMayBeMeant) {
+  EXPECT_EQ(did_you_mean({"a"}), "did you mean 'a'?");
+  EXPECT_EQ(did_you_mean({"a", "b"}), "did you mean 'a' or 'b'?");
+  EXPECT_EQ(did_you_mean({}), "");
+}
+
 }  // namespace
 }  // namespace vggflow

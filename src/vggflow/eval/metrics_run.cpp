@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "vggflow/core/log.h"
+#include "vggflow/core/result.h"
 #include "vggflow/data/captions.h"
 #include "vggflow/data/prompt_file.h"
 #include "vggflow/features/feature_networks.h"
@@ -123,14 +124,14 @@ void log_comparison(const SetComparison& c) {
     if (const double factor = published_factor(m); factor != 1)
       line += fmt::format(" | as published, {:g} times that: A {:.4g}", factor,
                           factor * m.a.estimate.mean);
-    log_line(line);
+    print_result(line);
   }
   for (const SetMeasure& m : c.as_a_whole) {
     std::string line = fmt::format("{:<24} {:<12} {:.5g}", m.name, m.network, m.value);
     if (m.se) line += fmt::format(" +- {:.2g}", *m.se);
     if (m.matched) line += fmt::format(" | half to half {:.5g}", *m.matched);
     if (m.floor) line += fmt::format(" | floor {:.5g}", *m.floor);
-    log_line(line);
+    print_result(line);
   }
 }
 
@@ -166,13 +167,13 @@ void compare_and_report(const MetricsConfig& c, ImageSet a, std::optional<ImageS
   if (!c.train_prompts.empty()) {
     overlap = prompt_overlap(read_prompts(c.train_prompts), comparison.a.grouped.groups);
     result["train_prompts"] = overlap_json(*overlap);
-    log_info("{} of {} prompts are among the {} training prompts, or close to one",
-             overlap->found(), overlap->eval, overlap->train);
+    print_result(fmt::format("{} of {} prompts are among the {} training prompts, or close to one",
+                             overlap->found(), overlap->eval, overlap->train));
   }
   write_text(out / "metrics.json",
              result.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
   write_text(out / "metrics.html", comparison_sheet(comparison, a, b, overlap));
-  log_info("wrote {}", (out / "metrics.html").string());
+  print_result("wrote " + (out / "metrics.html").string());
 }
 
 void run_metrics(const MetricsConfig& c) {

@@ -11,6 +11,7 @@
 
 #include "vggflow/core/error.h"
 #include "vggflow/core/log.h"
+#include "vggflow/core/result.h"
 #include "vggflow/data/prompt_file.h"
 #include "vggflow/device/device.h"
 #include "vggflow/flow/guided_velocity.h"
@@ -64,7 +65,17 @@ Tensor Generator::latents(const std::vector<std::string>& captions, const Tensor
 
 namespace {
 
+// A list of prompts is cut at its commas, those within a prompt too: say what was read.
+void say_prompts(const std::vector<std::string>& prompts) {
+  if (prompts.size() < 2) return;
+  log_info(
+      "prompts=[...] holds {} prompts: {}. One with a comma is quoted: 'prompts=[\"a cat, with "
+      "hat\"]'",
+      prompts.size(), fmt::join(prompts, " | "));
+}
+
 std::vector<std::string> prompts_of(const SampleConfig& c) {
+  say_prompts(c.prompts);
   std::vector<std::string> prompts = c.prompts;
   if (!c.prompts_file.empty()) {
     const auto more = read_prompts(c.prompts_file);
@@ -205,7 +216,7 @@ void sample_images(const SampleConfig& c) {
     progress.advance(start + x.size(0));
   }
   write_png(out / "grid.png", image_grid(at::cat(shown), std::min<int64_t>(8, total), 2));
-  log_info("wrote {} images and grid.png to {}", total, out.string());
+  print_result(fmt::format("wrote {} images and grid.png to {}", total, out.string()));
 }
 
 EvalSetup::EvalSetup(const EvalConfig& c, const FlowModel& model)
@@ -245,22 +256,22 @@ void run_eval(const EvalConfig& c) {
     log_info(
         "eval.prompts=1: means over one prompt have no error, so that no fall is told from chance");
   const Evaluation base = setup.evaluator->evaluate_base(with(false));
-  log_info("{}", describe("base", base));
+  print_result(describe("base", base));
   result["base"] = base.to_json();
   if (c.generator.aligned()) {
     const Evaluation aligned = setup.evaluator->evaluate(with(true));
-    log_info("{}", describe("aligned", aligned));
+    print_result(describe("aligned", aligned));
     const double sd = base.reward_sd_within_prompt;
     const std::string judge = aligned.judged
                                   ? fmt::format(", the judge's accuracy by {:+.1f}{} points",
                                                 100 * aligned.judge_change.mean,
                                                 error_text(aligned.judge_change.se, 1, 100))
                                   : "";
-    log_info(
+    print_result(fmt::format(
         "the reward moved by {:+.2f}{} sd of the base within a prompt{} (paired by prompt); "
         "diversity kept: {:.0f} %",
         aligned.reward_change.mean / sd, error_text(aligned.reward_change.se, 2, 1 / sd), judge,
-        100 * aligned.diversity.mean / base.diversity.mean);
+        100 * aligned.diversity.mean / base.diversity.mean));
     for (const auto& [name, text] : complaints(base, aligned, c.eval.diversity_floor))
       log_info("warning: {}", text);
     result["aligned"] = aligned.to_json();

@@ -12,9 +12,9 @@
 #include <numeric>
 #include <utility>
 
-#include "vggflow/core/config.h"
 #include "vggflow/core/error.h"
 #include "vggflow/core/log.h"
+#include "vggflow/core/result.h"
 #include "vggflow/device/device.h"
 #include "vggflow/eval/run.h"
 #include "vggflow/io/files.h"
@@ -194,21 +194,6 @@ std::string score_sheet(const ImageSet& set, const ScoredImages& scored, int64_t
                                  cards(total - (shown_count - best), total));
 }
 
-ScoreOptions with_settings(ScoreOptions options) {
-  std::vector<std::string> images;
-  const Fields fields = fields_of(options);
-  for (const std::string& argument : std::exchange(options.images, {})) {
-    const bool setting =
-        argument.find('=') != std::string::npos && !std::filesystem::exists(argument);
-    if (setting)
-      apply_override(fields, argument);
-    else
-      images.push_back(argument);
-  }
-  options.images = std::move(images);
-  return options;
-}
-
 void run_score(const ScoreOptions& o) {
   set_threads(o.threads);
   const Unprompted unprompted = o.prompt.empty() ? Unprompted::kLeaveOut : Unprompted::kKeep;
@@ -233,16 +218,17 @@ void run_score(const ScoreOptions& o) {
   for (size_t r = 0; r < scored.rewards.size(); ++r) {
     const std::vector<double> values = finite(scored.scores[static_cast<int64_t>(r)]);
     if (values.empty()) {
-      log_info("{}: no image got a score", scored.rewards[r]);
+      print_result(scored.rewards[r] + ": no image got a score");
     } else {
       const Estimate mean = estimate(values);
-      log_info("{}: mean {:.4g}{} over {} of {} images", scored.rewards[r], mean.mean,
-               mean.se ? fmt::format(" +- {:.2g} (standard error over images)", *mean.se)
-                       : " (no error: one image)",
-               values.size(), set.size());
+      print_result(
+          fmt::format("{}: mean {:.4g}{} over {} of {} images", scored.rewards[r], mean.mean,
+                      mean.se ? fmt::format(" +- {:.2g} (standard error over images)", *mean.se)
+                              : " (no error: one image)",
+                      values.size(), set.size()));
     }
   }
-  log_info("wrote {}", (out / "scores.html").string());
+  print_result("wrote " + (out / "scores.html").string());
 }
 
 }  // namespace vggflow

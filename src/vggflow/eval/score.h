@@ -14,9 +14,8 @@
 namespace vggflow {
 
 struct ScoreOptions {
-  std::vector<std::string>
-      images;  ///< folders, image files, lists; "key=value" of `fields` where no file has that name
-  std::vector<std::string> rewards;  ///< expressions; the first one sorts
+  std::vector<std::string> images;
+  std::vector<std::string> rewards;
   RewardFiles files;
   std::string prompt;  ///< of images that have none
   std::string out = "scores";
@@ -29,6 +28,9 @@ struct ScoreOptions {
 
   template <class V>
   void fields(V& v) {
+    v("images", images,
+      "folders, image files, or lists (CSV, JSON lines) with the columns image and prompt");
+    v("rewards", rewards, "rewards, or weighted sums, one column each; the first one sorts");
     v("prompt", prompt,
       "prompt of the images that have none in their PNG, in a text file beside them or in a list");
     v("out", out, "folder of scores.jsonl and scores.html");
@@ -58,9 +60,6 @@ std::vector<Json> score_lines(const ImageSet& set, const ScoredImages& scored);
 
 /// A self-contained page.
 std::string score_sheet(const ImageSet& set, const ScoredImages& scored, int64_t most_thumbnails);
-
-/// The options with the settings among `images` applied.
-ScoreOptions with_settings(ScoreOptions options);
 
 /// Reads, scores, writes out/scores.jsonl and out/scores.html.
 void run_score(const ScoreOptions& options);

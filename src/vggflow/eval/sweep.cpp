@@ -10,6 +10,7 @@
 
 #include "vggflow/core/error.h"
 #include "vggflow/core/log.h"
+#include "vggflow/core/result.h"
 #include "vggflow/io/files.h"
 #include "vggflow/io/image.h"
 #include "vggflow/report/page.h"
@@ -103,11 +104,11 @@ void run_sweep(const SweepConfig& c) {
               image_grid(drawn_thumbnails(images(aligned), shown, c.eval.eval.batch,
                                           generator.model().state_shape()),
                          8, 2));
-    log_info("strength {:.2f} | reward {:.3f}{}{} | diversity {:.0f} % | FD {:.2f}", strength,
-             e.reward.mean, error_text(e.reward.se, 3),
-             e.judged ? fmt::format(" | judge {:.1f} %", 100 * e.judge_accuracy.mean) : "",
-             100 * e.diversity.mean / std::max(1e-12, stops.front().evaluation.diversity.mean),
-             e.fd);
+    print_result(fmt::format(
+        "strength {:.2f} | reward {:.3f}{}{} | diversity {:.0f} % | FD {:.2f}", strength,
+        e.reward.mean, error_text(e.reward.se, 3),
+        e.judged ? fmt::format(" | judge {:.1f} %", 100 * e.judge_accuracy.mean) : "",
+        100 * e.diversity.mean / std::max(1e-12, stops.front().evaluation.diversity.mean), e.fd));
   };
   add(0, setup.evaluator->evaluate_base(images(false)), false);
   for (const double strength : c.strengths) {
@@ -117,7 +118,7 @@ void run_sweep(const SweepConfig& c) {
   }
   write_text(out / "sweep.json", lines.dump(2) + "\n");
   write_text(out / "sweep.html", page(c, stops));
-  log_info("report: {}", (out / "sweep.html").string());
+  print_result("report: " + (out / "sweep.html").string());
 }
 
 }  // namespace vggflow

@@ -10,7 +10,9 @@
 #include <utility>
 
 #include "vggflow/core/error.h"
+#include "vggflow/core/home.h"
 #include "vggflow/core/nearest.h"
+#include "vggflow/core/secret.h"
 #include "vggflow/io/files.h"
 
 namespace vggflow {
@@ -198,8 +200,8 @@ std::vector<ArmSetting> expand(const Grid& grid, const std::vector<std::string>&
     for (const ArmSetting& s : all) {
       for (const std::string& value : values) {
         ArmSetting next = s;
-        next.name +=
-            fmt::format("{}{}={}", s.name.empty() ? "" : ", ", short_key(grid, key), value);
+        next.name += fmt::format("{}{}={}", s.name.empty() ? "" : ", ", short_key(grid, key),
+                                 without_password(value));
         next.overrides.push_back(key + "=" + value);
         longer.push_back(next);
       }
@@ -256,8 +258,8 @@ ComparisonConfig Parser::parse() {
                   origin_, needed);
   }
   ComparisonConfig c;
-  c.out = scalar<std::string>(enter("out"), "a folder", "out");
-  c.base = scalar<std::string>(enter("base"), "a file", "base");
+  c.out = with_home(scalar<std::string>(enter("out"), "a folder", "out"));
+  c.base = with_home(scalar<std::string>(enter("base"), "a file", "base"));
   if (const YAML::Node n = enter("common")) c.common = overrides(n, "common");
   if (const YAML::Node n = enter("seeds")) c.seeds = seeds(n, "seeds");
   if (const YAML::Node n = enter("parallel"))
@@ -325,7 +327,7 @@ ComparisonConfig parse_comparison(const std::string& text, const std::string& or
   }
   ComparisonConfig config = parser.parse();
   config.last = last;
-  config.text = text;
+  config.text = without_password(text);
   return config;
 }
 
@@ -380,25 +382,29 @@ std::vector<PlannedRun> table_runs(const ComparisonConfig& config,
   return out;
 }
 
-std::string schema_help() {
-  return R"(The file:
-  out: runs/compare/methods            folder of the comparison: runs/, report.html, results.csv, results.md, log.txt
-  base: configs/nano.yaml              settings that every run starts from
-  common: [updates=30, eval_every=10]  settings of every run, after base
-  seeds: [0, 1, 2]                     seeds of the tables
-  arms:                                one curve each; its settings come after common
-    - vgg-flow: [method=vgg-flow, value.kind=none]
-    - refl: {set: [method=refl], grid: {policy_optimizer.lr: [1e-4, 1e-3]}}   an arm's own grid takes the place of the common one
-  grid: {policy_optimizer.lr: [1e-4, 3e-4, 1e-3]}   every arm takes every combination of these values
-  select:                              which setting of an arm's grid the tables show
-    by: reward                         reward (of the last evaluation) | hypervolume | reward_at_diversity_floor; mean over seeds
-    floor: 0.8                         the largest reward among evaluations that keep this share of the base's diversity
-    seeds: [0]                         tune on these seeds; `seeds` are then run for the selected setting alone
-  box: {gain_sd: 3, diversity_kept: 1} hypervolumes are clipped to it; without gain_sd: the largest gain, rounded up to half a sd
-  parallel: 1                          processes at once; each gets its share of the processor's threads
-
-key=value arguments: keys of the file (out=..., seeds=[0], select.by=...) take the place of what it says; all others are settings of
-every run, after those of the arms (updates=10). run, seed, resume and threads of a run are compare's own.)";
+std::vector<std::pair<std::string, std::string>> comparison_keys() {
+  return {
+      {"out: FOLDER", "of the comparison: runs/, report.html, results.csv, results.md, log.txt"},
+      {"base: FILE", "settings that every run starts from, such as configs/nano.yaml"},
+      {"common: [updates=30, ...]", "settings of every run, after base"},
+      {"seeds: [0, 1, 2]", "seeds of the tables"},
+      {"arms:", "a list, one curve each; an arm's settings come after common"},
+      {"- NAME: [method=refl, ...]", "an arm with its settings"},
+      {"- NAME: {set: [...], grid: {...}}",
+       "the same with a grid of its own in place of the common one"},
+      {"grid: {KEY: [1e-4, 1e-3]}", "every arm takes every combination of these values"},
+      {"select:", "which setting of an arm's grid the tables show"},
+      {"select.by: reward",
+       "reward (of the last evaluation), hypervolume or reward_at_diversity_floor; mean over "
+       "seeds"},
+      {"select.floor: 0.8",
+       "the largest reward among evaluations that keep this share of the base's diversity"},
+      {"select.seeds: [0]",
+       "tune on these seeds; `seeds` are then run for the selected setting alone"},
+      {"box: {gain_sd: 3, diversity_kept: 1}",
+       "hypervolumes are clipped to it; without gain_sd: the largest gain, rounded up to half a "
+       "sd"},
+      {"parallel: 1", "processes at once; each gets its share of the processor's threads"}};
 }
 
 }  // namespace vggflow

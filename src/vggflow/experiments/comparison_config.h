@@ -1,11 +1,12 @@
 #pragma once
 // What `vggflow compare` runs: arms x settings x seeds, read from one YAML file. docs/compare.md
-// and schema_help() describe it.
+// and comparison_keys() describe it.
 
 #include <cstdint>
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace vggflow {
@@ -87,7 +88,7 @@ std::vector<PlannedRun> tuning_runs(const ComparisonConfig& config);
 std::vector<PlannedRun> table_runs(const ComparisonConfig& config,
                                    const std::vector<std::optional<size_t>>& selected);
 
-/// The schema as `vggflow compare --help` prints it.
-std::string schema_help();
+/// The keys of the file and what they are, for `vggflow compare --help`.
+std::vector<std::pair<std::string, std::string>> comparison_keys();
 
 }  // namespace vggflow

@@ -4,14 +4,19 @@
 #include <gtest/gtest.h>
 
 #include "vggflow/testing/message.h"
+#include "vggflow/testing/variable.h"
 
 namespace vggflow {
 namespace {
 
+using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using testing::message_of;
+using ::testing::Not;
+using ::testing::Pair;
+using ::testing::StartsWith;
 
 const char* const kWhole = R"(
 out: runs/c
@@ -161,10 +166,22 @@ TEST(ComparisonConfig, RefusesOverridesByName) {
               HasSubstr("override seeds=[: the value is not YAML"));
 }
 
+TEST(ComparisonConfig, KnowsTheHomeFolderAndNamesNoPassword) {
+  const testing::Variable home("HOME", "/someone");
+  const ComparisonConfig c = parsed(
+      "out: ~/c\nbase: ~/base.yaml\narms:\n  - a: {grid: {reward: ['http://me:secret@host/x']}}\n");
+  EXPECT_EQ(c.out, "/someone/c");
+  EXPECT_EQ(c.base, "/someone/base.yaml");
+  EXPECT_THAT(names_of(c.arms[0]).front(), HasSubstr("reward=http://host/x"));
+  EXPECT_THAT(c.arms[0].settings[0].overrides, ElementsAre(HasSubstr("me:secret@")))
+      << "the run itself is asked with it";
+  EXPECT_THAT(c.text, Not(HasSubstr("secret")));
+}
+
 TEST(ComparisonConfig, TheHelpNamesEveryKey) {
-  for (const char* key : {"out:", "base:", "common:", "seeds:", "arms:", "grid:", "select:", "by:",
-                          "floor:", "box:", "parallel:", "reward_at_diversity_floor"}) {
-    EXPECT_THAT(schema_help(), HasSubstr(key));
+  for (const char* key : {"out:", "base:", "common:", "seeds:", "arms:", "grid:", "select:",
+                          "select.by:", "select.floor:", "select.seeds:", "box:", "parallel:"}) {
+    EXPECT_THAT(comparison_keys(), Contains(Pair(StartsWith(key), Not(IsEmpty()))));
   }
 }
 

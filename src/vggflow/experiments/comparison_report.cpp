@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "vggflow/core/error.h"
+#include "vggflow/core/secret.h"
 #include "vggflow/core/shell_word.h"
 #include "vggflow/experiments/comparison_tables.h"
 #include "vggflow/io/files.h"
@@ -278,7 +279,7 @@ std::string grids_html(const ComparisonView& view) {
 
 std::string details(const std::string& summary, const std::string& content) {
   return "<details><summary>" + escape_html(summary) + "</summary><div class='box'><pre>" +
-         escape_html(content) + "</pre></div></details>";
+         escape_html(without_password(content)) + "</pre></div></details>";
 }
 
 std::string how_it_was_run(const ComparisonView& view) {

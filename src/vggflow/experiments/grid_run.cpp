@@ -22,6 +22,7 @@
 
 #include "vggflow/core/error.h"
 #include "vggflow/core/log.h"
+#include "vggflow/core/secret.h"
 #include "vggflow/core/shell_word.h"
 #include "vggflow/io/files.h"
 #include "vggflow/report/page.h"
@@ -387,7 +388,7 @@ std::string describe_plan(const ComparisonConfig& config, const RunCommand& comm
                                                               : "to do";
     out += fmt::format("{:<9} {}{}\n          vggflow {}\n", state, run.label,
                        status.note.empty() ? "" : " (" + status.note + ")",
-                       shell_words(run.arguments(config.base)));
+                       without_password(shell_words(run.arguments(config.base))));
   }
   for (size_t i = 0; i < config.arms.size(); ++i) {
     if (!chosen[i])

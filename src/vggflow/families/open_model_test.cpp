@@ -103,7 +103,7 @@ TEST(OpenModel, ASingleFileNamesTheSettingOfItsConfigurationsForEveryCommand) {
   write_text(scratch / "a.safetensors", "");
   EXPECT_THAT(message_of([&] { Sd3Files((scratch / "a.safetensors").string(), {}); }),
               HasSubstr("as sd3.config (sample, eval, sweep, metrics: generator.sd3.config; "
-                        "convert, export: --config FOLDER)"));
+                        "convert, export: --model-config FOLDER)"));
 }
 
 TEST(OpenModel, RefusesSettingsThatANanoModelWouldIgnore) {

@@ -12,12 +12,16 @@
 
 #include "vggflow/core/error.h"
 #include "vggflow/core/log.h"
+#include "vggflow/core/secret.h"
 
 namespace vggflow {
 namespace {
 
 constexpr size_t kMaxReply = size_t{16} << 20;
 constexpr double kMaxWait = 60;
+constexpr const char* kSayPassword =
+    ". Users and passwords are not saved with settings: pass the address with them again "
+    "(http://user:password@host)";
 
 size_t append(char* data, size_t size, size_t count, void* target) {
   auto& body = *static_cast<std::string*>(target);
@@ -63,7 +67,8 @@ HttpReply HttpClient::post_json(const std::string& url, const std::string& body,
   const std::unique_ptr<curl_slist, decltype(&curl_slist_free_all)> headers(
       curl_slist_append(curl_slist_append(nullptr, "Content-Type: application/json"), "Expect:"),
       &curl_slist_free_all);  // no 100-continue
-  curl_easy_setopt(curl_, CURLOPT_URL, url.c_str());
+  const std::string address = with_password(url);
+  curl_easy_setopt(curl_, CURLOPT_URL, address.c_str());
   curl_easy_setopt(curl_, CURLOPT_PROTOCOLS_STR, "http,https");
   curl_easy_setopt(curl_, CURLOPT_POSTFIELDS, body.c_str());
   curl_easy_setopt(curl_, CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(body.size()));
@@ -100,8 +105,8 @@ std::string post_json(HttpClient& client, const std::string& url, const std::str
   for (int64_t tries = 1;; ++tries) {
     HttpReply reply = client.post_json(url, body, options.timeout);
     if (reply.failure.empty() && reply.status == 200) return std::move(reply.body);
-    VGGFLOW_CHECK(reply.temporary, "[http] expected status 200 from {}, got {}", url,
-                  outcome(reply));
+    VGGFLOW_CHECK(reply.temporary, "[http] expected status 200 from {}, got {}{}", url,
+                  outcome(reply), reply.status == 401 ? kSayPassword : "");
     VGGFLOW_CHECK(tries <= options.retries,
                   "[http] no reply of status 200 from {} in {} {}; the last: {}. Check that the "
                   "server runs, or raise retries "

@@ -14,7 +14,8 @@ namespace {
 bool is_no_kernel(const c10::Error& e) {
   const std::string_view text = e.what_without_backtrace();
   return text.find("No available kernel") != std::string_view::npos ||
-         text.find("No viable backend") != std::string_view::npos;
+         text.find("No viable backend") != std::string_view::npos ||
+         text.find("Invalid backend") != std::string_view::npos;
 }
 
 double gib_of_scores(const Tensor& q, const Tensor& k) {

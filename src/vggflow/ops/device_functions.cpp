@@ -341,10 +341,12 @@ struct Gelu : Function<Gelu> {
   }
 };
 
+int64_t tokens(const Tensor& x) { return x.defined() ? x.size(1) : 0; }
+
 // One stream of a joint buffer; `gradient` and `tangent` where they are wanted.
 QkvStream stream(const Tensor& qkv, const QkWeights& weights, const Tensor& tangent,
                  const Tensor& gradient) {
-  if (!qkv.defined()) return {};
+  if (tokens(qkv) == 0) return {};
   return {.qkv = qkv.const_data_ptr(),
           .dqkv = tangent.defined() ? tangent.const_data_ptr() : nullptr,
           .gqkv = gradient.defined() ? gradient.mutable_data_ptr() : nullptr,
@@ -352,7 +354,6 @@ QkvStream stream(const Tensor& qkv, const QkWeights& weights, const Tensor& tang
           .q_weight = array(weights.q),
           .k_weight = array(weights.k)};
 }
-int64_t tokens(const Tensor& x) { return x.defined() ? x.size(1) : 0; }
 Tensor contiguous(const Tensor& x) { return x.defined() ? x.contiguous() : x; }
 QkWeights contiguous(const QkWeights& w) {
   const auto usable = [](const Tensor& x) {
@@ -404,8 +405,7 @@ struct NormalizeQk : Function<NormalizeQk> {
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
     const auto s = ctx->get_saved_variables();
     const Table& table = *device_kernels(s[0]);
-    const Tensor gout = grads[0].contiguous(), g1 = at::empty_like(s[0]),
-                 g2 = s[1].defined() ? at::empty_like(s[1]) : Tensor();
+    const Tensor gout = grads[0].contiguous(), g1 = at::empty_like(s[0]), g2 = at::empty_like(s[1]);
     const int64_t heads = ctx->saved_data["heads"].toInt();
     launch(table, table.qk_norm_backward,
            {.first = stream(s[0], {s[2], s[3]}, {}, g1),
@@ -524,7 +524,10 @@ Dual gelu_tanh(const Table& table, const Dual& x) {
 
 Tensor normalize_qk(const Table& table, const Tensor& first, const QkWeights& w1,
                     const Tensor& second, const QkWeights& w2, int64_t heads, double eps) {
-  return NormalizeQk::apply(&table, first, second, w1, w2, heads, eps);
+  // A function of autograd takes no undefined tensor: an absent stream has no tokens.
+  const Tensor other =
+      second.defined() ? second : at::empty({first.size(0), 0, first.size(2)}, first.options());
+  return NormalizeQk::apply(&table, first, other, w1, w2, heads, eps);
 }
 Dual normalize_qk(const Table& table, const Dual& first, const QkWeights& w1, const Dual& second,
                   const QkWeights& w2, int64_t heads, double eps) {

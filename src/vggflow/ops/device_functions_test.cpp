@@ -10,6 +10,7 @@
 
 #include "vggflow/core/error.h"
 #include "vggflow/device/device.h"
+#include "vggflow/ops/block_functions.h"
 #include "vggflow/ops/kernel_check.h"
 #include "vggflow/testing/message.h"
 
@@ -86,6 +87,23 @@ TEST(DeviceFunctions, GradientsAreTheSameBitsEveryTime) {
                                  {m})[0];
   };
   EXPECT_TRUE(gradient().equal(gradient()));
+}
+
+// The second attention of SD3.5-medium's first blocks joins nothing.
+TEST(DeviceFunctions, QkNormTakesOneStreamAlone) {
+  const int64_t heads = 2, width = 32;
+  const QkWeights weights{at::rand({width / heads}) + 0.5, at::rand({width / heads}) + 0.5};
+  const at::Tensor qkv = at::randn({2, 5, 3 * width}).requires_grad_(true),
+                   cotangent = at::randn({2, 5, 3 * width});
+  const auto run = [&] {
+    const Tensor out = normalize_qk(qkv, weights, heads, 1e-6);
+    return std::pair{out, torch::autograd::grad({out}, {qkv}, {cotangent})[0]};
+  };
+  const auto want = run();
+  const DeviceKernelsScope table(at::kCPU, kernels::host_table());
+  const auto got = run();
+  EXPECT_TRUE(at::allclose(got.first, want.first, 1e-5, 1e-6));
+  EXPECT_TRUE(at::allclose(got.second, want.second, 1e-5, 1e-6));
 }
 
 TEST(DeviceFunctions, AGateWithoutUseOfItsModulationHasAGradientToo) {

@@ -8,6 +8,7 @@
 
 #include "vggflow/core/error.h"
 #include "vggflow/core/log.h"
+#include "vggflow/core/result.h"
 #include "vggflow/data/photo_set.h"
 #include "vggflow/device/device.h"
 #include "vggflow/eval/run.h"
@@ -50,7 +51,7 @@ void prepare(const PrepareConfig& c) {
     VGGFLOW_CHECK(
         read_latents(out).encoder == hash,
         "[prepare] {} was made by another encoder: remove it, or choose another out=", c.out);
-    log_info("{} is there already", c.out);
+    print_result(c.out + " is there already");
     return;
   }
   const PhotoSet photos = read_photo_zip(c.photos, c.per_class);
@@ -66,7 +67,7 @@ void prepare(const PrepareConfig& c) {
            set.latents.mean().item<double>(), set.latents.std().item<double>());
   if (out.has_parent_path()) make_writable_folder(out.parent_path());
   write_latents(out, set);
-  log_info("wrote {}", c.out);
+  print_result("wrote " + c.out);
 }
 
 }  // namespace vggflow

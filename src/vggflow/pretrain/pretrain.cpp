@@ -15,6 +15,7 @@
 #include "vggflow/core/config.h"
 #include "vggflow/core/error.h"
 #include "vggflow/core/log.h"
+#include "vggflow/core/result.h"
 #include "vggflow/data/photo_set.h"
 #include "vggflow/device/device.h"
 #include "vggflow/flow/guided_velocity.h"
@@ -78,7 +79,7 @@ void write_loss_curve(const std::vector<LossPoint>& curve, const std::filesystem
   nlohmann::json points = nlohmann::json::array();
   for (const LossPoint& p : curve) points.push_back({p.update, p.loss});
   write_text(folder / "loss.json", points.dump());
-  log_info("wrote the model to {}", folder.string());
+  print_result("wrote the model to " + folder.string());
 }
 
 // Fits; the averaged weights are saved at every preview, so that a model folder exists early, and

@@ -11,6 +11,7 @@
 #include "vggflow/core/config.h"
 #include "vggflow/core/error.h"
 #include "vggflow/core/log.h"
+#include "vggflow/core/secret.h"
 #include "vggflow/io/image.h"
 #include "vggflow/io/jsonl.h"
 #include "vggflow/rewards/expression.h"
@@ -52,7 +53,7 @@ std::vector<double> scores_of(const std::string& body, size_t count, const std::
 
 RemoteReward::RemoteReward(const std::string& address) {
   const Address a = split_options(address, '#');
-  url_ = a.base;
+  url_ = keep_password(a.base);
   for (const auto& [key, value] : a.options) apply_override(fields_of(options_), key + "=" + value);
 }
 

@@ -24,6 +24,7 @@ using ::testing::HasSubstr;
 using testing::HttpAnswer;
 using testing::HttpServer;
 using testing::message_of;
+using ::testing::Not;
 
 const std::vector<std::string> kPrompts{"red heart", "ghöst \"quoted\"", "blue heart", "star",
                                         "sun"};
@@ -80,6 +81,17 @@ TEST(RemoteReward, SendsImagesAndPromptsInBatches) {
   EXPECT_THAT(prompts, ElementsAre(Json{kPrompts[0], kPrompts[1]}, Json{kPrompts[2], kPrompts[3]},
                                    Json::array({kPrompts[4]})));
   EXPECT_EQ(reward->unscored(), 0);
+}
+
+TEST(RemoteReward, SendsUserAndPasswordAndSaysThemNowhere) {
+  const HttpServer server([](const std::string&) { return HttpAnswer{401, "no"}; });
+  const std::string address = server.url().substr(7);
+  const auto reward = make_reward("http://me:secret@" + address + "/score", {});
+  EXPECT_THAT(reward->describe(), Not(HasSubstr("secret")));
+  const std::string said = message_of([&] { reward->score(greys(), kPrompts); });
+  EXPECT_THAT(said, HasSubstr("from http://" + address + "/score"));
+  EXPECT_THAT(said, HasSubstr("pass the address with them again"));
+  EXPECT_THAT(server.heads(), ElementsAre(HasSubstr("Authorization: Basic bWU6c2VjcmV0")));
 }
 
 TEST(RemoteReward, KeepsNoScoreApartFromZero) {

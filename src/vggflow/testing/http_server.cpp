@@ -13,8 +13,11 @@
 namespace vggflow::testing {
 namespace {
 
-// Reads a request; its body.
-std::string receive(int connection) {
+struct Request {
+  std::string head, body;
+};
+
+Request receive(int connection) {
   std::string all;
   size_t head = std::string::npos, length = 0;
   for (char buffer[65536];;) {
@@ -26,7 +29,7 @@ std::string receive(int connection) {
       if (field < head) length = std::stoul(all.substr(field + 16));
     }
     if (head != std::string::npos && all.size() >= head + 4 + length)
-      return all.substr(head + 4, length);
+      return {all.substr(0, head), all.substr(head + 4, length)};
   }
 }
 
@@ -60,16 +63,22 @@ std::vector<std::string> HttpServer::requests() const {
   return requests_;
 }
 
+std::vector<std::string> HttpServer::heads() const {
+  const std::lock_guard lock(mutex_);
+  return heads_;
+}
+
 void HttpServer::serve() {
   for (int connection; (connection = ::accept(socket_, nullptr, nullptr)) >= 0;)
     answer_one(connection);
 }
 
 void HttpServer::answer_one(int connection) {
-  const std::string body = receive(connection);
+  const auto [head, body] = receive(connection);
   {
     const std::lock_guard lock(mutex_);
     requests_.push_back(body);
+    heads_.push_back(head);
   }
   const HttpAnswer answer = answer_(body);
   if (answer.status == 0) {

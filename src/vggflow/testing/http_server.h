@@ -28,6 +28,8 @@ class HttpServer {
   std::string url() const;
   /// Bodies received so far.
   std::vector<std::string> requests() const;
+  /// Their request lines and headers.
+  std::vector<std::string> heads() const;
 
  private:
   void serve();
@@ -37,7 +39,7 @@ class HttpServer {
   int socket_ = -1, port_ = 0;
   std::vector<int> silent_;
   mutable std::mutex mutex_;
-  std::vector<std::string> requests_;
+  std::vector<std::string> requests_, heads_;
   std::thread thread_;
 };
 

@@ -56,7 +56,7 @@ Sd3Files::Sd3Files(const std::string& path, const Sd3Options& options) : variant
                   "[sd3] {} is a single file, which holds no configurations and no tokenizers: "
                   "pass a folder of the model in diffusers' "
                   "layout (its weights may be absent) as sd3.config (sample, eval, sweep, metrics: "
-                  "generator.sd3.config; convert, export: --config FOLDER)",
+                  "generator.sd3.config; convert, export: --model-config FOLDER)",
                   path);
     file_ = path;
     index_ = read_model_index(resolve_model(options.config, options.revision));

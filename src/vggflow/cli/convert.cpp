@@ -1,0 +1,28 @@
+#include "vggflow/cli/command.h"
+#include "vggflow/cli/commands.h"
+#include "vggflow/convert/sd3_write.h"
+#include "vggflow/core/log.h"
+#include "vggflow/core/result.h"
+
+namespace vggflow::cli {
+namespace {
+
+Syntax syntax() {
+  return {.positionals = {{"model"}, {"out"}},
+          .flags = {{"--dtype", "dtype"},
+                    {"--model-config", "model_config"},
+                    {"--variant", "variant"},
+                    {"--revision", "revision"}},
+          .required = {"model", "out"}};
+}
+
+}  // namespace
+
+int convert(const Call& call) {
+  ConvertOptions options;
+  if (!read_settings(call, syntax(), options)) return kDone;
+  print_result(convert_model(options));
+  return kDone;
+}
+
+}  // namespace vggflow::cli

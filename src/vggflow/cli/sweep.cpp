@@ -1,0 +1,26 @@
+#include "vggflow/eval/sweep.h"
+
+#include "vggflow/cli/command.h"
+#include "vggflow/cli/commands.h"
+#include "vggflow/cli/run_folder.h"
+
+namespace vggflow::cli {
+namespace {
+
+Syntax syntax() {
+  return {.common = {"out", "strengths", "reward", "reward_weights", "prompts.eval", "threads",
+                     "device", "generator.model", "generator.lora", "generator.guidance",
+                     "generator.time_grid.steps", "eval.prompts", "eval.images", "eval.seed"}};
+}
+
+}  // namespace
+
+int sweep(const Call& call) {
+  SweepConfig config;
+  if (!read_settings(call, syntax(), config)) return kDone;
+  const auto device = open_device(config.eval.device);
+  run_sweep(config);
+  return kDone;
+}
+
+}  // namespace vggflow::cli

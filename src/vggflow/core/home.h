@@ -1,0 +1,14 @@
+#pragma once
+// "~" in paths: a shell expands it at the start of a word only, and files of settings have no
+// shell.
+
+#include <string>
+
+namespace vggflow {
+
+/// "~" and "~/x" with the home folder (HOME, else the user's entry in the system's list) in place
+/// of "~"; the same after '=' and ':' ("name=~/x", "plugin:~/x.so"), as shells do in assignments,
+/// but not within an address ("http://host/?of=~/x"). "~user" is left as it is.
+std::string with_home(const std::string& text);
+
+}  // namespace vggflow
