@@ -138,8 +138,8 @@ void expect_the_cpus(AlignConfig cpu, AlignConfig device) {
   ASSERT_EQ(on_pretend_device([&] { return align(device); }), RunEnd::kFinished);
   for (const char* file : {"lora.safetensors", "lora_ema.safetensors", "value.safetensors"}) {
     ASSERT_EQ(fs::exists(fs::path(cpu.run) / file), fs::exists(fs::path(device.run) / file));
-    if (fs::exists(fs::path(cpu.run) / file))
-      EXPECT_EQ(worst_difference(fs::path(cpu.run) / file, fs::path(device.run) / file), 0) << file;
+    if (!fs::exists(fs::path(cpu.run) / file)) continue;
+    EXPECT_EQ(worst_difference(fs::path(cpu.run) / file, fs::path(device.run) / file), 0) << file;
   }
   const Json a = last_evaluation(cpu.run), b = last_evaluation(device.run);
   for (const char* key : {"reward", "diversity"}) EXPECT_EQ(a[key]["mean"], b[key]["mean"]) << key;
@@ -149,16 +149,17 @@ TEST_P(RunWith, UpdatesAndEvaluationsAreTheCpus) {
   expect_the_cpus(config("cpu"), config("device"));
 }
 
-// What one more update costs, with everything around it alike.
+// What one more update of 20 steps costs, with everything around it alike.
 TEST_P(RunWith, AnUpdateSeldomMakesTheDeviceWait) {
   const auto spent_by = [&](int64_t updates) {
     AlignConfig c = config("counted");
     c.updates = updates;
+    c.time_grid.steps = 20;
     const DeviceCounts before = device_counts();
     on_pretend_device([&] { return align(c); });
     return device_counts() - before;
   };
-  const DeviceCounts one = spent_by(3) - spent_by(2);
+  const DeviceCounts one = spent_by(2) - spent_by(1);
   std::printf("%ld operations, %ld copies to the device, %ld to the host, %ld numbers\n",
               static_cast<long>(one.operations), static_cast<long>(one.to_device),
               static_cast<long>(one.to_host), static_cast<long>(one.items));
