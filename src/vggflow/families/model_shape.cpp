@@ -131,7 +131,7 @@ void check_model_sizes(const ModelOptions& options, const ModelShape& shape) {
 }
 
 ModelShape read_model_shape(const ModelOptions& options) {
-  const fs::path path = options.model;
+  const fs::path path = model_path(options);
   check_model_options(options);
   if (fs::exists(path / "vocabulary.txt")) return nano_shape(path);
   const bool absent = is_repo_id(options.model) && !is_on_this_machine(options.model);

@@ -7,6 +7,7 @@
 
 #include "vggflow/core/config.h"
 #include "vggflow/core/error.h"
+#include "vggflow/core/shipped_files.h"
 #include "vggflow/families/nano/model.h"
 #include "vggflow/flow/precision.h"
 
@@ -14,9 +15,11 @@ namespace vggflow {
 
 namespace fs = std::filesystem;
 
+fs::path model_path(const ModelOptions& options) { return find_shipped(options.model); }
+
 // sd3.taesd is a place, which may be given for all models.
 void check_model_options(const ModelOptions& options) {
-  const fs::path path = options.model;
+  const fs::path path = model_path(options);
   const bool nano = NanoModel::is_folder(path),
              folder = fs::is_directory(path) && !fs::is_directory(path / "snapshots");
   VGGFLOW_CHECK(nano || !folder || fs::exists(path / "model_index.json"),
@@ -41,7 +44,7 @@ const std::string& negative_prompt(const ModelOptions& options) {
 }
 
 bool draws_emoji(const ModelOptions& options) {
-  const fs::path folder = options.model;
+  const fs::path folder = model_path(options);
   if (!NanoModel::is_folder(folder)) return false;
   NanoOptions nano;
   load_yaml(fields_of(nano), folder / "config.yaml");
@@ -57,7 +60,7 @@ int64_t images_at_once(int64_t batch, const std::vector<int64_t>& shape) {
 
 std::unique_ptr<FlowModel> open_flow_model(const ModelOptions& options) {
   const at::ScalarType dtype = precision_dtype(options.precision);
-  const fs::path path = options.model;
+  const fs::path path = model_path(options);
   check_model_options(options);
   if (NanoModel::is_folder(path)) {
     auto nano = NanoModel::load(path, dtype);
@@ -65,7 +68,7 @@ std::unique_ptr<FlowModel> open_flow_model(const ModelOptions& options) {
     nano->open_decoder(options.sd3.taesd);
     return nano;
   }
-  return std::make_unique<Sd3Model>(options.model, options.sd3, dtype, options.checkpointing);
+  return std::make_unique<Sd3Model>(path.string(), options.sd3, dtype, options.checkpointing);
 }
 
 }  // namespace vggflow
