@@ -4,12 +4,16 @@
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
 
-#include <functional>
+#include <cstdlib>
 
 #include "vggflow/device/device.h"
 #include "vggflow/testing/pretend_device.h"
 
 namespace vggflow::testing {
+
+/// MKL's products round by where their matrices begin in memory unless it is told not to, before
+/// its first one. Weights of a mapped file begin anywhere, their copies on a device at a page.
+inline const bool kProductsIgnoreAlignment = ::setenv("MKL_CBWR", "COMPATIBLE", 1) == 0;
 
 /// LibTorch's own operations on one thread, attention by its plain formula: what the pretend device
 /// computes with. (One thread: backward passes run on a thread of the device's, whose pool of

@@ -6,6 +6,9 @@
 #include <fstream>
 
 #include "pretend_run.h"
+#include "tiny_sd35.h"
+#include "vggflow/algorithms/registry.h"
+#include "vggflow/eval/run.h"
 #include "vggflow/families/nano/model.h"
 #include "vggflow/io/jsonl.h"
 #include "vggflow/ops/random_tensor.h"
@@ -100,63 +103,95 @@ Json last_evaluation(const std::string& run) {
   return last;
 }
 
-class RunWith : public ::testing::TestWithParam<std::string> {};
-INSTANTIATE_TEST_SUITE_P(Methods, RunWith, ::testing::ValuesIn(method_names()),
-                         [](const auto& method) {
-                           std::string name = method.param;
-                           std::replace(name.begin(), name.end(), '-', '_');
-                           return name;
-                         });
+// A method with a kind of value network.
+using Trained = std::pair<std::string, std::string>;
 
-TEST_P(RunWith, UpdatesAndEvaluationsAreTheCpus) {
-  AlignConfig cpu = config_of(GetParam(), "cpu"), device = config_of(GetParam(), "device");
-  ASSERT_EQ(on_plain_cpu([&] { return align(cpu); }), RunEnd::kFinished);
-  ASSERT_EQ(on_pretend_device([&] { return align(device); }), RunEnd::kFinished);
-  EXPECT_LE(worst_difference(fs::path(cpu.run) / "lora.safetensors",
-                             fs::path(device.run) / "lora.safetensors"),
-            1e-5);
-  const Json a = last_evaluation(cpu.run), b = last_evaluation(device.run);
-  for (const char* key : {"reward", "diversity"}) {
-    const double want = a[key]["mean"], got = b[key]["mean"];
-    EXPECT_NEAR(got, want, 1e-5 * std::abs(want)) << key;
+std::vector<Trained> all_trained() {
+  std::vector<Trained> all;
+  for (const std::string& name : method_names()) {
+    all.emplace_back(name, "none");
+    if (!make_method(name, {})->trains_value()) continue;
+    for (const char* kind : {"mmdit", "unet", "lora"}) all.emplace_back(name, kind);
   }
+  return all;
 }
 
-// What one more update costs, with everything around it alike.
+class RunWith : public ::testing::TestWithParam<Trained> {
+ protected:
+  static AlignConfig config(const std::string& name) {
+    AlignConfig c = config_of(GetParam().first, name);
+    c.value.kind = GetParam().second;
+    return c;
+  }
+};
+std::string name_of(const ::testing::TestParamInfo<Trained>& trained) {
+  const auto& [method, value] = trained.param;
+  std::string name = method + (value == "none" ? "" : "_with_" + value);
+  std::replace(name.begin(), name.end(), '-', '_');
+  return name;
+}
+INSTANTIATE_TEST_SUITE_P(Methods, RunWith, ::testing::ValuesIn(all_trained()), name_of);
+
+// What a run leaves, on the device and on the CPU: trained weights and figures, bit for bit.
+void expect_the_cpus(AlignConfig cpu, AlignConfig device) {
+  ASSERT_EQ(on_plain_cpu([&] { return align(cpu); }), RunEnd::kFinished);
+  ASSERT_EQ(on_pretend_device([&] { return align(device); }), RunEnd::kFinished);
+  for (const char* file : {"lora.safetensors", "lora_ema.safetensors", "value.safetensors"}) {
+    ASSERT_EQ(fs::exists(fs::path(cpu.run) / file), fs::exists(fs::path(device.run) / file));
+    if (!fs::exists(fs::path(cpu.run) / file)) continue;
+    EXPECT_EQ(worst_difference(fs::path(cpu.run) / file, fs::path(device.run) / file), 0) << file;
+  }
+  const Json a = last_evaluation(cpu.run), b = last_evaluation(device.run);
+  for (const char* key : {"reward", "diversity"}) EXPECT_EQ(a[key]["mean"], b[key]["mean"]) << key;
+}
+
+TEST_P(RunWith, UpdatesAndEvaluationsAreTheCpus) {
+  expect_the_cpus(config("cpu"), config("device"));
+}
+
+// What one more update of 20 steps costs, with everything around it alike.
 TEST_P(RunWith, AnUpdateSeldomMakesTheDeviceWait) {
   const auto spent_by = [&](int64_t updates) {
-    AlignConfig c = config_of(GetParam(), "counted");
+    AlignConfig c = config("counted");
     c.updates = updates;
+    c.time_grid.steps = 20;
     const DeviceCounts before = device_counts();
     on_pretend_device([&] { return align(c); });
     return device_counts() - before;
   };
-  const DeviceCounts one = spent_by(3) - spent_by(2);
-  std::printf("%s: %ld operations, %ld copies to the device, %ld to the host, %ld numbers\n",
-              GetParam().c_str(), static_cast<long>(one.operations),
-              static_cast<long>(one.to_device), static_cast<long>(one.to_host),
-              static_cast<long>(one.items));
+  const DeviceCounts one = spent_by(2) - spent_by(1);
+  std::printf("%ld operations, %ld copies to the device, %ld to the host, %ld numbers\n",
+              static_cast<long>(one.operations), static_cast<long>(one.to_device),
+              static_cast<long>(one.to_host), static_cast<long>(one.items));
   EXPECT_LE(one.copies(), 20);
   EXPECT_LE(one.items, 10);
   EXPECT_GT(one.operations, 100);
 }
 
 TEST(RunOfStableDiffusion3, IsTheCpus) {
-  const auto tiny = [](const std::string& name) {
-    AlignConfig c = config_of("vgg-flow", name);
-    c.flow.model = testing::models_testdata("sd3_tiny").string();
-    c.flow.checkpointing = true;
-    c.flow.sd3.t5_tokens = 20;
-    c.flow.sd3.height = c.flow.sd3.width = 16;
-    c.value.kind = "lora";
-    return c;
-  };
-  AlignConfig cpu = tiny("sd3_cpu"), device = tiny("sd3_device");
-  ASSERT_EQ(on_plain_cpu([&] { return align(cpu); }), RunEnd::kFinished);
-  ASSERT_EQ(on_pretend_device([&] { return align(device); }), RunEnd::kFinished);
-  for (const char* file : {"lora.safetensors", "value.safetensors"})
-    EXPECT_LE(worst_difference(fs::path(cpu.run) / file, fs::path(device.run) / file), 1e-5)
-        << file;
+  testing::write_sd35(scratch() / "sd35");
+  for (const fs::path& model : {testing::models_testdata("sd3_tiny"), scratch() / "sd35"}) {
+    const auto tiny = [&](const std::string& name) {
+      AlignConfig c = config_of("vgg-flow", name);
+      c.flow.model = model.string();
+      c.flow.checkpointing = true;
+      c.flow.sd3.t5_tokens = 20;
+      c.flow.sd3.height = c.flow.sd3.width = 16;
+      c.value.kind = "lora";
+      return c;
+    };
+    expect_the_cpus(tiny("sd3_cpu"), tiny("sd3_device"));
+  }
+}
+
+TEST(RunOnADevice, BeginsItsLogWithTheDevice) {
+  AlignConfig c = config_of("draft", "named");
+  c.updates = 1;
+  on_pretend_device([&] { return align(c); });
+  std::ifstream log(fs::path(c.run) / "log.txt");
+  std::string first;
+  std::getline(log, first);
+  EXPECT_EQ(first, "device: pretend:0");
 }
 
 // Checkpoints know no device.
@@ -174,9 +209,34 @@ TEST(RunOnADevice, GoesOnOnTheCpuAndBack) {
   ASSERT_EQ(on_plain_cpu([&] { return align(moved); }), RunEnd::kFinished);
   moved.updates = 4;
   ASSERT_EQ(on_pretend_device([&] { return align(moved); }), RunEnd::kFinished);
-  EXPECT_LE(worst_difference(fs::path(whole.run) / "lora.safetensors",
+  EXPECT_EQ(worst_difference(fs::path(whole.run) / "lora.safetensors",
                              fs::path(moved.run) / "lora.safetensors"),
-            1e-5);
+            0);
+}
+
+// The merged adapters, and guidance by the value network of a run.
+TEST(RunOnADevice, ItsAdaptersAndItsValueNetworkSampleAsOnTheCpu) {
+  AlignConfig run = config_of("vgg-flow", "sampled");
+  ASSERT_EQ(on_pretend_device([&] { return align(run); }), RunEnd::kFinished);
+  for (const GuideKind kind : {GuideKind::kNone, GuideKind::kOneStep, GuideKind::kValue}) {
+    GeneratorOptions o;
+    o.flow = run.flow;
+    o.time_grid.steps = 4;
+    o.guide.kind = kind;
+    if (kind == GuideKind::kNone) o.lora = run.run + "/lora.safetensors";
+    if (kind == GuideKind::kValue) o.guide.value = run.run + "/value.safetensors";
+    const auto images = [&] {
+      const Generator generator(o);
+      const Tensor noise = keyed_normal(1, Purpose::kTest, 0, 0, 2, {3, 16, 16});
+      const std::vector<std::string> prompts{"red heart", "ghost"};
+      return at::stack({generator.generate(prompts, noise, /*aligned=*/true),
+                        generator.generate(prompts, noise, /*aligned=*/false)});
+    };
+    const Tensor device = on_pretend_device(images);
+    EXPECT_EQ(device.device(), testing::pretend_device());
+    EXPECT_TRUE(at::equal(device.cpu(), on_plain_cpu(images))) << static_cast<int>(kind);
+    EXPECT_FALSE(at::equal(device[0], device[1])) << static_cast<int>(kind);
+  }
 }
 
 // The CPU's fused kernels round otherwise than its plain operations, and the regression's gradient

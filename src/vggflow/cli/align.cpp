@@ -6,6 +6,7 @@
 #include "vggflow/cli/run_folder.h"
 #include "vggflow/core/interrupt.h"
 #include "vggflow/core/result.h"
+#include "vggflow/device/device.h"
 #include "vggflow/eval/run.h"
 #include "vggflow/report/report.h"
 
@@ -50,7 +51,7 @@ int align(const Call& call) {
   if (config.resume) check_not_moved(line->file, config.run);
   set_threads(config.threads);
   catch_interrupts_saying(kStopping);
-  const auto device = open_device(config.device);
+  const DeviceScope device(config.device);
   const RunEnd end = vggflow::align(config);
   if (end == RunEnd::kInterrupted) return kInterrupted;
   if (end == RunEnd::kFinishedBefore) return kDone;

@@ -17,6 +17,10 @@ namespace {
 
 at::Device current = at::kCPU;
 bool fused = true;
+std::string& current_description() {
+  static std::string description = "cpu";
+  return description;
+}
 
 constexpr double kGib = 1024.0 * 1024.0 * 1024.0;
 
@@ -110,27 +114,33 @@ Opened open(const DeviceOptions& o) {
 }  // namespace
 
 at::Device current_device() { return current; }
+const std::string& device_description() { return current_description(); }
 bool fused_kernels() { return fused; }
 
 void check_device_options(const DeviceOptions& options) { parse(options.device); }
 
 DeviceScope::DeviceScope(const DeviceOptions& options)
-    : device_(at::kCPU), before_(current), fused_before_(fused) {
-  fused = options.kernels != "plain";
+    : device_(at::kCPU),
+      before_(current),
+      fused_before_(fused),
+      description_before_(current_description()) {
   Opened opened = open(options);
-  description_ = std::move(opened.description);
+  description_ = current_description() = std::move(opened.description);
   current = device_ = opened.device;
+  fused = options.kernels != "plain";
 }
 
 DeviceScope::DeviceScope(at::Device device)
     : device_(device),
       before_(std::exchange(current, device)),
       fused_before_(fused),
-      description_(device.str()) {}
+      description_(device.str()),
+      description_before_(std::exchange(current_description(), description_)) {}
 
 DeviceScope::~DeviceScope() {
   current = before_;
   fused = fused_before_;
+  current_description() = std::move(description_before_);
 }
 
 namespace {

@@ -45,6 +45,8 @@ struct DeviceOptions {
 /// The device that modules are made on and states are moved to: the CPU but in a DeviceScope's
 /// life.
 at::Device current_device();
+/// One line for logs: the current device with its settings, or why it is the CPU.
+const std::string& device_description();
 
 /// Makes a device the process's current one, and restores the one before at its end. A command
 /// holds one from its first line on: LibTorch asks once per process whether there is CUDA, at the
@@ -61,13 +63,13 @@ class DeviceScope {
   DeviceScope& operator=(const DeviceScope&) = delete;
 
   at::Device device() const { return device_; }
-  /// One line for logs: the device with its settings, or why it is the CPU.
+  /// device_description() while this lives.
   const std::string& description() const { return description_; }
 
  private:
   at::Device device_, before_;
   bool fused_before_;
-  std::string description_;
+  std::string description_, description_before_;
 };
 
 /// Whether the setting is one of cpu, cuda, cuda:N, auto; throws with these words.

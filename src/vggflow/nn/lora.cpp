@@ -127,20 +127,54 @@ Tensor merged_weight(const Linear& layer) {
   return (layer.weight.to(at::kFloat) + delta).to(layer.weight.scalar_type());
 }
 
+// Whether b begins in memory where a of the same shape ends, as weights lie that are multiplied as
+// one.
+bool lies_behind(const Tensor& a, const Tensor& b) {
+  return a.sizes() == b.sizes() && a.is_contiguous() && b.is_contiguous() &&
+         a.storage().is_alias_of(b.storage()) &&
+         b.storage_offset() == a.storage_offset() + a.numel();
+}
+
+struct Merge {
+  Linear* into;
+  const Linear* adapted;  // null: the layer stays as it is
+};
+
+// Layers whose weights lie behind one another: so do the merged ones.
+void merge(const std::vector<Merge>& run) {
+  std::vector<Tensor> weights;
+  bool changes = false;
+  for (const Merge& m : run) {
+    changes = changes || m.adapted;
+    weights.push_back(m.adapted ? merged_weight(*m.adapted) : m.into->weight);
+  }
+  if (!changes) return;
+  if (run.size() > 1) weights = at::cat(weights, 0).chunk(std::ssize(run), 0);
+  for (size_t i = 0; i < run.size(); ++i) run[i].into->weight = weights[i];
+}
+
 }  // namespace
 
 void LoraSet::merge_into(Module& other) const {
   const at::NoGradGuard no_grad;
-  std::map<std::string, Linear*> theirs;
+  std::map<std::string, const Linear*> adapted;
+  for (size_t i = 0; i < layers_.size(); ++i) adapted[paths_[i]] = layers_[i];
+  std::vector<Merge> run;
   for (auto& [path, module] : other.modules()) {
-    if (auto* layer = dynamic_cast<Linear*>(module)) theirs[path] = layer;
+    auto* layer = dynamic_cast<Linear*>(module);
+    if (!layer) continue;
+    if (!run.empty() && !lies_behind(run.back().into->weight, layer->weight)) {
+      merge(run);
+      run.clear();
+    }
+    const auto found = adapted.find(path);
+    run.push_back({layer, found == adapted.end() ? nullptr : found->second});
+    if (found != adapted.end()) adapted.erase(found);
   }
-  for (size_t i = 0; i < layers_.size(); ++i) {
-    const auto found = theirs.find(paths_[i]);
-    VGGFLOW_CHECK(found != theirs.end(),
-                  "[lora] expected a view of the adapted network, got one without '{}'", paths_[i]);
-    found->second->weight = merged_weight(*layers_[i]);
-  }
+  merge(run);
+  VGGFLOW_CHECK(adapted.empty(),
+                "[lora] expected a view of the adapted network, got one without '{}'",
+                adapted.begin()->first);
 }
 
 void LoraSet::bake() {

@@ -44,7 +44,7 @@ class LoraSet {
   /// Makes every adapter act with `strength` times its trained scale.
   void set_strength(double strength);
   /// Sets the weights of `other`'s layers, another view of the same network, to weight + scale B A
-  /// in the weight's dtype (one rounding).
+  /// in the weight's dtype (one rounding). Weights that lie behind one another do so afterwards.
   void merge_into(Module& other) const;
   /// The same of the layers themselves, and takes the adapters off: the set is empty afterwards.
   void bake();

@@ -8,6 +8,7 @@
 
 #include "vggflow/core/error.h"
 #include "vggflow/core/log.h"
+#include "vggflow/device/device.h"
 #include "vggflow/train/checkpoint.h"
 #include "vggflow/train/checks.h"
 #include "vggflow/train/run_folder.h"
@@ -62,6 +63,7 @@ RunEnd align(AlignConfig& config) {
     folder.begin();
   }
   open_log(fs::path(config.run) / "log.txt");
+  log_info("device: {}", device_description());
   if (!start.empty())
     log_info("the adapters start from {}: {} layers of rank {}", config.init_lora, start.size(),
              config.lora_rank);

@@ -146,10 +146,21 @@ Dual ImageProblem::correction_tangent(const Dual& x, const Dual& t, const Tensor
 
 std::vector<std::string> ImageProblem::prompts_of(const Tensor& rows) const {
   std::vector<std::string> out;
-  const Tensor list = rows.cpu().contiguous();
+  const Tensor list = on_host(rows).contiguous();
   const auto* p = list.const_data_ptr<int64_t>();
   for (int64_t i = 0; i < rows.numel(); ++i) out.push_back(prompts_[static_cast<size_t>(p[i])]);
   return out;
+}
+
+// The parts of a batch are slices of one list: it is copied once.
+Tensor ImageProblem::on_host(const Tensor& rows) const {
+  if (rows.is_cpu()) return rows;
+  if (!rows_.defined() || !rows_.storage().is_alias_of(rows.storage())) {
+    const auto count = static_cast<int64_t>(rows.storage().nbytes() / rows.element_size());
+    rows_ = rows.as_strided({count}, {1}, 0);
+    rows_on_host_ = rows_.cpu();
+  }
+  return rows_on_host_.as_strided(rows.sizes(), rows.strides(), rows.storage_offset());
 }
 
 // In fp32, whatever dtype the frozen text encoder has: the value network trains in fp32.

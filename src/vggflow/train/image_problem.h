@@ -106,6 +106,7 @@ class ImageProblem : public AlignmentProblem {
   Tensor rollout_field(const FlowNetwork& network, const Tensor& x, const Tensor& t) const;
   Tensor base_field(const States& s, bool guided);
   std::vector<std::string> prompts_of(const Tensor& rows) const;
+  Tensor on_host(const Tensor& rows) const;
   Conditioning conditioning_of(const Tensor& rows) const;
   AlignmentModels models_;
   ImageProblemOptions options_;
@@ -113,6 +114,7 @@ class ImageProblem : public AlignmentProblem {
   std::vector<std::string> prompts_;
   Conditioning conditioning_;
   GuidedVelocity velocity_;
+  mutable Tensor rows_, rows_on_host_;  ///< what on_host copied last
 };
 
 }  // namespace vggflow

@@ -18,6 +18,7 @@
 
 #include "vggflow/core/error.h"
 #include "vggflow/families/value_network.h"
+#include "vggflow/flow/adapted_flow.h"
 #include "vggflow/io/safetensors.h"
 #include "vggflow/proofs/self_check.h"
 #include "vggflow/testing/count_calls.h"
@@ -396,6 +397,42 @@ TEST(MmditNetwork, IsTheNegativePredictionOnAClockFromNoiseToData) {
           [&](const std::vector<Tensor>& v) { return flow.velocity(v[0], v[1], c); },
           [&](const std::vector<Dual>& v) { return flow.velocity(v[0], v[1], c); }, {x, t}, 1e-7),
       1e-5);
+}
+
+// Joined projections are joined in the merged network too, also where not all three are adapted:
+// its passes put no weights together.
+TEST(MmditNetwork, MergedWeightsLieAsTheBasesDo) {
+  const auto made = [] {
+    auto flow =
+        std::make_unique<MmditNetwork>(std::make_unique<Mmdit>(reference_options("sd35_medium")));
+    uint64_t id = 1;
+    for (const NamedTensor& p : flow->mmdit().parameters())
+      *p.tensor = random_double(p.tensor->sizes(), id++, 0.2).to(at::kFloat);
+    return flow;
+  };
+  const auto merge = [](const FlowNetwork& base, const std::string& target) {
+    auto adapted = std::make_unique<AdaptedFlow>(base, LoraOptions{2, 2, {target}}, 1);
+    const at::NoGradGuard no_grad;
+    for (const NamedTensor& p : adapted->parameters()) p.tensor->add_(0.1);
+    adapted->merge();
+    return adapted;
+  };
+  const auto apart = made(), joined = made();
+  joined->mmdit().join_projections();
+  const Tensor x = random_double({2, 4, 8, 8}, 90).to(at::kFloat), t = at::full({2}, 0.5);
+  const Conditioning c{random_double({2, 5, 12}, 91).to(at::kFloat),
+                       random_double({2, 10}, 92).to(at::kFloat)};
+  const auto cats = [&](const FlowNetwork& network) {
+    return testing::count_calls("aten::cat", [&] { network.velocity(x, t, c); });
+  };
+  ASSERT_GT(cats(*apart), cats(*joined));
+  for (const char* target : {"transformer_blocks.*.attn*.to_*", "transformer_blocks.*.attn.to_k"}) {
+    const auto want = merge(*apart, target), got = merge(*joined, target);
+    EXPECT_TRUE(at::equal(got->merged().velocity(x, t, c), want->merged().velocity(x, t, c)))
+        << target;
+    EXPECT_EQ(cats(got->merged()), cats(*joined)) << target;
+    EXPECT_FALSE(at::equal(got->merged().velocity(x, t, c), joined->velocity(x, t, c))) << target;
+  }
 }
 
 // What is set on a layer of a view is the view's own; what both hold is held once.
