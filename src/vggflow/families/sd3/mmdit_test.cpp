@@ -282,10 +282,14 @@ class MmditAdapters : public ::testing::TestWithParam<std::string> {
 INSTANTIATE_TEST_SUITE_P(Variants, MmditAdapters,
                          ::testing::Values("sd3", "sd35_medium", "sd35_large"));
 
+// fp32 products add up in an order of the processor's: 1.0e-5 to 1.1e-5 was seen on an AMD EPYC, by
+// the program of commit 9001bc5 alike, and less on an Intel Xeon.
+constexpr double kOutputBound = 1.5e-5;
+
 TEST_P(MmditAdapters, OutputsAndEveryGradientEqualPefts) {
   const Tensor x = get("x").requires_grad_(true);
   const Tensor y = net.forward(x, get("t"), conditioning());
-  EXPECT_LT(scaled_error(y, want("y")), 1e-5);
+  EXPECT_LT(scaled_error(y, want("y")), kOutputBound);
   EXPECT_GT(scaled_error(y, get("y")), 0.1) << "the adapters do something";
   std::vector<Tensor> inputs{x};
   std::vector<std::string> names{"x"};
@@ -331,7 +335,7 @@ TEST_P(MmditAdapters, Bf16GradientsErrNoMoreThanPefts) {
 
 TEST_P(MmditAdapters, DirectionalDerivativeEqualsTorchFuncJvp) {
   const Dual y = net.forward(Dual{get("x"), get("dx")}, Dual{get("t"), get("dt")}, conditioning());
-  EXPECT_LT(scaled_error(y.value, want("y")), 1e-5);
+  EXPECT_LT(scaled_error(y.value, want("y")), kOutputBound);
   EXPECT_LT(scaled_error(y.tangent, want("tangent")), 1e-4);
 }
 

@@ -117,8 +117,10 @@ TEST(ClipFeatures, TheHashDoesNotDependOnTheLayout) {
   fs::copy(testing::models_testdata("clip/transformers_gelu/config.json"), folder / "config.json");
   const ClipFeatures theirs(testing::models_testdata("clip/open_clip")), ours(folder.path());
   EXPECT_EQ(theirs.weights_hash(), ours.weights_hash());
-  EXPECT_TRUE(
-      at::equal(theirs.features(images().to(at::kFloat)), ours.features(images().to(at::kFloat))));
+  // The same weights at other addresses: where a product takes another path for them, the last bits
+  // differ (seen on an AMD EPYC).
+  EXPECT_TRUE(at::allclose(theirs.features(images().to(at::kFloat)),
+                           ours.features(images().to(at::kFloat)), 1e-5, 1e-6));
 }
 
 }  // namespace
