@@ -73,7 +73,9 @@ TEST_P(Sd3Pipeline, TwentyStepsEqualDiffusersFromTheSameNoise) {
   EXPECT_LT(scaled_error(1 - at::tensor(generator.times(), at::kFloat), sigmas), 1e-6);
   const Tensor noise = reference.load(c.name + ".noise");
   const Tensor latents = generator.latents(kPrompts, noise, /*aligned=*/false);
-  EXPECT_LT(scaled_error(latents, reference.load(c.name + ".latents")), 1e-4);
+  // Twenty steps add up what one product rounds: 1.01e-4 was seen on an AMD EPYC (the pixels are
+  // those of commit 9001bc5), less than 1e-4 on an Intel Xeon.
+  EXPECT_LT(scaled_error(latents, reference.load(c.name + ".latents")), 1.5e-4);
   const Tensor images =
       ((generator.generate(kPrompts, noise, /*aligned=*/false) + 1) / 2).clamp(0, 1);
   EXPECT_LT(scaled_error(images, reference.load(c.name + ".images")), 1e-4);
