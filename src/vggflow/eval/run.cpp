@@ -19,6 +19,7 @@
 #include "vggflow/io/image.h"
 #include "vggflow/io/model_files.h"
 #include "vggflow/ops/random_tensor.h"
+#include "vggflow/weights/lora_read.h"
 
 namespace vggflow {
 
@@ -30,7 +31,8 @@ Generator::Generator(const GeneratorOptions& options)
   if (options.guide.kind != GuideKind::kNone)
     guide_ = std::make_unique<ValueGuide>(options.guide, *model_);
   if (options.lora.empty()) return;
-  adapted_ = std::make_unique<AdaptedFlow>(*model_, read_lora(options.lora).layers);
+  adapted_ = std::make_unique<AdaptedFlow>(
+      *model_, read_lora_as(options.lora, options.lora_text_encoders).layers);
   set_strength(1.0);
 }
 

@@ -52,6 +52,11 @@ void check_variants(const Sd3Files& files, const std::string& wanted,
 
 Sd3Files::Sd3Files(const std::string& path, const Sd3Options& options) : variant_(options.variant) {
   if (fs::is_regular_file(path)) {
+    const TensorMap tensors = open_weights(path);
+    VGGFLOW_CHECK(is_sd3_original(tensors),
+                  "[sd3] {} is no single-file SD3 checkpoint: expected tensors "
+                  "model.diffusion_model.joint_blocks.*",
+                  path);
     VGGFLOW_CHECK(!options.config.empty(),
                   "[sd3] {} is a single file, which holds no configurations and no tokenizers: "
                   "pass a folder of the model in diffusers' "
@@ -60,11 +65,6 @@ Sd3Files::Sd3Files(const std::string& path, const Sd3Options& options) : variant
                   path);
     file_ = path;
     index_ = read_model_index(resolve_model(options.config, options.revision));
-    const TensorMap tensors = open_weights(path);
-    VGGFLOW_CHECK(is_sd3_original(tensors),
-                  "[sd3] {} is no single-file SD3 checkpoint: expected tensors "
-                  "model.diffusion_model.joint_blocks.*",
-                  path);
     original_ = from_sd3_original(tensors, path);
   } else {
     index_ = read_model_index(resolve_model(path, options.revision));
