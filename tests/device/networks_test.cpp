@@ -233,7 +233,7 @@ TEST(OnADevice, SamplingsOfStableDiffusion3AreTheCpus) {
     expect_same(decoder, [&] {
       GeneratorOptions o;
       o.flow.model = models_testdata("sd3_tiny").string();
-      o.flow.precision = "fp32";
+      o.flow.precision = Precision::kFp32;
       o.flow.sd3.t5_tokens = 20;
       o.flow.sd3.negative_prompt = "a dog";
       o.flow.sd3.height = o.flow.sd3.width = 16;
@@ -251,7 +251,7 @@ TEST(OnADevice, SamplingsOfNanoAreTheCpus) {
   expect_same("nano", [] {
     GeneratorOptions o;
     o.flow.model = (fs::path(VGGFLOW_SOURCE_DIR) / "models/nano").string();
-    o.flow.precision = "fp32";
+    o.flow.precision = Precision::kFp32;
     o.time_grid.steps = 3;
     const Generator generator(o);
     const Tensor noise = keyed_normal(1, Purpose::kTest, 0, 0, 2, generator.model().state_shape());
@@ -265,7 +265,7 @@ TEST(OnADevice, Bf16IsTheCpusToItsRounding) {
       [] {
         GeneratorOptions o;
         o.flow.model = (fs::path(VGGFLOW_SOURCE_DIR) / "models/nano").string();
-        o.flow.precision = "bf16";
+        o.flow.precision = Precision::kBf16;
         o.time_grid.steps = 2;
         const Generator generator(o);
         const Tensor noise =

@@ -61,7 +61,7 @@ AlignConfig config_of(const std::string& method, const std::string& name) {
   fs::remove_all(c.run);
   fs::create_directories(c.run);
   c.flow.model = nano().string();
-  c.flow.precision = "fp32";
+  c.flow.precision = Precision::kFp32;
   c.prompts = {(scratch() / "train.txt").string(), (scratch() / "eval.txt").string()};
   c.method = method;
   c.reward = "colorfulness";
@@ -148,7 +148,7 @@ TEST(RunOfStableDiffusion3, IsTheCpus) {
     c.flow.checkpointing = true;
     c.flow.sd3.t5_tokens = 20;
     c.flow.sd3.height = c.flow.sd3.width = 16;
-    c.value.kind = "lora";
+    c.value.kind = ValueKind::kLora;
     return c;
   };
   AlignConfig cpu = tiny("sd3_cpu"), device = tiny("sd3_device");
