@@ -3,6 +3,7 @@
 #include "vggflow/convert/lora_export.h"
 #include "vggflow/core/log.h"
 #include "vggflow/core/result.h"
+#include "vggflow/core/shipped_files.h"
 
 namespace vggflow::cli {
 namespace {
@@ -27,6 +28,7 @@ Syntax syntax() {
 int export_lora(const Call& call) {
   ExportOptions options;
   if (!read_settings(call, syntax(), options)) return kDone;
+  options.model = find_shipped(options.model).string();
   print_result(vggflow::export_lora(options));
   return kDone;
 }

@@ -14,6 +14,7 @@
 #include "vggflow/core/error.h"
 #include "vggflow/core/home.h"
 #include "vggflow/core/nearest.h"
+#include "vggflow/core/shipped_files.h"
 #include "vggflow/core/usage_error.h"
 
 namespace vggflow {
@@ -112,14 +113,15 @@ class Parser {
   void config(const std::string& file) {
     if (!line_.file.empty())
       refuse(call_, "expected one --config FILE, got two: {} and {}", line_.file, file);
-    line_.file = with_home(file);
+    line_.file = find_shipped(with_home(file)).string();
     const bool has_folder = std::any_of(syntax_.flags.begin(), syntax_.flags.end(),
                                         [](const Flag& f) { return f.name == "--model-config"; });
     if (std::filesystem::is_directory(line_.file))
       refuse(call_, "expected --config FILE, a YAML file of settings, got the folder {}{}", file,
              has_folder ? "; a folder of a model's configurations is --model-config " + file : "");
     if (!std::filesystem::exists(line_.file))
-      refuse(call_, "expected --config FILE, a YAML file of settings; there is no file {}", file);
+      refuse(call_, "expected --config FILE, a YAML file of settings; there is no file {}",
+             places_of(file));
   }
 
   [[noreturn]] void refuse_flag(const std::string& name) const {

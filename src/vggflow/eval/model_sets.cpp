@@ -4,6 +4,7 @@
 
 #include "vggflow/core/error.h"
 #include "vggflow/core/log.h"
+#include "vggflow/core/shipped_files.h"
 #include "vggflow/families/open_model.h"
 
 namespace vggflow {
@@ -11,7 +12,7 @@ namespace vggflow {
 namespace fs = std::filesystem;
 
 SetSource source_of(const std::string& name) {
-  const fs::path path = name;
+  const fs::path path = find_shipped(name);
   if (name == "base") {
     VGGFLOW_CHECK(!fs::exists(path),
                   "[metrics] 'base' is the base model, and there is a folder of that name too: "

@@ -14,7 +14,7 @@ ModelShape shape_of(std::shared_ptr<const FamilyModel> model) {
 }
 
 std::shared_ptr<const FamilyModel> under(const ModelOptions& options, const ModelShape& shape) {
-  return family_of(options.model)->model(options, shape.model.get());
+  return family_of(model_path(options))->model(options, shape.model.get());
 }
 
 }  // namespace
@@ -27,7 +27,7 @@ void check_model_sizes(const ModelOptions& options, const ModelShape& shape) {
 
 ModelShape read_model_shape(const ModelOptions& options) {
   check_model_options(options);
-  return shape_of(family_of(options.model)->model(options, nullptr));
+  return shape_of(family_of(model_path(options))->model(options, nullptr));
 }
 
 ModelShape reshaped(const ModelShape& shape, const ModelOptions& options) {

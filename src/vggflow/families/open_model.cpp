@@ -6,17 +6,20 @@
 #include <filesystem>
 
 #include "vggflow/core/error.h"
+#include "vggflow/core/shipped_files.h"
 #include "vggflow/families/registry.h"
 
 namespace vggflow {
 
 namespace fs = std::filesystem;
 
+fs::path model_path(const ModelOptions& options) { return find_shipped(options.model); }
+
 void check_model_options(const ModelOptions& options) {
-  const Family* family = family_of(options.model);
+  const Family* family = family_of(model_path(options));
   std::vector<std::string> signs;
   for (const Family& known : families()) signs.push_back(known.sign);
-  VGGFLOW_CHECK(family, "[model] {} is no model: expected {} in it", options.model,
+  VGGFLOW_CHECK(family, "[model] {} is no model: expected {} in it", model_path(options).string(),
                 fmt::join(signs, " or "));
   family->check(options);
 }
@@ -30,8 +33,8 @@ const std::string& negative_prompt(const ModelOptions& options) {
 }
 
 bool has_own_prompts(const ModelOptions& options) {
-  const Family* family = family_of(options.model);
-  return family && family->has_own_prompts(options.model);
+  const Family* family = family_of(model_path(options));
+  return family && family->has_own_prompts(model_path(options));
 }
 
 int64_t images_at_once(int64_t batch, const std::vector<int64_t>& shape) {
@@ -43,7 +46,7 @@ int64_t images_at_once(int64_t batch, const std::vector<int64_t>& shape) {
 
 std::unique_ptr<FlowModel> open_flow_model(const ModelOptions& options) {
   check_model_options(options);
-  return family_of(options.model)->model(options, nullptr)->open();
+  return family_of(model_path(options))->model(options, nullptr)->open();
 }
 
 }  // namespace vggflow

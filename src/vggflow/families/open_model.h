@@ -32,6 +32,10 @@ struct ModelOptions {
   }
 };
 
+/// options.model, but for a folder that came with the program: that is found from any working
+/// folder (core/shipped_files.h).
+std::filesystem::path model_path(const ModelOptions& options);
+
 /// Frozen, in options.precision. A path that no family claims is refused with what was looked for.
 std::unique_ptr<FlowModel> open_flow_model(const ModelOptions& options);
 

@@ -19,6 +19,18 @@ using ::testing::HasSubstr;
 using testing::message_of;
 using ::testing::Not;
 
+TEST(OpenModel, FindsTheProgramsModelsFromAnyFolder) {
+  const fs::path before = fs::current_path();
+  const testing::TemporaryFolder folder;
+  fs::current_path(folder.path());
+  ModelOptions options;
+  EXPECT_EQ(open_flow_model(options)->state_shape(), (std::vector<int64_t>{3, 32, 32}));
+  EXPECT_TRUE(is_model_folder(model_path(options)));
+  options.model = "models/none";
+  EXPECT_THAT(message_of([&] { open_flow_model(options); }), HasSubstr(" and models/none or "));
+  fs::current_path(before);
+}
+
 TEST(OpenModel, TellsNanoFromStableDiffusion3) {
   ModelOptions options;
   options.model = std::string(VGGFLOW_SOURCE_DIR) + "/models/nano";

@@ -6,7 +6,9 @@
 namespace vggflow {
 namespace {
 
-ModelUse use_of(const ModelOptions& o) { return {o.model, o.precision, o.checkpointing}; }
+ModelUse use_of(const ModelOptions& o) {
+  return {model_path(o).string(), o.precision, o.checkpointing};
+}
 
 std::vector<Family>& rows() {
   static std::vector<Family> list{

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "vggflow/core/error.h"
+#include "vggflow/core/shipped_files.h"
 #include "vggflow/features/clip_features.h"
 #include "vggflow/features/nano_features.h"
 #include "vggflow/features/pixel_features.h"
@@ -118,8 +119,9 @@ std::unique_ptr<FeatureNetwork> make_feature_network(const std::string& name,
 
 std::shared_ptr<const FeatureNetwork> open_features(const std::string& name,
                                                     const OwnFeatures& own) {
-  if (name == "judge") return std::make_shared<JudgeFeatures>(own.judge);
-  if (name == "emoji-clip") return std::make_shared<EmojiClipFeatures>(own.emoji_clip);
+  if (name == "judge") return std::make_shared<JudgeFeatures>(require_shipped(own.judge, "judge"));
+  if (name == "emoji-clip")
+    return std::make_shared<EmojiClipFeatures>(require_shipped(own.emoji_clip, "emoji-clip"));
   if (name == PixelFeatures().name()) return std::make_shared<PixelFeatures>();
   const auto known = feature_network_names();
   const size_t equals = name.find('=');

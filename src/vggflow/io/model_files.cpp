@@ -14,6 +14,7 @@
 #include "vggflow/core/error.h"
 #include "vggflow/core/hash.h"
 #include "vggflow/core/log.h"
+#include "vggflow/core/shipped_files.h"
 #include "vggflow/io/files.h"
 #include "vggflow/io/torch_pickle.h"
 
@@ -130,10 +131,10 @@ fs::path resolve_model(const std::string& path_or_id, const std::string& revisio
   const fs::path repo = cached_repo(path_or_id);
   VGGFLOW_CHECK(fs::is_directory(repo),
                 "[model_files] '{}' is neither a folder nor in the Hugging Face cache: looked for "
-                "{} (set HF_HUB_CACHE or HF_HOME if the cache "
+                "{} and {} (set HF_HUB_CACHE or HF_HOME if the cache "
                 "is elsewhere). vggflow downloads nothing: get the model first, for example with "
                 "'hf download {}', or give the path of its folder",
-                path_or_id, repo.string(), path_or_id);
+                path_or_id, repo.string(), places_of(path_or_id), path_or_id);
   return snapshot_of(repo, revision);
 }
 

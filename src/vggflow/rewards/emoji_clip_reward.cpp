@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include "vggflow/core/error.h"
+#include "vggflow/core/shipped_files.h"
 
 namespace vggflow {
 
@@ -31,7 +32,7 @@ Dual EmojiClipReward::score(const Dual& images, const std::vector<std::string>& 
 }
 
 std::unique_ptr<Reward> make_emoji_clip(const RewardResources& r) {
-  return std::make_unique<EmojiClipReward>(r.emoji_clip);
+  return std::make_unique<EmojiClipReward>(require_shipped(r.emoji_clip, "emoji-clip"));
 }
 
 // Small: what nano's runs hold in any case (plan.cpp) has it.

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cctype>
 #include <set>
 #include <utility>
 
@@ -30,8 +31,8 @@ namespace {
 // Name, factory, cost, and the names of the weights that it asks for.
 struct Row {
   std::string name;
-  std::unique_ptr<Reward> (*make)(const RewardResources&);
-  RewardCost (*cost)(const RewardResources&);
+  RewardFactory make;
+  RewardCost (*cost)(const RewardResources&);  ///< null: not known
   std::vector<std::string> weights = {};
 };
 
@@ -40,8 +41,8 @@ std::unique_ptr<Reward> of_resources(const RewardResources& resources) {
   return std::make_unique<R>(resources);
 }
 
-const std::vector<Row>& registry() {
-  static const std::vector<Row> list{
+std::vector<Row>& registry() {
+  static std::vector<Row> list{
       {"aesthetic",
        of_resources<AestheticReward>,
        aesthetic_cost,
@@ -175,9 +176,22 @@ std::vector<std::string> reward_names() {
   return names;
 }
 
+void add_reward(const std::string& name, RewardFactory make) {
+  const auto plain = [](unsigned char c) {
+    return std::isalnum(c) || c == '.' || c == '_' || c == '-';
+  };
+  VGGFLOW_CHECK(!name.empty() && std::all_of(name.begin(), name.end(), plain),
+                "[reward] expected a name of letters, digits, '.', '_' and '-', got '{}'", name);
+  const auto place = std::lower_bound(registry().begin(), registry().end(), name,
+                                      [](const Row& row, const auto& n) { return row.name < n; });
+  VGGFLOW_CHECK(place == registry().end() || place->name != name,
+                "[reward] there is a reward '{}' already; give yours another name", name);
+  registry().insert(place, {name, std::move(make), nullptr});
+}
+
 std::optional<RewardCost> reward_cost(const std::string& name, const RewardResources& resources) {
   for (const Row& row : registry()) {
-    if (row.name == name) return row.cost(resources);
+    if (row.name == name && row.cost) return row.cost(resources);
   }
   return std::nullopt;
 }

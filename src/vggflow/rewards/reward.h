@@ -4,6 +4,7 @@
 // weighted sum; names with a scheme, plugin:/path/lib.so, are a user's own.
 
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -94,6 +95,14 @@ struct RewardFiles {
 
 /// Known names, in alphabetical order.
 std::vector<std::string> reward_names();
+
+/// Makes a reward, of the weights that the settings name.
+using RewardFactory = std::function<std::unique_ptr<Reward>(const RewardResources&)>;
+
+/// Adds a reward that a program brings along: settings name it like those of this library, in
+/// weighted sums too. To be called before other threads ask for rewards. Throws for a name that is
+/// known already or that a weighted sum could not hold: letters, digits, '.', '_' and '-' only.
+void add_reward(const std::string& name, RewardFactory make);
 
 /// Throws, naming `name`, unless the reward has gradients: whoever trains or guides with a reward
 /// calls this first.

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "vggflow/core/error.h"
+#include "vggflow/core/shipped_files.h"
 #include "vggflow/io/files.h"
 #include "vggflow/io/jsonl.h"
 #include "vggflow/ops/random_tensor.h"
@@ -63,13 +64,8 @@ std::filesystem::path stored_file(const RewardCheckOptions& o) {
                   o.stored, usual.string());
     return o.stored;
   }
-  if (std::filesystem::exists(usual)) return usual;
-  const std::filesystem::path program = std::filesystem::read_symlink("/proc/self/exe");
-  for (std::filesystem::path folder = program.parent_path(); folder.has_relative_path();
-       folder = folder.parent_path()) {
-    if (std::filesystem::exists(folder / usual)) return folder / usual;
-  }
-  return {};
+  const std::filesystem::path found = find_shipped(usual);
+  return std::filesystem::exists(found) ? found : std::filesystem::path();
 }
 
 // The scores that are known of a reward: of check_images(size), by weights of that hash (empty: it
@@ -86,7 +82,7 @@ StoredScores read_stored(const RewardCheckOptions& o, const std::string& name) {
   StoredScores s;
   const std::filesystem::path path = stored_file(o);
   if (path.empty()) {
-    s.missing = "there is no models/reward-scores.json, neither here nor above the program";
+    s.missing = "no file is at " + places_of("models/reward-scores.json");
     return s;
   }
   const Json file = Json::parse(read_text(path), nullptr, /*allow_exceptions=*/false);

@@ -32,8 +32,8 @@ struct RewardCheckOptions {
     v("precision", precision,
       "of the images; slopes are taken in fp64 where the reward computes in it");
     v("stored", stored,
-      "JSON file of stored scores; empty: models/reward-scores.json here, or else above the "
-      "program");
+      "JSON file of stored scores; empty: models/reward-scores.json here, or else the one that "
+      "came with the program");
     v("seed", seed, "seed of the random images and directions", range(0, 1e15));
   }
 };

@@ -166,5 +166,31 @@ TEST(Rewards, AWeightedSumGivesItsPartsWithTheirWeights) {
   EXPECT_TRUE(at::equal(one->parts(images(), kPrompts)[0], one->score(images(), kPrompts)));
 }
 
+// A program's own: the mean of the images.
+class MeanReward : public Reward {
+ public:
+  Tensor score(const Tensor& images, const std::vector<std::string>&) const override {
+    return ops::mean(images, {1, 2, 3}, /*keepdim=*/false);
+  }
+  Dual score(const Dual& images, const std::vector<std::string>&) const override {
+    return ops::mean(images, {1, 2, 3}, /*keepdim=*/false);
+  }
+};
+
+TEST(Rewards, OfAProgramsOwnAreNamedLikeOthers) {
+  const auto make = [](const RewardResources&) { return std::make_unique<MeanReward>(); };
+  add_reward("z-mean", make);
+  EXPECT_EQ(reward_names().back(), "z-mean");
+  EXPECT_FALSE(reward_cost("z-mean", {}));
+  const auto sum = reward_named("2*z-mean + 0.5*colorfulness");
+  EXPECT_LT(relative_error(sum->parts(images(), kPrompts)[0], images().mean({1, 2, 3})), 1e-12);
+  EXPECT_THAT(message_of([&] { add_reward("z-mean", make); }),
+              HasSubstr("there is a reward 'z-mean' already"));
+  for (const char* name : {"", "2*z", "a + b", "plugin:z"})
+    EXPECT_THAT(message_of([&] { add_reward(name, make); }),
+                HasSubstr("expected a name of letters"))
+        << name;
+}
+
 }  // namespace
 }  // namespace vggflow

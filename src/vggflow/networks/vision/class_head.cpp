@@ -5,6 +5,7 @@
 
 #include "vggflow/core/config.h"
 #include "vggflow/core/error.h"
+#include "vggflow/core/shipped_files.h"
 #include "vggflow/networks/model_folder.h"
 #include "vggflow/networks/vision/judge.h"
 #include "vggflow/ops/resize.h"
@@ -78,8 +79,9 @@ Judgement ClassHead::forward(const Tensor& images) const {
   return {f, head.forward(f)};
 }
 
-std::unique_ptr<ImageJudge> open_judge(const std::filesystem::path& folder,
+std::unique_ptr<ImageJudge> open_judge(const std::filesystem::path& place,
                                        const FindWeights& find) {
+  const std::filesystem::path folder = require_shipped(place, "judge");
   const SafetensorsFile file(folder / "model.safetensors");
   const auto target = file.metadata().find(kTarget);
   if (target != file.metadata().end() && target->second == kClassHead)

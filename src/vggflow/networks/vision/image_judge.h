@@ -31,8 +31,8 @@ class ImageJudge {
 /// The path of the weights of a network that is not ours, by its name; throws where none is given.
 using FindWeights = std::function<std::filesystem::path(const std::string& name)>;
 
-/// Whichever judge the folder holds; `find` is asked for the network below a class head.
-std::unique_ptr<ImageJudge> open_judge(const std::filesystem::path& folder,
-                                       const FindWeights& find);
+/// Whichever judge the folder holds, the program's own too (core/shipped_files.h); `find` is asked
+/// for the network below a class head.
+std::unique_ptr<ImageJudge> open_judge(const std::filesystem::path& place, const FindWeights& find);
 
 }  // namespace vggflow

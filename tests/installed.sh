@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# Installs into a temporary prefix; the program finds its models from any folder; the examples of examples/cpp are built against
+# the installed package and run. Usage: installed.sh SOURCE_DIR BUILD_DIR
+set -u
+. "$(dirname "$0")/functions.sh"
+source=$1 build=$2
+out=$(mktemp -d)
+trap 'rm -rf "$out"' EXIT
+export OMP_NUM_THREADS=1
+prefix=$out/prefix elsewhere=$out/elsewhere
+mkdir "$elsewhere"
+
+cmake --install "$build" --prefix "$prefix" >"$out/install.log" 2>&1 || die "the installation failed: $(tail -3 "$out/install.log")"
+# An installed header includes no file of ours that is not installed.
+while read -r header; do
+  [ -e "$prefix/include/$header" ] || die "installed headers include $header, which is not installed"
+done < <(grep -rhoE '#include "vggflow/[^"]+"' "$prefix/include" | sed 's/.*"\(.*\)"/\1/' | sort -u)
+
+# models/nano, models/judge, models/emoji-clip and configs/ are those of the checkout or of the prefix, wherever the program is called.
+cd "$elsewhere" || exit 1
+short=(time_grid.steps=6 updates=1 batch=2 eval.prompts=2 eval.images=2 value.kind=none)
+for program in "$prefix/bin/vggflow" "$build/vggflow"; do
+  rm -rf run
+  "$program" align --config configs/nano.yaml "${short[@]}" run=run >align.log 2>&1 || die "$program finds no models: $(tail -1 align.log)"
+done
+refuse "[judge] expected a file or folder at models/none or $prefix/share/vggflow/models/none" "$prefix/bin/vggflow" align "${short[@]}" run=a judge=models/none
+refuse " and models/none or $prefix/share/vggflow/models/none" "$prefix/bin/vggflow" sample out=a generator.model=models/none
+
+cache() { sed -n "s/^$1:[A-Z]*=//p" "$build/CMakeCache.txt"; }
+launcher=()
+# In each run the prefix has another name; ccache is told to see past it.
+if [ -n "$(cache VGGFLOW_CCACHE)" ]; then
+  export CCACHE_BASEDIR=$out CCACHE_NOHASHDIR=1
+  launcher=("-DCMAKE_CXX_COMPILER_LAUNCHER=$(cache VGGFLOW_CCACHE)")
+fi
+cmake -S "$source/examples/cpp" -B "$out/examples" -G Ninja "-DCMAKE_PREFIX_PATH=$prefix" "-DCMAKE_CXX_COMPILER=$(cache CMAKE_CXX_COMPILER)" \
+  "${launcher[@]}" >"$out/examples.log" 2>&1 || die "find_package(vggflow) failed: $(tail -5 "$out/examples.log")"
+cmake --build "$out/examples" -j2 >"$out/examples.log" 2>&1 || die "the examples do not build: $(grep -m3 error "$out/examples.log")"
+
+"$out/examples/sample_and_score" samples.png 2 >sample.txt 2>&1 || die "sample_and_score failed: $(tail -1 sample.txt)"
+[ "$(grep -c "^ghost .* = .* + 0.05 \* " sample.txt)" -eq 2 ] && [ -s samples.png ] || die "sample_and_score prints $(cat sample.txt)"
+"$out/examples/align_with_own_reward" "${short[@]}" run=own >own.txt 2>&1 || die "align_with_own_reward failed: $(tail -1 own.txt)"
+grep -q '"reward": "warmth"' own/summary.json && [ -s own/lora_ema.safetensors ] || die "align_with_own_reward left no run of its reward"
+"$out/examples/method_on_closed_form" >closed.txt 2>&1 || die "method_on_closed_form failed: $(tail -1 closed.txt)"
+awk '{ exit !($9 < 2) }' closed.txt || die "method_on_closed_form is more than 2 % from the optimum: $(cat closed.txt)"
+echo "installed: the program finds its models, and the examples run: $(cat closed.txt)"
