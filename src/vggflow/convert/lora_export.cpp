@@ -118,10 +118,10 @@ std::string export_layout(const ExportOptions& options, const LoraFile& lora) {
   const LoraLayout layout = layout_of(options.format);
   if (layout == LoraLayout::kPeft) expect_folder_name(options.out, "PEFT's layout");
   StagedOutput staged(options.out);
-  const auto model =
-      options.model.empty()
-          ? nullptr
-          : open_flow_model({options.model, "fp32", /*checkpointing=*/false, options.sd3});
+  const auto model = options.model.empty()
+                         ? nullptr
+                         : open_flow_model({options.model, Precision::kFp32,
+                                            /*checkpointing=*/false, options.sd3});
   const LoadBack seen = write_lora(staged.path(), lora.layers, layout, dtype_of(options.dtype),
                                    lora.metadata, model ? denoiser_of(*model) : Denoiser{});
   staged.commit();

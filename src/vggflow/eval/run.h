@@ -102,7 +102,7 @@ struct SampleConfig {
 };
 
 /// Throws, before anything is drawn, where neither `files` nor the model's own captions
-/// (draws_emoji) say what to draw.
+/// (has_own_prompts) say what to draw.
 void require_prompts(const ModelOptions& model, const PromptFiles& files);
 
 /// Threads of all CPU work; 0 leaves all.
