@@ -299,7 +299,8 @@ TEST(OnADevice, SamplingsOfNanoAreTheCpus) {
 }
 
 TEST(OnADevice, SamplingsInBf16AreTheCpus) {
-  expect_same("nano in bf16", [] { return sampled(nano_in(Precision::kBf16, 2), {"red heart", "ghost"}); });
+  expect_same("nano in bf16",
+              [] { return sampled(nano_in(Precision::kBf16, 2), {"red heart", "ghost"}); });
 }
 
 }  // namespace
