@@ -29,7 +29,7 @@
 #include "vggflow/algorithms/vgg_flow.h"
 #include "vggflow/core/error.h"
 #include "vggflow/core/log.h"
-#include "vggflow/families/network_cost.h"
+#include "vggflow/families/sd3/mmdit_cost.h"
 #include "vggflow/families/sd3/mmdit_network.h"
 #include "vggflow/flow/adapted_flow.h"
 #include "vggflow/flow/sampling.h"

@@ -108,7 +108,7 @@ Trajectory rollout(ImageProblem& problem, const std::vector<double>& times) {
 void bench_value(benchmark::State& state, at::ScalarType dtype) {
   Setup setup(dtype);
   const auto value =
-      make_value_network({.kind = "mmdit", .width = 64, .layers = 2}, setup.model, {}, 1);
+      make_value_network({.kind = ValueKind::kSmall, .width = 64, .layers = 2}, setup.model, {}, 1);
   ParameterBuffer buffer(value->parameters());
   AdamW adamw(buffer, AdamWOptions{});
   ImageProblem problem = setup.problem(16, value.get());

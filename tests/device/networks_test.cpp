@@ -253,7 +253,7 @@ TEST(OnADevice, TheAutoencodersDecodeAsOnTheCpu) {
 GeneratorOptions tiny_sd3(const fs::path& model) {
   GeneratorOptions o;
   o.flow.model = model.string();
-  o.flow.precision = "fp32";
+  o.flow.precision = Precision::kFp32;
   o.flow.sd3.t5_tokens = 20;
   o.flow.sd3.negative_prompt = "a dog";
   o.flow.sd3.height = o.flow.sd3.width = 16;
@@ -286,7 +286,7 @@ TEST(OnADevice, SamplingsOfStableDiffusion3AreTheCpus) {
   expect_same("sd3.5", [&] { return sampled(tiny_sd3(folder / "sd35"), prompts); });
 }
 
-GeneratorOptions nano_in(const std::string& precision, int64_t steps) {
+GeneratorOptions nano_in(Precision precision, int64_t steps) {
   GeneratorOptions o;
   o.flow.model = (fs::path(VGGFLOW_SOURCE_DIR) / "models/nano").string();
   o.flow.precision = precision;
@@ -295,11 +295,12 @@ GeneratorOptions nano_in(const std::string& precision, int64_t steps) {
 }
 
 TEST(OnADevice, SamplingsOfNanoAreTheCpus) {
-  expect_same("nano", [] { return sampled(nano_in("fp32", 3), {"red heart", "ghost"}); });
+  expect_same("nano", [] { return sampled(nano_in(Precision::kFp32, 3), {"red heart", "ghost"}); });
 }
 
 TEST(OnADevice, SamplingsInBf16AreTheCpus) {
-  expect_same("nano in bf16", [] { return sampled(nano_in("bf16", 2), {"red heart", "ghost"}); });
+  expect_same("nano in bf16",
+              [] { return sampled(nano_in(Precision::kBf16, 2), {"red heart", "ghost"}); });
 }
 
 }  // namespace

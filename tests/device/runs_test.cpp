@@ -64,7 +64,7 @@ AlignConfig config_of(const std::string& method, const std::string& name) {
   fs::remove_all(c.run);
   fs::create_directories(c.run);
   c.flow.model = nano().string();
-  c.flow.precision = "fp32";
+  c.flow.precision = Precision::kFp32;
   c.prompts = {(scratch() / "train.txt").string(), (scratch() / "eval.txt").string()};
   c.method = method;
   c.reward = "colorfulness";
@@ -177,7 +177,7 @@ TEST(RunOfStableDiffusion3, IsTheCpus) {
       c.flow.checkpointing = true;
       c.flow.sd3.t5_tokens = 20;
       c.flow.sd3.height = c.flow.sd3.width = 16;
-      c.value.kind = "lora";
+      c.value.kind = ValueKind::kLora;
       return c;
     };
     expect_the_cpus(tiny("sd3_cpu"), tiny("sd3_device"));

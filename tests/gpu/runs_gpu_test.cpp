@@ -59,7 +59,7 @@ AlignConfig config_of(const std::string& method, const std::string& name) {
   fs::remove_all(c.run);
   fs::create_directories(c.run);
   c.flow.model = nano().string();
-  c.flow.precision = "fp32";
+  c.flow.precision = Precision::kFp32;
   c.prompts = {(scratch() / "train.txt").string(), (scratch() / "eval.txt").string()};
   c.method = method;
   c.reward = "colorfulness";

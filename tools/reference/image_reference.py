@@ -27,6 +27,7 @@ Image.fromarray(np.concatenate([rgb, alpha], -1)).save(folder / "rgba.png")
 image.convert("L").save(folder / "grey.png")
 image.convert("1").save(folder / "one_bit.png")
 image.quantize(13).save(folder / "palette.png")
+Image.fromarray((37 * x + 11 * y).astype(np.uint16)).save(folder / "grey_16_bit.png")  # up to 1123: Pillow cuts at 255
 image.save(folder / "baseline_420.jpg", quality=88, subsampling="4:2:0")
 image.save(folder / "progressive_444.jpg", quality=75, subsampling="4:4:4", progressive=True)
 image.convert("L").save(folder / "grey.jpg", quality=80)

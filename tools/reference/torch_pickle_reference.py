@@ -3,6 +3,8 @@
 
 torch_pickle_reference.py make FOLDER   writes protocol2.pth and protocol4.pth: a nested dictionary with every dtype, a transposed view, tensors
                                         that share a storage, a parameter, an empty tensor, and leaves that are no tensors
+torch_pickle_reference.py lora FOLDER   writes lora_state_dict.bin and .pt: a LoRA of two layers as kohya's names have it, flat, and as PEFT's
+                                        have it, nested and as parameters
 torch_pickle_reference.py sums FILE     prints name, shape, sum and sum of absolute values (float64) of every tensor
 """
 import collections
@@ -30,7 +32,23 @@ def contents():
     return {"state_dict": state, "step": 70000000000, "lr": 1e-3, "tags": ["a", ("b", None)], "done": False, 7: torch.ones(1)}
 
 
-if sys.argv[1] == "make":
+def lora(down, up, wrap):
+    a, b = torch.arange(32, dtype=torch.float32).view(2, 16) / 8, torch.ones(16, 2)
+    names = ["transformer_blocks.0.attn.to_q", "transformer_blocks.1.attn.to_out.0"]
+    out = {}
+    for name in names:
+        out |= {name + down: wrap(a.clone()), name + up: wrap(b.clone()), name + ".alpha": torch.tensor(1.0)}
+    return out
+
+
+if sys.argv[1] == "lora":
+    folder = pathlib.Path(sys.argv[2])
+    kohya = {"lora_unet_" + k.replace(".", "_", k.count(".") - (1 if k.endswith(".alpha") else 2)): v
+             for k, v in lora(".lora_down.weight", ".lora_up.weight", torch.clone).items()}
+    torch.save(kohya, folder / "lora_state_dict.pt")
+    torch.save({"transformer": collections.OrderedDict(lora(".lora_A.weight", ".lora_B.weight", torch.nn.Parameter))},
+               folder / "lora_state_dict.bin")
+elif sys.argv[1] == "make":
     folder = pathlib.Path(sys.argv[2])
     folder.mkdir(parents=True, exist_ok=True)
     for protocol in (2, 4):

@@ -14,7 +14,6 @@
 #include "vggflow/families/open_model.h"
 #include "vggflow/io/staged_output.h"
 #include "vggflow/ops/random_tensor.h"
-#include "vggflow/weights/lora_read.h"
 
 namespace vggflow {
 namespace {
@@ -119,10 +118,10 @@ std::string export_layout(const ExportOptions& options, const LoraFile& lora) {
   const LoraLayout layout = layout_of(options.format);
   if (layout == LoraLayout::kPeft) expect_folder_name(options.out, "PEFT's layout");
   StagedOutput staged(options.out);
-  const auto model =
-      options.model.empty()
-          ? nullptr
-          : open_flow_model({options.model, "fp32", /*checkpointing=*/false, options.sd3});
+  const auto model = options.model.empty()
+                         ? nullptr
+                         : open_flow_model({options.model, Precision::kFp32,
+                                            /*checkpointing=*/false, options.sd3});
   const LoadBack seen = write_lora(staged.path(), lora.layers, layout, dtype_of(options.dtype),
                                    lora.metadata, model ? denoiser_of(*model) : Denoiser{});
   staged.commit();
@@ -179,9 +178,7 @@ double check_merged_output(const Tensor& base, const Tensor& adapted, const Tens
 std::string export_lora(const ExportOptions& options) {
   VGGFLOW_CHECK(!std::filesystem::exists(options.out),
                 "[export] {} exists already: choose another name or remove it", options.out);
-  const LoraFile lora = options.lora_text_encoders == "skip"
-                            ? read_lora_of_transformer(options.lora)
-                            : read_lora(options.lora);
+  const LoraFile lora = read_lora_as(options.lora, options.lora_text_encoders);
   return options.format == "merged" ? export_merged(options, lora) : export_layout(options, lora);
 }
 

@@ -9,6 +9,7 @@
 #include <set>
 
 #include "vggflow/core/error.h"
+#include "vggflow/core/listing.h"
 #include "vggflow/core/log.h"
 #include "vggflow/families/sd3/original_names.h"
 #include "vggflow/io/files.h"
@@ -52,7 +53,7 @@ void attach(std::map<std::string, Piece>& transformer, const std::vector<LoraLay
     }
   }
   VGGFLOW_CHECK(problems.empty(), "[export] the adapters do not fit the transformer: {}",
-                fmt::join(problems, "; "));
+                examples_of(problems));
 }
 
 // Holds a component's weights against the network of its configuration, as opening the model does.
@@ -102,7 +103,7 @@ Pieces pieces_of(const Sd3Files& files, const Sd3WriteOptions& options) {
   }
   VGGFLOW_CHECK(problems.empty(),
                 "[export] the weights do not fit their configurations, nothing is written: {}",
-                fmt::join(problems, "; "));
+                examples_of(problems));
   if (!absent.empty()) log_info("not there and left out: {}", fmt::join(absent, ", "));
   attach(pieces.at("transformer"), options.adapters);
   return pieces;

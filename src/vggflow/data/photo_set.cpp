@@ -9,6 +9,7 @@
 
 #include "vggflow/core/error.h"
 #include "vggflow/core/random.h"
+#include "vggflow/io/finite.h"
 #include "vggflow/io/image_file.h"
 #include "vggflow/io/safetensors.h"
 #include "vggflow/io/zip.h"
@@ -110,12 +111,13 @@ LatentSet read_latents(const std::filesystem::path& file) {
   const bool fits = set.latents.dim() == 4 && set.labels.dim() == 1 &&
                     set.labels.scalar_type() == at::kLong &&
                     set.labels.size(0) == set.latents.size(0) && set.labels.numel() > 0 &&
-                    set.labels.min().item<int64_t>() >= 0 &&
+                    all_finite(set.latents) && set.labels.min().item<int64_t>() >= 0 &&
                     set.labels.max().item<int64_t>() < std::ssize(set.classes);
-  VGGFLOW_CHECK(fits,
-                "[latents] {}: expected latents (N, C, h, w) with N labels below {}; write it "
-                "again with `vggflow prepare`",
-                file.string(), set.classes.size());
+  VGGFLOW_CHECK(
+      fits,
+      "[latents] {}: expected latents (N, C, h, w) with N labels below {}, all finite; write it "
+      "again with `vggflow prepare`",
+      file.string(), set.classes.size());
   return set;
 }
 

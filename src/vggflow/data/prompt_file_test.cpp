@@ -35,6 +35,12 @@ TEST_F(PromptFile, ReadsOnePromptALineWhateverTheLineEnds) {
       read_prompts(write(
           "a.txt", "\xEF\xBB\xBF red heart \r\n\n# not a comment, \"as is\"\r\nein süßer Hund")),
       ElementsAre("red heart", "# not a comment, \"as is\"", "ein süßer Hund"));
+  EXPECT_THAT(read_prompts(write("mac.txt", "a cat\ra dog\r\rtwo birds")),
+              ElementsAre("a cat", "a dog", "two birds"));
+  EXPECT_THAT(read_prompts(write("mac.csv", "id,prompt\r1,a cat\r2,\"a dog, wet\"\r")),
+              ElementsAre("a cat", "a dog, wet"));
+  EXPECT_THAT(read_prompts(write("mac.jsonl", "\"a cat\"\r{\"prompt\": \"a dog\"}\r")),
+              ElementsAre("a cat", "a dog"));
 }
 
 TEST_F(PromptFile, ReadsTheColumnOfACsvFileWithQuotesAndLineBreaks) {

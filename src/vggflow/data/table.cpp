@@ -51,7 +51,7 @@ std::vector<std::string> read_record(const std::string& text, size_t& at, char s
       fresh = true;
     } else if (c == '\n') {
       return cells;
-    } else if (c != '\r' || (at < text.size() && text[at] != '\n')) {
+    } else {
       cells.back() += c;
       fresh = false;
     }
@@ -59,6 +59,17 @@ std::vector<std::string> read_record(const std::string& text, size_t& at, char s
   VGGFLOW_CHECK(!quoted, "[table] {}: a quote opened in the record at line {} is never closed",
                 file.string(), line);
   return cells;
+}
+
+// Line ends of Windows (CR LF) and of old Macs (CR) as "\n", as Python's text files have them.
+std::string with_newlines(const std::string& text) {
+  std::string out;
+  out.reserve(text.size());
+  for (size_t i = 0; i < text.size(); ++i) {
+    const bool pair = text[i] == '\r' && i + 1 < text.size() && text[i + 1] == '\n';
+    if (!pair) out += text[i] == '\r' ? '\n' : text[i];
+  }
+  return out;
 }
 
 bool is_blank(const std::vector<std::string>& cells) {
@@ -166,7 +177,7 @@ std::string read_utf8(const fs::path& file) {
   VGGFLOW_CHECK(in && !fs::is_directory(file), "[text] cannot read {}", file.string());
   std::stringstream bytes;
   bytes << in.rdbuf();
-  const std::string text = bytes.str();
+  const std::string text = with_newlines(bytes.str());
   int64_t number = 0;
   std::istringstream all(text);
   for (std::string line; std::getline(all, line);) {

@@ -5,6 +5,8 @@
 
 #include <new>
 
+#include "vggflow/core/listing.h"
+
 namespace vggflow {
 namespace {
 
@@ -37,7 +39,7 @@ std::string error_text(const std::exception& e) {
     return fmt::format("[memory] the device is full ({}): {}", numbers_of(text), kRemedy);
   if (is_host_full(e, text))
     return fmt::format("[memory] the host's memory is full ({}): {}", text, kRemedy);
-  return text;
+  return bounded_message(text);
 }
 
 }  // namespace vggflow

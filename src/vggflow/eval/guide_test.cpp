@@ -84,7 +84,7 @@ TEST(ValueGuide, RefusesARewardWithoutGradient) {
 
 TEST(ValueGuide, TakesTheCorrectionOfAFile) {
   NanoModel model = tiny();
-  const ValueOptions options{.kind = "mmdit", .width = 32, .layers = 1};
+  const ValueOptions options{.kind = ValueKind::kSmall, .width = 32, .layers = 1};
   const auto network = make_value_network(options, model, {}, 1);
   {
     at::NoGradGuard no_grad;

@@ -19,6 +19,7 @@
 #include "vggflow/io/image.h"
 #include "vggflow/io/model_files.h"
 #include "vggflow/ops/random_tensor.h"
+#include "vggflow/weights/lora_read.h"
 
 namespace vggflow {
 
@@ -30,7 +31,8 @@ Generator::Generator(const GeneratorOptions& options)
   if (options.guide.kind != GuideKind::kNone)
     guide_ = std::make_unique<ValueGuide>(options.guide, *model_);
   if (options.lora.empty()) return;
-  adapted_ = std::make_unique<AdaptedFlow>(*model_, read_lora(options.lora).layers);
+  adapted_ = std::make_unique<AdaptedFlow>(
+      *model_, read_lora_as(options.lora, options.lora_text_encoders).layers);
   set_strength(1.0);
 }
 
@@ -103,7 +105,7 @@ std::string describe(const char* name, const Evaluation& e) {
 void require_prompts(const ModelOptions& model, const PromptFiles& files) {
   if (!is_on_this_machine(model.model)) return;  // opening it says so
   VGGFLOW_CHECK(
-      files.given() || draws_emoji(model),
+      files.given() || has_own_prompts(model),
       "[prompts] expected prompts for {}, since the emoji's captions and judge are the nano "
       "model's alone: pass prompts.train=FILE to train on and prompts.eval=FILE "
       "to evaluate on (a prompt a line), or prompts.classes=[cat, dog] for a model of photographs",
@@ -182,7 +184,7 @@ void sample_images(const SampleConfig& c) {
   const Generator generator(c.generator);
   if (prompts.empty()) {
     VGGFLOW_CHECK(
-        draws_emoji(c.generator.flow),
+        has_own_prompts(c.generator.flow),
         "[sample] expected prompts: pass --prompts FILE, or \"prompts=[a red heart, a ghost]\"");
     prompts = display_prompts();
   }

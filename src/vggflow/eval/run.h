@@ -21,6 +21,7 @@ namespace vggflow {
 struct GeneratorOptions {
   ModelOptions flow;
   std::string lora;
+  std::string lora_text_encoders = "refuse";
   double lora_scale = 1.0;
   double guidance = 3.0;
   TimeGridOptions time_grid;
@@ -30,6 +31,9 @@ struct GeneratorOptions {
   void fields(V& v) {
     flow.fields(v);
     v("lora", lora, "LoRA: a diffusers or kohya file or a PEFT folder; empty: the base model");
+    v("lora_text_encoders", lora_text_encoders,
+      "what becomes of a LoRA's adapters of text encoders, which are not adapted here",
+      choices({"refuse", "skip"}));
     v("lora_scale", lora_scale, "strength of the LoRA", range(-10, 10));
     v("guidance", guidance, "guidance scale; 1 is none", range(0, 100));
     v.section("time_grid", time_grid);
@@ -98,7 +102,7 @@ struct SampleConfig {
 };
 
 /// Throws, before anything is drawn, where neither `files` nor the model's own captions
-/// (draws_emoji) say what to draw.
+/// (has_own_prompts) say what to draw.
 void require_prompts(const ModelOptions& model, const PromptFiles& files);
 
 /// Threads of all CPU work; 0 leaves all.

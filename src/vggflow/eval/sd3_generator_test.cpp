@@ -38,7 +38,7 @@ fs::path tiny_folder() { return testing::models_testdata("sd3_tiny"); }
 GeneratorOptions tiny_options() {
   GeneratorOptions o;
   o.flow.model = tiny_folder().string();
-  o.flow.precision = "fp32";
+  o.flow.precision = Precision::kFp32;
   o.flow.sd3.t5_tokens = 20;
   return o;
 }
@@ -204,8 +204,8 @@ TEST(Sd3Sampling, ABatchOfZeroIsChosenByTheSizeOfLatents) {
 TEST(Sd3Sampling, OnlyNanoWithoutADecoderDrawsEmoji) {
   ModelOptions o;
   o.model = std::string(VGGFLOW_SOURCE_DIR) + "/models/nano";
-  EXPECT_TRUE(draws_emoji(o));
-  EXPECT_FALSE(draws_emoji(tiny_options().flow));
+  EXPECT_TRUE(has_own_prompts(o));
+  EXPECT_FALSE(has_own_prompts(tiny_options().flow));
 }
 
 TEST(Sd3Sampling, ImagesOfAKnownSizeAreRefusedWhereTheyDoNotFitThePatches) {

@@ -279,13 +279,20 @@ std::vector<Point2> gain_and_diversity(std::span<const EvalPoint> evals) {
 }
 
 double selection_score(const RunResult& run, const SelectOptions& select, const Point2& edge) {
-  if (select.by == "hypervolume") return hypervolume(gain_and_diversity(run.evals), edge);
-  if (select.by == "reward") return run.evals.back().reward;
-  double best = kNone;
-  for (const EvalPoint& e : run.evals) {
-    if (e.diversity_kept >= select.floor) best = std::fmax(best, e.reward);
+  switch (select.by) {
+    case SelectBy::kReward:
+      return run.evals.back().reward;
+    case SelectBy::kHypervolume:
+      return hypervolume(gain_and_diversity(run.evals), edge);
+    case SelectBy::kRewardAtDiversityFloor: {
+      double best = kNone;
+      for (const EvalPoint& e : run.evals) {
+        if (e.diversity_kept >= select.floor) best = std::fmax(best, e.reward);
+      }
+      return best;
+    }
   }
-  return best;
+  fail("[compare] expected a known select.by, got {}", static_cast<int>(select.by));
 }
 
 namespace {

@@ -23,7 +23,6 @@ const std::vector<std::string> kKeys{"out",  "base",   "common", "seeds",   "arm
 const std::vector<std::string> kSelectKeys{"by", "floor", "seeds"};
 const std::vector<std::string> kBoxKeys{"gain_sd", "diversity_kept"};
 const std::vector<std::string> kArmKeys{"set", "grid"};
-const std::vector<std::string> kSelectBy{"reward", "hypervolume", "reward_at_diversity_floor"};
 const std::vector<std::string> kOwned{"run", "seed", "resume",
                                       "threads"};  // settings of a run that compare sets itself
 
@@ -65,6 +64,7 @@ class Parser {
   Grid grid(const YAML::Node& node, const std::string& what) const;
   ComparisonArm arm(const YAML::Node& node, const Grid& common) const;
   std::vector<ComparisonArm> arms(const YAML::Node& node, const Grid& common) const;
+  SelectBy select_by(const YAML::Node& node) const;
 
   YAML::Node root_;
   std::string origin_, top_;
@@ -250,6 +250,17 @@ std::vector<ComparisonArm> Parser::arms(const YAML::Node& node, const Grid& comm
   return out;
 }
 
+SelectBy Parser::select_by(const YAML::Node& node) const {
+  const auto word = scalar<std::string>(node, "a word", "select.by");
+  std::vector<std::string> words;
+  for (const auto& [known, by] : option_words(SelectBy{})) {
+    if (known == word) return by;
+    words.push_back(known);
+  }
+  fail("[compare] {}: expected select.by to be one of {}, got '{}'; did you mean '{}'?",
+       where(node), fmt::join(words, ", "), word, nearest(word, words, 1).front());
+}
+
 ComparisonConfig Parser::parse() {
   check_keys(root_, kKeys, "a comparison");
   for (const char* needed : {"out", "base", "arms"}) {
@@ -269,11 +280,7 @@ ComparisonConfig Parser::parse() {
   c.arms = arms(enter("arms"), common);
   if (const YAML::Node n = enter("select")) {
     check_keys(n, kSelectKeys, "select");
-    if (n["by"]) c.select.by = scalar<std::string>(n["by"], "a word", "select.by");
-    VGGFLOW_CHECK(contains(kSelectBy, c.select.by),
-                  "[compare] {}: expected select.by to be one of {}, got '{}'; did you mean '{}'?",
-                  where(n["by"]), fmt::join(kSelectBy, ", "), c.select.by,
-                  nearest(c.select.by, kSelectBy, 1).front());
+    if (n["by"]) c.select.by = select_by(n["by"]);
     if (n["floor"]) c.select.floor = number(n["floor"], "select.floor", 0, 1);
     if (n["seeds"]) c.select.seeds = seeds(n["seeds"], "select.seeds");
   }

@@ -9,6 +9,8 @@
 #include <utility>
 #include <vector>
 
+#include "vggflow/core/field.h"
+
 namespace vggflow {
 
 /// One value of every key of the grid, with all overrides of the arm before it.
@@ -23,9 +25,21 @@ struct ComparisonArm {
   std::vector<ArmSetting> settings;  ///< at least one
 };
 
+/// What a run is worth; more is better.
+enum class SelectBy {
+  kReward,                  ///< the last evaluation's
+  kHypervolume,             ///< of gain and diversity kept, over all evaluations
+  kRewardAtDiversityFloor,  ///< the best of an evaluation that keeps so much
+};
+inline OptionWords<SelectBy> option_words(SelectBy) {
+  return {{"reward", SelectBy::kReward},
+          {"hypervolume", SelectBy::kHypervolume},
+          {"reward_at_diversity_floor", SelectBy::kRewardAtDiversityFloor}};
+}
+
 /// How one of an arm's settings is chosen.
 struct SelectOptions {
-  std::string by = "reward";   ///< reward | hypervolume | reward_at_diversity_floor
+  SelectBy by = SelectBy::kReward;
   double floor = 0.8;          ///< of diversity kept, for reward_at_diversity_floor
   std::vector<int64_t> seeds;  ///< seeds of the tuning runs; empty: those of the comparison
 };

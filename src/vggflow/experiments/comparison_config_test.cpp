@@ -56,7 +56,7 @@ TEST(ComparisonConfig, ReadsEveryKey) {
   EXPECT_THAT(c.common, ElementsAre("updates=3", "value.kind=none"));
   EXPECT_THAT(c.seeds, ElementsAre(4, 5));
   EXPECT_THAT(c.tuning_seeds(), ElementsAre(0));
-  EXPECT_EQ(c.select.by, "reward_at_diversity_floor");
+  EXPECT_EQ(c.select.by, SelectBy::kRewardAtDiversityFloor);
   EXPECT_EQ(c.select.floor, 0.7);
   EXPECT_EQ(c.box.gain_sd, 3);
   EXPECT_EQ(c.box.diversity_kept, 0.9);
@@ -110,7 +110,7 @@ TEST(ComparisonConfig, TheCommandLineReplacesTheFilesKeysAndPassesOtherSettingsO
       parsed(kWhole, {"out=elsewhere", "seeds=[9]", "select.by=hypervolume", "updates=1"});
   EXPECT_EQ(c.out, "elsewhere");
   EXPECT_THAT(c.seeds, ElementsAre(9));
-  EXPECT_EQ(c.select.by, "hypervolume");
+  EXPECT_EQ(c.select.by, SelectBy::kHypervolume);
   EXPECT_EQ(c.select.floor, 0.7);
   EXPECT_THAT(c.last, ElementsAre("updates=1"));
 }

@@ -292,15 +292,27 @@ ReportTable cost_table(const ComparisonView& view) {
   return t;
 }
 
+namespace {
+
+std::string chosen_by(const SelectOptions& select) {
+  switch (select.by) {
+    case SelectBy::kReward:
+      return "the last evaluation's reward";
+    case SelectBy::kHypervolume:
+      return "hypervolume";
+    case SelectBy::kRewardAtDiversityFloor:
+      return fmt::format(
+          "the largest reward among evaluations that keep {:.0f} % of the base's diversity",
+          100 * select.floor);
+  }
+  fail("[compare] expected a known select.by, got {}", static_cast<int>(select.by));
+}
+
+}  // namespace
+
 ReportTable tuning_table(const ComparisonView& view) {
   const ComparisonConfig& c = view.data.config;
-  std::string by =
-      c.select.by == "reward" ? "the last evaluation's reward"
-      : c.select.by == "hypervolume"
-          ? "hypervolume"
-          : fmt::format(
-                "the largest reward among evaluations that keep {:.0f} % of the base's diversity",
-                100 * c.select.floor);
+  const std::string by = chosen_by(c.select);
   ReportTable t{"Tuning effort",
                 fmt::format("Settings tried by arm, on seeds {}; chosen by {}, averaged over these "
                             "seeds. A setting counts only if all of its "

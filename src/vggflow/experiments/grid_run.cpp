@@ -370,8 +370,9 @@ bool run_comparison(const ComparisonConfig& config, const RunCommand& command) {
     const ComparisonArm& arm = config.arms[i];
     if (arm.settings.size() == 1) continue;
     log_info("{}: {}", arm.name,
-             chosen[i] ? "chose " + arm.settings[*chosen[i]].name + " by " + config.select.by
-                       : "no setting has finished on all tuning seeds, none is chosen");
+             chosen[i]
+                 ? "chose " + arm.settings[*chosen[i]].name + " by " + word_of(config.select.by)
+                 : "no setting has finished on all tuning seeds, none is chosen");
   }
   return run_grid(config, command, table_runs(config, chosen), progress);
 }

@@ -37,10 +37,10 @@ class FullSize : public ::testing::Test {
     }
     reference = std::make_unique<SafetensorsFile>(model / "reference.safetensors");
   }
-  std::unique_ptr<FlowModel> open(const char* precision) const {
+  std::unique_ptr<FlowModel> open(Precision precision) const {
     return open_flow_model({.model = model.string(), .precision = precision, .sd3 = {}});
   }
-  Tensor velocity(const char* precision) const {
+  Tensor velocity(Precision precision) const {
     const auto flow = open(precision);
     const at::ScalarType dtype = precision_dtype(precision);
     // The reference is of the network as diffusers has it: u = -v at the timestep 1000 (1 - t).
@@ -55,7 +55,7 @@ class FullSize : public ::testing::Test {
 };
 
 TEST_F(FullSize, VelocityInFp32IsDiffusers) {
-  const double error = relative_error(velocity("fp32"), reference->load("velocity_fp32"));
+  const double error = relative_error(velocity(Precision::kFp32), reference->load("velocity_fp32"));
   std::printf("velocity in fp32: relative error %.2e\n", error);
   EXPECT_LT(error, 2e-5);
 }
@@ -63,7 +63,7 @@ TEST_F(FullSize, VelocityInFp32IsDiffusers) {
 // In bf16 both err against fp32; ours may not err more than half as much again.
 TEST_F(FullSize, VelocityInBf16ErrsAsDiffusersDoes) {
   const Tensor exact = reference->load("velocity_fp32");
-  const double ours = relative_error(velocity("bf16").to(at::kFloat), exact),
+  const double ours = relative_error(velocity(Precision::kBf16).to(at::kFloat), exact),
                theirs = relative_error(reference->load("velocity_bf16"), exact);
   std::printf("velocity in bf16: error against fp32 %.2e, diffusers' %.2e\n", ours, theirs);
   EXPECT_GT(theirs, 0);

@@ -1,6 +1,6 @@
 // The costs that are predicted from sizes against the real networks: bytes as the allocator counts
 // them, parameters and products as they are.
-#include "vggflow/families/network_cost.h"
+#include "vggflow/families/sd3/mmdit_cost.h"
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
@@ -11,7 +11,10 @@
 #include <memory>
 #include <string>
 
+#include "vggflow/families/sd3/family.h"
 #include "vggflow/families/sd3/mmdit_network.h"
+#include "vggflow/families/value_cost.h"
+#include "vggflow/networks/autoencoders/decoder_cost.h"
 #include "vggflow/networks/model_folder.h"
 #include "vggflow/nn/lora.h"
 #include "vggflow/ops/random_tensor.h"
@@ -213,7 +216,7 @@ TEST(NetworkCost, PredictsTheBytesOfTaesd3) {
 
 TEST(NetworkCost, PredictsTheBytesAndParametersOfTheValueUnet) {
   const MmditNetwork policy(std::make_unique<Mmdit>(medium()));
-  const ValueOptions value{.kind = "unet", .width = 32, .layers = 3};
+  const ValueOptions value{.kind = ValueKind::kUnet, .width = 32, .layers = 3};
   const auto net = make_value_network(value, policy, {}, 0);
   EXPECT_EQ(static_cast<double>(net->parameter_count()), unet_value_parameters(value, 16, 64));
   net->set_requires_grad(true);

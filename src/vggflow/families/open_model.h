@@ -1,5 +1,5 @@
 #pragma once
-// Opens whatever flow model a path names: a nano folder, an SD3 folder, or a single file.
+// Opens whatever flow model a path names, by the families of registry.h.
 
 #include <filesystem>
 #include <memory>
@@ -8,12 +8,13 @@
 
 #include "vggflow/families/sd3/model.h"
 #include "vggflow/flow/flow_model.h"
+#include "vggflow/flow/precision.h"
 
 namespace vggflow {
 
 struct ModelOptions {
   std::string model = "models/nano";
-  std::string precision = "auto";
+  Precision precision = Precision::kAuto;
   bool checkpointing = false;
   Sd3Options sd3;
 
@@ -23,8 +24,7 @@ struct ModelOptions {
       "the flow model: a nano folder, a Stable Diffusion 3 folder in diffusers' layout, its "
       "org/name in the Hugging Face cache, or a single file");
     v("precision", precision,
-      "of the frozen weights and matrix products; auto: bf16 where the device has it",
-      choices({"auto", "bf16", "fp32"}));
+      "of the frozen weights and matrix products; auto: bf16 where the device has it");
     v("checkpointing", checkpointing,
       "blocks of the network and of the decoder keep their inputs alone and run again for "
       "gradients: less memory, one more forward pass");
@@ -36,11 +36,10 @@ struct ModelOptions {
 /// folder (core/shipped_files.h).
 std::filesystem::path model_path(const ModelOptions& options);
 
-/// Frozen, in options.precision. A path that is neither is refused with what was looked for.
+/// Frozen, in options.precision. A path that no family claims is refused with what was looked for.
 std::unique_ptr<FlowModel> open_flow_model(const ModelOptions& options);
 
-/// Refuses a folder that is no model's, and settings of Stable Diffusion 3 for a nano model, which
-/// would ignore them.
+/// Refuses a folder that is no model's, and settings that the model's family would ignore.
 void check_model_options(const ModelOptions& options);
 
 /// Whether a folder holds a model of any family, or points into the Hugging Face cache.
@@ -49,9 +48,9 @@ bool is_model_folder(const std::filesystem::path& folder);
 /// What guidance leads away from, by the settings: empty is the empty prompt.
 const std::string& negative_prompt(const ModelOptions& options);
 
-/// Whether the model is the one that the emoji's captions and their judge are for: nano without a
-/// decoder.
-bool draws_emoji(const ModelOptions& options);
+/// Whether the model brings the captions that it was trained on and a judge for them, so that a run
+/// needs no prompts: the emoji's, of a nano without a decoder.
+bool has_own_prompts(const ModelOptions& options);
 
 /// How many images of states (C, h, w) are drawn at once: `batch`, or where that is 0, 64 of a
 /// model whose states are images, and of latents as many as together have the positions of 64

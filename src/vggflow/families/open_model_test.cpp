@@ -64,7 +64,7 @@ class MixedVariants : public ::testing::Test {
   // What opening it and using its encoders logs.
   std::string opened(const std::string& variant) const {
     ::testing::internal::CaptureStderr();
-    open_flow_model({.model = model, .precision = "fp32", .sd3 = with_variant(variant)})
+    open_flow_model({.model = model, .precision = Precision::kFp32, .sd3 = with_variant(variant)})
         ->prepare({"a cat"});
     return ::testing::internal::GetCapturedStderr();
   }
@@ -100,7 +100,7 @@ TEST_F(MixedVariants, WhatNoComponentHasOrWhatLeavesAChoiceIsRefused) {
 
 TEST(OpenModel, SaysWhatOfT5IsThereAndWhatIsMissing) {
   const testing::TemporaryFolder scratch;
-  ModelOptions o{.model = scratch / "model", .precision = "fp32", .sd3 = {}};
+  ModelOptions o{.model = scratch / "model", .precision = Precision::kFp32, .sd3 = {}};
   fs::copy(testing::models_testdata("sd3_tiny"), o.model, fs::copy_options::recursive);
   fs::remove_all(fs::path(o.model) / "tokenizer_3");
   EXPECT_THAT(message_of([&] { open_flow_model(o); }),

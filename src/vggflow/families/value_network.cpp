@@ -176,7 +176,7 @@ class LoraValue : public ValueNetwork {
 
 void check_value_options(const ValueOptions& o, const std::vector<int64_t>& state) {
   const int64_t halved = int64_t{1} << (o.layers - 1);
-  VGGFLOW_CHECK(o.kind != "unet" || (state[1] % halved == 0 && state[2] % halved == 0),
+  VGGFLOW_CHECK(o.kind != ValueKind::kUnet || (state[1] % halved == 0 && state[2] % halved == 0),
                 "[value_unet] expected states that halve {} times, got {} x {}", o.layers - 1,
                 state[1], state[2]);
 }
@@ -187,15 +187,30 @@ std::unique_ptr<ValueNetwork> make_value_network(const ValueOptions& options,
                                                  uint64_t seed) {
   const NetworkInputs inputs = policy.inputs();
   check_value_options(options, inputs.state);
-  if (options.kind == "none") return nullptr;
-  if (options.kind == "unet") return std::make_unique<UnetValue>(options, inputs, seed);
-  if (options.kind == "lora") return std::make_unique<LoraValue>(options, policy, targets, seed);
-  return std::make_unique<SmallValue>(policy.small(options.width, options.layers, seed));
+  switch (options.kind) {
+    case ValueKind::kNone:
+      return nullptr;
+    case ValueKind::kUnet:
+      return std::make_unique<UnetValue>(options, inputs, seed);
+    case ValueKind::kLora:
+      return std::make_unique<LoraValue>(options, policy, targets, seed);
+    case ValueKind::kAuto:
+    case ValueKind::kSmall:
+      return std::make_unique<SmallValue>(policy.small(options.width, options.layers, seed));
+  }
+  fail("[value_network] expected a known kind, got {}", static_cast<int>(options.kind));
 }
 
 namespace {
 
 constexpr const char* kKey = "vggflow.value";
+
+ValueKind kind_of(const std::string& word, const std::filesystem::path& file) {
+  for (const auto& [known, kind] : option_words(ValueKind{})) {
+    if (known == word) return kind;
+  }
+  fail("[value_network] {} holds a network of kind '{}', which is not known", file.string(), word);
+}
 
 std::vector<std::pair<std::string, Tensor>> trained_tensors(ValueNetwork& network) {
   std::vector<std::pair<std::string, Tensor>> out;
@@ -208,9 +223,9 @@ std::vector<std::pair<std::string, Tensor>> trained_tensors(ValueNetwork& networ
 void save_value_network(const std::filesystem::path& file, ValueNetwork& network,
                         const ValueOptions& options, const std::vector<std::string>& targets,
                         double scale) {
-  const nlohmann::json about{{"kind", options.kind},     {"width", options.width},
-                             {"layers", options.layers}, {"rank", options.rank},
-                             {"targets", targets},       {"scale", scale}};
+  const nlohmann::json about{
+      {"kind", word_of(options.kind)}, {"width", options.width}, {"layers", options.layers},
+      {"rank", options.rank},          {"targets", targets},     {"scale", scale}};
   write_safetensors(file, trained_tensors(network), {{kKey, about.dump()}});
 }
 
@@ -222,8 +237,9 @@ LoadedValueNetwork load_value_network(const std::filesystem::path& file,
                 "[value_network] {} has no '{}' metadata: expected the value.safetensors of a run",
                 file.string(), kKey);
   const auto about = nlohmann::json::parse(found->second);
-  const ValueOptions options{about.at("kind").get<std::string>(), about.at("width").get<int64_t>(),
-                             about.at("layers").get<int64_t>(), about.at("rank").get<int64_t>()};
+  const ValueOptions options{kind_of(about.at("kind").get<std::string>(), file),
+                             about.at("width").get<int64_t>(), about.at("layers").get<int64_t>(),
+                             about.at("rank").get<int64_t>()};
   LoadedValueNetwork out{
       make_value_network(options, policy, about.at("targets").get<std::vector<std::string>>(), 0),
       about.at("scale").get<double>()};

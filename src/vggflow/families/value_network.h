@@ -12,8 +12,23 @@
 
 namespace vggflow {
 
+enum class ValueKind {
+  kAuto,  ///< kSmall where the method trains one, else kNone
+  kNone,
+  kUnet,
+  kSmall,  ///< a small network of the policy's family
+  kLora    ///< the policy's network with adapters and an output layer of its own
+};
+inline OptionWords<ValueKind> option_words(ValueKind) {
+  return {{"auto", ValueKind::kAuto},
+          {"none", ValueKind::kNone},
+          {"unet", ValueKind::kUnet},
+          {"mmdit", ValueKind::kSmall},
+          {"lora", ValueKind::kLora}};
+}
+
 struct ValueOptions {
-  std::string kind = "auto";
+  ValueKind kind = ValueKind::kAuto;
   int64_t width = 64;
   int64_t layers = 2;
   int64_t rank = 8;
@@ -23,8 +38,7 @@ struct ValueOptions {
     v("kind", kind,
       "value network nu: a small MMDiT, a small U-Net, the flow model with adapters and an output "
       "layer of its own, or none; "
-      "auto: mmdit where the method trains one",
-      choices({"auto", "none", "unet", "mmdit", "lora"}));
+      "auto: mmdit where the method trains one");
     v("width", width, "its width (a multiple of 32)", range(32, 4096));
     v("layers", layers, "joint blocks, or levels of the U-Net", range(1, 100));
     v("rank", rank, "rank of lora's adapters, which sit where the policy's do", range(1, 4096));
@@ -46,8 +60,8 @@ class ValueNetwork : public Module {
 /// Throws where the network cannot be built for states (C, H, W).
 void check_value_options(const ValueOptions& options, const std::vector<int64_t>& state);
 
-/// A value network of the given kind for a policy; null for "none"; "auto" is "mmdit", the policy's
-/// family at a width and depth of its own. "lora" shares the policy's frozen weights (they are held
+/// A value network of the given kind for a policy; null for kNone; kAuto is kSmall, the policy's
+/// family at a width and depth of its own. kLora shares the policy's frozen weights (they are held
 /// once) and takes `targets` for its adapters; its output layer starts at zero.
 std::unique_ptr<ValueNetwork> make_value_network(const ValueOptions& options,
                                                  const FlowNetwork& policy,

@@ -6,14 +6,18 @@
 #include <png.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cctype>
 #include <csetjmp>
+#include <cstddef>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 
 #include "vggflow/core/error.h"
+#include "vggflow/core/log.h"
 #include "vggflow/io/files.h"
+#include "vggflow/io/foreign_file.h"
 
 namespace vggflow {
 namespace {
@@ -105,6 +109,25 @@ void check_png_fits(png_structp png, png_infop info, size_t file_size, const std
                 height, file_size);
 }
 
+// Pillow's convert("RGB") of 16-bit grey: what is above 255 becomes white. Said once, because few
+// expect it.
+void saturate(const std::vector<uint8_t>& wide, std::vector<uint8_t>& rgb,
+              const std::string& name) {
+  bool cut = false;
+  for (size_t i = 0; i < wide.size(); i += 2) {
+    const bool white = wide[i] > 0;
+    cut |= white;
+    std::fill_n(rgb.begin() + static_cast<std::ptrdiff_t>(i / 2 * 3), 3,
+                white ? uint8_t{255} : wide[i + 1]);
+  }
+  static std::atomic<bool> told = false;
+  if (cut && !told.exchange(true))
+    log_info(
+        "warning: {} is 16-bit grey; as in Pillow's convert(\"RGB\") values above 255 of 65535 are "
+        "white. Write 8-bit images for other pixels (said once)",
+        name);
+}
+
 // Every object with a destructor lives outside the code that libpng may jump out of: the two steps
 // are split by setjmp.
 ImageFile decode_png(std::span<const uint8_t> bytes, const std::string& name) {
@@ -112,6 +135,7 @@ ImageFile decode_png(std::span<const uint8_t> bytes, const std::string& name) {
   std::string error;
   PngSource source{bytes};
   std::vector<png_bytep> rows;
+  std::vector<uint8_t> wide;  // 16-bit grey, the high byte first
   png_structp png =
       png_create_read_struct(PNG_LIBPNG_VER_STRING, &error, on_png_error, on_png_warning);
   png_infop info = png_create_info_struct(png);
@@ -122,19 +146,23 @@ ImageFile decode_png(std::span<const uint8_t> bytes, const std::string& name) {
   if (error.empty()) {
     try {
       check_png_fits(png, info, bytes.size(), name);
+      const bool grey16 = png_get_color_type(png, info) == PNG_COLOR_TYPE_GRAY &&
+                          png_get_bit_depth(png, info) == 16;
       out.image = {png_get_image_width(png, info), png_get_image_height(png, info), {}};
       out.image.rgb.resize(static_cast<size_t>(3 * out.image.width * out.image.height));
+      if (grey16) wide.resize(static_cast<size_t>(2 * out.image.width * out.image.height));
     } catch (...) {
       png_destroy_read_struct(&png, &info, nullptr);
       throw;
     }
     for (int64_t y = 0; y < out.image.height; ++y)
-      rows.push_back(out.image.rgb.data() + 3 * y * out.image.width);
+      rows.push_back(wide.empty() ? out.image.rgb.data() + 3 * y * out.image.width
+                                  : wide.data() + 2 * y * out.image.width);
     if (setjmp(png_jmpbuf(png)) == 0) {
       png_set_expand(png);
-      png_set_strip_16(png);
       png_set_strip_alpha(png);
-      png_set_gray_to_rgb(png);
+      if (wide.empty()) png_set_strip_16(png);
+      if (wide.empty()) png_set_gray_to_rgb(png);
       png_set_interlace_handling(png);
       png_read_update_info(png, info);
       png_read_image(png, rows.data());
@@ -144,6 +172,7 @@ ImageFile decode_png(std::span<const uint8_t> bytes, const std::string& name) {
   }
   png_destroy_read_struct(&png, &info, nullptr);
   VGGFLOW_CHECK(error.empty(), "[image] {} is not a readable PNG: {}. Write it again", name, error);
+  if (!wide.empty()) saturate(wide, out.image.rgb, name);
   return out;
 }
 
@@ -244,6 +273,9 @@ bool is_png(std::span<const uint8_t> bytes) {
 ImageFile decode_image(std::span<const uint8_t> bytes, const std::string& name) {
   if (is_png(bytes)) return decode_png(bytes, name);
   if (begins_with(bytes, {0xFF, 0xD8, 0xFF})) return decode_jpeg(bytes, name);
+  const std::string foreign =
+      foreign_kind({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+  VGGFLOW_CHECK(foreign.empty(), "[image] {} {}", name, foreign);
   fail("[image] {} is neither a PNG nor a JPEG file. Convert it", name);
 }
 

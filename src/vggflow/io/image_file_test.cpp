@@ -6,6 +6,7 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
 
 #include "vggflow/io/files.h"
@@ -38,7 +39,7 @@ Image gradient(int64_t width, int64_t height) {
 
 TEST(ImageFile, ReadsEveryColourTypeToPilsPixels) {
   const SafetensorsFile expected(kFolder / "pixels.safetensors");
-  ASSERT_EQ(expected.tensors().size(), 8u);
+  ASSERT_EQ(expected.tensors().size(), 9u);
   for (const auto& [name, entry] : expected.tensors()) {
     const Image image = read_image(kFolder / name).image;
     const at::Tensor want = expected.load(name).to(at::kInt);
@@ -46,6 +47,23 @@ TEST(ImageFile, ReadsEveryColourTypeToPilsPixels) {
     const at::Tensor got = (to_pixels(image) * 255).round().to(at::kInt).permute({1, 2, 0});
     EXPECT_EQ((got - want).abs().max().item<int>(), 0) << name;
   }
+}
+
+TEST(ImageFile, SixteenBitGreyIsCutAt255AsInPillowAndSaidOnce) {
+  ::testing::internal::CaptureStderr();
+  const Image image = read_image(kFolder / "grey_16_bit.png").image;
+  read_image(kFolder / "grey_16_bit.png");
+  const std::string said = ::testing::internal::GetCapturedStderr();
+  EXPECT_EQ(image.rgb[0], 0);
+  EXPECT_EQ(image.rgb[3 * 6], 222);
+  EXPECT_EQ(image.rgb[3 * 7], 255);
+  EXPECT_LE(std::count(said.begin(), said.end(), '\n'), 1) << said;
+}
+
+TEST(ImageFile, OnlyFiniteNumbersAreAnImage) {
+  at::Tensor pixels = at::zeros({3, 2, 2});
+  pixels[1][0][1] = NAN;
+  EXPECT_THAT(message_of([&] { to_image(pixels); }), HasSubstr("numbers that are not finite"));
 }
 
 TEST(ImageFile, ReadsTheTextOfAPngInEveryKindOfChunk) {

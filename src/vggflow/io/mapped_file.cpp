@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "vggflow/core/error.h"
+#include "vggflow/io/foreign_file.h"
 
 namespace vggflow {
 
@@ -33,6 +34,8 @@ std::shared_ptr<const MappedFile> MappedFile::open(const std::filesystem::path& 
   VGGFLOW_CHECK(map != MAP_FAILED, "[{}] cannot map {}: {}", reader, file.string(), reason);
   out->data_ = static_cast<const char*>(map);
   out->mapped_ = map != nullptr;
+  const std::string foreign = foreign_kind({out->data_, out->size_});
+  VGGFLOW_CHECK(foreign.empty(), "[{}] {} {}", reader, file.string(), foreign);
   return out;
 }
 

@@ -14,17 +14,23 @@
 #include "vggflow/core/error.h"
 #include "vggflow/core/hash.h"
 #include "vggflow/core/json.h"
+#include "vggflow/core/listing.h"
 #include "vggflow/core/log.h"
 #include "vggflow/core/shipped_files.h"
 #include "vggflow/io/files.h"
-#include "vggflow/io/torch_pickle.h"
+#include "vggflow/io/foreign_file.h"
+#include "vggflow/io/hub_cache.h"
+#include "vggflow/io/weights_file.h"
 
 namespace vggflow {
 namespace fs = std::filesystem;
 using Json = nlohmann::json;
 
 Json read_json_file(const fs::path& file) {
-  return parse_json<Json>(read_text(file), file.string());
+  const std::string text = read_text(file);
+  const std::string foreign = foreign_kind(text);
+  VGGFLOW_CHECK(foreign.empty(), "[model_files] {} {}", file.string(), foreign);
+  return parse_json<Json>(text, file.string());
 }
 
 Json read_model_config(const fs::path& folder) {
@@ -33,27 +39,20 @@ Json read_model_config(const fs::path& folder) {
       fs::is_regular_file(file),
       "[model_files] {} does not exist: the model folder is incomplete, copy the file there",
       file.string());
-  return read_json_file(file);
+  Json config = read_json_file(file);
+  if (config.is_object() && config.contains("quantization_config")) {
+    const Json& how = config["quantization_config"];
+    fail(
+        "[model_files] {}: the weights are quantised ({}), which are not read: get the model's "
+        "plain weights, fp16, bf16 or fp32",
+        file.string(),
+        how.is_object() && how.contains("quant_method") ? how["quant_method"].dump() : how.dump());
+  }
+  return config;
 }
-
-namespace {
 
 // ---- the Hugging Face cache
 // ----------------------------------------------------------------------------------------------
-
-std::optional<std::string> environment(const char* name) {
-  const char* value = std::getenv(name);
-  return value && *value ? std::optional<std::string>(value) : std::nullopt;
-}
-
-fs::path cache_folder() {
-  if (const auto cache = environment("HF_HUB_CACHE")) return *cache;
-  if (const auto home = environment("HF_HOME")) return fs::path(*home) / "hub";
-  if (const auto cache = environment("XDG_CACHE_HOME")) return fs::path(*cache) / "huggingface/hub";
-  return fs::path(environment("HOME").value_or(".")) / ".cache/huggingface/hub";
-}
-
-}  // namespace
 
 bool is_repo_id(const std::string& id) {
   const auto plain = [](char c) {
@@ -72,7 +71,7 @@ namespace {
 fs::path cached_repo(const std::string& id) {
   std::string folder = "models--" + id;
   folder.replace(folder.find('/'), 1, "--");
-  return cache_folder() / folder;
+  return hub_cache() / folder;
 }
 
 }  // namespace
@@ -278,8 +277,8 @@ ComponentWeights open_sharded(const fs::path& folder, const fs::path& index) {
       problems.push_back(fmt::format("'{}' is not in {}", name, shard));
   }
   VGGFLOW_CHECK(problems.empty(),
-                "[model_files] the files beside {} do not fit it: {}. Get them again",
-                index.string(), fmt::join(problems, "; "));
+                "[model_files] the files beside {} do not fit it, {} faults: {}. Get them again",
+                index.string(), problems.size(), examples_of(problems));
   return out;
 }
 
@@ -305,12 +304,7 @@ uint64_t fingerprint(const ComponentWeights& weights) {
   return hash;
 }
 
-TensorMap open_weights(const fs::path& file) {
-  if (file.extension() == ".safetensors") return SafetensorsFile(file).views();
-  TensorMap out;
-  for (auto& [name, tensor] : read_torch_pickle(file)) out[name] = tensor;
-  return out;
-}
+TensorMap open_weights(const fs::path& file) { return read_weights(file).tensors; }
 
 std::set<std::string> variants_in(const fs::path& folder) {
   std::set<std::string> found;

@@ -24,7 +24,8 @@ using testing::message_of;
 class ModelFiles : public ::testing::Test {
  protected:
   void SetUp() override {
-    for (const char* name : {"HF_HOME", "HF_HUB_CACHE", "XDG_CACHE_HOME"}) ::unsetenv(name);
+    for (const char* name : {"HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "XDG_CACHE_HOME"})
+      ::unsetenv(name);
   }
   void weights(const std::string& name, const std::vector<std::string>& tensors, double value = 1) {
     TensorList list;
@@ -219,6 +220,39 @@ TEST_F(ModelFiles, RepositoryIdsAreFoundInTheCache) {
   put("hub/models--org--tiny/refs/main", "../../..");
   EXPECT_THAT(message_of([] { resolve_model("org/tiny"); }),
               HasSubstr("no snapshot of revision 'main'"));
+}
+
+// As huggingface_hub 1.0 reads them (constants.py): the newer name first, "~" and variables
+// expanded.
+TEST_F(ModelFiles, TheCachesVariablesAreExpandedAsHuggingfaceHubDoes) {
+  for (const char* place : {"home/.cache/huggingface/hub", "a", "b", "c/hub", "d/huggingface/hub"})
+    put(fs::path(place) / "models--org--m/refs/main", place);
+  const auto found = [&] { return message_of([] { resolve_model("org/m"); }); };
+  ::setenv("HOME", (folder_ / "home").c_str(), 1);
+  ::setenv("VGGFLOW_TEST_ROOT", folder_.c_str(), 1);
+  EXPECT_THAT(found(), HasSubstr((folder_ / "home/.cache/huggingface/hub/models").string()));
+  ::setenv("XDG_CACHE_HOME", "$VGGFLOW_TEST_ROOT/d", 1);
+  EXPECT_THAT(found(), HasSubstr((folder_ / "d/huggingface/hub/models").string()));
+  ::setenv("HF_HOME", "~/../c", 1);
+  EXPECT_THAT(found(), HasSubstr("home/../c/hub/models--org--m"));
+  ::setenv("HUGGINGFACE_HUB_CACHE", "${VGGFLOW_TEST_ROOT}/b", 1);
+  EXPECT_THAT(found(), HasSubstr((folder_ / "b/models").string()));
+  ::setenv("HF_HUB_CACHE", "$VGGFLOW_TEST_ROOT/a", 1);
+  EXPECT_THAT(found(), HasSubstr((folder_ / "a/models").string()));
+}
+
+TEST_F(ModelFiles, WeightsAreToldApartByTheirFirstBytesAndNotByTheirName) {
+  weights("a.bin", {"x"});
+  EXPECT_EQ(open_weights(folder_ / "a.bin").count("x"), 1u);
+}
+
+TEST_F(ModelFiles, QuantisedFoldersAndFilesAreNamed) {
+  put("config.json", R"({"quantization_config": {"quant_method": "bitsandbytes", "bits": 4}})");
+  EXPECT_THAT(message_of([&] { read_model_config(folder_); }),
+              HasSubstr("config.json: the weights are quantised (\"bitsandbytes\")"));
+  weights("q.safetensors", {"x.weight", "x.scale_weight"});
+  EXPECT_THAT(message_of([&] { open_weights(folder_ / "q.safetensors"); }),
+              HasSubstr("holds quantised weights, scaled fp8 ('x.scale_weight' is there)"));
 }
 
 TEST_F(ModelFiles, WhatIsNoPathAndNoIdIsRefused) {

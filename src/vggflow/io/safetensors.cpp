@@ -10,7 +10,10 @@
 #include <set>
 
 #include "vggflow/core/error.h"
+#include "vggflow/core/listing.h"
 #include "vggflow/io/files.h"
+#include "vggflow/io/finite.h"
+#include "vggflow/io/foreign_file.h"
 
 namespace vggflow {
 namespace {
@@ -140,6 +143,10 @@ void SafetensorsFile::parse_header() {
       bytes_->size() >= 8,
       "[safetensors] {} has {} bytes, too few for a header; the file is damaged, get it again",
       path_.string(), bytes_->size());
+  VGGFLOW_CHECK(!looks_like_torch({bytes_->data(), bytes_->size()}),
+                "[safetensors] {} is a file of torch.save and no safetensors file: name it .bin or "
+                ".pt",
+                path_.string());
   uint64_t length = 0;
   std::memcpy(&length, bytes_->data(), 8);
   VGGFLOW_CHECK(length <= kMaxHeader && length <= bytes_->size() - 8,
@@ -272,13 +279,16 @@ void expect_fit(const TensorMap& tensors, const std::string& origin, const Tenso
       problems.push_back(fmt::format("'{}' has shape ({}), expected ({})", name,
                                      fmt::join(found->second.sizes().vec(), ", "),
                                      fmt::join(target.sizes().vec(), ", ")));
+    } else if (target.is_floating_point()) {
+      if (const std::string fault = weight_fault(found->second); !fault.empty())
+        problems.push_back(fmt::format("'{}' {}", name, fault));
     }
   }
   for (const auto& [name, tensor] : tensors) {
     if (!wanted.contains(name)) problems.push_back(fmt::format("unexpected '{}'", name));
   }
-  VGGFLOW_CHECK(problems.empty(), "{} does not fit the network: {}", origin,
-                fmt::join(problems, "; "));
+  VGGFLOW_CHECK(problems.empty(), "{} does not fit the network, {} faults: {}", origin,
+                problems.size(), examples_of(problems));
 }
 
 void load_into(const TensorMap& tensors, const std::string& origin, const TensorList& targets) {

@@ -242,5 +242,17 @@ TEST(Safetensors, LoadIntoListsEveryProblemAndThenChangesNothing) {
   EXPECT_EQ(a.sum().item<float>(), 0);
 }
 
+TEST(Safetensors, LoadIntoTakesFiniteFloatingPointOnly) {
+  const fs::path path = temporary("numbers.safetensors");
+  Tensor a = at::zeros({2}), b = at::zeros({2}), count = at::zeros({2}, at::kLong);
+  write_safetensors(path, {{"a", at::full({2}, NAN)},
+                           {"b", at::ones({2}, at::kInt)},
+                           {"count", at::ones({2}, at::kLong)}});
+  EXPECT_THAT(
+      message_of([&] { load_into(SafetensorsFile(path), {{"a", a}, {"b", b}, {"count", count}}); }),
+      ::testing::AllOf(HasSubstr("2 faults: 'a' holds numbers that are not finite"),
+                       HasSubstr("'b' has dtype Int, expected floating point")));
+}
+
 }  // namespace
 }  // namespace vggflow

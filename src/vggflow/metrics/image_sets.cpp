@@ -8,9 +8,11 @@
 #include <map>
 #include <memory>
 #include <set>
+#include <system_error>
 #include <utility>
 
 #include "vggflow/core/error.h"
+#include "vggflow/core/listing.h"
 #include "vggflow/core/log.h"
 #include "vggflow/data/table.h"
 #include "vggflow/io/files.h"
@@ -58,17 +60,44 @@ bool is_foreign_image(const fs::path& file) {
   return endings.contains(ending);
 }
 
+// macOS keeps attributes of x.png as ._x.png where a disk cannot hold them.
+bool is_mac_companion(const fs::path& file) { return file.filename().string().starts_with("._"); }
+
+bool leads_nowhere(const fs::path& file) {
+  std::error_code ignored;
+  return fs::is_symlink(file, ignored) && !fs::exists(file, ignored);
+}
+
+// Calls f(path) on all that is no folder below `folder`, in linked folders too; a folder that two
+// ways lead to is entered once, by the way without links if there is one.
+void walk(const fs::path& folder, std::set<fs::path>& seen,
+          const std::function<void(const fs::path&)>& f) {
+  if (!seen.insert(fs::canonical(folder)).second) return;
+  std::vector<fs::path> folders, links;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    if (entry.is_directory())
+      (entry.is_symlink() ? links : folders).push_back(entry.path());
+    else
+      f(entry.path());
+  }
+  for (auto* all : {&folders, &links}) {
+    std::sort(all->begin(), all->end());
+    for (const fs::path& inner : *all) walk(inner, seen, f);
+  }
+}
+
 void add_folder(const fs::path& folder, std::vector<Entry>& entries,
                 std::vector<std::string>& unread) {
   std::vector<fs::path> files;
   std::vector<std::string> foreign;
-  for (const auto& entry : fs::recursive_directory_iterator(folder)) {
-    if (!entry.is_regular_file()) continue;
-    if (is_image_name(entry.path()))
-      files.push_back(entry.path());
-    else if (is_foreign_image(entry.path()))
-      foreign.push_back(entry.path().string());
-  }
+  std::set<fs::path> seen;
+  walk(folder, seen, [&](const fs::path& file) {
+    const bool image = is_image_name(file);
+    if (image && !is_mac_companion(file) && fs::is_regular_file(file))
+      files.push_back(file);
+    else if (is_foreign_image(file) || (image && (is_mac_companion(file) || leads_nowhere(file))))
+      foreign.push_back(file.string());
+  });
   std::sort(foreign.begin(), foreign.end());
   VGGFLOW_CHECK(!files.empty(),
                 "[image_set] {} holds no image: expected .png, .jpg or .jpeg files{}",
@@ -129,15 +158,30 @@ std::vector<Entry> find_entries(const std::vector<fs::path>& sources,
 }  // namespace
 
 std::string unread_note(const std::vector<std::string>& unread) {
-  constexpr size_t kNamed = 5;
-  if (unread.empty()) return "";
-  std::vector<std::string> names;
-  for (size_t i = 0; i < std::min(kNamed, unread.size()); ++i)
-    names.push_back(fs::path(unread[i]).filename().string());
-  return fmt::format(
-      "{} of a kind that is not read (expected PNG or JPEG): {}{}",
-      unread.size() == 1 ? "1 file is an image" : fmt::format("{} files are images", unread.size()),
-      fmt::join(names, ", "), unread.size() > kNamed ? ", ..." : "");
+  struct Reason {
+    const char *one, *many;
+    std::vector<std::string> names;
+  };
+  std::vector<Reason> reasons{
+      {"1 file is an image of a kind that is not read (expected PNG or JPEG)",
+       "{} files are images of a kind that is not read (expected PNG or JPEG)",
+       {}},
+      {"1 link leads nowhere", "{} links lead nowhere", {}},
+      {"1 file is macOS' attributes of an image", "{} files are macOS' attributes of images", {}}};
+  for (const std::string& file : unread) {
+    const size_t reason = is_mac_companion(file) ? 2 : leads_nowhere(file) ? 1 : 0;
+    reasons[reason].names.push_back(fs::path(file).filename().string());
+  }
+  std::vector<std::string> notes;
+  for (const Reason& r : reasons) {
+    if (r.names.empty()) continue;
+    notes.push_back(fmt::format("{}: {}",
+                                r.names.size() == 1
+                                    ? std::string(r.one)
+                                    : fmt::format(fmt::runtime(r.many), r.names.size()),
+                                examples_of(r.names, ", ")));
+  }
+  return fmt::format("{}", fmt::join(notes, "; "));
 }
 
 int64_t ImageSet::without_prompt() const { return std::count(prompts.begin(), prompts.end(), ""); }

@@ -106,6 +106,32 @@ TEST_F(ImageSets, NameFilesThatOtherProgramsTakeForImages) {
   EXPECT_EQ(first_of_each(set, 1).unread.size(), 3u);
 }
 
+TEST_F(ImageSets, EnterLinkedFoldersOnceAndCountWhatIsNoImage) {
+  png("real/a.png", 10);
+  png("elsewhere/b.png", 20);
+  const fs::path all = folder_ / "all";
+  fs::create_directories(all);
+  fs::rename(folder_ / "real", all / "real");
+  fs::create_directory_symlink(folder_ / "elsewhere", all / "linked");
+  fs::create_directory_symlink("real", all / "again");
+  fs::create_directory_symlink(all, all / "real/up");
+  fs::create_symlink(folder_ / "elsewhere/b.png", all / "c.png");
+  fs::create_symlink("nowhere.png", all / "d.png");
+  write_text(all / "._a.png", "Mac OS X");
+  write_text(all / "e.webp", "");
+  const ImageSet set = read_image_set({all});
+  EXPECT_EQ(set.size(), 3);
+  EXPECT_THAT(set.groups, ElementsAre("", "linked", "real"));
+  EXPECT_EQ(unread_note(set.unread),
+            "1 file is an image of a kind that is not read (expected PNG or JPEG): e.webp; 1 link "
+            "leads nowhere: d.png; 1 file is macOS' attributes of an image: ._a.png");
+  fs::create_directories(folder_ / "empty");
+  fs::create_symlink("nowhere.png", folder_ / "empty/x.png");
+  EXPECT_THAT(
+      message_of([&] { read_image_set({folder_ / "empty"}); }),
+      HasSubstr("holds no image: expected .png, .jpg or .jpeg files; 1 link leads nowhere"));
+}
+
 TEST_F(ImageSets, SayOnceThatImagesAreStretched) {
   const auto said = [](int64_t width) {
     const ImageSet set = resized(image_set_of("some", at::zeros({2, 3, 4, width}), {"a", "b"}), 8);

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "vggflow/core/error.h"
+#include "vggflow/core/listing.h"
 #include "vggflow/core/nearest.h"
 
 namespace vggflow {
@@ -83,7 +84,7 @@ LoraSet::LoraSet(Module& network, const std::vector<LoraLayer>& adapters) {
     }
   }
   VGGFLOW_CHECK(problems.empty(), "[lora] {} of {} adapters do not fit the network: {}",
-                problems.size(), adapters.size(), fmt::join(problems, "; "));
+                problems.size(), adapters.size(), examples_of(problems));
   const auto leaf = [](const Tensor& x, at::Device device) {
     return x.detach()
         .to(device, at::kFloat, /*non_blocking=*/false, /*copy=*/true)

@@ -8,7 +8,8 @@
 #include <iterator>
 #include <memory>
 
-#include "vggflow/families/sd3/mmdit_network.h"
+#include "vggflow/core/config.h"
+#include "vggflow/families/value_cost.h"
 #include "vggflow/flow/precision.h"
 #include "vggflow/flow/sampling.h"
 #include "vggflow/nn/lora.h"
@@ -17,10 +18,10 @@
 namespace vggflow {
 namespace {
 
-// The process without networks (program, LibTorch, oneDNN's kernels and threads), and what nano's
-// runs hold besides (emoji, judges and their passes). What comes and goes takes more than the
-// counted bytes of tensors: holes in the heap, reordered copies inside oneDNN. All measured:
-// docs/plan.md.
+// The process without networks (program, LibTorch, oneDNN's kernels and threads), and what runs on
+// a model's own prompts hold besides (emoji, judges and their passes). What comes and goes takes
+// more than the counted bytes of tensors: holes in the heap, reordered copies inside oneDNN. All
+// measured: docs/plan.md.
 constexpr double kProcess = 0.17 * 1024 * 1024 * 1024;
 constexpr double kEmoji = 0.06 * 1024 * 1024 * 1024;
 constexpr double kHeap = 1.75;
@@ -80,7 +81,8 @@ class Planner {
   Plan run();
 
  private:
-  MmditCall base_call() const;
+  NetworkCall base_call() const;
+  void count_value_network();
   void count_parameters();
   void count_work();
   void hold_memory();
@@ -88,10 +90,10 @@ class Planner {
   void add_losses(const Moment& moment);
   void add_moment(const std::string& name, const std::vector<Amount>& transient);
   double decode_graph(double images) const {
-    return images * (decoder_.graph + reward_.cost.graph + pixels_graph_);
+    return images * (s_.decoder.cost.graph + reward_.cost.graph + pixels_graph_);
   }
   double decode_unwind(double images) const {
-    return images * (std::max(decoder_.unwind, reward_.cost.unwind) + 2 * pixel_bytes_);
+    return images * (std::max(s_.decoder.cost.unwind, reward_.cost.unwind) + 2 * pixel_bytes_);
   }
   double kept(const PassCost& pass, double rows) const {
     return rows > 0 ? rows * pass.graph + pass.graph_once : 0;
@@ -100,45 +102,40 @@ class Planner {
   const AlignConfig& c_;
   const ModelShape& s_;
   ResolvedMethod resolved_;
-  std::string value_kind_;
+  ValueKind value_kind_ = ValueKind::kNone;
   CostShape cost_shape_;
   Demand want_;
   int64_t steps_ = 0;
-  double number_ = 4, adapted_weights_ = 0, adapter_parameters_ = 0, network_parameters_ = 0;
-  double value_parameters_ = 0, value_trained_ = 0, decoder_parameters_ = 0;
+  double number_ = 4, adapted_weights_ = 0, adapter_parameters_ = 0, network_parameters_ = 0,
+         network_numbers_ = 0;
+  double value_parameters_ = 0;
   double state_bytes_ = 0, pixel_bytes_ = 0, pixels_graph_ = 0, prompt_bytes_ = 0;
-  PassCost network_, with_adapters_, with_input_, decoder_, value_, value_pairs_, tangent_,
-      policy_input_;
+  PassCost network_, with_adapters_, with_input_, value_, value_pairs_, tangent_, policy_input_;
   Rewards reward_, panel_;
-  bool tiny_decoder_ = false;
   std::vector<Amount> held_, peak_parts_;
   Plan out_;
 };
 
 int64_t at_once(const AlignConfig& c, const ModelShape& s) {
-  return images_at_once(c.eval.batch, {s.network.channels, s.height, s.width});
+  return images_at_once(c.eval.batch, s.state);
 }
 
 double micro(const AlignConfig& c, double transitions) {
   return std::min(real(c.micro_batch), transitions);
 }
 
-MmditCall Planner::base_call() const {
-  const int64_t p = s_.network.patch_size;
-  return {.image_tokens = (s_.height / p) * (s_.width / p),
-          .text_tokens = s_.text_tokens,
-          .bytes = static_cast<int64_t>(number_),
+NetworkCall Planner::base_call() const {
+  return {.bytes = static_cast<int64_t>(number_),
           .checkpointing = c_.flow.checkpointing,
           .batched = micro(c_, real(c_.batch)) > 1};
 }
 
 // The layers that adapters sit on, found in the network as it is built, without memory for its
 // numbers.
-void find_adapted(const AlignConfig& c, const MmditOptions& o, double& weights,
+void find_adapted(const AlignConfig& c, const NetworkSizes& sizes, double& weights,
                   double& parameters) {
-  const ShapesOnly guard;
-  Mmdit network(o);
-  for (auto& [path, module] : network.modules()) {
+  const auto network = sizes.skeleton();
+  for (auto& [path, module] : network->modules()) {
     auto* layer = dynamic_cast<Linear*>(module);
     if (!layer || std::none_of(c.lora_targets.begin(), c.lora_targets.end(),
                                [&path = path](const std::string& t) { return matches(t, path); }))
@@ -153,44 +150,32 @@ Planner::Planner(const AlignConfig& c, const ModelShape& s)
       s_(s),
       resolved_(c),
       reward_(rewards_of(rewards_in(c.reward), c.reward_files)),
-      panel_(rewards_of(panel_of(c), c.reward_files)),
-      tiny_decoder_(s.tiny_decoder(c.flow)) {
+      panel_(rewards_of(panel_of(c), c.reward_files)) {
   number_ = precision_dtype(c.flow.precision) == at::kFloat ? 4 : 2;
   value_kind_ = resolved_.value.kind;
   steps_ = rollout_steps(c);
-  cost_shape_ = cost_shape_of(c.problem, value_kind_ != "none", c.batch, steps_);
+  cost_shape_ = cost_shape_of(c.problem, value_kind_ != ValueKind::kNone, c.batch, steps_);
   want_ = resolved_.method->demand(cost_shape_);
-  find_adapted(c, s.network, adapted_weights_, adapter_parameters_);
+  find_adapted(c, *s.network, adapted_weights_, adapter_parameters_);
+  network_parameters_ = s.network->parameters();
+  network_numbers_ = network_parameters_ + s.network->tables();
 
-  MmditCall call = base_call();
-  network_ = mmdit_cost(s.network, call);
-  tangent_ = mmdit_tangent_cost(s.network, call);
+  NetworkCall call = base_call();
+  network_ = s.network->cost(call);
+  tangent_ = s.network->tangent_cost(call);
   call.rank = c.lora_rank;
-  with_adapters_ = mmdit_cost(s.network, call);
+  with_adapters_ = s.network->cost(call);
   call.input_gradient = true;
-  policy_input_ = mmdit_cost(s.network, call);
+  policy_input_ = s.network->cost(call);
   call.rank = 0;
-  with_input_ = mmdit_cost(s.network, call);
+  with_input_ = s.network->cost(call);
 
-  const double scale = s.has_decoder ? real(s.vae.downscale()) : 1,
-               pixels = real(s.height * s.width) * scale * scale;
-  state_bytes_ = kFloat * real(s.network.channels * s.height * s.width);
+  const double pixels = real(s.state[1] * s.state[2]) * real(s.upscale) * real(s.upscale);
+  state_bytes_ = kFloat * real(s.state[0] * s.state[1] * s.state[2]);
   pixel_bytes_ = kFloat * 3 * pixels;
   // The clip, the scale, and what the reward keeps of pixels.
   pixels_graph_ = (3 + reward_.pixels) * pixel_bytes_;
-  prompt_bytes_ =
-      number_ * (real(s.text_tokens * s.network.context_dim) + real(s.network.pooled_dim));
-  if (s.has_decoder) {
-    const bool tiny = tiny_decoder_;
-    const int64_t tile = s.vae.sample_size / s.vae.downscale();
-    const bool tiled = c.flow.sd3.tiling && !tiny;
-    decoder_ =
-        tiny ? taesd_decoder_cost({.latent_channels = s.network.channels}, s.height, s.width)
-             : vae_decoder_cost(s.vae, tiled ? std::min(s.height, tile) : s.height,
-                                tiled ? std::min(s.width, tile) : s.width, c.flow.checkpointing);
-    decoder_parameters_ = tiny ? taesd_decoder_parameters({.latent_channels = s.network.channels})
-                               : vae_parameters(s.vae);
-  }
+  prompt_bytes_ = number_ * (real(s.text_tokens * s.context_width) + real(s.pooled_width));
   for (const auto* rewards : {&reward_, &panel_}) {
     for (const std::string& name : rewards->unknown)
       out_.notes.push_back(fmt::format(
@@ -201,40 +186,45 @@ Planner::Planner(const AlignConfig& c, const ModelShape& s)
 // ---- parameters
 // ------------------------------------------------------------------------------------------------------
 
-void Planner::count_parameters() {
-  MmditCall call = base_call();
-  if (value_kind_ == "unet") {
-    value_parameters_ = value_trained_ =
-        unet_value_parameters(c_.value, s_.network.channels, s_.network.pooled_dim);
-    value_ = unet_value_cost(c_.value, s_.network.channels, s_.height, s_.width);
-    value_pairs_ = value_;
-    for (double* part : {&value_pairs_.forward, &value_pairs_.backward, &value_pairs_.graph,
-                         &value_pairs_.idle, &value_pairs_.unwind})
-      *part *= 3;
-  } else if (value_kind_ == "mmdit") {
-    MmditOptions small = small_mmdit_options(c_.value.width, c_.value.layers, s_.network);
-    call.bytes = 4;
-    call.trained = true;
-    call.checkpointing = false;
-    value_ = mmdit_cost(small, call);
-    value_pairs_ = mmdit_tangent_cost(small, call);
-    value_parameters_ = value_trained_ =
-        mmdit_parameters(small) - real(small.pos_embed_max * small.pos_embed_max * small.width());
-  } else if (value_kind_ == "lora") {
-    call.rank = c_.value.rank;
-    value_ = mmdit_cost(s_.network, call);
-    value_pairs_ = mmdit_tangent_cost(s_.network, call);
-    const double out = real(s_.network.width() + 1) *
-                       real(s_.network.patch_size * s_.network.patch_size * s_.network.channels);
-    value_parameters_ = value_trained_ =
-        adapter_parameters_ * real(c_.value.rank) / real(c_.lora_rank) + out;
+void Planner::count_value_network() {
+  const NetworkSizes& network = *s_.network;
+  NetworkCall call = base_call();
+  switch (value_kind_) {
+    case ValueKind::kAuto:  // resolved
+    case ValueKind::kNone:
+      return;
+    case ValueKind::kUnet:
+      value_parameters_ = unet_value_parameters(c_.value, s_.state[0], s_.pooled_width);
+      value_ = unet_value_cost(c_.value, s_.state[0], s_.state[1], s_.state[2]);
+      value_pairs_ = value_;
+      for (double* part : {&value_pairs_.forward, &value_pairs_.backward, &value_pairs_.graph,
+                           &value_pairs_.idle, &value_pairs_.unwind})
+        *part *= 3;
+      return;
+    case ValueKind::kSmall: {
+      const auto small = network.small(c_.value.width, c_.value.layers);
+      call.bytes = 4;
+      call.trained = true;
+      call.checkpointing = false;
+      value_ = small->cost(call);
+      value_pairs_ = small->tangent_cost(call);
+      value_parameters_ = small->parameters();
+      return;
+    }
+    case ValueKind::kLora:
+      call.rank = c_.value.rank;
+      value_ = network.cost(call);
+      value_pairs_ = network.tangent_cost(call);
+      value_parameters_ = adapter_parameters_ * real(c_.value.rank) / real(c_.lora_rank) +
+                          network.output_parameters();
   }
-  network_parameters_ = mmdit_parameters(s_.network);
-  const double grid = real(s_.network.pos_embed_max * s_.network.pos_embed_max *
-                           s_.network.width());  // of positions: a table in the file, no parameter
-  out_.parameters = {{"network", network_parameters_ - grid},
+}
+
+void Planner::count_parameters() {
+  count_value_network();
+  out_.parameters = {{"network", network_parameters_},
                      {"text encoders", s_.text_parameters},
-                     {tiny_decoder_ ? "TAESD3" : "VAE", decoder_parameters_},
+                     {s_.decoder.name, s_.decoder.parameters},
                      {"adapters", adapter_parameters_},
                      {"value network", value_parameters_},
                      {"reward", reward_.parameters},
@@ -256,12 +246,12 @@ void Planner::count_work() {
     return cost_shape_.batch * part.forward +
            (want_.reward_gradients + 2 * want_.hessian_products) * (part.forward + part.backward);
   };
-  const double decoder = work(decoder_), reward = work(reward_.cost);
+  const double decoder = work(s_.decoder.cost), reward = work(reward_.cost);
   const double fast = number_ < kFloat ? work(reward_.half) : 0;
   out_.work = {
       {"network", network}, {"value network", value}, {"decoder and reward", decoder + reward}};
-  out_.half_flops = network + (value_kind_ == "lora" ? value : 0) + fast;
-  out_.full_flops = decoder + (value_kind_ == "lora" ? 0 : value) + reward - fast;
+  out_.half_flops = network + (value_kind_ == ValueKind::kLora ? value : 0) + fast;
+  out_.full_flops = decoder + (value_kind_ == ValueKind::kLora ? 0 : value) + reward - fast;
 }
 
 // ---- memory
@@ -275,13 +265,13 @@ double prompts_in(const std::string& file) {
 }
 
 void Planner::hold_memory() {
-  const bool resident = !s_.keeps_text_encoders && c_.flow.sd3.embedding_cache.empty();
+  const bool resident = s_.embeddings_stay;
   const bool none = !c_.prompts.given();
   const double prompts = (none ? real(c_.eval.prompts)
                                : prompts_in(c_.prompts.train) + prompts_in(c_.prompts.eval) +
                                      real(std::ssize(c_.prompts.classes))) +
                          1;
-  if (none && !draws_emoji(c_.flow)) {
+  if (none && !s_.has_own_prompts) {
     out_.notes.push_back(fmt::format(
         "no prompts are given, and align will ask for prompts.train and prompts.eval (or "
         "prompts.classes). Counted are the {} of eval.prompts, of {} tokens{}; "
@@ -293,19 +283,19 @@ void Planner::hold_memory() {
     out_.notes.push_back(
         "prompts.train cannot be read: the embeddings of its prompts are left out");
   // Adapters: values, gradient, two moments, average. A value network: without the average.
-  held_ = {{"program", kProcess},
-           {"emoji and judges", draws_emoji(c_.flow) ? kEmoji : 0},
-           {"network",
-            number_ * (network_parameters_ + (s_.keeps_text_encoders ? s_.text_parameters : 0))},
-           {"merged weights", c_.problem.merge ? number_ * adapted_weights_ : 0},
-           {tiny_decoder_ ? "TAESD3" : "VAE", kFloat * decoder_parameters_},
-           {"adapters and optimizer", kFloat * 5 * adapter_parameters_},
-           {"value network and optimizer", kFloat * 4 * value_trained_},
-           {"reward", reward_.bytes},
-           {"panel", panel_.bytes},
-           {"prompt embeddings", resident ? prompts * prompt_bytes_ : 0},
-           {"rollout states", state_bytes_ * cost_shape_.batch * (real(steps_) + 1) +
-                                  3 * want_.transitions * state_bytes_}};
+  held_ = {
+      {"program", kProcess},
+      {"emoji and judges", s_.has_own_prompts ? kEmoji : 0},
+      {"network", number_ * (network_numbers_ + (s_.text_encoders_stay ? s_.text_parameters : 0))},
+      {"merged weights", c_.problem.merge ? number_ * adapted_weights_ : 0},
+      {s_.decoder.name, kFloat * s_.decoder.parameters},
+      {"adapters and optimizer", kFloat * 5 * adapter_parameters_},
+      {"value network and optimizer", kFloat * 4 * value_parameters_},
+      {"reward", reward_.bytes},
+      {"panel", panel_.bytes},
+      {"prompt embeddings", resident ? prompts * prompt_bytes_ : 0},
+      {"rollout states", state_bytes_ * cost_shape_.batch * (real(steps_) + 1) +
+                             3 * want_.transitions * state_bytes_}};
 }
 
 // Transient bytes come on top of what is held; the fullest moment is the peak.
@@ -344,13 +334,13 @@ void Planner::run_through_moments() {
   const CostShape& k = cost_shape_;
   const double rows = micro(c_, want_.transitions), prompts = prompt_bytes_ * k.batch;
   const double images = micro(c_, want_.reward_gradients);
-  // SD3's encoders are there before anything else is, but for the decoder; the nano's never leave.
-  if (!s_.keeps_text_encoders) {
+  // Encoders that leave are there before anything else is, but for the decoder.
+  if (!s_.text_encoders_stay) {
     const std::vector<Amount> all = held_;
     held_ = {{"program", kProcess},
-             {"decoder", kFloat * decoder_parameters_},
+             {"decoder", kFloat * s_.decoder.parameters},
              {"text encoders", number_ * s_.text_parameters},
-             {"network", s_.stored_bytes == number_ ? 0 : number_ * network_parameters_}};
+             {"network", s_.stored_bytes == number_ ? 0 : number_ * network_numbers_}};
     add_moment("prompts", {});
     held_ = all;
   }
@@ -359,9 +349,8 @@ void Planner::run_through_moments() {
   add_moment("reward", {{"graph of decoder and reward", decode_graph(images)},
                         {"backward", decode_unwind(images)},
                         {"prompts of the batch", 2 * prompts}});
-  // SD3 decodes image by image where there is no gradient; the nano's decoder sees all at once.
   const auto decoding = [&](double shown) {
-    return (s_.keeps_text_encoders ? shown : 1) * decoder_.idle;
+    return (s_.decodes_singly ? 1 : shown) * s_.decoder.cost.idle;
   };
   add_moment("reward", {{"forward", std::max(decoding(k.batch), k.batch * reward_.cost.idle) +
                                         2 * k.batch * pixel_bytes_}});
@@ -403,7 +392,8 @@ Plan Planner::run() {
 
 // Without the checks: what a switch changes fits where the configuration did.
 Plan planned(const AlignConfig& config, const ModelShape& shape) {
-  return Planner(config, shape).run();
+  const ModelShape now = reshaped(shape, config.flow);
+  return Planner(config, now).run();
 }
 
 }  // namespace
@@ -419,14 +409,13 @@ Plan plan(const AlignConfig& config, const ModelShape& shape) {
 namespace {
 
 struct Change {
-  const char* setting;
-  const char* what;
-  bool (*applies)(const AlignConfig& c, const ModelShape& s);
-  void (*apply)(AlignConfig& c, const ModelShape& s);
+  std::string setting, what;
+  std::function<bool(const AlignConfig& c)> applies;
+  std::function<void(AlignConfig& c)> apply;
   bool saves_only = true;  ///< leaves the method as it is: part of "all of these"
 };
+using Changes = std::vector<Change>;
 
-bool sd3(const AlignConfig&, const ModelShape& s) { return !s.keeps_text_encoders; }
 // Whether a setting of the rewards makes their weights or their graphs smaller.
 bool saves(const AlignConfig& c, const std::function<void(RewardFiles&)>& change) {
   RewardFiles files = c.reward_files;
@@ -436,74 +425,64 @@ bool saves(const AlignConfig& c, const std::function<void(RewardFiles&)>& change
   return then.bytes < now.bytes || then.cost.graph < now.cost.graph;
 }
 
-const std::vector<Change>& changes() {
-  static const std::vector<Change> list{
-      {"checkpointing=true", "blocks run again in the backward pass",
-       [](const AlignConfig& c, const ModelShape&) { return !c.flow.checkpointing; },
-       [](AlignConfig& c, const ModelShape&) { c.flow.checkpointing = true; }},
-      {"micro_batch=1", "one transition a pass",
-       [](const AlignConfig& c, const ModelShape&) { return c.micro_batch > 1; },
-       [](AlignConfig& c, const ModelShape&) { c.micro_batch = 1; }},
-      {"eval.batch=1", "one image a pass of evaluations",
-       [](const AlignConfig& c, const ModelShape& s) { return at_once(c, s) > 1; },
-       [](AlignConfig& c, const ModelShape&) { c.eval.batch = 1; }},
-      {"reward_recompute=true", "the reward's layers run again in the backward pass",
-       [](const AlignConfig& c, const ModelShape&) {
-         return saves(c, [](RewardFiles& f) { f.reward_recompute = true; });
-       },
-       [](AlignConfig& c, const ModelShape&) { c.reward_files.reward_recompute = true; }},
-      {"merge=false", "adapters beside the weights in rollouts, too",
-       [](const AlignConfig& c, const ModelShape&) { return c.problem.merge; },
-       [](AlignConfig& c, const ModelShape&) { c.problem.merge = false; }},
-      {"sd3.decoder=taesd3", "the tiny decoder instead of the VAE",
-       [](const AlignConfig& c, const ModelShape& s) {
-         return sd3(c, s) && c.flow.sd3.decoder != "taesd3";
-       },
-       [](AlignConfig& c, const ModelShape&) {
-         c.flow.sd3.decoder = "taesd3";
-         c.flow.sd3.tiling = false;
-       }},
-      {"precision=bf16", "weights and products in bf16",
-       [](const AlignConfig& c, const ModelShape&) {
-         return precision_dtype(c.flow.precision) == at::kFloat;
-       },
-       [](AlignConfig& c, const ModelShape&) { c.flow.precision = "bf16"; }},
-      {"reward_dtype=bf16", "the reward's weights and products in bf16",
-       [](const AlignConfig& c, const ModelShape&) {
-         return saves(c, [](RewardFiles& f) { f.reward_dtype = RewardDtype::kBf16; });
-       },
-       [](AlignConfig& c, const ModelShape&) { c.reward_files.reward_dtype = RewardDtype::kBf16; },
-       false},
-      {"sd3.height=512 sd3.width=512", "smaller images",
-       [](const AlignConfig& c, const ModelShape& s) {
-         return sd3(c, s) && s.height * s.vae.downscale() > 512;
-       },
-       [](AlignConfig& c, const ModelShape&) { c.flow.sd3.height = c.flow.sd3.width = 512; },
-       false},
-      {"batch=8", "fewer trajectories an update",
-       [](const AlignConfig& c, const ModelShape&) { return c.batch > 8; },
-       [](AlignConfig& c, const ModelShape&) { c.batch = 8; }, false},
-      {"guidance=1", "no guidance: one branch a step",
-       [](const AlignConfig& c, const ModelShape&) { return c.problem.guidance != 1.0; },
-       [](AlignConfig& c, const ModelShape&) { c.problem.guidance = 1.0; }, false},
-      {"lora_rank=4", "smaller adapters",
-       [](const AlignConfig& c, const ModelShape&) { return c.lora_rank > 4; },
-       [](AlignConfig& c, const ModelShape&) { c.lora_rank = 4; }, false},
-      {"value.kind=none", "no value network",
-       [](const AlignConfig& c, const ModelShape&) {
-         return ResolvedMethod(c).value.kind != "none";
-       },
-       [](AlignConfig& c, const ModelShape&) { c.value.kind = "none"; }, false}};
-  return list;
+// What leaves images and method as they are.
+Changes harmless_changes(const ModelShape& shape) {
+  return {{"checkpointing=true", "blocks run again in the backward pass",
+           [](const AlignConfig& c) { return !c.flow.checkpointing; },
+           [](AlignConfig& c) { c.flow.checkpointing = true; }},
+          {"micro_batch=1", "one transition a pass",
+           [](const AlignConfig& c) { return c.micro_batch > 1; },
+           [](AlignConfig& c) { c.micro_batch = 1; }},
+          {"eval.batch=1", "one image a pass of evaluations",
+           [&shape](const AlignConfig& c) { return at_once(c, shape) > 1; },
+           [](AlignConfig& c) { c.eval.batch = 1; }},
+          {"reward_recompute=true", "the reward's layers run again in the backward pass",
+           [](const AlignConfig& c) {
+             return saves(c, [](RewardFiles& f) { f.reward_recompute = true; });
+           },
+           [](AlignConfig& c) { c.reward_files.reward_recompute = true; }},
+          {"merge=false", "adapters beside the weights in rollouts, too",
+           [](const AlignConfig& c) { return c.problem.merge; },
+           [](AlignConfig& c) { c.problem.merge = false; }}};
 }
 
-// The state's size follows the settings; everything else stays as it was read.
-ModelShape resized(const AlignConfig& c, ModelShape shape) {
-  if (shape.keeps_text_encoders) return shape;
-  const int64_t scale = shape.vae.downscale();
-  if (c.flow.sd3.height > 0) shape.height = c.flow.sd3.height / scale;
-  if (c.flow.sd3.width > 0) shape.width = c.flow.sd3.width / scale;
-  return shape;
+// In the order that people are shown: the model's own among them.
+Changes changes(const ModelShape& shape) {
+  Changes list = harmless_changes(shape);
+  const auto add_models = [&](bool harmless) {
+    for (const ModelSwitch& s : shape.switches) {
+      if (s.harmless != harmless) continue;
+      const auto apply = [overrides = s.overrides](AlignConfig& c) {
+        const Fields fields = fields_of(c);
+        for (const std::string& each : overrides) apply_override(fields, each);
+      };
+      list.push_back({s.setting, s.what, [](const AlignConfig&) { return true; }, apply, harmless});
+    }
+  };
+  add_models(/*harmless=*/true);
+  list.push_back(
+      {"precision=bf16", "weights and products in bf16",
+       [](const AlignConfig& c) { return precision_dtype(c.flow.precision) == at::kFloat; },
+       [](AlignConfig& c) { c.flow.precision = Precision::kBf16; }});
+  list.push_back({"reward_dtype=bf16", "the reward's weights and products in bf16",
+                  [](const AlignConfig& c) {
+                    return saves(c, [](RewardFiles& f) { f.reward_dtype = RewardDtype::kBf16; });
+                  },
+                  [](AlignConfig& c) { c.reward_files.reward_dtype = RewardDtype::kBf16; }, false});
+  add_models(/*harmless=*/false);
+  const Changes others{
+      {"batch=8", "fewer trajectories an update", [](const AlignConfig& c) { return c.batch > 8; },
+       [](AlignConfig& c) { c.batch = 8; }, false},
+      {"guidance=1", "no guidance: one branch a step",
+       [](const AlignConfig& c) { return c.problem.guidance != 1.0; },
+       [](AlignConfig& c) { c.problem.guidance = 1.0; }, false},
+      {"lora_rank=4", "smaller adapters", [](const AlignConfig& c) { return c.lora_rank > 4; },
+       [](AlignConfig& c) { c.lora_rank = 4; }, false},
+      {"value.kind=none", "no value network",
+       [](const AlignConfig& c) { return ResolvedMethod(c).value.kind != ValueKind::kNone; },
+       [](AlignConfig& c) { c.value.kind = ValueKind::kNone; }, false}};
+  list.insert(list.end(), others.begin(), others.end());
+  return list;
 }
 
 }  // namespace
@@ -512,18 +491,19 @@ std::vector<Switch> switches(const AlignConfig& config, const ModelShape& shape)
   std::vector<Switch> all;
   AlignConfig saving = config;
   std::string saving_names;
-  for (const Change& change : changes()) {
-    if (!change.applies(config, shape)) continue;
+  const ModelShape now = reshaped(shape, config.flow);
+  for (const Change& change : changes(now)) {
+    if (!change.applies(config)) continue;
     AlignConfig changed = config;
-    change.apply(changed, shape);
-    all.push_back({change.setting, change.what, planned(changed, resized(changed, shape))});
+    change.apply(changed);
+    all.push_back({change.setting, change.what, planned(changed, shape)});
     if (!change.saves_only) continue;
-    change.apply(saving, shape);
-    saving_names += (saving_names.empty() ? "" : " ") + std::string(change.setting);
+    change.apply(saving);
+    saving_names += (saving_names.empty() ? "" : " ") + change.setting;
   }
   if (!saving_names.empty())
-    all.push_back({saving_names, "all that leave images and method as they are",
-                   planned(saving, resized(saving, shape))});
+    all.push_back(
+        {saving_names, "all that leave images and method as they are", planned(saving, shape)});
   return all;
 }
 

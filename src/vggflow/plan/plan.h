@@ -1,13 +1,12 @@
 #pragma once
 // What a run of `align` will need, before anything is loaded: parameters, memory by part,
 // operations and time of an update, and which settings make it fit. It is computed from sizes
-// (network_cost.h), the methods' own cost formulas (algorithms/method.h) and the settings.
+// (flow/model_shape.h), the methods' own cost formulas (algorithms/method.h) and the settings.
 
 #include <string>
 #include <vector>
 
 #include "vggflow/families/model_shape.h"
-#include "vggflow/families/network_cost.h"
 #include "vggflow/io/jsonl.h"
 #include "vggflow/train/align.h"
 

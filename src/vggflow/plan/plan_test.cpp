@@ -85,7 +85,7 @@ TEST(Presets, DifferWhereThePaperAndItsCodeDo) {
   EXPECT_EQ(beta("pickscore"), 5e5);
   AlignConfig release = preset("sd3-medium/aesthetic-release.yaml");
   EXPECT_EQ(release.methods.of<VggFlowOptions>().transitions.count(), 6);
-  EXPECT_EQ(release.flow.sd3.decoder, "taesd3");
+  EXPECT_EQ(release.flow.sd3.decoder, Sd3Decoder::kTaesd3);
 }
 
 TEST(Plan, AddsUpItsPartsAndTakesTheFullestMoment) {
@@ -103,7 +103,7 @@ TEST(Plan, AddsUpItsPartsAndTakesTheFullestMoment) {
 
 TEST(Plan, CountsThePassesOfTheMethodsFormula) {
   AlignConfig c = nano();
-  c.value.kind = "none";
+  c.value.kind = ValueKind::kNone;
   const Plan p = plan(c, read_model_shape(c.flow));
   EXPECT_EQ(p.passes.f, 16 * 20 * 2 + 16 * 5 * 3);
   EXPECT_EQ(p.passes.b, 16 * 5);
@@ -112,7 +112,7 @@ TEST(Plan, CountsThePassesOfTheMethodsFormula) {
 
 TEST(Plan, WorksForEveryMethod) {
   AlignConfig c = preset("sd3-medium/aesthetic.yaml");
-  c.value.kind = "auto";
+  c.value.kind = ValueKind::kAuto;
   for (const std::string& method : method_names()) {
     c.method = method;
     const Plan p = plan(c, read_model_shape(c.flow));
@@ -179,7 +179,7 @@ AlignConfig tiny_sd3() {
 
 TEST(Plan, RefusesWhatAlignRefusesBeforeAnythingIsLoaded) {
   const Refusal refusals[]{
-      {"nano", [](AlignConfig& c) { c.method = "refl", c.value.kind = "unet"; },
+      {"nano", [](AlignConfig& c) { c.method = "refl", c.value.kind = ValueKind::kUnet; },
        "[align] refl trains no value network, got value.kind=unet: expected none or auto"},
       {"nano", [](AlignConfig& c) { c.method = "draft", c.methods.set("draft", "k=50"); },
        "[draft] expected draft.k of at most 20 (the steps), got 50"},
@@ -213,11 +213,13 @@ TEST(Plan, RefusesWhatAlignRefusesBeforeAnythingIsLoaded) {
        "[align] expected prompts.train, the prompts to train on, besides prompts.eval=eval.txt"},
       {"sd3", [](AlignConfig& c) { c.flow.sd3.height = 18; },
        "[sd3] expected height and width in multiples of 4 up to 48, got 18"},
-      {"sd3", [](AlignConfig& c) { c.flow.sd3.decoder = "taesd3", c.flow.sd3.tiling = true; },
+      {"sd3",
+       [](AlignConfig& c) { c.flow.sd3.decoder = Sd3Decoder::kTaesd3, c.flow.sd3.tiling = true; },
        "[sd3] expected tiling with decoder=vae only: TAESD3 needs none"},
       {"sd3",
        [](AlignConfig& c) {
-         c.flow.sd3.height = 20, c.value.kind = "unet", c.value.width = 32, c.value.layers = 3;
+         c.flow.sd3.height = 20, c.value.kind = ValueKind::kUnet, c.value.width = 32,
+         c.value.layers = 3;
        },
        "[value_unet] expected states that halve 2 times, got 10 x 8"}};
   const testing::TemporaryFolder folder;
@@ -287,7 +289,7 @@ TEST(Plan, TakesPublishedSizesOnlyOfAReleaseThatIsNotThere) {
 TEST(Plan, CountsWhatTheSettingsOfRewardsSave) {
   AlignConfig c = preset("sd3-medium/hpsv2.yaml");
   c.flow.checkpointing = true;
-  c.flow.sd3.decoder = "taesd3";
+  c.flow.sd3.decoder = Sd3Decoder::kTaesd3;
   c.flow.sd3.height = c.flow.sd3.width = 256;
   c.micro_batch = 32;
   const ModelShape shape = read_model_shape(c.flow);
@@ -330,7 +332,7 @@ TEST(Plan, CountsTheDecoderOfALatentNano) {
   const testing::TemporaryFolder folder;
   const fs::path latent = folder / "latent";
   NanoOptions options;
-  options.decoder = "taesd3";
+  options.decoder = NanoDecoder::kTaesd3;
   options.network = {.sample_size = 8,
                      .channels = 16,
                      .patch_size = 2,

@@ -64,11 +64,11 @@ Json times_of(const Plan& plan, const std::vector<Device>& devices) {
 
 std::string plan_text(const AlignConfig& config, const ModelShape& shape, const Plan& plan,
                       const std::vector<Switch>& all, const std::vector<Device>& devices) {
-  const int64_t scale = shape.has_decoder ? shape.vae.downscale() : 1;
   std::string out = fmt::format(
       "{} on {} | {}x{} pixels | batch {}, {} transitions a pass | reward {}\n\nparameters\n{}\n",
-      config.method, shape.description, shape.height * scale, shape.width * scale, config.batch,
-      config.micro_batch, config.reward, list(plan.parameters, quantity));
+      config.method, shape.description, shape.state[1] * shape.upscale,
+      shape.state[2] * shape.upscale, config.batch, config.micro_batch, config.reward,
+      list(plan.parameters, quantity));
   out += fmt::format("memory at the fullest moment ({}): {}\n{}\nthe peak of each phase\n{}\n",
                      plan.fullest, bytes(plan.peak), list(plan.memory, bytes),
                      list(plan.moments, bytes));

@@ -42,7 +42,7 @@ HeadTask::HeadTask(ClassHeadOptions options, const HeadData& d) {
   VGGFLOW_CHECK(!d.photos.empty() && !d.test_photos.empty() && !d.network.empty(),
                 "[class-head] expected head_data.photos, head_data.test_photos (zips of "
                 "CLASS/NAME.jpg) and head_data.network (a file of {} weights)",
-                options.network);
+                word_of(options.network));
   const PhotoSet photos = read_photo_zip(d.photos, d.per_class),
                  test_photos = read_photo_zip(d.test_photos, d.test_per_class);
   VGGFLOW_CHECK(photos.classes == test_photos.classes,
@@ -55,7 +55,7 @@ HeadTask::HeadTask(ClassHeadOptions options, const HeadData& d) {
   train = features_of(*model, photos, d);
   test = features_of(*model, test_photos, d);
   log_info("{} features of {} photographs, {} of {} to test", train.features.size(1),
-           train.features.size(0), options.network, test.features.size(0));
+           train.features.size(0), word_of(options.network), test.features.size(0));
 }
 
 Tensor HeadTask::loss(const FitOptions& fit, int64_t update) const {

@@ -78,9 +78,9 @@ class Photos : public ::testing::Test {
     c.run = (folder / name).string();
     c.latents = latents.string();
     c.taesd = taesd.string();
-    c.precision = "fp32";
+    c.precision = Precision::kFp32;
     c.model.text_width = 8;
-    c.model.decoder = "taesd3";
+    c.model.decoder = NanoDecoder::kTaesd3;
     c.model.network = {.sample_size = 2,
                        .channels = 16,
                        .patch_size = 1,
@@ -178,7 +178,7 @@ TEST_F(Photos, LatentsThatDoNotFitTheNetworkAreRefused) {
   EXPECT_THAT(message_of([&] { pretrain(c); }),
               HasSubstr("expected latents (16, 1, 1) for this network, got (12, 16, 2, 2) in"));
   c = flow("refused");
-  c.model.decoder = "none";
+  c.model.decoder = NanoDecoder::kNone;
   EXPECT_THAT(message_of([&] { pretrain(c); }),
               HasSubstr("expected model.decoder=taesd3, which makes images of latents, got none"));
 }
@@ -206,7 +206,7 @@ TEST_F(Photos, ALatentModelIsAlignedOnClassesWithTheirJudge) {
   AlignConfig c;
   c.run = (folder / "aligned").string();
   c.flow.model = (folder / "flow/model").string();
-  c.flow.precision = "fp32";
+  c.flow.precision = Precision::kFp32;
   c.flow.sd3.taesd = taesd.string();
   c.judge = (folder / "head/model").string();
   c.reward = "colorfulness";

@@ -115,7 +115,7 @@ FlowData latent_data(const PretrainConfig& config) {
   const auto set = std::make_shared<const LatentSet>(read_latents(config.latents));
   const MmditOptions& o = config.model.network;
   VGGFLOW_CHECK(
-      config.model.decoder != "none",
+      config.model.decoder != NanoDecoder::kNone,
       "[pretrain] expected model.decoder=taesd3, which makes images of latents, got none");
   VGGFLOW_CHECK(
       set->latents.sizes().slice(1) == at::IntArrayRef({o.channels, o.sample_size, o.sample_size}),

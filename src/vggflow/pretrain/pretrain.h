@@ -9,6 +9,7 @@
 #include "vggflow/data/captions.h"
 #include "vggflow/device/device.h"
 #include "vggflow/families/nano/model.h"
+#include "vggflow/flow/precision.h"
 #include "vggflow/networks/vision/emoji_clip.h"
 #include "vggflow/networks/vision/judge.h"
 #include "vggflow/pretrain/class_head_fit.h"
@@ -30,7 +31,7 @@ struct PretrainConfig {
   std::string latents;
   std::string taesd;
   bool resume = false;
-  std::string precision = "auto";
+  Precision precision = Precision::kAuto;
   int64_t threads = 0;
   DeviceOptions device;
   double time_mean = 0.0;
@@ -57,8 +58,7 @@ struct PretrainConfig {
       "folder of taesd3_decoder.safetensors; empty: taesd3 in the folder that VGGFLOW_ASSETS "
       "names");
     v("resume", resume, "go on from the run's last checkpoint");
-    v("precision", precision, "of matrix products; auto: bf16 where the processor has it",
-      choices({"auto", "bf16", "fp32"}));
+    v("precision", precision, "of matrix products; auto: bf16 where the processor has it");
     v("threads", threads, "CPU threads; 0 takes all", range(0, 1024));
     device.fields(v);
     v("time_mean", time_mean, "mean of the logit of t", range(-5, 5));

@@ -12,8 +12,9 @@ namespace fs = std::filesystem;
 // The tokenizer beside the weights, as the hub has it, or the one given for all.
 fs::path tokenizer_of(const ClipCheckpoint& checkpoint, const RewardResources& resources,
                       const std::string& reward) {
-  return fs::exists(checkpoint.folder / "vocab.json") ? checkpoint.folder
-                                                      : resources.at("clip-tokenizer", reward);
+  const bool beside = fs::exists(checkpoint.folder / "vocab.json") ||
+                      fs::exists(checkpoint.folder / "tokenizer.json");
+  return beside ? checkpoint.folder : resources.at("clip-tokenizer", reward);
 }
 
 std::unique_ptr<Reward> make(const ClipCheckpoint& checkpoint, const RewardResources& resources,

@@ -158,7 +158,8 @@ TEST(MobilenetClass, KnowsWhetherClassZeroIsTheBackground) {
 // r = log softmax(W f + b)_c by hand, its directional derivative by the gradient, and its refusals.
 TEST(ClassHeadReward, IsTheLogProbabilityOfTheClassThatThePromptNames) {
   Networks networks;
-  auto network = load_head_network("mobilenet-v2", networks.resources.weights.at("mobilenet-v2"));
+  auto network =
+      load_head_network(HeadNetwork::kMobilenetV2, networks.resources.weights.at("mobilenet-v2"));
   const ClassHeadOptions options{
       .network_hash = network->options.hash, .size = 48, .classes = {"cat", "horse", "ship"}};
   ClassHead head(options, std::move(network));

@@ -51,7 +51,7 @@ TEST(RewardCost, ReadsTheClassHeadsOwnSizes) {
   r.weights["class-head"] = folder.path();
   const RewardCost cost = *reward_cost("class-head", r);
   ClassHeadOptions o;
-  o.network = "efficientnet-lite0";
+  o.network = HeadNetwork::kEfficientnetLite0;
   o.classes = {"cat", "dog", "ship"};
   const ClassHead built(o, std::make_unique<MobileNet>(efficientnet_lite0_options()));
   EXPECT_EQ(cost.parameters,

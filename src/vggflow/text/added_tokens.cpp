@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "vggflow/core/error.h"
+#include "vggflow/text/tokenizer_json.h"
 #include "vggflow/text/unicode.h"
 
 namespace vggflow {
@@ -25,21 +26,11 @@ void read_named(const json& file, std::map<std::string, std::string>& named) {
   }
 }
 
-AddedToken read_token(const std::string& id, const json& value) {
-  VGGFLOW_CHECK(!value.value("single_word", false),
-                "single_word tokens are not supported, got '{}'", token_text(value));
-  return {.id = std::stoll(id),
-          .content = unicode::decode(token_text(value)),
-          .lstrip = value.value("lstrip", false),
-          .rstrip = value.value("rstrip", false),
-          .normalized = value.value("normalized", false)};
-}
-
 TokenizerConfig parse(const json& config, const json& special) {
   TokenizerConfig out;
   if (config.contains("added_tokens_decoder")) {
     for (const auto& [id, value] : config.at("added_tokens_decoder").items())
-      out.added.push_back(read_token(id, value));
+      out.added.push_back(read_added_token(std::stoll(id), value));
   }
   read_named(config, out.named);
   read_named(special, out.named);
@@ -50,6 +41,16 @@ TokenizerConfig parse(const json& config, const json& special) {
 }
 
 }  // namespace
+
+AddedToken read_added_token(int64_t id, const json& value) {
+  VGGFLOW_CHECK(!value.value("single_word", false),
+                "single_word tokens are not supported, got '{}'", token_text(value));
+  return {.id = id,
+          .content = unicode::decode(token_text(value)),
+          .lstrip = value.value("lstrip", false),
+          .rstrip = value.value("rstrip", false),
+          .normalized = value.value("normalized", false)};
+}
 
 std::string read_tokenizer_file(const std::filesystem::path& file) {
   std::ifstream in(file, std::ios::binary);

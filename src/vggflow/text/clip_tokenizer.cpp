@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "vggflow/core/error.h"
+#include "vggflow/text/tokenizer_json.h"
 #include "vggflow/text/unicode.h"
 
 namespace vggflow {
@@ -51,6 +52,19 @@ size_t word_length(std::u32string_view text, bool& marker) {
   });
 }
 
+// By left << 32 | right, ranked in their order; of a pair that comes twice the later counts.
+template <class Merges, class IdOf>
+void fill_merges(Merges& merges, const std::vector<std::pair<std::string, std::string>>& pairs,
+                 const IdOf& id_of) {
+  int64_t rank = 0;
+  for (const auto& [left, right] : pairs) {
+    const auto key = static_cast<uint64_t>(id_of(left, "a merge")) << 32 |
+                     static_cast<uint64_t>(id_of(right, "a merge"));
+    merges.insert_or_assign(
+        key, typename Merges::mapped_type{rank++, id_of(left + right, "a merge's result")});
+  }
+}
+
 std::u32string normalize(std::u32string_view text) { return unicode::lower(unicode::nfc(text)); }
 
 }  // namespace
@@ -72,14 +86,24 @@ std::vector<std::u32string_view> clip_words(std::u32string_view text) {
 }
 
 ClipTokenizer::ClipTokenizer(const std::filesystem::path& folder) {
-  read_vocabulary(folder / "vocab.json");
-  read_merges(folder / "merges.txt");
+  const auto json = tokenizer_json_without(folder, "vocab.json", "BPE");
+  if (json) {
+    for (const TokenizerJson::Piece& piece : json->pieces) {
+      id_of_[piece.text] = size();
+      tokens_.push_back(piece.text);
+    }
+    fill_merges(merges_, json->merges,
+                [this](const std::string& token, const char* what) { return id_of(token, what); });
+  } else {
+    read_vocabulary(folder / "vocab.json");
+    read_merges(folder / "merges.txt");
+  }
   const auto alphabet = byte_alphabet();
   for (size_t b = 0; b < 256; ++b) {
     byte_[b] = id_of(alphabet[b], "a byte");
     last_byte_[b] = id_of(alphabet[b] + kEndOfWord, "a byte at a word's end");
   }
-  const TokenizerConfig config = TokenizerConfig::read(folder);
+  const TokenizerConfig config = read_tokenizer_config(folder, json);
   const auto named = [&](const char* key) {
     const auto found = config.named.find(key);
     VGGFLOW_CHECK(
@@ -99,9 +123,10 @@ ClipTokenizer::ClipTokenizer(const std::filesystem::path& folder) {
   std::vector<AddedToken> raw, normalized;
   for (AddedToken token : config.added) {
     const std::string content = unicode::encode(token.content);
-    VGGFLOW_CHECK(id_of(content, "an added token") == token.id,
-                  "[clip_tokenizer] expected '{}' to have the id {} of {}, got {}", content,
-                  id_of(content, "an added token"), (folder / "vocab.json").string(), token.id);
+    VGGFLOW_CHECK(
+        id_of(content, "an added token") == token.id,
+        "[clip_tokenizer] expected '{}' to have the id {} of the vocabulary in {}, got {}", content,
+        id_of(content, "an added token"), folder.string(), token.id);
     if (token.normalized) token.content = normalize(token.content);
     (token.normalized ? normalized : raw).push_back(std::move(token));
   }
@@ -130,25 +155,24 @@ void ClipTokenizer::read_vocabulary(const std::filesystem::path& file) {
 
 void ClipTokenizer::read_merges(const std::filesystem::path& file) {
   std::istringstream in(read_tokenizer_file(file));
-  int64_t rank = 0;
+  std::vector<std::pair<std::string, std::string>> pairs;
   for (std::string line; std::getline(in, line);) {
     if (line.starts_with("#version") || line.empty()) continue;
     const size_t blank = line.find(' ');
     VGGFLOW_CHECK(blank != std::string::npos && line.find(' ', blank + 1) == std::string::npos,
                   "[clip_tokenizer] expected two tokens a line in {}, got '{}'", file.string(),
                   line);
-    const std::string left = line.substr(0, blank), right = line.substr(blank + 1);
-    const auto key = static_cast<uint64_t>(id_of(left, "a merge")) << 32 |
-                     static_cast<uint64_t>(id_of(right, "a merge"));
-    merges_.insert_or_assign(key, Merge{rank++, id_of(left + right, "a merge's result")});
+    pairs.emplace_back(line.substr(0, blank), line.substr(blank + 1));
   }
+  fill_merges(merges_, pairs,
+              [this](const std::string& token, const char* what) { return id_of(token, what); });
 }
 
 ClipTokenizer::Id ClipTokenizer::id_of(const std::string& token, const char* what) const {
   const auto found = id_of_.find(token);
   VGGFLOW_CHECK(found != id_of_.end(),
-                "[clip_tokenizer] vocab.json does not hold '{}' ({}): the files of the folder do "
-                "not belong together",
+                "[clip_tokenizer] the vocabulary (vocab.json or tokenizer.json) does not hold '{}' "
+                "({}): the files of the folder do not belong together",
                 token, what);
   return found->second;
 }

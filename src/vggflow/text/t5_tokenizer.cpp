@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "vggflow/core/error.h"
+#include "vggflow/text/tokenizer_json.h"
 #include "vggflow/text/unicode.h"
 
 namespace vggflow {
@@ -23,11 +24,24 @@ size_t utf8_length(char lead) {
   return b < 0x80 ? 1 : b < 0xE0 ? 2 : b < 0xF0 ? 3 : 4;
 }
 
+SentencePieceModel model_of(const TokenizerJson& json) {
+  SentencePieceModel model;
+  for (const TokenizerJson::Piece& piece : json.pieces)
+    model.pieces.push_back({piece.text, static_cast<float>(piece.score)});
+  try {
+    model.characters = CharacterMap(json.character_map);
+  } catch (const Error& e) {
+    fail("[t5_tokenizer] {}: {}", json.file.string(), e.what());
+  }
+  return model;
+}
+
 }  // namespace
 
 T5Tokenizer::T5Tokenizer(const std::filesystem::path& folder) {
-  const auto file = folder / "spiece.model";
-  SentencePieceModel model = SentencePieceModel::read(file);
+  const auto json = tokenizer_json_without(folder, "spiece.model", "Unigram");
+  const auto file = json ? json->file : folder / "spiece.model";
+  SentencePieceModel model = json ? model_of(*json) : SentencePieceModel::read(file);
   pieces_ = std::move(model.pieces);
   characters_ = std::move(model.characters);
   const std::vector<std::string> expected{"<pad>", "</s>", "<unk>"};
@@ -36,17 +50,18 @@ T5Tokenizer::T5Tokenizer(const std::filesystem::path& folder) {
                   "[t5_tokenizer] expected the piece '{}' at {} of {}, got '{}'", expected[id], id,
                   file.string(), id < pieces_.size() ? pieces_[id].text : "nothing");
   }
-  for (int64_t i = kSentinels - 1; i >= 0; --i)
+  // A tokenizer.json has the sentinels among its pieces.
+  for (int64_t i = json ? -1 : kSentinels - 1; i >= 0; --i)
     pieces_.push_back({fmt::format("<extra_id_{}>", i), 0});
   build_trie();
-  const TokenizerConfig config = TokenizerConfig::read(folder);
+  const TokenizerConfig config = read_tokenizer_config(folder, json);
   for (const AddedToken& token : config.added) {
     const std::string content = unicode::encode(token.content);
     VGGFLOW_CHECK(token.id >= 0 && token.id < size() &&
                       pieces_[static_cast<size_t>(token.id)].text == content && !token.normalized,
-                  "[t5_tokenizer] expected the special tokens of {} with the ids of its "
-                  "spiece.model and not normalized, got '{}' as {}",
-                  folder.string(), content, token.id);
+                  "[t5_tokenizer] expected the special tokens of {} with the ids of {} and not "
+                  "normalized, got '{}' as {}",
+                  folder.string(), file.filename().string(), content, token.id);
   }
   special_ = TokenSplitter(config.added);
 }

@@ -1,10 +1,12 @@
 #include "vggflow/text/wordpiece_tokenizer.h"
 
 #include <iterator>
+#include <optional>
 #include <sstream>
 #include <utility>
 
 #include "vggflow/core/error.h"
+#include "vggflow/text/tokenizer_json.h"
 #include "vggflow/text/unicode.h"
 
 namespace vggflow {
@@ -30,6 +32,28 @@ std::u32string normalized(std::u32string_view text) {
   return unicode::lower(parts);
 }
 
+// By id.
+std::vector<std::string> read_tokens(const std::filesystem::path& path) {
+  std::optional<TokenizerJson> json;
+  if (std::filesystem::is_directory(path)) {
+    json = tokenizer_json_without(path, "vocab.txt", "WordPiece");
+    if (!json) return read_tokens(path / "vocab.txt");
+  } else if (path.extension() == ".json") {
+    json = TokenizerJson::read(path, "WordPiece");
+  }
+  std::vector<std::string> tokens;
+  if (json) {
+    for (const TokenizerJson::Piece& piece : json->pieces) tokens.push_back(piece.text);
+    return tokens;
+  }
+  std::istringstream in(read_tokenizer_file(path));
+  for (std::string line; std::getline(in, line);) {
+    if (line.ends_with('\r')) line.pop_back();
+    tokens.push_back(line);
+  }
+  return tokens;
+}
+
 }  // namespace
 
 std::vector<std::u32string> bert_words(std::u32string_view text) {
@@ -48,13 +72,10 @@ std::vector<std::u32string> bert_words(std::u32string_view text) {
 WordpieceTokenizer::WordpieceTokenizer(const std::filesystem::path& vocabulary,
                                        const std::vector<std::string>& added)
     : file_(vocabulary) {
-  std::istringstream in(read_tokenizer_file(vocabulary));
-  int64_t lines = 0;
-  for (std::string line; std::getline(in, line); ++lines) {
-    if (line.ends_with('\r')) line.pop_back();
-    VGGFLOW_CHECK(id_of_.emplace(line, lines).second,
+  for (const std::string& token : read_tokens(vocabulary)) {
+    VGGFLOW_CHECK(id_of_.emplace(token, size()).second,
                   "[wordpiece] expected every token once in {}, got '{}' twice",
-                  vocabulary.string(), line);
+                  vocabulary.string(), token);
   }
   for (const std::string& token : added) id_of_.emplace(token, size());
   std::vector<AddedToken> special;

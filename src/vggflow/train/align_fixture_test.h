@@ -68,7 +68,7 @@ inline AlignConfig tiny_config(const std::string& name) {
   c.flow.model = (models() / "nano").string();
   c.reward_files.reward_model = (models() / "clip").string();
   c.judge = (models() / "judge").string();
-  c.flow.precision = "fp32";
+  c.flow.precision = Precision::kFp32;
   c.data.size = 16;
   c.updates = 4;
   c.batch = 3;

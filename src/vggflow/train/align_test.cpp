@@ -35,14 +35,15 @@ using testing::lines_of;
 using testing::models;
 using testing::tiny_config;
 
-class AlignWith : public ::testing::TestWithParam<std::string> {};
-INSTANTIATE_TEST_SUITE_P(ValueNetworks, AlignWith, ::testing::Values("none", "mmdit", "lora"));
+class AlignWith : public ::testing::TestWithParam<ValueKind> {};
+INSTANTIATE_TEST_SUITE_P(ValueNetworks, AlignWith,
+                         ::testing::Values(ValueKind::kNone, ValueKind::kSmall, ValueKind::kLora));
 
 TEST_P(AlignWith, TwoUpdatesAndTwoAfterAResumeEqualFourBitForBit) {
-  AlignConfig whole = tiny_config("whole_" + GetParam());
+  AlignConfig whole = tiny_config("whole_" + word_of(GetParam()));
   whole.value.kind = GetParam();
   ASSERT_EQ(align(whole), RunEnd::kFinished);
-  AlignConfig first = tiny_config("halves_" + GetParam());
+  AlignConfig first = tiny_config("halves_" + word_of(GetParam()));
   first.value.kind = GetParam();
   first.updates = 2;
   ASSERT_EQ(align(first), RunEnd::kFinished);
@@ -109,7 +110,7 @@ TEST(Align, AMethodWithoutValueNetworkResumesBitForBitToo) {
 // Another number of steps in evaluation changes what is seen, not what is trained.
 TEST(Align, EvaluatesOnAGridOfItsOwn) {
   AlignConfig same = tiny_config("eval_same"), finer = tiny_config("eval_finer");
-  same.value.kind = finer.value.kind = "none";
+  same.value.kind = finer.value.kind = ValueKind::kNone;
   same.updates = finer.updates = 1;
   finer.eval_steps = 12;
   ASSERT_EQ(align(same), RunEnd::kFinished);
@@ -126,7 +127,7 @@ TEST(Align, EvaluatesOnAGridOfItsOwn) {
 TEST(Align, RefusesAValueNetworkForAMethodThatTrainsNone) {
   AlignConfig c = tiny_config("refused");
   c.method = "refl";
-  c.value.kind = "mmdit";
+  c.value.kind = ValueKind::kSmall;
   EXPECT_THAT(testing::message_of([&] { align(c); }),
               HasSubstr("refl trains no value network, got value.kind=mmdit"));
   EXPECT_THAT(
@@ -153,7 +154,7 @@ TEST(Align, RefusesToTrainOnARewardWithoutGradient) {
 // sixteenth.
 TEST(Align, WarmsBetaUp) {
   AlignConfig full = tiny_config("beta_full"), warm = tiny_config("beta_warm");
-  full.value.kind = warm.value.kind = "none";
+  full.value.kind = warm.value.kind = ValueKind::kNone;
   full.updates = warm.updates = 1;
   warm.beta_warmup = 4;
   ASSERT_EQ(align(full), RunEnd::kFinished);
@@ -218,22 +219,23 @@ TEST(ValueNetworkFile, ReadsBackEveryKind) {
   const auto model = NanoModel::load(models() / "nano", at::kFloat);
   const Tensor x = at::randn({2, 3, 16, 16}), t = at::tensor({0.9f, 0.1f});
   const Conditioning c = model->encode({"red heart", "ghost"});
-  for (const char* kind : {"mmdit", "unet", "lora"}) {
+  for (const ValueKind kind : {ValueKind::kSmall, ValueKind::kUnet, ValueKind::kLora}) {
     const ValueOptions options{.kind = kind, .width = 32, .layers = 1, .rank = 2};
     const std::vector<std::string> targets{"transformer_blocks.*.attn.to_q"};
     const auto network = make_value_network(options, *model, targets, 3);
     EXPECT_EQ(network->evaluate(x, t, c).abs().max().item<double>(), 0)
-        << kind << " does not start at zero";
+        << word_of(kind) << " does not start at zero";
     for (const NamedTensor& p : network->trainable()) {
       at::NoGradGuard no_grad;
       p.tensor->add_(0.1);
     }
-    const fs::path file = models() / fmt::format("value_{}.safetensors", kind);
+    const fs::path file = models() / fmt::format("value_{}.safetensors", word_of(kind));
     save_value_network(file, *network, options, targets, 0.25);
     const auto back = load_value_network(file, *model);
     EXPECT_EQ(back.scale, 0.25);
     EXPECT_GT(network->evaluate(x, t, c).abs().max().item<double>(), 0);
-    EXPECT_TRUE(at::equal(back.network->evaluate(x, t, c), network->evaluate(x, t, c))) << kind;
+    EXPECT_TRUE(at::equal(back.network->evaluate(x, t, c), network->evaluate(x, t, c)))
+        << word_of(kind);
   }
 }
 

@@ -17,10 +17,10 @@ void check_method(const AlignConfig& c, const ModelShape& shape) {
   const ResolvedMethod resolved(c);
   const auto& [method, value] = resolved;
   method->check(rollout_steps(c));
-  VGGFLOW_CHECK(value.kind == "none" || method->trains_value(),
+  VGGFLOW_CHECK(value.kind == ValueKind::kNone || method->trains_value(),
                 "[align] {} trains no value network, got value.kind={}: expected none or auto",
-                c.method, value.kind);
-  check_value_options(value, {shape.network.channels, shape.height, shape.width});
+                c.method, word_of(value.kind));
+  check_value_options(value, shape.state);
 }
 
 void check_grid(const AlignConfig& c) {
@@ -59,7 +59,8 @@ int64_t rollout_steps(const AlignConfig& c) {
 
 ResolvedMethod::ResolvedMethod(const AlignConfig& c)
     : method(make_method(c.method, c.methods)), value(c.value) {
-  if (value.kind == "auto") value.kind = method->trains_value() ? "mmdit" : "none";
+  if (value.kind == ValueKind::kAuto)
+    value.kind = method->trains_value() ? ValueKind::kSmall : ValueKind::kNone;
 }
 
 double ResolvedMethod::value_scale() const { return method->beta() > 0 ? 1 / method->beta() : 1.0; }
@@ -72,7 +73,7 @@ void check_settings(const AlignConfig& c, const ModelShape& shape) {
   GuidanceIn::parse(c.problem.guidance_in);
   check_rewards(rewards_in(c.reward));
   check_evaluation(c);
-  const auto network = network_skeleton(shape);
+  const auto network = shape.network->skeleton();
   const LoraSet adapters(*network, {c.lora_rank, c.lora_alpha, c.lora_targets}, 0);
 }
 

@@ -31,7 +31,7 @@ struct TinyModel {
       : model(options(), Vocabulary({"red heart ghost"}, 4)),
         lora(attach()),
         reward(make_reward("colorfulness", {})) {
-    value = make_value_network({.kind = "mmdit", .width = 32, .layers = 1}, model, {}, 1);
+    value = make_value_network({.kind = ValueKind::kSmall, .width = 32, .layers = 1}, model, {}, 1);
     for (const NamedTensor& p : value->trainable()) p.tensor->requires_grad_(true);
     model.count_passes(policy_passes);
     lora->count_passes(policy_passes);

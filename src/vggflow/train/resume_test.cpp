@@ -37,7 +37,7 @@ using testing::models;
 
 AlignConfig quick(const std::string& name) {
   AlignConfig c = testing::tiny_config(name);
-  c.value.kind = "none";
+  c.value.kind = ValueKind::kNone;
   return c;
 }
 

@@ -36,7 +36,7 @@ const std::vector<std::string> kPrompts{"a photo of a cat", "it is 42 dogs", "a 
 ModelOptions tiny_model(bool checkpointing) {
   ModelOptions o;
   o.model = testing::models_testdata("sd3_tiny").string();
-  o.precision = "fp32";
+  o.precision = Precision::kFp32;
   o.checkpointing = checkpointing;
   o.sd3.t5_tokens = 20;
   o.sd3.height = o.sd3.width = 16;
@@ -56,7 +56,8 @@ struct Tiny {
     lora = std::make_unique<AdaptedFlow>(*model,
                                          LoraOptions{4, 4, {"transformer_blocks.*.attn.to_*"}}, 1);
     if (method->trains_value())
-      value = make_value_network({.kind = "mmdit", .width = 32, .layers = 1}, *model, {}, 1);
+      value =
+          make_value_network({.kind = ValueKind::kSmall, .width = 32, .layers = 1}, *model, {}, 1);
     buffer = std::make_unique<ParameterBuffer>(lora->parameters());
     adamw = std::make_unique<AdamW>(*buffer, AdamWOptions{});
     if (value) value_buffer = std::make_unique<ParameterBuffer>(value->trainable());

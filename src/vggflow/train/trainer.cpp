@@ -199,7 +199,8 @@ void Trainer::begin() {
       "{} on {} | reward {} | {} adapted layers of rank {} ({} parameters) | value network {} | "
       "seed {}",
       config_.method, model_->description(), config_.reward, lora_->paths().size(),
-      config_.lora_rank, state_.policy.buffer.values().numel(), resolved_.value.kind, config_.seed);
+      config_.lora_rank, state_.policy.buffer.values().numel(), word_of(resolved_.value.kind),
+      config_.seed);
   log_info("times {:.3f}", fmt::join(times_, " "));
   if (saved) log_info("going on after update {}", done_);
   if (config_.resume && !saved) log_info("no checkpoint yet: beginning at update 0 again");

@@ -11,6 +11,7 @@
 #include <set>
 
 #include "vggflow/core/error.h"
+#include "vggflow/core/listing.h"
 #include "vggflow/io/files.h"
 #include "vggflow/ops/random_tensor.h"
 #include "vggflow/weights/lora_keys.h"
@@ -123,8 +124,8 @@ TensorList kohya_tensors(const std::vector<LoraLayer>& layers, at::ScalarType dt
     group.resize(static_cast<size_t>(slot->parts));
     group[static_cast<size_t>(slot->part)] = &layer;
   }
-  VGGFLOW_CHECK(nameless.empty(), "[lora] these layers have no name in kohya's layout: {}",
-                fmt::join(nameless, ", "));
+  VGGFLOW_CHECK(nameless.empty(), "[lora] {} layers have no name in kohya's layout: {}",
+                nameless.size(), examples_of(nameless, ", "));
   TensorList tensors;
   for (const auto& [name, group] : groups) {
     const Fused fused = group.size() == 3
@@ -269,7 +270,7 @@ LoadBack check_load_back(const std::filesystem::path& path, const std::vector<Lo
       problems.push_back("the adapter changes nothing in the denoiser's output");
   }
   VGGFLOW_CHECK(problems.empty(), "[lora] {} ({}, {}) does not read back as written: {}{}",
-                path.string(), name_of(back.layout), name_of(dtype), fmt::join(problems, "; "),
+                path.string(), name_of(back.layout), name_of(dtype), examples_of(problems),
                 dtype == at::kFloat
                     ? ""
                     : "; if numbers are too small or too large for this dtype, write fp32");

@@ -2,7 +2,9 @@
 
 #include <ATen/ops/cat.h>
 
+#include <algorithm>
 #include <array>
+#include <utility>
 
 namespace vggflow {
 namespace {
@@ -92,6 +94,80 @@ std::vector<std::string> paths_of_kohya(const std::string& name) {
   else if (name.starts_with(kKohya))
     collect(kOtherRows, name.substr(std::string(kKohya).size()), "");
   return paths;
+}
+
+namespace {
+
+// What stands before a network's own names. "lora_" may be the begin of others, so all are tried.
+constexpr std::array kPrefixes{"base_model.model.", "model.",           "module.", "_orig_mod.",
+                               "transformer.",      "diffusion_model.", "unet.",   "lora_unet_",
+                               "lora_transformer_", "lycoris_",         "lora_"};
+
+constexpr std::array kTextEncoders{"lora_te",      "te_",
+                                   "te1_",         "te2_",
+                                   "te3_",         "text_encoder",
+                                   "text_model.",  "text_model_",
+                                   "clip_l",       "clip_g",
+                                   "t5xxl",        "encoder.block.",
+                                   "conditioner.", "cond_stage_model.",
+                                   "bundle_emb"};
+
+std::string flat(std::string name) {
+  std::replace(name.begin(), name.end(), '.', '_');
+  return name;
+}
+
+// A name without prefix.
+NamedLayers exact_layers_of(const std::string& name) {
+  NamedLayers out;
+  const std::string wanted = flat(name);
+  const auto block = in_block(wanted, "transformer_blocks_", '_');
+  const auto search = [&](const auto& rows, const std::string& rest, const std::string& prefix) {
+    for (const Row& row : rows) {
+      if (rest == flat(row.path)) out.paths = {prefix + row.path};
+    }
+  };
+  if (block)
+    search(kBlockRows, block->rest, kBlocks + block->index + ".");
+  else
+    search(kOtherRows, wanted, "");
+  if (out.known()) {
+    out.flat = name != out.paths[0];
+    return out;
+  }
+  out.paths = paths_of_kohya(kKohya + wanted);
+  out.original = out.known();
+  return out;
+}
+
+// The first of the name and what is left of it without one or more prefixes that `found` takes.
+template <class Result, class F>
+Result behind_prefixes(const std::string& name, const F& found) {
+  constexpr size_t kLongest = 1000;  // a name of nothing but prefixes ends soon
+  if (name.size() > kLongest) return Result{};
+  if (Result result = found(name)) return result;
+  for (const std::string prefix : kPrefixes) {
+    if (!name.starts_with(prefix)) continue;
+    if (Result result = behind_prefixes<Result>(name.substr(prefix.size()), found)) return result;
+  }
+  return Result{};
+}
+
+}  // namespace
+
+NamedLayers layers_of(const std::string& name) {
+  const auto found = behind_prefixes<std::optional<NamedLayers>>(name, [](const std::string& rest) {
+    NamedLayers layers = exact_layers_of(rest);
+    return layers.known() ? std::optional(std::move(layers)) : std::nullopt;
+  });
+  return found.value_or(NamedLayers{});
+}
+
+bool is_of_text_encoder(const std::string& name) {
+  return behind_prefixes<bool>(name, [](const std::string& rest) {
+    return std::any_of(kTextEncoders.begin(), kTextEncoders.end(),
+                       [&](const char* prefix) { return rest.starts_with(prefix); });
+  });
 }
 
 Tensor swap_chunks(const KohyaSlot& slot, const Tensor& a, const Tensor& b) {

@@ -1,40 +1,106 @@
 // read_lora: tensors to adapters by suffix, adapters to layers by name, scales from the settings.
-// Problems are collected and listed once.
-#include <ATen/ops/arange.h>
+// Problems are collected and told once, by example.
+#include <ATen/ATen.h>
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
+#include <iterator>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "vggflow/core/error.h"
+#include "vggflow/core/listing.h"
 #include "vggflow/core/log.h"
 #include "vggflow/io/files.h"
+#include "vggflow/io/finite.h"
+#include "vggflow/io/weights_file.h"
 #include "vggflow/weights/lora_formats.h"
 #include "vggflow/weights/lora_keys.h"
 #include "vggflow/weights/lora_read.h"
+#include "vggflow/weights/lora_settings.h"
 
 namespace vggflow {
 namespace {
 
-using Json = nlohmann::ordered_json;  // of PEFT's patterns the first match counts
+namespace fs = std::filesystem;
 using Problems = std::vector<std::string>;
 
 constexpr const char* kPeftPrefix = "base_model.model.";
 
+// ---- tensors to adapters
+
 enum class Role { kDown, kUp, kAlpha };
-constexpr std::pair<const char*, Role> kSuffixes[] = {{".lora_A.weight", Role::kDown},
-                                                      {".lora_A.default.weight", Role::kDown},
-                                                      {".lora_down.weight", Role::kDown},
-                                                      {".lora_B.weight", Role::kUp},
-                                                      {".lora_B.default.weight", Role::kUp},
-                                                      {".lora_up.weight", Role::kUp},
-                                                      {".alpha", Role::kAlpha}};
+
+// diffusers and PEFT, kohya and its kin, diffusers of 2023.
+constexpr std::pair<const char*, Role> kSuffixes[] = {
+    {".lora_A.weight", Role::kDown},
+    {".lora_B.weight", Role::kUp},
+    {".lora_down.weight", Role::kDown},
+    {".lora_up.weight", Role::kUp},
+    {".lora_linear_layer.down.weight", Role::kDown},
+    {".lora_linear_layer.up.weight", Role::kUp},
+    {".lora.down.weight", Role::kDown},
+    {".lora.up.weight", Role::kUp},
+    {".alpha", Role::kAlpha}};
+
+// Adapters that are no pair of two matrices, by a part of their tensors' names.
+constexpr std::pair<const char*, const char*> kOtherKinds[] = {
+    {".lokr_", "LoKr"},
+    {".hada_", "LoHa"},
+    {".oft_", "OFT"},
+    {".boft_", "BOFT"},
+    {".dora_scale", "DoRA"},
+    {".lora_magnitude_vector", "DoRA"},
+    {".lora_mid.", "LoCon with a third matrix"},
+    {".diff", "whole differences (LyCORIS full)"},
+    {".diff_b", "whole differences (LyCORIS full)"},
+    {".w_norm", "trained norms"},
+    {".b_norm", "trained norms"},
+    {".ia3_", "IA3"},
+    {".on_input", "IA3"},
+    {".vera_lambda", "VeRA"},
+    {".lora_E", "AdaLoRA"},
+    {".a1.", "GLoRA"},
+    {".b1.", "GLoRA"},
+    {".lora_B.bias", "LoRA with biases"},
+    {".modules_to_save.", "whole modules"},
+    {".lora_embedding_", "adapters of embeddings"}};
+
+// Where the last such part of a name begins: it ends the name, a word of it, or is open itself
+// ("_", ".").
+size_t find_part(const std::string& name, const std::string& part) {
+  const size_t at = name.rfind(part), end = at + part.size();
+  const bool whole = at != std::string::npos && (part.back() == '_' || part.back() == '.' ||
+                                                 end == name.size() || name[end] == '.');
+  return whole ? at : std::string::npos;
+}
+
+struct Leaf {
+  std::string module;
+  Role role;
+};
+
+// PEFT puts an adapter's name between: ".lora_A.default.weight".
+std::optional<Leaf> leaf_of(const std::string& name) {
+  for (const auto& [suffix, role] : kSuffixes) {
+    if (name.ends_with(suffix))
+      return Leaf{name.substr(0, name.size() - std::string(suffix).size()), role};
+  }
+  const std::string end = ".weight";
+  for (const auto& [middle, role] :
+       {std::pair{std::string(".lora_A."), Role::kDown}, {".lora_B.", Role::kUp}}) {
+    const size_t at = name.rfind(middle), begin = at + middle.size();
+    if (at == std::string::npos || !name.ends_with(end) || name.size() <= begin + end.size())
+      continue;
+    const std::string adapter = name.substr(begin, name.size() - end.size() - begin);
+    if (adapter.find('.') == std::string::npos) return Leaf{name.substr(0, at), role};
+  }
+  return std::nullopt;
+}
 
 // The tensors of one adapter as they stand in the file.
 struct Adapter {
@@ -42,87 +108,68 @@ struct Adapter {
 };
 using Adapters = std::map<std::string, Adapter>;
 
+// What is wrong with a tensor in that place; empty where nothing is.
+std::string fault_of(const Tensor& value, Role role) {
+  const bool alpha = role == Role::kAlpha;
+  if (alpha ? value.numel() != 1 : value.dim() != 2)
+    return fmt::format("has shape ({}), expected {}", fmt::join(value.sizes().vec(), ", "),
+                       alpha ? "one number" : "a matrix");
+  return weight_fault(alpha ? value.to(at::kFloat) : value);
+}
+
 // Files every tensor under its module's name.
-Adapters collect(const SafetensorsFile& file, Problems& problems) {
-  Adapters adapters;
-  for (const auto& [name, entry] : file.tensors()) {
-    const auto suffix =
-        std::find_if(std::begin(kSuffixes), std::end(kSuffixes),
-                     [&name = name](const auto& s) { return name.ends_with(s.first); });
-    if (suffix == std::end(kSuffixes)) {
-      problems.push_back(fmt::format("'{}' is no tensor of a LoRA", name));
-      continue;
+class Collector {
+ public:
+  explicit Collector(Problems& problems) : problems_(problems) {}
+
+  void add(const std::string& name, const Tensor& value) {
+    const auto other = std::find_if(
+        std::begin(kOtherKinds), std::end(kOtherKinds),
+        [&](const auto& kind) { return find_part(name, kind.first) != std::string::npos; });
+    if (other != std::end(kOtherKinds)) {
+      kinds_[other->second].push_back(name);
+      told_.insert(name.substr(0, find_part(name, other->first)));
+      return;
     }
-    Adapter& adapter = adapters[name.substr(0, name.size() - std::string(suffix->first).size())];
-    Tensor& place = suffix->second == Role::kDown ? adapter.down
-                    : suffix->second == Role::kUp ? adapter.up
-                                                  : adapter.alpha;
-    const bool alpha = suffix->second == Role::kAlpha;
-    const Tensor value = file.load(name);
+    const auto leaf = leaf_of(name);
+    if (!leaf) {
+      problems_.push_back(fmt::format("'{}' is no tensor of a LoRA", name));
+      return;
+    }
+    Adapter& adapter = adapters_[leaf->module];
+    Tensor& place = leaf->role == Role::kDown ? adapter.down
+                    : leaf->role == Role::kUp ? adapter.up
+                                              : adapter.alpha;
     if (place.defined()) {
-      problems.push_back(fmt::format("'{}' comes twice under two names", name));
-    } else if (!value.is_floating_point() && !alpha) {
-      problems.push_back(fmt::format("'{}' has dtype {}, expected floating point", name,
-                                     c10::toString(entry.dtype)));
-    } else if (alpha ? value.numel() != 1 : value.dim() != 2) {
-      problems.push_back(fmt::format("'{}' has shape ({}), expected {}", name,
-                                     fmt::join(entry.shape, ", "),
-                                     alpha ? "one number" : "a matrix"));
-    } else if (!value.to(at::kFloat).isfinite().all().item<bool>()) {
-      problems.push_back(fmt::format("'{}' holds numbers that are not finite", name));
+      problems_.push_back(fmt::format("'{}' comes twice under two names", name));
+    } else if (const std::string fault = fault_of(value, leaf->role); !fault.empty()) {
+      problems_.push_back(fmt::format("'{}' {}", name, fault));
+      told_.insert(leaf->module);
     } else {
-      place = value.to(at::kFloat);
+      place = value.to(at::kFloat, /*non_blocking=*/false, /*copy=*/true);
     }
   }
-  return adapters;
-}
 
-// Names as ComfyUI and its kin write them: the original network's, or diffusers', behind this
-// prefix.
-constexpr const char* kComfyPrefix = "diffusion_model.";
-
-std::optional<std::string> behind_prefix(const std::string& name) {
-  return name.starts_with(kComfyPrefix)
-             ? std::optional(name.substr(std::string(kComfyPrefix).size()))
-             : std::nullopt;
-}
-
-std::string as_kohya(std::string path) {
-  std::replace(path.begin(), path.end(), '.', '_');
-  return "lora_unet_" + path;
-}
-
-// Takes the prefix off. The same few names outside the blocks are in both ways of naming: the
-// others tell which one it is. Unknown names stay as they are.
-Adapters without_prefix(const Adapters& adapters, Problems& problems) {
-  const bool original = std::any_of(adapters.begin(), adapters.end(), [](const auto& entry) {
-    const auto path = behind_prefix(entry.first);
-    return path && !kohya_slot(*path) && !paths_of_kohya(as_kohya(*path)).empty();
-  });
-  Adapters out;
-  for (const auto& [name, adapter] : adapters) {
-    const auto path = behind_prefix(name);
-    const bool known = path && (original ? !paths_of_kohya(as_kohya(*path)).empty()
-                                         : kohya_slot(*path).has_value());
-    const std::string plain = !known ? name : original ? as_kohya(*path) : *path;
-    if (!out.emplace(plain, adapter).second)
-      problems.push_back(
-          fmt::format("'{}' comes twice, with the prefix {} and without", plain, kComfyPrefix));
+  // The adapters; other kinds are reported, each once and before all else.
+  Adapters finish() {
+    Problems found;
+    for (const auto& [kind, names] : kinds_) {
+      found.push_back(
+          fmt::format("{} tensors of {}, which is not read ('{}'): expected pairs of matrices; "
+                      "merge it into the model with the program that made it",
+                      names.size(), kind, names.front()));
+    }
+    problems_.insert(problems_.begin(), found.begin(), found.end());
+    std::erase_if(adapters_, [&](const auto& entry) { return told_.contains(entry.first); });
+    return std::move(adapters_);
   }
-  return out;
-}
 
-// Takes the adapters of text encoders out ("lora_te1_...", "text_encoder_2....",
-// "text_encoders...."): only the transformer is adapted here.
-std::vector<std::string> take_text_encoders(Adapters& adapters) {
-  std::vector<std::string> taken;
-  std::erase_if(adapters, [&](const auto& entry) {
-    const bool text = entry.first.starts_with("lora_te") || entry.first.starts_with("text_encoder");
-    if (text) taken.push_back(entry.first);
-    return text;
-  });
-  return taken;
-}
+ private:
+  Problems& problems_;
+  Adapters adapters_;
+  std::map<std::string, std::vector<std::string>> kinds_;
+  std::set<std::string> told_;  // modules of a fault or another kind: what they lack is no second
+};
 
 // Reports adapters whose matrices do not make a pair.
 bool is_pair(const std::string& name, const Adapter& adapter, Problems& problems) {
@@ -138,75 +185,6 @@ bool is_pair(const std::string& name, const Adapter& adapter, Problems& problems
   }
   return false;
 }
-
-// PEFT's settings of an adapter, from lora_adapter_metadata or adapter_config.json; null where
-// there are none.
-class Settings {
- public:
-  Settings() = default;
-  Settings(const std::string& text, const std::string& origin) {
-    try {
-      const Json json = Json::parse(text);
-      VGGFLOW_CHECK(json.is_object(), "[lora] {}: expected a JSON object of settings", origin);
-      // diffusers' pipelines put "transformer." before every key, its models and PEFT do not.
-      for (const auto& [key, value] : json.items())
-        values_[key.starts_with("transformer.") ? key.substr(12) : key] = value;
-    } catch (const nlohmann::json::exception& e) {
-      fail("[lora] {} does not hold JSON settings: {}", origin, e.what());
-    }
-    VGGFLOW_CHECK(!flag("use_dora"),
-                  "[lora] {} describes DoRA, which is not read: expected a plain LoRA", origin);
-    VGGFLOW_CHECK(!flag("fan_in_fan_out"),
-                  "[lora] {} has fan_in_fan_out, which is not read: expected matrices as linear "
-                  "layers have them",
-                  origin);
-  }
-
-  // alpha / rank of the layer, or alpha / sqrt(rank) by rank-stabilised LoRA.
-  double scale(const std::string& path, int64_t rank, Problems& problems) const {
-    const auto r = value("r", "rank_pattern", path),
-               alpha = value("lora_alpha", "alpha_pattern", path);
-    if (r && static_cast<int64_t>(*r) != rank)
-      problems.push_back(
-          fmt::format("'{}' has rank {} by its settings and {} by its tensors", path, *r, rank));
-    const auto real_rank = static_cast<double>(rank);
-    return alpha.value_or(real_rank) / (flag("use_rslora") ? std::sqrt(real_rank) : real_rank);
-  }
-
- private:
-  bool flag(const char* key) const {
-    return values_.contains(key) && values_[key].is_boolean() && values_[key].get<bool>();
-  }
-  std::optional<double> value(const char* key, const char* patterns,
-                              const std::string& path) const {
-    if (values_.contains(patterns) && values_[patterns].is_object()) {
-      for (const auto& [pattern, number] : values_[patterns].items()) {
-        if (names(pattern, path)) return number_of(patterns, number);
-      }
-    }
-    if (!values_.contains(key)) return std::nullopt;
-    return number_of(key, values_[key]);
-  }
-  static double number_of(const char* key, const Json& value) {
-    VGGFLOW_CHECK(value.is_number(), "[lora] expected a number for the setting '{}', got {}", key,
-                  value.dump());
-    return value.get<double>();
-  }
-  // A pattern is a whole path or its end ("to_q"), "^" makes it the whole path. PEFT takes any
-  // regular expression; writers use names.
-  static bool names(std::string pattern, const std::string& path) {
-    const bool whole = pattern.starts_with('^');
-    if (whole) pattern.erase(0, 1);
-    if (pattern.ends_with('$')) pattern.pop_back();
-    std::erase(pattern, '\\');
-    VGGFLOW_CHECK(pattern.find_first_of("*+?()[]{}|^$") == std::string::npos,
-                  "[lora] the settings name layers by the regular expression '{}', which is not "
-                  "read: expected layer names",
-                  pattern);
-    return path == pattern || (!whole && path.ends_with("." + pattern));
-  }
-  Json values_ = Json::object();
-};
 
 // ---- kohya's fused projections
 // ---------------------------------------------------------------------------------------
@@ -251,129 +229,157 @@ std::vector<LoraLayer> split_fused(const std::vector<std::string>& paths, const 
   return layers;
 }
 
-// A kohya adapter by diffusers' paths; the scale is alpha / rank of the fused matrices.
-std::vector<LoraLayer> from_kohya(const std::string& name, const Adapter& adapter,
-                                  Problems& problems) {
-  const auto paths = paths_of_kohya(name);
-  const auto rank = static_cast<double>(adapter.down.size(0));
-  const double scale = adapter.alpha.defined() ? adapter.alpha.item<double>() / rank : 1.0;
-  if (paths.empty()) {
-    problems.push_back(fmt::format("'{}' is no layer of the MMDiT", name));
+// ---- adapters to layers
+
+// PEFT's name of a module: its path in the network that it wraps.
+std::string in_peft(const std::string& name) {
+  const std::string prefix = kPeftPrefix;
+  return name.starts_with(prefix) ? name.substr(prefix.size()) : name;
+}
+
+// By diffusers' paths; the scale of a fused projection is that of its fused matrices.
+std::vector<LoraLayer> layers_from(const std::string& name, const Adapter& adapter,
+                                   const LoraSettings& settings, Problems& problems) {
+  const NamedLayers named = layers_of(name);
+  if (!named.known()) {
+    problems.push_back(fmt::format("'{}' is no linear layer of the MMDiT", name));
     return {};
   }
-  if (paths.size() == 3) {
-    if (adapter.up.size(0) % 3 == 0) return split_fused(paths, adapter, scale);
+  const int64_t rank = adapter.down.size(0);
+  const std::string path = named.original ? in_peft(name) : named.paths[0];
+  const double scale = adapter.alpha.defined()
+                           ? adapter.alpha.item<double>() / static_cast<double>(rank)
+                           : settings.scale(path, rank, problems);
+  if (named.paths.size() == 3) {
+    if (adapter.up.size(0) % 3 == 0) return split_fused(named.paths, adapter, scale);
     problems.push_back(
         fmt::format("'{}' has {} rows in lora_up: expected q, k and v of equal height", name,
                     adapter.up.size(0)));
     return {};
   }
-  return {{paths[0], adapter.down, swap_chunks(*kohya_slot(paths[0]), adapter.down, adapter.up),
-           scale}};
+  const Tensor up = named.original
+                        ? swap_chunks(*kohya_slot(named.paths[0]), adapter.down, adapter.up)
+                        : adapter.up;
+  return {{named.paths[0], adapter.down, up, scale}};
 }
 
 LoraLayout layout_of(const Adapters& adapters) {
-  const auto any = [&](const char* prefix) {
+  const auto any = [&](const auto& is) {
     return std::any_of(adapters.begin(), adapters.end(),
-                       [&](const auto& a) { return a.first.starts_with(prefix); });
+                       [&](const auto& a) { return is(a.first); });
   };
-  return any("lora_unet_")  ? LoraLayout::kKohya
-         : any(kPeftPrefix) ? LoraLayout::kPeft
-                            : LoraLayout::kDiffusers;
+  if (any([](const std::string& name) { return name.starts_with(kPeftPrefix); }))
+    return LoraLayout::kPeft;
+  return any([](const std::string& name) {
+    const NamedLayers layers = layers_of(name);
+    return layers.original || (layers.known() && layers.flat);
+  })
+             ? LoraLayout::kKohya
+             : LoraLayout::kDiffusers;
 }
 
-// A layer of a diffusers or PEFT file.
-LoraLayer from_path(const std::string& name, LoraLayout layout, const Adapter& adapter,
-                    const Settings& settings, Problems& problems) {
-  const std::string prefix = layout == LoraLayout::kPeft ? kPeftPrefix : "transformer.";
-  const std::string path = name.starts_with(prefix) ? name.substr(prefix.size()) : name;
-  if (!kohya_slot(path)) {
-    problems.push_back(fmt::format("'{}' is no linear layer of the MMDiT", name));
-    return {};
-  }
-  const int64_t rank = adapter.down.size(0);
-  const double scale = adapter.alpha.defined()
-                           ? adapter.alpha.item<double>() / static_cast<double>(rank)
-                           : settings.scale(path, rank, problems);
-  return {path, adapter.down, adapter.up, scale};
-}
+// ---- the file
 
 // The file inside a folder, or the folder's file: PEFT keeps alpha in adapter_config.json beside
 // the tensors.
-std::filesystem::path tensors_file(const std::filesystem::path& path) {
-  if (!std::filesystem::is_directory(path)) return path;
-  for (const char* name : {"adapter_model.safetensors", "pytorch_lora_weights.safetensors"}) {
-    if (std::filesystem::exists(path / name)) return path / name;
+fs::path tensors_file(const fs::path& path) {
+  if (!fs::is_directory(path)) return path;
+  for (const char* name : {"adapter_model.safetensors", "pytorch_lora_weights.safetensors",
+                           "adapter_model.bin", "pytorch_lora_weights.bin"}) {
+    if (fs::exists(path / name)) return path / name;
   }
   fail(
       "[lora] {} is a folder without adapter_model.safetensors (PEFT) or "
-      "pytorch_lora_weights.safetensors (diffusers): pass a LoRA file or such a folder",
+      "pytorch_lora_weights.safetensors (diffusers), or the same as .bin: pass a LoRA file or such "
+      "a folder",
       path.string());
 }
 
-Settings settings_of(const SafetensorsFile& file, LoraLayout layout) {
-  if (layout == LoraLayout::kPeft) {
-    const auto config = file.path().parent_path() / "adapter_config.json";
-    VGGFLOW_CHECK(std::filesystem::exists(config),
-                  "[lora] {} has PEFT's keys, but no adapter_config.json lies beside it: alpha is "
-                  "there; keep both in one folder",
-                  file.path().string());
+// A file that PEFT named has its settings beside it; one that somebody else made with PEFT's names
+// has alpha = rank, as other readers take it too.
+LoraSettings settings_of(const fs::path& file, const Metadata& metadata, LoraLayout layout) {
+  const auto config = file.parent_path() / "adapter_config.json";
+  if (layout == LoraLayout::kPeft && fs::exists(config))
     return {read_text(config), config.string()};
-  }
-  const auto found = file.metadata().find("lora_adapter_metadata");
-  return found == file.metadata().end()
-             ? Settings()
-             : Settings(found->second, file.path().string() + ": lora_adapter_metadata");
+  const auto found = metadata.find("lora_adapter_metadata");
+  if (found != metadata.end()) return {found->second, file.string() + ": lora_adapter_metadata"};
+  if (layout != LoraLayout::kPeft) return {};
+  VGGFLOW_CHECK(!file.filename().string().starts_with("adapter_model."),
+                "[lora] {} has PEFT's keys, but no adapter_config.json lies beside it: alpha is "
+                "there; keep both in one folder",
+                file.string());
+  log_info(
+      "{} has PEFT's keys, but no adapter_config.json beside it: alpha is taken to be the rank",
+      file.string());
+  return {};
 }
 
-LoraFile read(const std::filesystem::path& path, bool skip_text_encoders) {
-  const SafetensorsFile file(tensors_file(path));
-  Problems problems;
-  Adapters adapters = without_prefix(collect(file, problems), problems);
-  const auto text = take_text_encoders(adapters);
-  if (!text.empty() && skip_text_encoders)
-    log_info("{}: skipped {} adapters of text encoders: {}", file.path().string(), text.size(),
-             fmt::join(text, ", "));
-  if (!text.empty() && !skip_text_encoders) {
-    problems.push_back(
-        fmt::format("{} adapters of text encoders, which are not adapted here ({}); to leave them "
-                    "out, write a file "
-                    "without them: vggflow export LORA OUT --lora-text-encoders skip",
-                    text.size(), fmt::join(text, ", ")));
+void report_text_encoders(const fs::path& file, const std::set<std::string>& names, bool skip,
+                          Problems& problems) {
+  if (names.empty()) return;
+  const std::string shown = examples_of({names.begin(), names.end()}, ", ");
+  if (skip) {
+    log_info("{}: skipped {} adapters of text encoders: {}", file.string(), names.size(), shown);
+    return;
   }
+  problems.push_back(
+      fmt::format("{} adapters of text encoders, which are not adapted here ({}); to leave them "
+                  "out, write a file without them: vggflow export LORA OUT --lora-text-encoders "
+                  "skip, or pass generator.lora_text_encoders=skip",
+                  names.size(), shown));
+}
+
+LoraFile read(const fs::path& path, bool skip_text_encoders) {
+  const fs::path place = tensors_file(path);
+  const WeightsFile file = read_weights(place);
+  Problems problems;
+  Collector collector(problems);
+  std::set<std::string> text;
+  // A name's begin is judged before its end: whatever a text encoder has is not for here.
+  for (const auto& [name, tensor] : file.tensors) {
+    if (is_of_text_encoder(name)) {
+      const auto leaf = leaf_of(name);
+      text.insert(leaf ? leaf->module : name);
+    } else {
+      collector.add(name, tensor);
+    }
+  }
+  const Adapters adapters = collector.finish();
+  report_text_encoders(place, text, skip_text_encoders, problems);
   LoraFile lora{.layout = layout_of(adapters),
                 .layers = {},
-                .metadata = file.metadata(),
-                .tensors = file.tensors().size()};
-  const Settings settings = settings_of(file, lora.layout);
+                .metadata = file.metadata,
+                .tensors = file.tensors.size()};
+  const LoraSettings settings = settings_of(place, file.metadata, lora.layout);
   std::map<std::string, LoraLayer> layers;
   for (const auto& [name, adapter] : adapters) {
     if (!is_pair(name, adapter, problems)) continue;
-    const auto found = lora.layout == LoraLayout::kKohya
-                           ? from_kohya(name, adapter, problems)
-                           : std::vector{from_path(name, lora.layout, adapter, settings, problems)};
-    for (const LoraLayer& layer : found) {
-      if (!layer.path.empty() && !layers.emplace(layer.path, layer).second)
+    for (const LoraLayer& layer : layers_from(name, adapter, settings, problems)) {
+      if (!layers.emplace(layer.path, layer).second)
         problems.push_back(fmt::format("'{}' adapts '{}' a second time", name, layer.path));
     }
   }
-  VGGFLOW_CHECK(
-      problems.empty(), "[lora] {} (read as {}) has {} tensors or adapters without a place: {}",
-      file.path().string(), name_of(lora.layout), problems.size(), fmt::join(problems, "; "));
+  VGGFLOW_CHECK(problems.empty(),
+                "[lora] {} (read as {}) has {} tensors or adapters without a place: {}",
+                place.string(), name_of(lora.layout), problems.size(), examples_of(problems));
   VGGFLOW_CHECK(!layers.empty(),
                 "[lora] {} holds no adapter: expected lora_A/lora_B or lora_down/lora_up matrices",
-                file.path().string());
+                place.string());
   for (auto& [layer_path, layer] : layers) lora.layers.push_back(std::move(layer));
   return lora;
 }
 
 }  // namespace
 
-LoraFile read_lora(const std::filesystem::path& path) {
-  return read(path, /*skip_text_encoders=*/false);
-}
-LoraFile read_lora_of_transformer(const std::filesystem::path& path) {
+LoraFile read_lora(const fs::path& path) { return read(path, /*skip_text_encoders=*/false); }
+LoraFile read_lora_of_transformer(const fs::path& path) {
   return read(path, /*skip_text_encoders=*/true);
+}
+LoraFile read_lora_as(const fs::path& path, const std::string& text_encoders) {
+  VGGFLOW_CHECK(text_encoders == "refuse" || text_encoders == "skip",
+                "[lora] expected refuse or skip for adapters of text encoders, got '{}'",
+                text_encoders);
+  return read(path, text_encoders == "skip");
 }
 
 }  // namespace vggflow

@@ -52,7 +52,7 @@ void NanoModel::save(const std::filesystem::path& folder,
 }
 
 void NanoModel::open_decoder(const std::string& taesd) {
-  if (options.decoder == "none") return;
+  if (options.decoder == NanoDecoder::kNone) return;
   const auto folder = taesd_folder(taesd);
   decoder_ = TaesdDecoder::load(folder);
   VGGFLOW_CHECK(options.network.channels == decoder_->options.latent_channels,
@@ -68,7 +68,7 @@ void NanoModel::open_decoder(const std::string& taesd) {
 
 template <TensorLike T>
 T NanoModel::decoded(const T& x1) const {
-  if (options.decoder == "none") return x1;
+  if (options.decoder == NanoDecoder::kNone) return x1;
   VGGFLOW_CHECK(decoder_, "[nano] the decoder of this model is not open");
   return ops::to_dtype(decoder_->decode(ops::to_dtype(x1, transformer.compute)), at::kFloat) * 2.0 -
          1.0;
@@ -77,9 +77,10 @@ template Tensor NanoModel::decoded(const Tensor&) const;
 template Dual NanoModel::decoded(const Dual&) const;
 
 std::string NanoModel::description() const {
-  return options.decoder == "none" ? transformer.description()
-                                   : fmt::format("{}, decoded by TAESD3 {}",
-                                                 transformer.description(), options.decoder_hash);
+  return options.decoder == NanoDecoder::kNone
+             ? transformer.description()
+             : fmt::format("{}, decoded by TAESD3 {}", transformer.description(),
+                           options.decoder_hash);
 }
 
 Conditioning NanoModel::encode(const std::vector<std::string>& captions) const {

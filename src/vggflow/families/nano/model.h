@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "vggflow/core/field.h"
 #include "vggflow/families/nano/word_encoder.h"
 #include "vggflow/families/sd3/mmdit_network.h"
 #include "vggflow/networks/autoencoders/taesd.h"
@@ -16,9 +17,18 @@
 
 namespace vggflow {
 
+/// What makes images of states.
+enum class NanoDecoder {
+  kNone,  ///< nothing: states are images
+  kTaesd3
+};
+inline OptionWords<NanoDecoder> option_words(NanoDecoder) {
+  return {{"none", NanoDecoder::kNone}, {"taesd3", NanoDecoder::kTaesd3}};
+}
+
 struct NanoOptions {
   int64_t text_width = 96;
-  std::string decoder = "none";
+  NanoDecoder decoder = NanoDecoder::kNone;
   std::string decoder_hash = {};
   MmditOptions network;
 
@@ -26,8 +36,7 @@ struct NanoOptions {
   void fields(V& v) {
     v("text_width", text_width,
       "channels of a word embedding; network.context_dim and pooled_dim must equal it");
-    v("decoder", decoder, "what makes images of states: none (they are images), or taesd3",
-      choices({"none", "taesd3"}));
+    v("decoder", decoder, "what makes images of states: none (they are images), or taesd3");
     v("decoder_hash", decoder_hash, "of the decoder's weights that the model was trained for");
     v.section("network", network);
   }

@@ -35,7 +35,7 @@ std::filesystem::path write_decoder(const std::filesystem::path& folder, const s
 struct Latent {
   Latent() {
     options.text_width = 8;
-    options.decoder = "taesd3";
+    options.decoder = NanoDecoder::kTaesd3;
     options.network = {.sample_size = 2,
                        .channels = 16,
                        .patch_size = 2,
@@ -53,7 +53,7 @@ struct Latent {
   ModelOptions open(const std::filesystem::path& decoder) const {
     ModelOptions o;
     o.model = saved.string();
-    o.precision = "fp32";
+    o.precision = Precision::kFp32;
     o.sd3.taesd = decoder.string();
     return o;
   }
@@ -81,7 +81,7 @@ TEST(NanoWithADecoder, ItsImagesAreTaesdsOfItsStates) {
 TEST(NanoWithADecoder, InBf16ImagesAndGradientsAreNearThoseInFp32) {
   const Latent l;
   ModelOptions low = l.open(l.taesd);
-  low.precision = "bf16";
+  low.precision = Precision::kBf16;
   const auto exact = open_flow_model(l.open(l.taesd)), rounded = open_flow_model(low);
   const Tensor x = (testing::pattern("x", {2, 16, 2, 2}).to(at::kFloat) * 4 - 2)
                        .requires_grad_(true),

@@ -339,8 +339,9 @@ TEST_P(MmditAdapters, DirectionalDerivativeEqualsTorchFuncJvp) {
   EXPECT_LT(scaled_error(y.tangent, want("tangent")), 1e-4);
 }
 
-class ValueNetworks : public ::testing::TestWithParam<std::string> {};
-INSTANTIATE_TEST_SUITE_P(Kinds, ValueNetworks, ::testing::Values("unet", "mmdit", "lora"));
+class ValueNetworks : public ::testing::TestWithParam<ValueKind> {};
+INSTANTIATE_TEST_SUITE_P(Kinds, ValueNetworks,
+                         ::testing::Values(ValueKind::kUnet, ValueKind::kSmall, ValueKind::kLora));
 
 TEST_P(ValueNetworks, StartAtZeroAndHaveRightDerivatives) {
   MmditOptions shape = reference_options();
@@ -373,13 +374,14 @@ TEST_P(ValueNetworks, StartAtZeroAndHaveRightDerivatives) {
 
 TEST(ValueNetworks, NoneIsNoNetwork) {
   const MmditNetwork policy(std::make_unique<Mmdit>(reference_options()));
-  EXPECT_EQ(make_value_network({.kind = "none"}, policy, {}, 1), nullptr);
+  EXPECT_EQ(make_value_network({.kind = ValueKind::kNone}, policy, {}, 1), nullptr);
 }
 
 TEST(ValueNetworks, OneOfFewerLayersKeepsTheDualBlocksThatItHas) {
   const MmditNetwork policy(
       std::make_unique<Mmdit>(reference_options("sd35_medium")));  // blocks 0, 1 and 3 are dual
-  const auto net = make_value_network({.kind = "mmdit", .width = 32, .layers = 2}, policy, {}, 1);
+  const auto net =
+      make_value_network({.kind = ValueKind::kSmall, .width = 32, .layers = 2}, policy, {}, 1);
   std::set<std::string> names;
   for (const NamedTensor& p : net->trainable()) names.insert(p.name);
   EXPECT_TRUE(names.contains("mmdit.transformer_blocks.1.attn2.to_q.weight"));
@@ -465,8 +467,8 @@ TEST(ValueNetworks, AnAdaptedCopySeesTheCheckpointsPositions) {
   uint64_t id = 1;
   for (auto& [name, tensor] : policy.checkpoint_tensors())
     tensor.copy_(random_double(tensor.sizes(), id++, 0.2));
-  const auto net =
-      make_value_network({.kind = "lora", .rank = 2}, flow, {"transformer_blocks.*.attn.to_q"}, 1);
+  const auto net = make_value_network({.kind = ValueKind::kLora, .rank = 2}, flow,
+                                      {"transformer_blocks.*.attn.to_q"}, 1);
   const at::NoGradGuard no_grad;
   for (const NamedTensor& p : net->trainable()) {
     if (p.name == "proj_out.weight") p.tensor->copy_(policy.proj_out.weight);

@@ -52,6 +52,11 @@ void check_variants(const Sd3Files& files, const std::string& wanted,
 
 Sd3Files::Sd3Files(const std::string& path, const Sd3Options& options) : variant_(options.variant) {
   if (fs::is_regular_file(path)) {
+    const TensorMap tensors = open_weights(path);
+    VGGFLOW_CHECK(is_sd3_original(tensors),
+                  "[sd3] {} is no single-file SD3 checkpoint: expected tensors "
+                  "model.diffusion_model.joint_blocks.*",
+                  path);
     VGGFLOW_CHECK(!options.config.empty(),
                   "[sd3] {} is a single file, which holds no configurations and no tokenizers: "
                   "pass a folder of the model in diffusers' "
@@ -60,11 +65,6 @@ Sd3Files::Sd3Files(const std::string& path, const Sd3Options& options) : variant
                   path);
     file_ = path;
     index_ = read_model_index(resolve_model(options.config, options.revision));
-    const TensorMap tensors = open_weights(path);
-    VGGFLOW_CHECK(is_sd3_original(tensors),
-                  "[sd3] {} is no single-file SD3 checkpoint: expected tensors "
-                  "model.diffusion_model.joint_blocks.*",
-                  path);
     original_ = from_sd3_original(tensors, path);
   } else {
     index_ = read_model_index(resolve_model(path, options.revision));
@@ -134,7 +134,7 @@ std::unique_ptr<Mmdit> load_sd3_transformer(const Sd3Files& files, at::ScalarTyp
 }
 
 void check_sd3_options(const Sd3Options& o, const MmditOptions& transformer, int64_t downscale) {
-  VGGFLOW_CHECK(!o.tiling || o.decoder != "taesd3",
+  VGGFLOW_CHECK(!o.tiling || o.decoder != Sd3Decoder::kTaesd3,
                 "[sd3] expected tiling with decoder=vae only: TAESD3 needs none");
   const int64_t unit = downscale * transformer.patch_size,
                 largest = unit * transformer.pos_embed_max;
@@ -161,7 +161,7 @@ Sd3Model::Sd3Model(const Sd3Files& files, const std::string& path, const Sd3Opti
   VGGFLOW_CHECK(vae_options.latent_channels == transformer_->options.channels,
                 "[sd3] {}: the autoencoder has {} latent channels, the transformer {}", path,
                 vae_options.latent_channels, transformer_->options.channels);
-  if (o.decoder == "taesd3") {
+  if (o.decoder == Sd3Decoder::kTaesd3) {
     taesd_ = TaesdDecoder::load(taesd_folder(o.taesd));
     VGGFLOW_CHECK(taesd_->options.latent_channels == transformer_->options.channels,
                   "[sd3] {}: TAESD3 reads {} latent channels, the transformer has {}", path,

@@ -20,13 +20,21 @@
 
 namespace vggflow {
 
+enum class Sd3Decoder {
+  kVae,    ///< the model's own autoencoder
+  kTaesd3  ///< a distilled one
+};
+inline OptionWords<Sd3Decoder> option_words(Sd3Decoder) {
+  return {{"vae", Sd3Decoder::kVae}, {"taesd3", Sd3Decoder::kTaesd3}};
+}
+
 struct Sd3Options {
   std::string variant;
   std::string revision = "main";
   std::string config;
   int64_t height = 0;
   int64_t width = 0;
-  std::string decoder = "vae";
+  Sd3Decoder decoder = Sd3Decoder::kVae;
   std::string taesd;
   bool tiling = false;
   std::string negative_prompt;
@@ -49,8 +57,7 @@ struct Sd3Options {
       range(0, 65536));
     v("width", width, "of the images in pixels; 0: what the model was trained for",
       range(0, 65536));
-    v("decoder", decoder, "from latents to images: the model's autoencoder, or the tiny TAESD3",
-      choices({"vae", "taesd3"}));
+    v("decoder", decoder, "from latents to images: the model's autoencoder, or the tiny TAESD3");
     v("taesd", taesd,
       "folder of taesd3_decoder.safetensors, for decoder=taesd3 and for models of ours that it "
       "decodes; empty: taesd3 in the folder that VGGFLOW_ASSETS names");

@@ -10,6 +10,8 @@
 #include <utility>
 
 #include "vggflow/core/error.h"
+#include "vggflow/core/listing.h"
+#include "vggflow/core/log.h"
 
 namespace vggflow {
 namespace {
@@ -302,19 +304,32 @@ std::vector<OriginalTarget> original_targets(const std::string& name, const Orig
   return {};
 }
 
+namespace {
+
+bool is_in_component(const std::string& name) {
+  return name.starts_with(kTransformer) || name.starts_with(kVae) ||
+         std::any_of(kTextEncoders.begin(), kTextEncoders.end(),
+                     [&](const auto& encoder) { return name.starts_with(encoder.first); }) ||
+         is_logit_scale(name);
+}
+
+}  // namespace
+
 bool is_sd3_original(const TensorMap& tensors) {
   return tensors.contains(std::string(kTransformer) + "joint_blocks.0.x_block.attn.qkv.weight");
 }
 
 std::map<std::string, TensorMap> from_sd3_original(const TensorMap& tensors,
                                                    const std::string& origin) {
-  std::vector<std::string> names, problems;
+  std::vector<std::string> names, problems, extra;
   for (const auto& [name, tensor] : tensors) names.push_back(name);
   const OriginalSizes sizes = original_sizes(names);
   std::map<std::string, TensorMap> out;
   for (const auto& [name, tensor] : tensors) {
     const auto targets = original_targets(name, sizes);
-    if (targets.empty() && !is_logit_scale(name))
+    if (!is_in_component(name))
+      extra.push_back("'" + name + "'");
+    else if (targets.empty() && !is_logit_scale(name))
       problems.push_back(fmt::format("unknown '{}'", name));
     for (const OriginalTarget& target : targets) {
       if (fits(target, tensor)) {
@@ -325,9 +340,14 @@ std::map<std::string, TensorMap> from_sd3_original(const TensorMap& tensors,
       }
     }
   }
-  VGGFLOW_CHECK(problems.empty(),
-                "[sd3_original] {} is not in the layout of a single-file SD3 checkpoint: {}",
-                origin, fmt::join(problems, "; "));
+  VGGFLOW_CHECK(
+      problems.empty(),
+      "[sd3_original] {} is not in the layout of a single-file SD3 checkpoint, {} faults: "
+      "{}",
+      origin, problems.size(), examples_of(problems));
+  if (!extra.empty())
+    log_info("{}: left out {} tensors that belong to no component of the model: {}", origin,
+             extra.size(), examples_of(extra, ", "));
   if (const auto clip_l = out.find("text_encoder"); clip_l != out.end())
     complete_clip_l(clip_l->second);
   return out;
@@ -369,8 +389,9 @@ std::vector<OriginalSource> original_sources(
   }
   std::vector<std::string> problems;
   for (const auto& [component, name] : waiting) problems.push_back(component + "/" + name);
-  VGGFLOW_CHECK(problems.empty(), "[sd3_original] the single-file layout has no place for: {}",
-                fmt::join(problems, ", "));
+  VGGFLOW_CHECK(problems.empty(),
+                "[sd3_original] the single-file layout has no place for {} tensors: {}",
+                problems.size(), examples_of(problems, ", "));
   return sources;
 }
 

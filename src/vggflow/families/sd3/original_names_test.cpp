@@ -203,11 +203,24 @@ TEST(Sd3Original, ClipLsMissingProjectionIsTheIdentity) {
                 at::full({3, 3}, 2)));
 }
 
+TEST(Sd3Original, TensorsOutsideTheComponentsAreLeftOutAndSaid) {
+  const std::string qkv = "joint_blocks.0.x_block.attn.qkv.weight";
+  ::testing::internal::CaptureStderr();
+  const auto out = from_sd3_original({{"model.diffusion_model." + qkv, at::ones({6, 2})},
+                                      {"model_sampling.sigmas", at::ones({2})},
+                                      {"model_ema.decay", at::ones({1})}},
+                                     "x.safetensors");
+  EXPECT_THAT(::testing::internal::GetCapturedStderr(),
+              HasSubstr("x.safetensors: left out 2 tensors that belong to no component of the "
+                        "model: 'model_ema.decay', 'model_sampling.sigmas'"));
+  EXPECT_EQ(out.size(), 1u);
+  EXPECT_EQ(out.at("transformer").size(), 3u);
+}
+
 TEST(Sd3Original, WhatDoesNotBelongIsListedInOneError) {
   const std::string root = "model.diffusion_model.";
   const TensorMap bad{{root + "joint_blocks.0.x_block.attn.qkv.weight", at::ones({4, 2})},
                       {root + "joint_blocks.0.z_block.attn.proj.weight", at::ones({1})},
-                      {"lora.up", at::ones({1})},
                       {"first_stage_model.decoder.mid.attn_1.q.weight", at::ones({2, 2, 3, 3})},
                       {"first_stage_model.encoder.down.x.block.0.conv1.weight", at::ones({1})}};
   EXPECT_THAT(
@@ -215,7 +228,7 @@ TEST(Sd3Original, WhatDoesNotBelongIsListedInOneError) {
       AllOf(HasSubstr("[sd3_original] file.safetensors is not in the layout"),
             HasSubstr("attn.qkv.weight' has shape (4, 2), which cannot become"),
             HasSubstr("unknown 'model.diffusion_model.joint_blocks.0.z_block.attn.proj.weight'"),
-            HasSubstr("unknown 'lora.up'"), HasSubstr("attn_1.q.weight' has shape (2, 2, 3, 3)"),
+            HasSubstr("4 faults: "), HasSubstr("attn_1.q.weight' has shape (2, 2, 3, 3)"),
             HasSubstr("unknown 'first_stage_model.encoder.down.x.")));
 }
 

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "vggflow/core/error.h"
+#include "vggflow/core/listing.h"
 #include "vggflow/nn/checkpoint.h"
 #include "vggflow/weights/frozen_weights.h"
 
@@ -85,7 +86,7 @@ AutoencoderKlOptions AutoencoderKlOptions::read(const std::filesystem::path& con
         "norm_num_groups");
   }
   VGGFLOW_CHECK(problems.empty(), "[autoencoder_kl] {} describes a network that is not SD3's: {}",
-                config_json.string(), fmt::join(problems, "; "));
+                config_json.string(), examples_of(problems));
   return o;
 }
 

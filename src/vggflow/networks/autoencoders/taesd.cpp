@@ -4,8 +4,10 @@
 #include <fmt/format.h>
 
 #include <cstdlib>
+#include <string>
 
 #include "vggflow/core/error.h"
+#include "vggflow/io/model_files.h"
 #include "vggflow/weights/frozen_weights.h"
 
 namespace vggflow {
@@ -13,11 +15,47 @@ namespace {
 
 constexpr int64_t kStages = 3, kBlocks = 3;  // halvings of the side; blocks a stage
 
+namespace fs = std::filesystem;
+
+// diffusers' AutoencoderTiny holds both sides under "<side>.layers.", where the decoder's places
+// are one less: its soft clamp is no layer there.
+TensorMap from_diffusers(const TensorMap& tensors, const std::string& side, int64_t shift) {
+  const std::string prefix = side + ".layers.";
+  TensorMap out;
+  for (const auto& [name, tensor] : tensors) {
+    if (!name.starts_with(prefix)) continue;
+    const std::string rest = name.substr(prefix.size());
+    const size_t end = rest.find_first_not_of("0123456789");
+    const bool indexed = end > 0 && end <= 3;  // no place has more digits
+    out[indexed ? std::to_string(std::stoll(rest.substr(0, end)) + shift) + rest.substr(end)
+                : rest] = tensor;
+  }
+  return out;
+}
+
+// One side's tensors by their places: of the file that `path` is, of TAESD's own file in the folder
+// that it is, or of diffusers' file there.
+ComponentWeights side_weights(const fs::path& path, const std::string& side, int64_t shift) {
+  const auto of_file = [](const fs::path& file) {
+    return ComponentWeights{open_weights(file), {file}, fmt::format("[taesd] {}", file.string())};
+  };
+  if (fs::is_regular_file(path)) return of_file(path);
+  for (const char* ending : {".safetensors", ".pth"}) {
+    const fs::path file = path / ("taesd3_" + side + ending);
+    if (fs::exists(file)) return of_file(file);
+  }
+  VGGFLOW_CHECK(has_component(path),
+                "[taesd] {} holds no TAESD3: looked for taesd3_{}.safetensors, taesd3_{}.pth and "
+                "diffusers' diffusion_pytorch_model.safetensors",
+                path.string(), side, side);
+  ComponentWeights all = open_component(path);
+  all.tensors = from_diffusers(all.tensors, side, shift);
+  return all;
+}
+
 template <class Network>
-std::unique_ptr<Network> load_side(const std::filesystem::path& file) {
-  return load_frozen<Network>(
-      TaesdOptions{}, {open_weights(file), {file}, fmt::format("[taesd] {}", file.string())},
-      at::kFloat);
+std::unique_ptr<Network> load_side(const fs::path& path, const std::string& side, int64_t shift) {
+  return load_frozen<Network>(TaesdOptions{}, side_weights(path, side, shift), at::kFloat);
 }
 
 // bf16 convolutions with 64 channels take six to ten times as long on images stored channel by
@@ -34,13 +72,14 @@ std::unique_ptr<Conv2d> resampler(int64_t width, int64_t stride) {
 }  // namespace
 
 std::filesystem::path taesd_folder(const std::string& given) {
-  if (!given.empty()) return given;
+  if (!given.empty()) return fs::is_regular_file(given) ? fs::path(given) : resolve_model(given);
   const char* assets = std::getenv("VGGFLOW_ASSETS");
   VGGFLOW_CHECK(
       assets,
-      "[taesd] expected the folder of taesd3_encoder.safetensors and taesd3_decoder.safetensors, "
-      "got none: pass it (sd3.taesd=DIR of a model, taesd=DIR of "
-      "prepare), or let VGGFLOW_ASSETS name the folder that holds it as taesd3");
+      "[taesd] expected the folder of TAESD3, got none: pass it (sd3.taesd=DIR of a model, "
+      "taesd=DIR "
+      "of prepare; also org/name in the Hugging Face cache), or let VGGFLOW_ASSETS name the folder "
+      "that holds it as taesd3");
   return std::filesystem::path(assets) / "taesd3";
 }
 
@@ -79,7 +118,7 @@ TaesdDecoder::TaesdDecoder(const TaesdOptions& o)
 }
 
 std::unique_ptr<TaesdDecoder> TaesdDecoder::load(const std::filesystem::path& folder) {
-  return load_side<TaesdDecoder>(folder / "taesd3_decoder.safetensors");
+  return load_side<TaesdDecoder>(folder, "decoder", /*shift=*/1);
 }
 
 template <TensorLike T>
@@ -117,7 +156,7 @@ TaesdEncoder::TaesdEncoder(const TaesdOptions& o)
 }
 
 std::unique_ptr<TaesdEncoder> TaesdEncoder::load(const std::filesystem::path& folder) {
-  return load_side<TaesdEncoder>(folder / "taesd3_encoder.safetensors");
+  return load_side<TaesdEncoder>(folder, "encoder", /*shift=*/0);
 }
 
 Tensor TaesdEncoder::encode(const Tensor& images) const {

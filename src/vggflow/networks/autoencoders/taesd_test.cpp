@@ -2,15 +2,21 @@
 // tools/reference/vae_reference.py (prefix taesd.).
 #include "vggflow/networks/autoencoders/taesd.h"
 
-#include <ATen/ops/zeros.h>
+#include <ATen/ATen.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
 
+#include <cstdlib>
+#include <filesystem>
+
 #include "vggflow/core/error.h"
+#include "vggflow/io/files.h"
+#include "vggflow/ops/random_tensor.h"
 #include "vggflow/testing/gradient_check.h"
 #include "vggflow/testing/message.h"
 #include "vggflow/testing/reference.h"
+#include "vggflow/testing/temporary_folder.h"
 #include "vggflow/weights/frozen_weights.h"
 
 namespace vggflow {
@@ -79,6 +85,60 @@ TEST(Taesd, Bf16ErrsNoMoreThanItsRestatementDoes) {
   expect(torch::autograd::grad({decoded}, {latents}, {get("cotangent").to(at::kBFloat16)})[0],
          "grad");
   expect(encoder.encode(get("image").to(at::kBFloat16)), "encoded");
+}
+
+// TAESD3's size, random: the own files, the same saved by torch, diffusers' folder, and org/name.
+class TaesdFiles : public ::testing::Test {
+ protected:
+  TaesdFiles() {
+    uint64_t id = 0;
+    for (const NamedTensor& p : net.parameters())
+      *p.tensor = 0.1 * keyed_normal(2, Purpose::kTest, 0, id++, 1, p.tensor->sizes()).squeeze(0);
+  }
+  TensorList named(const std::string& prefix, int64_t shift) {
+    TensorList out;
+    for (const NamedTensor& p : net.parameters()) {
+      const size_t dot = p.name.find('.');
+      out.emplace_back(
+          prefix + std::to_string(std::stoll(p.name.substr(0, dot)) + shift) + p.name.substr(dot),
+          *p.tensor);
+    }
+    return out;
+  }
+  void expect_decodes(const std::filesystem::path& place) {
+    const Tensor latents = keyed_normal(3, Purpose::kTest, 0, 0, 1, {16, 2, 2});
+    EXPECT_TRUE(
+        at::equal(TaesdDecoder::load(taesd_folder(place))->decode(latents), net.decode(latents)))
+        << place;
+  }
+  TaesdDecoder net;
+  const testing::TemporaryFolder folder;
+};
+
+TEST_F(TaesdFiles, AreReadAsPublishedByTheirAuthorAndByDiffusers) {
+  write_safetensors(folder / "taesd3_decoder.safetensors", named("", 0));
+  expect_decodes(folder.path());
+  expect_decodes(folder / "taesd3_decoder.safetensors");
+  const auto diffusers = folder / "hub/models--org--taesd3/snapshots/abc";
+  std::filesystem::create_directories(diffusers);
+  TensorList both = named("decoder.layers.", -1);
+  both.emplace_back("encoder.layers.0.weight", at::ones({1}));
+  write_safetensors(diffusers / "diffusion_pytorch_model.safetensors", both);
+  expect_decodes(diffusers);
+  std::filesystem::create_directories(folder / "hub/models--org--taesd3/refs");
+  write_text(folder / "hub/models--org--taesd3/refs/main", "abc");
+  ::setenv("HF_HUB_CACHE", (folder / "hub").c_str(), 1);
+  expect_decodes("org/taesd3");
+  ::unsetenv("HF_HUB_CACHE");
+}
+
+TEST_F(TaesdFiles, ThatAreNotThereAreNamed) {
+  EXPECT_THAT(
+      message_of([&] { TaesdDecoder::load(folder.path()); }),
+      HasSubstr("holds no TAESD3: looked for taesd3_decoder.safetensors, taesd3_decoder.pth "
+                "and diffusers'"));
+  EXPECT_THAT(message_of([&] { taesd_folder((folder / "none").string()); }),
+              HasSubstr("is no folder and no repository id"));
 }
 
 TEST(Taesd, RefusesShapesThatDoNotFit) {

@@ -17,13 +17,25 @@ constexpr const char *kTarget = "vggflow.target", *kClassHead = "class-head";
 
 }  // namespace
 
-MobileNetOptions head_network_options(const std::string& name) {
-  return name == "efficientnet-lite0" ? efficientnet_lite0_options() : mobilenet_v2_options(1001);
+MobileNetOptions head_network_options(HeadNetwork network) {
+  switch (network) {
+    case HeadNetwork::kEfficientnetLite0:
+      return efficientnet_lite0_options();
+    case HeadNetwork::kMobilenetV2:
+      return mobilenet_v2_options(1001);
+  }
+  fail("[class-head] expected a known network, got {}", static_cast<int>(network));
 }
 
-std::unique_ptr<MobileNet> load_head_network(const std::string& name,
+std::unique_ptr<MobileNet> load_head_network(HeadNetwork network,
                                              const std::filesystem::path& file) {
-  return name == "efficientnet-lite0" ? load_efficientnet_lite0(file) : load_mobilenet_v2(file);
+  switch (network) {
+    case HeadNetwork::kEfficientnetLite0:
+      return load_efficientnet_lite0(file);
+    case HeadNetwork::kMobilenetV2:
+      return load_mobilenet_v2(file);
+  }
+  fail("[class-head] expected a known network, got {}", static_cast<int>(network));
 }
 
 ClassHead::ClassHead(const ClassHeadOptions& o, std::unique_ptr<MobileNet> net)
@@ -37,11 +49,11 @@ std::unique_ptr<ClassHead> ClassHead::load(const std::filesystem::path& folder,
                                            const FindWeights& find) {
   ClassHeadOptions options;
   load_yaml(fields_of(options), folder / "config.yaml");
-  const auto file = find(options.network);
+  const auto file = find(word_of(options.network));
   auto network = load_head_network(options.network, file);
   VGGFLOW_CHECK(network->options.hash == options.network_hash,
                 "[class-head] {} was trained on {} weights with the hash {}, but {} has {}",
-                folder.string(), options.network, options.network_hash, file.string(),
+                folder.string(), word_of(options.network), options.network_hash, file.string(),
                 network->options.hash);
   auto model = std::make_unique<ClassHead>(options, std::move(network));
   load_weights(*model, folder);

@@ -15,16 +15,22 @@
 
 namespace vggflow {
 
+/// Whose features a head classifies.
+enum class HeadNetwork { kEfficientnetLite0, kMobilenetV2 };
+inline OptionWords<HeadNetwork> option_words(HeadNetwork) {
+  return {{"efficientnet-lite0", HeadNetwork::kEfficientnetLite0},
+          {"mobilenet-v2", HeadNetwork::kMobilenetV2}};
+}
+
 struct ClassHeadOptions {
-  std::string network = "mobilenet-v2";
+  HeadNetwork network = HeadNetwork::kMobilenetV2;
   std::string network_hash = {};
   int64_t size = 128;
   std::vector<std::string> classes = {};
 
   template <class V>
   void fields(V& v) {
-    v("network", network, "whose features are classified",
-      choices({"efficientnet-lite0", "mobilenet-v2"}));
+    v("network", network, "whose features are classified");
     v("network_hash", network_hash, "of its weights");
     v("size", size, "side in pixels at which it sees images (bilinear, antialiased)",
       range(32, 4096));
@@ -50,7 +56,7 @@ class ClassHead : public Module, public ImageJudge {
   }
   Judgement forward(const Tensor& images) const override;
   const std::vector<std::string>& classes() const override { return options.classes; }
-  std::string name() const override { return options.network; }
+  std::string name() const override { return word_of(options.network); }
 
   ClassHeadOptions options;
   std::unique_ptr<MobileNet> network;
@@ -58,9 +64,9 @@ class ClassHead : public Module, public ImageJudge {
 };
 
 /// The network that a head's options name.
-MobileNetOptions head_network_options(const std::string& name);
+MobileNetOptions head_network_options(HeadNetwork network);
 /// The same from a file.
-std::unique_ptr<MobileNet> load_head_network(const std::string& name,
+std::unique_ptr<MobileNet> load_head_network(HeadNetwork network,
                                              const std::filesystem::path& file);
 
 }  // namespace vggflow

@@ -23,7 +23,7 @@ using testing::message_of;
 struct Saved {
   Saved() {
     testing::ConvCase("mobilenet_v2").write_weights(weights);
-    auto network = load_head_network("mobilenet-v2", weights);
+    auto network = load_head_network(HeadNetwork::kMobilenetV2, weights);
     const ClassHeadOptions options{
         .network_hash = network->options.hash, .size = 40, .classes = {"cat", "frog", "ship"}};
     head = std::make_unique<ClassHead>(options, std::move(network));

@@ -7,8 +7,10 @@
 #include <utility>
 
 #include "vggflow/core/error.h"
+#include "vggflow/core/listing.h"
 #include "vggflow/device/device.h"
 #include "vggflow/io/content_hash.h"
+#include "vggflow/io/finite.h"
 #include "vggflow/io/model_files.h"
 
 namespace vggflow {
@@ -67,9 +69,12 @@ ConvWeights::ConvWeights(const std::filesystem::path& file, at::ScalarType dtype
 Tensor ConvWeights::take(const std::string& name, at::IntArrayRef shape) {
   const auto found = tensors_.find(name);
   const bool fits = found != tensors_.end() && found->second.sizes() == shape;
+  const std::string fault = fits ? weight_fault(found->second) : "";
   if (fits) {
     taken_.insert(name);
-    return found->second.to(at::kDouble);
+    if (fault.empty()) return found->second.to(at::kDouble);
+    problems_.push_back(fmt::format("'{}' {}", name, fault));
+    return at::ones(shape, at::kDouble);
   }
   const auto expected =
       fmt::format("'{}' of shape ({})", name, fmt::join(shape.begin(), shape.end(), ", "));
@@ -115,11 +120,8 @@ void ConvWeights::expect_complete(const std::set<std::string>& known) const {
     if (!taken_.contains(name) && !harmless)
       problems.push_back(fmt::format("'{}' is not of this network", name));
   }
-  constexpr size_t kShown = 8;
-  const size_t more = problems.size() > kShown ? problems.size() - kShown : 0;
-  problems.resize(problems.size() - more);
-  VGGFLOW_CHECK(problems.empty(), "[weights] {} does not fit: {}{}", file_.string(),
-                fmt::join(problems, "; "), more > 0 ? fmt::format("; and {} more", more) : "");
+  VGGFLOW_CHECK(problems.empty(), "[weights] {} does not fit, {} faults: {}", file_.string(),
+                problems.size(), examples_of(problems));
 }
 
 std::string ConvWeights::hash() const { return content_hash(tensors_); }

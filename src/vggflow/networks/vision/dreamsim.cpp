@@ -10,6 +10,7 @@
 
 #include "vggflow/core/error.h"
 #include "vggflow/io/files.h"
+#include "vggflow/io/finite.h"
 #include "vggflow/io/model_files.h"
 #include "vggflow/nn/lora.h"
 
@@ -80,6 +81,9 @@ std::vector<LoraLayer> read_adapters(const fs::path& folder) {
     const auto b = tensors.find(name.substr(0, name.size() - a_end.size()) + b_end);
     VGGFLOW_CHECK(b != tensors.end() && a.dim() == 2,
                   "[dreamsim] expected a matrix '{}' with its lora_B in {}", name, file.string());
+    const std::string fault = weight_fault(a) + weight_fault(b->second);
+    VGGFLOW_CHECK(fault.empty(), "[dreamsim] {}: '{}' or its lora_B {}", file.string(), name,
+                  fault);
     adapters.push_back({name.substr(begin, name.size() - a_end.size() - begin), a, b->second,
                         alpha / static_cast<double>(a.size(0))});
   }

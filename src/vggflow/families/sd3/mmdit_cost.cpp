@@ -1,4 +1,4 @@
-#include "vggflow/families/network_cost.h"
+#include "vggflow/families/sd3/mmdit_cost.h"
 
 #include <algorithm>
 
@@ -8,20 +8,9 @@
 namespace vggflow {
 namespace {
 
-constexpr double kFloat = 4;  // bytes of the residual streams and of the autoencoders
+constexpr double kFloat = 4;  // bytes of the residual streams
 
 double real(int64_t x) { return static_cast<double>(x); }
-
-}  // namespace
-
-// ---- MMDiT
-// -----------------------------------------------------------------------------------------------------------
-
-double mmdit_parameters(const MmditOptions& o) {
-  return count_parameters<Mmdit>(o) + real(o.pos_embed_max * o.pos_embed_max * o.width());
-}
-
-namespace {
 
 // One joint block's share. Letters: N image tokens, M text tokens, D width, e bytes in the
 // products.
@@ -86,6 +75,14 @@ void over_blocks(const MmditOptions& o, F f) {
 }
 
 }  // namespace
+
+double mmdit_grid(const MmditOptions& o) {
+  return real(o.pos_embed_max * o.pos_embed_max * o.width());
+}
+
+double mmdit_parameters(const MmditOptions& o) {
+  return count_parameters<Mmdit>(o) + mmdit_grid(o);
+}
 
 PassCost mmdit_cost(const MmditOptions& o, const MmditCall& c) {
   const double n = real(c.image_tokens), m = real(c.text_tokens), d = real(o.width()),
@@ -153,158 +150,6 @@ PassCost mmdit_tangent_cost(const MmditOptions& o, const MmditCall& c) {
   cost.graph = c.checkpointing ? real(o.layers) * 2 * kFloat * d * all : real(o.layers) * block;
   cost.unwind = 2 * plain.unwind + 2 * matrix + unwind_tiles + (c.checkpointing ? block : 0);
   return cost;
-}
-
-// ---- decoders
-// --------------------------------------------------------------------------------------------------------
-
-namespace {
-
-double convolution(double in, double out, double pixels, double side = 3) {
-  return 2 * side * side * in * out * pixels;
-}
-
-// A walk over layers that adds up work and what is kept, in fp32.
-struct Walk {
-  bool checkpointing = false;
-  PassCost cost = {};
-  double backward_peak =
-      0;  // while a block is run again: what is kept up to it, all that it keeps, and cotangents
-
-  void keep(double numbers) { cost.graph += kFloat * numbers; }
-  void work(double flops) {
-    cost.forward += flops;
-    cost.backward += flops;
-  }
-  void live(double numbers) { cost.idle = std::max(cost.idle, kFloat * numbers); }
-  // A block's inputs, and all that it keeps, these included.
-  void block(double input, double graph, double widest) {
-    keep(checkpointing ? input : graph);
-    if (checkpointing)
-      backward_peak = std::max(backward_peak, cost.graph + kFloat * (graph - input + 4 * widest));
-  }
-  // The backward pass starts with everything kept and the last layers' cotangents.
-  PassCost finish(double last_cotangents) {
-    cost.unwind = std::max(kFloat * last_cotangents, backward_peak - cost.graph);
-    return cost;
-  }
-  void resnet(double in, double out, double pixels) {
-    const double flops = convolution(in, out, pixels) + convolution(out, out, pixels) +
-                         (in == out ? 0 : convolution(in, out, pixels, 1));
-    work(flops);
-    if (checkpointing) cost.backward += flops;
-    block(in * pixels, 3 * (in + out) * pixels,
-          std::max(in, out) * pixels);  // before and after each norm, and after each silu
-    live((in + 3 * out) * pixels + 2 * std::max(in, out) * pixels);
-  }
-};
-
-}  // namespace
-
-PassCost vae_decoder_cost(const AutoencoderKlOptions& o, int64_t h, int64_t w, bool checkpointing) {
-  Walk walk{.checkpointing = checkpointing};
-  double pixels = real(h * w), width = real(o.widths.back());
-  walk.work(convolution(real(o.latent_channels), width, pixels));
-  walk.keep(real(o.latent_channels) * pixels);
-  walk.resnet(width, width, pixels);
-  const double attention = 4 * pixels * pixels * width;
-  walk.work(4 * 2 * pixels * width * width);
-  walk.cost.forward += attention;
-  walk.cost.backward += 2.5 * attention;
-  walk.cost.attention += attention;
-  walk.block(width * pixels, (1 + 3 + 1) * width * pixels + pixels, width * pixels);
-  walk.resnet(width, width, pixels);
-  for (size_t i = 0; i < o.widths.size(); ++i) {
-    const double out = real(o.widths[o.widths.size() - 1 - i]);
-    for (int64_t j = 0; j <= o.layers; ++j) {
-      walk.resnet(width, out, pixels);
-      width = out;
-    }
-    if (i + 1 == o.widths.size()) break;
-    pixels *= 4;
-    walk.work(convolution(width, width, pixels));
-    walk.keep(width * pixels);
-    walk.live(3 * width * pixels + 2 * width * pixels);
-  }
-  walk.work(convolution(width, real(o.image_channels), pixels));
-  walk.keep(3 * width * pixels);
-  return walk.finish(5 * width * pixels);
-}
-
-PassCost taesd_decoder_cost(const TaesdOptions& o, int64_t h, int64_t w) {
-  constexpr int kStages = 3, kBlocks = 3;
-  Walk walk{};
-  double pixels = real(h * w);
-  const double width = real(o.width);
-  const auto block = [&] {
-    walk.work(3 * convolution(width, width, pixels));
-    walk.keep(3 * width * pixels);  // the results of its relus
-    walk.live(8 * width * pixels);  // the steps of one expression
-  };
-  walk.work(convolution(real(o.latent_channels), width, pixels));
-  walk.keep((width + 2 * real(o.latent_channels)) * pixels);
-  for (int stage = 0; stage < kStages; ++stage) {
-    for (int i = 0; i < kBlocks; ++i) block();
-    pixels *= 4;
-    walk.work(convolution(width, width, pixels));
-    walk.keep(2 * width * pixels);  // the doubled image and its convolution
-  }
-  block();
-  walk.work(convolution(width, 3, pixels));
-  return walk.finish(5 * width * pixels);
-}
-
-// ---- value network, text encoders
-// ---------------------------------------------------------------------------
-
-PassCost unet_value_cost(const ValueOptions& o, int64_t channels, int64_t h, int64_t w) {
-  Walk walk{};
-  const double c = real(channels);
-  double pixels = real(h * w);
-  const auto block = [&](double in, double out) {
-    walk.work(convolution(in, out, pixels) + convolution(out, out, pixels) +
-              convolution(in, out, pixels, 1));
-    walk.keep(3 * (in + out) * pixels);
-    walk.live((in + 4 * out) * pixels + 2 * std::max(in, out) * pixels);
-  };
-  walk.work(convolution(c, real(o.width), pixels));
-  walk.keep(c * pixels);
-  for (int64_t i = 0; i < o.layers; ++i) {
-    if (i > 0) {
-      pixels /= 4;
-      walk.keep(real(o.width << (i - 1)) * pixels);
-    }
-    block(real(i == 0 ? o.width : o.width << (i - 1)), real(o.width << i));
-  }
-  block(real(o.width << (o.layers - 1)), real(o.width << (o.layers - 1)));
-  for (int64_t i = o.layers; i-- > 0;) {
-    block(real(2 * (o.width << i)), real(i == 0 ? o.width : o.width << (i - 1)));
-    if (i > 0) pixels *= 4;
-  }
-  walk.work(convolution(real(o.width), c, pixels));
-  walk.keep(3 * real(o.width) * pixels);
-  walk.cost.backward *= 2;  // to inputs and to weights
-  return walk.finish(6 * real(o.width) * pixels);
-}
-
-double vae_parameters(const AutoencoderKlOptions& o) { return count_parameters<AutoencoderKl>(o); }
-double taesd_decoder_parameters(const TaesdOptions& o) { return count_parameters<TaesdDecoder>(o); }
-double clip_text_parameters(const ClipTextOptions& o) { return count_parameters<ClipTextModel>(o); }
-double t5_parameters(const T5Options& o) { return count_parameters<T5Encoder>(o); }
-
-double unet_value_parameters(const ValueOptions& o, int64_t channels, int64_t pooled_dim) {
-  const double width = real(o.width), e = 2 * width;
-  const auto block = [&](double in, double out) {
-    return 2 * in + 2 * out + 9 * in * out + 9 * out * out + in * out + 3 * out + e * out + out;
-  };
-  double sum = 256 * e + real(pooled_dim) * e + 2 * e * e + 4 * e + 9 * real(channels) * width * 2 +
-               width + real(channels) + 2 * width;
-  for (int64_t i = 0; i < o.layers; ++i) {
-    const double here = real(o.width << i), above = real(i == 0 ? o.width : o.width << (i - 1));
-    sum += block(above, here) + block(2 * here, above);
-  }
-  const double deepest = real(o.width << (o.layers - 1));
-  return sum + block(deepest, deepest);
 }
 
 }  // namespace vggflow

@@ -1,0 +1,18 @@
+#pragma once
+// Long lists and texts in messages, cut to what a person reads.
+
+#include <string>
+#include <vector>
+
+namespace vggflow {
+
+/// At most five of `items` with `separator` between, each cut to 300 bytes, and how many there are
+/// besides: "a; b; c; d; e; and 719 more". Every list in an error is told by it, so that a file of
+/// a thousand odd tensors is one line that can be read.
+std::string examples_of(const std::vector<std::string>& items, const char* separator = "; ");
+
+/// `message`, of which at most 2,000 bytes are kept: its begin, which says what is wrong, and its
+/// end, which says what to do. Characters of UTF-8 stay whole. The program shows every error so.
+std::string bounded_message(const std::string& message);
+
+}  // namespace vggflow

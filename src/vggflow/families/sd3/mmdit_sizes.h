@@ -1,0 +1,18 @@
+#pragma once
+// The sizes of an MMDiT, and of what makes images of its latents, as plans ask for them.
+
+#include <vector>
+
+#include "vggflow/families/sd3/mmdit_options.h"
+#include "vggflow/flow/model_shape.h"
+
+namespace vggflow {
+
+/// What a model's shape has from its network: states, conditioning, sizes and costs.
+ModelShape mmdit_shape(const MmditOptions& options, const std::vector<int64_t>& state,
+                       int64_t text_tokens);
+
+/// TAESD3 on latents of h x w.
+DecoderSizes taesd3_sizes(int64_t channels, int64_t h, int64_t w);
+
+}  // namespace vggflow
