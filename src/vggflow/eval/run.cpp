@@ -14,12 +14,12 @@
 #include "vggflow/core/result.h"
 #include "vggflow/data/prompt_file.h"
 #include "vggflow/device/device.h"
+#include "vggflow/families/lora.h"
 #include "vggflow/flow/guided_velocity.h"
 #include "vggflow/io/files.h"
 #include "vggflow/io/image.h"
 #include "vggflow/io/model_files.h"
 #include "vggflow/ops/random_tensor.h"
-#include "vggflow/weights/lora_read.h"
 
 namespace vggflow {
 

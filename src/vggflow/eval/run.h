@@ -10,10 +10,10 @@
 #include "vggflow/device/device.h"
 #include "vggflow/eval/evaluate.h"
 #include "vggflow/eval/guide.h"
+#include "vggflow/families/lora.h"
 #include "vggflow/families/open_model.h"
 #include "vggflow/flow/adapted_flow.h"
 #include "vggflow/flow/sampling.h"
-#include "vggflow/weights/lora_formats.h"
 
 namespace vggflow {
 

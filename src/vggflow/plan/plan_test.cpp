@@ -201,8 +201,6 @@ TEST(Plan, RefusesWhatAlignRefusesBeforeAnythingIsLoaded) {
          c.time_grid.kind = GridKind::kExplicit, c.time_grid.sigmas = {1, 0.5, 0.6, 0.3, 0.2};
        },
        "[time_grid] expected strictly decreasing noise levels"},
-      {"nano", [](AlignConfig& c) { c.problem.guidance_in = {"everywhere"}; },
-       "[guidance_in] unknown place 'everywhere'"},
       {"nano", [](AlignConfig& c) { c.reward = "aesthetc"; },
        "[reward] unknown reward 'aesthetc'; known are aesthetic, "},
       {"nano", [](AlignConfig& c) { c.eval.panel = {"pikscore"}; },

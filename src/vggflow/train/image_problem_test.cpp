@@ -24,7 +24,7 @@ namespace {
 constexpr int64_t kBatch = 3, kSteps = 6;
 const std::vector<std::string> kAttention{"transformer_blocks.*.attn.to_q",
                                           "transformer_blocks.*.attn.to_out.0"};
-const std::vector<std::string> kEverywhere = ImageProblemOptions{}.guidance_in;
+const std::vector<GuidedCall> kEverywhere = ImageProblemOptions{}.guidance_in;
 
 struct TinyModel {
   TinyModel()
@@ -104,15 +104,15 @@ INSTANTIATE_TEST_SUITE_P(Methods, EveryMethod, ::testing::ValuesIn(method_names(
 
 TEST_P(EveryMethod, RunsThePassesOfItsFormulaWhateverTheGuidance) {
   struct Case {
-    std::vector<std::string> in;
+    std::vector<GuidedCall> in;
     bool detach;
     double guidance;
     const char* consistency;
   };
   for (const Case& each :
        {Case{kEverywhere, true, 3, "exact"}, Case{kEverywhere, false, 3, "paper"},
-        Case{{"rollout"}, true, 3, "release"},
-        Case{{"rollout", "gradient", "base"}, true, 3, "exact"},
+        Case{{GuidedCall::kRollout}, true, 3, "release"},
+        Case{{GuidedCall::kRollout, GuidedCall::kGradient, GuidedCall::kBase}, true, 3, "exact"},
         Case{kEverywhere, true, 1, "off"}}) {
     TinyModel tiny;
     const auto method = make_method(GetParam(), tiny_methods(each.consistency));

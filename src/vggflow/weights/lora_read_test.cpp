@@ -1,7 +1,5 @@
 // Spellings of plain LoRA pairs that other programs write, PEFT's patterns and settings, and
 // adapters of other kinds. Against diffusers' and PEFT's own outputs: lora_formats_test.cpp.
-#include "vggflow/weights/lora_read.h"
-#include "vggflow/weights/lora_formats.h"
 
 #include <ATen/ATen.h>
 #include <fmt/format.h>
@@ -12,6 +10,7 @@
 #include <functional>
 
 #include "vggflow/core/error.h"
+#include "vggflow/families/lora.h"
 #include "vggflow/io/files.h"
 #include "vggflow/io/safetensors.h"
 #include "vggflow/ops/random_tensor.h"

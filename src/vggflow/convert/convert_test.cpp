@@ -1,6 +1,6 @@
 // Stable Diffusion 3 models as they are written: there and back bit for bit, merged as the adapted
 // network. That diffusers opens them is checked by tools/reference/sd3_write_check.py.
-#include "vggflow/convert/sd3_write.h"
+#include "vggflow/convert/model_convert.h"
 
 #include <ATen/ATen.h>
 #include <fmt/format.h>
@@ -12,7 +12,11 @@
 #include <utility>
 
 #include "vggflow/convert/lora_export.h"
+#include "vggflow/families/lora.h"
+#include "vggflow/families/sd3/mmdit_network.h"
 #include "vggflow/families/sd3/original_names.h"
+#include "vggflow/families/sd3/write_model.h"
+#include "vggflow/flow/network_probe.h"
 #include "vggflow/io/files.h"
 #include "vggflow/ops/random_tensor.h"
 #include "vggflow/testing/gradient_check.h"
@@ -51,7 +55,7 @@ class Sd3Write : public ::testing::Test {
   std::string convert(const std::string& model, const std::string& out,
                       const std::string& dtype = "keep") const {
     return convert_model(
-        {.model = model, .out = path(out), .dtype = dtype, .sd3 = with_config(tiny())});
+        {.files = {.model = model, .config = tiny()}, .out = path(out), .dtype = dtype});
   }
   // Rewrites the tensors of a file.
   static void edit(const fs::path& file, const std::function<void(TensorMap&)>& change) {
@@ -91,7 +95,7 @@ class Sd3Write : public ::testing::Test {
   }
   Tensor output(const Sd3Files& files, const std::vector<LoraLayer>& layers) const {
     const MmditNetwork network(load_sd3_transformer(files, at::kFloat));
-    return denoiser_of(network)(layers);
+    return probe_velocity(network, layers);
   }
   const testing::TemporaryFolder folder;
 };
@@ -131,10 +135,8 @@ TEST_F(Sd3Write, LeavesOutAT5ThatIsNotThere) {
   convert(without, "clips.safetensors");
   for (const auto& [name, tensor] : SafetensorsFile(path("clips.safetensors")).views())
     EXPECT_THAT(name, ::testing::Not(HasSubstr("t5xxl")));
-  convert_model({.model = path("clips.safetensors"),
-                 .out = path("clips"),
-                 .dtype = "keep",
-                 .sd3 = with_config(without)});
+  convert_model(
+      {.files = {.model = path("clips.safetensors"), .config = without}, .out = path("clips")});
   EXPECT_FALSE(Sd3Files(path("clips"), {}).has("text_encoder_3"));
   EXPECT_THAT(read_text(fs::path(path("clips")) / "model_index.json"),
               HasSubstr("\"text_encoder_3\": [\n    null,\n    null\n  ]"));
@@ -161,14 +163,13 @@ TEST_F(Sd3Write, WhatASingleFileLacksIsLeftOutAndLogged) {
   for (const std::string out : {"out", "out.safetensors"}) {
     write(out, [&] {
       return convert_model(
-          {.model = path("two.safetensors"), .out = path(out), .sd3 = with_config(configs)});
+          {.files = {.model = path("two.safetensors"), .config = configs}, .out = path(out)});
     });
     write("merged_" + out, [&] {
       return export_lora({.lora = lora(),
                           .out = path("merged_" + out),
                           .format = "merged",
-                          .model = path("two.safetensors"),
-                          .sd3 = with_config(configs)});
+                          .base = {.model = path("two.safetensors"), .config = configs}});
     });
     const Sd3Files got(path(out), with_config(configs)), want(tiny(), {});
     for (const char* component : {"transformer", "vae"})
@@ -216,12 +217,14 @@ TEST_F(Sd3Write, WeightsThatDoNotFitTheirConfigurationAreListedAndNotWritten) {
 TEST_F(Sd3Write, AMergeThatRoundingDrownsIsRefusedAndLeavesNothing) {
   const std::string adapters = lora(/*strength=*/0.005);
   for (const char* out : {"x", "x.safetensors"}) {
-    EXPECT_THAT(message_of([&] { export_lora({adapters, path(out), "merged", "bf16", tiny()}); }),
+    EXPECT_THAT(message_of([&] {
+                  export_lora({adapters, path(out), "merged", "bf16", {.model = tiny()}});
+                }),
                 AllOf(HasSubstr("rounding every weight to bf16 moves the network's output by"),
                       HasSubstr("it would drown; nothing is written: pass --dtype fp32")));
   }
   EXPECT_THAT(names(), ElementsAre("lora.safetensors"));
-  EXPECT_THAT(export_lora({adapters, path("x"), "merged", "fp32", tiny()}),
+  EXPECT_THAT(export_lora({adapters, path("x"), "merged", "fp32", {.model = tiny()}}),
               HasSubstr("weights read back exactly"));
 }
 
@@ -252,7 +255,7 @@ TEST_F(Sd3Write, AMergedModelIsTheAdaptedNetworkInBothLayouts) {
   for (const auto& [dtype, bound] : {std::pair{"fp32", 1e-5}, {"fp16", 6e-3}, {"bf16", 3e-2}}) {
     for (const char* end : {"", ".safetensors"}) {
       const std::string out = path(fmt::format("merged_{}{}", dtype, end));
-      EXPECT_THAT(export_lora({adapters, out, "merged", dtype, tiny()}),
+      EXPECT_THAT(export_lora({adapters, out, "merged", dtype, {.model = tiny()}}),
                   AllOf(HasSubstr("weights read back exactly"), HasSubstr("layers merged")));
       const Sd3Files merged(out, with_config(tiny()));
       EXPECT_LT(relative_error(output(merged, {}), want), bound) << out;
@@ -264,7 +267,7 @@ TEST_F(Sd3Write, AMergedModelIsTheAdaptedNetworkInBothLayouts) {
 }
 
 TEST_F(Sd3Write, ExportsOtherLayoutsAgainstTheModelsOutput) {
-  EXPECT_THAT(export_lora({lora(), path("kohya.safetensors"), "kohya", "fp32", tiny()}),
+  EXPECT_THAT(export_lora({lora(), path("kohya.safetensors"), "kohya", "fp32", {.model = tiny()}}),
               HasSubstr("the network's output by"));
 }
 
