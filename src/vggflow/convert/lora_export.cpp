@@ -14,6 +14,7 @@
 #include "vggflow/families/open_model.h"
 #include "vggflow/io/staged_output.h"
 #include "vggflow/ops/random_tensor.h"
+#include "vggflow/weights/lora_read.h"
 
 namespace vggflow {
 namespace {
