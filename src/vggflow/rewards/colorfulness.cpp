@@ -1,5 +1,6 @@
 #include "vggflow/rewards/colorfulness.h"
 
+#include <ATen/ATen.h>
 #include <utility>
 
 namespace vggflow {

@@ -1,6 +1,7 @@
 #include "vggflow/families/sd3/mmdit.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 #include <fmt/format.h>
 
 #include <cmath>

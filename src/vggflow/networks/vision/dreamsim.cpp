@@ -1,7 +1,6 @@
 #include "vggflow/networks/vision/dreamsim.h"
 
-#include <ATen/ops/tensor.h>
-#include <ATen/ops/zeros.h>
+#include <ATen/ATen.h>
 
 #include <array>
 #include <nlohmann/json.hpp>

@@ -1,7 +1,6 @@
 #include "vggflow/networks/vision/image_preprocess.h"
 
-#include <ATen/ops/constant_pad_nd.h>
-#include <ATen/ops/tensor.h>
+#include <ATen/ATen.h>
 #include <fmt/format.h>
 
 #include <algorithm>

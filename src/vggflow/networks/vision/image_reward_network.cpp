@@ -1,5 +1,6 @@
 #include "vggflow/networks/vision/image_reward_network.h"
 
+#include <ATen/ATen.h>
 #include <fmt/format.h>
 
 #include <algorithm>

@@ -1,5 +1,6 @@
 #include "vggflow/networks/vision/inception.h"
 
+#include <ATen/ATen.h>
 #include "vggflow/core/error.h"
 #include "vggflow/ops/resize.h"
 
