@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "vggflow/convert/lora_export.h"
+#include "vggflow/core/config.h"
 #include "vggflow/families/lora.h"
 #include "vggflow/families/sd3/mmdit_network.h"
 #include "vggflow/families/sd3/original_names.h"
@@ -54,8 +55,9 @@ class Sd3Write : public ::testing::Test {
  protected:
   std::string convert(const std::string& model, const std::string& out,
                       const std::string& dtype = "keep") const {
-    return convert_model(
-        {.files = {.model = model, .config = tiny()}, .out = path(out), .dtype = dtype});
+    ConvertOptions o{.files = {.model = model, .config = tiny()}, .out = path(out)};
+    apply_override(fields_of(o), "dtype=" + dtype);
+    return convert_model(o);
   }
   // Rewrites the tensors of a file.
   static void edit(const fs::path& file, const std::function<void(TensorMap&)>& change) {
@@ -168,7 +170,7 @@ TEST_F(Sd3Write, WhatASingleFileLacksIsLeftOutAndLogged) {
     write("merged_" + out, [&] {
       return export_lora({.lora = lora(),
                           .out = path("merged_" + out),
-                          .format = "merged",
+                          .format = ExportFormat::kMerged,
                           .base = {.model = path("two.safetensors"), .config = configs}});
     });
     const Sd3Files got(path(out), with_config(configs)), want(tiny(), {});
@@ -217,15 +219,19 @@ TEST_F(Sd3Write, WeightsThatDoNotFitTheirConfigurationAreListedAndNotWritten) {
 TEST_F(Sd3Write, AMergeThatRoundingDrownsIsRefusedAndLeavesNothing) {
   const std::string adapters = lora(/*strength=*/0.005);
   for (const char* out : {"x", "x.safetensors"}) {
-    EXPECT_THAT(message_of([&] {
-                  export_lora({adapters, path(out), "merged", "bf16", {.model = tiny()}});
-                }),
-                AllOf(HasSubstr("rounding every weight to bf16 moves the network's output by"),
-                      HasSubstr("it would drown; nothing is written: pass --dtype fp32")));
+    EXPECT_THAT(
+        message_of([&] {
+          export_lora(
+              {adapters, path(out), ExportFormat::kMerged, NumberFormat::kBf16, {.model = tiny()}});
+        }),
+        AllOf(HasSubstr("rounding every weight to bf16 moves the network's output by"),
+              HasSubstr("it would drown; nothing is written: pass --dtype fp32")));
   }
   EXPECT_THAT(names(), ElementsAre("lora.safetensors"));
-  EXPECT_THAT(export_lora({adapters, path("x"), "merged", "fp32", {.model = tiny()}}),
-              HasSubstr("weights read back exactly"));
+  EXPECT_THAT(
+      export_lora(
+          {adapters, path("x"), ExportFormat::kMerged, NumberFormat::kFp32, {.model = tiny()}}),
+      HasSubstr("weights read back exactly"));
 }
 
 TEST(MergedOutput, MayDifferByItsBoundAndByLessThanTheAdapterChanges) {
@@ -252,10 +258,12 @@ TEST_F(Sd3Write, AMergedModelIsTheAdaptedNetworkInBothLayouts) {
   const std::string adapters = lora();
   const Tensor want = output(Sd3Files(tiny(), {}), read_lora(adapters).layers);
   EXPECT_GT(relative_error(want, output(Sd3Files(tiny(), {}), {})), 1e-2);
-  for (const auto& [dtype, bound] : {std::pair{"fp32", 1e-5}, {"fp16", 6e-3}, {"bf16", 3e-2}}) {
+  for (const auto& [dtype, bound] : {std::pair{NumberFormat::kFp32, 1e-5},
+                                     {NumberFormat::kFp16, 6e-3},
+                                     {NumberFormat::kBf16, 3e-2}}) {
     for (const char* end : {"", ".safetensors"}) {
-      const std::string out = path(fmt::format("merged_{}{}", dtype, end));
-      EXPECT_THAT(export_lora({adapters, out, "merged", dtype, {.model = tiny()}}),
+      const std::string out = path(fmt::format("merged_{}{}", word_of(dtype), end));
+      EXPECT_THAT(export_lora({adapters, out, ExportFormat::kMerged, dtype, {.model = tiny()}}),
                   AllOf(HasSubstr("weights read back exactly"), HasSubstr("layers merged")));
       const Sd3Files merged(out, with_config(tiny()));
       EXPECT_LT(relative_error(output(merged, {}), want), bound) << out;
@@ -267,7 +275,11 @@ TEST_F(Sd3Write, AMergedModelIsTheAdaptedNetworkInBothLayouts) {
 }
 
 TEST_F(Sd3Write, ExportsOtherLayoutsAgainstTheModelsOutput) {
-  EXPECT_THAT(export_lora({lora(), path("kohya.safetensors"), "kohya", "fp32", {.model = tiny()}}),
+  EXPECT_THAT(export_lora({lora(),
+                           path("kohya.safetensors"),
+                           ExportFormat::kKohya,
+                           NumberFormat::kFp32,
+                           {.model = tiny()}}),
               HasSubstr("the network's output by"));
 }
 
@@ -280,7 +292,7 @@ TEST_F(Sd3Write, RefusesWhatItCannotDo) {
               HasSubstr("x.ckpt reads as the name of a file, but diffusers' layout is a folder: "
                         "leave out '.ckpt'"));
   EXPECT_THAT(message_of([&] { convert(tiny(), "x", "int8"); }),
-              HasSubstr("expected dtype fp32, fp16 or bf16, got 'int8'"));
+              HasSubstr("expected 'dtype' to be one of keep, fp32, fp16, bf16, got 'int8'"));
   const LoraLayer stranger{"transformer_blocks.9.attn.to_q", at::ones({2, 16}), at::ones({16, 2})},
       wide{"proj_out", at::ones({2, 7}), at::ones({16, 2})};
   EXPECT_THAT(

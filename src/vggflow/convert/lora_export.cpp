@@ -14,13 +14,6 @@
 namespace vggflow {
 namespace {
 
-LoraLayout layout_of(const std::string& name) {
-  for (const LoraLayout layout : {LoraLayout::kDiffusers, LoraLayout::kPeft, LoraLayout::kKohya}) {
-    if (name == name_of(layout)) return layout;
-  }
-  fail("[export] expected format diffusers, peft, kohya or merged, got '{}'", name);
-}
-
 std::string export_merged(const ExportOptions& options, const LoraFile& lora) {
   VGGFLOW_CHECK(!options.base.model.empty(),
                 "[export] format merged needs the base model: pass --model FOLDER");
@@ -33,12 +26,11 @@ std::string export_merged(const ExportOptions& options, const LoraFile& lora) {
   return fmt::format(
       "wrote {}: model with {} layers merged, {}; weights read back exactly, rounding moves a "
       "layer's change by at most {:.1e} of it ('{}'), the network's output by {:.1e}",
-      options.out, seen.merged, options.dtype, seen.worst_rounding, seen.worst_name,
+      options.out, seen.merged, word_of(options.dtype), seen.worst_rounding, seen.worst_name,
       seen.output_error);
 }
 
-std::string export_layout(const ExportOptions& options, const LoraFile& lora) {
-  const LoraLayout layout = layout_of(options.format);
+std::string export_layout(const ExportOptions& options, const LoraFile& lora, LoraLayout layout) {
   if (layout == LoraLayout::kPeft) expect_folder_name(options.out, "PEFT's layout");
   StagedOutput staged(options.out);
   const auto model =
@@ -50,7 +42,7 @@ std::string export_layout(const ExportOptions& options, const LoraFile& lora) {
   std::string line = fmt::format(
       "wrote {}: {}, {}, {} tensors, {} layers{}; read back, the layers' outputs differ by at most "
       "{:.1e}",
-      options.out, options.format, options.dtype, seen.tensors, seen.layers,
+      options.out, word_of(options.format), word_of(options.dtype), seen.tensors, seen.layers,
       seen.fresh ? ", fresh (changes nothing)" : "", seen.worst_layer);
   if (model)
     line += fmt::format(", the network's output by {:.1e} (the adapter changes it by {:.1e})",
@@ -63,8 +55,18 @@ std::string export_layout(const ExportOptions& options, const LoraFile& lora) {
 std::string export_lora(const ExportOptions& options) {
   VGGFLOW_CHECK(!std::filesystem::exists(options.out),
                 "[export] {} exists already: choose another name or remove it", options.out);
-  const LoraFile lora = read_lora_as(options.lora, options.lora_text_encoders);
-  return options.format == "merged" ? export_merged(options, lora) : export_layout(options, lora);
+  const LoraFile lora = read_lora(options.lora, options.lora_text_encoders);
+  switch (options.format) {
+    case ExportFormat::kDiffusers:
+      return export_layout(options, lora, LoraLayout::kDiffusers);
+    case ExportFormat::kPeft:
+      return export_layout(options, lora, LoraLayout::kPeft);
+    case ExportFormat::kKohya:
+      return export_layout(options, lora, LoraLayout::kKohya);
+    case ExportFormat::kMerged:
+      return export_merged(options, lora);
+  }
+  fail("[export] no such format");
 }
 
 }  // namespace vggflow

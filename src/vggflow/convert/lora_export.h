@@ -10,13 +10,21 @@
 
 namespace vggflow {
 
+enum class ExportFormat { kDiffusers, kPeft, kKohya, kMerged };
+inline OptionWords<ExportFormat> option_words(ExportFormat) {
+  return {{"diffusers", ExportFormat::kDiffusers},
+          {"peft", ExportFormat::kPeft},
+          {"kohya", ExportFormat::kKohya},
+          {"merged", ExportFormat::kMerged}};
+}
+
 struct ExportOptions {
   std::string lora;
   std::string out;
-  std::string format = "diffusers";
-  std::string dtype = "fp32";
+  ExportFormat format = ExportFormat::kDiffusers;
+  NumberFormat dtype = NumberFormat::kFp32;
   ModelSource base = {};
-  std::string lora_text_encoders = "refuse";
+  TextAdapters lora_text_encoders = TextAdapters::kRefuse;
 
   template <class V>
   void fields(V& v) {
@@ -27,16 +35,14 @@ struct ExportOptions {
     v("out", out,
       "file to write; a folder for peft and merged (of an SD3 model also NAME.safetensors: one "
       "file in Stability's layout). What exists is not overwritten");
-    v("format", format, "layout", choices({"diffusers", "peft", "kohya", "merged"}));
-    v("dtype", dtype, "number format; fp16 and bf16 round A and B (merged: every weight) once",
-      choices({"fp32", "fp16", "bf16"}));
+    v("format", format, "layout");
+    v("dtype", dtype, "number format; fp16 and bf16 round A and B (merged: every weight) once");
     v("model", base.model,
       "the base model, nano or Stable Diffusion 3 (a folder, org/name in the Hugging Face cache, a "
       "single file): merged needs it; with it the check compares the network's output too");
     v("lora_text_encoders", lora_text_encoders,
       "adapters of text encoders in the LoRA, which are not adapted here: refuse the file, or skip "
-      "them",
-      choices({"refuse", "skip"}));
+      "them");
     base.fields(v);
   }
 };

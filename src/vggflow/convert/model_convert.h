@@ -8,10 +8,19 @@
 
 namespace vggflow {
 
+/// The number format of a copy.
+enum class CopyFormat { kKeep, kFp32, kFp16, kBf16 };
+inline OptionWords<CopyFormat> option_words(CopyFormat) {
+  return {{"keep", CopyFormat::kKeep},
+          {"fp32", CopyFormat::kFp32},
+          {"fp16", CopyFormat::kFp16},
+          {"bf16", CopyFormat::kBf16}};
+}
+
 struct ConvertOptions {
   ModelSource files;
   std::string out;
-  std::string dtype = "keep";
+  CopyFormat dtype = CopyFormat::kKeep;
 
   template <class V>
   void fields(V& v) {
@@ -21,7 +30,7 @@ struct ConvertOptions {
     v("out", out,
       "of Stable Diffusion 3 NAME.safetensors: one file in Stability's layout; else a folder in "
       "diffusers' layout. What exists is not overwritten");
-    v("dtype", dtype, "number format", choices({"keep", "fp32", "fp16", "bf16"}));
+    v("dtype", dtype, "number format");
     files.fields(v);
   }
 };

@@ -32,7 +32,7 @@ Generator::Generator(const GeneratorOptions& options)
     guide_ = std::make_unique<ValueGuide>(options.guide, *model_);
   if (options.lora.empty()) return;
   adapted_ = std::make_unique<AdaptedFlow>(
-      *model_, read_lora_as(options.lora, options.lora_text_encoders).layers);
+      *model_, read_lora(options.lora, options.lora_text_encoders).layers);
   set_strength(1.0);
 }
 

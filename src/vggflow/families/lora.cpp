@@ -13,14 +13,8 @@ LoraNames lora_names() {
   return LoraNames(std::move(tables));
 }
 
-LoraFile read_lora(const std::filesystem::path& path) { return read_lora(lora_names(), path); }
-
-LoraFile read_lora_of_transformer(const std::filesystem::path& path) {
-  return read_lora_of_transformer(lora_names(), path);
-}
-
-LoraFile read_lora_as(const std::filesystem::path& path, const std::string& text_encoders) {
-  return read_lora_as(lora_names(), path, text_encoders);
+LoraFile read_lora(const std::filesystem::path& path, TextAdapters text) {
+  return read_lora(lora_names(), path, text);
 }
 
 LoadBack write_lora(const std::filesystem::path& path, const std::vector<LoraLayer>& layers,

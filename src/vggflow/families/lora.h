@@ -8,16 +8,13 @@
 #include "vggflow/weights/lora_file.h"
 #include "vggflow/weights/lora_formats.h"
 #include "vggflow/weights/lora_names.h"
-#include "vggflow/weights/lora_read.h"
 
 namespace vggflow {
 
 /// The tables of families(), in their order.
 LoraNames lora_names();
 
-LoraFile read_lora(const std::filesystem::path& path);
-LoraFile read_lora_of_transformer(const std::filesystem::path& path);
-LoraFile read_lora_as(const std::filesystem::path& path, const std::string& text_encoders);
+LoraFile read_lora(const std::filesystem::path& path, TextAdapters text = TextAdapters::kRefuse);
 LoadBack write_lora(const std::filesystem::path& path, const std::vector<LoraLayer>& layers,
                     LoraLayout layout, at::ScalarType dtype, const Metadata& metadata = {},
                     const Denoiser& denoiser = {});

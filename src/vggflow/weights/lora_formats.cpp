@@ -178,10 +178,16 @@ const char* name_of(at::ScalarType dtype) {
   return dtype == at::kBFloat16 ? "bf16" : dtype == at::kHalf ? "fp16" : "fp32";
 }
 
-at::ScalarType dtype_of(const std::string& name) {
-  VGGFLOW_CHECK(name == "fp32" || name == "fp16" || name == "bf16",
-                "[export] expected dtype fp32, fp16 or bf16, got '{}'", name);
-  return name == "fp32" ? at::kFloat : name == "fp16" ? at::kHalf : at::kBFloat16;
+at::ScalarType dtype_of(NumberFormat format) {
+  switch (format) {
+    case NumberFormat::kFp32:
+      return at::kFloat;
+    case NumberFormat::kFp16:
+      return at::kHalf;
+    case NumberFormat::kBf16:
+      return at::kBFloat16;
+  }
+  fail("[lora] no such number format");
 }
 
 bool LoraFile::fresh() const {

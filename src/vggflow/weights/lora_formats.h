@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "vggflow/core/field.h"
 #include "vggflow/io/safetensors.h"
 #include "vggflow/nn/lora.h"
 #include "vggflow/weights/lora_names.h"
@@ -29,8 +30,22 @@ const char* name_of(LoraLayout layout);
 /// "fp32", "fp16", "bf16".
 const char* name_of(at::ScalarType dtype);
 
-/// The reverse.
-at::ScalarType dtype_of(const std::string& name);
+/// The number format of a file that is written.
+enum class NumberFormat { kFp32, kFp16, kBf16 };
+inline OptionWords<NumberFormat> option_words(NumberFormat) {
+  return {
+      {"fp32", NumberFormat::kFp32}, {"fp16", NumberFormat::kFp16}, {"bf16", NumberFormat::kBf16}};
+}
+at::ScalarType dtype_of(NumberFormat format);
+
+/// What becomes of a LoRA's adapters of text encoders, which are not adapted here.
+enum class TextAdapters {
+  kRefuse,  ///< an error that names them
+  kSkip     ///< left out, and listed in the log
+};
+inline OptionWords<TextAdapters> option_words(TextAdapters) {
+  return {{"refuse", TextAdapters::kRefuse}, {"skip", TextAdapters::kSkip}};
+}
 
 /// What a LoRA file says, by the paths of diffusers' modules.
 struct LoraFile {
@@ -47,7 +62,8 @@ struct LoraFile {
 /// else it is the rank. A fused q/k/v adapter becomes three: exact parts where its `up` is
 /// block-diagonal, else three that share `down` at the full rank. One error lists every tensor that
 /// has no place.
-LoraFile read_lora(const LoraNames& names, const std::filesystem::path& path);
+LoraFile read_lora(const LoraNames& names, const std::filesystem::path& path,
+                   TextAdapters text = TextAdapters::kRefuse);
 
 /// A denoiser's output with adapters merged (none: the base), for a fixed input.
 using Denoiser = std::function<Tensor(const std::vector<LoraLayer>&)>;

@@ -15,6 +15,7 @@
 #include <utility>
 
 #include "vggflow/convert/lora_export.h"
+#include "vggflow/core/config.h"
 #include "vggflow/core/error.h"
 #include "vggflow/families/lora.h"
 #include "vggflow/families/nano/model.h"
@@ -348,7 +349,7 @@ TEST_F(LoraFormats, AdaptersOfTextEncodersAreSkippedWhereAskedFor) {
                           name)),
                       ::testing::Not(HasSubstr("by its settings"))));
     ::testing::internal::CaptureStderr();
-    const auto read = read_lora_of_transformer(both).layers;
+    const auto read = read_lora(both, TextAdapters::kSkip).layers;
     EXPECT_THAT(::testing::internal::GetCapturedStderr(),
                 HasSubstr(fmt::format("skipped 1 adapters of text encoders: {}", name)));
     EXPECT_LT(relative_error(output(read), output(layers)), 1e-6);
@@ -356,7 +357,7 @@ TEST_F(LoraFormats, AdaptersOfTextEncodersAreSkippedWhereAskedFor) {
     o.lora = both;
     o.out = folder / fmt::format("{}_out", name_of(layout));
     EXPECT_THAT(message_of([&] { export_lora(o); }), HasSubstr("--lora-text-encoders skip"));
-    o.lora_text_encoders = "skip";
+    o.lora_text_encoders = TextAdapters::kSkip;
     EXPECT_THAT(export_lora(o), HasSubstr("2 tensors, 1 layers"));
   }
 }
@@ -509,11 +510,12 @@ class LoraExport : public LoraFormats {
   }
   ExportOptions options(const std::string& out, const std::string& format,
                         const std::string& dtype = "fp32") const {
-    return {(folder / "lora.safetensors").string(),
-            (folder / out).string(),
-            format,
-            dtype,
-            {.model = (folder / "nano").string()}};
+    ExportOptions o{.lora = (folder / "lora.safetensors").string(),
+                    .out = (folder / out).string(),
+                    .base = {.model = (folder / "nano").string()}};
+    apply_override(fields_of(o), "format=" + format);
+    apply_override(fields_of(o), "dtype=" + dtype);
+    return o;
   }
   std::vector<LoraLayer> layers;
 };
@@ -587,10 +589,11 @@ TEST_F(LoraExport, RefusesWhatItCannotDo) {
   EXPECT_FALSE(fs::exists(folder / "x.safetensors"));
   EXPECT_THAT(message_of([&] { export_lora(options("lora.safetensors", "kohya")); }),
               HasSubstr("exists already: choose another name or remove it"));
-  EXPECT_THAT(message_of([&] { export_lora(options("x", "onnx")); }),
-              HasSubstr("expected format diffusers, peft, kohya or merged, got 'onnx'"));
+  EXPECT_THAT(
+      message_of([&] { export_lora(options("x", "onnx")); }),
+      HasSubstr("expected 'format' to be one of diffusers, peft, kohya, merged, got 'onnx'"));
   EXPECT_THAT(message_of([&] { export_lora(options("x", "kohya", "int8")); }),
-              HasSubstr("expected dtype fp32, fp16 or bf16, got 'int8'"));
+              HasSubstr("expected 'dtype' to be one of fp32, fp16, bf16, got 'int8'"));
   ExportOptions merged = options("x", "merged");
   merged.base.model.clear();
   EXPECT_THAT(message_of([&] { export_lora(merged); }),

@@ -20,7 +20,6 @@
 #include "vggflow/io/weights_file.h"
 #include "vggflow/weights/lora_formats.h"
 #include "vggflow/weights/lora_names.h"
-#include "vggflow/weights/lora_read.h"
 #include "vggflow/weights/lora_settings.h"
 
 namespace vggflow {
@@ -314,11 +313,11 @@ LoraSettings settings_of(const fs::path& file, const Metadata& metadata, LoraLay
   return {};
 }
 
-void report_text_encoders(const fs::path& file, const std::set<std::string>& names, bool skip,
-                          Problems& problems) {
+void report_text_encoders(const fs::path& file, const std::set<std::string>& names,
+                          TextAdapters text_encoders, Problems& problems) {
   if (names.empty()) return;
   const std::string shown = examples_of({names.begin(), names.end()}, ", ");
-  if (skip) {
+  if (text_encoders == TextAdapters::kSkip) {
     log_info("{}: skipped {} adapters of text encoders: {}", file.string(), names.size(), shown);
     return;
   }
@@ -329,7 +328,9 @@ void report_text_encoders(const fs::path& file, const std::set<std::string>& nam
                   names.size(), shown));
 }
 
-LoraFile read(const LoraNames& names, const fs::path& path, bool skip_text_encoders) {
+}  // namespace
+
+LoraFile read_lora(const LoraNames& names, const fs::path& path, TextAdapters text_encoders) {
   const fs::path place = tensors_file(path);
   const WeightsFile file = read_weights(place);
   Problems problems;
@@ -345,7 +346,7 @@ LoraFile read(const LoraNames& names, const fs::path& path, bool skip_text_encod
     }
   }
   const Adapters adapters = collector.finish();
-  report_text_encoders(place, text, skip_text_encoders, problems);
+  report_text_encoders(place, text, text_encoders, problems);
   LoraFile lora{.layout = layout_of(names, adapters),
                 .layers = {},
                 .metadata = file.metadata,
@@ -367,22 +368,6 @@ LoraFile read(const LoraNames& names, const fs::path& path, bool skip_text_encod
                 place.string());
   for (auto& [layer_path, layer] : layers) lora.layers.push_back(std::move(layer));
   return lora;
-}
-
-}  // namespace
-
-LoraFile read_lora(const LoraNames& names, const fs::path& path) {
-  return read(names, path, /*skip_text_encoders=*/false);
-}
-LoraFile read_lora_of_transformer(const LoraNames& names, const fs::path& path) {
-  return read(names, path, /*skip_text_encoders=*/true);
-}
-LoraFile read_lora_as(const LoraNames& names, const fs::path& path,
-                      const std::string& text_encoders) {
-  VGGFLOW_CHECK(text_encoders == "refuse" || text_encoders == "skip",
-                "[lora] expected refuse or skip for adapters of text encoders, got '{}'",
-                text_encoders);
-  return read(names, path, text_encoders == "skip");
 }
 
 }  // namespace vggflow

@@ -182,7 +182,7 @@ TEST_F(LoraRead, WhateverATextEncoderHasIsSkippedBeforeItsKindIsJudged) {
     tensors.emplace_back(name, at::ones({2, 2}));
   write_safetensors(folder / "both.safetensors", tensors);
   ::testing::internal::CaptureStderr();
-  EXPECT_EQ(read_lora_as(folder / "both.safetensors", "skip").layers.size(), 1u);
+  EXPECT_EQ(read_lora(folder / "both.safetensors", TextAdapters::kSkip).layers.size(), 1u);
   EXPECT_THAT(::testing::internal::GetCapturedStderr(),
               AllOf(HasSubstr("skipped 7 adapters of text encoders: "), HasSubstr(", and 2 more")));
   EXPECT_THAT(message_of([&] { read_lora(folder / "both.safetensors"); }),
