@@ -241,14 +241,15 @@ TEST_F(LoraFormats, TheLoadBackCheckNamesTheLayerThatDiffers) {
   write_lora(path, layers, LoraLayout::kDiffusers, at::kFloat);
   auto other = layers;
   other[1].b = other[1].b * 1.01;
-  const std::string message = message_of([&] { check_load_back(path, other, 6, at::kFloat); });
+  const std::string message =
+      message_of([&] { check_load_back(lora_names(), path, other, 6, at::kFloat); });
   EXPECT_THAT(message, AllOf(HasSubstr("does not read back as written"),
                              HasSubstr("'transformer_blocks.1.attn.to_q' differs by")));
   EXPECT_THAT(message, ::testing::Not(HasSubstr("blocks.0")));
-  EXPECT_THAT(message_of([&] { check_load_back(path, layers, 8, at::kFloat); }),
+  EXPECT_THAT(message_of([&] { check_load_back(lora_names(), path, layers, 8, at::kFloat); }),
               HasSubstr("8 tensors were written, 6 are there"));
   other = {layers[0], layers[1]};
-  EXPECT_THAT(message_of([&] { check_load_back(path, other, 6, at::kFloat); }),
+  EXPECT_THAT(message_of([&] { check_load_back(lora_names(), path, other, 6, at::kFloat); }),
               HasSubstr("'transformer_blocks.2.attn.to_q' is there, but was not written"));
 }
 
