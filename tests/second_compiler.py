@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Parses the sources of the layers from core to algorithms with clang++ and without the precompiled header: what it
+"""Parses the sources of the layers between core and algorithms with clang++ and without the precompiled header: what it
 refuses is a file that does not include what it uses, or C++ that gcc alone takes. Whole builds of this kind are the
 presets cpu-nopch and cpu-clang. Exit code 77 where there is no clang++.
 Usage: second_compiler.py SOURCE_DIR BUILD_DIR [LAYER...]"""
@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 
-LAYERS = ["core", "device", "kernels", "ops", "io", "text", "nn", "weights", "flow", "algorithms"]
+LAYERS = ["core", "device", "kernels", "ops", "nn", "flow", "algorithms"]
 DROP_ALONE = {"-c", "-MD", "-Winvalid-pch", "-fpch-preprocess"}
 DROP_WITH_VALUE = {"-o", "-MT", "-MF"}
 
@@ -52,7 +52,7 @@ def parse(entry):
 entries = []
 for entry in json.loads((build / "compile_commands.json").read_text()):
     file = pathlib.Path(entry["file"])
-    if not file.is_relative_to(source / "src/vggflow") or file.stem.endswith("_test"):
+    if file.suffix != ".cpp" or not file.is_relative_to(source / "src/vggflow") or file.stem.endswith("_test"):
         continue
     if file.relative_to(source / "src/vggflow").parts[0] in layers:
         entries.append(entry)

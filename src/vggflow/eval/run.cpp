@@ -10,6 +10,7 @@
 #include <iterator>
 
 #include "vggflow/core/error.h"
+#include "vggflow/core/listing.h"
 #include "vggflow/core/log.h"
 #include "vggflow/core/result.h"
 #include "vggflow/data/prompt_file.h"
@@ -218,7 +219,8 @@ void sample_images(const SampleConfig& c) {
     progress.advance(start + x.size(0));
   }
   write_png(out / "grid.png", image_grid(at::cat(shown), std::min<int64_t>(8, total), 2));
-  print_result(fmt::format("wrote {} images and grid.png to {}", total, out.string()));
+  print_result(fmt::format("wrote {} and grid.png to {}",
+                           count_of(static_cast<size_t>(total), "image"), out.string()));
 }
 
 EvalSetup::EvalSetup(const EvalConfig& c, const FlowModel& model)

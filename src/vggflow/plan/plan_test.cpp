@@ -12,6 +12,7 @@
 #include "vggflow/algorithms/vgg_flow.h"
 #include "vggflow/core/config.h"
 #include "vggflow/families/nano/model.h"
+#include "vggflow/networks/autoencoders/decoder_cost.h"
 #include "vggflow/testing/message.h"
 #include "vggflow/testing/reference.h"
 #include "vggflow/testing/temporary_folder.h"

@@ -129,7 +129,7 @@ TEST_F(ClipTextFolder, RefusesWeightsOfAnotherModelInOneList) {
   }
   write_safetensors(folder / "model.safetensors", all);
   EXPECT_THAT(refusal(),
-              AllOf(HasSubstr("model.safetensors does not fit the network: "),
+              AllOf(HasSubstr("model.safetensors does not fit the network, 3 faults: "),
                     HasSubstr("missing 'text_projection.weight'"),
                     HasSubstr("'text_model.final_layer_norm.bias' has shape (3), expected (8)"),
                     HasSubstr("unexpected 'visual.weight'")));
