@@ -194,10 +194,11 @@ TEST(ImageProblem, AWeightedSumsPartsAddUpToIt) {
   EXPECT_TRUE(at::allclose(0.5 * parts[0] + 2 * parts[1], problem.reward(x, rows)));
 }
 
-TEST(GuidanceIn, RefusesAnUnknownPlace) {
-  EXPECT_THAT(
-      testing::message_of([] { GuidanceIn::parse({"rollouts"}); }),
-      ::testing::HasSubstr("unknown place 'rollouts'; known are adjoint, base, gradient, rollout"));
+TEST(GuidanceIn, ActsWhereTheSettingListsIt) {
+  const GuidanceIn in({GuidedCall::kRollout, GuidedCall::kBase});
+  EXPECT_TRUE(in.rollout && in.base);
+  EXPECT_FALSE(in.gradient || in.adjoint);
+  EXPECT_FALSE(GuidanceIn({}).rollout);
 }
 
 // What docs/methods.md states: guided, with the unconditional branch detached, three forwards and
