@@ -36,9 +36,9 @@ struct EnumListTarget {
 
 /// One field: its dotted key, where its value lies, and what it may hold.
 struct Field {
-  using Target = std::variant<bool*, int64_t*, double*, std::string*, std::vector<int64_t>*,
-                              std::vector<double>*, std::vector<std::string>*, EnumTarget,
-                              EnumListTarget>;
+  using Target =
+      std::variant<bool*, int64_t*, double*, std::string*, std::vector<int64_t>*,
+                   std::vector<double>*, std::vector<std::string>*, EnumTarget, EnumListTarget>;
   std::string key;
   Target target;
   std::string comment;
