@@ -116,7 +116,7 @@ TEST(OpenModel, ASingleFileNamesTheSettingOfItsConfigurationsForEveryCommand) {
   const testing::TemporaryFolder scratch;
   write_safetensors(
       scratch / "a.safetensors",
-      {{"model.diffusion_model.joint_blocks.0.x_block.attn.proj.weight", at::zeros({1})}});
+      {{"model.diffusion_model.joint_blocks.0.x_block.attn.qkv.weight", at::zeros({1})}});
   EXPECT_THAT(message_of([&] { Sd3Files((scratch / "a.safetensors").string(), {}); }),
               HasSubstr("as sd3.config (sample, eval, sweep, metrics: generator.sd3.config; "
                         "convert, export: --model-config FOLDER)"));
