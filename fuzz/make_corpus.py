@@ -220,7 +220,7 @@ put("http", "bad_status", b"HTTP/1.1 503 Busy\r\nRetry-After: 1e99\r\nContent-Le
 put("http", "bad_redirect", b"HTTP/1.1 302 Found\r\nLocation: file:///etc/hostname\r\nContent-Length: 0\r\n\r\n")
 put("http", "bad_length", ok + b"Content-Length: 99999999999\r\n\r\n{}")
 put("http", "bad_chunk", ok + b"Transfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n{}")
-put("http", "bad_packed", ok + b"Content-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}")
+put("http", "good_packed_unasked", ok + b"Content-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}")
 put("http", "bad_deep", ok + b"Content-Length: 1000\r\n\r\n" + b"[" * 1000)
 put("http", "bad_none", b"")
 put("http", "bad_noise", b"SSH-2.0-OpenSSH_9.2\r\n")

@@ -56,7 +56,8 @@ class TokenizerJsonFolder : public ::testing::Test {
  protected:
   // The message of opening `kind`'s files after `change` of its tokenizer.json.
   std::string refusal(const std::string& kind, const std::function<void(json&)>& change) {
-    fs::copy(kData / kind, folder.path(), fs::copy_options::overwrite_existing);
+    fs::copy(kData / kind, folder.path(),
+             fs::copy_options::recursive | fs::copy_options::overwrite_existing);
     json file = read(kData / kind / "tokenizer.json");
     change(file);
     std::ofstream(folder / "tokenizer.json") << file.dump();
