@@ -110,6 +110,7 @@ put("image", "good_text_that_unfolds.png", png(1, 1, before=chunk(b"zTXt", b"a\0
 put("image", "bad_wide.png", png(40000, 40000, rows=bytes(100)))
 put("image", "bad_empty.png", png(12000, 12000, 1, 0, rows=bytes(1501 * 12000)))
 put("image", "bad_cut.png", png(5, 3)[:-20])
+put("image", "bad_chunk.png", png(1, 1, before=b"\x41\0\0\x22" + text_chunks[4:]))
 put("image", "bad_sum.png", png(5, 3).replace(b"IDAT", b"IDAX"))
 put("image", "bad_zero.png", png(0, 3, rows=b""))
 # Grey JPEGs of 8 x 8 blocks: one symbol, a code of one bit, says "no change" (of DC) and "no more" (of AC).

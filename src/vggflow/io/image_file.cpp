@@ -95,6 +95,23 @@ void give_bytes(png_structp png, png_bytep out, png_size_t size) {
   source->at += size;
 }
 
+// libpng takes the memory that a chunk says it needs before it reads the chunk: a length of four
+// bytes, a name of four, the data, a check sum of four.
+void check_chunks(std::span<const uint8_t> bytes, const std::string& name) {
+  constexpr size_t kSignature = 8, kFrame = 12;
+  for (size_t at = kSignature; at + kFrame <= bytes.size();) {
+    size_t length = 0;
+    for (size_t i = 0; i < 4; ++i) length = length << 8 | bytes[at + i];
+    const size_t left = bytes.size() - at - kFrame;
+    VGGFLOW_CHECK(length <= left,
+                  "[image] {} is not a readable PNG: a chunk says that it has {} bytes where {} "
+                  "are left. Write it again",
+                  name, length, left);
+    if (std::memcmp(&bytes[at + 4], "IEND", 4) == 0) return;
+    at += kFrame + length;
+  }
+}
+
 // A codec for one file. Packed text may unfold to a thousand times its size: of one chunk 4 MB are
 // taken and of all 64 chunks, the others left out.
 png_structp open_png(std::string& error, PngSource& source) {
@@ -151,6 +168,7 @@ void saturate(const std::vector<uint8_t>& wide, std::vector<uint8_t>& rgb,
 // Every object with a destructor lives outside the code that libpng may jump out of: the two steps
 // are split by setjmp.
 ImageFile decode_png(std::span<const uint8_t> bytes, const std::string& name) {
+  check_chunks(bytes, name);
   ImageFile out;
   std::string error;
   PngSource source{bytes};
@@ -267,6 +285,7 @@ ImageFile decode_jpeg(std::span<const uint8_t> bytes, const std::string& name) {
 
 // The header of a PNG, its text up to the pixels.
 TextChunks png_head_text(std::span<const uint8_t> bytes, const std::string& name) {
+  check_chunks(bytes, name);
   TextChunks text;
   std::string error;
   PngSource source{bytes};

@@ -168,6 +168,11 @@ TEST(ImageFile, RefusesSizesThatTheFileCannotHoldBeforeItAllocates) {
   empty.resize(200000);  // deflate could unfold these to 64 million pixels of nothing
   EXPECT_THAT(message_of([&] { decode_image(empty, "a.png"); }),
               HasSubstr("8000 x 8000 in 200000 bytes, which hold next to nothing"));
+  // libpng would take the gigabyte first. The chunk after the header begins at byte 33.
+  auto chunk = encode_png(gradient(1, 1), {{"prompt", "a cat"}});
+  chunk[33] = 0x41;
+  EXPECT_THAT(message_of([&] { decode_image(chunk, "a.png"); }),
+              HasSubstr("a chunk says that it has 1090519051 bytes where "));
   const auto jpeg_of = [&](const char* name, uint8_t mark, uint8_t high) {
     auto jpeg = bytes_of(name);
     const std::array<uint8_t, 2> frame{0xFF, mark};
