@@ -35,7 +35,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     vggflow::Metadata metadata;
     if (!rest.empty()) metadata["lora_adapter_metadata"] = std::string(rest);
     const auto file = fuzz_folder() / "lora.safetensors";
-    vggflow::write_safetensors(file, {tensors.begin(), tensors.end()}, metadata);
+    vggflow::write_safetensors(file, vggflow::TensorList(tensors.begin(), tensors.end()), metadata);
     for (const char* text_encoders : {"refuse", "skip"}) {
       vggflow::read_lora_as(file, text_encoders);
       fuzz_accepted = true;

@@ -176,8 +176,9 @@ TEST(ClipCheckpoint, RefusesOtherNetworks) {
               HasSubstr("holds 2 tensors that no CLIP of two transformers has, such as "
                         "'visual.attnpool.c_proj.weight'"));
   write_outline(file, 768);
-  EXPECT_THAT(message_of([&] { make_clip_vision(read_clip_checkpoint(file), at::kFloat); }),
-              HasSubstr("does not fit the network: missing 'vision_model.pre_layrnorm.weight'"));
+  EXPECT_THAT(
+      message_of([&] { make_clip_vision(read_clip_checkpoint(file), at::kFloat); }),
+      HasSubstr("does not fit the network, 18 faults: missing 'vision_model.pre_layrnorm.weight'"));
   TensorList whole;
   for (const auto& [name, tensor] :
        SafetensorsFile(clip_folder("transformers_quick") / "model.safetensors").views())
@@ -187,7 +188,7 @@ TEST(ClipCheckpoint, RefusesOtherNetworks) {
   fs::copy(clip_folder("transformers_quick") / "config.json", folder / "config.json");
   EXPECT_THAT(
       message_of([&] { make_clip_vision(read_clip_checkpoint(folder.path()), at::kFloat); }),
-      HasSubstr("does not fit the network: unexpected 'vision_model.head.weight'"));
+      HasSubstr("does not fit the network, 1 faults: unexpected 'vision_model.head.weight'"));
 }
 
 TEST(ClipCheckpoint, RefusesSettingsThatItDoesNotKnow) {
