@@ -11,9 +11,8 @@
 
 #include "fuzz.h"
 #include "vggflow/core/error.h"
+#include "vggflow/families/lora.h"
 #include "vggflow/io/safetensors.h"
-#include "vggflow/weights/lora_formats.h"
-#include "vggflow/weights/lora_read.h"
 
 bool fuzz_accepted = false;
 
@@ -36,8 +35,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     if (!rest.empty()) metadata["lora_adapter_metadata"] = std::string(rest);
     const auto file = fuzz_folder() / "lora.safetensors";
     vggflow::write_safetensors(file, vggflow::TensorList(tensors.begin(), tensors.end()), metadata);
-    for (const char* text_encoders : {"refuse", "skip"}) {
-      vggflow::read_lora_as(file, text_encoders);
+    for (const auto text : {vggflow::TextAdapters::kRefuse, vggflow::TextAdapters::kSkip}) {
+      vggflow::read_lora(file, text);
       fuzz_accepted = true;
     }
   } catch (const vggflow::Error&) {
