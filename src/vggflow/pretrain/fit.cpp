@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "vggflow/core/log.h"
+#include "vggflow/core/progress.h"
 #include "vggflow/train/checkpoint.h"
 
 namespace vggflow {
