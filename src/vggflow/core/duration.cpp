@@ -22,6 +22,9 @@ std::string duration_text(double seconds) {
   if (minutes * kMinute < kDay)
     return fmt::format("{} h {:02} min", minutes / kMinute, minutes % kMinute);
   const int64_t hours = std::llround(seconds / kHour);
+  constexpr int64_t kYear = 365 * 24;
+  if (hours >= 2 * kYear)
+    return fmt::format("{:.0f} years", static_cast<double>(hours) / static_cast<double>(kYear));
   return fmt::format("{} d {} h", hours / 24, hours % 24);
 }
 

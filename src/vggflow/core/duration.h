@@ -5,7 +5,8 @@
 
 namespace vggflow {
 
-/// "0.4 ms", "412 ms", "9.4 s", "42 s", "3 min 12 s", "2 h 05 min", "3 d 4 h"; "?" of what is no
+/// "0.4 ms", "412 ms", "9.4 s", "42 s", "3 min 12 s", "2 h 05 min", "3 d 4 h",
+/// "15 years"; "?" of what is no
 /// number.
 std::string duration_text(double seconds);
 

@@ -22,6 +22,7 @@ TEST(Duration, IsWrittenInTheUnitThatAPersonWouldUse) {
                                       {7500.0, "2 h 05 min"},
                                       {86399.0, "1 d 0 h"},
                                       {3 * 86400.0 + 4 * 3600.0, "3 d 4 h"},
+                                      {5320.6 * 86400, "15 years"},
                                       {1e13, "?"}}) {
     EXPECT_EQ(duration_text(seconds), text) << seconds;
   }

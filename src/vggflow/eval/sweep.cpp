@@ -29,7 +29,7 @@ struct Stop {
 
 Chart against(const std::string& title, const std::string& x_label, const std::vector<Stop>& stops,
               const std::function<Estimate(const Evaluation&)>& x) {
-  Chart chart{title, x_label, "change of the reward, paired", {{"strength", {}}}};
+  Chart chart{title, x_label, "paired change of reward", {{"strength", {}}}};
   for (const Stop& s : stops) {
     const Estimate at = x(s.evaluation);
     chart.series[0].points.push_back({at.mean, s.evaluation.reward_change.mean,

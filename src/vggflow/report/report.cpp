@@ -258,9 +258,9 @@ Series series_at(const RunData& data, const std::string& name, const std::string
 Chart change_chart(const RunData& data, const std::string& title, const std::string& unit,
                    const std::string& level, const std::string& change, double factor = 1) {
   const bool paired = has_changes(data, change);
-  return {title + (paired ? ": change from the base, paired" : ""),
+  return {title,
           "update",
-          paired ? "change of " + unit : unit,
+          paired ? "paired change of " + unit : unit,
           {series_at(data, unit, paired ? change : level, factor)}};
 }
 
@@ -280,7 +280,7 @@ Chart tradeoff(const RunData& data) {
   const bool paired = has_changes(data, "/reward_change") && has_changes(data, "/diversity_change");
   Chart chart{"Reward against diversity",
               "diversity",
-              paired ? "change of the reward, paired" : "reward",
+              paired ? "paired change of reward" : "reward",
               {{"run", {}}}};
   for (const Json& e : data.evals) {
     const Json& m = e["metrics"];

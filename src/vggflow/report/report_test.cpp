@@ -121,10 +121,11 @@ TEST_F(Report, OfAWholeRunHoldsEveryPart) {
                             "base against base: 3.25",
                             "Before and after",
                             "In between",
-                            "Reward, held-out prompts: change from the base, paired",
-                            "Judge accuracy: change from the base, paired",
-                            "Diversity: change from the base, paired",
-                            "change of the reward, paired",
+                            "Reward, held-out prompts",
+                            "paired change of reward",
+                            "Judge accuracy",
+                            "paired change of accuracy, %",
+                            "paired change of feature variance",
                             "Use it",
                             "vggflow sample &#39;a &lt;b&gt;&#39;",
                             "<td>finished</td><td>2026-11-26 23:59 UTC</td>",
@@ -252,8 +253,8 @@ TEST_F(Report, OfAnEarlierProgramShowsLevelsWhereThereAreNoPairedChanges) {
   write_lines(lines);
   const std::string html = page();
   for (const char* piece :
-       {"<b>10.00 → 12.00</b><i>± 0.20; +1.00 sd of the base within a prompt</i>",
-        ">Reward, held-out prompts<", "0.400 → 0.400 ± 0.010"})
+       {"<b>10.00 → 12.00</b><i>± 0.20; +1.00 sd of the base within a prompt</i>", ">reward<",
+        "0.400 → 0.400 ± 0.010"})
     EXPECT_TRUE(holds(html, piece)) << piece;
 }
 
