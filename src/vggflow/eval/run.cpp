@@ -10,18 +10,19 @@
 #include <iterator>
 
 #include "vggflow/core/error.h"
+#include "vggflow/core/listing.h"
 #include "vggflow/core/log.h"
 #include "vggflow/core/progress.h"
 #include "vggflow/core/result.h"
 #include "vggflow/data/prompt_file.h"
 #include "vggflow/device/device.h"
+#include "vggflow/families/lora.h"
 #include "vggflow/flow/guided_velocity.h"
 #include "vggflow/io/files.h"
 #include "vggflow/io/grid_file.h"
 #include "vggflow/io/image.h"
 #include "vggflow/io/model_files.h"
 #include "vggflow/ops/random_tensor.h"
-#include "vggflow/weights/lora_read.h"
 
 namespace vggflow {
 
@@ -33,10 +34,15 @@ Generator::Generator(const GeneratorOptions& options)
   if (options.guide.kind != GuideKind::kNone)
     guide_ = std::make_unique<ValueGuide>(options.guide, *model_);
   if (options.lora.empty()) return;
-  const LoraFile lora = read_lora_as(options.lora, options.lora_text_encoders);
+<<<<<<< HEAD
+  const LoraFile lora = read_lora(options.lora, options.lora_text_encoders);
   if (const auto told = lora.metadata.find("vggflow.reward"); told != lora.metadata.end())
     trained_reward_ = told->second;
   adapted_ = std::make_unique<AdaptedFlow>(*model_, lora.layers);
+=======
+  adapted_ = std::make_unique<AdaptedFlow>(
+      *model_, read_lora(options.lora, options.lora_text_encoders).layers);
+>>>>>>> main
   set_strength(1.0);
 }
 
@@ -227,8 +233,14 @@ void sample_images(const SampleConfig& c) {
     shown.push_back(thumbnails(x));
     progress.advance(start + x.size(0));
   }
+<<<<<<< HEAD
   write_grid(out / "grid.png", grid_of(at::cat(shown)), captions_of(jobs));
   print_result(fmt::format("wrote {} images and grid.png to {}", total, out.string()));
+=======
+  write_png(out / "grid.png", image_grid(at::cat(shown), std::min<int64_t>(8, total), 2));
+  print_result(fmt::format("wrote {} and grid.png to {}",
+                           count_of(static_cast<size_t>(total), "image"), out.string()));
+>>>>>>> main
 }
 
 namespace {

@@ -263,8 +263,8 @@ TEST_F(Report, ShowsImagesOfGridsWithTheirPrompts) {
   write_lines({eval_line(0, 10), eval_line(1, 12)});
   fs::create_directories(run_ / "grids");
   for (int i = 0; i < 2; ++i)
-    write_grid(run_ / fmt::format("grids/eval_{:06}.png", i),
-               grid_of(at::full({2, 3, 4, 4}, 0.25 + 0.5 * i)), {"a <cat>", "a dog"});
+    vggflow::write_grid(run_ / fmt::format("grids/eval_{:06}.png", i),
+                        grid_of(at::full({2, 3, 4, 4}, 0.25 + 0.5 * i)), {"a <cat>", "a dog"});
   const std::string html = page();
   for (const char* piece :
        {"<figcaption>a &lt;cat&gt;</figcaption>", "<figcaption>a dog</figcaption>",
