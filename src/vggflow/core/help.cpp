@@ -56,19 +56,6 @@ std::vector<std::string> lines_of(const std::string& text, size_t room) {
   return out;
 }
 
-<<<<<<< HEAD
-=======
-// A value as it is typed: without the quotes that it does not need.
-std::string typed(const Field& field) {
-  std::string value = value_text(field);
-  constexpr const char* kPlain =
-      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./+-";
-  if (value.size() < 2 || value.front() != '"') return value;
-  const std::string inner = value.substr(1, value.size() - 2);
-  return inner.find_first_not_of(kPlain) == std::string::npos ? inner : value;
-}
-
->>>>>>> main
 bool contains(const std::vector<std::string>& list, const std::string& word) {
   return std::find(list.begin(), list.end(), word) != list.end();
 }
@@ -147,7 +134,7 @@ Fields shown_fields(const Call& call, const Syntax& syntax, const Fields& fields
 }  // namespace
 
 std::string typed_text(const Field& field) {
-  const std::string value = value_text(field);
+  std::string value = value_text(field);
   constexpr const char* kPlain =
       "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./+-";
   if (value.size() < 2 || value.front() != '"') return value;

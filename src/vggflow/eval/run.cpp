@@ -34,15 +34,10 @@ Generator::Generator(const GeneratorOptions& options)
   if (options.guide.kind != GuideKind::kNone)
     guide_ = std::make_unique<ValueGuide>(options.guide, *model_);
   if (options.lora.empty()) return;
-<<<<<<< HEAD
   const LoraFile lora = read_lora(options.lora, options.lora_text_encoders);
   if (const auto told = lora.metadata.find("vggflow.reward"); told != lora.metadata.end())
     trained_reward_ = told->second;
   adapted_ = std::make_unique<AdaptedFlow>(*model_, lora.layers);
-=======
-  adapted_ = std::make_unique<AdaptedFlow>(
-      *model_, read_lora(options.lora, options.lora_text_encoders).layers);
->>>>>>> main
   set_strength(1.0);
 }
 
@@ -233,14 +228,9 @@ void sample_images(const SampleConfig& c) {
     shown.push_back(thumbnails(x));
     progress.advance(start + x.size(0));
   }
-<<<<<<< HEAD
   write_grid(out / "grid.png", grid_of(at::cat(shown)), captions_of(jobs));
-  print_result(fmt::format("wrote {} images and grid.png to {}", total, out.string()));
-=======
-  write_png(out / "grid.png", image_grid(at::cat(shown), std::min<int64_t>(8, total), 2));
   print_result(fmt::format("wrote {} and grid.png to {}",
                            count_of(static_cast<size_t>(total), "image"), out.string()));
->>>>>>> main
 }
 
 namespace {
