@@ -23,4 +23,6 @@ version=$(sed -n 's/^project(vggflow VERSION \([0-9.]*\).*/\1/p' CMakeLists.txt)
 [ -n "$version" ] || { echo "wheel: error: CMakeLists.txt names no version" >&2; exit 1; }
 # The newest C library that the program or a library asks for decides which systems may install it.
 needed=$(objdump -T "$program/vggflow" "$program"/lib/*.so* | grep -oE 'GLIBC_2\.[0-9]+' | sort -Vu | tail -1 | sed 's/GLIBC_2\.//')
+# Libraries of Debian's own C library ask for it whole, besides its versions.
+if objdump -p "$program/vggflow" "$program"/lib/*.so* | grep -q GLIBC_ABI_DT_RELR && [ "$needed" -lt 36 ]; then needed=36; fi
 python3 scripts/write_wheel.py "$work/wheel" "$out" "$version" "manylinux_2_${needed}_$(uname -m)"

@@ -14,6 +14,8 @@ export OMP_NUM_THREADS=1
 
 scripts/wheel.sh "$build" "$out" >"$out/log.txt" 2>&1 || die "wheel.sh failed: $(tail -3 "$out/log.txt")"
 tail -1 "$out/log.txt"
+# Ubuntu 22.04 has 2.35; a library of the system's own C library among the bundled ones would ask for more.
+ls "$out" | grep -q manylinux_2_35_ || die "expected a wheel for a C library of 2.35 and later, got $(ls "$out")"
 python3 -m venv "$out/venv" || die "python3 -m venv failed"
 "$out/venv/bin/pip" install -q --no-index --no-deps --disable-pip-version-check "$out"/*.whl || die "pip refuses the wheel"
 "$out/venv/bin/pip" show vggflow | grep -q "^Requires: torch" || die "the wheel does not ask for torch"
