@@ -33,7 +33,7 @@ struct EvalOptions {
   void fields(V& v) {
     v("prompts", prompts, "prompts to evaluate on; the report says whether they are held out",
       range(1, 100000));
-    v("images", images, "images a prompt", range(2, 10000));
+    v("images", images, "images per prompt", range(2, 10000));
     v("seed", seed, "seed of prompts and noise", range(0, 1e15));
     v("batch", batch,
       "images sampled at once; 0: 64, of latents fewer, as many as 64 images of 128 x 128 pixels "
@@ -91,7 +91,7 @@ std::shared_ptr<const FeatureNetwork> load_evaluation_features(const EvalOptions
                                                                const OwnFeatures& own,
                                                                const ImageJudge* judge);
 
-/// Throws where that many prompts and images a prompt are too few for distances between sets.
+/// Throws where that many prompts and images per prompt are too few for distances between sets.
 void check_set_size(int64_t prompts, int64_t images);
 
 /// Thumbnails (n, 3, h, w) in [0, 1] of prompts that people look at, the i-th from the noise of
