@@ -1,0 +1,215 @@
+#include "vggflow/train/value_gradient.h"
+
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+#include <fmt/format.h>
+
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "vggflow/algorithms/adjoint.h"
+#include "vggflow/algorithms/coarse_adjoint.h"
+#include "vggflow/algorithms/gradient_probe.h"
+#include "vggflow/algorithms/registry.h"
+#include "vggflow/algorithms/reward_gradient.h"
+#include "vggflow/algorithms/vgg_flow.h"
+#include "vggflow/core/config.h"
+#include "vggflow/core/error.h"
+#include "vggflow/data/prompt_source.h"
+#include "vggflow/device/device.h"
+#include "vggflow/flow/adapted_flow.h"
+#include "vggflow/flow/sampling.h"
+#include "vggflow/ops/random_tensor.h"
+#include "vggflow/train/image_problem.h"
+
+namespace vggflow {
+namespace {
+
+constexpr int64_t kMicroBatch = 64;
+
+// "KIND:STEPS:SHIFT".
+TimeGridOptions grid_of(const std::string& text) {
+  const size_t first = text.find(':'), second = text.find(':', first + 1);
+  VGGFLOW_CHECK(first != std::string::npos && second != std::string::npos,
+                "[value_gradient] expected a grid as KIND:STEPS:SHIFT, got '{}'; an example is "
+                "single_shift:20:1",
+                text);
+  TimeGridOptions grid;
+  auto fields = fields_of(grid);
+  apply_override(fields, "kind=" + text.substr(0, first));
+  apply_override(fields, "steps=" + text.substr(first + 1, second - first - 1));
+  apply_override(fields, "shift=" + text.substr(second + 1));
+  return grid;
+}
+
+// The base's trajectories under one setting, and the adjoint that every g is held against.
+struct Measured {
+  ImageProblem& problem;
+  Trajectory path;
+  Tensor rows;
+  RewardGradients end;
+  std::vector<Tensor> adjoints;
+  CostShape shape;
+  size_t steps() const { return path.times.size() - 1; }
+};
+
+RewardClipOptions unclipped() {
+  RewardClipOptions clip;
+  clip.kind = ClipBound::kNone;
+  return clip;
+}
+
+Measured measure(ImageProblem& problem, const UpdateInput& input) {
+  Measured m{problem,
+             roll_out(problem, input),
+             row_numbers(input.x0.size(0), input.x0),
+             {},
+             {},
+             problem.cost_shape(1, static_cast<int64_t>(input.times.size()) - 1)};
+  m.end = reward_gradients(problem, unclipped(), m.path.final_state(), m.rows, kMicroBatch);
+  m.adjoints = sweep(m.path, m.rows, -m.end.gradient, kMicroBatch,
+                     [&](const States& s, double h, const Tensor& a) {
+                       return a + h * base_pull_back(problem, s, a);
+                     });
+  return m;
+}
+
+// g at every transition 0 ... N-1.
+std::vector<Tensor> estimates(const Measured& m, const VggFlowOptions& o) {
+  if (o.guess == Guess::kCoarse) {
+    auto a =
+        coarse_adjoint(m.problem, m.path, m.rows, -m.end.gradient, o.coarse, kMicroBatch).adjoints;
+    a.erase(a.begin());
+    return a;
+  }
+  std::vector<Tensor> out;
+  for (size_t k = 0; k < m.steps(); ++k) {
+    const double t = m.path.times[k], h = m.path.times[k + 1] - t;
+    const Tensor& x = m.path.states[k];
+    const Tensor at = at::full({x.size(0)}, t, x.options());
+    const Tensor gradient =
+        o.guess == Guess::kEndpoint
+            ? m.end.gradient
+            : reward_gradients(m.problem, unclipped(),
+                               one_step_guess(x, at, (m.path.states[k + 1] - x) / h), m.rows,
+                               kMicroBatch)
+                  .gradient;
+    out.push_back(-expand_time(eta(o.eta, at), x) * gradient);
+  }
+  return out;
+}
+
+Figure figure_of(const Tensor& by_trajectory) {
+  const auto n = static_cast<double>(by_trajectory.numel());
+  return {by_trajectory.mean().item<double>(),
+          n > 1 ? by_trajectory.std().item<double>() / std::sqrt(n) : 0.0};
+}
+
+Tensor product(const Tensor& x, const Tensor& y) {
+  return (x.flatten(1).to(at::kDouble) * y.flatten(1)).sum(1);
+}
+
+ValueGradientRow row_of(const std::string& name, const Measured& m, const std::vector<Tensor>& g) {
+  ValueGradientRow row;
+  row.name = name;
+  std::vector<Tensor> cosine, ratio, error;
+  Tensor along = at::zeros({m.rows.numel()}, at::kDouble), energy = at::zeros_like(along),
+         most = at::zeros_like(along);
+  for (size_t k = 0; k < m.steps(); ++k) {
+    const Tensor& a = m.adjoints[k + 1];
+    const double h = m.path.times[k + 1] - m.path.times[k];
+    along += h * product(g[k], a).cpu();
+    energy += h * product(g[k], g[k]).cpu();
+    most += h * product(a, a).cpu();
+    if (k + 1 == m.steps()) break;
+    const Agreement found = agreement(g[k], a);
+    cosine.push_back(found.cosine.cpu());
+    ratio.push_back(found.ratio.clamp_min(1e-12).log().cpu());
+    error.push_back(found.error.cpu());
+  }
+  row.cosine = figure_of(at::stack(cosine).mean(0));
+  row.gain = figure_of(along / (energy * most).sqrt().clamp_min(1e-300));
+  row.ratio = std::exp(at::stack(ratio).mean().item<double>());
+  row.error = at::stack(error).mean().item<double>();
+  return row;
+}
+
+struct Choice {
+  std::string name;
+  VggFlowOptions options;
+};
+
+// The guesses, coarse adjoints of a few sizes, damped and not, and every second step.
+std::vector<Choice> choices_of(double damping, size_t steps) {
+  constexpr double kUndamped = 1e12;
+  std::vector<Choice> out;
+  const auto add = [&](const std::string& name, Guess guess, const CoarseOptions& coarse) {
+    VggFlowOptions o;
+    o.guess = guess;
+    o.coarse = coarse;
+    out.push_back({name, o});
+  };
+  add("one-step guess, t^2", Guess::kOneStep, {});
+  add("end point, t^2", Guess::kEndpoint, {});
+  for (const int64_t nodes : {3, 5, 8}) {
+    if (static_cast<size_t>(nodes) > steps) continue;
+    add(fmt::format("coarse {}", nodes), Guess::kCoarse, {.nodes = nodes, .damping = damping});
+    add(fmt::format("coarse {}, undamped", nodes), Guess::kCoarse,
+        {.nodes = nodes, .damping = kUndamped});
+  }
+  CoarseOptions second{.damping = damping};
+  for (size_t k = steps; k-- > 0;) {
+    if ((steps - 1 - k) % 2 == 0) second.node_steps.push_back(static_cast<int64_t>(k));
+  }
+  add("every second step", Guess::kCoarse, second);
+  return out;
+}
+
+std::vector<ValueGradientRow> rows_of(const Measured& m, double damping) {
+  std::vector<ValueGradientRow> out;
+  const auto passes = [](const Passes& p) { return p.f + p.j + p.b; };
+  for (const Choice& choice : choices_of(damping, m.steps())) {
+    ValueGradientRow row = row_of(choice.name, m, estimates(m, choice.options));
+    if (choice.options.guess == Guess::kCoarse)
+      row.pulls = pull_backs(choice.options.coarse, static_cast<double>(m.steps()));
+    row.passes = passes(VggFlow(choice.options, unclipped()).mean_cost(m.shape));
+    out.push_back(row);
+  }
+  ValueGradientRow lean = row_of("PMP, lean", m, {m.adjoints.begin() + 1, m.adjoints.end()});
+  lean.pulls = static_cast<double>(m.steps());
+  lean.passes = passes(make_method("vgg-flow-pmp", {})->mean_cost(m.shape));
+  out.push_back(lean);
+  return out;
+}
+
+}  // namespace
+
+void check_value_gradient(const ValueGradientOptions& o, const RewardFiles& files,
+                          const std::function<void(const ValueGradientTable&)>& show) {
+  at::NoGradGuard no_grad;
+  const auto model = open_flow_model(o.flow);
+  // Fresh adapters change nothing: the policy is the base.
+  AdaptedFlow adapters(*model, LoraOptions{1, 1, {"transformer_blocks.*.attn.to_q"}}, 0);
+  adapters.merge();
+  const auto seed = static_cast<uint64_t>(o.seed);
+  const auto prompts = captions_of(make_prompt_source(PromptFiles{}, EmojiOptions{})
+                                       ->evaluation(Split::kHeldOut, seed, o.prompts));
+  UpdateInput input{.seed = seed, .update = 0, .first_sample = 0};
+  input.x0 = keyed_normal(seed, Purpose::kNoise, 0, 0, o.prompts, model->state_shape())
+                 .to(current_device());
+  input.micro_batch = kMicroBatch;
+  for (const std::string& reward_name : o.rewards) {
+    const auto reward = make_reward(reward_name, files.resources());
+    require_differentiable(*reward, reward_name);
+    for (const std::string& grid : o.grids) {
+      input.times = time_grid(grid_of(grid));
+      for (const double guidance : o.guidance) {
+        ImageProblem problem({*model, adapters, *reward, nullptr}, {.guidance = guidance}, prompts);
+        show({reward_name, grid, guidance, rows_of(measure(problem, input), o.damping)});
+      }
+    }
+  }
+}
+
+}  // namespace vggflow
