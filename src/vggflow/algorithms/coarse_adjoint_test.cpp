@@ -129,6 +129,7 @@ TEST(CoarseAdjoint, OnAGaussianBaseIsAProductOfNumbers) {
 // The error of a step is at most l max_j |D_k a_k' - D_j a_{j+1}|, and the one before it is passed
 // on by |1 - l + l D_k|.
 TEST(CoarseAdjoint, ErrsOnAGaussianBaseByNoMoreThanTheBound) {
+  double seen = 0;
   for (const double s : {0.3, 1.0, 3.0}) {
     for (const auto& times : {uniform_grid(20), sd3_grid(28)}) {
       Along along(gaussian(s), 3, 2, times);
@@ -136,7 +137,7 @@ TEST(CoarseAdjoint, ErrsOnAGaussianBaseByNoMoreThanTheBound) {
       for (const int64_t count : {3, 5, 8}) {
         const CoarseOptions o = options_of(count);
         const auto coarse = along.coarse(o);
-        double bound = 0, seen = 0;
+        double bound = 0;
         size_t right = times.size() - 1;
         for (const size_t k : coarse_nodes(o, times)) {
           const double l = (times[right] - times[k]) / (1 - times[k]), d = denoiser(times[k], s);
@@ -148,13 +149,13 @@ TEST(CoarseAdjoint, ErrsOnAGaussianBaseByNoMoreThanTheBound) {
           bound = std::abs(1 - l + l * d) * bound + l * change;
           const double error = (coarse[k] - lean[k]).norm().item<double>();
           EXPECT_LE(error, bound + 1e-12) << "s " << s << " node " << k << " of " << count;
-          seen = std::max(seen, error / bound);
+          if (bound > 0) seen = std::max(seen, error / bound);
           right = k;
         }
-        EXPECT_GT(seen, 0.02) << "the bound says something";
       }
     }
   }
+  EXPECT_GT(seen, 0.2) << "the bound says something";
 }
 
 // v_base = A x: a step of length H errs by at most e^{LH} - 1 - LH, L = |A|, whatever lies between.

@@ -1,56 +1,30 @@
-#include "vggflow/train/value_gradient.h"
+#include "vggflow/proofs/value_gradient.h"
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 #include <fmt/format.h>
 
 #include <cmath>
-#include <string>
-#include <vector>
 
 #include "vggflow/algorithms/adjoint.h"
 #include "vggflow/algorithms/coarse_adjoint.h"
 #include "vggflow/algorithms/gradient_probe.h"
-#include "vggflow/algorithms/registry.h"
+#include "vggflow/algorithms/pmp.h"
 #include "vggflow/algorithms/reward_gradient.h"
 #include "vggflow/algorithms/vgg_flow.h"
-#include "vggflow/core/config.h"
-#include "vggflow/core/error.h"
-#include "vggflow/data/prompt_source.h"
-#include "vggflow/device/device.h"
-#include "vggflow/flow/adapted_flow.h"
 #include "vggflow/flow/sampling.h"
-#include "vggflow/ops/random_tensor.h"
-#include "vggflow/train/image_problem.h"
 
 namespace vggflow {
 namespace {
 
-constexpr int64_t kMicroBatch = 64;
-
-// "KIND:STEPS:SHIFT".
-TimeGridOptions grid_of(const std::string& text) {
-  const size_t first = text.find(':'), second = text.find(':', first + 1);
-  VGGFLOW_CHECK(first != std::string::npos && second != std::string::npos,
-                "[value_gradient] expected a grid as KIND:STEPS:SHIFT, got '{}'; an example is "
-                "single_shift:20:1",
-                text);
-  TimeGridOptions grid;
-  auto fields = fields_of(grid);
-  apply_override(fields, "kind=" + text.substr(0, first));
-  apply_override(fields, "steps=" + text.substr(first + 1, second - first - 1));
-  apply_override(fields, "shift=" + text.substr(second + 1));
-  return grid;
-}
-
-// The base's trajectories under one setting, and the adjoint that every g is held against.
+// Trajectories, and the adjoint that every g is held against.
 struct Measured {
-  ImageProblem& problem;
+  AlignmentProblem& problem;
+  const UpdateInput& input;
   Trajectory path;
   Tensor rows;
   RewardGradients end;
   std::vector<Tensor> adjoints;
-  CostShape shape;
   size_t steps() const { return path.times.size() - 1; }
 };
 
@@ -60,15 +34,11 @@ RewardClipOptions unclipped() {
   return clip;
 }
 
-Measured measure(ImageProblem& problem, const UpdateInput& input) {
-  Measured m{problem,
-             roll_out(problem, input),
-             row_numbers(input.x0.size(0), input.x0),
-             {},
-             {},
-             problem.cost_shape(1, static_cast<int64_t>(input.times.size()) - 1)};
-  m.end = reward_gradients(problem, unclipped(), m.path.final_state(), m.rows, kMicroBatch);
-  m.adjoints = sweep(m.path, m.rows, -m.end.gradient, kMicroBatch,
+Measured measure(AlignmentProblem& problem, const UpdateInput& input) {
+  Measured m{problem, input, roll_out(problem, input), row_numbers(input.x0.size(0), input.x0),
+             {},      {}};
+  m.end = reward_gradients(problem, unclipped(), m.path.final_state(), m.rows, input.micro_batch);
+  m.adjoints = sweep(m.path, m.rows, -m.end.gradient, input.micro_batch,
                      [&](const States& s, double h, const Tensor& a) {
                        return a + h * base_pull_back(problem, s, a);
                      });
@@ -79,7 +49,8 @@ Measured measure(ImageProblem& problem, const UpdateInput& input) {
 std::vector<Tensor> estimates(const Measured& m, const VggFlowOptions& o) {
   if (o.guess == Guess::kCoarse) {
     auto a =
-        coarse_adjoint(m.problem, m.path, m.rows, -m.end.gradient, o.coarse, kMicroBatch).adjoints;
+        coarse_adjoint(m.problem, m.path, m.rows, -m.end.gradient, o.coarse, m.input.micro_batch)
+            .adjoints;
     a.erase(a.begin());
     return a;
   }
@@ -93,7 +64,7 @@ std::vector<Tensor> estimates(const Measured& m, const VggFlowOptions& o) {
             ? m.end.gradient
             : reward_gradients(m.problem, unclipped(),
                                one_step_guess(x, at, (m.path.states[k + 1] - x) / h), m.rows,
-                               kMicroBatch)
+                               m.input.micro_batch)
                   .gradient;
     out.push_back(-expand_time(eta(o.eta, at), x) * gradient);
   }
@@ -166,50 +137,33 @@ std::vector<Choice> choices_of(double damping, size_t steps) {
   return out;
 }
 
-std::vector<ValueGradientRow> rows_of(const Measured& m, double damping) {
-  std::vector<ValueGradientRow> out;
-  const auto passes = [](const Passes& p) { return p.f + p.j + p.b; };
-  for (const Choice& choice : choices_of(damping, m.steps())) {
-    ValueGradientRow row = row_of(choice.name, m, estimates(m, choice.options));
-    if (choice.options.guess == Guess::kCoarse)
-      row.pulls = pull_backs(choice.options.coarse, static_cast<double>(m.steps()));
-    row.passes = passes(VggFlow(choice.options, unclipped()).mean_cost(m.shape));
-    out.push_back(row);
-  }
-  ValueGradientRow lean = row_of("PMP, lean", m, {m.adjoints.begin() + 1, m.adjoints.end()});
-  lean.pulls = static_cast<double>(m.steps());
-  lean.passes = passes(make_method("vgg-flow-pmp", {})->mean_cost(m.shape));
-  out.push_back(lean);
-  return out;
+double passes_of(const Method& method, const CostShape& shape) {
+  const Passes p = method.mean_cost(shape);
+  return p.f + p.j + p.b;
 }
 
 }  // namespace
 
-void check_value_gradient(const ValueGradientOptions& o, const RewardFiles& files,
-                          const std::function<void(const ValueGradientTable&)>& show) {
+std::vector<ValueGradientRow> measure_value_gradient(AlignmentProblem& problem,
+                                                     const UpdateInput& input, CostShape shape,
+                                                     double damping) {
   at::NoGradGuard no_grad;
-  const auto model = open_flow_model(o.flow);
-  // Fresh adapters change nothing: the policy is the base.
-  AdaptedFlow adapters(*model, LoraOptions{1, 1, {"transformer_blocks.*.attn.to_q"}}, 0);
-  adapters.merge();
-  const auto seed = static_cast<uint64_t>(o.seed);
-  const auto prompts = captions_of(make_prompt_source(PromptFiles{}, EmojiOptions{})
-                                       ->evaluation(Split::kHeldOut, seed, o.prompts));
-  UpdateInput input{.seed = seed, .update = 0, .first_sample = 0};
-  input.x0 = keyed_normal(seed, Purpose::kNoise, 0, 0, o.prompts, model->state_shape())
-                 .to(current_device());
-  input.micro_batch = kMicroBatch;
-  for (const std::string& reward_name : o.rewards) {
-    const auto reward = make_reward(reward_name, files.resources());
-    require_differentiable(*reward, reward_name);
-    for (const std::string& grid : o.grids) {
-      input.times = time_grid(grid_of(grid));
-      for (const double guidance : o.guidance) {
-        ImageProblem problem({*model, adapters, *reward, nullptr}, {.guidance = guidance}, prompts);
-        show({reward_name, grid, guidance, rows_of(measure(problem, input), o.damping)});
-      }
-    }
+  const Measured m = measure(problem, input);
+  shape.batch = 1;
+  shape.value = false;
+  std::vector<ValueGradientRow> out;
+  for (const Choice& choice : choices_of(damping, m.steps())) {
+    ValueGradientRow row = row_of(choice.name, m, estimates(m, choice.options));
+    if (choice.options.guess == Guess::kCoarse)
+      row.pulls = pull_backs(choice.options.coarse, static_cast<double>(m.steps()));
+    row.passes = passes_of(VggFlow(choice.options, unclipped()), shape);
+    out.push_back(row);
   }
+  ValueGradientRow lean = row_of("PMP, lean", m, {m.adjoints.begin() + 1, m.adjoints.end()});
+  lean.pulls = static_cast<double>(m.steps());
+  lean.passes = passes_of(Pmp({}, unclipped()), shape);
+  out.push_back(lean);
+  return out;
 }
 
 }  // namespace vggflow
