@@ -32,7 +32,7 @@ if [ -n "$plugin" ]; then cp "$plugin" "$folder/lib/"; else echo "bundle: libvgg
 libraries() {
   local program
   for program in "${programs[@]}"; do ldd "$folder/$program"; done | awk '$2 == "=>" && $3 ~ /^\// { print $3 }' | sort -u |
-    grep -vE '/(libc|libm|libdl|librt|libpthread|libresolv|libstdc\+\+|libgcc_s|ld-linux[^/]*)\.so' |
+    grep -vE '/(libc|libm|libdl|librt|libpthread|libresolv|libutil|libstdc\+\+|libgcc_s|ld-linux[^/]*)\.so' |
     grep -vE '/(libtorch[^/]*|libc10[^/]*|libgomp[^/]*|libcudart|libcupti|libnv[^/]*|libcu[bdfs][^/]*)\.so'
 }
 libraries | while read -r library; do cp -L "$library" "$folder/lib/"; done
@@ -54,5 +54,6 @@ Then, in this folder:
   ./vggflow sample "prompts=[red heart]"
 TEXT
 
+[ "${VGGFLOW_BUNDLE_TARBALL:-yes}" = yes ] || exit 0  # scripts/wheel.sh takes the folder
 tar -C "$out" --owner=0 --group=0 --sort=name -c "$name" | xz -T0 -6 >"$folder.tar.xz"
 echo "bundle: $folder.tar.xz, $(stat -c %s "$folder.tar.xz") bytes; unpacked $(du -sb "$folder" | cut -f1)"

@@ -33,7 +33,7 @@ refuse "expected torch 2.11.0, which vggflow was built with, got 2.10.0" "$moved
 
 # Of the system, nothing but the base that every program has.
 foreign=$(cd "$moved" && ldd ./vggflow | sed -n 's/.* => \(.*\) (0x.*/\1/p' | xargs -d '\n' realpath |
-  grep -vE "^($moved|$(realpath "$torch")|.*/nvidia)/|/(libc|libm|libdl|librt|libpthread|libresolv|libstdc\+\+|libgcc_s)\.so")
+  grep -vE "^($moved|$(realpath "$torch")|.*/nvidia)/|/(libc|libm|libdl|librt|libpthread|libresolv|libutil|libstdc\+\+|libgcc_s)\.so")
 [ -z "$foreign" ] || die "expected the bundle's own libraries, got $foreign"
 sample() { env -i OMP_NUM_THREADS=1 "$@" ./vggflow sample "prompts=[red heart]" "out=$images"; }
 images="$out/images"

@@ -20,7 +20,7 @@ inline const bool kProductsIgnoreAlignment = ::setenv("MKL_CBWR", "COMPATIBLE", 
 /// workers is another.)
 class PlainOperations {
  public:
-  PlainOperations() : plain_(DeviceOptions{.device = "cpu", .kernels = "plain"}) {
+  PlainOperations() : plain_(DeviceOptions{.device = "cpu", .kernels = Kernels::kPlain}) {
     at::set_num_threads(1);
     at::globalContext().setSDPUseFlash(false);
   }

@@ -77,7 +77,7 @@ TEST(Device, RefusesAPlugInThatIsNone) {
 }
 
 TEST(Device, TakesPlainKernelsForTheScopeOfACommand) {
-  const DeviceScope plain(DeviceOptions{.device = "cpu", .kernels = "plain"});
+  const DeviceScope plain(DeviceOptions{.device = "cpu", .kernels = Kernels::kPlain});
   EXPECT_FALSE(fused_kernels());
   const DeviceScope fused(DeviceOptions{.device = "cpu"});
   EXPECT_TRUE(fused_kernels());

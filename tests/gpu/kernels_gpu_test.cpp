@@ -63,7 +63,7 @@ TEST_F(KernelsOnGpu, PlainTakesLibTorchsOwnWithinItsRounding) {
                scale = draw(3, {2, 1536}, at::kFloat, gpu());
   const Tensor fused = ops::layer_norm_modulate(x, shift, scale, 1e-6, at::kFloat);
   DeviceOptions plain = testing::gpu_options();
-  plain.kernels = "plain";
+  plain.kernels = Kernels::kPlain;
   const DeviceScope scope(plain);
   EXPECT_EQ(ops::device_kernels(x), nullptr);
   EXPECT_LE(norm_error(ops::layer_norm_modulate(x, shift, scale, 1e-6, at::kFloat), fused), 1e-6);

@@ -28,7 +28,7 @@ int compare(const Call& call);
 int plan(const Call& call);
 /// A LoRA in another program's layout, or merged into a model folder (convert/lora_export.h).
 int export_lora(const Call& call);
-/// A Stable Diffusion 3 model in another layout or number format (convert/sd3_write.h).
+/// A model in another layout or number format (convert/model_convert.h).
 int convert(const Call& call);
 /// Scores of images by rewards, as JSON lines and as a sheet (eval/score.h).
 int score(const Call& call);

@@ -1,6 +1,6 @@
 #include "vggflow/cli/command.h"
 #include "vggflow/cli/commands.h"
-#include "vggflow/convert/sd3_write.h"
+#include "vggflow/convert/model_convert.h"
 #include "vggflow/core/log.h"
 #include "vggflow/core/result.h"
 

@@ -28,7 +28,6 @@ Syntax syntax() {
 int export_lora(const Call& call) {
   ExportOptions options;
   if (!read_settings(call, syntax(), options)) return kDone;
-  options.model = find_shipped(options.model).string();
   print_result(vggflow::export_lora(options));
   return kDone;
 }

@@ -4,22 +4,27 @@
 
 #include <string>
 
-#include "vggflow/convert/sd3_write.h"
 #include "vggflow/core/field.h"
-#include "vggflow/families/sd3/model.h"
-#include "vggflow/flow/flow_model.h"
-#include "vggflow/weights/lora_formats.h"
+#include "vggflow/families/lora.h"
+#include "vggflow/families/open_model.h"
 
 namespace vggflow {
+
+enum class ExportFormat { kDiffusers, kPeft, kKohya, kMerged };
+inline OptionWords<ExportFormat> option_words(ExportFormat) {
+  return {{"diffusers", ExportFormat::kDiffusers},
+          {"peft", ExportFormat::kPeft},
+          {"kohya", ExportFormat::kKohya},
+          {"merged", ExportFormat::kMerged}};
+}
 
 struct ExportOptions {
   std::string lora;
   std::string out;
-  std::string format = "diffusers";
-  std::string dtype = "fp32";
-  std::string model;
-  Sd3Options sd3 = {};  ///< of an SD3 model: config, variant and revision are read
-  std::string lora_text_encoders = "refuse";
+  ExportFormat format = ExportFormat::kDiffusers;
+  NumberFormat dtype = NumberFormat::kFp32;
+  ModelSource base = {};
+  TextAdapters lora_text_encoders = TextAdapters::kRefuse;
 
   template <class V>
   void fields(V& v) {
@@ -30,31 +35,19 @@ struct ExportOptions {
     v("out", out,
       "file to write; a folder for peft and merged (of an SD3 model also NAME.safetensors: one "
       "file in Stability's layout). What exists is not overwritten");
-    v("format", format, "layout", choices({"diffusers", "peft", "kohya", "merged"}));
-    v("dtype", dtype, "number format; fp16 and bf16 round A and B (merged: every weight) once",
-      choices({"fp32", "fp16", "bf16"}));
-    v("model", model,
+    v("format", format, "layout");
+    v("dtype", dtype, "number format; fp16 and bf16 round A and B (merged: every weight) once");
+    v("model", base.model,
       "the base model, nano or Stable Diffusion 3 (a folder, org/name in the Hugging Face cache, a "
       "single file): merged needs it; with it the check compares the network's output too");
     v("lora_text_encoders", lora_text_encoders,
       "adapters of text encoders in the LoRA, which are not adapted here: refuse the file, or skip "
-      "them",
-      choices({"refuse", "skip"}));
-    sd3_file_fields(v, sd3);
+      "them");
+    base.fields(v);
   }
 };
 
-/// Holds outputs of a network whose weights were merged and rounded against those of base and
-/// adapter: the merged one may differ from the adapted one by denoiser_tolerance of its largest
-/// value, and by less than the adapter changes. Returns the relative difference.
-double check_merged_output(const Tensor& base, const Tensor& adapted, const Tensor& merged,
-                           at::ScalarType dtype);
-
 /// Does it and returns what was written and how far the copy is from the source, in one line.
 std::string export_lora(const ExportOptions& options);
-
-/// The network's velocity of a fixed random input (at most 32x32) with adapters merged, in the
-/// network's dtype.
-Denoiser denoiser_of(const FlowNetwork& network);
 
 }  // namespace vggflow

@@ -90,10 +90,18 @@ struct Setter {
     *target = std::move(value);
   }
   void operator()(const EnumTarget& target) const {
-    const auto word = parse<std::string>(node, field, where);
+    target.set(place_of(parse<std::string>(node, field, where)));
+  }
+  void operator()(const EnumListTarget& target) const {
+    std::vector<size_t> places;
+    for (const auto& word : parse<std::vector<std::string>>(node, field, where))
+      places.push_back(place_of(word));
+    target.set(places);
+  }
+  size_t place_of(const std::string& word) const {
     check_choice(field, word, where);
     const auto place = std::find(field.choices.begin(), field.choices.end(), word);
-    target.set(static_cast<size_t>(place - field.choices.begin()));
+    return static_cast<size_t>(place - field.choices.begin());
   }
 };
 
@@ -147,6 +155,9 @@ struct TypeText {
     return type_name<T>();
   }
   std::string operator()(const EnumTarget&) const { return type_name<std::string>(); }
+  std::string operator()(const EnumListTarget&) const {
+    return type_name<std::vector<std::string>>();
+  }
 };
 
 struct ValueText {
@@ -157,6 +168,11 @@ struct ValueText {
   }
   std::string operator()(const EnumTarget& target) const {
     return text_of(field.choices.at(target.get()));
+  }
+  std::string operator()(const EnumListTarget& target) const {
+    std::vector<std::string> words;
+    for (const size_t place : target.get()) words.push_back(field.choices.at(place));
+    return text_of(words);
   }
 };
 

@@ -28,10 +28,17 @@ struct EnumTarget {
   std::function<void(size_t place)> set;
 };
 
+/// A field that holds a list of enums, by the places of their words.
+struct EnumListTarget {
+  std::function<std::vector<size_t>()> get;
+  std::function<void(const std::vector<size_t>& places)> set;
+};
+
 /// One field: its dotted key, where its value lies, and what it may hold.
 struct Field {
-  using Target = std::variant<bool*, int64_t*, double*, std::string*, std::vector<int64_t>*,
-                              std::vector<double>*, std::vector<std::string>*, EnumTarget>;
+  using Target =
+      std::variant<bool*, int64_t*, double*, std::string*, std::vector<int64_t>*,
+                   std::vector<double>*, std::vector<std::string>*, EnumTarget, EnumListTarget>;
   std::string key;
   Target target;
   std::string comment;
@@ -58,16 +65,22 @@ class FieldCollector {
   /// An enum with option_words.
   template <OptionEnum E>
   void operator()(const char* name, E& value, const char* comment) {
-    std::vector<std::string> list;
-    for (const auto& [word, each] : option_words(value)) list.push_back(word);
-    const auto get = [&value] {
-      size_t place = 0;
-      const auto known = option_words(value);
-      while (place < known.size() && known[place].second != value) ++place;
-      return place;
-    };
+    const auto get = [&value] { return place_of(value); };
     const auto set = [&value](size_t place) { value = option_words(value)[place].second; };
-    all.push_back({prefix_ + name, EnumTarget{get, set}, comment, std::nullopt, std::move(list)});
+    all.push_back({prefix_ + name, EnumTarget{get, set}, comment, std::nullopt, words_of<E>()});
+  }
+  template <OptionEnum E>
+  void operator()(const char* name, std::vector<E>& values, const char* comment) {
+    const auto get = [&values] {
+      std::vector<size_t> places;
+      for (const E value : values) places.push_back(place_of(value));
+      return places;
+    };
+    const auto set = [&values](const std::vector<size_t>& places) {
+      values.clear();
+      for (const size_t place : places) values.push_back(option_words(E{})[place].second);
+    };
+    all.push_back({prefix_ + name, EnumListTarget{get, set}, comment, std::nullopt, words_of<E>()});
   }
   template <class T>
   void section(const char* name, T& value) {
@@ -79,6 +92,19 @@ class FieldCollector {
   Fields all;
 
  private:
+  template <OptionEnum E>
+  static size_t place_of(E value) {
+    size_t place = 0;
+    const auto known = option_words(value);
+    while (place < known.size() && known[place].second != value) ++place;
+    return place;
+  }
+  template <OptionEnum E>
+  static std::vector<std::string> words_of() {
+    std::vector<std::string> words;
+    for (const auto& [word, value] : option_words(E{})) words.push_back(word);
+    return words;
+  }
   std::string prefix_;
 };
 

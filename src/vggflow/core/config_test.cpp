@@ -29,6 +29,14 @@ struct Painted {
   }
 };
 
+struct Striped {
+  std::vector<Colour> colours{Colour::kBlue, Colour::kDeepRed};
+  template <class V>
+  void fields(V& v) {
+    v("colours", colours, "of the wall");
+  }
+};
+
 struct Inner {
   double lr = 1e-3;
   std::vector<double> weights{0.1, 1.0};
@@ -85,6 +93,24 @@ TEST(Config, HoldsEnumsWhereFilesAndHelpHaveWords) {
   EXPECT_THAT(message_of([&] { load_yaml_text(fields_of(b), "colour: [blue]", "text"); }),
               HasSubstr("expected text for 'colour', got '[blue]'"));
   EXPECT_EQ(b.colour, Colour::kDeepRed) << "a refused word changes nothing";
+}
+
+TEST(Config, HoldsListsOfEnumsByTheirWords) {
+  Striped a;
+  EXPECT_EQ(to_yaml(fields_of(a)),
+            "colours: [\"blue\", \"deep_red\"]  # of the wall, one of deep_red | blue\n");
+  EXPECT_EQ(type_text(fields_of(a).front()), "a list of texts, one of deep_red | blue");
+  apply_override(fields_of(a), "colours=[deep_red]");
+  EXPECT_THAT(a.colours, ElementsAre(Colour::kDeepRed));
+  Striped b;
+  EXPECT_THAT(differences(fields_of(a), fields_of(b)), ElementsAre("colours"));
+  load_yaml_text(fields_of(b), to_yaml(fields_of(a)), "text");
+  EXPECT_THAT(b.colours, ElementsAre(Colour::kDeepRed));
+  EXPECT_THAT(message_of([&] { apply_override(fields_of(b), "colours=[deep_red, green]"); }),
+              HasSubstr("expected 'colours' to be one of deep_red, blue, got 'green'"));
+  EXPECT_THAT(b.colours, ElementsAre(Colour::kDeepRed)) << "a refused list changes nothing";
+  apply_override(fields_of(b), "colours=[]");
+  EXPECT_THAT(b.colours, ElementsAre());
 }
 
 TEST(Config, OverridesReachSections) {

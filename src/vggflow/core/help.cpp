@@ -58,7 +58,7 @@ std::vector<std::string> lines_of(const std::string& text, size_t room) {
 
 // A value as it is typed: without the quotes that it does not need.
 std::string typed(const Field& field) {
-  const std::string value = value_text(field);
+  std::string value = value_text(field);
   constexpr const char* kPlain =
       "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./+-";
   if (value.size() < 2 || value.front() != '"') return value;

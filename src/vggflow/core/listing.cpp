@@ -32,6 +32,10 @@ std::string bounded_message(const std::string& message) {
   return head(message, kMost - kTail - std::string(kGap).size()) + kGap + tail(message, kTail);
 }
 
+std::string count_of(size_t count, const std::string& noun) {
+  return fmt::format("{} {}{}", count, noun, count == 1 ? "" : "s");
+}
+
 std::string examples_of(const std::vector<std::string>& items, const char* separator) {
   constexpr size_t kShown = 5, kLongest = 300;
   std::string out;

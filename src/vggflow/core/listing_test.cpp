@@ -33,6 +33,12 @@ TEST(Listing, NeverCutACharacter) {
   }
 }
 
+TEST(Listing, CountsOneThingAndMany) {
+  EXPECT_EQ(count_of(1, "fault"), "1 fault");
+  EXPECT_EQ(count_of(0, "image"), "0 images");
+  EXPECT_EQ(count_of(719, "tensor"), "719 tensors");
+}
+
 TEST(Listing, ShowFiveExamplesAndCountTheRest) {
   EXPECT_EQ(examples_of({}), "");
   EXPECT_EQ(examples_of({"a", "b"}), "a; b");

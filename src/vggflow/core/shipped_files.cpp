@@ -43,7 +43,7 @@ fs::path find_shipped(const fs::path& path) {
 }
 
 fs::path require_shipped(const fs::path& path, const std::string& where) {
-  const fs::path found = find_shipped(path);
+  fs::path found = find_shipped(path);
   VGGFLOW_CHECK(fs::exists(found), "[{}] expected a file or folder at {}, found none", where,
                 places_of(path));
   return found;

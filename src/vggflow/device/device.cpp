@@ -85,7 +85,7 @@ std::string settings_text(const DeviceOptions& o) {
   return fmt::format(
       "attention by {}flash or memory-efficient kernels, TF32 {}, {}kernels {}{}",
       o.deterministic ? "" : "cuDNN, ", o.tf32 ? "on" : "off",
-      o.deterministic ? "deterministic, " : "", o.kernels,
+      o.deterministic ? "deterministic, " : "", word_of(o.kernels),
       device::opened_plugin() ? "" : " (LibTorch's: there is no libvggflow_cuda.so)");
 }
 
@@ -127,7 +127,7 @@ DeviceScope::DeviceScope(const DeviceOptions& options)
   Opened opened = open(options);
   description_ = current_description() = std::move(opened.description);
   current = device_ = opened.device;
-  fused = options.kernels != "plain";
+  fused = options.kernels != Kernels::kPlain;
 }
 
 DeviceScope::DeviceScope(at::Device device)

@@ -16,13 +16,22 @@
 
 namespace vggflow {
 
+/// What the device's own functions run on.
+enum class Kernels {
+  kAuto,  ///< the fused kernels of the device
+  kPlain  ///< LibTorch's own operations, which are their specification
+};
+inline OptionWords<Kernels> option_words(Kernels) {
+  return {{"auto", Kernels::kAuto}, {"plain", Kernels::kPlain}};
+}
+
 /// The settings of a command's device. They are no part of a run's numbers' meaning: a resume may
 /// change them.
 struct DeviceOptions {
   std::string device = "auto";
   bool deterministic = false;
   bool tf32 = true;
-  std::string kernels = "auto";
+  Kernels kernels = Kernels::kAuto;
 
   template <class V>
   void fields(V& v) {
@@ -37,8 +46,7 @@ struct DeviceOptions {
       "10 bits; false to compare with the CPU");
     v("kernels", kernels,
       "auto: the fused kernels of the device; plain: LibTorch's own operations, which are their "
-      "specification",
-      choices({"auto", "plain"}));
+      "specification");
   }
 };
 

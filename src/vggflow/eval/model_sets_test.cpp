@@ -7,12 +7,12 @@
 #include <gtest/gtest.h>
 
 #include "vggflow/eval/metrics_run.h"
+#include "vggflow/families/lora.h"
 #include "vggflow/families/nano/model.h"
 #include "vggflow/io/files.h"
 #include "vggflow/io/image_file.h"
 #include "vggflow/testing/message.h"
 #include "vggflow/testing/temporary_folder.h"
-#include "vggflow/weights/lora_formats.h"
 
 namespace vggflow {
 namespace {

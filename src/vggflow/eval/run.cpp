@@ -10,16 +10,17 @@
 #include <iterator>
 
 #include "vggflow/core/error.h"
+#include "vggflow/core/listing.h"
 #include "vggflow/core/log.h"
 #include "vggflow/core/result.h"
 #include "vggflow/data/prompt_file.h"
 #include "vggflow/device/device.h"
+#include "vggflow/families/lora.h"
 #include "vggflow/flow/guided_velocity.h"
 #include "vggflow/io/files.h"
 #include "vggflow/io/image.h"
 #include "vggflow/io/model_files.h"
 #include "vggflow/ops/random_tensor.h"
-#include "vggflow/weights/lora_read.h"
 
 namespace vggflow {
 
@@ -32,7 +33,7 @@ Generator::Generator(const GeneratorOptions& options)
     guide_ = std::make_unique<ValueGuide>(options.guide, *model_);
   if (options.lora.empty()) return;
   adapted_ = std::make_unique<AdaptedFlow>(
-      *model_, read_lora_as(options.lora, options.lora_text_encoders).layers);
+      *model_, read_lora(options.lora, options.lora_text_encoders).layers);
   set_strength(1.0);
 }
 
@@ -218,7 +219,8 @@ void sample_images(const SampleConfig& c) {
     progress.advance(start + x.size(0));
   }
   write_png(out / "grid.png", image_grid(at::cat(shown), std::min<int64_t>(8, total), 2));
-  print_result(fmt::format("wrote {} images and grid.png to {}", total, out.string()));
+  print_result(fmt::format("wrote {} and grid.png to {}",
+                           count_of(static_cast<size_t>(total), "image"), out.string()));
 }
 
 EvalSetup::EvalSetup(const EvalConfig& c, const FlowModel& model)

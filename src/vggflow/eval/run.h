@@ -10,10 +10,10 @@
 #include "vggflow/device/device.h"
 #include "vggflow/eval/evaluate.h"
 #include "vggflow/eval/guide.h"
+#include "vggflow/families/lora.h"
 #include "vggflow/families/open_model.h"
 #include "vggflow/flow/adapted_flow.h"
 #include "vggflow/flow/sampling.h"
-#include "vggflow/weights/lora_formats.h"
 
 namespace vggflow {
 
@@ -21,7 +21,7 @@ namespace vggflow {
 struct GeneratorOptions {
   ModelOptions flow;
   std::string lora;
-  std::string lora_text_encoders = "refuse";
+  TextAdapters lora_text_encoders = TextAdapters::kRefuse;
   double lora_scale = 1.0;
   double guidance = 3.0;
   TimeGridOptions time_grid;
@@ -32,8 +32,7 @@ struct GeneratorOptions {
     flow.fields(v);
     v("lora", lora, "LoRA: a diffusers or kohya file or a PEFT folder; empty: the base model");
     v("lora_text_encoders", lora_text_encoders,
-      "what becomes of a LoRA's adapters of text encoders, which are not adapted here",
-      choices({"refuse", "skip"}));
+      "what becomes of a LoRA's adapters of text encoders, which are not adapted here");
     v("lora_scale", lora_scale, "strength of the LoRA", range(-10, 10));
     v("guidance", guidance, "guidance scale; 1 is none", range(0, 100));
     v.section("time_grid", time_grid);

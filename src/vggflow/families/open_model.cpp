@@ -15,14 +15,35 @@ namespace fs = std::filesystem;
 
 fs::path model_path(const ModelOptions& options) { return find_shipped(options.model); }
 
-void check_model_options(const ModelOptions& options) {
+namespace {
+
+const Family& known_family(const ModelOptions& options) {
   const Family* family = family_of(model_path(options));
   std::vector<std::string> signs;
   for (const Family& known : families()) signs.push_back(known.sign);
   VGGFLOW_CHECK(family, "[model] {} is no model: expected {} in it", model_path(options).string(),
                 fmt::join(signs, " or "));
-  family->check(options);
+  return *family;
 }
+
+}  // namespace
+
+ModelOptions options_of(const ModelSource& files) {
+  ModelOptions options{.model = files.model, .precision = Precision::kFp32, .sd3 = {}};
+  options.sd3.config = files.config;
+  options.sd3.variant = files.variant;
+  options.sd3.revision = files.revision;
+  return options;
+}
+
+WrittenModel write_model(const ModelSource& files, const fs::path& out, const ModelCopy& copy) {
+  const ModelOptions options = options_of(files);
+  const Family& family = known_family(options);
+  VGGFLOW_CHECK(family.write, "[model] models of the family {} are not written again", family.name);
+  return family.write(options, out, copy);
+}
+
+void check_model_options(const ModelOptions& options) { known_family(options).check(options); }
 
 bool is_model_folder(const fs::path& folder) {
   return fs::is_directory(folder) && family_of(folder) != nullptr;
@@ -45,8 +66,9 @@ int64_t images_at_once(int64_t batch, const std::vector<int64_t>& shape) {
 }
 
 std::unique_ptr<FlowModel> open_flow_model(const ModelOptions& options) {
-  check_model_options(options);
-  return family_of(model_path(options))->model(options, nullptr)->open();
+  const Family& family = known_family(options);
+  family.check(options);
+  return family.model(options, nullptr)->open();
 }
 
 }  // namespace vggflow

@@ -9,6 +9,7 @@
 #include "vggflow/families/sd3/model.h"
 #include "vggflow/flow/flow_model.h"
 #include "vggflow/flow/precision.h"
+#include "vggflow/weights/merged_model.h"
 
 namespace vggflow {
 
@@ -31,6 +32,31 @@ struct ModelOptions {
     v.section("sd3", sd3);
   }
 };
+
+/// Where the files of a model are, for commands that look at nothing else of its settings.
+struct ModelSource {
+  std::string model;
+  std::string config = {};
+  std::string variant = {};
+  std::string revision = Sd3Options{}.revision;
+
+  template <class V>
+  void fields(V& v) {
+    v("model_config", config,
+      "of a single-file model: a diffusers folder with its configurations and tokenizers");
+    v("variant", variant,
+      "variant of the weight files, such as fp16; components that lack it use the default files");
+    v("revision", revision, "of a model in the Hugging Face cache: branch, tag or commit");
+  }
+};
+
+/// The model of these files in fp32.
+ModelOptions options_of(const ModelSource& files);
+
+/// Writes a model's files again (Family::write). A path that no family claims, and a family that
+/// writes none, are refused.
+WrittenModel write_model(const ModelSource& files, const std::filesystem::path& out,
+                         const ModelCopy& copy);
 
 /// options.model, but for a folder that came with the program: that is found from any working
 /// folder (core/shipped_files.h).

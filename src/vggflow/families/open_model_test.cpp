@@ -1,11 +1,13 @@
 #include "vggflow/families/open_model.h"
 
+#include <ATen/ops/zeros.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <filesystem>
 
 #include "vggflow/io/files.h"
+#include "vggflow/io/safetensors.h"
 #include "vggflow/testing/message.h"
 #include "vggflow/testing/reference.h"
 #include "vggflow/testing/temporary_folder.h"
@@ -112,7 +114,9 @@ TEST(OpenModel, SaysWhatOfT5IsThereAndWhatIsMissing) {
 
 TEST(OpenModel, ASingleFileNamesTheSettingOfItsConfigurationsForEveryCommand) {
   const testing::TemporaryFolder scratch;
-  write_text(scratch / "a.safetensors", "");
+  write_safetensors(
+      scratch / "a.safetensors",
+      {{"model.diffusion_model.joint_blocks.0.x_block.attn.qkv.weight", at::zeros({1})}});
   EXPECT_THAT(message_of([&] { Sd3Files((scratch / "a.safetensors").string(), {}); }),
               HasSubstr("as sd3.config (sample, eval, sweep, metrics: generator.sd3.config; "
                         "convert, export: --model-config FOLDER)"));

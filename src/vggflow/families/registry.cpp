@@ -1,7 +1,10 @@
 #include "vggflow/families/registry.h"
 
 #include "vggflow/families/nano/family.h"
+#include "vggflow/families/nano/write_model.h"
 #include "vggflow/families/sd3/family.h"
+#include "vggflow/families/sd3/lora_names.h"
+#include "vggflow/families/sd3/write_model.h"
 
 namespace vggflow {
 namespace {
@@ -20,13 +23,19 @@ std::vector<Family>& rows() {
              return nano_family(use_of(o), o.sd3.taesd, opened);
            },
        .check = [](const ModelOptions& o) { check_nano_settings(o.model, o.sd3); },
-       .has_own_prompts = nano_draws_emoji},
+       .has_own_prompts = nano_draws_emoji,
+       .write = [](const ModelOptions& o, const std::filesystem::path& out,
+                   const ModelCopy& copy) { return write_nano(model_path(o), out, copy); }},
       {.name = "sd3",
        .sign = "model_index.json (Stable Diffusion 3 in diffusers' layout)",
        .claims = may_be_sd3,
-       .model = [](const ModelOptions& o, const FamilyModel* opened) {
-         return sd3_family(use_of(o), o.sd3, opened);
-       }}};
+       .model = [](const ModelOptions& o,
+                   const FamilyModel* opened) { return sd3_family(use_of(o), o.sd3, opened); },
+       .write =
+           [](const ModelOptions& o, const std::filesystem::path& out, const ModelCopy& copy) {
+             return write_sd3(Sd3Files(model_path(o).string(), o.sd3), out, copy);
+           },
+       .lora_names = mmdit_lora_names()}};
   return list;
 }
 

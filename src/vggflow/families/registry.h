@@ -8,6 +8,8 @@
 
 #include "vggflow/families/open_model.h"
 #include "vggflow/flow/model_shape.h"
+#include "vggflow/weights/lora_names.h"
+#include "vggflow/weights/merged_model.h"
 
 namespace vggflow {
 
@@ -24,6 +26,12 @@ struct Family {
   void (*check)(const ModelOptions& options) = [](const ModelOptions&) {};
   /// Whether its models bring captions and a judge of their own.
   bool (*has_own_prompts)(const std::filesystem::path& path) = [](const auto&) { return false; };
+  /// Writes the model's files again, checked by reading them back, and tells what was seen. Throws
+  /// where `out` exists or the copy would not be what was meant; then nothing is left behind.
+  WrittenModel (*write)(const ModelOptions& options, const std::filesystem::path& out,
+                        const ModelCopy& copy) = nullptr;
+  /// How its network's linear layers are called, where no other row says it.
+  LoraNameTable lora_names = {};
 };
 
 /// Those of this program, and before them those that were added.

@@ -11,7 +11,7 @@ namespace {
 // OpenAI's towers are the ones whose releases lack a configuration; of any other the activation
 // would be a guess, and a wrong one changes every figure.
 ClipCheckpoint read(const std::filesystem::path& weights) {
-  return read_clip_checkpoint(weights, /*activation=*/"");
+  return read_clip_checkpoint(weights, /*activation=*/std::nullopt);
 }
 
 TensorMap vision_tensors(const ClipCheckpoint& checkpoint) {

@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <nlohmann/json.hpp>
+
 #include "vggflow/core/error.h"
 #include "vggflow/io/files.h"
 #include "vggflow/io/image_file.h"

@@ -277,8 +277,8 @@ ComponentWeights open_sharded(const fs::path& folder, const fs::path& index) {
       problems.push_back(fmt::format("'{}' is not in {}", name, shard));
   }
   VGGFLOW_CHECK(problems.empty(),
-                "[model_files] the files beside {} do not fit it, {} faults: {}. Get them again",
-                index.string(), problems.size(), examples_of(problems));
+                "[model_files] the files beside {} do not fit it, {}: {}. Get them again",
+                index.string(), count_of(problems.size(), "fault"), examples_of(problems));
   return out;
 }
 

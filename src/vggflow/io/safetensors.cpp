@@ -287,8 +287,8 @@ void expect_fit(const TensorMap& tensors, const std::string& origin, const Tenso
   for (const auto& [name, tensor] : tensors) {
     if (!wanted.contains(name)) problems.push_back(fmt::format("unexpected '{}'", name));
   }
-  VGGFLOW_CHECK(problems.empty(), "{} does not fit the network, {} faults: {}", origin,
-                problems.size(), examples_of(problems));
+  VGGFLOW_CHECK(problems.empty(), "{} does not fit the network, {}: {}", origin,
+                count_of(problems.size(), "fault"), examples_of(problems));
 }
 
 void load_into(const TensorMap& tensors, const std::string& origin, const TensorList& targets) {

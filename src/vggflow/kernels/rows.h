@@ -528,7 +528,7 @@ VGGFLOW_HD void lora_down(const Team& team, const LoraUpBackward& a, int64_t r) 
     team.sum(sum);
     if (team.lane() != 0) continue;
     VGGFLOW_UNROLL
-    for (int k = 0; k < kRanks; ++k) sum[k] *= a.scale;
+    for (float& each : sum) each *= a.scale;
     store(static_cast<T*>(a.gu) + r * a.rank + k0, chunk_size(a.rank - k0), sum);
   }
 }

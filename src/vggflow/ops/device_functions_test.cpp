@@ -54,7 +54,7 @@ TEST(DeviceFunctions, KernelsPlainTakesTheComposition) {
   launches = {};
   gelu_tanh(x);
   EXPECT_EQ(launches.gelu, 1);
-  const DeviceScope plain(DeviceOptions{.device = "cpu", .kernels = "plain"});
+  const DeviceScope plain(DeviceOptions{.device = "cpu", .kernels = Kernels::kPlain});
   gelu_tanh(x);
   EXPECT_EQ(launches.gelu, 1);
 }

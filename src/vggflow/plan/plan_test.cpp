@@ -12,6 +12,7 @@
 #include "vggflow/algorithms/vgg_flow.h"
 #include "vggflow/core/config.h"
 #include "vggflow/families/nano/model.h"
+#include "vggflow/networks/autoencoders/decoder_cost.h"
 #include "vggflow/testing/message.h"
 #include "vggflow/testing/reference.h"
 #include "vggflow/testing/temporary_folder.h"
@@ -201,8 +202,6 @@ TEST(Plan, RefusesWhatAlignRefusesBeforeAnythingIsLoaded) {
          c.time_grid.kind = GridKind::kExplicit, c.time_grid.sigmas = {1, 0.5, 0.6, 0.3, 0.2};
        },
        "[time_grid] expected strictly decreasing noise levels"},
-      {"nano", [](AlignConfig& c) { c.problem.guidance_in = {"everywhere"}; },
-       "[guidance_in] unknown place 'everywhere'"},
       {"nano", [](AlignConfig& c) { c.reward = "aesthetc"; },
        "[reward] unknown reward 'aesthetc'; known are aesthetic, "},
       {"nano", [](AlignConfig& c) { c.eval.panel = {"pikscore"}; },

@@ -12,7 +12,7 @@ namespace {
 
 ClipImageEncoder make_tower(const RewardResources& resources) {
   return {
-      read_clip_checkpoint(resources.at("clip-vit-l14", "aesthetic"), /*activation=*/"quick_gelu"),
+      read_clip_checkpoint(resources.at("clip-vit-l14", "aesthetic"), ClipActivation::kQuickGelu),
       resources.dtype};
 }
 

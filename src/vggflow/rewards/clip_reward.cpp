@@ -53,13 +53,13 @@ Dual ClipReward::score(const Dual& images, const std::vector<std::string>& promp
 }
 
 std::unique_ptr<Reward> make_hpsv2(const RewardResources& resources) {
-  return make(read_clip_checkpoint(resources.at("hpsv2.1", "hpsv2.1"), /*activation=*/"gelu"),
+  return make(read_clip_checkpoint(resources.at("hpsv2.1", "hpsv2.1"), ClipActivation::kGelu),
               resources, {.name = "hpsv2.1", .scale = 1, .fit = Fit::kPad});
 }
 
 std::unique_ptr<Reward> make_pickscore(const RewardResources& resources) {
   const ClipCheckpoint checkpoint =
-      read_clip_checkpoint(resources.at("pickscore", "pickscore"), /*activation=*/"gelu");
+      read_clip_checkpoint(resources.at("pickscore", "pickscore"), ClipActivation::kGelu);
   return make(
       checkpoint, resources,
       {.name = "pickscore", .scale = clip_logit_scale(checkpoint), .fit = Fit::kCropTransformers});
@@ -67,7 +67,7 @@ std::unique_ptr<Reward> make_pickscore(const RewardResources& resources) {
 
 std::unique_ptr<Reward> make_clip_score(const RewardResources& resources) {
   return make(
-      read_clip_checkpoint(resources.at("clip-vit-l14", "clip-score"), /*activation=*/"quick_gelu"),
+      read_clip_checkpoint(resources.at("clip-vit-l14", "clip-score"), ClipActivation::kQuickGelu),
       resources, {.name = "clip-score", .scale = 100, .fit = Fit::kCropTransformers});
 }
 

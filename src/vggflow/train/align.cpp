@@ -9,11 +9,11 @@
 #include "vggflow/core/error.h"
 #include "vggflow/core/log.h"
 #include "vggflow/device/device.h"
+#include "vggflow/families/lora.h"
 #include "vggflow/train/checkpoint.h"
 #include "vggflow/train/checks.h"
 #include "vggflow/train/run_folder.h"
 #include "vggflow/train/trainer.h"
-#include "vggflow/weights/lora_formats.h"
 
 namespace vggflow {
 namespace fs = std::filesystem;

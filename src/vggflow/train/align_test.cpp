@@ -17,13 +17,13 @@
 
 #include "vggflow/core/config.h"
 #include "vggflow/core/error.h"
+#include "vggflow/families/lora.h"
 #include "vggflow/families/nano/model.h"
 #include "vggflow/io/files.h"
 #include "vggflow/pretrain/fit.h"
 #include "vggflow/testing/message.h"
 #include "vggflow/train/align_fixture_test.h"
 #include "vggflow/train/checkpoint.h"
-#include "vggflow/weights/lora_file.h"
 
 namespace vggflow {
 namespace {

@@ -70,7 +70,6 @@ void check_settings(const AlignConfig& c, const ModelShape& shape) {
   check_model_sizes(c.flow, shape);
   check_grid(c);
   check_method(c, shape);
-  GuidanceIn::parse(c.problem.guidance_in);
   check_rewards(rewards_in(c.reward));
   check_evaluation(c);
   const auto network = shape.network->skeleton();

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "vggflow/core/error.h"
@@ -11,20 +12,14 @@
 
 namespace vggflow {
 
-GuidanceIn GuidanceIn::parse(const std::vector<std::string>& names) {
-  GuidanceIn in{false, false, false, false};
-  for (const std::string& name : names) {
-    bool* const target = name == "rollout"    ? &in.rollout
-                         : name == "gradient" ? &in.gradient
-                         : name == "adjoint"  ? &in.adjoint
-                         : name == "base"     ? &in.base
-                                              : nullptr;
-    VGGFLOW_CHECK(target,
-                  "[guidance_in] unknown place '{}'; known are adjoint, base, gradient, rollout",
-                  name);
-    *target = true;
-  }
-  return in;
+GuidanceIn::GuidanceIn(const std::vector<GuidedCall>& calls) {
+  const auto listed = [&](GuidedCall call) {
+    return std::find(calls.begin(), calls.end(), call) != calls.end();
+  };
+  rollout = listed(GuidedCall::kRollout);
+  gradient = listed(GuidedCall::kGradient);
+  adjoint = listed(GuidedCall::kAdjoint);
+  base = listed(GuidedCall::kBase);
 }
 
 namespace {
@@ -36,7 +31,7 @@ bool known_by_rollout(const ImageProblemOptions& o, const GuidanceIn& in) {
 }  // namespace
 
 CostShape cost_shape_of(const ImageProblemOptions& o, bool value, int64_t batch, int64_t steps) {
-  const GuidanceIn in = GuidanceIn::parse(o.guidance_in);
+  const GuidanceIn in(o.guidance_in);
   const bool known = known_by_rollout(o, in);
   const auto branches = [&](bool guided) { return guided && o.guidance != 1.0 ? 2.0 : 1.0; };
   CostShape s{.batch = static_cast<double>(batch), .steps = static_cast<double>(steps)};
@@ -56,7 +51,7 @@ ImageProblem::ImageProblem(const AlignmentModels& models, const ImageProblemOpti
                            std::vector<std::string> prompts)
     : models_(models),
       options_(options),
-      guided_(GuidanceIn::parse(options.guidance_in)),
+      guided_(options.guidance_in),
       prompts_(std::move(prompts)),
       conditioning_(models.model.encode(prompts_)),
       velocity_(models.model, conditioning_,

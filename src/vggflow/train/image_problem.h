@@ -26,20 +26,31 @@ struct AlignmentModels {
 };
 
 /// The kinds of calls that classifier-free guidance may take part in.
+enum class GuidedCall {
+  kRollout,   ///< v_theta of rollouts
+  kGradient,  ///< v_theta with gradient, and its directional derivative
+  kAdjoint,   ///< v_base where a cotangent is pulled back through it
+  kBase       ///< v_base as the regression's reference
+};
+inline OptionWords<GuidedCall> option_words(GuidedCall) {
+  return {{"rollout", GuidedCall::kRollout},
+          {"gradient", GuidedCall::kGradient},
+          {"adjoint", GuidedCall::kAdjoint},
+          {"base", GuidedCall::kBase}};
+}
+
+/// Those that a setting lists.
 struct GuidanceIn {
-  bool rollout = true;   ///< v_theta of rollouts
-  bool gradient = true;  ///< v_theta with gradient, and its directional derivative
-  bool adjoint = true;   ///< v_base where a cotangent is pulled back through it
-  bool base = true;      ///< v_base as the regression's reference
-  /// From the setting's list of names; an unknown one lists the known.
-  static GuidanceIn parse(const std::vector<std::string>& names);
+  bool rollout = true, gradient = true, adjoint = true, base = true;
+  explicit GuidanceIn(const std::vector<GuidedCall>& calls);
 };
 
 /// How the problem of every batch is posed.
 struct ImageProblemOptions {
   bool merge = true;
   double guidance = 3.0;
-  std::vector<std::string> guidance_in{"rollout", "gradient", "adjoint", "base"};
+  std::vector<GuidedCall> guidance_in{GuidedCall::kRollout, GuidedCall::kGradient,
+                                      GuidedCall::kAdjoint, GuidedCall::kBase};
   bool detach_unconditional = true;
   PixelClamp clamp = PixelClamp::kHard;
 

@@ -24,7 +24,7 @@ namespace {
 constexpr int64_t kBatch = 3, kSteps = 6;
 const std::vector<std::string> kAttention{"transformer_blocks.*.attn.to_q",
                                           "transformer_blocks.*.attn.to_out.0"};
-const std::vector<std::string> kEverywhere = ImageProblemOptions{}.guidance_in;
+const std::vector<GuidedCall> kEverywhere = ImageProblemOptions{}.guidance_in;
 
 struct TinyModel {
   TinyModel()
@@ -104,15 +104,15 @@ INSTANTIATE_TEST_SUITE_P(Methods, EveryMethod, ::testing::ValuesIn(method_names(
 
 TEST_P(EveryMethod, RunsThePassesOfItsFormulaWhateverTheGuidance) {
   struct Case {
-    std::vector<std::string> in;
+    std::vector<GuidedCall> in;
     bool detach;
     double guidance;
     const char* consistency;
   };
   for (const Case& each :
        {Case{kEverywhere, true, 3, "exact"}, Case{kEverywhere, false, 3, "paper"},
-        Case{{"rollout"}, true, 3, "release"},
-        Case{{"rollout", "gradient", "base"}, true, 3, "exact"},
+        Case{{GuidedCall::kRollout}, true, 3, "release"},
+        Case{{GuidedCall::kRollout, GuidedCall::kGradient, GuidedCall::kBase}, true, 3, "exact"},
         Case{kEverywhere, true, 1, "off"}}) {
     TinyModel tiny;
     const auto method = make_method(GetParam(), tiny_methods(each.consistency));
@@ -220,10 +220,11 @@ TEST(ImageProblem, AWeightedSumsPartsAddUpToIt) {
   EXPECT_TRUE(at::allclose(0.5 * parts[0] + 2 * parts[1], problem.reward(x, rows)));
 }
 
-TEST(GuidanceIn, RefusesAnUnknownPlace) {
-  EXPECT_THAT(
-      testing::message_of([] { GuidanceIn::parse({"rollouts"}); }),
-      ::testing::HasSubstr("unknown place 'rollouts'; known are adjoint, base, gradient, rollout"));
+TEST(GuidanceIn, ActsWhereTheSettingListsIt) {
+  const GuidanceIn in({GuidedCall::kRollout, GuidedCall::kBase});
+  EXPECT_TRUE(in.rollout && in.base);
+  EXPECT_FALSE(in.gradient || in.adjoint);
+  EXPECT_FALSE(GuidanceIn({}).rollout);
 }
 
 // What docs/methods.md states: guided, with the unconditional branch detached, three forwards and

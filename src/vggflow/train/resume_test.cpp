@@ -15,6 +15,7 @@
 #include "vggflow/core/error.h"
 #include "vggflow/core/interrupt.h"
 #include "vggflow/core/log.h"
+#include "vggflow/families/lora.h"
 #include "vggflow/io/files.h"
 #include "vggflow/io/folder_lock.h"
 #include "vggflow/testing/message.h"
@@ -22,7 +23,6 @@
 #include "vggflow/train/align_fixture_test.h"
 #include "vggflow/train/checkpoint.h"
 #include "vggflow/train/monitor.h"
-#include "vggflow/weights/lora_formats.h"
 
 namespace vggflow {
 namespace {
@@ -65,7 +65,7 @@ std::map<std::string, std::string> contents(const fs::path& folder) {
 TEST(Resume, MeasuresTheBaseOfTheStartWhereverGuidanceActs) {
   AlignConfig whole = quick("rollout_whole"), halves = quick("rollout_halves");
   for (AlignConfig* c : {&whole, &halves}) {
-    c->problem.guidance_in = {"rollout"};
+    c->problem.guidance_in = {GuidedCall::kRollout};
     c->problem.guidance = 6;
     c->eval_every = 2;
   }

@@ -17,11 +17,11 @@
 #include "vggflow/core/shell_word.h"
 #include "vggflow/data/prompt_sets.h"
 #include "vggflow/device/device.h"
+#include "vggflow/families/lora.h"
 #include "vggflow/flow/sampling.h"
 #include "vggflow/io/files.h"
 #include "vggflow/io/image.h"
 #include "vggflow/ops/random_tensor.h"
-#include "vggflow/weights/lora_file.h"
 
 namespace vggflow {
 namespace fs = std::filesystem;

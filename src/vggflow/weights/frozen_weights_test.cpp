@@ -77,7 +77,7 @@ TEST(FrozenWeights, ListEverythingThatDoesNotFitAndThenChangeNothing) {
   EXPECT_THAT(message_of([&] {
                 adopt_weights(net.parameters(), weights, at::kFloat, /*unused=*/{"known"});
               }),
-              AllOf(HasSubstr("the file does not fit the network: "),
+              AllOf(HasSubstr("the file does not fit the network, 3 faults: "),
                     HasSubstr("'first.weight' has shape (3, 4), expected (4, 4)"),
                     HasSubstr("missing 'first.bias'"), HasSubstr("unexpected 'other'"),
                     Not(HasSubstr("known'"))));

@@ -4,14 +4,14 @@
 
 namespace vggflow {
 
-void save_lora(const std::filesystem::path& file, const LoraSet& lora, const LoraOptions& options,
-               const std::map<std::string, std::string>& metadata) {
+void save_lora(const LoraNames& names, const std::filesystem::path& file, const LoraSet& lora,
+               const LoraOptions& options, const std::map<std::string, std::string>& metadata) {
   auto header = metadata;
   header["vggflow.trained_as"] = nlohmann::json{
       {"rank", options.rank},
       {"alpha", options.alpha},
       {"targets", options.targets}}.dump();
-  write_lora(file, lora.adapters(), LoraLayout::kDiffusers, at::kFloat, header);
+  write_lora(names, file, lora.adapters(), LoraLayout::kDiffusers, at::kFloat, header);
 }
 
 }  // namespace vggflow

@@ -13,7 +13,7 @@ namespace vggflow {
 
 /// Writes the adapters of `lora` in diffusers' layout, fp32, with alpha = rank (the scale goes into
 /// B) and checks the file by reading it back. The header's vggflow.trained_as tells `options`.
-void save_lora(const std::filesystem::path& file, const LoraSet& lora, const LoraOptions& options,
-               const std::map<std::string, std::string>& metadata);
+void save_lora(const LoraNames& names, const std::filesystem::path& file, const LoraSet& lora,
+               const LoraOptions& options, const std::map<std::string, std::string>& metadata);
 
 }  // namespace vggflow

@@ -14,7 +14,7 @@
 #include "vggflow/core/listing.h"
 #include "vggflow/io/files.h"
 #include "vggflow/ops/random_tensor.h"
-#include "vggflow/weights/lora_keys.h"
+#include "vggflow/weights/lora_names.h"
 
 namespace vggflow {
 namespace {
@@ -111,11 +111,12 @@ Fused fuse(const std::vector<const LoraLayer*>& parts) {
   return {at::cat(down, 0), up};
 }
 
-TensorList kohya_tensors(const std::vector<LoraLayer>& layers, at::ScalarType dtype) {
+TensorList kohya_tensors(const LoraNames& names, const std::vector<LoraLayer>& layers,
+                         at::ScalarType dtype) {
   std::map<std::string, std::vector<const LoraLayer*>> groups;
   std::vector<std::string> nameless;
   for (const LoraLayer& layer : layers) {
-    const auto slot = kohya_slot(layer.path);
+    const auto slot = names.slot(layer.path);
     if (!slot) {
       nameless.push_back(layer.path);
       continue;
@@ -128,10 +129,10 @@ TensorList kohya_tensors(const std::vector<LoraLayer>& layers, at::ScalarType dt
                 nameless.size(), examples_of(nameless, ", "));
   TensorList tensors;
   for (const auto& [name, group] : groups) {
-    const Fused fused = group.size() == 3
-                            ? fuse(group)
-                            : Fused{group[0]->a, swap_chunks(*kohya_slot(group[0]->path),
-                                                             group[0]->a, folded(*group[0]))};
+    const Fused fused =
+        group.size() == 3
+            ? fuse(group)
+            : Fused{group[0]->a, names.swap_chunks(group[0]->path, group[0]->a, folded(*group[0]))};
     tensors.emplace_back(name + ".lora_down.weight", fused.down.detach().to(dtype));
     tensors.emplace_back(name + ".lora_up.weight", fused.up.to(dtype));
     tensors.emplace_back(name + ".alpha",
@@ -177,10 +178,16 @@ const char* name_of(at::ScalarType dtype) {
   return dtype == at::kBFloat16 ? "bf16" : dtype == at::kHalf ? "fp16" : "fp32";
 }
 
-at::ScalarType dtype_of(const std::string& name) {
-  VGGFLOW_CHECK(name == "fp32" || name == "fp16" || name == "bf16",
-                "[export] expected dtype fp32, fp16 or bf16, got '{}'", name);
-  return name == "fp32" ? at::kFloat : name == "fp16" ? at::kHalf : at::kBFloat16;
+at::ScalarType dtype_of(NumberFormat format) {
+  switch (format) {
+    case NumberFormat::kFp32:
+      return at::kFloat;
+    case NumberFormat::kFp16:
+      return at::kHalf;
+    case NumberFormat::kBf16:
+      return at::kBFloat16;
+  }
+  fail("[lora] no such number format");
 }
 
 bool LoraFile::fresh() const {
@@ -199,9 +206,9 @@ double denoiser_tolerance(at::ScalarType dtype) {
   return kDenoiserFactor * load_back_tolerance(dtype);
 }
 
-LoadBack write_lora(const std::filesystem::path& path, const std::vector<LoraLayer>& layers,
-                    LoraLayout layout, at::ScalarType dtype, const Metadata& metadata,
-                    const Denoiser& denoiser) {
+LoadBack write_lora(const LoraNames& names, const std::filesystem::path& path,
+                    const std::vector<LoraLayer>& layers, LoraLayout layout, at::ScalarType dtype,
+                    const Metadata& metadata, const Denoiser& denoiser) {
   at::NoGradGuard no_grad;
   VGGFLOW_CHECK(!layers.empty(), "[lora] expected at least one adapter to write to {}, got none",
                 path.string());
@@ -211,7 +218,7 @@ LoadBack write_lora(const std::filesystem::path& path, const std::vector<LoraLay
   header["vggflow.export"] = export_note(layers, layout, dtype);
   if (layout == LoraLayout::kDiffusers)
     header["lora_adapter_metadata"] = peft_settings(layers, "transformer.").dump();
-  const TensorList tensors = layout == LoraLayout::kKohya ? kohya_tensors(layers, dtype)
+  const TensorList tensors = layout == LoraLayout::kKohya ? kohya_tensors(names, layers, dtype)
                              : layout == LoraLayout::kDiffusers
                                  ? pairs(layers, "transformer.", dtype)
                                  : pairs(layers, "base_model.model.", dtype);
@@ -222,13 +229,14 @@ LoadBack write_lora(const std::filesystem::path& path, const std::vector<LoraLay
   } else {
     write_safetensors(path, tensors, header);
   }
-  return check_load_back(path, layers, tensors.size(), dtype, denoiser);
+  return check_load_back(names, path, layers, tensors.size(), dtype, denoiser);
 }
 
-LoadBack check_load_back(const std::filesystem::path& path, const std::vector<LoraLayer>& layers,
-                         size_t tensors, at::ScalarType dtype, const Denoiser& denoiser) {
+LoadBack check_load_back(const LoraNames& names, const std::filesystem::path& path,
+                         const std::vector<LoraLayer>& layers, size_t tensors, at::ScalarType dtype,
+                         const Denoiser& denoiser) {
   at::NoGradGuard no_grad;
-  const LoraFile back = read_lora(path);
+  const LoraFile back = read_lora(names, path);
   const double tolerance = load_back_tolerance(dtype);
   LoadBack seen{.tensors = back.tensors, .layers = back.layers.size()};
   std::vector<std::string> problems;

@@ -1,15 +1,18 @@
 #pragma once
 // LoRA files in the layouts of diffusers, PEFT and kohya/ComfyUI (docs/lora.md has the key tables).
 // One rule: every file that is written has alpha = rank, the trained scale folded into B, and every
-// tensor of a file that is read has its place or is an error.
+// tensor of a file that is read has its place or is an error. The names of a network's layers are
+// its family's; families/lora.h has these functions with those of all families.
 
 #include <filesystem>
 #include <functional>
 #include <string>
 #include <vector>
 
+#include "vggflow/core/field.h"
 #include "vggflow/io/safetensors.h"
 #include "vggflow/nn/lora.h"
+#include "vggflow/weights/lora_names.h"
 
 namespace vggflow {
 
@@ -27,10 +30,24 @@ const char* name_of(LoraLayout layout);
 /// "fp32", "fp16", "bf16".
 const char* name_of(at::ScalarType dtype);
 
-/// The reverse.
-at::ScalarType dtype_of(const std::string& name);
+/// The number format of a file that is written.
+enum class NumberFormat { kFp32, kFp16, kBf16 };
+inline OptionWords<NumberFormat> option_words(NumberFormat) {
+  return {
+      {"fp32", NumberFormat::kFp32}, {"fp16", NumberFormat::kFp16}, {"bf16", NumberFormat::kBf16}};
+}
+at::ScalarType dtype_of(NumberFormat format);
 
-/// What a LoRA file says, by the paths of diffusers' SD3Transformer2DModel.
+/// What becomes of a LoRA's adapters of text encoders, which are not adapted here.
+enum class TextAdapters {
+  kRefuse,  ///< an error that names them
+  kSkip     ///< left out, and listed in the log
+};
+inline OptionWords<TextAdapters> option_words(TextAdapters) {
+  return {{"refuse", TextAdapters::kRefuse}, {"skip", TextAdapters::kSkip}};
+}
+
+/// What a LoRA file says, by the paths of diffusers' modules.
 struct LoraFile {
   LoraLayout layout = LoraLayout::kDiffusers;
   std::vector<LoraLayer> layers;  ///< fp32, sorted by path
@@ -45,7 +62,8 @@ struct LoraFile {
 /// else it is the rank. A fused q/k/v adapter becomes three: exact parts where its `up` is
 /// block-diagonal, else three that share `down` at the full rank. One error lists every tensor that
 /// has no place.
-LoraFile read_lora(const std::filesystem::path& path);
+LoraFile read_lora(const LoraNames& names, const std::filesystem::path& path,
+                   TextAdapters text = TextAdapters::kRefuse);
 
 /// A denoiser's output with adapters merged (none: the base), for a fixed input.
 using Denoiser = std::function<Tensor(const std::vector<LoraLayer>&)>;
@@ -70,14 +88,15 @@ double denoiser_tolerance(at::ScalarType dtype);
 
 /// Writes `layers` (file, or folder for PEFT) with A and B rounded to fp32, fp16 or bf16 once, and
 /// checks it by reading it back.
-LoadBack write_lora(const std::filesystem::path& path, const std::vector<LoraLayer>& layers,
-                    LoraLayout layout, at::ScalarType dtype, const Metadata& metadata = {},
-                    const Denoiser& denoiser = {});
+LoadBack write_lora(const LoraNames& names, const std::filesystem::path& path,
+                    const std::vector<LoraLayer>& layers, LoraLayout layout, at::ScalarType dtype,
+                    const Metadata& metadata = {}, const Denoiser& denoiser = {});
 
 /// Reads `path` and holds it against `layers`: `tensors` tensors, every layer's low-rank output on
 /// random inputs, and the denoiser's output where one is given; an adapter that is not fresh must
 /// change something. An error names what differs.
-LoadBack check_load_back(const std::filesystem::path& path, const std::vector<LoraLayer>& layers,
-                         size_t tensors, at::ScalarType dtype, const Denoiser& denoiser = {});
+LoadBack check_load_back(const LoraNames& names, const std::filesystem::path& path,
+                         const std::vector<LoraLayer>& layers, size_t tensors, at::ScalarType dtype,
+                         const Denoiser& denoiser = {});
 
 }  // namespace vggflow

@@ -15,19 +15,18 @@
 #include <utility>
 
 #include "vggflow/convert/lora_export.h"
+#include "vggflow/core/config.h"
 #include "vggflow/core/error.h"
+#include "vggflow/families/lora.h"
 #include "vggflow/families/nano/model.h"
 #include "vggflow/families/sd3/mmdit.h"
+#include "vggflow/flow/network_probe.h"
 #include "vggflow/io/files.h"
 #include "vggflow/ops/random_tensor.h"
 #include "vggflow/testing/gradient_check.h"
 #include "vggflow/testing/message.h"
 #include "vggflow/testing/reference.h"
 #include "vggflow/testing/temporary_folder.h"
-#include "vggflow/weights/lora_file.h"
-#include "vggflow/weights/lora_formats.h"
-#include "vggflow/weights/lora_keys.h"
-#include "vggflow/weights/lora_read.h"
 
 namespace vggflow {
 namespace {
@@ -210,25 +209,26 @@ TEST_F(LoraFormats, ADenseFusedAdapterIsReadAtFullRankAndFusesAgainWithoutGrowin
   EXPECT_EQ(read_lora(path).tensors, lora.tensors);
 }
 
-TEST(LoraKeys, EveryLinearLayerHasOneKohyaNameAndComesBack) {
+TEST(LoraNames, EveryLinearLayerHasOneKohyaNameAndComesBack) {
   Mmdit net({.layers = 2});
+  const LoraNames names = lora_names();
   int64_t layers = 0;
   for (auto& [path, module] : net.modules()) {
     if (!dynamic_cast<Linear*>(module)) continue;
     ++layers;
-    const auto slot = kohya_slot(path);
+    const auto slot = names.slot(path);
     ASSERT_TRUE(slot) << path;
-    const auto paths = paths_of_kohya(slot->name);
+    const auto paths = names.paths(slot->name);
     ASSERT_EQ(paths.size(), static_cast<size_t>(slot->parts)) << path;
     EXPECT_EQ(paths[static_cast<size_t>(slot->part)], path);
   }
   EXPECT_EQ(layers, 32);
-  EXPECT_EQ(kohya_slot("transformer_blocks.23.attn.to_out.0")->name,
+  EXPECT_EQ(names.slot("transformer_blocks.23.attn.to_out.0")->name,
             "lora_unet_joint_blocks_23_x_block_attn_proj");
-  EXPECT_EQ(kohya_slot("transformer_blocks.0.attn.to_add_out")->name,
+  EXPECT_EQ(names.slot("transformer_blocks.0.attn.to_add_out")->name,
             "lora_unet_joint_blocks_0_context_block_attn_proj");
-  EXPECT_FALSE(kohya_slot("transformer_blocks.x.attn.to_q"));
-  EXPECT_FALSE(kohya_slot("pos_embed.proj"));
+  EXPECT_FALSE(names.slot("transformer_blocks.x.attn.to_q"));
+  EXPECT_FALSE(names.slot("pos_embed.proj"));
 }
 
 // ---- the load-back check
@@ -241,14 +241,15 @@ TEST_F(LoraFormats, TheLoadBackCheckNamesTheLayerThatDiffers) {
   write_lora(path, layers, LoraLayout::kDiffusers, at::kFloat);
   auto other = layers;
   other[1].b = other[1].b * 1.01;
-  const std::string message = message_of([&] { check_load_back(path, other, 6, at::kFloat); });
+  const std::string message =
+      message_of([&] { check_load_back(lora_names(), path, other, 6, at::kFloat); });
   EXPECT_THAT(message, AllOf(HasSubstr("does not read back as written"),
                              HasSubstr("'transformer_blocks.1.attn.to_q' differs by")));
   EXPECT_THAT(message, ::testing::Not(HasSubstr("blocks.0")));
-  EXPECT_THAT(message_of([&] { check_load_back(path, layers, 8, at::kFloat); }),
+  EXPECT_THAT(message_of([&] { check_load_back(lora_names(), path, layers, 8, at::kFloat); }),
               HasSubstr("8 tensors were written, 6 are there"));
   other = {layers[0], layers[1]};
-  EXPECT_THAT(message_of([&] { check_load_back(path, other, 6, at::kFloat); }),
+  EXPECT_THAT(message_of([&] { check_load_back(lora_names(), path, other, 6, at::kFloat); }),
               HasSubstr("'transformer_blocks.2.attn.to_q' is there, but was not written"));
 }
 
@@ -349,7 +350,7 @@ TEST_F(LoraFormats, AdaptersOfTextEncodersAreSkippedWhereAskedFor) {
                           name)),
                       ::testing::Not(HasSubstr("by its settings"))));
     ::testing::internal::CaptureStderr();
-    const auto read = read_lora_of_transformer(both).layers;
+    const auto read = read_lora(both, TextAdapters::kSkip).layers;
     EXPECT_THAT(::testing::internal::GetCapturedStderr(),
                 HasSubstr(fmt::format("skipped 1 adapters of text encoders: {}", name)));
     EXPECT_LT(relative_error(output(read), output(layers)), 1e-6);
@@ -357,7 +358,7 @@ TEST_F(LoraFormats, AdaptersOfTextEncodersAreSkippedWhereAskedFor) {
     o.lora = both;
     o.out = folder / fmt::format("{}_out", name_of(layout));
     EXPECT_THAT(message_of([&] { export_lora(o); }), HasSubstr("--lora-text-encoders skip"));
-    o.lora_text_encoders = "skip";
+    o.lora_text_encoders = TextAdapters::kSkip;
     EXPECT_THAT(export_lora(o), HasSubstr("2 tensors, 1 layers"));
   }
 }
@@ -510,8 +511,12 @@ class LoraExport : public LoraFormats {
   }
   ExportOptions options(const std::string& out, const std::string& format,
                         const std::string& dtype = "fp32") const {
-    return {(folder / "lora.safetensors").string(), (folder / out).string(), format, dtype,
-            (folder / "nano").string()};
+    ExportOptions o{.lora = (folder / "lora.safetensors").string(),
+                    .out = (folder / out).string(),
+                    .base = {.model = (folder / "nano").string()}};
+    apply_override(fields_of(o), "format=" + format);
+    apply_override(fields_of(o), "dtype=" + dtype);
+    return o;
   }
   std::vector<LoraLayer> layers;
 };
@@ -528,19 +533,19 @@ TEST_F(LoraExport, WritesEveryLayoutFromEveryLayout) {
     source = fs::path(o.out).filename();
   }
   const auto nano = NanoModel::load(folder / "nano", at::kFloat);
-  const Denoiser denoise = denoiser_of(*nano);
+  const Denoiser denoise = [&](const auto& adapters) { return probe_velocity(*nano, adapters); };
   EXPECT_LT(relative_error(denoise(read_lora(folder / source).layers), denoise(layers)), 1e-5);
   EXPECT_GT(relative_error(denoise(layers), denoise({})), 1e-2);
 }
 
 TEST_F(LoraExport, AMergedModelFolderIsTheAdaptedModelWithoutAnAdapter) {
   const auto nano = NanoModel::load(folder / "nano", at::kFloat);
-  const Tensor want = denoiser_of(*nano)(layers);
+  const Tensor want = probe_velocity(*nano, layers);
   for (const auto& [dtype, bound] : {std::pair{"fp32", 1e-5}, {"fp16", 2e-3}, {"bf16", 2e-2}}) {
     const ExportOptions o = options(std::string("merged_") + dtype, "merged", dtype);
     EXPECT_THAT(export_lora(o), HasSubstr("weights read back exactly"));
     const auto merged = NanoModel::load(o.out, at::kFloat);
-    EXPECT_LT(relative_error(denoiser_of(*merged)({}), want), bound) << dtype;
+    EXPECT_LT(relative_error(probe_velocity(*merged), want), bound) << dtype;
     EXPECT_EQ(merged->vocabulary.serialize(), nano->vocabulary.serialize());
     EXPECT_EQ(
         SafetensorsFile(fs::path(o.out) / "model.safetensors").metadata().at("vggflow.merged_lora"),
@@ -585,12 +590,13 @@ TEST_F(LoraExport, RefusesWhatItCannotDo) {
   EXPECT_FALSE(fs::exists(folder / "x.safetensors"));
   EXPECT_THAT(message_of([&] { export_lora(options("lora.safetensors", "kohya")); }),
               HasSubstr("exists already: choose another name or remove it"));
-  EXPECT_THAT(message_of([&] { export_lora(options("x", "onnx")); }),
-              HasSubstr("expected format diffusers, peft, kohya or merged, got 'onnx'"));
+  EXPECT_THAT(
+      message_of([&] { export_lora(options("x", "onnx")); }),
+      HasSubstr("expected 'format' to be one of diffusers, peft, kohya, merged, got 'onnx'"));
   EXPECT_THAT(message_of([&] { export_lora(options("x", "kohya", "int8")); }),
-              HasSubstr("expected dtype fp32, fp16 or bf16, got 'int8'"));
+              HasSubstr("expected 'dtype' to be one of fp32, fp16, bf16, got 'int8'"));
   ExportOptions merged = options("x", "merged");
-  merged.model.clear();
+  merged.base.model.clear();
   EXPECT_THAT(message_of([&] { export_lora(merged); }),
               HasSubstr("format merged needs the base model: pass --model FOLDER"));
   EXPECT_FALSE(fs::exists(folder / "x"));

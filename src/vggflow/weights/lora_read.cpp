@@ -19,8 +19,7 @@
 #include "vggflow/io/finite.h"
 #include "vggflow/io/weights_file.h"
 #include "vggflow/weights/lora_formats.h"
-#include "vggflow/weights/lora_keys.h"
-#include "vggflow/weights/lora_read.h"
+#include "vggflow/weights/lora_names.h"
 #include "vggflow/weights/lora_settings.h"
 
 namespace vggflow {
@@ -238,11 +237,12 @@ std::string in_peft(const std::string& name) {
 }
 
 // By diffusers' paths; the scale of a fused projection is that of its fused matrices.
-std::vector<LoraLayer> layers_from(const std::string& name, const Adapter& adapter,
-                                   const LoraSettings& settings, Problems& problems) {
-  const NamedLayers named = layers_of(name);
+std::vector<LoraLayer> layers_from(const LoraNames& names, const std::string& name,
+                                   const Adapter& adapter, const LoraSettings& settings,
+                                   Problems& problems) {
+  const NamedLayers named = names.layers_of(name);
   if (!named.known()) {
-    problems.push_back(fmt::format("'{}' is no linear layer of the MMDiT", name));
+    problems.push_back(fmt::format("'{}' is no linear layer of {}", name, names.networks()));
     return {};
   }
   const int64_t rank = adapter.down.size(0);
@@ -257,21 +257,20 @@ std::vector<LoraLayer> layers_from(const std::string& name, const Adapter& adapt
                     adapter.up.size(0)));
     return {};
   }
-  const Tensor up = named.original
-                        ? swap_chunks(*kohya_slot(named.paths[0]), adapter.down, adapter.up)
-                        : adapter.up;
+  const Tensor up =
+      named.original ? names.swap_chunks(named.paths[0], adapter.down, adapter.up) : adapter.up;
   return {{named.paths[0], adapter.down, up, scale}};
 }
 
-LoraLayout layout_of(const Adapters& adapters) {
+LoraLayout layout_of(const LoraNames& names, const Adapters& adapters) {
   const auto any = [&](const auto& is) {
     return std::any_of(adapters.begin(), adapters.end(),
                        [&](const auto& a) { return is(a.first); });
   };
   if (any([](const std::string& name) { return name.starts_with(kPeftPrefix); }))
     return LoraLayout::kPeft;
-  return any([](const std::string& name) {
-    const NamedLayers layers = layers_of(name);
+  return any([&](const std::string& name) {
+    const NamedLayers layers = names.layers_of(name);
     return layers.original || (layers.known() && layers.flat);
   })
              ? LoraLayout::kKohya
@@ -314,11 +313,11 @@ LoraSettings settings_of(const fs::path& file, const Metadata& metadata, LoraLay
   return {};
 }
 
-void report_text_encoders(const fs::path& file, const std::set<std::string>& names, bool skip,
-                          Problems& problems) {
+void report_text_encoders(const fs::path& file, const std::set<std::string>& names,
+                          TextAdapters text_encoders, Problems& problems) {
   if (names.empty()) return;
   const std::string shown = examples_of({names.begin(), names.end()}, ", ");
-  if (skip) {
+  if (text_encoders == TextAdapters::kSkip) {
     log_info("{}: skipped {} adapters of text encoders: {}", file.string(), names.size(), shown);
     return;
   }
@@ -329,7 +328,9 @@ void report_text_encoders(const fs::path& file, const std::set<std::string>& nam
                   names.size(), shown));
 }
 
-LoraFile read(const fs::path& path, bool skip_text_encoders) {
+}  // namespace
+
+LoraFile read_lora(const LoraNames& names, const fs::path& path, TextAdapters text_encoders) {
   const fs::path place = tensors_file(path);
   const WeightsFile file = read_weights(place);
   Problems problems;
@@ -345,8 +346,8 @@ LoraFile read(const fs::path& path, bool skip_text_encoders) {
     }
   }
   const Adapters adapters = collector.finish();
-  report_text_encoders(place, text, skip_text_encoders, problems);
-  LoraFile lora{.layout = layout_of(adapters),
+  report_text_encoders(place, text, text_encoders, problems);
+  LoraFile lora{.layout = layout_of(names, adapters),
                 .layers = {},
                 .metadata = file.metadata,
                 .tensors = file.tensors.size()};
@@ -354,7 +355,7 @@ LoraFile read(const fs::path& path, bool skip_text_encoders) {
   std::map<std::string, LoraLayer> layers;
   for (const auto& [name, adapter] : adapters) {
     if (!is_pair(name, adapter, problems)) continue;
-    for (const LoraLayer& layer : layers_from(name, adapter, settings, problems)) {
+    for (const LoraLayer& layer : layers_from(names, name, adapter, settings, problems)) {
       if (!layers.emplace(layer.path, layer).second)
         problems.push_back(fmt::format("'{}' adapts '{}' a second time", name, layer.path));
     }
@@ -367,19 +368,6 @@ LoraFile read(const fs::path& path, bool skip_text_encoders) {
                 place.string());
   for (auto& [layer_path, layer] : layers) lora.layers.push_back(std::move(layer));
   return lora;
-}
-
-}  // namespace
-
-LoraFile read_lora(const fs::path& path) { return read(path, /*skip_text_encoders=*/false); }
-LoraFile read_lora_of_transformer(const fs::path& path) {
-  return read(path, /*skip_text_encoders=*/true);
-}
-LoraFile read_lora_as(const fs::path& path, const std::string& text_encoders) {
-  VGGFLOW_CHECK(text_encoders == "refuse" || text_encoders == "skip",
-                "[lora] expected refuse or skip for adapters of text encoders, got '{}'",
-                text_encoders);
-  return read(path, text_encoders == "skip");
 }
 
 }  // namespace vggflow

@@ -1,7 +1,5 @@
 // Spellings of plain LoRA pairs that other programs write, PEFT's patterns and settings, and
 // adapters of other kinds. Against diffusers' and PEFT's own outputs: lora_formats_test.cpp.
-#include "vggflow/weights/lora_read.h"
-#include "vggflow/weights/lora_formats.h"
 
 #include <ATen/ATen.h>
 #include <fmt/format.h>
@@ -12,6 +10,7 @@
 #include <functional>
 
 #include "vggflow/core/error.h"
+#include "vggflow/families/lora.h"
 #include "vggflow/io/files.h"
 #include "vggflow/io/safetensors.h"
 #include "vggflow/ops/random_tensor.h"
@@ -183,7 +182,7 @@ TEST_F(LoraRead, WhateverATextEncoderHasIsSkippedBeforeItsKindIsJudged) {
     tensors.emplace_back(name, at::ones({2, 2}));
   write_safetensors(folder / "both.safetensors", tensors);
   ::testing::internal::CaptureStderr();
-  EXPECT_EQ(read_lora_as(folder / "both.safetensors", "skip").layers.size(), 1u);
+  EXPECT_EQ(read_lora(folder / "both.safetensors", TextAdapters::kSkip).layers.size(), 1u);
   EXPECT_THAT(::testing::internal::GetCapturedStderr(),
               AllOf(HasSubstr("skipped 7 adapters of text encoders: "), HasSubstr(", and 2 more")));
   EXPECT_THAT(message_of([&] { read_lora(folder / "both.safetensors"); }),

@@ -108,8 +108,7 @@ TEST(NanoWithADecoder, SaysHowToGiveOneThatIsMissing) {
   const std::string kept = before ? before : "";
   unsetenv("VGGFLOW_ASSETS");
   EXPECT_THAT(message_of([&] { open_flow_model(l.open("")); }),
-              HasSubstr("[taesd] expected the folder of taesd3_encoder.safetensors and "
-                        "taesd3_decoder.safetensors, got none: pass it"));
+              HasSubstr("[taesd] expected the folder of TAESD3, got none: pass it (sd3.taesd=DIR"));
   setenv("VGGFLOW_ASSETS", l.folder.path().c_str(), 1);
   EXPECT_EQ(taesd_folder(""), l.taesd);
   EXPECT_EQ(message_of([&] { open_flow_model(l.open("")); }), "no error");

@@ -65,7 +65,7 @@ ClipTextOptions clip_g() {
           .layers = 32,
           .heads = 20,
           .projection = 1280,
-          .activation = "gelu"};
+          .activation = ClipActivation::kGelu};
 }
 
 Parts published_parts(const std::string& name) {

@@ -17,6 +17,7 @@
 #include <tuple>
 
 #include "vggflow/core/error.h"
+#include "vggflow/families/lora.h"
 #include "vggflow/families/value_network.h"
 #include "vggflow/flow/adapted_flow.h"
 #include "vggflow/io/safetensors.h"
@@ -26,7 +27,6 @@
 #include "vggflow/testing/message.h"
 #include "vggflow/testing/reference.h"
 #include "vggflow/testing/temporary_folder.h"
-#include "vggflow/weights/lora_file.h"
 
 namespace vggflow {
 namespace {

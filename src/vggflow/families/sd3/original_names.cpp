@@ -337,14 +337,14 @@ std::map<std::string, TensorMap> from_sd3_original(const TensorMap& tensors,
       } else {
         problems.push_back(fmt::format("'{}' has shape ({}), which cannot become '{}'", name,
                                        fmt::join(tensor.sizes().vec(), ", "), target.name));
+        break;  // the others of a fused projection fail alike
       }
     }
   }
-  VGGFLOW_CHECK(
-      problems.empty(),
-      "[sd3_original] {} is not in the layout of a single-file SD3 checkpoint, {} faults: "
-      "{}",
-      origin, problems.size(), examples_of(problems));
+  VGGFLOW_CHECK(problems.empty(),
+                "[sd3_original] {} is not in the layout of a single-file SD3 checkpoint, {}: "
+                "{}",
+                origin, count_of(problems.size(), "fault"), examples_of(problems));
   if (!extra.empty())
     log_info("{}: left out {} tensors that belong to no component of the model: {}", origin,
              extra.size(), examples_of(extra, ", "));

@@ -12,10 +12,10 @@
 #include <set>
 
 #include "vggflow/core/error.h"
+#include "vggflow/families/sd3/lora_names.h"
 #include "vggflow/families/sd3/mmdit.h"
 #include "vggflow/testing/message.h"
 #include "vggflow/testing/reference.h"
-#include "vggflow/weights/lora_keys.h"
 
 namespace vggflow {
 namespace {
@@ -157,7 +157,8 @@ TEST_P(Sd3OriginalSizes, KohyasNamesAreTheOriginalOnes) {
     std::replace(kohya.begin(), kohya.end(), '.', '_');
     const auto targets = original_targets(name, sizes);
     for (const OriginalTarget& target : targets) {
-      const auto slot = kohya_slot(target.name.substr(0, target.name.size() - end.size()));
+      const auto slot = LoraNames({mmdit_lora_names()})
+                            .slot(target.name.substr(0, target.name.size() - end.size()));
       ASSERT_TRUE(slot) << target.name;
       EXPECT_EQ(slot->name, kohya);
       EXPECT_EQ(slot->part, target.third) << target.name;

@@ -270,14 +270,14 @@ Json section(const Json& config, const std::string& key) {
   return config;
 }
 
-void apply_transformers_config(ClipCheckpoint& c, const Json& config) {
+void apply_transformers_config(ClipCheckpoint& c, const Json& config, const std::string& file) {
   const Json vision = section(config, "vision_config"), text = section(config, "text_config");
   c.vision.heads = vision.value("num_attention_heads",
                                 12);  // transformers' defaults, which it leaves out of the file
-  c.vision.activation = vision.value("hidden_act", "quick_gelu");
+  c.vision.activation = clip_activation(vision.value("hidden_act", "quick_gelu"), file);
   c.vision.eps = vision.value("layer_norm_eps", 1e-5);
   c.text.heads = text.value("num_attention_heads", 8);
-  c.text.activation = text.value("hidden_act", "quick_gelu");
+  c.text.activation = clip_activation(text.value("hidden_act", "quick_gelu"), file);
   c.text.eps = text.value("layer_norm_eps", 1e-5);
   c.text.eos_id = text.value("eos_token_id", 49407);
 }
@@ -323,13 +323,13 @@ void apply_open_clip_config(ClipCheckpoint& c, const Json& config, const std::st
   c.vision.heads = c.vision.width / vision.value("head_width", int64_t{64});
   c.text.heads = text.value("heads", 8);
   c.vision.activation = c.text.activation =
-      model.value("quick_gelu", false) ? "quick_gelu" : "gelu";
+      model.value("quick_gelu", false) ? ClipActivation::kQuickGelu : ClipActivation::kGelu;
 }
 
-void apply_released(ClipCheckpoint& c, const std::string& activation) {
+void apply_released(ClipCheckpoint& c, std::optional<ClipActivation> activation) {
   constexpr int64_t kHeadWidth = 64;  // of every text tower and of OpenAI's image towers
   const bool openai = c.layout == ClipLayout::kOpenAi;
-  VGGFLOW_CHECK(openai || !activation.empty(),
+  VGGFLOW_CHECK(openai || activation,
                 "[clip] {} has no configuration beside it, and its tensors do not tell GELU from "
                 "quick-GELU: put its {} beside it",
                 c.origin,
@@ -338,10 +338,10 @@ void apply_released(ClipCheckpoint& c, const std::string& activation) {
     c.vision.heads = openai ? std::max<int64_t>(1, c.vision.width / kHeadWidth)
                             : known_vision_heads(c, c.vision.width);
   c.text.heads = std::max<int64_t>(1, c.text.width / kHeadWidth);
-  c.vision.activation = c.text.activation = openai ? "quick_gelu" : activation;
+  c.vision.activation = c.text.activation = openai ? ClipActivation::kQuickGelu : *activation;
 }
 
-void read_options(ClipCheckpoint& c, const std::string& activation) {
+void read_options(ClipCheckpoint& c, std::optional<ClipActivation> activation) {
   if (c.has_vision) read_vision_shapes(c);
   if (c.has_text) read_text_shapes(c);
   const fs::path file =
@@ -356,7 +356,7 @@ void read_options(ClipCheckpoint& c, const std::string& activation) {
     if (config.is_null()) {
       apply_released(c, activation);
     } else if (c.layout == ClipLayout::kTransformers) {
-      apply_transformers_config(c, config);
+      apply_transformers_config(c, config, file.string());
     } else {
       apply_open_clip_config(c, config, file.string());
     }
@@ -380,7 +380,8 @@ std::unique_ptr<Tower> make_tower(const ClipCheckpoint& c, const Options& option
 
 }  // namespace
 
-ClipCheckpoint read_clip_checkpoint(const fs::path& file_or_folder, const std::string& activation) {
+ClipCheckpoint read_clip_checkpoint(const fs::path& file_or_folder,
+                                    std::optional<ClipActivation> activation) {
   ClipCheckpoint c = open_files(file_or_folder);
   rename_all(c);
   c.has_vision = c.tensors.contains("vision_model.embeddings.class_embedding");

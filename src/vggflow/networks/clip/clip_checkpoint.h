@@ -5,6 +5,7 @@
 
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "vggflow/io/safetensors.h"
@@ -35,10 +36,11 @@ struct ClipCheckpoint {
 /// open_clip_pytorch_model.bin). The configuration beside the weights (config.json,
 /// open_clip_config.json) tells heads, activation and epsilon. Without one, heads are those of the
 /// released tower of this width and the activation is OpenAI's quick-GELU in its own layout, else
-/// `activation`, or an error where that is empty. Throws for tensors that no CLIP of two
+/// `activation`, or an error where there is none. Throws for tensors that no CLIP of two
 /// transformers has.
-ClipCheckpoint read_clip_checkpoint(const std::filesystem::path& file_or_folder,
-                                    const std::string& activation = "gelu");
+ClipCheckpoint read_clip_checkpoint(
+    const std::filesystem::path& file_or_folder,
+    std::optional<ClipActivation> activation = ClipActivation::kGelu);
 
 /// The frozen towers in fp32 or bf16; a tensor that has the dtype already stays a view of the file.
 /// Throws where the checkpoint lacks the tower or a tensor of it.

@@ -34,18 +34,19 @@ fs::path weights_of(const std::string& layout) {
 struct Expected {
   std::string folder;
   ClipLayout layout;
-  std::string activation;
+  ClipActivation activation;
   int64_t vision_heads, text_heads;
 };
 
 class ClipLayouts : public ::testing::TestWithParam<Expected> {};
 INSTANTIATE_TEST_SUITE_P(
     Layouts, ClipLayouts,
-    ::testing::Values(Expected{"transformers_quick", ClipLayout::kTransformers, "quick_gelu", 4, 2},
-                      Expected{"transformers_gelu", ClipLayout::kTransformers, "gelu", 4, 2},
-                      Expected{"open_clip", ClipLayout::kOpenClip, "gelu", 4, 2},
-                      Expected{"open_clip_custom", ClipLayout::kOpenClip, "quick_gelu", 4, 2},
-                      Expected{"openai", ClipLayout::kOpenAi, "quick_gelu", 1, 1}),
+    ::testing::Values(
+        Expected{"transformers_quick", ClipLayout::kTransformers, ClipActivation::kQuickGelu, 4, 2},
+        Expected{"transformers_gelu", ClipLayout::kTransformers, ClipActivation::kGelu, 4, 2},
+        Expected{"open_clip", ClipLayout::kOpenClip, ClipActivation::kGelu, 4, 2},
+        Expected{"open_clip_custom", ClipLayout::kOpenClip, ClipActivation::kQuickGelu, 4, 2},
+        Expected{"openai", ClipLayout::kOpenAi, ClipActivation::kQuickGelu, 1, 1}),
     [](const auto& variant) { return variant.param.folder; });
 
 TEST_P(ClipLayouts, TellSizesHeadsAndActivation) {
@@ -87,7 +88,7 @@ TEST(ClipCheckpoint, ATowerAloneIsEnough) {
   const ClipCheckpoint c = read_clip_checkpoint(clip_folder("transformers_vision"));
   EXPECT_TRUE(c.has_vision);
   EXPECT_FALSE(c.has_text);
-  EXPECT_EQ(c.vision.activation, "gelu");
+  EXPECT_EQ(c.vision.activation, ClipActivation::kGelu);
   EXPECT_THAT(message_of([&] { make_clip_text(c, at::kFloat); }), HasSubstr("has no text tower"));
   EXPECT_THAT(message_of([&] { clip_logit_scale(c); }), HasSubstr("lacks 'logit_scale'"));
 }
@@ -130,16 +131,17 @@ TEST(ClipCheckpoint, ABareFileHasTheHeadsOfTheReleasedTowerAndTheActivationOfIts
     write_outline(folder / "weights.safetensors", width);
     const ClipCheckpoint c = read_clip_checkpoint(folder / "weights.safetensors");
     EXPECT_EQ(c.vision.heads, heads) << width;
-    EXPECT_EQ(c.vision.activation, "gelu");
+    EXPECT_EQ(c.vision.activation, ClipActivation::kGelu);
     EXPECT_EQ(c.vision.image, 28);
-    EXPECT_EQ(read_clip_checkpoint(folder / "weights.safetensors", "quick_gelu").vision.activation,
-              "quick_gelu");
+    EXPECT_EQ(read_clip_checkpoint(folder / "weights.safetensors", ClipActivation::kQuickGelu)
+                  .vision.activation,
+              ClipActivation::kQuickGelu);
   }
   write_outline(folder / "openai.safetensors", 1024,
                 {{"input_resolution", at::zeros({1}, at::kLong)}});
   const ClipCheckpoint c = read_clip_checkpoint(folder / "openai.safetensors");
   EXPECT_EQ(c.layout, ClipLayout::kOpenAi);
-  EXPECT_EQ(c.vision.activation, "quick_gelu");
+  EXPECT_EQ(c.vision.activation, ClipActivation::kQuickGelu);
   EXPECT_EQ(c.vision.heads, 16);
   write_outline(folder / "unknown.safetensors", 640);
   EXPECT_THAT(message_of([&] { read_clip_checkpoint(folder / "unknown.safetensors"); }),
@@ -176,8 +178,9 @@ TEST(ClipCheckpoint, RefusesOtherNetworks) {
               HasSubstr("holds 2 tensors that no CLIP of two transformers has, such as "
                         "'visual.attnpool.c_proj.weight'"));
   write_outline(file, 768);
-  EXPECT_THAT(message_of([&] { make_clip_vision(read_clip_checkpoint(file), at::kFloat); }),
-              HasSubstr("does not fit the network: missing 'vision_model.pre_layrnorm.weight'"));
+  EXPECT_THAT(
+      message_of([&] { make_clip_vision(read_clip_checkpoint(file), at::kFloat); }),
+      HasSubstr("does not fit the network, 18 faults: missing 'vision_model.pre_layrnorm.weight'"));
   TensorList whole;
   for (const auto& [name, tensor] :
        SafetensorsFile(clip_folder("transformers_quick") / "model.safetensors").views())
@@ -187,7 +190,7 @@ TEST(ClipCheckpoint, RefusesOtherNetworks) {
   fs::copy(clip_folder("transformers_quick") / "config.json", folder / "config.json");
   EXPECT_THAT(
       message_of([&] { make_clip_vision(read_clip_checkpoint(folder.path()), at::kFloat); }),
-      HasSubstr("does not fit the network: unexpected 'vision_model.head.weight'"));
+      HasSubstr("does not fit the network, 1 fault: unexpected 'vision_model.head.weight'"));
 }
 
 TEST(ClipCheckpoint, RefusesSettingsThatItDoesNotKnow) {
@@ -242,7 +245,7 @@ TEST(ClipCheckpoint, InAFolderWithBothLayoutsTransformersWins) {
   fs::remove(folder / "model.safetensors");
   const ClipCheckpoint c = read_clip_checkpoint(folder.path());
   EXPECT_EQ(c.layout, ClipLayout::kOpenClip);
-  EXPECT_EQ(c.vision.activation, "gelu");
+  EXPECT_EQ(c.vision.activation, ClipActivation::kGelu);
 }
 
 }  // namespace

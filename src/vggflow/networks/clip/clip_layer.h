@@ -3,19 +3,29 @@
 
 #include <string>
 
+#include "vggflow/core/field.h"
 #include "vggflow/nn/module.h"
 
 namespace vggflow {
 
+enum class ClipActivation {
+  kQuickGelu,  ///< x sigmoid(1.702 x), OpenAI's
+  kGelu        ///< the exact one
+};
+inline OptionWords<ClipActivation> option_words(ClipActivation) {
+  return {{"quick_gelu", ClipActivation::kQuickGelu}, {"gelu", ClipActivation::kGelu}};
+}
+/// Of a configuration's `hidden_act`; `origin` names the file in errors.
+ClipActivation clip_activation(const std::string& word, const std::string& origin);
+
 /// Parameters of a pre-norm transformer layer; how it runs is the towers' own.
 class ClipLayer : public Module {
  protected:
-  /// `Options` has width, mlp_width, heads, eps and activation ("quick_gelu": x sigmoid(1.702 x),
-  /// else the exact GELU).
+  /// `Options` has width, mlp_width, heads, eps and activation.
   template <class Options>
   explicit ClipLayer(const Options& o)
       : heads_(o.heads),
-        quick_(o.activation == "quick_gelu"),
+        activation_(o.activation),
         layer_norm1_(o.width, o.eps),
         layer_norm2_(o.width, o.eps),
         q_proj_(o.width, o.width),
@@ -35,7 +45,7 @@ class ClipLayer : public Module {
   }
 
   int64_t heads_;
-  bool quick_;
+  ClipActivation activation_;
   LayerNorm layer_norm1_, layer_norm2_;
   Linear q_proj_, k_proj_, v_proj_, out_proj_, fc1_, fc2_;
 };

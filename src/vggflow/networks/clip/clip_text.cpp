@@ -29,7 +29,8 @@ ClipTextOptions ClipTextOptions::read(const std::filesystem::path& folder) {
     o.positions = config.at("max_position_embeddings");
     o.projection = config.at("projection_dim");
     o.eps = config.value("layer_norm_eps", o.eps);
-    o.activation = config.value("hidden_act", o.activation);
+    o.activation = clip_activation(config.value("hidden_act", word_of(o.activation)),
+                                   (folder / "config.json").string());
     o.eos_id = config.value("eos_token_id", o.eos_id);
   } catch (const nlohmann::json::exception& e) {
     fail("[clip_text] expected the configuration of a CLIP text model in {}, got: {}",
@@ -49,7 +50,9 @@ Tensor ClipTextLayer::attention(const Tensor& x) const {
 Tensor ClipTextLayer::forward(const Tensor& x) const {
   const Tensor attended = x + attention(layer_norm1_.forward(x));
   const Tensor h = fc1_.forward(layer_norm2_.forward(attended));
-  return attended + fc2_.forward(quick_ ? h * at::sigmoid(1.702 * h) : at::gelu(h));
+  return attended + fc2_.forward(activation_ == ClipActivation::kQuickGelu
+                                     ? h * at::sigmoid(1.702 * h)
+                                     : at::gelu(h));
 }
 
 ClipTextModel::ClipTextModel(const ClipTextOptions& o)
@@ -58,8 +61,6 @@ ClipTextModel::ClipTextModel(const ClipTextOptions& o)
       position_embedding_(new_parameter({o.positions, o.width})),
       final_layer_norm_(o.width, o.eps),
       text_projection_(o.width, o.projection, /*with_bias=*/false) {
-  VGGFLOW_CHECK(o.activation == "quick_gelu" || o.activation == "gelu",
-                "[clip_text] expected the activation quick_gelu or gelu, got '{}'", o.activation);
   VGGFLOW_CHECK(o.layers >= 2 && o.heads > 0 && o.width % o.heads == 0,
                 "[clip_text] expected at least 2 layers and a width that the heads divide, got {} "
                 "layers, width {}, {} heads",

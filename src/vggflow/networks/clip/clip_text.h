@@ -23,7 +23,7 @@ struct ClipTextOptions {
   int64_t positions = 77;
   int64_t projection = 768;  ///< P
   double eps = 1e-5;
-  std::string activation = "quick_gelu";  ///< x sigmoid(1.702 x), or "gelu", the exact one
+  ClipActivation activation = ClipActivation::kQuickGelu;
   int64_t eos_id =
       2;  ///< 2 is what the first configurations said wrongly: see ClipTextModel::pool_positions
   /// From folder/config.json; throws for what it lacks or what does not fit.

@@ -35,7 +35,7 @@ ClipTextOptions reference_options(const std::string& variant) {
                     .heads = 4,
                     .positions = 16,
                     .projection = 12};
-  if (variant == "gelu") o.layers = 2, o.activation = "gelu", o.eos_id = 9;
+  if (variant == "gelu") o.layers = 2, o.activation = ClipActivation::kGelu, o.eos_id = 9;
   return o;
 }
 
@@ -93,10 +93,9 @@ TEST(ClipText, RefusesWhatDoesNotFit) {
                 ClipTextModel(reference_options("quick")).forward(at::zeros({2, 17}, at::kLong));
               }),
               HasSubstr("[clip_text] expected ids (B, T), T from 1 to 16, got (2, 17)"));
-  ClipTextOptions o = reference_options("quick");
-  o.activation = "relu";
-  EXPECT_THAT(message_of([&] { ClipTextModel model(o); }),
-              HasSubstr("expected the activation quick_gelu or gelu, got 'relu'"));
+  EXPECT_EQ(clip_activation("gelu", "config.json"), ClipActivation::kGelu);
+  EXPECT_EQ(message_of([] { clip_activation("relu", "config.json"); }),
+            "[clip] config.json: expected the activation quick_gelu or gelu, got 'relu'");
 }
 
 class ClipTextFolder : public ::testing::Test {
@@ -130,7 +129,7 @@ TEST_F(ClipTextFolder, RefusesWeightsOfAnotherModelInOneList) {
   }
   write_safetensors(folder / "model.safetensors", all);
   EXPECT_THAT(refusal(),
-              AllOf(HasSubstr("model.safetensors does not fit the network: "),
+              AllOf(HasSubstr("model.safetensors does not fit the network, 3 faults: "),
                     HasSubstr("missing 'text_projection.weight'"),
                     HasSubstr("'text_model.final_layer_norm.bias' has shape (3), expected (8)"),
                     HasSubstr("unexpected 'visual.weight'")));

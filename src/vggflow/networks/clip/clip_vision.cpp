@@ -19,8 +19,6 @@ int64_t token_count(const ClipVisionOptions& o) {
 }
 
 void check(const ClipVisionOptions& o) {
-  VGGFLOW_CHECK(o.activation == "quick_gelu" || o.activation == "gelu",
-                "[clip_vision] expected the activation quick_gelu or gelu, got '{}'", o.activation);
   VGGFLOW_CHECK(o.layers > 0 && o.heads > 0 && o.width % o.heads == 0,
                 "[clip_vision] expected layers and a width that the heads divide, got {} layers, "
                 "width {}, {} heads",
@@ -58,7 +56,7 @@ const std::vector<std::pair<std::string, ClipVisionOptions>>& clip_vision_preset
         .layers = 32,
         .heads = 16,
         .projection = 1024,
-        .activation = "gelu"}},
+        .activation = ClipActivation::kGelu}},
       {"clip-vit-g14",
        {.patch = 14,
         .width = 1408,
@@ -66,7 +64,7 @@ const std::vector<std::pair<std::string, ClipVisionOptions>>& clip_vision_preset
         .layers = 40,
         .heads = 16,
         .projection = 1024,
-        .activation = "gelu"}},
+        .activation = ClipActivation::kGelu}},
       {"clip-vit-bigg14",
        {.patch = 14,
         .width = 1664,
@@ -74,7 +72,7 @@ const std::vector<std::pair<std::string, ClipVisionOptions>>& clip_vision_preset
         .layers = 48,
         .heads = 16,
         .projection = 1280,
-        .activation = "gelu"}},
+        .activation = ClipActivation::kGelu}},
   };
   return list;
 }
@@ -94,8 +92,10 @@ T ClipVisionLayer::forward(const T& x) const {
                          -1);  // (B, N, 3D)
   const T attended = x + ops::to_dtype(out_proj_.forward(ops::attention(qkv, heads_)), stream);
   const T wide = fc1_.forward(ops::to_dtype(layer_norm2_.forward(attended), product));
-  return attended +
-         ops::to_dtype(fc2_.forward(quick_ ? ops::quick_gelu(wide) : ops::gelu(wide)), stream);
+  return attended + ops::to_dtype(fc2_.forward(activation_ == ClipActivation::kQuickGelu
+                                                   ? ops::quick_gelu(wide)
+                                                   : ops::gelu(wide)),
+                                  stream);
 }
 template Tensor ClipVisionLayer::forward(const Tensor&) const;
 template Dual ClipVisionLayer::forward(const Dual&) const;

@@ -22,7 +22,7 @@ struct ClipVisionOptions {
   int64_t heads = 12;
   int64_t projection = 512;  ///< P
   double eps = 1e-5;
-  std::string activation = "quick_gelu";  ///< or "gelu", the exact one
+  ClipActivation activation = ClipActivation::kQuickGelu;
 };
 
 /// The released towers by the names that reports use: clip-vit-b32, -b16, -l14, -l14-336, -h14,

@@ -29,7 +29,7 @@ TEST_F(TextEncodersReal, ClipLIsRead) {
   const ClipTextOptions o = ClipTextOptions::read(folder / "text_encoder");
   EXPECT_EQ(ClipTextModel(o).parameter_count(), 123650304);
   EXPECT_EQ(o.projection, 768);
-  EXPECT_EQ(o.activation, "quick_gelu");
+  EXPECT_EQ(o.activation, ClipActivation::kQuickGelu);
   EXPECT_EQ(o.eos_id, 2);
 }
 
@@ -37,7 +37,7 @@ TEST_F(TextEncodersReal, ClipGIsRead) {
   const ClipTextOptions o = ClipTextOptions::read(folder / "text_encoder_2");
   EXPECT_EQ(ClipTextModel(o).parameter_count(), 694659840);
   EXPECT_EQ(o.projection, 1280);
-  EXPECT_EQ(o.activation, "gelu");
+  EXPECT_EQ(o.activation, ClipActivation::kGelu);
 }
 
 TEST_F(TextEncodersReal, T5IsRead) {

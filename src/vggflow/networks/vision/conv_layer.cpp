@@ -120,8 +120,8 @@ void ConvWeights::expect_complete(const std::set<std::string>& known) const {
     if (!taken_.contains(name) && !harmless)
       problems.push_back(fmt::format("'{}' is not of this network", name));
   }
-  VGGFLOW_CHECK(problems.empty(), "[weights] {} does not fit, {} faults: {}", file_.string(),
-                problems.size(), examples_of(problems));
+  VGGFLOW_CHECK(problems.empty(), "[weights] {} does not fit, {}: {}", file_.string(),
+                count_of(problems.size(), "fault"), examples_of(problems));
 }
 
 std::string ConvWeights::hash() const { return content_hash(tensors_); }

@@ -1,4 +1,4 @@
-#include "vggflow/convert/sd3_write.h"
+#include "vggflow/families/sd3/write_model.h"
 
 #include <ATen/ATen.h>
 #include <fmt/format.h>
@@ -11,7 +11,9 @@
 #include "vggflow/core/error.h"
 #include "vggflow/core/listing.h"
 #include "vggflow/core/log.h"
+#include "vggflow/families/sd3/mmdit_network.h"
 #include "vggflow/families/sd3/original_names.h"
+#include "vggflow/flow/network_probe.h"
 #include "vggflow/io/files.h"
 #include "vggflow/io/staged_output.h"
 #include "vggflow/weights/frozen_weights.h"
@@ -76,7 +78,7 @@ void expect_component(const Sd3Files& files, const std::string& component,
   }
 }
 
-Pieces pieces_of(const Sd3Files& files, const Sd3WriteOptions& options) {
+Pieces pieces_of(const Sd3Files& files, const ModelCopy& copy) {
   Pieces pieces;
   std::vector<std::string> absent, problems;
   for (const std::string component :
@@ -97,15 +99,15 @@ Pieces pieces_of(const Sd3Files& files, const Sd3WriteOptions& options) {
       problems.emplace_back(e.what());
     }
     for (const auto& [name, tensor] : weights.tensors) {
-      const bool rounds = tensor.is_floating_point() && options.dtype;
-      pieces[component][name] = {tensor, nullptr, rounds ? *options.dtype : tensor.scalar_type()};
+      const bool rounds = tensor.is_floating_point() && copy.dtype;
+      pieces[component][name] = {tensor, nullptr, rounds ? *copy.dtype : tensor.scalar_type()};
     }
   }
   VGGFLOW_CHECK(problems.empty(),
                 "[export] the weights do not fit their configurations, nothing is written: {}",
                 examples_of(problems));
   if (!absent.empty()) log_info("not there and left out: {}", fmt::join(absent, ", "));
-  attach(pieces.at("transformer"), options.adapters);
+  attach(pieces.at("transformer"), copy.adapters);
   return pieces;
 }
 
@@ -183,23 +185,8 @@ void write_single_file(const Pieces& pieces, const fs::path& file, const Metadat
 // ---- the check
 // ---------------------------------------------------------------------------------------------------------
 
-void check_change(const std::string& name, const Piece& piece, const Tensor& got,
-                  Sd3Written& seen) {
-  const Tensor base = piece.base.to(at::kFloat), want = piece.exact(), written = got.to(at::kFloat);
-  const double change = (want - base).norm().item<double>();
-  if (change == 0) return;
-  VGGFLOW_CHECK(!at::equal(got, piece.base.to(piece.dtype)),
-                "[export] the change of '{}' is lost by rounding to {}: write fp32", name,
-                name_of(piece.dtype));
-  const double error = (written - want).norm().item<double>() / change;
-  if (error >= seen.worst_rounding) {
-    seen.worst_rounding = error;
-    seen.worst_name = name;
-  }
-}
-
-Sd3Written check_written(const Sd3Files& written, const Pieces& pieces, const fs::path& out) {
-  Sd3Written seen;
+WrittenModel check_written(const Sd3Files& written, const Pieces& pieces, const fs::path& out) {
+  WrittenModel seen;
   for (const auto& [component, tensors] : pieces) {
     seen.components.push_back(component);
     const TensorMap got = written.weights(component).tensors;
@@ -212,12 +199,24 @@ Sd3Written check_written(const Sd3Files& written, const Pieces& pieces, const fs
                         at::equal(found->second, piece.rounded()),
                     "[export] {} does not read back as written: '{}' differs", out.string(), name);
       ++seen.tensors;
-      if (!piece.adapter) continue;
-      ++seen.merged;
-      check_change(name, piece, found->second, seen);
+      if (piece.adapter)
+        check_merged_layer(name, piece.base, piece.exact(), found->second, piece.dtype, seen);
     }
   }
   return seen;
+}
+
+// One network after the other: in fp32 two of them may not fit.
+double check_output(const Sd3Files& files, const Sd3Files& written, const ModelCopy& copy) {
+  const auto outputs = [](const Sd3Files& model, const std::vector<std::vector<LoraLayer>>& each) {
+    const MmditNetwork network(load_sd3_transformer(model, at::kFloat));
+    std::vector<Tensor> all;
+    for (const auto& adapters : each) all.push_back(probe_velocity(network, adapters));
+    return all;
+  };
+  const auto before = outputs(files, {{}, copy.adapters});
+  return check_merged_output(before[0], before[1], outputs(written, {{}})[0],
+                             copy.dtype.value_or(at::kFloat));
 }
 
 }  // namespace
@@ -228,38 +227,24 @@ Sd3Options with_config(const fs::path& folder) {
   return options;
 }
 
-Sd3Written write_sd3(const Sd3Files& files, const fs::path& out, const Sd3WriteOptions& options) {
+WrittenModel write_sd3(const Sd3Files& files, const fs::path& out, const ModelCopy& copy) {
   const bool one_file = out.extension() == ".safetensors";
   if (!one_file) expect_folder_name(out, "diffusers' layout");
   StagedOutput staged(out);
-  const Pieces pieces = pieces_of(files, options);
+  const Pieces pieces = pieces_of(files, copy);
   if (one_file) {
-    write_single_file(pieces, staged.path(), options.metadata);
+    write_single_file(pieces, staged.path(), copy.metadata);
   } else {
     write_folder(staged.path(), [&](const fs::path& folder) {
-      write_diffusers(files, pieces, folder, options.metadata);
+      write_diffusers(files, pieces, folder, copy.metadata);
     });
   }
   const Sd3Files written(staged.path(), with_config(files.root()));
-  const Sd3Written seen = check_written(written, pieces, out);
-  if (options.check) options.check(written);
+  WrittenModel seen = check_written(written, pieces, out);
+  if (!copy.adapters.empty()) seen.output_error = check_output(files, written, copy);
+  seen.layout = one_file ? "one file in Stability's layout" : "a folder in diffusers' layout";
   staged.commit();
   return seen;
-}
-
-std::string convert_model(const ConvertOptions& o) {
-  const bool keep = o.dtype == "keep";
-  const Sd3Written seen =
-      write_sd3(Sd3Files(o.model, o.sd3), o.out,
-                {.dtype = keep ? std::nullopt : std::optional(dtype_of(o.dtype)),
-                 .adapters = {},
-                 .metadata = {}});
-  return fmt::format("wrote {}: {}, {} tensors ({}), {}; read back exactly", o.out,
-                     fs::path(o.out).extension() == ".safetensors"
-                         ? "one file in Stability's layout"
-                         : "a folder in diffusers' layout",
-                     seen.tensors, fmt::join(seen.components, ", "),
-                     keep ? "each number format as it was" : o.dtype);
 }
 
 }  // namespace vggflow

@@ -1,6 +1,6 @@
 // Stable Diffusion 3 models as they are written: there and back bit for bit, merged as the adapted
 // network. That diffusers opens them is checked by tools/reference/sd3_write_check.py.
-#include "vggflow/convert/sd3_write.h"
+#include "vggflow/convert/model_convert.h"
 
 #include <ATen/ATen.h>
 #include <fmt/format.h>
@@ -12,7 +12,12 @@
 #include <utility>
 
 #include "vggflow/convert/lora_export.h"
+#include "vggflow/core/config.h"
+#include "vggflow/families/lora.h"
+#include "vggflow/families/sd3/mmdit_network.h"
 #include "vggflow/families/sd3/original_names.h"
+#include "vggflow/families/sd3/write_model.h"
+#include "vggflow/flow/network_probe.h"
 #include "vggflow/io/files.h"
 #include "vggflow/ops/random_tensor.h"
 #include "vggflow/testing/gradient_check.h"
@@ -50,8 +55,9 @@ class Sd3Write : public ::testing::Test {
  protected:
   std::string convert(const std::string& model, const std::string& out,
                       const std::string& dtype = "keep") const {
-    return convert_model(
-        {.model = model, .out = path(out), .dtype = dtype, .sd3 = with_config(tiny())});
+    ConvertOptions o{.files = {.model = model, .config = tiny()}, .out = path(out)};
+    apply_override(fields_of(o), "dtype=" + dtype);
+    return convert_model(o);
   }
   // Rewrites the tensors of a file.
   static void edit(const fs::path& file, const std::function<void(TensorMap&)>& change) {
@@ -91,7 +97,7 @@ class Sd3Write : public ::testing::Test {
   }
   Tensor output(const Sd3Files& files, const std::vector<LoraLayer>& layers) const {
     const MmditNetwork network(load_sd3_transformer(files, at::kFloat));
-    return denoiser_of(network)(layers);
+    return probe_velocity(network, layers);
   }
   const testing::TemporaryFolder folder;
 };
@@ -131,10 +137,8 @@ TEST_F(Sd3Write, LeavesOutAT5ThatIsNotThere) {
   convert(without, "clips.safetensors");
   for (const auto& [name, tensor] : SafetensorsFile(path("clips.safetensors")).views())
     EXPECT_THAT(name, ::testing::Not(HasSubstr("t5xxl")));
-  convert_model({.model = path("clips.safetensors"),
-                 .out = path("clips"),
-                 .dtype = "keep",
-                 .sd3 = with_config(without)});
+  convert_model(
+      {.files = {.model = path("clips.safetensors"), .config = without}, .out = path("clips")});
   EXPECT_FALSE(Sd3Files(path("clips"), {}).has("text_encoder_3"));
   EXPECT_THAT(read_text(fs::path(path("clips")) / "model_index.json"),
               HasSubstr("\"text_encoder_3\": [\n    null,\n    null\n  ]"));
@@ -161,14 +165,13 @@ TEST_F(Sd3Write, WhatASingleFileLacksIsLeftOutAndLogged) {
   for (const std::string out : {"out", "out.safetensors"}) {
     write(out, [&] {
       return convert_model(
-          {.model = path("two.safetensors"), .out = path(out), .sd3 = with_config(configs)});
+          {.files = {.model = path("two.safetensors"), .config = configs}, .out = path(out)});
     });
     write("merged_" + out, [&] {
       return export_lora({.lora = lora(),
                           .out = path("merged_" + out),
-                          .format = "merged",
-                          .model = path("two.safetensors"),
-                          .sd3 = with_config(configs)});
+                          .format = ExportFormat::kMerged,
+                          .base = {.model = path("two.safetensors"), .config = configs}});
     });
     const Sd3Files got(path(out), with_config(configs)), want(tiny(), {});
     for (const char* component : {"transformer", "vae"})
@@ -216,13 +219,19 @@ TEST_F(Sd3Write, WeightsThatDoNotFitTheirConfigurationAreListedAndNotWritten) {
 TEST_F(Sd3Write, AMergeThatRoundingDrownsIsRefusedAndLeavesNothing) {
   const std::string adapters = lora(/*strength=*/0.005);
   for (const char* out : {"x", "x.safetensors"}) {
-    EXPECT_THAT(message_of([&] { export_lora({adapters, path(out), "merged", "bf16", tiny()}); }),
-                AllOf(HasSubstr("rounding every weight to bf16 moves the network's output by"),
-                      HasSubstr("it would drown; nothing is written: pass --dtype fp32")));
+    EXPECT_THAT(
+        message_of([&] {
+          export_lora(
+              {adapters, path(out), ExportFormat::kMerged, NumberFormat::kBf16, {.model = tiny()}});
+        }),
+        AllOf(HasSubstr("rounding every weight to bf16 moves the network's output by"),
+              HasSubstr("it would drown; nothing is written: pass --dtype fp32")));
   }
   EXPECT_THAT(names(), ElementsAre("lora.safetensors"));
-  EXPECT_THAT(export_lora({adapters, path("x"), "merged", "fp32", tiny()}),
-              HasSubstr("weights read back exactly"));
+  EXPECT_THAT(
+      export_lora(
+          {adapters, path("x"), ExportFormat::kMerged, NumberFormat::kFp32, {.model = tiny()}}),
+      HasSubstr("weights read back exactly"));
 }
 
 TEST(MergedOutput, MayDifferByItsBoundAndByLessThanTheAdapterChanges) {
@@ -249,10 +258,12 @@ TEST_F(Sd3Write, AMergedModelIsTheAdaptedNetworkInBothLayouts) {
   const std::string adapters = lora();
   const Tensor want = output(Sd3Files(tiny(), {}), read_lora(adapters).layers);
   EXPECT_GT(relative_error(want, output(Sd3Files(tiny(), {}), {})), 1e-2);
-  for (const auto& [dtype, bound] : {std::pair{"fp32", 1e-5}, {"fp16", 6e-3}, {"bf16", 3e-2}}) {
+  for (const auto& [dtype, bound] : {std::pair{NumberFormat::kFp32, 1e-5},
+                                     {NumberFormat::kFp16, 6e-3},
+                                     {NumberFormat::kBf16, 3e-2}}) {
     for (const char* end : {"", ".safetensors"}) {
-      const std::string out = path(fmt::format("merged_{}{}", dtype, end));
-      EXPECT_THAT(export_lora({adapters, out, "merged", dtype, tiny()}),
+      const std::string out = path(fmt::format("merged_{}{}", word_of(dtype), end));
+      EXPECT_THAT(export_lora({adapters, out, ExportFormat::kMerged, dtype, {.model = tiny()}}),
                   AllOf(HasSubstr("weights read back exactly"), HasSubstr("layers merged")));
       const Sd3Files merged(out, with_config(tiny()));
       EXPECT_LT(relative_error(output(merged, {}), want), bound) << out;
@@ -264,7 +275,11 @@ TEST_F(Sd3Write, AMergedModelIsTheAdaptedNetworkInBothLayouts) {
 }
 
 TEST_F(Sd3Write, ExportsOtherLayoutsAgainstTheModelsOutput) {
-  EXPECT_THAT(export_lora({lora(), path("kohya.safetensors"), "kohya", "fp32", tiny()}),
+  EXPECT_THAT(export_lora({lora(),
+                           path("kohya.safetensors"),
+                           ExportFormat::kKohya,
+                           NumberFormat::kFp32,
+                           {.model = tiny()}}),
               HasSubstr("the network's output by"));
 }
 
@@ -277,7 +292,7 @@ TEST_F(Sd3Write, RefusesWhatItCannotDo) {
               HasSubstr("x.ckpt reads as the name of a file, but diffusers' layout is a folder: "
                         "leave out '.ckpt'"));
   EXPECT_THAT(message_of([&] { convert(tiny(), "x", "int8"); }),
-              HasSubstr("expected dtype fp32, fp16 or bf16, got 'int8'"));
+              HasSubstr("expected 'dtype' to be one of keep, fp32, fp16, bf16, got 'int8'"));
   const LoraLayer stranger{"transformer_blocks.9.attn.to_q", at::ones({2, 16}), at::ones({16, 2})},
       wide{"proj_out", at::ones({2, 7}), at::ones({16, 2})};
   EXPECT_THAT(
@@ -301,7 +316,7 @@ TEST_F(Sd3Write, NamesWhatTheSingleFileLayoutHasNoPlaceFor) {
                 original_sources(
                     {{"transformer", {"transformer_blocks.0.attn.to_q.weight", "other.weight"}}});
               }),
-              AllOf(HasSubstr("no place for: transformer/other.weight"),
+              AllOf(HasSubstr("no place for 2 tensors: transformer/other.weight"),
                     HasSubstr("transformer/transformer_blocks.0.attn.to_q.weight")));
 }
 

@@ -1,0 +1,3 @@
+from vggflow import main
+
+main()
