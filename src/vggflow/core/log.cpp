@@ -21,6 +21,7 @@
 #include "vggflow/core/secret.h"
 #include "vggflow/core/status_line.h"
 #include "vggflow/core/version.h"
+#include "vggflow/core/visible.h"
 #include "vggflow/core/wait_policy.h"
 
 namespace vggflow {
@@ -101,7 +102,7 @@ void catch_unless_ignored(int signal, void (*handler)(int)) {
 }
 
 void write_line(std::FILE* stream, const std::string& line) {
-  const std::string text = without_password(line) + "\n";
+  const std::string text = visible(without_password(line)) + "\n";
   const std::lock_guard lock(log_mutex);
   clear_shown();
   std::fputs(text.c_str(), stream);
@@ -138,7 +139,8 @@ size_t status_columns() {
   return ::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
 }
 
-void show_status(const std::string& line) {
+void show_status(const std::string& given) {
+  const std::string line = visible(given);
   const std::lock_guard lock(log_mutex);
   clear_shown();
   std::fputs(line.c_str(), stderr);

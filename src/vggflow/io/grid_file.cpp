@@ -6,7 +6,7 @@
 #include <charconv>
 #include <utility>
 
-#include "vggflow/core/error.h"
+#include "vggflow/core/json.h"
 #include "vggflow/io/image_file.h"
 #include "vggflow/io/jsonl.h"
 
@@ -27,7 +27,7 @@ Image cut(const Image& grid, int64_t left, int64_t top, int64_t width, int64_t h
 }
 
 std::vector<std::string> captions_of(const std::string& json) {
-  const Json list = Json::parse(json, nullptr, /*allow_exceptions=*/false);
+  const Json list = try_parse_json(json);
   std::vector<std::string> captions;
   if (!list.is_array()) return captions;
   for (const Json& each : list) captions.push_back(each.is_string() ? each.get<std::string>() : "");
