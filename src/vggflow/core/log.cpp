@@ -139,7 +139,8 @@ size_t status_columns() {
   return ::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
 }
 
-void show_status(const std::string& line) {
+void show_status(const std::string& given) {
+  const std::string line = visible(given);
   const std::lock_guard lock(log_mutex);
   clear_shown();
   std::fputs(line.c_str(), stderr);

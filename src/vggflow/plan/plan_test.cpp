@@ -155,9 +155,11 @@ TEST(Plan, SaysForPeopleAndForProgramsWhatFits) {
                            "merge=false", "fits on", "tiny"})
     EXPECT_THAT(text, HasSubstr(what));
   const Json json = plan_json(p, switches(c, shape), devices);
-  for (const auto& [path, value] : json.flatten().items()) {
-    if (path.find("bytes") != std::string::npos || path.starts_with("/parameters"))
+  const Json flat = json.flatten();
+  for (const auto& [path, value] : flat.items()) {
+    if (path.find("bytes") != std::string::npos || path.starts_with("/parameters")) {
       EXPECT_TRUE(value.is_number_integer()) << path << " " << value;
+    }
   }
   EXPECT_NEAR(json["peak_bytes"].get<double>(), p.peak, 0.5);
   EXPECT_FALSE(json["devices"]["tiny"]["fits"].get<bool>());
