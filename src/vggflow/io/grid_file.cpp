@@ -6,7 +6,6 @@
 #include <charconv>
 #include <utility>
 
-#include "vggflow/core/error.h"
 #include "vggflow/core/json.h"
 #include "vggflow/io/image_file.h"
 #include "vggflow/io/jsonl.h"
