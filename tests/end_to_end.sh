@@ -102,7 +102,7 @@ for format in peft merged; do
   refuse "x.ckpt reads as the name of a file" "$vggflow" export "$out/a/lora_ema.safetensors" "$out/x.ckpt" --format $format --model models/nano
 done
 refuse "expected seeds of at least 0, got -2" "$vggflow" sample "out=$out/s" "seeds=[1, -2]"
-refuse "asks for 2 images a prompt and images for 3" "$vggflow" sample "out=$out/s" "seeds=[1, 2]" --images 3
+refuse "asks for 2 images per prompt and images for 3" "$vggflow" sample "out=$out/s" "seeds=[1, 2]" --images 3
 refuse "as many steps as the explicit grid has noise levels, 2, got 3" "$vggflow" sample "out=$out/s" generator.time_grid.kind=explicit "generator.time_grid.sigmas=[1, 0.5]" --steps 3
 touch "$out/single.safetensors"
 refuse "convert, export: --model-config FOLDER" "$vggflow" convert "$out/single.safetensors" "$out/converted"

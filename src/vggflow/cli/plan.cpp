@@ -33,7 +33,8 @@ Syntax syntax() {
                      "device"},
           .notes =
               "Settings are those of align. Nothing is loaded: configurations and the headers "
-              "of weight files are read. How far it can be trusted: docs/plan.md."};
+              "of weight files are read. How far it can be trusted: docs/plan.md.",
+          .opens_nothing = true};
 }
 
 }  // namespace

@@ -13,6 +13,7 @@
 #include "vggflow/core/listing.h"
 #include "vggflow/core/log.h"
 #include "vggflow/core/result.h"
+#include "vggflow/core/secret.h"
 #include "vggflow/data/prompt_file.h"
 #include "vggflow/device/device.h"
 #include "vggflow/families/lora.h"
@@ -109,7 +110,8 @@ void require_prompts(const ModelOptions& model, const PromptFiles& files) {
       files.given() || has_own_prompts(model),
       "[prompts] expected prompts for {}, since the emoji's captions and judge are the nano "
       "model's alone: pass prompts.train=FILE to train on and prompts.eval=FILE "
-      "to evaluate on (a prompt a line), or prompts.classes=[cat, dog] for a model of photographs",
+      "to evaluate on (one prompt per line), or prompts.classes=[cat, dog] for a model of "
+      "photographs",
       model.model);
 }
 
@@ -132,7 +134,7 @@ void check_seeds(const SampleConfig& c) {
   if (c.seeds.empty()) return;
   VGGFLOW_CHECK(
       c.images == 1 || c.images == std::ssize(c.seeds),
-      "[sample] seeds={} asks for {} images a prompt and images for {}: leave one of them out",
+      "[sample] seeds={} asks for {} images per prompt and images for {}: leave one of them out",
       fmt::join(c.seeds, ","), c.seeds.size(), c.images);
   VGGFLOW_CHECK(c.seed == 0 || c.seed == c.seeds.front(),
                 "[sample] seeds={} begins with another seed than seed={}: leave one of them out",
@@ -161,8 +163,8 @@ TextChunks chunks_of(const SampleConfig& c, const Generator& generator, const Jo
                   {"guidance", fmt::to_string(g.guidance)},
                   {"steps", fmt::to_string(generator.times().size() - 1)},
                   {"times", fmt::format("{}", fmt::join(generator.times(), " "))},
-                  {"model", g.flow.model},
-                  {"lora", g.lora},
+                  {"model", without_folders(g.flow.model)},
+                  {"lora", without_folders(g.lora)},
                   {"lora_scale", fmt::to_string(g.lora_scale)},
                   {"negative_prompt", negative}};
   text["parameters"] = fmt::format(

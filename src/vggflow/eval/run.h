@@ -85,8 +85,8 @@ struct SampleConfig {
       "captions, [red heart, ghost]; empty with no file: the 64 display captions of the nano model "
       "of emoji");
     v("prompts_file", prompts_file,
-      "file of prompts: a line each, or a column 'prompt' of CSV, TSV or JSON");
-    v("images", images, "images a prompt", range(1, 100000));
+      "file of prompts: one per line, or a column 'prompt' of CSV, TSV or JSON");
+    v("images", images, "images per prompt", range(1, 100000));
     v("seed", seed, "seed of a prompt's first image; the others count on from it", range(0, 1e15));
     v("seeds", seeds, "seeds of a prompt's images, one each, in place of images and seed");
     v("batch", batch,

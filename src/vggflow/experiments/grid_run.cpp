@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -149,6 +150,8 @@ void GridRunner::start(const PlannedRun& run) {
   make_writable_folder(run.folder);
   std::vector<std::string> command = run.arguments(config_.base);
   command.insert(command.begin(), command_.program.string());
+  if (!command_.trust.empty())
+    command.push_back(fmt::format("trust={}", fmt::join(command_.trust, ",")));
   if (status.state == RunState::kHalfDone) {
     command.push_back("resume=true");
   } else {

@@ -265,8 +265,8 @@ ImageSet first_of_each(const ImageSet& set, int64_t count) {
   for (size_t g = 0; g < grouped.groups.size(); ++g) {
     const auto& all = grouped.places[g];
     VGGFLOW_CHECK(static_cast<int64_t>(all.size()) >= count,
-                  "[image_set] {}: expected at least {} images a prompt, got {} of '{}'", set.name,
-                  count, all.size(), grouped.groups[g]);
+                  "[image_set] {}: expected at least {} images per prompt, got {} of '{}'",
+                  set.name, count, all.size(), grouped.groups[g]);
     places.insert(places.end(), all.begin(), all.begin() + count);
   }
   return subset(set, places);

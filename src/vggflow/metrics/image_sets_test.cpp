@@ -90,7 +90,7 @@ TEST_F(ImageSets, AreCutToTheFirstImagesOfEachPromptAndResized) {
   EXPECT_EQ(resized(cut, 8).pixels(0).sizes(), at::IntArrayRef({3, 8, 8}));
   EXPECT_NEAR(resized(cut, 8).pixels(3).mean().item<double>(), 0.3, 1e-5);
   EXPECT_THAT(message_of([&] { first_of_each(set, 4); }),
-              HasSubstr("six: expected at least 4 images a prompt, got 3 of 'a'"));
+              HasSubstr("six: expected at least 4 images per prompt, got 3 of 'a'"));
 }
 
 TEST_F(ImageSets, NameFilesThatOtherProgramsTakeForImages) {

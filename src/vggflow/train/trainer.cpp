@@ -9,12 +9,15 @@
 #include <limits>
 #include <system_error>
 #include <utility>
+#include <variant>
 
 #include "vggflow/core/config.h"
 #include "vggflow/core/error.h"
 #include "vggflow/core/interrupt.h"
 #include "vggflow/core/json.h"
+#include "vggflow/core/secret.h"
 #include "vggflow/core/shell_word.h"
+#include "vggflow/core/trust.h"
 #include "vggflow/data/prompt_sets.h"
 #include "vggflow/device/device.h"
 #include "vggflow/families/lora.h"
@@ -248,10 +251,11 @@ RunEnd Trainer::interrupted_end() {
   if (done_ == 0) {
     log_line("interrupted before the first update was done: there is nothing to go on from");
   } else {
+    AlignConfig config = config_;
     log_info(
         "interrupted after update {}; the state is saved. Go on with: vggflow align --config {} "
-        "resume=true",
-        done_, shell_word((run_ / "config.yaml").string()));
+        "resume=true{}",
+        done_, shell_word((run_ / "config.yaml").string()), trust_setting(fields_of(config)));
   }
   return RunEnd::kInterrupted;
 }
@@ -357,8 +361,14 @@ Checkpoint Trainer::checkpoint() const {
   return c;
 }
 
+// A LoRA is given on: it says how it was made, without the folders of this machine.
 Metadata Trainer::lora_metadata() const {
   AlignConfig config = config_;
+  for (const Field& field : fields_of(config)) {
+    if (auto* text = std::get_if<std::string*>(&field.target)) **text = without_folders(**text);
+    if (auto* list = std::get_if<std::vector<std::string>*>(&field.target))
+      std::transform((*list)->begin(), (*list)->end(), (*list)->begin(), without_folders);
+  }
   return {{"vggflow.method", config.method},
           {"vggflow.reward", config.reward},
           {"vggflow.seed", fmt::to_string(config.seed)},
