@@ -32,7 +32,7 @@ struct EvalOptions {
   void fields(V& v) {
     v("prompts", prompts, "prompts to evaluate on; the report says whether they are held out",
       range(1, 100000));
-    v("images", images, "images a prompt", range(2, 10000));
+    v("images", images, "images per prompt", range(2, 10000));
     v("seed", seed, "seed of prompts and noise", range(0, 1e15));
     v("batch", batch,
       "images sampled at once; 0: 64, of latents fewer, as many as 64 images of 128 x 128 pixels "
