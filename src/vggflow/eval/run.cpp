@@ -24,6 +24,7 @@
 #include "vggflow/io/image.h"
 #include "vggflow/io/model_files.h"
 #include "vggflow/ops/random_tensor.h"
+#include "vggflow/rewards/expression.h"
 
 namespace vggflow {
 
