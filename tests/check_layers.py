@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Checks the tree against docs/architecture.md: includes and CMake link lists follow the table, headers are guarded, layers
-that work with any flow model name no family, no tracked file names a path of one machine or is larger than 12.5 MB.
+that work with any flow model name no family, foreign JSON is parsed in one place, no tracked file names a path of one machine or is larger than 12.5 MB.
 Usage: check_layers.py SOURCE_DIR"""
 import pathlib
 import re
@@ -68,6 +68,16 @@ def check_family_words(name):
             problems.append(f"{file.relative_to(root)} says {word}: ask FlowModel, FlowNetwork or families/")
 
 
+def check_json():
+    """Foreign JSON is bounded in depth: core/json.h parses it, and the reader of safetensors with a bound of its own."""
+    for file in sorted((root / "src/vggflow").rglob("*.[ch]*")):
+        name = str(file.relative_to(root / "src/vggflow"))
+        if name in ("core/json.h", "io/safetensors.cpp") or file.stem.endswith("_test"):
+            continue
+        if re.search(r"\b(?:[Jj]son|J)::(?:parse|accept)\(", file.read_text()):
+            problems.append(f"{name} parses JSON by itself: call parse_json or try_parse_json of core/json.h")
+
+
 def check_tracked_files():
     # Spelled in parts, so that this file does not hold what it looks for.
     paths = re.compile("/" + "(work|root|home)" + "/[a-z]")
@@ -91,6 +101,7 @@ for layer in sorted(folders & set(layers)):
     check_layer(layer, layers[layer])
 for layer in sorted(set(layers) - ABOUT_A_FAMILY):
     check_family_words(layer)
+check_json()
 check_tracked_files()
 print("\n".join(problems) or f"{len(layers)} layers follow the table")
 sys.exit(bool(problems))

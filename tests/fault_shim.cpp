@@ -1,5 +1,5 @@
 // Preloaded into a program under test (LD_PRELOAD): counts its operations on files below one folder
-// and its larger tensors, and at the one that is asked for fails it once or kills the process.
+// and its larger allocations, and at the one that is asked for fails it once or kills the process.
 //   SHIM_OPERATION  write, fsync, rename, open, allocate, or any (the first four together)
 //   SHIM_AT         its number, from 1; 0: none, the numbers alone are counted
 //   SHIM_ACTION     fail or kill
@@ -148,6 +148,14 @@ int open64(const char* path, int flags, ...) {
   va_end(rest);
   if (below(path) && fails(kOpen)) return errno = EMFILE, -1;
   return real(path, flags, mode);
+}
+
+// operator new and the libraries take their memory from here. glibc's own name needs no look-up,
+// which would itself ask for memory.
+void* __libc_malloc(size_t size);
+void* malloc(size_t size) noexcept {
+  if (size >= kLarge && fails(kAllocate)) return errno = ENOMEM, nullptr;
+  return __libc_malloc(size);
 }
 
 // LibTorch takes its tensors' memory on the host from here.

@@ -4,8 +4,12 @@
 #include <c10/util/Exception.h>
 #include <gmock/gmock.h>
 
+#include <cerrno>
 #include <new>
 #include <stdexcept>
+#include <system_error>
+
+#include "vggflow/device/warnings.h"
 
 namespace vggflow {
 namespace {
@@ -37,6 +41,11 @@ TEST(ErrorText, SaysThatTheDeviceIsFullAndWhatNeedsLess) {
                                "2.00 GiB."),
                     HasSubstr("1.00 GiB is free): lower batch or micro_batch"),
                     Not(HasSubstr("documentation")), Not(HasSubstr("frame #"))));
+  for (const char* words : {"CUDA error: out of memory\nCompile with TORCH_USE_CUDA_DSA",
+                            "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`"})
+    EXPECT_THAT(text_of([&] { TORCH_CHECK(false, words); }),
+                AllOf(StartsWith("[memory] the device is full (CUDA error: "),
+                      HasSubstr("micro_batch"), Not(HasSubstr("\n"))));
 }
 
 TEST(ErrorText, SaysThatTheHostIsFull) {
@@ -44,11 +53,25 @@ TEST(ErrorText, SaysThatTheHostIsFull) {
               AllOf(StartsWith("[memory] the host's memory is full"), HasSubstr("micro_batch")));
   EXPECT_THAT(text_of([] { TORCH_CHECK(false, "DefaultCPUAllocator: can't allocate memory"); }),
               StartsWith("[memory] the host's memory is full (DefaultCPUAllocator"));
+  EXPECT_THAT(text_of([] { throw std::system_error(ENOMEM, std::generic_category(), "mmap"); }),
+              StartsWith("[memory] the host's memory is full (mmap: Cannot allocate memory)"));
 }
 
 TEST(ErrorText, LeavesOutStackFrames) {
   EXPECT_EQ(text_of([] { TORCH_CHECK(false, "shapes differ"); }), "shapes differ");
   EXPECT_EQ(text_of([] { throw std::runtime_error("as it is"); }), "as it is");
+}
+
+TEST(Warnings, ThatNumbersWillBeOthersEndTheWork) {
+  refuse_changed_numbers();
+  for (const char* text :
+       {"mkldnn_matmul failed, switching to BLAS gemm: could not create a primitive",
+        "mkldnn_matmul failed, switching to baddbmm: out of memory\nframes"}) {
+    EXPECT_THAT(text_of([&] { TORCH_WARN(text); }),
+                AllOf(StartsWith("[device] LibTorch could not go on with the numbers"),
+                      HasSubstr("lower batch or micro_batch"), Not(HasSubstr("frames"))));
+  }
+  EXPECT_EQ(text_of([] { TORCH_WARN("something is deprecated"); }), "no error");
 }
 
 }  // namespace

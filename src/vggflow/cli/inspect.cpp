@@ -1,12 +1,12 @@
 #include <fmt/format.h>
 
-#include <cstdio>
 #include <filesystem>
 #include <string>
 
 #include "vggflow/cli/command.h"
 #include "vggflow/cli/commands.h"
 #include "vggflow/core/error.h"
+#include "vggflow/core/result.h"
 #include "vggflow/io/safetensors.h"
 
 namespace vggflow::cli {
@@ -15,18 +15,19 @@ namespace {
 void inspect_file(const std::filesystem::path& path) {
   const SafetensorsFile file(path);
   int64_t parameters = 0;
-  fmt::print("{}\n", path.string());
+  print_result(path.string());
   for (const auto& [key, value] : file.metadata()) {
-    fmt::print("  {}: {}\n", key, value.size() > 120 ? value.substr(0, 117) + "..." : value);
+    print_result(
+        fmt::format("  {}: {}", key, value.size() > 120 ? value.substr(0, 117) + "..." : value));
   }
   for (const auto& [name, entry] : file.tensors()) {
     int64_t count = 1;
     for (const int64_t d : entry.shape) count *= d;
     parameters += count;
-    fmt::print("  {:<70} {:<9} ({})\n", name, c10::toString(entry.dtype),
-               fmt::join(entry.shape, ", "));
+    print_result(fmt::format("  {:<70} {:<9} ({})", name, c10::toString(entry.dtype),
+                             fmt::join(entry.shape, ", ")));
   }
-  fmt::print("  {} tensors, {} numbers\n", file.tensors().size(), parameters);
+  print_result(fmt::format("  {} tensors, {} numbers", file.tensors().size(), parameters));
 }
 
 struct InspectConfig {

@@ -19,7 +19,9 @@
 #include "vggflow/core/secret.h"
 #include "vggflow/core/usage_error.h"
 #include "vggflow/core/version.h"
+#include "vggflow/core/visible.h"
 #include "vggflow/device/error_text.h"
+#include "vggflow/device/warnings.h"
 
 namespace vggflow::cli {
 namespace {
@@ -89,7 +91,7 @@ int run(const std::vector<std::string>& words) {
 }
 
 int say(const std::exception& e, ExitCode code) {
-  return print(stderr, "vggflow: " + without_password(error_text(e)) + "\n", code);
+  return print(stderr, "vggflow: " + visible(without_password(error_text(e))) + "\n", code);
 }
 
 // Tensors come and go every step: keep their pages instead of returning them to the system each
@@ -108,6 +110,7 @@ int main(int argc, char** argv) {
   using namespace vggflow;
   open_standard_descriptors();
   cli::keep_pages();
+  refuse_changed_numbers();
   try {
     return cli::run({argv + std::min(argc, 1), argv + argc});
   } catch (const Interrupted&) {

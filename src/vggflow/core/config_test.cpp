@@ -203,5 +203,13 @@ TEST(Config, TellsWhatAFieldMayHold) {
   EXPECT_EQ(type_text(fields[2]), "text, one of none | unet | mmdit");
 }
 
+// As of JSON, deep nesting would overflow the stack of whatever walks it.
+TEST(Config, RefusesYamlThatIsNestedTooDeeply) {
+  Outer o;
+  for (const std::string& text : {std::string(100000, '['), "a: " + std::string(100000, '{')})
+    EXPECT_THAT(message_of([&] { load_yaml_text(fields_of(o), text, "deep.yaml"); }),
+                HasSubstr("deep.yaml is not YAML"));
+}
+
 }  // namespace
 }  // namespace vggflow

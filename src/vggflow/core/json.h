@@ -1,6 +1,6 @@
 #pragma once
 // JSON of strangers: model folders, LoRA headers, lists, a judge's answers, files of earlier runs.
-// It is parsed with a bound here, since a value that is nested a hundred thousand levels deep
+// All of it is parsed here, with a bound: a value that is nested a hundred thousand levels deep
 // parses well and then overflows the stack of whatever walks, copies or prints it.
 
 #include <cstddef>

@@ -15,6 +15,7 @@
 #include "vggflow/core/interrupt.h"
 #include "vggflow/core/result.h"
 #include "vggflow/core/secret.h"
+#include "vggflow/core/visible.h"
 
 namespace vggflow {
 namespace {
@@ -90,7 +91,7 @@ void catch_unless_ignored(int signal, void (*handler)(int)) {
 }
 
 void write_line(std::FILE* stream, const std::string& line) {
-  const std::string text = without_password(line) + "\n";
+  const std::string text = visible(without_password(line)) + "\n";
   const std::lock_guard lock(log_mutex);
   clear_bar();
   std::fputs(text.c_str(), stream);
@@ -136,10 +137,10 @@ void Progress::advance(int64_t done, const std::string& note) {
   std::fprintf(
       stderr, "\r\x1b[K%s",
       fmt::format(
-          "{} [{}{}] {}/{} | {:.2f}/s | ETA {} | {:.1f} GiB | {}", title_, std::string(full, '#'),
-          std::string(24 - full, '.'), done, total_, rate,
+          "{} [{}{}] {}/{} | {:.2f}/s | ETA {} | {:.1f} GiB | {}", visible(title_),
+          std::string(full, '#'), std::string(24 - full, '.'), done, total_, rate,
           done > start_ ? duration(static_cast<double>(total_ - done) / std::max(rate, 1e-9)) : "?",
-          memory_now_gib(), note)
+          memory_now_gib(), visible(note))
           .c_str());
   std::fflush(stderr);
   bar_on_screen = true;

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "vggflow/core/error.h"
+#include "vggflow/core/json.h"
 #include "vggflow/text/unicode.h"
 
 namespace vggflow {
@@ -121,9 +122,10 @@ void add_json(Table& table, const Json& value, int64_t line) {
   for (const auto& [name, member] : value.items()) set_cell(table, lower(name), member);
 }
 
-Json parse_json(const std::string& text, const fs::path& file, int64_t line) {
-  const Json value = Json::parse(text, nullptr, /*allow_exceptions=*/false);
-  VGGFLOW_CHECK(!value.is_discarded(), "[table] {}:{}: not valid JSON", file.string(), line);
+Json value_of(const std::string& text, const fs::path& file, int64_t line) {
+  const Json value = try_parse_json(text);
+  VGGFLOW_CHECK(!value.is_discarded(), "[table] {}:{}: not valid JSON, or nested too deeply",
+                file.string(), line);
   return value;
 }
 
@@ -136,10 +138,10 @@ Table read_json(const fs::path& file, bool lines) {
     for (std::string line; std::getline(in, line);) {
       ++number;
       if (line.find_first_not_of(" \t\r") != std::string::npos)
-        add_json(table, parse_json(line, file, number), number);
+        add_json(table, value_of(line, file, number), number);
     }
   } else {
-    const Json all = parse_json(text, file, 1);
+    const Json all = value_of(text, file, 1);
     VGGFLOW_CHECK(all.is_array(),
                   "[table] {}: expected a JSON array, got {}. One object a line is a .jsonl file",
                   file.string(), all.type_name());

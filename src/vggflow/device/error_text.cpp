@@ -3,6 +3,8 @@
 #include <c10/util/Exception.h>
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <initializer_list>
 #include <new>
 
 #include "vggflow/core/listing.h"
@@ -26,19 +28,36 @@ std::string numbers_of(const std::string& text) {
   return at == std::string::npos ? text : text.substr(0, at + end.size() - 1);
 }
 
+bool holds(const std::string& text, std::initializer_list<const char*> pieces) {
+  return std::any_of(pieces.begin(), pieces.end(),
+                     [&](const char* piece) { return text.find(piece) != std::string::npos; });
+}
+
+// CUDA's own calls and libraries say it in words of theirs.
+bool is_device_full(const std::exception& e, const std::string& text) {
+  return dynamic_cast<const c10::OutOfMemoryError*>(&e) ||
+         holds(text, {"CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED",
+                      "CUDNN_STATUS_ALLOC_FAILED", "CUSOLVER_STATUS_ALLOC_FAILED"});
+}
+
 bool is_host_full(const std::exception& e, const std::string& text) {
   return dynamic_cast<const std::bad_alloc*>(&e) ||
-         text.find("can't allocate memory") != std::string::npos;
+         holds(text, {"can't allocate memory", "DefaultCPUAllocator: not enough memory",
+                      "Cannot allocate memory"});
 }
+
+// Its first line, which tells what was asked for.
+std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
 
 }  // namespace
 
 std::string error_text(const std::exception& e) {
   const std::string text = what(e);
-  if (dynamic_cast<const c10::OutOfMemoryError*>(&e))
-    return fmt::format("[memory] the device is full ({}): {}", numbers_of(text), kRemedy);
+  if (is_device_full(e, text))
+    return fmt::format("[memory] the device is full ({}): {}", first_line(numbers_of(text)),
+                       kRemedy);
   if (is_host_full(e, text))
-    return fmt::format("[memory] the host's memory is full ({}): {}", text, kRemedy);
+    return fmt::format("[memory] the host's memory is full ({}): {}", first_line(text), kRemedy);
   return bounded_message(text);
 }
 

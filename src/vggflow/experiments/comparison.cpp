@@ -8,6 +8,7 @@
 #include <numeric>
 
 #include "vggflow/core/error.h"
+#include "vggflow/core/json.h"
 #include "vggflow/core/random.h"
 #include "vggflow/io/files.h"
 #include "vggflow/metrics/metrics.h"
@@ -134,14 +135,13 @@ RunResult read_result(const PlannedRun& plan) {
                 [](const Json& e) { return !e.contains("metrics") || !e["metrics"].is_object(); });
   VGGFLOW_CHECK(!evals.empty(), "[compare] {} holds no evaluation",
                 (plan.folder / "metrics.jsonl").string());
-  RunResult out{
-      plan,
-      {},
-      {},
-      Json::parse(read_text(plan.folder / "summary.json"), nullptr, /*allow_exceptions=*/false),
-      number(evals.front(), "/prompts"),
-      number(evals.front(), "/images_per_prompt"),
-      prompt_words(evals.front())};
+  RunResult out{plan,
+                {},
+                {},
+                try_parse_json(read_text(plan.folder / "summary.json")),
+                number(evals.front(), "/prompts"),
+                number(evals.front(), "/images_per_prompt"),
+                prompt_words(evals.front())};
   VGGFLOW_CHECK(out.summary.is_object(), "[compare] {} is damaged; remove it and run again",
                 (plan.folder / "summary.json").string());
   for (const Json& e : evals) out.evals.push_back(point_of(e, evals.front()["metrics"]));

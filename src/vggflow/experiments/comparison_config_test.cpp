@@ -164,6 +164,7 @@ TEST(ComparisonConfig, RefusesOverridesByName) {
               HasSubstr("override seeds=[one]: expected whole numbers for seeds"));
   EXPECT_THAT(message_of([] { parsed(kWhole, {"seeds=["}); }),
               HasSubstr("override seeds=[: the value is not YAML"));
+  EXPECT_THAT(message_of([] { parsed(std::string(100000, '[')); }), HasSubstr("is not YAML"));
 }
 
 TEST(ComparisonConfig, KnowsTheHomeFolderAndNamesNoPassword) {

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "vggflow/core/error.h"
+#include "vggflow/core/json.h"
 #include "vggflow/io/safetensors.h"
 #include "vggflow/networks/model_folder.h"
 #include "vggflow/nn/embedder_mlp.h"
@@ -236,7 +237,7 @@ LoadedValueNetwork load_value_network(const std::filesystem::path& file,
   VGGFLOW_CHECK(found != in.metadata().end(),
                 "[value_network] {} has no '{}' metadata: expected the value.safetensors of a run",
                 file.string(), kKey);
-  const auto about = nlohmann::json::parse(found->second);
+  const auto about = parse_json(found->second, file.string());
   const ValueOptions options{kind_of(about.at("kind").get<std::string>(), file),
                              about.at("width").get<int64_t>(), about.at("layers").get<int64_t>(),
                              about.at("rank").get<int64_t>()};

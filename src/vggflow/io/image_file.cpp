@@ -22,13 +22,22 @@
 namespace vggflow {
 namespace {
 
-// 2^27 pixels are 400 MB: more is a mistake or an attack.
-constexpr uint64_t kMostPixels = uint64_t{1} << 27;
+// An image may be so many pixels (400 MB) where its file holds something for them, a byte for every
+// 128 at least. One that is nearly empty, which a few kilobytes describe at any size, may be as
+// many as a camera takes: a reward's copies of it are twenty times as large as its pixels.
+constexpr uint64_t kMostPixels = uint64_t{1} << 27, kMostEmptyPixels = uint64_t{1} << 24,
+                   kPixelsForOneByte = 128;
 
-void check_size(uint64_t width, uint64_t height, const std::string& name) {
-  VGGFLOW_CHECK(width * height <= kMostPixels,
+// Before anything of this size is allocated.
+void check_size(uint64_t width, uint64_t height, size_t file_size, const std::string& name) {
+  const uint64_t pixels = width * height;
+  VGGFLOW_CHECK(pixels <= kMostPixels,
                 "[image] {} says that it is {} x {}: expected at most {} pixels", name, width,
                 height, kMostPixels);
+  VGGFLOW_CHECK(pixels <= std::max(kMostEmptyPixels, kPixelsForOneByte * file_size),
+                "[image] {} says that it is {} x {} in {} bytes, which hold next to nothing: "
+                "expected at most {} pixels of such a file. Make it smaller",
+                name, width, height, file_size, kMostEmptyPixels);
 }
 
 // Whether bytes are UTF-8: lead bytes are followed by as many continuations as they announce.
@@ -86,6 +95,34 @@ void give_bytes(png_structp png, png_bytep out, png_size_t size) {
   source->at += size;
 }
 
+// libpng takes the memory that a chunk says it needs before it reads the chunk: a length of four
+// bytes, a name of four, the data, a check sum of four.
+void check_chunks(std::span<const uint8_t> bytes, const std::string& name) {
+  constexpr size_t kSignature = 8, kFrame = 12;
+  for (size_t at = kSignature; at + kFrame <= bytes.size();) {
+    size_t length = 0;
+    for (size_t i = 0; i < 4; ++i) length = length << 8 | bytes[at + i];
+    const size_t left = bytes.size() - at - kFrame;
+    VGGFLOW_CHECK(length <= left,
+                  "[image] {} is not a readable PNG: a chunk says that it has {} bytes where {} "
+                  "are left. Write it again",
+                  name, length, left);
+    if (std::memcmp(&bytes[at + 4], "IEND", 4) == 0) return;
+    at += kFrame + length;
+  }
+}
+
+// A codec for one file. Packed text may unfold to a thousand times its size: of one chunk 4 MB are
+// taken and of all 64 chunks, the others left out.
+png_structp open_png(std::string& error, PngSource& source) {
+  png_structp png =
+      png_create_read_struct(PNG_LIBPNG_VER_STRING, &error, on_png_error, on_png_warning);
+  png_set_chunk_malloc_max(png, 4 << 20);
+  png_set_chunk_cache_max(png, 64);
+  png_set_read_fn(png, &source, give_bytes);
+  return png;
+}
+
 TextChunks text_of(png_structp png, png_infop info) {
   TextChunks text;
   png_textp chunks = nullptr;
@@ -103,7 +140,7 @@ TextChunks text_of(png_structp png, png_infop info) {
 // Deflate gives at most 1032 bytes for one: an image that claims more is not in the file.
 void check_png_fits(png_structp png, png_infop info, size_t file_size, const std::string& name) {
   const uint64_t width = png_get_image_width(png, info), height = png_get_image_height(png, info);
-  check_size(width, height, name);
+  check_size(width, height, file_size, name);
   VGGFLOW_CHECK(height * png_get_rowbytes(png, info) / 1032 <= file_size,
                 "[image] {} says that it is {} x {}, which its {} bytes cannot hold", name, width,
                 height, file_size);
@@ -131,18 +168,15 @@ void saturate(const std::vector<uint8_t>& wide, std::vector<uint8_t>& rgb,
 // Every object with a destructor lives outside the code that libpng may jump out of: the two steps
 // are split by setjmp.
 ImageFile decode_png(std::span<const uint8_t> bytes, const std::string& name) {
+  check_chunks(bytes, name);
   ImageFile out;
   std::string error;
   PngSource source{bytes};
   std::vector<png_bytep> rows;
   std::vector<uint8_t> wide;  // 16-bit grey, the high byte first
-  png_structp png =
-      png_create_read_struct(PNG_LIBPNG_VER_STRING, &error, on_png_error, on_png_warning);
+  png_structp png = open_png(error, source);
   png_infop info = png_create_info_struct(png);
-  if (setjmp(png_jmpbuf(png)) == 0) {
-    png_set_read_fn(png, &source, give_bytes);
-    png_read_info(png, info);
-  }
+  if (setjmp(png_jmpbuf(png)) == 0) png_read_info(png, info);
   if (error.empty()) {
     try {
       check_png_fits(png, info, bytes.size(), name);
@@ -201,6 +235,16 @@ jpeg_error_mgr* prepare(JpegErrors& errors) {
   return manager;
 }
 
+// Every 128 pixels at least have a bit, a Huffman code; in arithmetic coding they may share one.
+void check_jpeg_fits(const jpeg_decompress_struct& codec, size_t file_size,
+                     const std::string& name) {
+  const uint64_t width = codec.image_width, height = codec.image_height;
+  check_size(width, height, file_size, name);
+  VGGFLOW_CHECK(codec.arith_code || width * height / 1024 <= file_size,
+                "[image] {} says that it is {} x {}, which its {} bytes cannot hold", name, width,
+                height, file_size);
+}
+
 ImageFile decode_jpeg(std::span<const uint8_t> bytes, const std::string& name) {
   ImageFile out;
   JpegErrors errors;
@@ -215,7 +259,7 @@ ImageFile decode_jpeg(std::span<const uint8_t> bytes, const std::string& name) {
   const bool begun = errors.message[0] == '\0';
   if (begun) {
     try {
-      check_size(codec.image_width, codec.image_height, name);
+      check_jpeg_fits(codec, bytes.size(), name);
       out.image = {codec.image_width, codec.image_height, {}};
       out.image.rgb.resize(static_cast<size_t>(3 * out.image.width * out.image.height));
     } catch (...) {
@@ -241,16 +285,13 @@ ImageFile decode_jpeg(std::span<const uint8_t> bytes, const std::string& name) {
 
 // The header of a PNG, its text up to the pixels.
 TextChunks png_head_text(std::span<const uint8_t> bytes, const std::string& name) {
+  check_chunks(bytes, name);
   TextChunks text;
   std::string error;
   PngSource source{bytes};
-  png_structp png =
-      png_create_read_struct(PNG_LIBPNG_VER_STRING, &error, on_png_error, on_png_warning);
+  png_structp png = open_png(error, source);
   png_infop info = png_create_info_struct(png);
-  if (setjmp(png_jmpbuf(png)) == 0) {
-    png_set_read_fn(png, &source, give_bytes);
-    png_read_info(png, info);
-  }
+  if (setjmp(png_jmpbuf(png)) == 0) png_read_info(png, info);
   if (error.empty()) text = text_of(png, info);
   png_destroy_read_struct(&png, &info, nullptr);
   VGGFLOW_CHECK(error.empty(), "[image] {} is not a readable PNG: {}. Write it again", name, error);
@@ -335,7 +376,9 @@ std::vector<uint8_t> encode_jpeg(const Image& image, int quality) {
 at::Tensor to_pixels(const Image& image) {
   const at::Tensor bytes = at::from_blob(const_cast<uint8_t*>(image.rgb.data()),
                                          {image.height, image.width, 3}, at::kByte);
-  return bytes.permute({2, 0, 1}).to(at::kFloat).div_(255).contiguous();
+  // Copied once: a photograph's pixels as numbers are gigabytes.
+  at::Tensor pixels = at::empty({3, image.height, image.width});
+  return pixels.copy_(bytes.permute({2, 0, 1})).div_(255);
 }
 
 }  // namespace vggflow

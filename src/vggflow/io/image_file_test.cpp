@@ -6,6 +6,7 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <filesystem>
 
@@ -17,6 +18,7 @@ namespace vggflow {
 namespace {
 
 namespace fs = std::filesystem;
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 using testing::message_of;
 
@@ -160,16 +162,30 @@ TEST(ImageFile, RefusesSizesThatTheFileCannotHoldBeforeItAllocates) {
   };
   EXPECT_THAT(message_of([&] { decode_image(header_of(100000, 100000), "a.png"); }),
               HasSubstr("says that it is 100000 x 100000: expected at most 134217728 pixels"));
-  EXPECT_THAT(message_of([&] { decode_image(header_of(8000, 8000), "a.png"); }),
-              HasSubstr("a.png says that it is 8000 x 8000, which its"));
-  auto jpeg = bytes_of("baseline_420.jpg");
-  for (size_t i = 0; i + 9 < jpeg.size(); ++i) {
-    if (jpeg[i] != 0xFF || jpeg[i + 1] != 0xC0) continue;
-    jpeg[i + 5] = jpeg[i + 7] = 0xF0;
-    break;
-  }
-  EXPECT_THAT(message_of([&] { decode_image(jpeg, "a.jpg"); }),
-              HasSubstr("a.jpg says that it is 61466 x 61459"));
+  EXPECT_THAT(message_of([&] { decode_image(header_of(4000, 4000), "a.png"); }),
+              HasSubstr("a.png says that it is 4000 x 4000, which its"));
+  auto empty = header_of(8000, 8000);
+  empty.resize(200000);  // deflate could unfold these to 64 million pixels of nothing
+  EXPECT_THAT(message_of([&] { decode_image(empty, "a.png"); }),
+              HasSubstr("8000 x 8000 in 200000 bytes, which hold next to nothing"));
+  // libpng would take the gigabyte first. The chunk after the header begins at byte 33.
+  auto chunk = encode_png(gradient(1, 1), {{"prompt", "a cat"}});
+  chunk[33] = 0x41;
+  EXPECT_THAT(message_of([&] { decode_image(chunk, "a.png"); }),
+              HasSubstr("a chunk says that it has 1090519052 bytes where "));
+  const auto jpeg_of = [&](const char* name, uint8_t mark, uint8_t high) {
+    auto jpeg = bytes_of(name);
+    const std::array<uint8_t, 2> frame{0xFF, mark};
+    const auto at = std::search(jpeg.begin(), jpeg.end(), frame.begin(), frame.end());
+    at[5] = at[7] = high;
+    return jpeg;
+  };
+  EXPECT_THAT(message_of([&] { decode_image(jpeg_of("baseline_420.jpg", 0xC0, 0xF0), "a.jpg"); }),
+              HasSubstr("a.jpg says that it is 61466 x 61459: expected at most"));
+  // A progressive one is held whole, in two bytes per coefficient.
+  EXPECT_THAT(
+      message_of([&] { decode_image(jpeg_of("progressive_444.jpg", 0xC2, 0x0F), "a.jpg"); }),
+      AllOf(HasSubstr("a.jpg says that it is 38"), HasSubstr("bytes cannot hold")));
 }
 
 TEST(ImageFile, KnowsImagesByTheirNames) {

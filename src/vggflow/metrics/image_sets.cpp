@@ -288,19 +288,34 @@ ImageSet resized(ImageSet set, int64_t size) {
   return set;
 }
 
+namespace {
+
+// As many as fit into what 64 images of 1024 x 1024 take, 768 MB, and at least one.
+int64_t fitting(int64_t batch, const Tensor& image) {
+  constexpr int64_t kMostNumbers = int64_t{64} * 3 * 1024 * 1024;
+  return std::clamp<int64_t>(kMostNumbers / std::max<int64_t>(image.numel(), 1), 1, batch);
+}
+
+// Of a lone image without a copy.
+Tensor stacked(const std::vector<Tensor>& images) {
+  return images.size() == 1 ? images[0].unsqueeze(0) : at::stack(images);
+}
+
+}  // namespace
+
 void for_batches(const ImageSet& set, int64_t batch,
                  const std::function<void(int64_t, const Tensor&)>& f) {
   std::vector<Tensor> run;
   for (int64_t i = 0; i < set.size(); ++i) {
     Tensor x = set.pixels(i);
-    if (!run.empty() &&
-        (static_cast<int64_t>(run.size()) == batch || run.back().sizes() != x.sizes())) {
-      f(i - static_cast<int64_t>(run.size()), at::stack(run));
+    if (!run.empty() && (static_cast<int64_t>(run.size()) == fitting(batch, run.back()) ||
+                         run.back().sizes() != x.sizes())) {
+      f(i - static_cast<int64_t>(run.size()), stacked(run));
       run.clear();
     }
     run.push_back(std::move(x));
   }
-  if (!run.empty()) f(set.size() - static_cast<int64_t>(run.size()), at::stack(run));
+  if (!run.empty()) f(set.size() - static_cast<int64_t>(run.size()), stacked(run));
 }
 
 }  // namespace vggflow

@@ -60,7 +60,8 @@ ImageSet first_of_each(const ImageSet& set, int64_t count);
 /// is stretched with a line in the log; 0 leaves them as they are.
 ImageSet resized(ImageSet set, int64_t size);
 
-/// Calls f(first place, images (B, 3, H, W)) on runs of at most `batch` images of one size.
+/// Calls f(first place, images (B, 3, H, W)) on runs of at most `batch` images of one size, fewer
+/// where that many would be larger than 64 of 1024 x 1024.
 void for_batches(const ImageSet& set, int64_t batch,
                  const std::function<void(int64_t first, const Tensor& images)>& f);
 

@@ -19,6 +19,7 @@ namespace fs = std::filesystem;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using testing::message_of;
+using ::testing::Pair;
 using testing::TemporaryFolder;
 
 Image plain(uint8_t level, int64_t side = 4) {
@@ -156,6 +157,13 @@ TEST_F(ImageSets, ComeInBatchesOfOneSize) {
   EXPECT_THAT(runs,
               ElementsAre(std::pair<int64_t, int64_t>{0, 2}, std::pair<int64_t, int64_t>{2, 1},
                           std::pair<int64_t, int64_t>{3, 2}));
+  // One of these is 1.6 GB where its pixels are its own.
+  set.pixels = [](int64_t) { return at::zeros({1}).expand({3, 16384, 8192}); };
+  runs.clear();
+  for_batches(set, 4, [&](int64_t first, const Tensor& images) {
+    runs.emplace_back(first, images.size(0));
+  });
+  EXPECT_THAT(runs, ElementsAre(Pair(0, 1), Pair(1, 1), Pair(2, 1), Pair(3, 1), Pair(4, 1)));
 }
 
 TEST_F(ImageSets, RefuseWhatHoldsNoImages) {

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "vggflow/core/json.h"
 #include "vggflow/core/log.h"
 #include "vggflow/train/checkpoint.h"
 
@@ -41,7 +42,7 @@ struct FitState {
     adamw.v.copy_(checkpoint_tensor(c, "adamw_v", adamw.v));
     adamw.steps = std::stoll(c.metadata.at("adamw_steps"));
     ema.updates = std::stoll(c.metadata.at("ema_updates"));
-    const auto logged = nlohmann::json::parse(c.metadata.at("curve"));
+    const auto logged = parse_json(c.metadata.at("curve"), "the checkpoint's curve");
     for (const auto& p : logged.at("points"))
       curve.push_back({p.at(0).get<int64_t>(), p.at(1).get<double>()});
     loss_sum = logged.at("sum").get<double>();

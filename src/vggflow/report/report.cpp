@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "vggflow/core/error.h"
+#include "vggflow/core/json.h"
 #include "vggflow/io/files.h"
 #include "vggflow/io/jsonl.h"
 #include "vggflow/metrics/metrics.h"
@@ -73,7 +74,7 @@ void read_summary(const fs::path& file, RunData& data) {
     data.missing.push_back("summary.json (the run is not finished)");
     return;
   }
-  data.summary = Json::parse(read_text(file), nullptr, /*allow_exceptions=*/false);
+  data.summary = try_parse_json(read_text(file));
   if (data.summary.is_object()) return;
   data.summary = Json::object();
   data.missing.push_back("summary.json (it is damaged)");
@@ -325,7 +326,8 @@ std::string evaluation_table(const RunData& data) {
       "<th>update</th><th>reward</th><th>judge %</th><th>its change, paired</th><th>judge "
       "score</th><th>diversity</th><th>FD (floor)</th><th>KID (floor)</th><th>saturated</th></tr>{}"
       "</table></div>",
-      shown(number(data.evals.front(), "/prompts"), 0), prompt_words(data.evals.front()),
+      shown(number(data.evals.front(), "/prompts"), 0),
+      escape_html(prompt_words(data.evals.front())),
       shown(number(data.evals.front(), "/images_per_prompt"), 0),
       has_errors(data) ? "± is the standard error over prompts, of KID over random subsets"
                        : "means over one prompt have no error; that of KID is over random subsets",
@@ -434,7 +436,7 @@ namespace {
 Json finished_summary(const fs::path& run) {
   VGGFLOW_CHECK(fs::exists(run / "summary.json"),
                 "[report] {} holds no summary.json: the run is not finished", run.string());
-  Json summary = Json::parse(read_text(run / "summary.json"), nullptr, /*allow_exceptions=*/false);
+  Json summary = try_parse_json(read_text(run / "summary.json"));
   VGGFLOW_CHECK(summary.is_object(), "[report] {} is damaged", (run / "summary.json").string());
   return summary;
 }

@@ -262,5 +262,34 @@ TEST_F(Report, ComparesOnlyFinishedRunsOfOneReward) {
               HasSubstr("expected runs of one reward, got colorfulness"));
 }
 
+// Every text and key that nothing here looks for becomes one that a browser would run.
+Json hostile(const Json& value) {
+  const std::string script = "\"'><script>alert(1)</script>";
+  if (value.is_string()) return value.get<std::string>() + script;
+  if (!value.is_structured()) return value;
+  Json out = value;
+  for (auto& [key, member] : out.items()) {
+    if (key != "kind") member = hostile(member);
+  }
+  if (out.is_object()) out[script] = script;
+  return out;
+}
+
+TEST_F(Report, TextsOfARunFolderRunNoScript) {
+  Json base = eval_line(0, 10), later = eval_line(1, 12), update = update_line(1);
+  for (Json* line : {&base, &later})
+    (*line)["metrics"].update({{"features", "dino"}, {"panel", {{"clip", {{"mean", 1.0}}}}}});
+  update["loss"]["<script>"] = 0.5;
+  const Json warning{{"kind", "warning"}, {"update", 1}, {"name", "a"}, {"text", "b"}};
+  write_lines({hostile(base), hostile(update), hostile(later), hostile(warning)});
+  write_summary(run_, 0, 13);
+  const Json summary = hostile(Json::parse(read_text(run_ / "summary.json")));
+  write_text(run_ / "summary.json", summary.dump());
+  write_text(run_ / "config.yaml", "reward: <script>\n");
+  const std::string html = page();
+  EXPECT_FALSE(holds(html, "<script")) << html.substr(html.find("<script") - 200, 300);
+  EXPECT_TRUE(holds(html, "held-out&quot;&#39;&gt;&lt;script&gt;alert(1)"));
+}
+
 }  // namespace
 }  // namespace vggflow

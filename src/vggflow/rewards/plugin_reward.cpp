@@ -11,8 +11,10 @@
 #include <utility>
 
 #include "vggflow/core/error.h"
+#include "vggflow/core/log.h"
 #include "vggflow/reward_plugin.h"
 #include "vggflow/rewards/expression.h"
+#include "vggflow/rewards/plugin_guard.h"
 
 namespace vggflow {
 
@@ -60,7 +62,9 @@ void* open(const std::string& path) {
                 "with ' + ', spaces "
                 "around it; a path that holds these is written in round brackets",
                 path);
-  void* handle = ::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
+  void* handle = call_plugin(path, "its loading", [&] {
+    return ::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
+  });
   VGGFLOW_CHECK(handle != nullptr, "[plugin] cannot load the shared library {}: {}", path,
                 ::dlerror());
   return handle;
@@ -70,7 +74,7 @@ std::unique_ptr<PluginLibrary> load(const std::string& path) {
   void* handle = open(path);
   auto library = std::make_unique<PluginLibrary>();
   require(handle, path, "vggflow_reward_abi", library->abi);
-  const uint32_t abi = library->abi();
+  const uint32_t abi = call_plugin(path, "vggflow_reward_abi", [&] { return library->abi(); });
   VGGFLOW_CHECK(abi == VGGFLOW_REWARD_ABI,
                 "[plugin] {} speaks version {} of the reward interface, expected {}: compile it "
                 "with this vggflow's "
@@ -89,6 +93,10 @@ std::unique_ptr<PluginLibrary> load(const std::string& path) {
 int64_t first_not_finite(const Tensor& x) {
   const Tensor bad = at::isfinite(x).flatten(1).all(1).logical_not();
   return bad.any().item<bool>() ? bad.to(at::kByte).argmax().item<int64_t>() : -1;
+}
+
+Tensor copy_of(const GuardedFloats& numbers, at::IntArrayRef shape) {
+  return at::from_blob(numbers.data(), shape, at::kFloat).clone();
 }
 
 // r and grad r of a plug-in as a function of the images; both may be differentiated again.
@@ -132,11 +140,12 @@ PluginReward::PluginReward(const std::string& address) {
   std::vector<vggflow_reward_option> options;
   for (const auto& [key, value] : a.options) options.push_back({key.c_str(), value.c_str()});
   ErrorText error;
-  object_ =
-      library_->create(options.data(), options.size(), error.bytes.data(), error.bytes.size());
+  object_ = call_plugin(path_, "vggflow_reward_create", [&] {
+    return library_->create(options.data(), options.size(), error.bytes.data(), error.bytes.size());
+  });
   VGGFLOW_CHECK(object_ != nullptr, "[plugin] {} makes no reward: {}", path_, error.text());
-  flags_ = library_->flags(object_);
   try {
+    flags_ = call_plugin(path_, "vggflow_reward_flags", [&] { return library_->flags(object_); });
     VGGFLOW_CHECK(
         (flags_ & ~uint32_t{VGGFLOW_REWARD_DIFFERENTIABLE | VGGFLOW_REWARD_THREAD_SAFE}) == 0,
         "[plugin] {} has flags {:#x}, of which this "
@@ -147,18 +156,28 @@ PluginReward::PluginReward(const std::string& address) {
                   "differentiable",
                   path_);
   } catch (const Error&) {
-    library_->destroy(object_);  // no destructor runs for a half-made object
+    destroy();  // no destructor runs for a half-made object
     throw;
   }
 }
 
-PluginReward::~PluginReward() { library_->destroy(object_); }
+PluginReward::~PluginReward() { destroy(); }
+
+void PluginReward::destroy() {
+  try {
+    call_plugin(path_, "vggflow_reward_destroy", [&] { library_->destroy(object_); });
+  } catch (const Error& e) {
+    log_info("warning: {}", e.what());
+  }
+}
 
 bool PluginReward::differentiable() const { return (flags_ & VGGFLOW_REWARD_DIFFERENTIABLE) != 0; }
 
 std::string PluginReward::describe() const {
   const auto lock = exclusive();
-  const char* text = library_->describe ? library_->describe(object_) : nullptr;
+  const char* text = !library_->describe ? nullptr
+                                         : call_plugin(path_, "vggflow_reward_describe",
+                                                       [&] { return library_->describe(object_); });
   return fmt::format("plug-in {}: {}", path_, text ? text : "says nothing of its preprocessing");
 }
 
@@ -171,24 +190,28 @@ std::unique_lock<std::mutex> PluginReward::exclusive() const {
 // NaN, so that what is left out is found.
 RewardGradient PluginReward::call(const Tensor& images, const std::vector<std::string>& prompts,
                                   bool with_gradient) const {
-  constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
-  RewardGradient out{at::full({images.size(0)}, kNan, at::kFloat),
-                     with_gradient ? at::full_like(images, kNan) : Tensor()};
+  const char* doing = with_gradient ? "the gradient" : "the score";
+  const GuardedFloats scores(images.size(0)), gradient(with_gradient ? images.numel() : 0);
   std::vector<const char*> texts;
   for (const std::string& prompt : prompts) texts.push_back(prompt.c_str());
   const vggflow_reward_batch batch{images.size(0), images.size(2), images.size(3),
                                    images.const_data_ptr<float>(), texts.data()};
   ErrorText error;
-  auto* scores = out.score.mutable_data_ptr<float>();
   const auto lock = exclusive();
-  const int failed =
-      with_gradient
-          ? library_->gradient(object_, &batch, scores, out.gradient.mutable_data_ptr<float>(),
-                               error.bytes.data(), error.bytes.size())
-          : library_->score(object_, &batch, scores, error.bytes.data(), error.bytes.size());
-  VGGFLOW_CHECK(failed == 0, "[plugin] {} failed in {} of {} images {}x{}: {}", path_,
-                with_gradient ? "the gradient" : "the score", batch.count, batch.width,
-                batch.height, error.text());
+  const int failed = call_plugin(path_, doing, [&] {
+    return with_gradient ? library_->gradient(object_, &batch, scores.data(), gradient.data(),
+                                              error.bytes.data(), error.bytes.size())
+                         : library_->score(object_, &batch, scores.data(), error.bytes.data(),
+                                           error.bytes.size());
+  });
+  VGGFLOW_CHECK(scores.untouched_around() && gradient.untouched_around(),
+                "[plugin] {} wrote outside of the numbers that it was given in {} of {} images "
+                "{}x{}; this is a fault of the plug-in",
+                path_, doing, batch.count, batch.width, batch.height);
+  VGGFLOW_CHECK(failed == 0, "[plugin] {} failed in {} of {} images {}x{}: {}", path_, doing,
+                batch.count, batch.width, batch.height, error.text());
+  const RewardGradient out{copy_of(scores, {images.size(0)}),
+                           with_gradient ? copy_of(gradient, images.sizes()) : Tensor()};
   for (const auto& [name, x] :
        {std::pair{"score", out.score.unsqueeze(1)}, {"gradient", out.gradient}}) {
     if (!x.defined()) continue;

@@ -43,7 +43,8 @@ class PluginReward : public Reward {
   std::string describe() const override;
 
   /// r (B) and, where asked, grad r (B, 3, H, W) at images of any float dtype, in theirs. Throws
-  /// where the plug-in reports an error or gives numbers that are not finite.
+  /// where the plug-in reports an error, throws, writes beside its numbers or gives some that are
+  /// not finite; what it does to the whole program: plugin_guard.h.
   RewardGradient evaluate(const Tensor& images, const std::vector<std::string>& prompts,
                           bool with_gradient) const;
   /// H c, each sample with its own c (B, 3, H, W), by the central difference above.
@@ -54,6 +55,7 @@ class PluginReward : public Reward {
   RewardGradient call(const Tensor& images, const std::vector<std::string>& prompts,
                       bool with_gradient) const;
   std::unique_lock<std::mutex> exclusive() const;
+  void destroy();
 
   std::string path_;
   std::unique_ptr<PluginLibrary> library_;

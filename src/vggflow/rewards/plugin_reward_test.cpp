@@ -9,6 +9,8 @@
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
 
+#include <csignal>
+#include <cstdlib>
 #include <fstream>
 #include <limits>
 #include <optional>
@@ -210,6 +212,42 @@ TEST(PluginReward, PassesOnWhatWentWrongInACall) {
   EXPECT_THAT(
       message_of([] { make_reward(kSharpness, {})->score(images().narrow(2, 0, 2), kPrompts); }),
       HasSubstr("at least 3x3 pixels, got 12x2"));
+}
+
+TEST(PluginReward, ThatThrowsOrWritesBesideItsNumbersIsNamed) {
+  const auto score = [](const std::string& how) {
+    return message_of([&] { failing(how)->score(images(), kPrompts); });
+  };
+  EXPECT_THAT(score("throw"),
+              HasSubstr("threw an exception in the score, which no C interface lets through: the "
+                        "licence server is asleep"));
+  EXPECT_THAT(score("throw_number"),
+              HasSubstr("threw something that is no std::exception in the score"));
+  for (const char* how : {"one_more", "one_before"})
+    EXPECT_THAT(score(how), HasSubstr("wrote outside of the numbers that it was given in the score "
+                                      "of 3 images 12x9; this is a fault of the plug-in"));
+}
+
+// Success would be a lie, and a crash would look like one of this program.
+TEST(PluginRewardDeathTest, ThatEndsTheProgramIsNamedAndIsNoSuccess) {
+  const auto ends = [](const char* how, const std::string& words) {
+    EXPECT_EXIT(failing(how)->score(images(), kPrompts), ::testing::ExitedWithCode(1),
+                "vggflow: .plugin. .*plugin_failing.so " + words +
+                    " in the score; this is a fault of the plug-in")
+        << how;
+  };
+  ends("exit", "ended the program");
+  ends("quick_exit", "ended the program");
+  ends("abort", "called abort");
+  ends("far", "crashed .it used memory that is not its own, .*");
+}
+
+// Outside of a plug-in's code all is as it was.
+TEST(PluginRewardDeathTest, LeavesOtherEndsAlone) {
+  failing("")->score(images(), kPrompts);
+  EXPECT_EXIT(std::exit(0), ::testing::ExitedWithCode(0), "^$");
+  EXPECT_EXIT(std::abort(), ::testing::KilledBySignal(SIGABRT), "^$");
+  EXPECT_EXIT(::raise(SIGSEGV), ::testing::KilledBySignal(SIGSEGV), "^$");
 }
 
 TEST(PluginReward, WithoutAGradientJudgesButDoesNotTrain) {

@@ -10,6 +10,7 @@
 
 #include "vggflow/core/config.h"
 #include "vggflow/core/error.h"
+#include "vggflow/core/json.h"
 #include "vggflow/core/log.h"
 #include "vggflow/core/secret.h"
 #include "vggflow/io/image.h"
@@ -37,7 +38,7 @@ double score_of(const Json& entry, const std::string& url, size_t index) {
 }
 
 std::vector<double> scores_of(const std::string& body, size_t count, const std::string& url) {
-  const Json reply = Json::parse(body, nullptr, /*allow_exceptions=*/false);
+  const Json reply = try_parse_json(body);
   const bool has = reply.is_object() && reply.contains("scores") && reply["scores"].is_array();
   VGGFLOW_CHECK(has, "[remote] expected a JSON object with a list 'scores' from {}, got {}", url,
                 body.substr(0, 200));

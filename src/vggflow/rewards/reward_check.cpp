@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "vggflow/core/error.h"
+#include "vggflow/core/json.h"
 #include "vggflow/core/shipped_files.h"
 #include "vggflow/io/files.h"
 #include "vggflow/io/jsonl.h"
@@ -85,7 +86,7 @@ StoredScores read_stored(const RewardCheckOptions& o, const std::string& name) {
     s.missing = "no file is at " + places_of("models/reward-scores.json");
     return s;
   }
-  const Json file = Json::parse(read_text(path), nullptr, /*allow_exceptions=*/false);
+  const Json file = try_parse_json(read_text(path));
   const bool whole = file.is_object() && file.contains("scores") && file.contains("prompts") &&
                      file.contains("size");
   VGGFLOW_CHECK(whole, "[check] expected a JSON object with scores, prompts and size in {}",

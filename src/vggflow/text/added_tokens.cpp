@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "vggflow/core/error.h"
+#include "vggflow/core/json.h"
 #include "vggflow/text/tokenizer_json.h"
 #include "vggflow/text/unicode.h"
 
@@ -67,7 +68,7 @@ TokenizerConfig TokenizerConfig::read(const std::filesystem::path& folder) {
   const std::string text = read_tokenizer_file(file),
                     special = std::filesystem::exists(map) ? read_tokenizer_file(map) : "{}";
   try {
-    return parse(json::parse(text), json::parse(special));
+    return parse(parse_json<json>(text, file.string()), parse_json<json>(special, map.string()));
   } catch (const std::exception& e) {
     fail("[tokenizer] expected the JSON of a tokenizer in {} and {}, got: {}", file.string(),
          map.filename().string(), e.what());

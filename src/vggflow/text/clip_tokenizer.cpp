@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "vggflow/core/error.h"
+#include "vggflow/core/json.h"
 #include "vggflow/text/tokenizer_json.h"
 #include "vggflow/text/unicode.h"
 
@@ -137,8 +138,9 @@ ClipTokenizer::ClipTokenizer(const std::filesystem::path& folder) {
 void ClipTokenizer::read_vocabulary(const std::filesystem::path& file) {
   const std::string text = read_tokenizer_file(file);
   try {
-    id_of_ = nlohmann::json::parse(text).get<std::unordered_map<std::string, Id>>();
-  } catch (const nlohmann::json::exception& e) {
+    id_of_ =
+        parse_json<nlohmann::json>(text, file.string()).get<std::unordered_map<std::string, Id>>();
+  } catch (const std::exception& e) {
     fail("[clip_tokenizer] expected an object of tokens and ids in {}, got: {}", file.string(),
          e.what());
   }

@@ -116,7 +116,7 @@ CharacterMap::CharacterMap(std::string_view blob) {
   VGGFLOW_CHECK(trie_bytes % 4 == 0 && trie_bytes <= blob.size(),
                 "a trie of {} bytes where {} are left", trie_bytes, blob.size());
   units_.resize(trie_bytes / 4);
-  std::memcpy(units_.data(), blob.data(), trie_bytes);
+  if (trie_bytes > 0) std::memcpy(units_.data(), blob.data(), trie_bytes);  // else data() is null
   replacements_ = blob.substr(trie_bytes);
   VGGFLOW_CHECK(replacements_.empty() || replacements_.back() == '\0',
                 "replacements without a zero at their end");

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "vggflow/core/error.h"
+#include "vggflow/core/json.h"
 #include "vggflow/text/unicode.h"
 
 namespace vggflow {
@@ -151,7 +152,7 @@ TokenizerJson parse(const json& file, const std::string& wanted) {
 TokenizerJson TokenizerJson::read(const fs::path& file, const std::string& model) {
   const std::string text = read_tokenizer_file(file);
   try {
-    TokenizerJson out = parse(json::parse(text), model);
+    TokenizerJson out = parse(parse_json<json>(text, file.string()), model);
     out.file = file;
     return out;
   } catch (const std::exception& e) {

@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include "vggflow/core/error.h"
+#include "vggflow/core/json.h"
 #include "vggflow/testing/message.h"
 #include "vggflow/testing/temporary_folder.h"
 #include "vggflow/text/clip_tokenizer.h"
@@ -26,7 +27,9 @@ using testing::message_of;
 
 const fs::path kData = fs::path(VGGFLOW_SOURCE_DIR) / "src/vggflow/text/testdata/tokenizer_json";
 
-json read(const fs::path& file) { return json::parse(read_tokenizer_file(file)); }
+json read(const fs::path& file) {
+  return parse_json<json>(read_tokenizer_file(file), file.string());
+}
 
 using Encode = std::function<std::vector<int64_t>(const std::string&)>;
 
@@ -53,7 +56,8 @@ class TokenizerJsonFolder : public ::testing::Test {
  protected:
   // The message of opening `kind`'s files after `change` of its tokenizer.json.
   std::string refusal(const std::string& kind, const std::function<void(json&)>& change) {
-    fs::copy(kData / kind, folder.path(), fs::copy_options::overwrite_existing);
+    fs::copy(kData / kind, folder.path(),
+             fs::copy_options::recursive | fs::copy_options::overwrite_existing);
     json file = read(kData / kind / "tokenizer.json");
     change(file);
     std::ofstream(folder / "tokenizer.json") << file.dump();

@@ -431,7 +431,7 @@ TEST_F(LoraFormats, SettingsThatAreNotPlainLoraAreRefused) {
               HasSubstr("expected a number for the setting 'lora_alpha', got \"high\""));
   EXPECT_THAT(with(R"({"transformer.alpha_pattern": {"(?<=x)to_q": 3}})"),
               HasSubstr("by the regular expression '(?<=x)to_q', which is not read"));
-  EXPECT_THAT(with("not json"), HasSubstr("lora_adapter_metadata does not hold JSON settings"));
+  EXPECT_THAT(with("not json"), HasSubstr("lora_adapter_metadata is not JSON"));
 }
 
 TEST_F(LoraFormats, FoldersAndNetworksThatDoNotFitAreRefused) {

@@ -9,6 +9,7 @@
 #include <set>
 
 #include "vggflow/core/error.h"
+#include "vggflow/core/json.h"
 
 namespace vggflow {
 namespace {
@@ -76,19 +77,15 @@ std::string reason(const std::string& key) {
 }  // namespace
 
 LoraSettings::LoraSettings(const std::string& text, const std::string& origin) : origin_(origin) {
-  try {
-    const Json json = Json::parse(text);
-    VGGFLOW_CHECK(json.is_object(), "[lora] {}: expected a JSON object of settings", origin);
-    // diffusers' pipelines put the component before every key, its models and PEFT do not.
-    const std::string own = "transformer.";
-    for (const auto& [key, value] : json.items()) {
-      if (key.starts_with(own))
-        values_[key.substr(own.size())] = value;
-      else if (key.find('.') == std::string::npos)
-        values_[key] = value;
-    }
-  } catch (const nlohmann::json::exception& e) {
-    fail("[lora] {} does not hold JSON settings: {}", origin, e.what());
+  const Json json = parse_json(text, origin);
+  VGGFLOW_CHECK(json.is_object(), "[lora] {}: expected a JSON object of settings", origin);
+  // diffusers' pipelines put the component before every key, its models and PEFT do not.
+  const std::string own = "transformer.";
+  for (const auto& [key, value] : json.items()) {
+    if (key.starts_with(own))
+      values_[key.substr(own.size())] = value;
+    else if (key.find('.') == std::string::npos)
+      values_[key] = value;
   }
   check();
 }

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "vggflow/core/error.h"
+#include "vggflow/core/json.h"
 #include "vggflow/io/files.h"
 #include "vggflow/io/model_files.h"
 #include "vggflow/networks/vision/image_preprocess.h"
@@ -51,11 +52,7 @@ ClipCheckpoint open_files(const fs::path& path) {
 
 Json read_config(const fs::path& file) {
   if (!fs::exists(file)) return Json();
-  try {
-    return Json::parse(read_text(file));
-  } catch (const Json::exception& e) {
-    fail("[clip] expected JSON in {}, got: {}", file.string(), e.what());
-  }
+  return parse_json<Json>(read_text(file), file.string());
 }
 
 // ---- names

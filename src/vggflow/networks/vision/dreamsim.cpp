@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "vggflow/core/error.h"
+#include "vggflow/core/json.h"
 #include "vggflow/io/files.h"
 #include "vggflow/io/finite.h"
 #include "vggflow/io/model_files.h"
@@ -53,7 +54,7 @@ void load_file(const fs::path& file, TensorList targets, Module& network) {
 
 double lora_alpha(const fs::path& config) {
   try {
-    return nlohmann::json::parse(read_text(config)).at("lora_alpha").get<double>();
+    return parse_json(read_text(config), config.string()).at("lora_alpha").get<double>();
   } catch (const nlohmann::json::exception& e) {
     fail("[dreamsim] expected a number lora_alpha in {}, got: {}", config.string(), e.what());
   }

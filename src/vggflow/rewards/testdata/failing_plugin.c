@@ -14,6 +14,9 @@ typedef struct Failing {
   volatile int inside;
 } Failing;
 
+void throw_text(void);
+void throw_number(void);
+
 static int fails(const Failing* f, const char* how) { return strcmp(f->fail, how) == 0; }
 
 uint32_t vggflow_reward_abi(void) {
@@ -57,6 +60,14 @@ int vggflow_reward_score(void* reward, const vggflow_reward_batch* batch, float*
     return 1;
   }
   if (fails(f, "silent")) return 1;
+  if (fails(f, "throw")) throw_text();
+  if (fails(f, "throw_number")) throw_number();
+  if (fails(f, "exit")) exit(0);
+  if (fails(f, "quick_exit")) quick_exit(0);
+  if (fails(f, "abort")) abort();
+  if (fails(f, "one_more")) scores[batch->count] = 0;
+  if (fails(f, "far")) scores[batch->count + 16] = 0;
+  if (fails(f, "one_before")) scores[-1] = 0;
   if (fails(f, "overlap")) {
     const int before = f->inside++;
     usleep(20000);
