@@ -135,34 +135,6 @@ TEST_P(EveryMethod, RunsThePassesOfItsFormulaWhateverTheGuidance) {
   }
 }
 
-TEST(VggFlowGuess, RunsThePassesOfItsFormulaWhateverTheGuessAndTheGuidance) {
-  for (const char* guess : {"guess=endpoint", "guess=coarse nodes=3",
-                            "guess=coarse nodes=6 force_last_step=true", "probe_every=2"}) {
-    for (const auto& in :
-         {kEverywhere, std::vector<GuidedCall>{GuidedCall::kRollout, GuidedCall::kGradient,
-                                               GuidedCall::kBase}}) {
-      for (const bool value : {false, true}) {
-        TinyModel tiny;
-        MethodOptions options = tiny_methods("exact");
-        options.set("vgg-flow", guess);
-        const auto method = make_method("vgg-flow", options);
-        ImageProblem problem = tiny.problem({.guidance_in = in}, value);
-        const MethodReport report = method->update(problem, tiny.input());
-        const Passes want = method->cost(problem.cost_shape(kBatch, kSteps), report);
-        const std::string which =
-            fmt::format("{} {}", guess, method->cost_formula(problem.cost_shape(kBatch, kSteps)));
-        EXPECT_EQ(tiny.policy_passes->forward, want.f) << which;
-        EXPECT_EQ(tiny.policy_passes->tangent, want.j) << which;
-        EXPECT_EQ(tiny.policy_passes->backward, want.b) << which;
-        EXPECT_EQ(tiny.value_passes->forward, want.value_f) << which;
-        EXPECT_EQ(tiny.value_passes->backward, want.value_b) << which;
-        for (const NamedTensor& p : tiny.lora->parameters())
-          EXPECT_GT(p.tensor->grad().abs().max().item<double>(), 0) << which << " " << p.name;
-      }
-    }
-  }
-}
-
 TEST_P(EveryMethod, MovesTheAdaptersAndLeavesTheBaseAlone) {
   TinyModel tiny;
   const auto method = make_method(GetParam(), tiny_methods("exact"));
@@ -239,11 +211,6 @@ TEST(ImageProblem, VggFlowCostsWhatTheDocumentationSays) {
             "B N 2F + 3 B (7F + 3J + 5B) + B (1F + 1B)");
   EXPECT_EQ(method->cost_formula(tiny.problem({}, false).cost_shape(kBatch, kSteps)),
             "B N 2F + 3 B (3F + 1B)");
-  MethodOptions options = tiny_methods("exact");
-  options.set("vgg-flow", "guess=coarse nodes=3");
-  EXPECT_EQ(make_method("vgg-flow", options)
-                ->cost_formula(tiny.problem({}, false).cost_shape(kBatch, kSteps)),
-            "B N 2F + 3 B (2F + 2B) + 3 B (2F + 1B)");
 }
 
 }  // namespace
