@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "vggflow/io/files.h"
+#include "vggflow/io/grid_file.h"
 #include "vggflow/io/image_file.h"
 #include "vggflow/testing/message.h"
 #include "vggflow/testing/temporary_folder.h"
@@ -56,6 +57,18 @@ TEST_F(ImageSets, TakePromptsFromTextChunksAndFilesBeside) {
   EXPECT_NEAR(level_of(set, 1), 20, 1e-4);
   EXPECT_NEAR(level_of(set, 3), 40, 1);
   EXPECT_EQ(set.pixels(0).sizes(), at::IntArrayRef({3, 4, 4}));
+}
+
+// `score` counted and scored the sheet of `sample` as one image more.
+TEST_F(ImageSets, HaveNoPlaceForTheProgramsOwnGrids) {
+  png("00000.png", 10, {{"prompt", "a cat"}});
+  write_grid(folder_ / "sheet.png", {plain(50), 1}, {"a cat"});
+  png("grid.png", 50);
+  EXPECT_EQ(read_image_set({folder_.path()}, Unprompted::kKeep).size(), 1);
+  const ImageSet set = read_image_set({folder_.path()});
+  EXPECT_EQ(set.size(), 1);
+  EXPECT_EQ(set.left_out, 0) << "nor does it count as left out";
+  EXPECT_EQ(read_image_set({folder_ / "grid.png"}).size(), 1) << "unless it is asked for by name";
 }
 
 TEST_F(ImageSets, WithoutPromptsGroupBySubfolder) {
