@@ -26,3 +26,15 @@ install(FILES "${PROJECT_BINARY_DIR}/vggflowConfig.cmake" "${PROJECT_BINARY_DIR}
 set_target_properties(vggflow PROPERTIES INSTALL_RPATH "$ORIGIN/../lib;${VGGFLOW_TORCH_LIB}")
 install(TARGETS vggflow RUNTIME)
 install(DIRECTORY "${PROJECT_SOURCE_DIR}/models" "${PROJECT_SOURCE_DIR}/configs" DESTINATION ${CMAKE_INSTALL_DATADIR}/vggflow)
+# Completion and the man page, as this program prints them.
+install(CODE "
+  set(pages \"\$ENV{DESTDIR}\${CMAKE_INSTALL_PREFIX}/${CMAKE_INSTALL_DATADIR}\")
+  foreach(place completion=bash:bash-completion/completions/vggflow completion=zsh:zsh/site-functions/_vggflow
+      completion=fish:fish/vendor_completions.d/vggflow.fish man=true:man/man1/vggflow.1)
+    string(REPLACE \":\" \";\" place \${place})
+    list(GET place 0 what)
+    list(GET place 1 file)
+    get_filename_component(folder \"\${pages}/\${file}\" DIRECTORY)
+    file(MAKE_DIRECTORY \"\${folder}\")
+    execute_process(COMMAND \"$<TARGET_FILE:vggflow>\" docs \${what} OUTPUT_FILE \"\${pages}/\${file}\" COMMAND_ERROR_IS_FATAL ANY)
+  endforeach()")

@@ -33,6 +33,17 @@ grep -q "images without a score *6 in this check" "$out/remote.txt" || die "the 
   eval.images=2 eval_every=1 value.width=32 value.layers=1 2>"$out/run.log" || die "align with a plug-in failed: $(tail -3 "$out/run.log")"
 grep -q '"kind":"eval".*"panel":{"http://127.0.0.1' "$out/run/metrics.jsonl" || die "the judge is not on the panel of the evaluations"
 grep -rlF secret "$out/run" "$out/run.log" && die "a password was written"
+# The run's config.yaml names the plug-in and the judge: a file needs consent, which the command line gives and the file cannot.
+config=$out/run/config.yaml
+refuse "runs a library's code with your rights. If you trust it, pass trust=plugins,http" "$vggflow" align --config "$config" "run=$out/again"
+refuse "sends images and prompts to a server. If you trust it, pass trust=plugins,http" "$vggflow" align --config "$config" trust=plugins
+refuse "expected trust=plugins, torchscript or http" "$vggflow" align --config "$config" trust=all
+"$vggflow" plan --config "$config" --gflops 100 >/dev/null 2>&1 || die "plan opens no reward and needs no consent"
+"$vggflow" align --config "$config" resume=true updates=2 --trust plugins,http 2>"$out/run.log" || die "a trusted configuration does not go on: $(tail -3 "$out/run.log")"
+# What is given on holds no folder of this machine.
+grep -aqF "$out" "$out/run/lora_ema.safetensors" && die "the LoRA names a folder of this machine"
+"$vggflow" sample "out=$out/images" "prompts=[red heart]" "generator.lora=$out/run/lora_ema.safetensors" 2>/dev/null || die "the LoRA does not sample"
+grep -aqF "$out" "$out/images/00000.png" && die "the image names a folder of this machine"
 said=$("$vggflow" sample "out=$out/s" generator.guide.kind=one_step "generator.guide.reward=$url" 2>&1) && die "expected a refusal to be guided by a judge"
 grep -qF "has no gradient: it can judge" <<<"$said" || die "expected the refusal to say why, got: $said"
 said=$("$vggflow" check --reward "plugin:$out/gone.so" 2>&1) && die "expected a refusal of a plug-in that is not there"

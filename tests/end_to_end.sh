@@ -93,6 +93,7 @@ refuse "more folders of one set are a=[one, two]" "$vggflow" metrics "$out/s" "$
 "$vggflow" score --reward colorfulness --reward emoji-clip "$out/s" --out "$out/scores" >"$out/said.txt" 2>"$out/score.log" || die "score failed: $(tail -3 "$out/score.log")"
 "$vggflow" score --reward jpeg "$out/s" jpeg_quality=50 threads=1 --out "$out/jpeg" >"$out/said.txt" 2>"$out/score.log" || die "score with a setting failed: $(tail -3 "$out/score.log")"
 refuse "nothing asks for weights named 'nosuch'" "$vggflow" score --reward jpeg "$out/s" --reward-weights nosuch=/x
+grep -q "left out" "$out/score.log" && die "score counts the program's own grid: $(cat "$out/score.log")"
 [ "$(wc -l <"$out/scores/scores.jsonl")" = 2 ] || die "scores.jsonl does not hold the two images"
 grep -qE '(src|href)="?https?:' "$out/scores/scores.html" "$out/m/metrics.html" && die "a sheet names an address outside itself"
 # A LoRA in other layouts, and merged into the model: the same images without an adapter.
@@ -102,7 +103,7 @@ for format in peft merged; do
   refuse "x.ckpt reads as the name of a file" "$vggflow" export "$out/a/lora_ema.safetensors" "$out/x.ckpt" --format $format --model models/nano
 done
 refuse "expected seeds of at least 0, got -2" "$vggflow" sample "out=$out/s" "seeds=[1, -2]"
-refuse "asks for 2 images a prompt and images for 3" "$vggflow" sample "out=$out/s" "seeds=[1, 2]" --images 3
+refuse "asks for 2 images per prompt and images for 3" "$vggflow" sample "out=$out/s" "seeds=[1, 2]" --images 3
 refuse "as many steps as the explicit grid has noise levels, 2, got 3" "$vggflow" sample "out=$out/s" generator.time_grid.kind=explicit "generator.time_grid.sigmas=[1, 0.5]" --steps 3
 touch "$out/single.safetensors"
 refuse "convert, export: --model-config FOLDER" "$vggflow" convert "$out/single.safetensors" "$out/converted"
@@ -117,8 +118,27 @@ done
 "$vggflow" sample "out=$out/s_merged" "prompts=[red heart, ghost]" "generator.model=$out/merged" 2>/dev/null || die "sample does not open the merged model"
 cmp -s "$out/s/grid.png" "$out/s_merged/grid.png" || die "the merged model draws other images than the adapter"
 
+# The terminal: bars that fit it, and plain lines elsewhere.
+bars=(generator.time_grid.steps=4 batch=2)
+python3 tests/terminal.py "$out/said.txt" "$vggflow" sample "out=$out/s_bar" "prompts=[red heart, ghost, red heart, ghost, ghost]" "${bars[@]}" ||
+  die "sample's bar: $(cat "$out/said.txt")"
+python3 tests/terminal.py "$out/said.txt" "$vggflow" eval reward=colorfulness eval.prompts=2 eval.images=4 eval.batch=2 "generator.lora=$out/a/lora_ema.safetensors" \
+  generator.time_grid.steps=4 || die "eval's bar: $(cat "$out/said.txt")"
+# OpenMP's policy is ours unless the user has one.
+"$vggflow" check | grep -q "^waiting threads *OMP_WAIT_POLICY=passive GOMP_SPINCOUNT=1000$" || die "the wait policy is not ours"
+OMP_WAIT_POLICY=active "$vggflow" check | grep -q "^waiting threads *OMP_WAIT_POLICY=active$" || die "the user's wait policy does not win"
+# What the LoRA was trained on is what it is evaluated on, and is named.
+"$vggflow" eval "generator.lora=$out/a/lora_ema.safetensors" eval.prompts=2 eval.images=2 generator.time_grid.steps=4 >"$out/said.txt" 2>"$out/eval.log" ||
+  die "eval failed: $(tail -3 "$out/eval.log")"
+trained=$(sed -n 's/^reward: //p' "$out/a/config.yaml" | sed 's/ *#.*//; s/"//g')
+grep -q "^reward: $trained, which $out/a/lora_ema.safetensors was trained on" "$out/eval.log" || die "eval does not say its reward: $(cat "$out/eval.log")"
+grep -q "^$trained moved by" "$out/said.txt" || die "eval does not name its reward: $(cat "$out/said.txt")"
+grep -q "reward-hacking\|reward hacking" "$out/eval.log" && die "two prompts are called reward hacking"
+
 small=(reward=colorfulness eval.prompts=2 eval.images=2 generator.time_grid.steps=4)
 "$vggflow" sweep "out=$out/sweep" "generator.lora=$out/a/lora_ema.safetensors" "strengths=[0.5, 2]" "${small[@]}" >"$out/said.txt" 2>/dev/null || die "sweep failed"
+[ "$(grep -o "data:image/png;base64," "$out/sweep/sweep.html" | wc -l)" -ge 6 ] || die "sweep.html does not hold its pictures"
+grep -q "<figcaption>" "$out/sweep/sweep.html" || die "sweep.html has no captions"
 for file in sweep.html sweep.json strength_0.00.png strength_2.00.png; do [ -s "$out/sweep/$file" ] || die "sweep wrote no $file"; done
 refuse "expected generator.lora" "$vggflow" sweep "out=$out/sweep"
 "$vggflow" eval "out=$out/guided.json" generator.guide.kind=value "generator.guide.value=$out/a/value.safetensors" "${small[@]}" >"$out/said.txt" 2>"$out/guided.log" ||
@@ -130,13 +150,15 @@ refuse "trains no value network" "$vggflow" align --config configs/nano.yaml "ru
 
 "$vggflow" inspect "$out/a/lora.safetensors" | grep -q "transformer.transformer_blocks.0.attn.to_q.lora_A.weight" || die "inspect lists no adapter"
 if [ -x .venv-test/bin/python ]; then
-  .venv-test/bin/python tests/tensorboard_reads.py "$out/a/tensorboard" loss/matching grid || die "TensorBoard does not read the event files"
+  .venv-test/bin/python tests/tensorboard_reads.py "$out/a/tensorboard" loss/matching grid optimizer/lr time/update memory/process_gib \
+    eval/reward_change eval/diversity_change settings || die "TensorBoard does not read the event files"
 else
   echo "left out: reading the event files with TensorBoard (scripts/setup.sh --test installs it)"
 fi
 if command -v chromium >/dev/null; then
   page=$(timeout 60 chromium --headless --no-sandbox --disable-gpu --dump-dom "file://$out/a/report.html" 2>/dev/null)
-  for piece in "Before and after" "Reward against diversity" "Time by phase" "data:image/png;base64" "Settings"; do
+  for piece in "Before and after" "Reward against diversity" "Time by phase" "data:image/png;base64" "Settings" "Use it" \
+    "vggflow sweep out=" "paired change of reward" "LibTorch" "finished" "<span>base</span>"; do
     grep -qF "$piece" <<<"$page" || die "the report in Chromium has no '$piece'"
   done
 else

@@ -16,6 +16,10 @@ while read -r header; do
   [ -e "$prefix/include/$header" ] || die "installed headers include $header, which is not installed"
 done < <(grep -rhoE '#include "vggflow/[^"]+"' "$prefix/include" | sed 's/.*"\(.*\)"/\1/' | sort -u)
 
+for file in man/man1/vggflow.1 bash-completion/completions/vggflow zsh/site-functions/_vggflow fish/vendor_completions.d/vggflow.fish; do
+  grep -q vggflow "$prefix/share/$file" || die "share/$file is not installed"
+done
+
 # models/nano, models/judge, models/emoji-clip and configs/ are those of the checkout or of the prefix, wherever the program is called.
 cd "$elsewhere" || exit 1
 short=(time_grid.steps=6 updates=1 batch=2 eval.prompts=2 eval.images=2 value.kind=none)

@@ -45,9 +45,14 @@ grep -qE '(src|href)=["'"'"'](https?:|//|file:)|url\(|@import|<script' <<<"$page
 without=$(sed -E "s#data:image/png;base64,[A-Za-z0-9+/=]*#data:,#g" "$run/report.html")
 echo "$without" >"$out/no_images.html"
 echo "<!doctype html>" >"$out/blank.html"
+# A click shows an image as large as the window.
+sed "0,/<input type='checkbox'/s//<input type='checkbox' checked/" "$run/report.html" >"$out/enlarged.html"
 shot() { browse "--screenshot=$out/$1.png" "--window-size=$3,3000" "file://$2" && stat -c %s "$out/$1.png"; }
 blank=$(shot blank "$out/blank.html" 1400) && bare=$(shot bare "$out/no_images.html" 1400) && wide=$(shot wide "$run/report.html" 1400) &&
   narrow=$(shot narrow "$run/report.html" 500) || die "no screenshot: $(tail -3 "$out/chromium.log")"
+enlarged=$(shot enlarged "$out/enlarged.html" 1400) || die "no screenshot: $(tail -3 "$out/chromium.log")"
+cmp -s "$out/enlarged.png" "$out/wide.png" && die "a click enlarges nothing"
+[ "$enlarged" -gt $((2 * blank)) ] || die "the enlarged image does not show: $enlarged bytes"
 [ "$bare" -gt $((4 * blank)) ] || die "the charts do not show: $bare bytes against $blank of a blank page"
 for size in "$wide" "$narrow"; do [ "$size" -gt $((bare * 3 / 2)) ] || die "the images do not show: $size bytes against $bare without them"; done
 [ -z "${VGGFLOW_KEEP_SCREENSHOTS:-}" ] || cp "$out/wide.png" "$out/narrow.png" "$VGGFLOW_KEEP_SCREENSHOTS/"

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Holds a run that was broken off and went on against one that was not: the same LoRAs byte for byte, the same lines of
-metrics.jsonl and the same summary, but for clocks and memory; and nothing half written is left. Usage: same_run.py WHOLE RUN"""
+metrics.jsonl and the same summary, but for clocks, memory and the
+names of folders; and nothing half written is left. Usage: same_run.py WHOLE RUN"""
 import json
 import pathlib
 import sys
 
-CLOCKS = {"seconds", "images_per_second", "rss_gib", "peak_gib", "device_peak_gib"}
+CLOCKS = {"date", "next", "seconds", "images_per_second", "rss_gib", "peak_gib", "device_peak_gib"}
 whole, run = (pathlib.Path(p) for p in sys.argv[1:3])
 problems = []
 

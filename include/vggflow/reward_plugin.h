@@ -3,9 +3,10 @@
 /* The C interface of a reward in a shared library of its own, used as
  * reward=plugin:/path/lib.so?key=value (docs/custom-rewards.md).
  *
- * The library defines the functions below. vggflow calls vggflow_reward_abi first and refuses
- * another version; then it makes one object a reward, asks for scores and gradients batch by batch,
- * and destroys it at the end. The library itself is never unloaded.
+ * The library defines the functions below. vggflow reads vggflow_reward_abi_number from the file
+ * and refuses another version before any of the library's code runs. Then it makes one object per
+ * reward, asks for scores and gradients batch by batch, and destroys it at the end. The library
+ * itself is never unloaded.
  *
  * - Strings are UTF-8 and end in NUL. What vggflow passes lives until the call returns: copy what
  * is kept.
@@ -30,6 +31,15 @@
 
 #ifdef __cplusplus
 extern "C" {
+#endif
+
+/* The version, as data of the library: this header puts it there. A language without this header
+ * exports a constant of the same name. */
+#if defined(__GNUC__) && !defined(VGGFLOW_REWARD_NO_NUMBER)
+extern VGGFLOW_REWARD_EXPORT __attribute__((weak)) const uint32_t vggflow_reward_abi_number;
+const uint32_t vggflow_reward_abi_number = VGGFLOW_REWARD_ABI;
+#else
+extern VGGFLOW_REWARD_EXPORT const uint32_t vggflow_reward_abi_number;
 #endif
 
 /* One key=value of the reward's name, in the order written. */

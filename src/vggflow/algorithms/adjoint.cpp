@@ -85,17 +85,10 @@ Transitions keep_rows(const Transitions& all, const Tensor& rows) {
   const auto of = numbers(all.states.rows);
   const auto place = places(numbers(rows), *std::max_element(of.begin(), of.end()));
   std::vector<int64_t> index;
-  Transitions out;
-  for (size_t i = 0; i < all.steps.size(); ++i) {
-    const auto row = static_cast<size_t>(of[i]);
-    if (place[row] < 0) continue;
-    index.push_back(static_cast<int64_t>(i));
-    out.steps.push_back(all.steps[i]);
+  for (size_t i = 0; i < of.size(); ++i) {
+    if (place[static_cast<size_t>(of[i])] >= 0) index.push_back(static_cast<int64_t>(i));
   }
-  const Tensor chosen = at::tensor(index).to(all.states.x.device());
-  out.states = select(all.states, chosen);
-  out.velocity = all.velocity.index_select(0, chosen);
-  return out;
+  return choose(all, at::tensor(index).to(all.states.x.device()));
 }
 
 }  // namespace vggflow

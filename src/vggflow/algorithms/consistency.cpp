@@ -30,22 +30,25 @@ BaseField base_field(AlignmentProblem& problem, const States& s, const Tensor& g
   return {problem.adjoint_is_base() ? field : base_value(problem, s), pull};
 }
 
-// The reward part's derivative along (w, 1), and w.
+// The derivative of g without nu along (w, 1), x's and t's tangents.
+Tensor guess_tangent(const Call& c, const Dual& x, const Dual& t) {
+  if (c.p.drift.defined()) return c.p.drift;
+  at::NoGradGuard no_grad;
+  const States& s = c.p.states;
+  const Dual v = c.problem.policy_tangent(x, t, s.rows);
+  const Tensor late = 1 - expand_time(s.t, s.x);
+  const Tensor dx1 = x.tangent - v.value + late * v.tangent;
+  const Tensor hessian =
+      reward_hessian_product(c.problem, c.p.reward_weights, s.x + late * v.value, dx1, s.rows);
+  return -expand_time(eta_derivative(c.schedule, s.t), s.x) * c.p.reward_gradient -
+         expand_time(eta(c.schedule, s.t) * c.p.clip_factor, s.x) * hessian;
+}
+
 Consistency exact(const Call& c) {
   const States& s = c.p.states;
   const BaseField base = base_field(c.problem, s, c.p.g);
-  const Tensor w = base.value - c.beta * c.p.g;
-  const Dual x{s.x, w}, t{s.t, at::ones_like(s.t)};
-  const Tensor constant = [&] {
-    at::NoGradGuard no_grad;
-    const Dual v = c.problem.policy_tangent(x, t, s.rows);
-    const Tensor late = 1 - expand_time(s.t, s.x);
-    const Tensor dx1 = w - v.value + late * v.tangent;
-    const Tensor hessian =
-        reward_hessian_product(c.problem, c.p.reward_weights, s.x + late * v.value, dx1, s.rows);
-    return -expand_time(eta_derivative(c.schedule, s.t), s.x) * c.p.reward_gradient -
-           expand_time(eta(c.schedule, s.t) * c.p.clip_factor, s.x) * hessian + base.pull;
-  }();
+  const Dual x{s.x, base.value - c.beta * c.p.g}, t{s.t, at::ones_like(s.t)};
+  const Tensor constant = guess_tangent(c, x, t) + base.pull;
   return {c.problem.correction_tangent(x, t, s.rows).tangent + constant, base.value};
 }
 

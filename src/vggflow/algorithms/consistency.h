@@ -9,6 +9,8 @@
 //            w and the g of the last term are stop-gradient, as in the paper's App. C.1; the reward
 //            part follows x1_hat with v_theta moving too: d x1_hat = w - v + (1 - t) dv, then one
 //            Hessian-vector product of the reward, c held constant.
+//            A guess that is known along the path alone (vgg_flow.h: endpoint, coarse) brings its
+//            own derivative, `drift`, in place of the reward part's.
 //   paper    central differences of one g at shifted points (App. C.1, Eqs. 43-45): t +- fd_t with
 //   x fixed, x +- d w, and for the last
 //            term v_base(x +- d g), a Jacobian-vector product: the transposed one where the
@@ -60,6 +62,7 @@ struct ValuePoints {
   Tensor clip_factor;      ///< c, (M)
   Tensor reward_weights;   ///< (P) of the parts in grad r
   Tensor g;                ///< g(x, t), detached
+  Tensor drift = {};       ///< of a guess known along the path alone: d(g - nu)/ds there
 };
 
 /// The residual, differentiable to phi, and v_base at the states, which the estimators need and

@@ -68,6 +68,15 @@ Transitions draw(const Trajectory& trajectory, const TransitionOptions& options,
   return pick(trajectory, steps);
 }
 
+Transitions choose(const Transitions& all, const Tensor& places) {
+  Transitions out{select(all.states, places), all.velocity.index_select(0, places), {}};
+  const Tensor list = places.cpu().contiguous();
+  const auto* place = list.const_data_ptr<int64_t>();
+  for (int64_t i = 0; i < list.numel(); ++i)
+    out.steps.push_back(all.steps[static_cast<size_t>(place[i])]);
+  return out;
+}
+
 Tensor row_numbers(int64_t count, const Tensor& like) {
   return at::arange(count, like.options().dtype(at::kLong));
 }

@@ -54,6 +54,9 @@ Transitions pick(const Trajectory& trajectory, const std::vector<std::vector<int
 Transitions draw(const Trajectory& trajectory, const TransitionOptions& options,
                  const UpdateInput& input);
 
+/// The transitions at these places.
+Transitions choose(const Transitions& all, const Tensor& places);
+
 /// 0 ... count - 1, the numbers of rows, on the device of `like`.
 Tensor row_numbers(int64_t count, const Tensor& like);
 

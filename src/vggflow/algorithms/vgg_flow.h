@@ -15,16 +15,23 @@
 //   |grad r|) per transition nu_phi     correction          w             direction, v_base - beta
 //   sg(g)
 //
+// The reward part of g is a choice (options.guess), nu_phi goes on top of each:
+//   one_step   -eta(t) grad r(x1_hat), the paper's
+//   endpoint   -eta(t) grad r(x_N), one reward gradient for all transitions of a trajectory (Reward
+//              Score Matching, arXiv 2604.17415)
+//   coarse     the coarse adjoint at x_{k+1} (coarse_adjoint.h): no eta, no one-step guess
+//
 // What is detached, and where we differ from the paper or its code:
 // - Matching: g whole (theta moves, phi does not), as the paper says below Eq. 14. There is one
 // optimizer step an update, so the value
 //   of v_theta is the rollout's; only the branch with gradient is computed again.
 // - Consistency: consistency.h has the estimators and what each detaches. J_g w equals [grad g]^T w
 // because g is a gradient field.
-// - Losses are means over elements, not sums: only the learning rate's scale knows the difference.
+// - Losses are means over elements, not sums: Adam's eps and the clip of gradients see the scale.
 
 #include <string>
 
+#include "vggflow/algorithms/coarse_adjoint.h"
 #include "vggflow/algorithms/consistency.h"
 #include "vggflow/algorithms/method.h"
 #include "vggflow/algorithms/reward_gradient.h"
@@ -32,22 +39,40 @@
 
 namespace vggflow {
 
+/// What g is without nu, as above.
+enum class Guess { kOneStep, kEndpoint, kCoarse };
+inline OptionWords<Guess> option_words(Guess) {
+  return {
+      {"one_step", Guess::kOneStep}, {"endpoint", Guess::kEndpoint}, {"coarse", Guess::kCoarse}};
+}
+
 struct VggFlowOptions {
   double beta = 1.0;
   double alpha = 1.0;
+  Guess guess = Guess::kOneStep;
+  CoarseOptions coarse;
   Eta eta = Eta::kQuadratic;
   TransitionOptions transitions;
   ConsistencyOptions consistency;
   bool boundary = true;
+  int64_t probe_every = 0;
 
   template <class V>
   void fields(V& v) {
     v("beta", beta, "1/lambda: how far the reward may pull the velocity", range(0, 1e12));
     v("alpha", alpha, "weight of the boundary loss", range(0, 1e9));
-    v("eta", eta, "schedule of the reward gradient in g: 1, t or t^2");
+    v("guess", guess,
+      "g without nu: the reward's gradient at the one-step guess of the end, at the end point, or "
+      "that pulled back through a few of the path's own states");
+    coarse.fields(v);
+    v("eta", eta, "schedule of the reward gradient in g, but for a coarse guess: 1, t or t^2");
     transitions.fields(v);
     v.section("consistency", consistency);
     v("boundary", boundary, "the boundary loss on nu at the end points");
+    v("probe_every", probe_every,
+      "updates between measurements of g against the whole adjoint of 8 trajectories, whose passes "
+      "they cost; 0: none",
+      range(0, 1e7));
   }
 
   static MethodTrials trials();
@@ -60,6 +85,7 @@ class VggFlow : public Method {
   MethodReport update(AlignmentProblem& problem, const UpdateInput& input) const override;
   void check(int64_t steps) const override;
   Passes cost(const CostShape& shape, const MethodReport& report) const override;
+  Passes mean_cost(const CostShape& shape) const override;
   Demand demand(const CostShape& shape) const override;
   std::string cost_formula(const CostShape& shape) const override;
   bool trains_value() const override { return true; }
@@ -67,6 +93,11 @@ class VggFlow : public Method {
   double beta() const override { return options_.beta; }
 
  private:
+  bool takes_consistency(bool value) const {
+    return value && options_.consistency.kind != ConsistencyKind::kOff;
+  }
+  void add_value_passes(const CostShape& shape, double transitions, Passes& passes) const;
+  void add_value_demand(const CostShape& shape, double transitions, Demand& demand) const;
   VggFlowOptions options_;
   RewardClipOptions clip_;
 };
@@ -74,6 +105,9 @@ class VggFlow : public Method {
 /// g(x, t) (M, ...), detached, from c grad r(x1_hat).
 Tensor value_gradient(AlignmentProblem& problem, Eta eta_schedule, const States& states,
                       const Tensor& reward_gradient);
+
+/// g from its part without nu: guess + nu_phi(x, t), detached.
+Tensor corrected(AlignmentProblem& problem, const States& states, const Tensor& guess);
 
 /// The residual of Eq. 13 at end points x_1 with eta(1) = 1: nu_phi(x_1, 1).
 Tensor boundary_residual(AlignmentProblem& problem, const Tensor& x1, const Tensor& rows);

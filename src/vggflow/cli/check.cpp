@@ -12,7 +12,9 @@ namespace {
 
 struct CheckConfig {
   bool analytic = false;
+  bool value_gradient = false;
   std::string figures, reward;
+  ValueGradientOptions gradient;
   RewardFiles reward_files;
   RewardCheckOptions options;
   DeviceOptions device;
@@ -23,40 +25,61 @@ struct CheckConfig {
       "hold this reward against stored scores and differences, instead of the installation");
     v("analytic", analytic,
       "hold every method against closed forms (about a minute), instead of the installation");
+    v("value_gradient", value_gradient,
+      "hold VGG-Flow's choices of g against the whole adjoint of a model's own trajectories, "
+      "instead of the installation");
     v("figures", figures, "folder for the figures of analytic=true");
     device.fields(v);
     reward_files.fields(v);
     options.fields(v);
+    v.section("gradient", gradient);
   }
 };
 
 Syntax syntax() {
   return {
       .flags = {{"--analytic", "analytic"},
+                {"--value-gradient", "value_gradient"},
                 {"--figures", "figures"},
                 {"--reward", "reward"},
                 {"--device", "device"}},
       .common = {"reward_weights", "size", "prompts"},
-      .notes = "All settings but analytic, figures and those of the device are of reward=NAME."};
+      .notes =
+          "Settings gradient.* are of value_gradient=true; all others but analytic, figures and "
+          "those of the device are of reward=NAME."};
 }
 
-// What one of the three proofs would ignore without a word.
+// What one of the four proofs would ignore without a word.
 void check_settings(CheckConfig config) {
   const auto refuse = [](const char* message) { throw UsageError(message); };
-  if (config.analytic && !config.reward.empty())
-    refuse("[check] expected one of analytic=true and reward=NAME, got both");
+  if (config.analytic + config.value_gradient + !config.reward.empty() > 1)
+    refuse("[check] expected one of analytic=true, value_gradient=true and reward=NAME, got more");
   if (!config.figures.empty() && !config.analytic)
     refuse("[check] figures belong to analytic=true, which is not set");
   CheckConfig plain;
   plain.analytic = config.analytic;
+  plain.value_gradient = config.value_gradient;
   plain.figures = config.figures;
+  plain.reward = config.reward;
   if (!config.analytic) plain.device = config.device;
-  if (!config.reward.empty()) return;
+  if (config.value_gradient) {
+    plain.gradient = config.gradient;
+    plain.reward_files = config.reward_files;
+  }
+  if (!config.reward.empty()) {
+    plain.reward_files = config.reward_files;
+    plain.options = config.options;
+  }
   const auto ignored = differences(fields_of(config), fields_of(plain));
   if (ignored.empty()) return;
-  throw UsageError("[check] '" + ignored.front() + "' is not read by " +
-                   (config.analytic ? "analytic=true"
-                                    : "the check of the installation; it belongs to reward=NAME"));
+  const char* owner =
+      ignored.front().starts_with("gradient.") ? "value_gradient=true" : "reward=NAME";
+  const char* by = config.analytic          ? "analytic=true"
+                   : config.value_gradient  ? "value_gradient=true"
+                   : !config.reward.empty() ? "reward=NAME"
+                                            : "the check of the installation";
+  throw UsageError("[check] '" + ignored.front() + "' is not read by " + by + "; it belongs to " +
+                   owner);
 }
 
 }  // namespace
@@ -66,8 +89,13 @@ int check(const Call& call) {
   if (!read_settings(call, syntax(), config)) return kDone;
   check_settings(config);
   if (config.analytic) return check_analytic(config.figures) ? kDone : kFailed;
-  if (config.reward.empty()) config.device.tf32 = false;  // held against double precision
+  if (config.reward.empty() && !config.value_gradient)
+    config.device.tf32 = false;  // held against double precision
   const auto device = open_device(config.device);
+  if (config.value_gradient) {
+    check_value_gradient(config.gradient, config.reward_files);
+    return kDone;
+  }
   const bool ok = config.reward.empty()
                       ? check_installation(*device)
                       : check_reward(config.reward, config.reward_files, config.options);

@@ -1,6 +1,8 @@
 #pragma once
 // The commands of the binary, one file each: they read their settings and make one call into the
-// libraries. Each returns an exit code (command.h). main.cpp holds their names and summaries.
+// libraries. Each returns an exit code (command.h). commands.cpp holds their names and summaries.
+
+#include <span>
 
 #include "vggflow/core/command_line.h"
 
@@ -36,5 +38,15 @@ int score(const Call& call);
 int inspect(const Call& call);
 /// Proves the installation, a reward, or the methods on problems with known answers.
 int check(const Call& call);
+/// Reference pages, shell completion and the man page, made from the other commands' lists.
+int docs(const Call& call);
+
+struct Command {
+  const char* name;
+  int (*run)(const Call&);
+  const char* summary;
+};
+/// All commands, in the order of the help.
+std::span<const Command> commands();
 
 }  // namespace vggflow::cli

@@ -47,17 +47,21 @@ AlignConfig settings_of(const PlannedRun& run, const ComparisonConfig& compariso
 }
 
 // Every setting of every arm is read and checked once before anything is started: a wrong one is an
-// error at once, not after hours.
-void check_settings(const ComparisonConfig& comparison) {
+// error at once, not after hours. So is a reward that the files name and the line does not trust:
+// the runs get the arms' settings on command lines of their own.
+void check_settings(const ComparisonConfig& comparison, const CommandLine& line) {
   for (size_t arm = 0; arm < comparison.arms.size(); ++arm) {
     for (size_t setting = 0; setting < comparison.arms[arm].settings.size(); ++setting) {
       const PlannedRun run = planned_run(comparison, arm, setting, 0);
+      AlignConfig config;
       try {
-        check_run(settings_of(run, comparison));
+        config = settings_of(run, comparison);
+        check_run(config);
       } catch (const Error& e) {
         fail("[compare] arm '{}', setting '{}': {}", comparison.arms[arm].name,
              comparison.arms[arm].settings[setting].name, e.what());
       }
+      check_trust(line, "compare", fields_of(config), line.others);
     }
   }
 }
@@ -91,10 +95,10 @@ int compare(const Call& call) {
   if (line->file.empty())
     throw UsageError("[compare] expected --config FILE, the comparison's file (docs/compare.md)");
   const ComparisonConfig comparison = load_comparison(line->file, line->others);
-  check_settings(comparison);
-  const RunCommand command{
-      std::filesystem::read_symlink("/proc/self/exe"),
-      [&](const PlannedRun& run) { return changed_settings(run, comparison); }};
+  check_settings(comparison, *line);
+  const RunCommand command{std::filesystem::read_symlink("/proc/self/exe"),
+                           [&](const PlannedRun& run) { return changed_settings(run, comparison); },
+                           line->trust};
   if (config.dry_run) {
     std::fputs(describe_plan(comparison, command).c_str(), stdout);
     return kDone;

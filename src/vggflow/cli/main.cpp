@@ -1,4 +1,4 @@
-// The names of the commands, and the one place that catches, prints and exits.
+// The help of the program, and the one place that catches, prints and exits.
 #include <fmt/format.h>
 #include <malloc.h>
 #include <torch/version.h>
@@ -26,32 +26,9 @@
 namespace vggflow::cli {
 namespace {
 
-struct Command {
-  const char* name;
-  int (*run)(const Call&);
-  const char* summary;
-};
-
-constexpr Command kCommands[] = {
-    {"align", align, "Align a flow model with a reward, evaluate it, write the report."},
-    {"sample", sample, "Write images of prompts as PNG files."},
-    {"eval", eval, "Compare a LoRA or a guided base with the base on held-out prompts."},
-    {"sweep", sweep, "Evaluate a LoRA at several strengths: reward against diversity."},
-    {"metrics", metrics, "Compare two sets of images: folders, lists, models or LoRAs."},
-    {"score", score, "Score images by rewards: JSON lines and a sheet, the best first."},
-    {"report", report, "Write RUN/report.html; of several runs, print a Markdown comparison."},
-    {"compare", compare, "Run methods x settings x seeds, resumable, and compare them."},
-    {"plan", plan, "Predict memory and time of align, and what would make a run fit."},
-    {"export", export_lora, "Write a LoRA for diffusers, PEFT or ComfyUI, or merge it."},
-    {"convert", convert, "Write a Stable Diffusion 3 model in another layout or number format."},
-    {"prepare", prepare, "Encode photographs into the latents that a flow model is trained on."},
-    {"pretrain", pretrain, "Train the nano flow model, a reward model or the judge."},
-    {"inspect", inspect, "List what is in a safetensors file, a model folder or a run."},
-    {"check", check, "Prove this installation, a reward, or every method on known answers."}};
-
 std::string program_help() {
   HelpRows rows;
-  for (const Command& c : kCommands) rows.emplace_back(c.name, c.summary);
+  for (const Command& c : commands()) rows.emplace_back(c.name, c.summary);
   const size_t width = terminal_width();
   return wrapped("vggflow aligns flow-matching image models with differentiable rewards.", width) +
          "\nUsage: vggflow COMMAND [WHAT ...] [--config FILE] [key=value ...]\n\nCommands:\n" +
@@ -68,7 +45,7 @@ std::string version_text() {
 
 [[noreturn]] void refuse(const std::string& word) {
   std::vector<std::string> names{"--help", "--version"};
-  for (const Command& c : kCommands) names.emplace_back(c.name);
+  for (const Command& c : commands()) names.emplace_back(c.name);
   throw UsageError(fmt::format("unknown command '{}'; {} vggflow --help lists them", word,
                                did_you_mean(nearest(word, names, 1))));
 }
@@ -84,7 +61,7 @@ int run(const std::vector<std::string>& words) {
   if (name == "--version") return print(stdout, version_text(), kDone);
   if (name == "--help" || name == "-h" || name == "--help-all")
     return print(stdout, program_help(), kDone);
-  for (const Command& c : kCommands) {
+  for (const Command& c : commands()) {
     if (name == c.name) return c.run({name, c.summary, {words.begin() + 1, words.end()}});
   }
   refuse(name);

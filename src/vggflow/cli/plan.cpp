@@ -5,6 +5,7 @@
 #include "vggflow/cli/command.h"
 #include "vggflow/cli/commands.h"
 #include "vggflow/cli/run_folder.h"
+#include "vggflow/device/installation.h"
 #include "vggflow/eval/run.h"
 #include "vggflow/flow/precision.h"
 
@@ -33,7 +34,8 @@ Syntax syntax() {
                      "device"},
           .notes =
               "Settings are those of align. Nothing is loaded: configurations and the headers "
-              "of weight files are read. How far it can be trusted: docs/plan.md."};
+              "of weight files are read. How far it can be trusted: docs/plan.md.",
+          .opens_nothing = true};
 }
 
 }  // namespace
@@ -44,7 +46,7 @@ int plan(const Call& call) {
   const AlignConfig& align = config.align;
   set_threads(align.threads);
   const ModelShape shape = read_model_shape(align.flow);
-  std::vector<Device> devices = known_devices();
+  std::vector<Device> devices = known_devices(device::missing_for_cuda());
   devices.push_back(this_machine(precision_dtype(align.flow.precision), 1e9 * config.gflops));
   const Plan found = vggflow::plan(align, shape);
   const auto all = switches(align, shape);

@@ -71,6 +71,8 @@ class Parser {
       line_.help = CommandLine::Help::kAll;
     } else if (word.starts_with("-")) {
       flag(word);
+    } else if (word.starts_with("trust=")) {
+      trust(word.substr(6));
     } else if (is_assignment(word) && !is_path(word)) {
       const bool field = field_of(fields_, word.substr(0, word.find('='))) != nullptr;
       (field || !syntax_.reads_file ? line_.settings : line_.others).push_back(word);
@@ -90,6 +92,7 @@ class Parser {
     std::optional<std::string> value;
     if (equals != std::string::npos) value = word.substr(equals + 1);
     if (name == "--config") return config(value_of(name, value));
+    if (name == "--trust") return trust(value_of(name, value));
     const auto known = std::find_if(syntax_.flags.begin(), syntax_.flags.end(),
                                     [&name](const Flag& f) { return f.name == name; });
     if (known == syntax_.flags.end()) refuse_flag(name);
@@ -110,6 +113,15 @@ class Parser {
     return call_.words[place_++];
   }
 
+  // "plugins,http", or with the brackets of a list.
+  void trust(const std::string& words) {
+    std::string word;
+    for (const char c : words + ",") {
+      if (c == ',' && !word.empty()) line_.trust.push_back(std::exchange(word, {}));
+      if (std::isalnum(static_cast<unsigned char>(c))) word += c;
+    }
+  }
+
   void config(const std::string& file) {
     if (!line_.file.empty())
       refuse(call_, "expected one --config FILE, got two: {} and {}", line_.file, file);
@@ -127,7 +139,7 @@ class Parser {
   [[noreturn]] void refuse_flag(const std::string& name) const {
     std::string key = name.substr(std::min(name.find_first_not_of('-'), name.size()));
     std::replace(key.begin(), key.end(), '-', '_');
-    std::vector<std::string> keys, flags{"--config", "--help", "--help-all"};
+    std::vector<std::string> keys, flags{"--config", "--trust", "--help", "--help-all"};
     for (const Field& f : fields_) keys.push_back(f.key);
     for (const Flag& f : syntax_.flags) flags.push_back(f.name);
     const std::vector<std::string> meant = nearest_keys(key, keys);

@@ -3,10 +3,12 @@
 //
 //   vggflow COMMAND [WHAT ...] [--config FILE] [key=value ...] [--flag [value] ...]
 //
+// --trust WORDS (or trust=WORDS) stands outside of the settings: a file cannot say it (trust.h).
 // Everything that a command takes is a field of its settings (config.h). A Syntax says which fields
 // may also be given as positionals, for what the command is about, and which have a flag. Help is
 // made from the same list (help.h).
 
+#include <functional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -41,12 +43,19 @@ struct Syntax {
   std::string notes = {};                  ///< the end of the help
   /// The file and key=value of keys that are no fields are the command's own to read.
   bool reads_file = false;
+  /// What the settings name is not opened, so that none of it needs consent (trust.h).
+  bool opens_nothing = false;
 };
+
+/// Takes what a command's words may be and its fields, in place of running it.
+using Description = std::function<void(const Syntax& syntax, const Fields& fields)>;
 
 /// A command as it was called.
 struct Call {
   std::string command, summary;
   std::vector<std::string> words;  ///< those after the command's name
+  /// Where it is set, the command tells it what it takes, and does nothing else (`vggflow docs`).
+  Description describe = nullptr;
 };
 
 /// The words, sorted.
@@ -56,6 +65,7 @@ struct CommandLine {
   std::string file;                   ///< of --config
   std::vector<std::string> settings;  ///< key=value; positionals and flags are written out
   std::vector<std::string> others;    ///< those that a command with reads_file reads itself
+  std::vector<std::string> trust;     ///< of --trust: kinds of rewards that a file may name
 };
 
 /// Sorts the words. Throws UsageError for an unknown flag (naming the nearest), a flag without its

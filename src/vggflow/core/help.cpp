@@ -56,16 +56,6 @@ std::vector<std::string> lines_of(const std::string& text, size_t room) {
   return out;
 }
 
-// A value as it is typed: without the quotes that it does not need.
-std::string typed(const Field& field) {
-  std::string value = value_text(field);
-  constexpr const char* kPlain =
-      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./+-";
-  if (value.size() < 2 || value.front() != '"') return value;
-  const std::string inner = value.substr(1, value.size() - 2);
-  return inner.find_first_not_of(kPlain) == std::string::npos ? inner : value;
-}
-
 bool contains(const std::vector<std::string>& list, const std::string& word) {
   return std::find(list.begin(), list.end(), word) != list.end();
 }
@@ -101,7 +91,7 @@ HelpRows flag_rows(const Call& call, const Syntax& syntax, const Fields& fields,
 
 std::pair<std::string, std::string> row_of(const Field& field) {
   constexpr size_t kShort = 24;
-  const std::string value = typed(field), explained = field.comment + " (" + type_text(field);
+  const std::string value = typed_text(field), explained = field.comment + " (" + type_text(field);
   if (value.size() <= kShort) return {field.key + "=" + value, explained + ")"};
   return {field.key + "=...", explained + "; default " + value + ")"};
 }
@@ -142,6 +132,15 @@ Fields shown_fields(const Call& call, const Syntax& syntax, const Fields& fields
 }
 
 }  // namespace
+
+std::string typed_text(const Field& field) {
+  std::string value = value_text(field);
+  constexpr const char* kPlain =
+      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./+-";
+  if (value.size() < 2 || value.front() != '"') return value;
+  const std::string inner = value.substr(1, value.size() - 2);
+  return inner.find_first_not_of(kPlain) == std::string::npos ? inner : value;
+}
 
 size_t terminal_width() {
   if (const char* variable = std::getenv("COLUMNS")) {

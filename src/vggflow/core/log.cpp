@@ -1,12 +1,16 @@
 #include "vggflow/core/log.h"
 
 #include <poll.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
-#include <algorithm>
+#include <array>
+#include <chrono>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
+#include <ctime>
 #include <fstream>
 #include <mutex>
 #include <sstream>
@@ -15,30 +19,35 @@
 #include "vggflow/core/interrupt.h"
 #include "vggflow/core/result.h"
 #include "vggflow/core/secret.h"
+#include "vggflow/core/status_line.h"
+#include "vggflow/core/version.h"
 #include "vggflow/core/visible.h"
+#include "vggflow/core/wait_policy.h"
 
 namespace vggflow {
 namespace {
 
 std::mutex log_mutex;
 std::FILE* log_file = nullptr;
-bool bar_on_screen = false;
+size_t shown_columns = 0;  // of the status line; 0: there is none
+std::chrono::steady_clock::time_point last_line = std::chrono::steady_clock::now();
 
-bool on_terminal() {
-  static const bool yes = ::isatty(STDERR_FILENO) == 1;
+// Whether escape sequences are wanted (no-color.org asks for none that change colours; we send
+// none at all then).
+bool may_escape() {
+  static const bool yes = [] {
+    const char* none = std::getenv("NO_COLOR");
+    return !none || !*none;
+  }();
   return yes;
 }
 
-void clear_bar() {
-  if (!bar_on_screen) return;
-  std::fputs("\r\x1b[K", stderr);
-  bar_on_screen = false;
-}
-
-std::string duration(double seconds) {
-  const auto s = static_cast<int64_t>(seconds + 0.5);
-  return s >= 3600 ? fmt::format("{}h{:02}m", s / 3600, s / 60 % 60)
-                   : fmt::format("{}m{:02}s", s / 60, s % 60);
+// Erases the status line; with spaces, where escape sequences are not wanted.
+void clear_shown() {
+  if (shown_columns == 0) return;
+  const std::string blank = may_escape() ? "\x1b[K" : std::string(shown_columns, ' ') + "\r";
+  std::fputs(("\r" + blank).c_str(), stderr);
+  shown_columns = 0;
 }
 
 // "VmRSS:   123456 kB" -> GiB.
@@ -50,7 +59,9 @@ double status_gib(const std::string& key) {
   return 0;
 }
 
-volatile std::sig_atomic_t interrupts = 0, terminal = 0;
+volatile std::sig_atomic_t interrupts = 0;
+// What takes the status line away where a signal comes.
+const char* volatile erase = "";
 // What is said at the first signal, and at a second one that does not end the program.
 const char* volatile first_words = nullptr;
 const char* volatile second_words = nullptr;
@@ -58,7 +69,7 @@ const char* volatile second_words = nullptr;
 // A handler may call write alone.
 void say(const char* words) {
   const auto put = [](const char* text) { (void)!::write(STDERR_FILENO, text, std::strlen(text)); };
-  if (terminal) put("\r\x1b[K");
+  put(erase);
   put(words);
   put("\n");
 }
@@ -93,15 +104,24 @@ void catch_unless_ignored(int signal, void (*handler)(int)) {
 void write_line(std::FILE* stream, const std::string& line) {
   const std::string text = visible(without_password(line)) + "\n";
   const std::lock_guard lock(log_mutex);
-  clear_bar();
+  clear_shown();
   std::fputs(text.c_str(), stream);
   std::fflush(stream);
+  last_line = std::chrono::steady_clock::now();
   if (!log_file) return;
   std::fputs(text.c_str(), log_file);
   std::fflush(log_file);
 }
 
 }  // namespace
+
+bool can_redraw() {
+  static const bool yes = [] {
+    const char* kind = std::getenv("TERM");
+    return ::isatty(STDERR_FILENO) == 1 && !(kind && std::strcmp(kind, "dumb") == 0);
+  }();
+  return yes;
+}
 
 void log_line(const std::string& line) { write_line(stderr, line); }
 
@@ -114,36 +134,28 @@ void open_log(const std::filesystem::path& file) {
   VGGFLOW_CHECK(log_file, "[log] cannot write {}: choose another run folder", file.string());
 }
 
-Progress::Progress(std::string title, int64_t total, int64_t done)
-    : title_(std::move(title)),
-      total_(total),
-      start_(done),
-      begin_(std::chrono::steady_clock::now()) {}
-
-Progress::~Progress() {
-  const std::lock_guard lock(log_mutex);
-  clear_bar();
+size_t status_columns() {
+  winsize size{};
+  return ::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
 }
 
-void Progress::advance(int64_t done, const std::string& note) {
-  if (!on_terminal()) return;
-  const double seconds =
-      std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count();
-  const double rate = static_cast<double>(done - start_) / std::max(seconds, 1e-9);
-  const double share =
-      static_cast<double>(done) / static_cast<double>(std::max<int64_t>(1, total_));
-  const auto full = static_cast<size_t>(24 * std::clamp(share, 0.0, 1.0));
+void show_status(const std::string& given) {
+  const std::string line = visible(given);
   const std::lock_guard lock(log_mutex);
-  std::fprintf(
-      stderr, "\r\x1b[K%s",
-      fmt::format(
-          "{} [{}{}] {}/{} | {:.2f}/s | ETA {} | {:.1f} GiB | {}", visible(title_),
-          std::string(full, '#'), std::string(24 - full, '.'), done, total_, rate,
-          done > start_ ? duration(static_cast<double>(total_ - done) / std::max(rate, 1e-9)) : "?",
-          memory_now_gib(), visible(note))
-          .c_str());
+  clear_shown();
+  std::fputs(line.c_str(), stderr);
   std::fflush(stderr);
-  bar_on_screen = true;
+  shown_columns = line.size();
+}
+
+void clear_status() {
+  const std::lock_guard lock(log_mutex);
+  clear_shown();
+}
+
+double seconds_since_line() {
+  const std::lock_guard lock(log_mutex);
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - last_line).count();
 }
 
 void catch_interrupts_saying(const char* words) {
@@ -152,7 +164,7 @@ void catch_interrupts_saying(const char* words) {
 }
 
 void catch_interrupts() {
-  terminal = on_terminal();
+  if (can_redraw()) erase = may_escape() ? "\r\x1b[K" : "\n";
   std::signal(SIGINT, on_signal);
   std::signal(SIGTERM, on_signal);
   catch_unless_ignored(SIGHUP, on_loss);
@@ -190,7 +202,18 @@ std::map<std::string, std::string> environment() {
   }
   out["hardware threads"] = fmt::to_string(std::thread::hardware_concurrency());
   out["compiler"] = __VERSION__;
+  out["waiting threads"] = wait_policy();
+  out["vggflow"] = fmt::format("{} (commit {})", version(), commit());
   return out;
+}
+
+std::string date_text() {
+  const std::time_t now = std::time(nullptr);
+  std::tm utc{};
+  ::gmtime_r(&now, &utc);
+  std::array<char, 32> text{};
+  std::strftime(text.data(), text.size(), "%Y-%m-%d %H:%M UTC", &utc);
+  return text.data();
 }
 
 double Stopwatch::seconds() const {

@@ -1,6 +1,6 @@
 #pragma once
-// What a person reads while it runs: plain lines on the terminal and in the run's log.txt, a
-// progress bar on a terminal only, interrupts, and the machine's state.
+// What a person reads while it runs: plain lines on the terminal and in the run's log.txt;
+// interrupts, and the machine's state.
 
 #include <fmt/format.h>
 
@@ -25,22 +25,6 @@ void log_info(fmt::format_string<Args...> format, Args&&... args) {
 /// Appends all further lines to `file` too.
 void open_log(const std::filesystem::path& file);
 
-/// A bar with rate, ETA and memory: redrawn in place on a terminal, nothing elsewhere (there the
-/// caller's lines tell).
-class Progress {
- public:
-  Progress(std::string title, int64_t total, int64_t done = 0);
-  ~Progress();
-  void advance(int64_t done, const std::string& note = "");
-  Progress(const Progress&) = delete;
-  Progress& operator=(const Progress&) = delete;
-
- private:
-  std::string title_;
-  int64_t total_, start_;
-  std::chrono::steady_clock::time_point begin_;
-};
-
 /// Makes Ctrl-C (and SIGTERM) set a flag; a second one ends the program at once.
 void catch_interrupts();
 bool interrupted();
@@ -48,8 +32,11 @@ bool interrupted();
 /// Resident memory of this process in GiB, now and at its peak.
 double memory_now_gib();
 double memory_peak_gib();
-/// Processor, threads, instruction sets: what a report says of the machine.
+/// This program, processor, threads, instruction sets: what a report says of a run's surroundings.
 std::map<std::string, std::string> environment();
+
+/// Date and time now, "2026-11-26 23:59 UTC".
+std::string date_text();
 
 class Stopwatch {
  public:

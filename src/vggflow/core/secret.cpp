@@ -37,7 +37,36 @@ std::string stripped(const std::string& text,
   return out + text.substr(from);
 }
 
+// Whether a path from the root begins here: not "//" of a server's address, nor the middle of a
+// relative path.
+bool begins_path(const std::string& text, size_t at) {
+  if (text[at] != '/' || (at + 1 < text.size() && text[at + 1] == '/')) return false;
+  return at == 0 || std::string(" \t\n\"'(*=:[,").find(text[at - 1]) != std::string::npos;
+}
+
+// A path may hold spaces; it ends where an expression goes on or a list's entry ends.
+size_t end_of_path(const std::string& text, size_t from) {
+  return std::min({text.find_first_of("?#\"'),]\n", from), text.find(" + ", from), text.size()});
+}
+
 }  // namespace
+
+std::string without_folders(const std::string& text) {
+  std::string out;
+  for (size_t at = 0; at < text.size();) {
+    if (!begins_path(text, at)) {
+      out += text[at++];
+      continue;
+    }
+    const size_t end = end_of_path(text, at);
+    size_t last = end;
+    while (last > at + 1 && text[last - 1] == '/') --last;  // "/a/b/" is b
+    const size_t name = text.rfind('/', last - 1) + 1;
+    out += text.substr(name, last - name);
+    at = end;
+  }
+  return out;
+}
 
 std::string without_password(const std::string& text) {
   return stripped(text, [](const std::string&, const std::string&) {});

@@ -30,5 +30,19 @@ TEST(WithPassword, GivesTheRequestWhatWasKept) {
   EXPECT_EQ(with_password("http://secret.test/a/b?c"), "http://one:1@secret.test/a/b?c");
 }
 
+TEST(Secret, FoldersOfThisMachineStayOutOfWhatIsGivenOn) {
+  EXPECT_EQ(without_folders("/opt/me/models/sd3/"), "sd3");
+  EXPECT_EQ(without_folders("0.5*plugin:/opt/my files/my.so?k=1 + colorfulness"),
+            "0.5*plugin:my.so?k=1 + colorfulness");
+  EXPECT_EQ(without_folders("clip-vit-l14=/data/clip"), "clip-vit-l14=clip");
+  EXPECT_EQ(without_folders("(plugin:/a/b.so) + https://host/score"),
+            "(plugin:b.so) + https://host/score");
+  EXPECT_EQ(without_folders("runs/mine"), "runs/mine") << "says nothing of the machine";
+  EXPECT_EQ(without_folders("stabilityai/stable-diffusion-3.5-medium"),
+            "stabilityai/stable-diffusion-3.5-medium");
+  EXPECT_EQ(without_folders("/"), "");
+  EXPECT_EQ(without_folders(""), "");
+}
+
 }  // namespace
 }  // namespace vggflow

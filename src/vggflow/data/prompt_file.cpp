@@ -66,7 +66,7 @@ std::vector<std::string> read_prompts(const fs::path& file) {
   std::vector<std::string> prompts = is_table(file) ? from_table(file) : from_text(file);
   VGGFLOW_CHECK(
       !prompts.empty(),
-      "[prompts] {} holds no prompt: expected one a line, or a table with a column 'prompt'",
+      "[prompts] {} holds no prompt: expected one per line, or a table with a column 'prompt'",
       file.string());
   report_repeated(prompts, file);
   return prompts;

@@ -55,7 +55,7 @@ class PhotoPrompts : public PromptSource {
   }
   std::vector<Prompt> evaluation(Split, uint64_t, int64_t count) const override {
     VGGFLOW_CHECK(count <= std::ssize(classes_),
-                  "[prompts] expected at most {} prompts, one a class, got eval.prompts={}",
+                  "[prompts] expected at most {} prompts, one per class, got eval.prompts={}",
                   classes_.size(), count);
     std::vector<Prompt> all;
     for (int64_t c = 0; c < count; ++c) all.push_back(prompt(c));

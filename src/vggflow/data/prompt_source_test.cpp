@@ -77,7 +77,7 @@ TEST(PromptSource, ClassesBecomeCaptionsWithTheirPlaces) {
   EXPECT_EQ(captions_of(source->evaluation(Split::kHeldOut, 1, 2)),
             (std::vector<std::string>{"a photo of a cat", "a photo of a frog"}));
   EXPECT_THAT(message_of([&] { source->evaluation(Split::kAll, 1, 4); }),
-              HasSubstr("expected at most 3 prompts, one a class, got eval.prompts=4"));
+              HasSubstr("expected at most 3 prompts, one per class, got eval.prompts=4"));
   EXPECT_EQ(source->display().size(), 12u);
   files.train = "some.txt";
   EXPECT_THAT(message_of([&] { make_prompt_source(files, {}); }),

@@ -11,6 +11,7 @@
 #include "vggflow/core/error.h"
 #include "vggflow/device/cuda_driver.h"
 #include "vggflow/device/device.h"
+#include "vggflow/device/installation.h"
 
 namespace vggflow {
 namespace {
@@ -31,10 +32,12 @@ fs::path torch_folder() {
   return found ? fs::path(info.dli_fname).parent_path() : fs::path();
 }
 
+constexpr const char* kNoCuda = "this LibTorch has no CUDA";
+
 device::Problem load_torch_cuda(const fs::path& library) {
   if (!fs::exists(library))
     return {
-        "this LibTorch has no CUDA",
+        kNoCuda,
         fmt::format("install the one that has it with scripts/setup.sh --cuda ({} is not there)",
                     library.string())};
   setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", /*overwrite=*/0);
@@ -76,6 +79,10 @@ const device::CudaApi* cuda_api() { return current_device().is_cpu() ? nullptr :
 namespace device {
 
 const CudaApi* opened_plugin() { return plugin; }
+
+std::string missing_for_cuda() {
+  return fs::exists(torch_folder() / "libtorch_cuda.so") ? "" : kNoCuda;
+}
 
 const CudaApi& open_plugin(const std::string& file) {
   void* const library = dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL);

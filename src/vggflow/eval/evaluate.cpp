@@ -13,6 +13,7 @@
 #include "vggflow/families/open_model.h"
 #include "vggflow/features/pixel_features.h"
 #include "vggflow/io/image.h"
+#include "vggflow/metrics/student.h"
 #include "vggflow/ops/random_tensor.h"
 
 namespace vggflow {
@@ -53,6 +54,7 @@ Json Evaluation::to_json() const {
             {"reward_sd_within_prompt", reward_sd_within_prompt},
             {"features", features},
             {"diversity", json_of(diversity)},
+            {"diversity_change", json_of(diversity_change)},
             {"fd", fd},
             {"fd_floor", fd_floor},
             {"kid", kid.mean},
@@ -97,7 +99,7 @@ void check_set_size(int64_t prompts, int64_t images) {
 }
 
 Tensor drawn_thumbnails(const ImageGenerator& model, const std::vector<std::string>& prompts,
-                        int64_t batch, const std::vector<int64_t>& noise_shape) {
+                        int64_t batch, const std::vector<int64_t>& noise_shape, Progress* bar) {
   const int64_t at_once = images_at_once(batch, noise_shape), total = std::ssize(prompts);
   std::vector<Tensor> shown;
   for (int64_t start = 0; start < total; start += at_once) {
@@ -106,6 +108,7 @@ Tensor drawn_thumbnails(const ImageGenerator& model, const std::vector<std::stri
     const Tensor noise = keyed_normal(0, Purpose::kEvalNoise, 0, static_cast<uint64_t>(start),
                                       std::ssize(part), noise_shape);
     shown.push_back(thumbnails(((model(part, noise) + 1) / 2).cpu()));
+    if (bar) bar->add(std::ssize(part));
   }
   return at::cat(shown);
 }
@@ -114,24 +117,23 @@ std::vector<std::pair<std::string, std::string>> complaints(const Evaluation& ba
                                                             const Evaluation& now,
                                                             double diversity_floor) {
   std::vector<std::pair<std::string, std::string>> all;
-  const auto fell = [](const Estimate& change) {
-    return change.se && change.mean < -2 * *change.se;
-  };
   const bool rose = now.reward_change.mean > 0;
   const char* ending = rose ? " while the reward rose: reward hacking" : "";
-  if (now.judged && fell(now.judge_change)) {
+  if (now.judged && fell_beyond_chance(now.judge_change)) {
     all.emplace_back(
         rose ? "reward_hacking" : "judge",
         fmt::format("the judge's accuracy fell by {:.1f}{} points (paired by prompt){}",
                     -100 * now.judge_change.mean, error_text(now.judge_change.se, 1, 100), ending));
   }
   for (const auto& [name, o] : now.panel) {
-    if (!fell(o.change)) continue;
+    if (!fell_beyond_chance(o.change)) continue;
     all.emplace_back(rose ? "reward_hacking" : "panel",
                      fmt::format("{} fell by {:.3f}{} (paired by prompt){}", name, -o.change.mean,
                                  error_text(o.change.se, 3), ending));
   }
-  if (now.diversity.mean < diversity_floor * base.diversity.mean) {
+  const bool may_be_chance =
+      now.diversity_change.se && !fell_beyond_chance(now.diversity_change, /*least=*/2);
+  if (now.diversity.mean < diversity_floor * base.diversity.mean && !may_be_chance) {
     all.emplace_back(
         "diversity",
         fmt::format("diversity is {:.0f} % of the base model's, below the floor of {:.0f} %",
@@ -172,10 +174,10 @@ Evaluator::Evaluator(const EvalOptions& options, const std::vector<Prompt>& prom
 }
 
 // Noise is keyed by the image's place in the set, so it does not depend on the batch.
-Evaluator::Measured Evaluator::measure(const ImageGenerator& model, uint64_t set,
-                                       bool scores) const {
+Evaluator::Measured Evaluator::measure(const ImageGenerator& model, uint64_t set, bool scores,
+                                       Progress* bar) const {
   at::NoGradGuard no_grad;
-  const auto total = static_cast<int64_t>(captions_.size());
+  const int64_t total = set_size();
   std::vector<Tensor> reward, features_of, right, confidence;
   std::map<std::string, std::vector<Tensor>> panel;
   Measured m;
@@ -191,6 +193,7 @@ Evaluator::Measured Evaluator::measure(const ImageGenerator& model, uint64_t set
                            : judge_  ? judgement->features
                                      : PixelFeatures().features(pixels))
                               .cpu());
+    if (bar) bar->add(length);
     if (!scores) continue;
     m.saturated +=
         saturated_share(pixels) * static_cast<double>(length) / static_cast<double>(total);
@@ -215,13 +218,13 @@ Evaluator::Measured Evaluator::measure(const ImageGenerator& model, uint64_t set
   return m;
 }
 
-Estimate Evaluator::prompt_diversity(const Tensor& f) const {
+std::vector<double> Evaluator::prompt_diversity(const Tensor& f) const {
   std::vector<double> spread;
   for (size_t p = 0; p < prompts_.size(); ++p) {
     spread.push_back(
         diversity(f.narrow(0, static_cast<int64_t>(p) * options_.images, options_.images)));
   }
-  return estimate(spread);
+  return spread;
 }
 
 Evaluation Evaluator::summarize(const Measured& m, Scores& scores) const {
@@ -242,7 +245,8 @@ Evaluation Evaluator::summarize(const Measured& m, Scores& scores) const {
     e.judge_accuracy = estimate(scores.judge);
     e.judge_score = estimate(group_means(m.confidence, options_.images));
   }
-  e.diversity = prompt_diversity(m.features);
+  scores.diversity = prompt_diversity(m.features);
+  e.diversity = estimate(scores.diversity);
   e.saturated = m.saturated;
   const auto seed = static_cast<uint64_t>(options_.seed);
   e.fd = frechet_distance(m.features, reference_features_);
@@ -252,18 +256,19 @@ Evaluation Evaluator::summarize(const Measured& m, Scores& scores) const {
   return e;
 }
 
-Evaluation Evaluator::evaluate_base(const ImageGenerator& base) {
-  const Measured first = measure(base, 0, /*scores=*/true);
+Evaluation Evaluator::evaluate_base(const ImageGenerator& base, Progress* bar) {
+  const Measured first = measure(base, 0, /*scores=*/true, bar);
   base_features_ = first.features;
-  reference_features_ = measure(base, 1, /*scores=*/false).features;
+  reference_features_ = measure(base, 1, /*scores=*/false, bar).features;
   return summarize(first, base_scores_);
 }
 
-Evaluation Evaluator::evaluate(const ImageGenerator& model) const {
+Evaluation Evaluator::evaluate(const ImageGenerator& model, Progress* bar) const {
   VGGFLOW_CHECK(reference_features_.defined(), "[evaluate] the base model must be evaluated first");
   Scores scores;
-  Evaluation e = summarize(measure(model, 0, /*scores=*/true), scores);
+  Evaluation e = summarize(measure(model, 0, /*scores=*/true, bar), scores);
   e.reward_change = paired_change(scores.reward, base_scores_.reward);
+  e.diversity_change = paired_change(scores.diversity, base_scores_.diversity);
   if (judge_) e.judge_change = paired_change(scores.judge, base_scores_.judge);
   for (auto& [name, o] : e.panel)
     o.change = paired_change(scores.panel.at(name), base_scores_.panel.at(name));

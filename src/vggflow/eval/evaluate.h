@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "vggflow/core/field.h"
+#include "vggflow/core/progress.h"
 #include "vggflow/data/prompt_source.h"
 #include "vggflow/features/feature_networks.h"
 #include "vggflow/io/jsonl.h"
@@ -32,7 +33,7 @@ struct EvalOptions {
   void fields(V& v) {
     v("prompts", prompts, "prompts to evaluate on; the report says whether they are held out",
       range(1, 100000));
-    v("images", images, "images a prompt", range(2, 10000));
+    v("images", images, "images per prompt", range(2, 10000));
     v("seed", seed, "seed of prompts and noise", range(0, 1e15));
     v("batch", batch,
       "images sampled at once; 0: 64, of latents fewer, as many as 64 images of 128 x 128 pixels "
@@ -59,11 +60,10 @@ using ImageGenerator =
 struct Evaluation {
   Estimate reward, judge_accuracy, judge_score,
       diversity;  ///< means over prompts; judge_score is the right class's probability
-  Estimate reward_change{0, 0.0},
-      judge_change{0, 0.0};  ///< against the base's first set, paired by prompt: same prompts, same
-                             ///< noise; the base's own is 0
-  bool judged = false;       ///< whether there is a judge: without one its figures are left out
-  std::string features;      ///< the network that diversity and distances are taken on
+  /// Against the base's first set, paired by prompt: same prompts, same noise; the base's own is 0.
+  Estimate reward_change{0, 0.0}, judge_change{0, 0.0}, diversity_change{0, 0.0};
+  bool judged = false;   ///< whether there is a judge: without one its figures are left out
+  std::string features;  ///< the network that diversity and distances are taken on
   double reward_sd_within_prompt = 0, saturated = 0;
   int64_t unscored = 0;  ///< images that the reward gave no score (not a number): they are left out
   double fd = 0, fd_floor = 0;  ///< to the base's second set of images; the floor is the base's
@@ -95,14 +95,15 @@ std::shared_ptr<const FeatureNetwork> load_evaluation_features(const EvalOptions
 void check_set_size(int64_t prompts, int64_t images);
 
 /// Thumbnails (n, 3, h, w) in [0, 1] of prompts that people look at, the i-th from the noise of
-/// place i with seed 0, `batch` at once (images_at_once).
+/// place i with seed 0, `batch` at once (images_at_once). `bar` counts the images.
 Tensor drawn_thumbnails(const ImageGenerator& model, const std::vector<std::string>& prompts,
-                        int64_t batch, const std::vector<int64_t>& noise_shape);
+                        int64_t batch, const std::vector<int64_t>& noise_shape,
+                        Progress* bar = nullptr);
 
 /// What speaks against a model that has been evaluated, one sentence each with a short name before
-/// it; none of a healthy one: the judge's accuracy or a panel's score fell by more than two
-/// standard errors (paired by prompt; a change without an error is no fall), or diversity is below
-/// the floor.
+/// it; none of a healthy one: the judge's accuracy or a panel's score fell by more than chance
+/// makes of so many prompts (paired; fell_beyond_chance), or diversity is below the floor, and that
+/// not by chance (of one prompt, which has no error, the floor alone decides).
 std::vector<std::pair<std::string, std::string>> complaints(const Evaluation& base,
                                                             const Evaluation& now,
                                                             double diversity_floor);
@@ -122,15 +123,17 @@ class Evaluator {
             const ImageJudge* judge, std::shared_ptr<const FeatureNetwork> features,
             JudgePanel panel, std::vector<int64_t> noise_shape);
   /// Samples the base model: two sets from independent noise. Call before evaluate, with the
-  /// adapter off.
-  Evaluation evaluate_base(const ImageGenerator& base);
+  /// adapter off. `bar` counts the images, here and below.
+  Evaluation evaluate_base(const ImageGenerator& base, Progress* bar = nullptr);
   /// Samples from the first set's noise: same noise before and after.
-  Evaluation evaluate(const ImageGenerator& model) const;
+  Evaluation evaluate(const ImageGenerator& model, Progress* bar = nullptr) const;
+  /// Images of a set: evaluate draws one, evaluate_base two.
+  int64_t set_size() const { return static_cast<int64_t>(captions_.size()); }
   const std::vector<Prompt>& prompts() const { return prompts_; }
 
  private:
   struct Scores {
-    std::vector<double> reward, judge;  ///< means of each prompt's images
+    std::vector<double> reward, judge, diversity;  ///< of each prompt's images
     std::map<std::string, std::vector<double>> panel;
   };
   /// What is kept of a set of images: the images themselves are not, they would not fit in memory
@@ -140,9 +143,9 @@ class Evaluator {
     std::map<std::string, Tensor> panel;
     double saturated = 0;
   };
-  Measured measure(const ImageGenerator& model, uint64_t set, bool scores) const;
+  Measured measure(const ImageGenerator& model, uint64_t set, bool scores, Progress* bar) const;
   Evaluation summarize(const Measured& m, Scores& scores) const;
-  Estimate prompt_diversity(const Tensor& features) const;
+  std::vector<double> prompt_diversity(const Tensor& features) const;
 
   EvalOptions options_;
   std::vector<Prompt> prompts_;

@@ -80,7 +80,7 @@ TEST(Evaluator, OfOnePromptHasNoErrorsAndNothingFallsBeyondChance) {
   Evaluation fell = now;
   fell.panel.at("jpeg").change = {-5, std::nullopt};
   EXPECT_TRUE(complaints(base, fell, 0).empty());
-  fell.panel.at("jpeg").change = {-5, 1};
+  fell.panel.at("jpeg").change = {-5, 1, 20};
   EXPECT_EQ(complaints(base, fell, 0).size(), 1u);
 }
 

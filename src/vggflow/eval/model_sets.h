@@ -31,7 +31,7 @@ struct ModelSetOptions {
     v.section("prompts", prompts);
     v("split", split, "which of the emoji's prompts");
     v("prompt_count", prompt_count, "prompts that models draw", range(1, 100000));
-    v("images", images, "images a prompt that models draw", range(2, 100000));
+    v("images", images, "images per prompt that models draw", range(2, 100000));
     v("seed", seed,
       "seed of the prompts, and of a prompt's first image; the second set of the base goes on from "
       "the last",

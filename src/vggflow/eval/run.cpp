@@ -12,15 +12,19 @@
 #include "vggflow/core/error.h"
 #include "vggflow/core/listing.h"
 #include "vggflow/core/log.h"
+#include "vggflow/core/progress.h"
 #include "vggflow/core/result.h"
+#include "vggflow/core/secret.h"
 #include "vggflow/data/prompt_file.h"
 #include "vggflow/device/device.h"
 #include "vggflow/families/lora.h"
 #include "vggflow/flow/guided_velocity.h"
 #include "vggflow/io/files.h"
+#include "vggflow/io/grid_file.h"
 #include "vggflow/io/image.h"
 #include "vggflow/io/model_files.h"
 #include "vggflow/ops/random_tensor.h"
+#include "vggflow/rewards/expression.h"
 
 namespace vggflow {
 
@@ -32,8 +36,10 @@ Generator::Generator(const GeneratorOptions& options)
   if (options.guide.kind != GuideKind::kNone)
     guide_ = std::make_unique<ValueGuide>(options.guide, *model_);
   if (options.lora.empty()) return;
-  adapted_ = std::make_unique<AdaptedFlow>(
-      *model_, read_lora(options.lora, options.lora_text_encoders).layers);
+  const LoraFile lora = read_lora(options.lora, options.lora_text_encoders);
+  if (const auto told = lora.metadata.find("vggflow.reward"); told != lora.metadata.end())
+    trained_reward_ = told->second;
+  adapted_ = std::make_unique<AdaptedFlow>(*model_, lora.layers);
   set_strength(1.0);
 }
 
@@ -87,15 +93,15 @@ std::vector<std::string> prompts_of(const SampleConfig& c) {
   return prompts;
 }
 
-std::string describe(const char* name, const Evaluation& e) {
+std::string describe(const char* name, const std::string& reward, const Evaluation& e) {
   const std::string judge =
       e.judged ? fmt::format("judge {:.1f}{} % | score {:.3f} | ", 100 * e.judge_accuracy.mean,
                              error_text(e.judge_accuracy.se, 1, 100), e.judge_score.mean)
                : "";
   return fmt::format(
-      "{:<8} reward {:.3f}{} (sd within a prompt {:.3f}) | {}diversity {:.4f}{} | "
+      "{:<8} {} {:.3f}{} (sd within a prompt {:.3f}) | {}diversity {:.4f}{} | "
       "FD {:.2f} (floor {:.2f}) | KID {:.4f}{} (floor {:.4f}) | saturated {:.1f} %{}",
-      name, e.reward.mean, error_text(e.reward.se, 3), e.reward_sd_within_prompt, judge,
+      name, reward, e.reward.mean, error_text(e.reward.se, 3), e.reward_sd_within_prompt, judge,
       e.diversity.mean, error_text(e.diversity.se, 4), e.fd, e.fd_floor, e.kid.mean,
       error_text(e.kid.se, 4), e.kid_floor.mean, 100 * e.saturated,
       e.unscored > 0 ? fmt::format(" | {} images without a score", e.unscored) : "");
@@ -109,7 +115,8 @@ void require_prompts(const ModelOptions& model, const PromptFiles& files) {
       files.given() || has_own_prompts(model),
       "[prompts] expected prompts for {}, since the emoji's captions and judge are the nano "
       "model's alone: pass prompts.train=FILE to train on and prompts.eval=FILE "
-      "to evaluate on (a prompt a line), or prompts.classes=[cat, dog] for a model of photographs",
+      "to evaluate on (one prompt per line), or prompts.classes=[cat, dog] for a model of "
+      "photographs",
       model.model);
 }
 
@@ -132,7 +139,7 @@ void check_seeds(const SampleConfig& c) {
   if (c.seeds.empty()) return;
   VGGFLOW_CHECK(
       c.images == 1 || c.images == std::ssize(c.seeds),
-      "[sample] seeds={} asks for {} images a prompt and images for {}: leave one of them out",
+      "[sample] seeds={} asks for {} images per prompt and images for {}: leave one of them out",
       fmt::join(c.seeds, ","), c.seeds.size(), c.images);
   VGGFLOW_CHECK(c.seed == 0 || c.seed == c.seeds.front(),
                 "[sample] seeds={} begins with another seed than seed={}: leave one of them out",
@@ -151,6 +158,12 @@ std::vector<Job> jobs_of(const SampleConfig& c, const std::vector<std::string>& 
   return jobs;
 }
 
+std::vector<std::string> captions_of(const std::vector<Job>& jobs) {
+  std::vector<std::string> captions;
+  for (const Job& job : jobs) captions.push_back(job.prompt);
+  return captions;
+}
+
 // What made the image: in one line as other programs write it ("parameters"), and key by key.
 TextChunks chunks_of(const SampleConfig& c, const Generator& generator, const Job& job,
                      const Image& image) {
@@ -161,8 +174,8 @@ TextChunks chunks_of(const SampleConfig& c, const Generator& generator, const Jo
                   {"guidance", fmt::to_string(g.guidance)},
                   {"steps", fmt::to_string(generator.times().size() - 1)},
                   {"times", fmt::format("{}", fmt::join(generator.times(), " "))},
-                  {"model", g.flow.model},
-                  {"lora", g.lora},
+                  {"model", without_folders(g.flow.model)},
+                  {"lora", without_folders(g.lora)},
                   {"lora_scale", fmt::to_string(g.lora_scale)},
                   {"negative_prompt", negative}};
   text["parameters"] = fmt::format(
@@ -218,14 +231,39 @@ void sample_images(const SampleConfig& c) {
     shown.push_back(thumbnails(x));
     progress.advance(start + x.size(0));
   }
-  write_png(out / "grid.png", image_grid(at::cat(shown), std::min<int64_t>(8, total), 2));
+  write_grid(out / "grid.png", grid_of(at::cat(shown)), captions_of(jobs));
   print_result(fmt::format("wrote {} and grid.png to {}",
                            count_of(static_cast<size_t>(total), "image"), out.string()));
 }
 
-EvalSetup::EvalSetup(const EvalConfig& c, const FlowModel& model)
-    : source(make_prompt_source(c.prompts, c.data)),
-      reward(make_reward(c.reward, c.reward_files.resources())) {
+namespace {
+
+// The reward of an evaluation; the log says which one it is where nobody named it.
+std::string reward_of(const EvalConfig& c, const Generator& generator) {
+  if (c.reward != "auto") return c.reward;
+  const std::string& trained = generator.trained_reward();
+  if (trained.empty()) {
+    log_line("reward: emoji-clip (no LoRA says what it was trained on; reward=... names another)");
+    return "emoji-clip";
+  }
+  // A LoRA may come from elsewhere: what runs code or sends images is named by the user alone.
+  for (const WeightedName& term : parse_expression(trained)) {
+    VGGFLOW_CHECK(!has_scheme(term.name),
+                  "[eval] {} says that it was trained on {}, which its file alone does not open: "
+                  "pass reward=..., the one that you trust",
+                  c.generator.lora, term.name);
+  }
+  log_info("reward: {}, which {} was trained on", trained, c.generator.lora);
+  return trained;
+}
+
+}  // namespace
+
+EvalSetup::EvalSetup(const EvalConfig& c, const Generator& generator)
+    : reward_name(reward_of(c, generator)),
+      source(make_prompt_source(c.prompts, c.data)),
+      reward(make_reward(reward_name, c.reward_files.resources())) {
+  const FlowModel& model = generator.model();
   judge = judge_of(*source, c.judge, c.reward_files.resources());
   const auto prompts =
       source->evaluation(c.split, static_cast<uint64_t>(c.eval.seed), c.eval.prompts);
@@ -233,7 +271,7 @@ EvalSetup::EvalSetup(const EvalConfig& c, const FlowModel& model)
   evaluator = std::make_unique<Evaluator>(
       c.eval, prompts, *reward, judge.get(),
       load_evaluation_features(c.eval, {c.judge, c.reward_files.reward_model}, judge.get()),
-      load_panel(c.eval.panel, source->emoji(), c.reward, c.reward_files.resources()),
+      load_panel(c.eval.panel, source->emoji(), reward_name, c.reward_files.resources()),
       model.state_shape());
 }
 
@@ -241,7 +279,7 @@ void run_eval(const EvalConfig& c) {
   set_threads(c.threads);
   require_prompts(c.generator.flow, c.prompts);
   const Generator generator(c.generator);
-  const EvalSetup setup(c, generator.model());
+  const EvalSetup setup(c, generator);
   const auto with = [&](bool aligned) {
     return [&generator, aligned](const std::vector<std::string>& captions, const Tensor& noise) {
       return generator.generate(captions, noise, aligned);
@@ -250,7 +288,7 @@ void run_eval(const EvalConfig& c) {
   Json result{{"model", c.generator.flow.model},
               {"lora", c.generator.lora},
               {"guide", word_of(c.generator.guide.kind)},
-              {"reward", c.reward},
+              {"reward", setup.reward_name},
               {"split", word_of(c.split)},
               {"prompts", c.eval.prompts},
               {"prompt_kind", setup.source->evaluation_kind(c.split)},
@@ -259,12 +297,14 @@ void run_eval(const EvalConfig& c) {
   if (c.eval.prompts == 1)
     log_info(
         "eval.prompts=1: means over one prompt have no error, so that no fall is told from chance");
-  const Evaluation base = setup.evaluator->evaluate_base(with(false));
-  print_result(describe("base", base));
+  const int64_t sets = c.generator.aligned() ? 3 : 2;  // two of the base
+  Progress bar("eval", sets * setup.evaluator->set_size());
+  const Evaluation base = setup.evaluator->evaluate_base(with(false), &bar);
+  print_result(describe("base", setup.reward_name, base));
   result["base"] = base.to_json();
   if (c.generator.aligned()) {
-    const Evaluation aligned = setup.evaluator->evaluate(with(true));
-    print_result(describe("aligned", aligned));
+    const Evaluation aligned = setup.evaluator->evaluate(with(true), &bar);
+    print_result(describe("aligned", setup.reward_name, aligned));
     const double sd = base.reward_sd_within_prompt;
     const std::string judge = aligned.judged
                                   ? fmt::format(", the judge's accuracy by {:+.1f}{} points",
@@ -272,8 +312,9 @@ void run_eval(const EvalConfig& c) {
                                                 error_text(aligned.judge_change.se, 1, 100))
                                   : "";
     print_result(fmt::format(
-        "the reward moved by {:+.2f}{} sd of the base within a prompt{} (paired by prompt); "
-        "diversity kept: {:.0f} %",
+        "{} moved by {:+.3f}{}, which is {:+.2f}{} sd of the base within a prompt{} (paired by "
+        "prompt); diversity kept: {:.0f} %",
+        setup.reward_name, aligned.reward_change.mean, error_text(aligned.reward_change.se, 3),
         aligned.reward_change.mean / sd, error_text(aligned.reward_change.se, 2, 1 / sd), judge,
         100 * aligned.diversity.mean / base.diversity.mean));
     for (const auto& [name, text] : complaints(base, aligned, c.eval.diversity_floor))

@@ -56,6 +56,9 @@ class Generator {
   void set_strength(double strength);
   const FlowModel& model() const { return *model_; }
   const std::vector<double>& times() const { return times_; }
+  /// The reward that the LoRA was trained on, as a run wrote it into the file; empty where the file
+  /// does not say, as other programs' do not.
+  const std::string& trained_reward() const { return trained_reward_; }
 
  private:
   GeneratorOptions options_;
@@ -63,6 +66,7 @@ class Generator {
   std::unique_ptr<AdaptedFlow> adapted_;  ///< null without a LoRA
   std::unique_ptr<ValueGuide> guide_;
   std::vector<double> times_;
+  std::string trained_reward_;
 };
 
 struct SampleConfig {
@@ -85,8 +89,8 @@ struct SampleConfig {
       "captions, [red heart, ghost]; empty with no file: the 64 display captions of the nano model "
       "of emoji");
     v("prompts_file", prompts_file,
-      "file of prompts: a line each, or a column 'prompt' of CSV, TSV or JSON");
-    v("images", images, "images a prompt", range(1, 100000));
+      "file of prompts: one per line, or a column 'prompt' of CSV, TSV or JSON");
+    v("images", images, "images per prompt", range(1, 100000));
     v("seed", seed, "seed of a prompt's first image; the others count on from it", range(0, 1e15));
     v("seeds", seeds, "seeds of a prompt's images, one each, in place of images and seed");
     v("batch", batch,
@@ -112,7 +116,7 @@ void sample_images(const SampleConfig& config);
 
 struct EvalConfig {
   std::string out;
-  std::string reward = "emoji-clip";
+  std::string reward = "auto";
   RewardFiles reward_files;
   std::string judge = "models/judge";
   Split split = Split::kHeldOut;
@@ -126,7 +130,9 @@ struct EvalConfig {
   template <class V>
   void fields(V& v) {
     v("out", out, "JSON file to write; empty: print only");
-    v("reward", reward, "reward, or a weighted sum");
+    v("reward", reward,
+      "reward, or a weighted sum; auto: the one that the LoRA was trained on, and where its file "
+      "does not say, emoji-clip");
     reward_files.fields(v);
     v("judge", judge, "folder of the judge, which sees prompts with classes alone");
     v.section("prompts", prompts);
@@ -144,7 +150,8 @@ void run_eval(const EvalConfig& config);
 
 /// What a comparison with the base needs of an EvalConfig: its reward, judge, panel and prompts.
 struct EvalSetup {
-  EvalSetup(const EvalConfig& config, const FlowModel& model);
+  EvalSetup(const EvalConfig& config, const Generator& generator);
+  std::string reward_name;  ///< config.reward, or what its auto stands for
   std::unique_ptr<PromptSource> source;
   std::unique_ptr<Reward> reward;
   std::unique_ptr<ImageJudge> judge;

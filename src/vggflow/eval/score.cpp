@@ -14,6 +14,7 @@
 
 #include "vggflow/core/error.h"
 #include "vggflow/core/log.h"
+#include "vggflow/core/progress.h"
 #include "vggflow/core/result.h"
 #include "vggflow/device/device.h"
 #include "vggflow/eval/run.h"

@@ -124,10 +124,8 @@ TEST(Sd3Sampling, RefusesSeedsThatAreNoneAndSettingsThatContradictThem) {
     return message_of([&] { sample_images(c); });
   };
   EXPECT_THAT(refusal({1, -2}, 1, 0), HasSubstr("[sample] expected seeds of at least 0, got -2"));
-  EXPECT_THAT(
-      refusal({1, 2}, 3, 0),
-      HasSubstr(
-          "[sample] seeds=1,2 asks for 2 images a prompt and images for 3: leave one of them out"));
+  EXPECT_THAT(refusal({1, 2}, 3, 0), HasSubstr("[sample] seeds=1,2 asks for 2 images per prompt "
+                                               "and images for 3: leave one of them out"));
   EXPECT_THAT(
       refusal({1, 2}, 2, 5),
       HasSubstr("[sample] seeds=1,2 begins with another seed than seed=5: leave one of them out"));
@@ -140,7 +138,7 @@ TEST(Sd3Evaluation, AsksForPromptsBeforeAnythingIsDrawn) {
   const testing::TemporaryFolder folder;
   const char* message =
       "since the emoji's captions and judge are the nano model's alone: pass prompts.train=FILE to "
-      "train on and prompts.eval=FILE to evaluate on (a prompt a line), "
+      "train on and prompts.eval=FILE to evaluate on (one prompt per line), "
       "or prompts.classes=[cat, dog]";
   EvalConfig c;
   c.generator = tiny_options();

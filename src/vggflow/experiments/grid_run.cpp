@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -20,8 +21,10 @@
 #include <thread>
 #include <utility>
 
+#include "vggflow/core/duration.h"
 #include "vggflow/core/error.h"
 #include "vggflow/core/log.h"
+#include "vggflow/core/progress.h"
 #include "vggflow/core/secret.h"
 #include "vggflow/core/shell_word.h"
 #include "vggflow/io/files.h"
@@ -74,12 +77,6 @@ std::string last_line(const fs::path& file) {
     if (line.find_first_not_of(" \t\r") != std::string::npos) last = line;
   }
   return last.starts_with("vggflow: ") ? last.substr(9) : last;
-}
-
-std::string duration(double seconds) {
-  const auto s = static_cast<int64_t>(seconds + 0.5);
-  return s >= 3600 ? fmt::format("{}h{:02}m", s / 3600, s / 60 % 60)
-                   : fmt::format("{}m{:02}s", s / 60, s % 60);
 }
 
 int64_t last_update(const fs::path& folder) {
@@ -149,6 +146,8 @@ void GridRunner::start(const PlannedRun& run) {
   make_writable_folder(run.folder);
   std::vector<std::string> command = run.arguments(config_.base);
   command.insert(command.begin(), command_.program.string());
+  if (!command_.trust.empty())
+    command.push_back(fmt::format("trust={}", fmt::join(command_.trust, ",")));
   if (status.state == RunState::kHalfDone) {
     command.push_back("resume=true");
   } else {
@@ -181,13 +180,13 @@ void GridRunner::finish(const Child& child, int status, const rusage& usage) {
     const double left = static_cast<double>(progress_.total - progress_.done) * progress_.seconds /
                         static_cast<double>(progress_.timed);
     log_info("[{}/{}] finished {} in {} | peak {:.2f} GiB | ETA {}", progress_.done,
-             progress_.total, run.label, duration(seconds), peak,
-             duration(left / static_cast<double>(config_.parallel)));
+             progress_.total, run.label, duration_text(seconds), peak,
+             duration_text(left / static_cast<double>(config_.parallel)));
     record(run, "finished", seconds, peak, processor, "");
     return;
   }
   if (told_) {
-    log_info("stopped {} after {}", run.label, duration(seconds));
+    log_info("stopped {} after {}", run.label, duration_text(seconds));
     record(run, "interrupted", seconds, peak, processor, "");
     return;
   }
@@ -201,7 +200,7 @@ void GridRunner::finish(const Child& child, int status, const rusage& usage) {
           ? fmt::format("it ended with exit status {} and said nothing", WEXITSTATUS(status))
           : said;
   log_info("[{}/{}] FAILED {} after {}: {}", progress_.done, progress_.total, run.label,
-           duration(seconds), error);
+           duration_text(seconds), error);
   record(run, "failed", seconds, peak, processor, error);
 }
 

@@ -18,6 +18,7 @@ struct RunCommand {
   /// Settings that differ between a run and the config.yaml its folder was started with; throws
   /// where that is no config.yaml.
   std::function<std::vector<std::string>(const PlannedRun&)> changed_settings;
+  std::vector<std::string> trust = {};  ///< words that every run is given (core/trust.h)
 };
 
 enum class RunState { kAbsent, kHalfDone, kFinished, kRefused };

@@ -53,7 +53,7 @@ struct ModelSwitch {
   std::string setting;                 ///< as it is written on the command line
   std::string what;                    ///< for people
   std::vector<std::string> overrides;  ///< what it sets, one "key=value" each
-  bool harmless = true;                ///< images stay as large as they are
+  bool harmless = true;                ///< leaves images as they are
 };
 
 class FamilyModel;

@@ -99,4 +99,14 @@ void EventWriter::image(const std::string& tag, const Image& image, int64_t step
                                                   integer(3, 3) + bytes(4, encoded))));
 }
 
+// Summary.Value { tag = 1, tensor = 8, metadata = 9 }, SummaryMetadata { plugin_data = 1 },
+// PluginData { plugin_name = 1 }, TensorProto { dtype = 1 (7: strings), tensor_shape = 2,
+// string_val = 8 }; the shape without dimensions is a scalar's.
+void EventWriter::text(const std::string& tag, const std::string& text, int64_t step) {
+  constexpr int64_t kStrings = 7;
+  record(event(step, bytes(1, tag) +
+                         bytes(8, integer(1, kStrings) + bytes(2, "") + bytes(8, text)) +
+                         bytes(9, bytes(1, bytes(1, "text")))));
+}
+
 }  // namespace vggflow

@@ -1,6 +1,6 @@
 #pragma once
 // TensorBoard event files: TFRecords (length, masked CRC-32C, payload) of the Event protobuf's few
-// fields that scalars and images need, encoded by hand.
+// fields that scalars, images and texts need, encoded by hand.
 
 #include <filesystem>
 #include <fstream>
@@ -17,6 +17,8 @@ class EventWriter {
   explicit EventWriter(const std::filesystem::path& folder);
   void scalar(const std::string& tag, double value, int64_t step);
   void image(const std::string& tag, const Image& image, int64_t step);
+  /// Markdown.
+  void text(const std::string& tag, const std::string& text, int64_t step);
 
  private:
   void record(const std::string& payload);

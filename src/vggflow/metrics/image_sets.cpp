@@ -16,6 +16,7 @@
 #include "vggflow/core/log.h"
 #include "vggflow/data/table.h"
 #include "vggflow/io/files.h"
+#include "vggflow/io/grid_file.h"
 #include "vggflow/io/image_file.h"
 #include "vggflow/ops/resize.h"
 
@@ -37,8 +38,14 @@ std::string trim(const std::string& text) {
 // ComfyUI keeps its whole graph, a JSON object, under the same key.
 bool is_graph(const std::string& text) { return text.starts_with('{'); }
 
-std::string prompt_beside(const fs::path& image) {
-  const TextChunks text = read_image_text(image);
+// The program's own grids lie beside the images that they are made of. Those of earlier programs do
+// not say that they are grids.
+bool is_own_grid(const fs::path& image, const TextChunks& text) {
+  return is_grid(text) || (image.filename() == "grid.png" && text.empty() &&
+                           fs::exists(image.parent_path() / "00000.png"));
+}
+
+std::string prompt_beside(const fs::path& image, const TextChunks& text) {
   if (const auto found = text.find("prompt"); found != text.end() && !is_graph(found->second))
     return trim(found->second);
   if (const auto found = text.find("parameters"); found != text.end()) {
@@ -105,8 +112,10 @@ void add_folder(const fs::path& folder, std::vector<Entry>& entries,
   unread.insert(unread.end(), foreign.begin(), foreign.end());
   std::sort(files.begin(), files.end());
   for (const fs::path& file : files) {
+    const TextChunks text = read_image_text(file);
+    if (is_own_grid(file, text)) continue;
     const fs::path below = file.parent_path().lexically_relative(folder);
-    entries.push_back({file, prompt_beside(file), below == "." ? "" : below.string()});
+    entries.push_back({file, prompt_beside(file, text), below == "." ? "" : below.string()});
   }
 }
 
@@ -148,7 +157,7 @@ std::vector<Entry> find_entries(const std::vector<fs::path>& sources,
                       "[image_set] {}: expected a folder, a .png, .jpg or .jpeg file, or a list "
                       "(.csv, .tsv, .jsonl, .json)",
                       source.string());
-        entries.push_back({source, prompt_beside(source), ""});
+        entries.push_back({source, prompt_beside(source, read_image_text(source)), ""});
       }
     }
   }
@@ -265,8 +274,8 @@ ImageSet first_of_each(const ImageSet& set, int64_t count) {
   for (size_t g = 0; g < grouped.groups.size(); ++g) {
     const auto& all = grouped.places[g];
     VGGFLOW_CHECK(static_cast<int64_t>(all.size()) >= count,
-                  "[image_set] {}: expected at least {} images a prompt, got {} of '{}'", set.name,
-                  count, all.size(), grouped.groups[g]);
+                  "[image_set] {}: expected at least {} images per prompt, got {} of '{}'",
+                  set.name, count, all.size(), grouped.groups[g]);
     places.insert(places.end(), all.begin(), all.begin() + count);
   }
   return subset(set, places);

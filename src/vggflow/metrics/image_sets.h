@@ -33,10 +33,11 @@ enum class Unprompted { kLeaveOut, kKeep };
 std::string unread_note(const std::vector<std::string>& unread);
 
 /// The images of folders (with their subfolders), image files and lists, in the order of their
-/// names. A list is a table (data/table.h) with a column `image`, `file`, `file_name` or `path`,
-/// relative to the list, and one `prompt` or `text`. Otherwise an image's prompt is its PNG's text
-/// chunk `prompt` or `parameters` (up to its "Negative prompt:" or "Steps:"), or the text file
-/// beside it (cat.png, cat.txt).
+/// names; the program's own grids (io/grid_file.h) in a folder are none of its images. A list is a
+/// table (data/table.h) with a column `image`, `file`, `file_name` or `path`, relative to the list,
+/// and one `prompt` or `text`. Otherwise an image's prompt is its PNG's text chunk `prompt` or
+/// `parameters` (up to its "Negative prompt:" or "Steps:"), or the text file beside it (cat.png,
+/// cat.txt).
 ImageSet read_image_set(const std::vector<std::filesystem::path>& sources,
                         Unprompted unprompted = Unprompted::kLeaveOut);
 

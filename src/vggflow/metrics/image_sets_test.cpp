@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "vggflow/io/files.h"
+#include "vggflow/io/grid_file.h"
 #include "vggflow/io/image_file.h"
 #include "vggflow/testing/message.h"
 #include "vggflow/testing/temporary_folder.h"
@@ -58,6 +59,18 @@ TEST_F(ImageSets, TakePromptsFromTextChunksAndFilesBeside) {
   EXPECT_EQ(set.pixels(0).sizes(), at::IntArrayRef({3, 4, 4}));
 }
 
+// `score` counted and scored the sheet of `sample` as one image more.
+TEST_F(ImageSets, HaveNoPlaceForTheProgramsOwnGrids) {
+  png("00000.png", 10, {{"prompt", "a cat"}});
+  write_grid(folder_ / "sheet.png", {plain(50), 1}, {"a cat"});
+  png("grid.png", 50);
+  EXPECT_EQ(read_image_set({folder_.path()}, Unprompted::kKeep).size(), 1);
+  const ImageSet set = read_image_set({folder_.path()});
+  EXPECT_EQ(set.size(), 1);
+  EXPECT_EQ(set.left_out, 0) << "nor does it count as left out";
+  EXPECT_EQ(read_image_set({folder_ / "grid.png"}).size(), 1) << "unless it is asked for by name";
+}
+
 TEST_F(ImageSets, WithoutPromptsGroupBySubfolder) {
   png("one/x.png", 1);
   png("two/y.png", 2);
@@ -91,7 +104,7 @@ TEST_F(ImageSets, AreCutToTheFirstImagesOfEachPromptAndResized) {
   EXPECT_EQ(resized(cut, 8).pixels(0).sizes(), at::IntArrayRef({3, 8, 8}));
   EXPECT_NEAR(resized(cut, 8).pixels(3).mean().item<double>(), 0.3, 1e-5);
   EXPECT_THAT(message_of([&] { first_of_each(set, 4); }),
-              HasSubstr("six: expected at least 4 images a prompt, got 3 of 'a'"));
+              HasSubstr("six: expected at least 4 images per prompt, got 3 of 'a'"));
 }
 
 TEST_F(ImageSets, NameFilesThatOtherProgramsTakeForImages) {

@@ -16,7 +16,8 @@ Estimate estimate(const std::vector<double>& values) {
   const Tensor x = at::tensor(values, at::kDouble);
   const auto n = static_cast<double>(values.size());
   return {x.mean().item<double>(),
-          n > 1 ? std::optional(x.std().item<double>() / std::sqrt(n)) : std::nullopt};
+          n > 1 ? std::optional(x.std().item<double>() / std::sqrt(n)) : std::nullopt,
+          std::ssize(values)};
 }
 
 Estimate difference(const Estimate& a, const Estimate& b) {

@@ -15,6 +15,7 @@ namespace vggflow {
 struct Estimate {
   double mean = 0;
   std::optional<double> se;
+  int64_t n = 0;  ///< values that it is the mean of; 0: it is no such mean
 };
 
 /// Mean of independent values (one a prompt) with its standard error; one value has none.

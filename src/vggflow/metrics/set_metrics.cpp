@@ -13,6 +13,7 @@
 
 #include "vggflow/core/error.h"
 #include "vggflow/core/log.h"
+#include "vggflow/core/progress.h"
 #include "vggflow/data/prompt_sets.h"
 #include "vggflow/device/device.h"
 
@@ -451,6 +452,7 @@ MeasuredSet measure(const ImageSet& set, const FeatureNetworks& networks, const 
   std::vector<std::vector<Tensor>> features(networks.size()), scores(panel.size());
   std::vector<uint64_t> hashes;
   double saturated = 0, values = 0;
+  Progress bar("measure", set.size());
   for_batches(set, batch, [&](int64_t first, const Tensor& images) {
     const Tensor shown = images.to(current_device());
     const std::vector<std::string> prompts(set.prompts.begin() + first,
@@ -463,6 +465,7 @@ MeasuredSet measure(const ImageSet& set, const FeatureNetworks& networks, const 
     hashes.insert(hashes.end(), rows.begin(), rows.end());
     saturated += saturated_share(images) * static_cast<double>(images.numel());
     values += static_cast<double>(images.numel());
+    bar.add(images.size(0));
   });
   for (const auto& parts : features) out.features.push_back(at::cat(parts));
   for (size_t r = 0; r < panel.size(); ++r)

@@ -463,7 +463,7 @@ Changes changes(const ModelShape& shape) {
   list.push_back(
       {"precision=bf16", "weights and products in bf16",
        [](const AlignConfig& c) { return precision_dtype(c.flow.precision) == at::kFloat; },
-       [](AlignConfig& c) { c.flow.precision = Precision::kBf16; }});
+       [](AlignConfig& c) { c.flow.precision = Precision::kBf16; }, false});
   list.push_back({"reward_dtype=bf16", "the reward's weights and products in bf16",
                   [](const AlignConfig& c) {
                     return saves(c, [](RewardFiles& f) { f.reward_dtype = RewardDtype::kBf16; });

@@ -23,11 +23,12 @@ struct Device {
   double memory = 0;          ///< bytes
   double half = 0, full = 0;  ///< FLOP/s reached in practice on transformers in bf16, and on fp32
                               ///< decoders and rewards
+  std::string lacks = {};     ///< what this program lacks to compute on it; empty: nothing
 };
 
 /// The GPUs that are known by name: "h100", "h200", "a100", "4090". Rates are peaks times what
-/// published runs reach: docs/plan.md.
-const std::vector<Device>& known_devices();
+/// published runs reach: docs/plan.md. `lacks`: of this installation (device/installation.h).
+std::vector<Device> known_devices(const std::string& lacks);
 /// This machine: its memory, and the rates of matrix products as they are now, or `flops` for both
 /// where it is positive.
 Device this_machine(at::ScalarType compute, double flops);
@@ -44,6 +45,8 @@ struct Plan {
   double full_flops = 0;  ///< in fp32: decoder, reward, the other value networks
   std::vector<Amount> work;        ///< the same by part
   std::vector<std::string> notes;  ///< what was not known
+  /// Whether the program can run it there.
+  bool fits(const Device& device) const { return device.lacks.empty() && peak <= device.memory; }
   double seconds(const Device& device) const {
     return half_flops / device.half + full_flops / device.full;
   }

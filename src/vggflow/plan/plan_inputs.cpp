@@ -46,16 +46,15 @@ double machine_memory() {
 
 }  // namespace
 
-const std::vector<Device>& known_devices() {
+std::vector<Device> known_devices(const std::string& lacks) {
   // Dense peaks: bf16 989, 989, 312, 165 and TF32 494, 494, 156, 82 TFLOP/s; a transformer reaches
   // about 45 % of the first, convolutions 40 % of the second. Memory in MiB as nvidia-smi shows it
   // (A100: the one of 80 GB).
   constexpr double kMiB = kGiB / 1024;
-  static const std::vector<Device> list{{"h100", 81559 * kMiB, 445e12, 198e12},
-                                        {"h200", 143771 * kMiB, 445e12, 198e12},
-                                        {"a100", 81920 * kMiB, 140e12, 62e12},
-                                        {"4090", 24564 * kMiB, 74e12, 33e12}};
-  return list;
+  return {{"h100", 81559 * kMiB, 445e12, 198e12, lacks},
+          {"h200", 143771 * kMiB, 445e12, 198e12, lacks},
+          {"a100", 81920 * kMiB, 140e12, 62e12, lacks},
+          {"4090", 24564 * kMiB, 74e12, 33e12, lacks}};
 }
 
 Device this_machine(at::ScalarType compute, double flops) {

@@ -155,10 +155,44 @@ TEST(Plan, SaysForPeopleAndForProgramsWhatFits) {
                            "merge=false", "fits on", "tiny"})
     EXPECT_THAT(text, HasSubstr(what));
   const Json json = plan_json(p, switches(c, shape), devices);
-  EXPECT_EQ(json["peak_bytes"].get<double>(), p.peak);
+  const Json flat = json.flatten();
+  for (const auto& [path, value] : flat.items()) {
+    if (path.find("bytes") != std::string::npos || path.starts_with("/parameters")) {
+      EXPECT_TRUE(value.is_number_integer()) << path << " " << value;
+    }
+  }
+  EXPECT_NEAR(json["peak_bytes"].get<double>(), p.peak, 0.5);
   EXPECT_FALSE(json["devices"]["tiny"]["fits"].get<bool>());
   EXPECT_TRUE(json["devices"]["vast"]["fits"].get<bool>());
   EXPECT_EQ(json["devices"]["vast"]["seconds_per_update"].get<double>(), p.seconds(devices[1]));
+}
+
+// A GPU that this LibTorch cannot compute on was "yes" for its memory.
+TEST(Plan, SaysNoOfHardwareThatTheProgramCannotUse) {
+  const AlignConfig c = preset("sd3-medium/aesthetic.yaml");
+  const ModelShape shape = read_model_shape(c.flow);
+  const Plan p = plan(c, shape);
+  const std::vector<Device> devices{{"card", 1e15, 1e15, 1e15, "this LibTorch has no CUDA"}};
+  const std::string text = plan_text(c, shape, p, switches(c, shape), devices);
+  EXPECT_THAT(text, HasSubstr("no: this LibTorch has no CUDA\n"));
+  EXPECT_THAT(text, HasSubstr("none of these"));
+  const Json json = plan_json(p, {}, devices);
+  EXPECT_FALSE(json["devices"]["card"]["fits"].get<bool>());
+  EXPECT_TRUE(json["devices"]["card"]["memory_fits"].get<bool>());
+  for (const Device& d : known_devices("nothing")) EXPECT_EQ(d.lacks, "nothing") << d.name;
+}
+
+// The tiny decoder draws other images, and bf16 other numbers.
+TEST(Plan, CallsNoSwitchHarmlessThatChangesImages) {
+  const AlignConfig c = preset("sd3-medium/aesthetic.yaml");
+  const std::vector<Switch> all = switches(c, read_model_shape(c.flow));
+  const auto offered = [&](const std::string& setting) {
+    return std::any_of(all.begin(), all.end(),
+                       [&](const Switch& s) { return s.setting == setting; });
+  };
+  EXPECT_TRUE(offered("sd3.decoder=taesd3"));
+  EXPECT_EQ(all.back().setting.find("decoder"), std::string::npos) << all.back().setting;
+  EXPECT_EQ(all.back().setting.find("bf16"), std::string::npos) << all.back().setting;
 }
 
 // Of Stable Diffusion 3 and of nano, with all that a run would need but for its one mistake.
@@ -351,7 +385,7 @@ TEST(Plan, CountsTheDecoderOfALatentNano) {
   EXPECT_EQ(amount(p.memory, "TAESD3"), 4 * taesd_decoder_parameters({}));
   EXPECT_EQ(amount(p.memory, "emoji and judges"), 0);
   EXPECT_GT(amount(p.work, "decoder and reward"), 16 * taesd_decoder_cost({}, 8, 8).forward);
-  EXPECT_THAT(plan_text(c, shape, p, {}, known_devices()), HasSubstr("64x64 pixels"));
+  EXPECT_THAT(plan_text(c, shape, p, {}, known_devices("")), HasSubstr("64x64 pixels"));
 }
 
 // The batch that evaluations take by themselves: 64 of nano's, and one image of 1024 x 1024 pixels.

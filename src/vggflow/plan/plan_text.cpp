@@ -1,9 +1,12 @@
 // Plans for people and for programs.
 #include <fmt/format.h>
 
+#include <cmath>
+#include <cstdint>
 #include <string>
 #include <vector>
 
+#include "vggflow/core/duration.h"
 #include "vggflow/plan/plan.h"
 
 namespace vggflow {
@@ -25,12 +28,6 @@ std::string flops(double x) {
          : x >= 1e12 ? fmt::format("{:.2f} TFLOP", x / 1e12)
                      : fmt::format("{:.2f} GFLOP", x / 1e9);
 }
-std::string duration(double s) {
-  return s >= 3600 ? fmt::format("{:.1f} h", s / 3600)
-         : s >= 60 ? fmt::format("{:.1f} min", s / 60)
-         : s >= 1  ? fmt::format("{:.1f} s", s)
-                   : fmt::format("{:.0f} ms", 1e3 * s);
-}
 
 std::string list(const std::vector<Amount>& amounts, std::string (*show)(double)) {
   std::string out;
@@ -38,25 +35,36 @@ std::string list(const std::vector<Amount>& amounts, std::string (*show)(double)
   return out;
 }
 
-// Names of the devices that hold so much.
-std::string holders(double peak, const std::vector<Device>& devices) {
+// Names of the devices that the program can run it on.
+std::string holders(const Plan& plan, const std::vector<Device>& devices) {
   std::string out;
   for (const Device& d : devices) {
-    if (peak <= d.memory) out += (out.empty() ? "" : ", ") + d.name;
+    if (plan.fits(d)) out += (out.empty() ? "" : ", ") + d.name;
   }
   return out.empty() ? "none of these" : out;
 }
 
+std::string verdict(const Plan& plan, const Device& device) {
+  if (plan.fits(device)) return "yes";
+  return plan.peak <= device.memory ? "no: " + device.lacks : "no: too little memory";
+}
+
+// Bytes, parameters and operations are whole numbers.
+int64_t whole(double value) { return std::llround(value); }
+
 Json json_of(const std::vector<Amount>& amounts) {
   Json out = Json::object();
-  for (const Amount& a : amounts) out[a.name] = a.value;
+  for (const Amount& a : amounts) out[a.name] = whole(a.value);
   return out;
 }
 
 Json times_of(const Plan& plan, const std::vector<Device>& devices) {
   Json out = Json::object();
   for (const Device& d : devices)
-    out[d.name] = {{"seconds_per_update", plan.seconds(d)}, {"fits", plan.peak <= d.memory}};
+    out[d.name] = {{"seconds_per_update", plan.seconds(d)},
+                   {"fits", plan.fits(d)},
+                   {"memory_fits", plan.peak <= d.memory},
+                   {"lacks", d.lacks}};
   return out;
 }
 
@@ -78,19 +86,19 @@ std::string plan_text(const AlignConfig& config, const ModelShape& shape, const 
          fmt::format("{} updates    fits\n", config.updates);
   for (const Device& d : devices) {
     out += fmt::format("{:<14} {:>10} {:>13} {:>14}    {}\n", d.name, bytes(d.memory),
-                       duration(plan.seconds(d)),
-                       duration(plan.seconds(d) * static_cast<double>(config.updates)),
-                       plan.peak <= d.memory ? "yes" : "no");
+                       duration_text(plan.seconds(d)),
+                       duration_text(plan.seconds(d) * static_cast<double>(config.updates)),
+                       verdict(plan, d));
   }
   const Device& clock = devices.front();
   out += fmt::format("\n{:<34} {:>10} {:>12}  fits on\n{:<34} {:>10} {:>12}  {}\n", "switch",
                      "peak", clock.name, "as configured", bytes(plan.peak),
-                     duration(plan.seconds(clock)), holders(plan.peak, devices));
+                     duration_text(plan.seconds(clock)), holders(plan, devices));
   for (const Switch& s : all) {
     out += fmt::format(
         "{:<34} {:>10} {:>12}  {}{}\n",
         s.setting.size() > 34 ? "all of the harmless ones" : s.setting, bytes(s.plan.peak),
-        duration(s.plan.seconds(clock)), holders(s.plan.peak, devices),
+        duration_text(s.plan.seconds(clock)), holders(s.plan, devices),
         s.setting.size() > 34 ? fmt::format("\n    {}", s.setting) : fmt::format(" ({})", s.what));
   }
   for (const std::string& note : plan.notes) out += fmt::format("note: {}\n", note);
@@ -101,7 +109,7 @@ Json plan_json(const Plan& plan, const std::vector<Switch>& all,
                const std::vector<Device>& devices) {
   const Passes& p = plan.passes;
   Json out{{"parameters", json_of(plan.parameters)},
-           {"peak_bytes", plan.peak},
+           {"peak_bytes", whole(plan.peak)},
            {"fullest_moment", plan.fullest},
            {"memory_bytes", json_of(plan.memory)},
            {"moments_bytes", json_of(plan.moments)},
@@ -120,7 +128,7 @@ Json plan_json(const Plan& plan, const std::vector<Switch>& all,
   for (const Switch& s : all) {
     out["switches"].push_back({{"setting", s.setting},
                                {"what", s.what},
-                               {"peak_bytes", s.plan.peak},
+                               {"peak_bytes", whole(s.plan.peak)},
                                {"devices", times_of(s.plan, devices)}});
   }
   return out;

@@ -9,6 +9,7 @@
 
 #include "vggflow/core/error.h"
 #include "vggflow/core/log.h"
+#include "vggflow/core/progress.h"
 #include "vggflow/data/photo_set.h"
 #include "vggflow/device/device.h"
 #include "vggflow/pretrain/prepare.h"

@@ -8,6 +8,7 @@
 
 #include "vggflow/core/json.h"
 #include "vggflow/core/log.h"
+#include "vggflow/core/progress.h"
 #include "vggflow/train/checkpoint.h"
 
 namespace vggflow {

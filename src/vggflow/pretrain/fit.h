@@ -29,7 +29,7 @@ struct FitOptions {
   template <class V>
   void fields(V& v) {
     v("updates", updates, "updates of the weights; the cosine schedule ends there", range(1, 1e8));
-    v("batch", batch, "images an update", range(1, 1e6));
+    v("batch", batch, "images per update", range(1, 1e6));
     v("seed", seed, "seed of initialisation, data order and noise", range(0, 1e15));
     v("warmup", warmup, "updates of linear warm-up", range(0, 1e6));
     v("final_lr", final_lr, "learning rate at the end, as a fraction of its peak", range(0, 1));

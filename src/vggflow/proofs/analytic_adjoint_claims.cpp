@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "vggflow/algorithms/adjoint.h"
+#include "vggflow/algorithms/coarse_adjoint.h"
 #include "vggflow/algorithms/fitted_adjoint.h"
 #include "vggflow/algorithms/pmp.h"
 #include "vggflow/core/error.h"
@@ -247,6 +248,52 @@ void fitted_adjoints(AnalyticReport& report) {
   double rise = -1;
   for (size_t i = 0; i + 1 < errors.size(); ++i) rise = std::max(rise, errors[i + 1] - errors[i]);
   report.below("largest change of the target error with lambda", rise, 0, "it falls throughout");
+}
+
+namespace {
+
+// Of one Gaussian mode of width s, N(0, s^2 I): the lean adjoint's and the coarse one's share of
+// the end's cotangent, and the root mean square of their difference over t > 0.
+double gaussian_error(double s, const CoarseOptions& o) {
+  Problem problem(std::make_shared<MixtureField>(vector({1}), matrix({{0, 0}}), vector({s})),
+                  mixture_reward(2), std::make_shared<LinearField>(at::zeros({2, 2}, at::kDouble)));
+  const Tensor rows = at::arange(4), end = noise(8, 0, 4, 2);
+  const Trajectory path = roll_out(problem, update_input(3, 0, 4, 2, uniform_grid(20)));
+  const auto lean = sweep(path, rows, end, 4, [&](const States& x, double h, const Tensor& c) {
+    return c + h * base_pull_back(problem, x, c);
+  });
+  const auto coarse = coarse_adjoint(problem, path, rows, end, o, 4).adjoints;
+  std::vector<Tensor> miss(coarse.size() - 1);
+  for (size_t k = 1; k < coarse.size(); ++k) miss[k - 1] = coarse[k] - lean[k];
+  return relative(at::cat(miss), at::cat(std::vector<Tensor>(lean.begin() + 1, lean.end())));
+}
+
+}  // namespace
+
+void coarse_adjoints(AnalyticReport& report) {
+  Guessed fine(general_base(), 20);
+  const auto error = [&](const CoarseOptions& o) {
+    return target_error(
+        fine, coarse_adjoint(fine.problem, fine.path, at::arange(64), fine.guesses.back(), o, 25)
+                  .adjoints);
+  };
+  constexpr double kUndamped = 1e12;
+  report.below("coarse adjoint, a node at every step, undamped: error",
+               error({.nodes = 20, .damping = kUndamped}), 1e-12,
+               "PMP's lean adjoint; relative to |grad V|, Riccati, general A, optimal paths");
+  std::string table;
+  std::vector<double> errors;
+  for (const int64_t nodes : {1, 3, 5, 8}) {
+    errors.push_back(error({.nodes = nodes}));
+    table += fmt::format("{}{:.3f} with {}", table.empty() ? "" : ", ", errors.back(), nodes);
+  }
+  report.below("coarse adjoint with 8 nodes / with 1: error", errors.back() / errors.front(), 0.5,
+               table);
+  for (const double s : {0.5, 1.0, 2.0}) {
+    const double few = gaussian_error(s, {.nodes = 3}), more = gaussian_error(s, {.nodes = 8});
+    report.below(fmt::format("coarse adjoint, Gaussian base of width {}: error with 8 nodes", s),
+                 more, 0.25, fmt::format("relative; {:.3f} with 3", few));
+  }
 }
 
 }  // namespace vggflow::analytic

@@ -20,6 +20,7 @@ void release_residual(AnalyticReport& report);
 // -------------------------------------------------------------
 void adjoints_on_optimal_paths(AnalyticReport& report);
 void fitted_adjoints(AnalyticReport& report);
+void coarse_adjoints(AnalyticReport& report);
 
 // ---- analytic_training_claims.cpp: what training reaches
 // ---------------------------------------------------------------

@@ -31,6 +31,7 @@ const std::vector<AnalyticClaim>& analytic_claims() {
       {"AdjointMatchingSamplesTheTiltedDistribution", tilted_distribution},
       {"GradientsThroughSamplersEqualFiniteDifferences", sampler_gradients},
       {"FittedAdjointsMixNStepTargets", fitted_adjoints},
+      {"CoarseAdjointsNearTheLeanOne", coarse_adjoints},
       {"EveryMethodImprovesAndTheExactOnesReachTheOptimum", every_method},
       {"MethodsRunThePassesTheyCount", counted_passes},
       {"UpdatesDoNotDependOnHowTheyAreSplit", split_updates},

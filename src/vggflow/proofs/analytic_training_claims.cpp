@@ -176,6 +176,19 @@ std::vector<Run> known_runs() {
   };
   add("VGG-Flow, nu = 0", std::make_unique<VggFlow>(vgg(Eta::kConstant, ConsistencyKind::kOff)), 0,
       "nu = 0");
+  const auto guessed = [](Guess guess, const CoarseOptions& coarse) {
+    VggFlowOptions o;
+    o.beta = kBeta;
+    o.guess = guess;
+    o.coarse = coarse;
+    o.eta = Eta::kConstant;
+    return std::make_unique<VggFlow>(o, no_clip());
+  };
+  add("VGG-Flow, end point", guessed(Guess::kEndpoint, {}));
+  add("VGG-Flow, coarse 3", guessed(Guess::kCoarse, {.nodes = 3}));
+  add("VGG-Flow, coarse 8", guessed(Guess::kCoarse, {.nodes = 8}));
+  add("VGG-Flow, coarse 20, undamped", guessed(Guess::kCoarse, {.nodes = 20, .damping = 1e12}),
+      0.01);
   add("PMP lean", pmp(AdjointForm::kLean), 0.01, "PMP");
   add("PMP full", pmp(AdjointForm::kFull), 0.01);
   add("ReFL", std::make_unique<Refl>(ReflOptions{}, no_clip()));

@@ -31,6 +31,11 @@ th:first-child,td:first-child{text-align:left}th{color:var(--muted);font-weight:
 .warn{border-left:4px solid var(--bad);margin:0 0 10px}.ok{border-left:4px solid var(--c2)}summary{cursor:pointer;color:var(--muted);margin:10px 0}
 .faint{opacity:.4}.tiles.arms{grid-template-columns:repeat(auto-fit,minmax(170px,1fr))}.swatch{display:inline-block;width:10px;height:10px;border-radius:3px;margin-right:7px}.legend{display:flex;flex-wrap:wrap;gap:4px 18px;margin:0 0 12px;font-size:13px}
 .b0{background:var(--c0)}.b1{background:var(--c1)}.b2{background:var(--c2)}.b3{background:var(--c3)}.b4{background:var(--c4)}.b5{background:var(--c5)}.b6{background:var(--c6)}.b7{background:var(--c7)}.b8{background:var(--c8)}.b9{background:var(--c9)}
+.zoom{display:block;position:relative;cursor:zoom-in}.zoom input{position:absolute;opacity:0;width:1px;height:1px}.zoom input:focus-visible~img{outline:2px solid var(--c0)}
+.zoom input:checked~img{position:fixed;inset:0;z-index:9;width:100vw;height:100vh;max-width:none;object-fit:contain;padding:2vmin;background:rgba(0,0,0,.86);border-radius:0;cursor:zoom-out}
+.cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,var(--wide)),1fr));gap:12px}.cards figure{padding:8px}.cards figcaption{overflow-wrap:anywhere}
+.shots{display:grid;gap:6px}.shots span{display:block;text-align:center;color:var(--muted);font-size:12px}.shots img{width:100%;aspect-ratio:1;object-fit:contain}
+pre.command{white-space:pre-wrap;overflow-wrap:anywhere;padding:8px 10px;border:1px solid var(--line);border-radius:6px;margin:2px 0 12px}
 h3{font-size:15px;margin:18px 0 8px}.tight th,.tight td{padding:5px 8px;font-size:13px}.note{color:var(--muted);font-size:13px;margin:6px 0 12px;max-width:95ch}.chosen td{font-weight:600}
 )css";
 
@@ -43,11 +48,16 @@ std::string html_page(const std::string& title, const std::string& body) {
          "</main></html>\n";
 }
 
+std::string zoomable(const std::string& image) {
+  return "<label class='zoom'><input type='checkbox' aria-label='enlarge'>" + image + "</label>";
+}
+
 std::string figure(const std::filesystem::path& png, const std::string& caption) {
   const std::string bytes = read_text(png);
-  return fmt::format(
-      "<figure><img alt='{}' src='data:image/png;base64,{}'><figcaption>{}</figcaption></figure>",
-      escape_html(caption), base64({bytes.begin(), bytes.end()}), escape_html(caption));
+  const std::string image = fmt::format("<img alt='{}' src='data:image/png;base64,{}'>",
+                                        escape_html(caption), base64({bytes.begin(), bytes.end()}));
+  return fmt::format("<figure>{}<figcaption>{}</figcaption></figure>", zoomable(image),
+                     escape_html(caption));
 }
 
 double number(const Json& object, const std::string& path) {
@@ -70,6 +80,12 @@ std::string prompt_words(const Json& eval_line) {
 
 std::string shown(double value, int digits, const char* after) {
   return std::isfinite(value) ? fmt::format("{:.{}f}{}", value, digits, after) : "–";
+}
+
+std::string shown_change(const Estimate& e, int digits, double factor) {
+  if (!std::isfinite(e.mean)) return "–";
+  return fmt::format("{:+.{}f}", factor * e.mean, digits) +
+         (e.se ? " ± " + shown(factor * *e.se, digits) : "");
 }
 
 std::string shown(const Estimate& e, int digits, double factor) {

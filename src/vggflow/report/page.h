@@ -13,7 +13,10 @@ namespace vggflow {
 /// A whole page; `body` is HTML. It names nothing outside itself.
 std::string html_page(const std::string& title, const std::string& body);
 
-/// An image with a caption, its PNG bytes embedded.
+/// An <img> element that a click, or space, shows as large as the window; no script.
+std::string zoomable(const std::string& image);
+
+/// An image with a caption, its PNG bytes embedded; a click enlarges it.
 std::string figure(const std::filesystem::path& png, const std::string& caption);
 
 /// The number at a path such as "/reward/mean"; not a number where it is absent or of another type,
@@ -29,6 +32,9 @@ std::string prompt_words(const Json& eval_line);
 
 /// With so many digits after the point; "–" where there is no number.
 std::string shown(double value, int digits, const char* after = "");
+
+/// "+15.8 ± 2.6": a change with its sign, without an error the change alone.
+std::string shown_change(const Estimate& change, int digits, double factor = 1);
 
 /// "0.312 ± 0.014", the mean alone where there is no error. `factor`: 100 for percent.
 std::string shown(const Estimate& estimate, int digits, double factor = 1);

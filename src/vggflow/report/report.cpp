@@ -14,6 +14,8 @@
 #include "vggflow/io/files.h"
 #include "vggflow/io/jsonl.h"
 #include "vggflow/metrics/metrics.h"
+#include "vggflow/metrics/student.h"
+#include "vggflow/report/grid_cards.h"
 #include "vggflow/report/page.h"
 #include "vggflow/report/plot.h"
 
@@ -129,54 +131,81 @@ std::string change(const RunData& data, double before, double after, int digits,
                         : shown(before, digits, unit);
 }
 
+// "65.40 → 81.20, paired by prompt; +1.02 ± 0.17 sd of the base within a prompt". Runs of earlier
+// programs have no paired change.
 std::string reward_note(const RunData& data, const Estimate& before, const Estimate& after,
-                        double sd) {
-  if (!compares(data) || !(sd > 0)) return error_note(after.se, 2);
-  return fmt::format("{}; {:+.2f} sd of the base within a prompt", error_note(after.se, 2),
-                     (after.mean - before.mean) / sd);
+                        const Estimate& moved, double sd) {
+  if (!compares(data)) return error_note(after.se, 2);
+  const std::string levels = change(data, before.mean, after.mean, 2);
+  const bool paired = std::isfinite(moved.mean);
+  const Estimate gain = paired ? moved : Estimate{after.mean - before.mean, std::nullopt};
+  return (paired ? levels + ", paired by prompt" : error_note(after.se, 2)) +
+         (sd > 0 ? "; " + shown_change(gain, 2, 1 / sd) + " sd of the base within a prompt" : "");
 }
 
-std::string judge_note(const RunData& data, const Estimate& now, const Estimate& moved) {
+std::string judge_note(const RunData& data, const Estimate& before, const Estimate& now,
+                       const Estimate& moved) {
   if (!compares(data) || !std::isfinite(moved.mean))
     return error_note(now.se, 1, " points over prompts", 100);
-  if (!moved.se) return fmt::format("{:+.1f} points, no error", 100 * moved.mean);
-  return fmt::format("{:+.1f} ± {:.1f} points, paired by prompt", 100 * moved.mean,
-                     100 * *moved.se);
+  return change(data, 100 * before.mean, 100 * now.mean, 1, " %") + ", points, paired by prompt";
+}
+
+// What moved, with its paired error, is the figure; where it moved from and to stands below.
+std::string headline(const RunData& data, const Estimate& before, const Estimate& after,
+                     const Estimate& moved, int digits, const char* unit = "", double factor = 1) {
+  return compares(data) && std::isfinite(moved.mean)
+             ? shown_change(moved, digits, factor)
+             : change(data, factor * before.mean, factor * after.mean, digits, unit);
+}
+
+std::string diversity_tile(const Json& base, const Json& now, bool compared) {
+  const Estimate d0 = estimate_of(base, "diversity"), d1 = estimate_of(now, "diversity"),
+                 moved = estimate_of(now, "diversity_change");
+  if (!compared) return tile("Diversity", shown(d1.mean, 3), error_note(d1.se, 3));
+  const Estimate kept{d1.mean / d0.mean,
+                      moved.se ? std::optional(*moved.se / d0.mean) : std::nullopt};
+  return tile("Diversity kept", shown(kept, 0, 100) + " %",
+              shown(d0.mean, 3) + " → " + shown(d1.mean, 3) +
+                  (moved.se ? ", paired by prompt"
+                   : d1.se  ? " ± " + shown(*d1.se, 3)
+                            : "; no error"));
 }
 
 std::string tiles(const RunData& data) {
   if (data.evals.empty()) return "";
   const Json &base = data.evals.front()["metrics"], &now = data.evals.back()["metrics"];
-  const Estimate r0 = estimate_of(base, "reward"), r1 = estimate_of(now, "reward");
-  const Estimate j0 = estimate_of(base, "judge_accuracy"), j1 = estimate_of(now, "judge_accuracy");
-  const Estimate d0 = estimate_of(base, "diversity"), d1 = estimate_of(now, "diversity");
+  const Estimate r0 = estimate_of(base, "reward"), r1 = estimate_of(now, "reward"),
+                 reward = estimate_of(now, "reward_change");
+  const Estimate j0 = estimate_of(base, "judge_accuracy"), j1 = estimate_of(now, "judge_accuracy"),
+                 judge = estimate_of(now, "judge_change");
   return "<div class='tiles'>" +
-         tile("Reward", change(data, r0.mean, r1.mean, 2),
-              reward_note(data, r0, r1, number(base, "/reward_sd_within_prompt"))) +
+         tile("Reward", headline(data, r0, r1, reward, 2),
+              reward_note(data, r0, r1, reward, number(base, "/reward_sd_within_prompt"))) +
          (std::isfinite(j1.mean)
-              ? tile("Judge accuracy", change(data, 100 * j0.mean, 100 * j1.mean, 1, " %"),
-                     judge_note(data, j1, estimate_of(now, "judge_change")))
+              ? tile("Judge accuracy", headline(data, j0, j1, judge, 1, " %", 100),
+                     judge_note(data, j0, j1, judge))
               : "") +
-         tile("Diversity kept", compares(data) ? shown(100 * d1.mean / d0.mean, 0, " %") : "–",
-              change(data, d0.mean, d1.mean, 3) +
-                  (d1.se ? " ± " + shown(*d1.se, 3) : "; no error")) +
+         diversity_tile(base, now, compares(data)) +
          tile("Fréchet distance to base", shown(number(now, "/fd"), 2),
               "base against base: " + shown(number(base, "/fd_floor"), 2)) +
          "</div>";
 }
 
+std::string after_updates(int64_t updates) { return fmt::format("after {} updates", updates); }
+
 std::string grids(const RunData& data) {
   if (data.grids.empty()) return "";
+  std::vector<LabelledGrid> ends{{"base", data.grids.front().second}};
+  if (data.grids.size() > 1)
+    ends.push_back({after_updates(data.grids.back().first), data.grids.back().second});
   std::string out =
-      "<h2>Before and after</h2><div class='grid2'>" +
-      figure(data.grids.front().second, "Base model") +
-      figure(data.grids.back().second,
-             fmt::format("After {} updates: same prompts, same noise", data.grids.back().first)) +
-      "</div>";
+      "<h2>Before and after</h2><p class='sub'>The same prompts and the same noise. A click "
+      "enlarges an image, another puts it back.</p>" +
+      grid_cards(ends);
   if (data.grids.size() <= 2) return out;
   out += "<details><summary>In between</summary><div class='grid2'>";
   for (size_t i = 1; i + 1 < data.grids.size(); ++i)
-    out += figure(data.grids[i].second, fmt::format("After {} updates", data.grids[i].first));
+    out += figure(data.grids[i].second, after_updates(data.grids[i].first));
   return out + "</div></details>";
 }
 
@@ -194,6 +223,13 @@ Series eval_series(const RunData& data, const std::string& name, const char* key
   return s;
 }
 
+// A name within a JSON pointer.
+std::string pointer_word(const std::string& name) {
+  std::string out;
+  for (const char c : name) out += c == '~' ? "~0" : c == '/' ? "~1" : std::string(1, c);
+  return out;
+}
+
 std::vector<std::string> panel_names(const RunData& data) {
   std::vector<std::string> names;
   if (data.evals.empty() || !data.evals.front()["metrics"].contains("panel")) return names;
@@ -202,14 +238,31 @@ std::vector<std::string> panel_names(const RunData& data) {
   return names;
 }
 
-Series panel_series(const RunData& data, const std::string& panel) {
-  Series s{panel, {}};
+// Paired changes from the base, where the run has them; levels else.
+bool has_changes(const RunData& data, const std::string& path) {
+  return !data.evals.empty() && std::isfinite(number(data.evals.back()["metrics"], path + "/mean"));
+}
+
+Series series_at(const RunData& data, const std::string& name, const std::string& path,
+                 double factor = 1) {
+  Series s{name, {}};
   for (const Json& e : data.evals) {
-    const Json opinion = e["metrics"].value("panel", Json::object()).value(panel, Json::object());
-    s.points.push_back({number(e, "/update"), number(opinion, "/mean"),
-                        number_if(opinion, "/se").value_or(0), ""});
+    const Json& m = e["metrics"];
+    s.points.push_back({number(e, "/update"), factor * number(m, path + "/mean"),
+                        factor * number_if(m, path + "/se").value_or(0), ""});
   }
   return s;
+}
+
+// The curve of what moves against the base: its paired change with that change's error, which is
+// much smaller than the error of the mean over prompts that differ.
+Chart change_chart(const RunData& data, const std::string& title, const std::string& unit,
+                   const std::string& level, const std::string& change, double factor = 1) {
+  const bool paired = has_changes(data, change);
+  return {title,
+          "update",
+          paired ? "paired change of " + unit : unit,
+          {series_at(data, unit, paired ? change : level, factor)}};
 }
 
 Series update_series(const RunData& data, const std::string& name, const std::string& path) {
@@ -225,12 +278,18 @@ Series dashed(Series s) {
 }
 
 Chart tradeoff(const RunData& data) {
-  Chart chart{"Reward against diversity", "diversity", "reward", {{"run", {}}}};
+  const bool paired = has_changes(data, "/reward_change") && has_changes(data, "/diversity_change");
+  Chart chart{"Reward against diversity",
+              "diversity",
+              paired ? "paired change of reward" : "reward",
+              {{"run", {}}}};
   for (const Json& e : data.evals) {
-    const Estimate diversity = estimate_of(e["metrics"], "diversity"),
-                   reward = estimate_of(e["metrics"], "reward");
+    const Json& m = e["metrics"];
+    const Estimate reward = estimate_of(m, paired ? "reward_change" : "reward"),
+                   diversity = estimate_of(m, "diversity");
+    const auto spread = paired ? number_if(m, "/diversity_change/se") : diversity.se;
     chart.series[0].points.push_back({diversity.mean, reward.mean, reward.se.value_or(0),
-                                      fmt::to_string(update_of(e)), diversity.se.value_or(0)});
+                                      fmt::to_string(update_of(e)), spread.value_or(0)});
   }
   return chart;
 }
@@ -238,18 +297,16 @@ Chart tradeoff(const RunData& data) {
 std::string charts(const RunData& data) {
   const char* x = "update";
   std::string out = "<h2>Curves</h2><div class='charts'>";
-  out +=
-      chart_svg({"Reward, " + (data.evals.empty() ? "prompts" : prompt_words(data.evals.front())),
-                 x,
-                 "reward",
-                 {eval_series(data, "reward", "reward")}});
+  out += chart_svg(change_chart(
+      data, "Reward, " + (data.evals.empty() ? "prompts" : prompt_words(data.evals.front())),
+      "reward", "/reward", "/reward_change"));
   const bool judged =
       !data.evals.empty() && data.evals.front()["metrics"].contains("judge_accuracy");
   if (judged)
-    out += chart_svg(
-        {"Judge accuracy", x, "%", {eval_series(data, "accuracy", "judge_accuracy", 100)}});
+    out += chart_svg(change_chart(data, "Judge accuracy", "accuracy, %", "/judge_accuracy",
+                                  "/judge_change", 100));
   out += chart_svg(
-      {"Diversity", x, "feature variance", {eval_series(data, "diversity", "diversity")}});
+      change_chart(data, "Diversity", "feature variance", "/diversity", "/diversity_change"));
   out +=
       chart_svg({"Fréchet distance",
                  x,
@@ -260,9 +317,11 @@ std::string charts(const RunData& data) {
        x,
        "KID to base",
        {eval_series(data, "KID", "kid"), dashed(eval_series(data, "floor", "kid_floor"))}});
-  for (const std::string& name : panel_names(data))
-    out +=
-        chart_svg({"Panel: " + name + ", not trained on", x, "score", {panel_series(data, name)}});
+  for (const std::string& name : panel_names(data)) {
+    const std::string path = "/panel/" + pointer_word(name);
+    out += chart_svg(
+        change_chart(data, "Panel: " + name + ", not trained on", "score", path, path + "/change"));
+  }
   out += chart_svg(tradeoff(data));
   if (!data.updates.empty()) {
     Chart reward{
@@ -303,8 +362,9 @@ std::string evaluation_row(const Json& line) {
   const std::vector<std::string> cells{
       fmt::to_string(update_of(line)),
       shown(estimate_of(m, "reward"), 3),
+      shown_change(estimate_of(m, "reward_change"), 3),
       shown(judge, 1, 100),
-      shown(judge_change, 1, 100),
+      shown_change(judge_change, 1, 100),
       shown(estimate_of(m, "judge_score"), 3),
       shown(estimate_of(m, "diversity"), 4),
       fmt::format("{} ({})", shown(number(m, "/fd"), 2), shown(number(m, "/fd_floor"), 2)),
@@ -323,7 +383,8 @@ std::string evaluation_table(const RunData& data) {
       "features of {} against a second set of base images; the floor in brackets is base "
       "against base. The floor of KID lies below zero because the two sets share their "
       "prompts.</p><div class='box scroll'><table><tr>"
-      "<th>update</th><th>reward</th><th>judge %</th><th>its change, paired</th><th>judge "
+      "<th>update</th><th>reward</th><th>its change, paired</th><th>judge %</th><th>its change, "
+      "paired</th><th>judge "
       "score</th><th>diversity</th><th>FD (floor)</th><th>KID (floor)</th><th>saturated</th></tr>{}"
       "</table></div>",
       shown(number(data.evals.front(), "/prompts"), 0),
@@ -349,10 +410,15 @@ std::string warnings(const RunData& data) {
   if (all.empty()) {
     const bool judged =
         !data.evals.empty() && data.evals.front()["metrics"].contains("judge_accuracy");
-    const char* fell =
-        !has_errors(data)
-            ? "with one prompt no fall of the judge or the panel is told from chance, "
-        : judged ? "the judge did not fall by more than two standard errors, "
+    const double prompts =
+        data.evals.empty() ? std::nan("") : number(data.evals.back(), "/prompts");
+    const std::string fell =
+        prompts < kLeastValues
+            ? fmt::format(
+                  "with fewer than {} prompts no fall of the judge or the panel is told "
+                  "from chance, ",
+                  kLeastValues)
+        : judged ? "the judge did not fall beyond chance (t test at 5 %), "
                  : "";
     return out + fmt::format(
                      "<div class='box ok'>None: {}diversity stayed above the floor of the run, "
@@ -396,6 +462,16 @@ std::string cost(const RunData& data) {
   return out;
 }
 
+// The commands that come next, as the run wrote them down.
+std::string use_it(const RunData& data) {
+  std::string out;
+  for (const Json& next : data.summary.value("next", Json::array())) {
+    out += fmt::format("<div>{}</div><pre class='command'>{}</pre>",
+                       escape_html(text(next, "what")), escape_html(text(next, "command")));
+  }
+  return out.empty() ? "" : "<h2>Use it</h2><div class='box'>" + out + "</div>";
+}
+
 std::string settings(const RunData& data) {
   std::string out =
       "<h2>Settings</h2><details><summary>config.yaml: run it again with vggflow align "
@@ -408,6 +484,8 @@ std::string settings(const RunData& data) {
                          escape_html(value.is_string() ? value.get<std::string>() : value.dump()));
     }
   }
+  if (const std::string date = text(data.summary, "date"); !date.empty())
+    out += fmt::format("<tr><td>finished</td><td>{}</td></tr>", escape_html(date));
   if (data.summary.contains("peak_gib"))
     out += fmt::format("<tr><td>peak memory</td><td>{:.2f} GiB</td></tr>",
                        number(data.summary, "/peak_gib"));
@@ -427,8 +505,8 @@ void write_report(const fs::path& run) {
   write_text(
       run / "report.html",
       html_page(title, "<h1>" + escape_html(title) + "</h1><p class='sub'>" + escape_html(sub) +
-                           "</p>" + tiles(data) + warnings(data) + grids(data) + charts(data) +
-                           evaluation_table(data) + cost(data) + settings(data)));
+                           "</p>" + tiles(data) + warnings(data) + grids(data) + use_it(data) +
+                           charts(data) + evaluation_table(data) + cost(data) + settings(data)));
 }
 
 namespace {

@@ -1,5 +1,6 @@
 #include "vggflow/report/report.h"
 
+#include <ATen/ATen.h>
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -7,6 +8,7 @@
 #include <regex>
 
 #include "vggflow/io/files.h"
+#include "vggflow/io/grid_file.h"
 #include "vggflow/io/image.h"
 #include "vggflow/io/jsonl.h"
 #include "vggflow/testing/message.h"
@@ -21,11 +23,13 @@ using testing::message_of;
 
 Json metrics(double reward, double judge, double diversity) {
   return {{"reward", {{"mean", reward}, {"se", 0.2}}},
+          {"reward_change", {{"mean", reward - 10}, {"se", 0.1}}},
           {"reward_sd_within_prompt", 2.0},
           {"judge_change", {{"mean", judge - 0.9}, {"se", 0.015}}},
           {"judge_accuracy", {{"mean", judge}, {"se", 0.02}}},
           {"judge_score", {{"mean", judge}, {"se", 0.02}}},
           {"diversity", {{"mean", diversity}, {"se", 0.01}}},
+          {"diversity_change", {{"mean", diversity - 0.4}, {"se", 0.004}}},
           {"fd", 12.5},
           {"fd_floor", 3.25},
           {"kid", 0.04},
@@ -86,7 +90,9 @@ class Report : public ::testing::Test {
                        {"diversity_kept", 1.0},
                        {"seconds", {{"rollout", 1.5}, {"value", 6.0}}},
                        {"peak_gib", 0.8},
-                       {"environment", {{"processor", "a CPU"}}},
+                       {"date", "2026-11-26 23:59 UTC"},
+                       {"environment", {{"processor", "a CPU"}, {"threads", 2}}},
+                       {"next", {{{"what", "Draw"}, {"command", "vggflow sample 'a <b>'"}}}},
                        {"cost_formula", "B N 2F + 5 B (3F + 1B)"},
                        {"passes", {{"forward", 880}, {"tangent", 0}, {"backward", 80}}},
                        {"best", {{"update", 1}, {"metrics", metrics(12, 0.9, 0.4)}}}};
@@ -108,17 +114,22 @@ TEST_F(Report, OfAWholeRunHoldsEveryPart) {
   write_whole_run();
   const std::string html = page();
   for (const char* piece : {"vgg-flow on colorfulness",
-                            "10.00 → 13.00",
-                            "+1.50 sd of the base within a prompt",
-                            "90.0 → 90.0 %",
-                            "+0.0 ± 1.5 points, paired by prompt",
-                            "100 %",
+                            "<b>+3.00 ± 0.10</b><i>10.00 → 13.00, paired by prompt; +1.50 ± 0.05 "
+                            "sd of the base within a prompt</i>",
+                            "<b>+0.0 ± 1.5</b><i>90.0 → 90.0 %, points, paired by prompt</i>",
+                            "<b>100 ± 1 %</b><i>0.400 → 0.400, paired by prompt</i>",
                             "base against base: 3.25",
                             "Before and after",
                             "In between",
                             "Reward, held-out prompts",
+                            "paired change of reward",
                             "Judge accuracy",
-                            "Diversity",
+                            "paired change of accuracy, %",
+                            "paired change of feature variance",
+                            "Use it",
+                            "vggflow sample &#39;a &lt;b&gt;&#39;",
+                            "<td>finished</td><td>2026-11-26 23:59 UTC</td>",
+                            "<td>threads</td><td>2</td>",
                             "Reward against diversity",
                             "Losses",
                             "Gradient norms",
@@ -223,14 +234,44 @@ TEST_F(Report, OfOnePromptShowsNoErrorsAndCallsNothingAFall) {
   const std::string html = page();
   for (const char* piece :
        {"1 training prompts, 16 images each; means over one prompt have no error",
-        "Reward, training prompts", "no error; +1.00 sd of the base", "+0.0 points, no error",
-        "<td>12.000</td>",
-        "with one prompt no fall of the judge or the panel is told from chance"}) {
+        "Reward, training prompts", "<b>+2.00</b><i>10.00 → 12.00, paired by prompt; +1.00 sd of",
+        "<b>+0.0</b>", "<td>12.000</td><td>+2.000</td>",
+        "with fewer than 5 prompts no fall of the judge or the panel is told from chance"}) {
     EXPECT_TRUE(holds(html, piece)) << piece;
   }
   for (const char* piece : {"± –", "± 0", ">nan", "± nan", "held-out"})
     EXPECT_FALSE(holds(html, piece)) << piece;
   EXPECT_THAT(comparison_markdown({run_}), HasSubstr("| aligned reward | 12 | 12 |"));
+}
+
+TEST_F(Report, OfAnEarlierProgramShowsLevelsWhereThereAreNoPairedChanges) {
+  std::vector<Json> lines{eval_line(0, 10), eval_line(1, 12)};
+  for (Json& line : lines) {
+    line["metrics"].erase("reward_change");
+    line["metrics"].erase("diversity_change");
+  }
+  write_lines(lines);
+  const std::string html = page();
+  for (const char* piece :
+       {"<b>10.00 → 12.00</b><i>± 0.20; +1.00 sd of the base within a prompt</i>", ">reward<",
+        "0.400 → 0.400 ± 0.010"})
+    EXPECT_TRUE(holds(html, piece)) << piece;
+}
+
+// Captions are cut out of the grid's own text, and a click enlarges without a script.
+TEST_F(Report, ShowsImagesOfGridsWithTheirPrompts) {
+  write_lines({eval_line(0, 10), eval_line(1, 12)});
+  fs::create_directories(run_ / "grids");
+  for (int i = 0; i < 2; ++i)
+    vggflow::write_grid(run_ / fmt::format("grids/eval_{:06}.png", i),
+                        grid_of(at::full({2, 3, 4, 4}, 0.25 + 0.5 * i)), {"a <cat>", "a dog"});
+  const std::string html = page();
+  for (const char* piece :
+       {"<figcaption>a &lt;cat&gt;</figcaption>", "<figcaption>a dog</figcaption>",
+        "<span>base</span>", "<span>after 1 updates</span>",
+        "<input type='checkbox' aria-label='enlarge'>"})
+    EXPECT_TRUE(holds(html, piece)) << piece;
+  EXPECT_FALSE(holds(html, "<script"));
 }
 
 TEST_F(Report, RefusesAFolderThatIsNoRun) {

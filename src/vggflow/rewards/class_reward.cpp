@@ -42,7 +42,7 @@ template <TensorLike T, class Asked>
 T log_share(const T& logits, const std::vector<std::string>& prompts, const std::string& reward,
             const Asked& asked) {
   VGGFLOW_CHECK(primal(logits).size(0) == std::ssize(prompts),
-                "[{}] expected one prompt an image, got {} for {}", reward, prompts.size(),
+                "[{}] expected one prompt per image, got {} for {}", reward, prompts.size(),
                 primal(logits).size(0));
   Tensor mask = at::full(primal(logits).sizes(), kOut, primal(logits).scalar_type());
   for (size_t i = 0; i < prompts.size(); ++i)

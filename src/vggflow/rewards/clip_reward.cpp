@@ -39,7 +39,7 @@ template <TensorLike T>
 T ClipReward::scaled_cosine(const T& images, const std::vector<std::string>& prompts) const {
   const Tensor& x = primal(images);
   VGGFLOW_CHECK(x.size(0) == static_cast<int64_t>(prompts.size()),
-                "[{}] expected one prompt an image, got {} for {}", options_.name, prompts.size(),
+                "[{}] expected one prompt per image, got {} for {}", options_.name, prompts.size(),
                 x.size(0));
   const Tensor text = text_.embed(prompts).to(x.options());
   return ops::sum(images_.embed(images) * (text * options_.scale), {1}, /*keepdim=*/false);

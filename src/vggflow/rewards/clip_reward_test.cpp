@@ -135,7 +135,7 @@ TEST(ClipReward, TheTokenizerBesideTheWeightsGoesFirst) {
 
 TEST(ClipReward, WantsAPromptForEveryImage) {
   EXPECT_THAT(message_of([] { make_reward("hpsv2.1", resources())->score(get("image"), {"cat"}); }),
-              HasSubstr("[hpsv2.1] expected one prompt an image, got 1 for 2"));
+              HasSubstr("[hpsv2.1] expected one prompt per image, got 1 for 2"));
 }
 
 TEST(Aesthetic, RefusesAHeadOfAnotherTower) {

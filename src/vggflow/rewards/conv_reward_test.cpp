@@ -152,7 +152,7 @@ TEST(MobilenetClass, KnowsWhetherClassZeroIsTheBackground) {
   EXPECT_THAT(message_of([&] { ClassReward(net(10, 1), 32); }),
               HasSubstr("expected a network of 1000 classes, or 1001 with a background, got 10"));
   EXPECT_THAT(message_of([&] { ClassReward(net(1000, 1), 32).score(image, {"ship", "cat"}); }),
-              HasSubstr("one prompt an image, got 2 for 1"));
+              HasSubstr("one prompt per image, got 2 for 1"));
 }
 
 // r = log softmax(W f + b)_c by hand, its directional derivative by the gradient, and its refusals.

@@ -21,7 +21,7 @@ Tensor EmojiClipReward::text(const std::vector<std::string>& prompts, at::Scalar
 
 Tensor EmojiClipReward::score(const Tensor& images, const std::vector<std::string>& prompts) const {
   VGGFLOW_CHECK(images.size(0) == static_cast<int64_t>(prompts.size()),
-                "[emoji_clip] expected one prompt an image, got {} for {}", prompts.size(),
+                "[emoji_clip] expected one prompt per image, got {} for {}", prompts.size(),
                 images.size(0));
   return (model_->embed_images(images) * text(prompts, images.scalar_type())).sum(1);
 }

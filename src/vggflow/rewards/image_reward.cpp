@@ -53,7 +53,7 @@ TextBatch ImageRewardReward::tokenize(const std::vector<std::string>& prompts) c
 template <TensorLike T>
 T ImageRewardReward::scored(const T& images, const std::vector<std::string>& prompts) const {
   VGGFLOW_CHECK(primal(images).size(0) == std::ssize(prompts),
-                "[imagereward] expected one prompt an image, got {} for {}", prompts.size(),
+                "[imagereward] expected one prompt per image, got {} for {}", prompts.size(),
                 primal(images).size(0));
   return network_->score(tokenize(prompts), preprocess(images, preprocessing()));
 }

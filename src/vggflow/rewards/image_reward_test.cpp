@@ -145,7 +145,7 @@ TEST(ImageReward, RefusesAVocabularyOfAnotherModelAndPromptsWithoutImages) {
               HasSubstr("[imagereward] expected 29 tokens in"));
   EXPECT_THAT(
       message_of([] { ImageRewardReward(resources(), tiny_options()).score(images(), {"a"}); }),
-      HasSubstr("expected one prompt an image, got 1 for 4"));
+      HasSubstr("expected one prompt per image, got 1 for 4"));
 }
 
 }  // namespace

@@ -14,6 +14,7 @@
 #include "vggflow/core/log.h"
 #include "vggflow/reward_plugin.h"
 #include "vggflow/rewards/expression.h"
+#include "vggflow/rewards/plugin_file.h"
 #include "vggflow/rewards/plugin_guard.h"
 
 namespace vggflow {
@@ -46,22 +47,13 @@ void find(void* handle, const char* name, F& function) {
   function = reinterpret_cast<F>(::dlsym(handle, name));
 }
 
-template <class F>
-void require(void* handle, const std::string& path, const char* name, F& function) {
-  find(handle, name, function);
-  VGGFLOW_CHECK(function != nullptr,
-                "[plugin] {} has no function {}: it is no reward plug-in, or hides its symbols "
-                "(include/vggflow/reward_plugin.h "
-                "lists and exports what is needed)",
-                path, name);
-}
-
 void* open(const std::string& path) {
   VGGFLOW_CHECK(std::filesystem::is_regular_file(path),
                 "[plugin] expected a shared library at {}, found none. A further reward is added "
                 "with ' + ', spaces "
                 "around it; a path that holds these is written in round brackets",
                 path);
+  check_plugin_file(path);  // before dlopen, which runs constructors
   void* handle = call_plugin(path, "its loading", [&] {
     return ::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
   });
@@ -73,17 +65,16 @@ void* open(const std::string& path) {
 std::unique_ptr<PluginLibrary> load(const std::string& path) {
   void* handle = open(path);
   auto library = std::make_unique<PluginLibrary>();
-  require(handle, path, "vggflow_reward_abi", library->abi);
+  find(handle, "vggflow_reward_abi", library->abi);
   const uint32_t abi = call_plugin(path, "vggflow_reward_abi", [&] { return library->abi(); });
   VGGFLOW_CHECK(abi == VGGFLOW_REWARD_ABI,
                 "[plugin] {} speaks version {} of the reward interface, expected {}: compile it "
-                "with this vggflow's "
-                "include/vggflow/reward_plugin.h",
+                "with this vggflow's include/vggflow/reward_plugin.h",
                 path, abi, VGGFLOW_REWARD_ABI);
-  require(handle, path, "vggflow_reward_create", library->create);
-  require(handle, path, "vggflow_reward_destroy", library->destroy);
-  require(handle, path, "vggflow_reward_flags", library->flags);
-  require(handle, path, "vggflow_reward_score", library->score);
+  find(handle, "vggflow_reward_create", library->create);
+  find(handle, "vggflow_reward_destroy", library->destroy);
+  find(handle, "vggflow_reward_flags", library->flags);
+  find(handle, "vggflow_reward_score", library->score);
   find(handle, "vggflow_reward_gradient", library->gradient);
   find(handle, "vggflow_reward_describe", library->describe);
   return library;
@@ -229,7 +220,7 @@ RewardGradient PluginReward::evaluate(const Tensor& images, const std::vector<st
   VGGFLOW_CHECK(images.dim() == 4 && images.size(1) == 3,
                 "[plugin] expected images (B, 3, H, W), got {}", shape_string(images));
   VGGFLOW_CHECK(images.size(0) == static_cast<int64_t>(prompts.size()),
-                "[plugin] expected one prompt an image, got {} for {}", prompts.size(),
+                "[plugin] expected one prompt per image, got {} for {}", prompts.size(),
                 images.size(0));
   const at::NoGradGuard no_grad;
   const Tensor shown = images.detach().to(at::kCPU, at::kFloat).contiguous();

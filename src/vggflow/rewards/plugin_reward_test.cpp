@@ -17,6 +17,7 @@
 #include <thread>
 #include <utility>
 
+#include "vggflow/io/files.h"
 #include "vggflow/testing/gradient_check.h"
 #include "vggflow/testing/message.h"
 #include "vggflow/testing/temporary_folder.h"
@@ -162,8 +163,17 @@ TEST(PluginReward, ThatCannotBeLoadedIsRefused) {
   std::ofstream(folder / "text.so") << "this is no library";
   EXPECT_THAT(refusal("plugin:" + (folder / "text.so").string()),
               HasSubstr("cannot load the shared library " + (folder / "text.so").string()));
+  // Of these two the constructors abort: nothing of a library runs before it is known to fit.
+  EXPECT_THAT(refusal(std::string("plugin:") + VGGFLOW_PLUGIN_NO_NUMBER),
+              HasSubstr("does not hold the number of its interface (vggflow_reward_abi_number)"));
   EXPECT_THAT(refusal(std::string("plugin:") + VGGFLOW_PLUGIN_OTHER_ABI),
               HasSubstr("speaks version 99 of the reward interface, expected 1: compile it with"));
+  const std::string whole = read_text(VGGFLOW_PLUGIN_FAILING);
+  for (const size_t size : {size_t{20}, size_t{64}, whole.size() / 2, whole.size() - 1}) {
+    std::ofstream(folder / "cut.so") << whole.substr(0, size);
+    EXPECT_THAT(refusal("plugin:" + (folder / "cut.so").string()),
+                HasSubstr("cannot load the shared library"));
+  }
   EXPECT_THAT(refusal(std::string("plugin:") + VGGFLOW_PLUGIN_NO_SCORE),
               HasSubstr("has no function vggflow_reward_score: it is no reward plug-in"));
   EXPECT_THAT(
@@ -208,7 +218,7 @@ TEST(PluginReward, PassesOnWhatWentWrongInACall) {
       gradient("nan"),
       HasSubstr("gave a gradient that is not finite (or was not written) for image 1 of 3"));
   EXPECT_THAT(message_of([] { failing("")->score(images(), {"red heart"}); }),
-              HasSubstr("expected one prompt an image, got 1 for 3"));
+              HasSubstr("expected one prompt per image, got 1 for 3"));
   EXPECT_THAT(
       message_of([] { make_reward(kSharpness, {})->score(images().narrow(2, 0, 2), kPrompts); }),
       HasSubstr("at least 3x3 pixels, got 12x2"));

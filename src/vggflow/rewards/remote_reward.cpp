@@ -43,7 +43,7 @@ std::vector<double> scores_of(const std::string& body, size_t count, const std::
   VGGFLOW_CHECK(has, "[remote] expected a JSON object with a list 'scores' from {}, got {}", url,
                 body.substr(0, 200));
   const Json& list = reply["scores"];
-  VGGFLOW_CHECK(list.size() == count, "[remote] expected {} scores from {}, one an image, got {}",
+  VGGFLOW_CHECK(list.size() == count, "[remote] expected {} scores from {}, one per image, got {}",
                 count, url, list.size());
   std::vector<double> scores;
   for (const Json& entry : list) scores.push_back(score_of(entry, url, scores.size()));
@@ -76,7 +76,7 @@ Tensor RemoteReward::score(const Tensor& images, const std::vector<std::string>&
   VGGFLOW_CHECK(images.dim() == 4 && images.size(1) == 3,
                 "[remote] expected images (B, 3, H, W), got {}", shape_string(images));
   VGGFLOW_CHECK(images.size(0) == static_cast<int64_t>(prompts.size()),
-                "[remote] expected one prompt an image, got {} for {}", prompts.size(),
+                "[remote] expected one prompt per image, got {} for {}", prompts.size(),
                 images.size(0));
   if (images.requires_grad() && at::GradMode::is_enabled()) require_differentiable(*this, url_);
   std::vector<double> scores(prompts.size(), kNoScore);

@@ -24,7 +24,7 @@ struct RemoteOptions {
 
   template <class V>
   void fields(V& v) {
-    v("batch", batch, "images a request", range(1, 4096));
+    v("batch", batch, "images per request", range(1, 4096));
     retry.fields(v);
   }
 };

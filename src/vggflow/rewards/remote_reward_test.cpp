@@ -135,7 +135,7 @@ TEST(RemoteReward, TriesAgainAsItsOptionsSay) {
 TEST(RemoteReward, RefusesOtherAnswers) {
   for (const auto& [body, message] :
        {std::pair{R"({"scores": [1, 2]})", "expected 5 scores from http://127.0.0.1"},
-        {R"({"scores": [1, 2, 3, 4, 5, 6]})", "one an image, got 6"},
+        {R"({"scores": [1, 2, 3, 4, 5, 6]})", "one per image, got 6"},
         {"", "expected a JSON object with a list 'scores'"},
         {"[1, 2, 3, 4, 5]", "got [1, 2, 3, 4, 5]"},
         {R"({"scores": 3})", "got {\"scores\": 3}"},

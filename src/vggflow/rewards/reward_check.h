@@ -28,7 +28,7 @@ struct RewardCheckOptions {
   template <class V>
   void fields(V& v) {
     v("size", size, "side of the images that the check makes", range(2, 4096));
-    v("prompts", prompts, "prompts, one an image; empty: those of the stored scores");
+    v("prompts", prompts, "prompts, one per image; empty: those of the stored scores");
     v("precision", precision,
       "of the images; slopes are taken in fp64 where the reward computes in it");
     v("stored", stored,

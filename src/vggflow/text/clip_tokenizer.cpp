@@ -162,7 +162,7 @@ void ClipTokenizer::read_merges(const std::filesystem::path& file) {
     if (line.starts_with("#version") || line.empty()) continue;
     const size_t blank = line.find(' ');
     VGGFLOW_CHECK(blank != std::string::npos && line.find(' ', blank + 1) == std::string::npos,
-                  "[clip_tokenizer] expected two tokens a line in {}, got '{}'", file.string(),
+                  "[clip_tokenizer] expected two tokens per line in {}, got '{}'", file.string(),
                   line);
     pairs.emplace_back(line.substr(0, blank), line.substr(blank + 1));
   }

@@ -131,7 +131,7 @@ TEST_F(ClipFolder, RefusesFilesThatDoNotBelongTogether) {
   write("merges.txt", "#version: 0.2\nx y\n");
   EXPECT_THAT(message(), HasSubstr("does not hold 'xy' (a merge's result)"));
   write("merges.txt", "a b c\n");
-  EXPECT_THAT(message(), HasSubstr("expected two tokens a line"));
+  EXPECT_THAT(message(), HasSubstr("expected two tokens per line"));
   write("merges.txt", "");
   nlohmann::json wrong = config("!");
   wrong["added_tokens_decoder"]["7"] = {{"content", "<|endoftext|>"}};

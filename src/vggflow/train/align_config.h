@@ -71,7 +71,7 @@ struct AlignConfig {
     v("judge", judge, "folder of the judge, which sees prompts with classes alone");
     v.section("prompts", prompts);
     v("updates", updates, "updates of the policy", range(1, 1e7));
-    v("batch", batch, "trajectories an update", range(1, 1e6));
+    v("batch", batch, "trajectories per update", range(1, 1e6));
     v("micro_batch", micro_batch, "transitions in one forward and backward pass", range(1, 1e6));
     problem.fields(v);  // its keys have no section of their own
     v("warmup", warmup, "updates of linear warm-up of the learning rates", range(0, 1e6));

@@ -10,7 +10,7 @@
 #include "vggflow/algorithms/method.h"
 #include "vggflow/data/prompt_sets.h"
 #include "vggflow/eval/evaluate.h"
-#include "vggflow/io/image.h"
+#include "vggflow/io/grid_file.h"
 #include "vggflow/io/jsonl.h"
 #include "vggflow/io/tensorboard.h"
 #include "vggflow/nn/pass_counter.h"
@@ -47,18 +47,18 @@ class RunLog {
   RunLog(const AlignConfig& config, int64_t updates_done, int64_t evaluated);
   /// Returns once the lines of metrics.jsonl are on the disk: before a checkpoint speaks of them.
   void sync() { metrics_.sync(); }
-  /// `base`: what the reward of the rollouts is compared with.
-  void update(int64_t done, const UpdateReport& report, const Evaluation& base);
+  void update(int64_t done, const UpdateReport& report);
   /// `prompt_kind`: what the prompts are to training.
   void evaluation(int64_t done, const Evaluation& now, const Evaluation& base,
                   const std::string& prompt_kind, double seconds);
   void warning(int64_t done, const std::string& name, const std::string& text);
   /// Images of `prompts`, written to grids/ too.
-  void grid(int64_t done, const Image& image, const std::vector<std::string>& prompts);
+  void grid(int64_t done, const ImageGrid& image, const std::vector<std::string>& prompts);
   const RunRecord& record() const { return record_; }
 
  private:
   void write(const Json& line);
+  void show_evaluation(int64_t done, const Evaluation& now, double seconds);
 
   const AlignConfig& config_;
   std::filesystem::path run_;

@@ -1,6 +1,8 @@
 #include "vggflow/train/trainer.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <torch/version.h>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -9,19 +11,23 @@
 #include <limits>
 #include <system_error>
 #include <utility>
+#include <variant>
 
 #include "vggflow/core/config.h"
 #include "vggflow/core/error.h"
 #include "vggflow/core/interrupt.h"
 #include "vggflow/core/json.h"
+#include "vggflow/core/secret.h"
 #include "vggflow/core/shell_word.h"
+#include "vggflow/core/trust.h"
 #include "vggflow/data/prompt_sets.h"
 #include "vggflow/device/device.h"
 #include "vggflow/families/lora.h"
 #include "vggflow/flow/sampling.h"
 #include "vggflow/io/files.h"
-#include "vggflow/io/image.h"
+#include "vggflow/io/grid_file.h"
 #include "vggflow/ops/random_tensor.h"
+#include "vggflow/train/next_commands.h"
 
 namespace vggflow {
 namespace fs = std::filesystem;
@@ -91,7 +97,8 @@ Trainer::Trainer(const AlignConfig& c, ModelFiles files, const std::vector<LoraL
              value_ ? value_->trainable() : std::vector<NamedTensor>{}, c.value_optimizer),
       times_(time_grid(training_grid(c, *model_))),
       eval_times_(time_grid(evaluation_grid(c, *model_))),
-      monitor_(c.eval.diversity_floor) {
+      monitor_(c.eval.diversity_floor),
+      pace_(c.updates, c.eval_every) {
   require_differentiable(*reward_, c.reward);
   model_->count_passes(policy_passes_);
   lora_->count_passes(policy_passes_);
@@ -180,7 +187,8 @@ RunEnd Trainer::run() {
     while (done_ < config_.updates) {
       const bool goes_on = advance();
       progress.advance(done_,
-                       fmt::format("reward {:.3f}", figure(log_->record().update, "/reward/mean")));
+                       fmt::format("reward {:.3f}", figure(log_->record().update, "/reward/mean")),
+                       pace_.seconds_left(done_));
       if (!goes_on) return interrupted_end();
     }
   } catch (const Interrupted&) {
@@ -232,7 +240,8 @@ void Trainer::resume_from(const Checkpoint& saved) {
 bool Trainer::advance() {
   const UpdateReport report = step(done_);
   ++done_;
-  log_->update(done_, report, base_);
+  pace_.update(report.seconds);
+  log_->update(done_, report);
   // An evaluation that is left out here is made up for when the run goes on.
   if (evaluation_due() && !interrupted()) evaluate();
   if (done_ % config_.checkpoint_every == 0 || done_ == config_.updates || interrupted()) keep();
@@ -248,10 +257,11 @@ RunEnd Trainer::interrupted_end() {
   if (done_ == 0) {
     log_line("interrupted before the first update was done: there is nothing to go on from");
   } else {
+    AlignConfig config = config_;
     log_info(
         "interrupted after update {}; the state is saved. Go on with: vggflow align --config {} "
-        "resume=true",
-        done_, shell_word((run_ / "config.yaml").string()));
+        "resume=true{}",
+        done_, shell_word((run_ / "config.yaml").string()), trust_setting(fields_of(config)));
   }
   return RunEnd::kInterrupted;
 }
@@ -287,15 +297,23 @@ ImageGenerator Trainer::generator(bool base) const {
   };
 }
 
+// Of the images of so many sets, and those of the grid.
+Progress Trainer::evaluation_bar(int64_t sets) const {
+  return {done_ == 0 ? "evaluation of the base" : fmt::format("evaluation {}", done_),
+          sets * evaluator_->set_size() + std::ssize(prompts_->display())};
+}
+
 // The base's images come from the same keys in every process of the run; the first one keeps its
 // figures.
 void Trainer::measure_base() {
   const Stopwatch watch;
   const ImageGenerator draw = generator(/*base=*/true);
-  base_ = evaluator_->evaluate_base(draw);
+  Progress bar = evaluation_bar(/*sets=*/2);
+  base_ = evaluator_->evaluate_base(draw, &bar);
+  pace_.base(watch.seconds());
   if (done_ == 0) {
     base_json_ = base_.to_json();
-    log_evaluation(base_, draw, watch);
+    log_evaluation(base_, draw, watch, bar);
   } else if (new_evaluations_) {
     base_json_ = base_.to_json();
     log_line(
@@ -314,8 +332,10 @@ void Trainer::evaluate() {
     const ImageGenerator draw = generator(/*base=*/false);
     const ValuesScope averaged(state_.policy.buffer, state_.ema.values);
     if (config_.problem.merge) lora_->merge();
-    const Evaluation now = evaluator_->evaluate(draw);
-    log_evaluation(now, draw, watch);
+    Progress bar = evaluation_bar(/*sets=*/1);
+    const Evaluation now = evaluator_->evaluate(draw, &bar);
+    log_evaluation(now, draw, watch, bar);
+    pace_.evaluation(watch.seconds());
     weigh(now);
   }
   if (!monitor_.is_best(done_)) return;
@@ -324,10 +344,11 @@ void Trainer::evaluate() {
 }
 
 void Trainer::log_evaluation(const Evaluation& now, const ImageGenerator& draw,
-                             const Stopwatch& watch) {
+                             const Stopwatch& watch, Progress& bar) {
   const std::vector<std::string> prompts = prompts_->display();
-  const Tensor shown = drawn_thumbnails(draw, prompts, config_.eval.batch, model_->state_shape());
-  log_->grid(done_, image_grid(shown, std::min<int64_t>(8, std::ssize(prompts)), 2), prompts);
+  const Tensor shown =
+      drawn_thumbnails(draw, prompts, config_.eval.batch, model_->state_shape(), &bar);
+  log_->grid(done_, grid_of(shown), prompts);
   log_->evaluation(done_, now, base_, prompts_->evaluation_kind(Split::kHeldOut), watch.seconds());
   evaluated_ = done_;
 }
@@ -357,8 +378,14 @@ Checkpoint Trainer::checkpoint() const {
   return c;
 }
 
+// A LoRA is given on: it says how it was made, without the folders of this machine.
 Metadata Trainer::lora_metadata() const {
   AlignConfig config = config_;
+  for (const Field& field : fields_of(config)) {
+    if (auto* text = std::get_if<std::string*>(&field.target)) **text = without_folders(**text);
+    if (auto* list = std::get_if<std::vector<std::string>*>(&field.target))
+      std::transform((*list)->begin(), (*list)->end(), (*list)->begin(), without_folders);
+  }
   return {{"vggflow.method", config.method},
           {"vggflow.reward", config.reward},
           {"vggflow.seed", fmt::to_string(config.seed)},
@@ -379,6 +406,9 @@ Json Trainer::summary() const {
   const Passes expected = resolved_.method->cost(shape, report_of(record.update));
   Json machine = Json::object(), seconds = record.seconds;
   for (const auto& [key, value] : environment()) machine[key] = value;
+  machine["LibTorch"] = TORCH_VERSION;
+  machine["threads"] = at::get_num_threads();
+  machine["device"] = device_description();
   seconds["evaluation"] = record.evaluation_seconds;
   const double base_reward = figure(base_json_, "/reward/mean"),
                sd = figure(base_json_, "/reward_sd_within_prompt"),
@@ -396,9 +426,15 @@ Json Trainer::summary() const {
            {"expected_passes", json_of(as_counter(expected), as_value_counter(expected))},
            {"cost_formula", resolved_.method->cost_formula(shape)},
            {"peak_gib", memory_peak_gib()},
+           {"date", date_text()},
            {"environment", machine}};
-  if (const auto& best = monitor_.best())
-    out["best"] = {{"update", best->update}, {"metrics", best->metrics}};
+  const auto& best = monitor_.best();
+  if (best) out["best"] = {{"update", best->update}, {"metrics", best->metrics}};
+  const std::vector<std::string> drawn =
+      prompts_->emoji() ? std::vector<std::string>{} : std::vector{prompts_->display().front()};
+  const char* lora = best ? "lora_best.safetensors" : "lora_ema.safetensors";
+  for (const auto& [what, command] : next_commands(config_, run_ / lora, drawn))
+    out["next"].push_back({{"what", what}, {"command", command}});
   return out;
 }
 

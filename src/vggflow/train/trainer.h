@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "vggflow/core/log.h"
+#include "vggflow/core/progress.h"
 #include "vggflow/data/prompt_source.h"
 #include "vggflow/eval/evaluate.h"
 #include "vggflow/families/model_shape.h"
@@ -18,6 +19,7 @@
 #include "vggflow/train/checks.h"
 #include "vggflow/train/image_problem.h"
 #include "vggflow/train/monitor.h"
+#include "vggflow/train/pace.h"
 #include "vggflow/train/run_log.h"
 #include "vggflow/train/train_state.h"
 
@@ -52,9 +54,11 @@ class Trainer {
   // Evaluations.
   bool evaluation_due() const;
   ImageGenerator generator(bool base) const;
+  Progress evaluation_bar(int64_t sets) const;
   void measure_base();
   void evaluate();
-  void log_evaluation(const Evaluation& now, const ImageGenerator& draw, const Stopwatch& watch);
+  void log_evaluation(const Evaluation& now, const ImageGenerator& draw, const Stopwatch& watch,
+                      Progress& bar);
   void weigh(const Evaluation& now);
 
   // What stays.
@@ -80,6 +84,7 @@ class Trainer {
   std::vector<double> times_, eval_times_;
   std::unique_ptr<Evaluator> evaluator_;
   Monitor monitor_;
+  Pace pace_;
   std::optional<RunLog> log_;
   int64_t done_ = 0;       ///< updates
   int64_t evaluated_ = 0;  ///< updates that the last evaluation came after

@@ -159,7 +159,8 @@ std::vector<ModelSwitch> Sd3Family::switches(int64_t height) const {
   if (!tiny())
     list.push_back({"sd3.decoder=taesd3",
                     "the tiny decoder instead of the VAE",
-                    {"sd3.decoder=taesd3", "sd3.tiling=false"}});
+                    {"sd3.decoder=taesd3", "sd3.tiling=false"},
+                    /*harmless=*/false});
   if (height * parts().vae.downscale() > 512)
     list.push_back({"sd3.height=512 sd3.width=512",
                     "smaller images",

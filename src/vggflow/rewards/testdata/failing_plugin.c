@@ -7,7 +7,19 @@
 #include <string.h>
 #include <unistd.h>
 
+#if defined(OTHER_ABI) || defined(NO_NUMBER)
+#define VGGFLOW_REWARD_NO_NUMBER
+#endif
 #include "vggflow/reward_plugin.h"
+
+#ifdef OTHER_ABI
+const uint32_t vggflow_reward_abi_number = 99;
+#endif
+
+/* Code that runs as soon as the library is loaded: a library of another interface never is. */
+#if defined(OTHER_ABI) || defined(NO_NUMBER)
+__attribute__((constructor)) static void runs_at_once(void) { abort(); }
+#endif
 
 typedef struct Failing {
   char fail[32];
@@ -19,13 +31,7 @@ void throw_number(void);
 
 static int fails(const Failing* f, const char* how) { return strcmp(f->fail, how) == 0; }
 
-uint32_t vggflow_reward_abi(void) {
-#ifdef OTHER_ABI
-  return 99;
-#else
-  return VGGFLOW_REWARD_ABI;
-#endif
-}
+uint32_t vggflow_reward_abi(void) { return VGGFLOW_REWARD_ABI; }
 
 void* vggflow_reward_create(const vggflow_reward_option* options, size_t option_count, char* error,
                             size_t error_size) {
