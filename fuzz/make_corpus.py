@@ -245,7 +245,7 @@ put("lora_keys", "good_kohya", lora(["lora_unet_transformer_blocks_0_attn_to_q" 
 put("lora_keys", "bad_half", lora(["transformer." + block + pair[0]]))
 put("lora_keys", "bad_kind", lora(["transformer." + block + p for p in (".lokr_w1", ".lokr_w2")]))
 put("lora_keys", "bad_rank", lora(["transformer." + block + p for p in pair], b'{"transformer.r":4}'))
-put("lora_keys", "bad_pattern", lora(["transformer." + block + p for p in pair], b'{"transformer.alpha_pattern":{"(a|a)*$":3}}'))
+put("lora_keys", "good_pattern", lora(["transformer." + block + p for p in pair], b'{"transformer.alpha_pattern":{"(a|a)*$":3}}'))
 put("lora_keys", "bad_settings", lora(["transformer." + block + p for p in pair], b"[" * 200))
 put("lora_keys", "bad_names", lora(["a", "b.weight"]))
 put("lora_keys", "bad_empty", b"")

@@ -91,7 +91,7 @@ HelpRows flag_rows(const Call& call, const Syntax& syntax, const Fields& fields,
 
 std::pair<std::string, std::string> row_of(const Field& field) {
   constexpr size_t kShort = 24;
-  const std::string value = typed_value(field), explained = field.comment + " (" + type_text(field);
+  const std::string value = typed_text(field), explained = field.comment + " (" + type_text(field);
   if (value.size() <= kShort) return {field.key + "=" + value, explained + ")"};
   return {field.key + "=...", explained + "; default " + value + ")"};
 }
@@ -133,7 +133,7 @@ Fields shown_fields(const Call& call, const Syntax& syntax, const Fields& fields
 
 }  // namespace
 
-std::string typed_value(const Field& field) {
+std::string typed_text(const Field& field) {
   std::string value = value_text(field);
   constexpr const char* kPlain =
       "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./+-";

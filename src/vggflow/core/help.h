@@ -12,12 +12,12 @@ namespace vggflow {
 /// 100.
 size_t terminal_width();
 
-/// The value of a field as it is typed: without the quotes that it does not need.
-std::string typed_value(const Field& field);
-
 /// Text in lines of at most `width` columns that begin with `indent` spaces; words that are longer
 /// are cut. Line breaks are kept.
 std::string wrapped(const std::string& text, size_t width, size_t indent = 0);
+
+/// A field's value as a person types it: YAML without the quotes that it does not need.
+std::string typed_text(const Field& field);
 
 /// Rows of a name and its explanation in two columns; a long name stands on a line of its own.
 std::string help_rows(const HelpRows& rows, size_t width);

@@ -22,7 +22,7 @@ std::string comment_of(const Fields& fields, const std::string& key) {
 }
 
 SettingPage setting_page(const Field& field) {
-  SettingPage page{field.key, typed_value(field), type_text(field), field.comment, field.choices};
+  SettingPage page{field.key, typed_text(field), type_text(field), field.comment, field.choices};
   page.is_bool = std::holds_alternative<bool*>(field.target);
   page.is_list = std::holds_alternative<std::vector<int64_t>*>(field.target) ||
                  std::holds_alternative<std::vector<double>*>(field.target) ||

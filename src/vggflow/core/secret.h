@@ -18,7 +18,7 @@ std::string keep_password(const std::string& text);
 std::string with_password(const std::string& address);
 
 /// A value as a file for others may hold it: of every path that begins at the root the last part
-/// alone ("0.5*plugin:/srv/me/my.so?k=1" is "0.5*plugin:my.so?k=1"). Addresses of servers stay.
+/// alone ("0.5*plugin:/opt/me/my.so?k=1" is "0.5*plugin:my.so?k=1"). Addresses of servers stay.
 std::string without_folders(const std::string& text);
 
 }  // namespace vggflow

@@ -31,8 +31,8 @@ TEST(WithPassword, GivesTheRequestWhatWasKept) {
 }
 
 TEST(Secret, FoldersOfThisMachineStayOutOfWhatIsGivenOn) {
-  EXPECT_EQ(without_folders("/srv/me/models/sd3/"), "sd3");
-  EXPECT_EQ(without_folders("0.5*plugin:/srv/my files/my.so?k=1 + colorfulness"),
+  EXPECT_EQ(without_folders("/opt/me/models/sd3/"), "sd3");
+  EXPECT_EQ(without_folders("0.5*plugin:/opt/my files/my.so?k=1 + colorfulness"),
             "0.5*plugin:my.so?k=1 + colorfulness");
   EXPECT_EQ(without_folders("clip-vit-l14=/data/clip"), "clip-vit-l14=clip");
   EXPECT_EQ(without_folders("(plugin:/a/b.so) + https://host/score"),

@@ -91,7 +91,7 @@ std::shared_ptr<const FeatureNetwork> load_evaluation_features(const EvalOptions
                                                                const OwnFeatures& own,
                                                                const ImageJudge* judge);
 
-/// Throws where that many prompts and images per prompt are too few for distances between sets.
+/// Throws where that many prompts and images a prompt are too few for distances between sets.
 void check_set_size(int64_t prompts, int64_t images);
 
 /// Thumbnails (n, 3, h, w) in [0, 1] of prompts that people look at, the i-th from the noise of

@@ -24,6 +24,7 @@
 #include "vggflow/io/image.h"
 #include "vggflow/io/model_files.h"
 #include "vggflow/ops/random_tensor.h"
+#include "vggflow/rewards/expression.h"
 
 namespace vggflow {
 
@@ -244,6 +245,13 @@ std::string reward_of(const EvalConfig& c, const Generator& generator) {
   if (trained.empty()) {
     log_line("reward: emoji-clip (no LoRA says what it was trained on; reward=... names another)");
     return "emoji-clip";
+  }
+  // A LoRA may come from elsewhere: what runs code or sends images is named by the user alone.
+  for (const WeightedName& term : parse_expression(trained)) {
+    VGGFLOW_CHECK(!has_scheme(term.name),
+                  "[eval] {} says that it was trained on {}, which its file alone does not open: "
+                  "pass reward=..., the one that you trust",
+                  c.generator.lora, term.name);
   }
   log_info("reward: {}, which {} was trained on", trained, c.generator.lora);
   return trained;

@@ -138,7 +138,9 @@ TEST_P(EveryMethod, RunsThePassesOfItsFormulaWhateverTheGuidance) {
 TEST(VggFlowGuess, RunsThePassesOfItsFormulaWhateverTheGuessAndTheGuidance) {
   for (const char* guess : {"guess=endpoint", "guess=coarse nodes=3",
                             "guess=coarse nodes=6 force_last_step=true", "probe_every=2"}) {
-    for (const auto& in : {kEverywhere, std::vector<std::string>{"rollout", "gradient", "base"}}) {
+    for (const auto& in :
+         {kEverywhere, std::vector<GuidedCall>{GuidedCall::kRollout, GuidedCall::kGradient,
+                                               GuidedCall::kBase}}) {
       for (const bool value : {false, true}) {
         TinyModel tiny;
         MethodOptions options = tiny_methods("exact");

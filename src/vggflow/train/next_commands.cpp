@@ -19,7 +19,7 @@ std::string command_of(const char* name, Settings settings) {
   const std::vector<std::string> changed = differences(fields_of(fresh), fields_of(settings));
   for (const Field& field : fields_of(settings)) {
     if (std::find(changed.begin(), changed.end(), field.key) != changed.end())
-      words.push_back(field.key + "=" + typed_value(field));
+      words.push_back(field.key + "=" + typed_text(field));
   }
   return shell_words(words);
 }
