@@ -43,7 +43,8 @@ namespace vggflow {
 namespace {
 
 struct Options {
-  std::string device = "cpu", shape = "tiny", kernels = "auto";
+  std::string device = "cpu", shape = "tiny";
+  Kernels kernels = Kernels::kAuto;
   std::vector<std::string> measures;
   int64_t pixels = 64, rows = 1, text_tokens = 333;
   int64_t trajectories = 2, steps = 20, micro_batch = 4, side = 8192;
@@ -212,12 +213,13 @@ void Bench::print(nlohmann::ordered_json line) const {
 // Warm-ups end with a third of the time, repeats with all of it; there is one of each at least.
 void Bench::time(const Measure& m) {
   if (!wants(m.name)) return;
-  nlohmann::ordered_json line{{"program", o_.kernels == "plain" ? "vggflow, plain" : "vggflow"},
-                              {"device", o_.device},
-                              {"shape", o_.shape},
-                              {"pixels", o_.pixels},
-                              {"rows", o_.rows},
-                              {"measure", m.name}};
+  nlohmann::ordered_json line{
+      {"program", o_.kernels == Kernels::kPlain ? "vggflow, plain" : "vggflow"},
+      {"device", o_.device},
+      {"shape", o_.shape},
+      {"pixels", o_.pixels},
+      {"rows", o_.rows},
+      {"measure", m.name}};
   line.update(m.facts);
   try {
     Stopwatch whole;
@@ -406,6 +408,7 @@ void add_options(CLI::App& app, Options& o) {
   app.option_defaults()->take_last();
   app.add_option("--device", o.device, "cpu, cuda or cuda:N");
   app.add_option("--kernels", o.kernels, "auto: the fused kernels; plain: LibTorch's operations")
+      ->transform(CLI::CheckedTransformer(option_words(Kernels{})))
       ->check(CLI::IsMember({"auto", "plain"}));
   app.add_option("--shape", o.shape, "tiny, sd3-medium or sd35-medium");
   app.add_option("--pixels", o.pixels, "side of the image, a multiple of 16");

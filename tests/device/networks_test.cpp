@@ -119,7 +119,7 @@ TEST(OnADevice, TheClassHeadIsTheCpus) {
   RewardResources r;
   r.weights["mobilenet-v2"] = folder / "v2.safetensors";
   testing::ConvCase("mobilenet_v2").write_weights(folder / "v2.safetensors");
-  auto network = load_head_network("mobilenet-v2", folder / "v2.safetensors");
+  auto network = load_head_network(HeadNetwork::kMobilenetV2, folder / "v2.safetensors");
   const ClassHeadOptions options{
       .network_hash = network->options.hash, .size = 40, .classes = {"cat", "horse", "ship"}};
   ClassHead head(options, std::move(network));

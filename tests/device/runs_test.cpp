@@ -104,14 +104,15 @@ Json last_evaluation(const std::string& run) {
 }
 
 // A method with a kind of value network.
-using Trained = std::pair<std::string, std::string>;
+using Trained = std::pair<std::string, ValueKind>;
 
 std::vector<Trained> all_trained() {
   std::vector<Trained> all;
   for (const std::string& name : method_names()) {
-    all.emplace_back(name, "none");
+    all.emplace_back(name, ValueKind::kNone);
     if (!make_method(name, {})->trains_value()) continue;
-    for (const char* kind : {"mmdit", "unet", "lora"}) all.emplace_back(name, kind);
+    for (const ValueKind kind : {ValueKind::kSmall, ValueKind::kUnet, ValueKind::kLora})
+      all.emplace_back(name, kind);
   }
   return all;
 }
@@ -126,7 +127,7 @@ class RunWith : public ::testing::TestWithParam<Trained> {
 };
 std::string name_of(const ::testing::TestParamInfo<Trained>& trained) {
   const auto& [method, value] = trained.param;
-  std::string name = method + (value == "none" ? "" : "_with_" + value);
+  std::string name = method + (value == ValueKind::kNone ? "" : "_with_" + word_of(value));
   std::replace(name.begin(), name.end(), '-', '_');
   return name;
 }

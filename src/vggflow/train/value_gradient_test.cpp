@@ -9,6 +9,7 @@
 
 #include "vggflow/data/prompt_source.h"
 #include "vggflow/families/open_model.h"
+#include "vggflow/flow/sampling.h"
 #include "vggflow/ops/random_tensor.h"
 #include "vggflow/train/image_problem.h"
 
