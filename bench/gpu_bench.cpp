@@ -408,8 +408,7 @@ void add_options(CLI::App& app, Options& o) {
   app.option_defaults()->take_last();
   app.add_option("--device", o.device, "cpu, cuda or cuda:N");
   app.add_option("--kernels", o.kernels, "auto: the fused kernels; plain: LibTorch's operations")
-      ->transform(CLI::CheckedTransformer(option_words(Kernels{})))
-      ->check(CLI::IsMember({"auto", "plain"}));
+      ->transform(CLI::CheckedTransformer(option_words(Kernels{})));
   app.add_option("--shape", o.shape, "tiny, sd3-medium or sd35-medium");
   app.add_option("--pixels", o.pixels, "side of the image, a multiple of 16");
   app.add_option("--measures", o.measures, "which; all unless given")
