@@ -140,7 +140,7 @@ class Checker:
     def command(self, path, number, line):
         """The program's own help reads every word first, and refuses unknown flags; the keys are those that it lists."""
         line = re.split(r"\s# |\s[|>&;]|\s2>", line + " ")[0].strip()
-        if line.startswith("COMMAND"):
+        if line.startswith("COMMAND") or "[key=value ...]" in line:  # a synopsis
             return
         words = [w for w in shlex.split(line) if w != "..."]
         self.commands += 1
@@ -150,7 +150,7 @@ class Checker:
             if word == "--config" and not words[i + 1].startswith("configs/"):
                 words[i + 1] = "configs/nano.yaml"  # a reader's own file
         self.run(path, number, line, [*words, "--help"])
-        unknown = [k for k in re.findall(r"^([a-z][\w.-]*)=", "\n".join(words[1:]), re.M) if k not in self.keys(words[0])]
+        unknown = [k for k in re.findall(r"^([a-z][\w.-]*)=", "\n".join(words[1:]), re.M) if k not in self.keys(words[0]) | {"trust"}]
         if unknown and words[0] != "compare":  # which reads every key of a run
             self.say(path, number, f"'vggflow {line}' names {', '.join(unknown)}, which vggflow {words[0]} --help-all does not")
 

@@ -84,6 +84,7 @@ HelpRows flag_rows(const Call& call, const Syntax& syntax, const Fields& fields,
   rows.emplace_back("--config FILE", "file of settings (YAML); what the command line says wins");
   for (const Flag& f : syntax.flags)
     rows.emplace_back(f.name + value_name(known(fields, f.key, call)), "the setting " + f.key);
+  if (all) rows.emplace_back("--trust WORDS", kTrustHelp);
   rows.emplace_back(all ? "--help" : "--help-all",
                     all ? "the common settings alone" : "every setting");
   return rows;

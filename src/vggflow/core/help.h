@@ -19,6 +19,11 @@ std::string wrapped(const std::string& text, size_t width, size_t indent = 0);
 /// A field's value as a person types it: YAML without the quotes that it does not need.
 std::string typed_text(const Field& field);
 
+/// What --trust WORDS is.
+inline constexpr const char* kTrustHelp =
+    "plugins, torchscript, http: rewards of these kinds may be opened though a file of settings "
+    "names them; trust=WORDS is the same";
+
 /// Rows of a name and its explanation in two columns; a long name stands on a line of its own.
 std::string help_rows(const HelpRows& rows, size_t width);
 

@@ -86,6 +86,7 @@ TEST(Help, ShowsEverySettingBySection) {
        {"model=", "lora=", "kind=\"a b\"", "layers=...", "json=", "optimizer.lr=", "last=3"})
     EXPECT_THAT(all, HasSubstr(std::string("\n  ") + key));
   EXPECT_THAT(all, HasSubstr("one of a b | c"));
+  EXPECT_THAT(all, HasSubstr("\n  --trust WORDS "));
   EXPECT_THAT(all, HasSubstr("[\"transformer_blocks.*.attn.to_q\", \"other\"])"));
   EXPECT_LT(all.find("last=3"), all.find("Settings of optimizer")) << "sections come after";
   EXPECT_THAT(all, Not(HasSubstr("--help-all")));

@@ -106,6 +106,7 @@ std::string words_text(const CommandPage& page) {
   for (const auto& [name, comment] : page.words)
     out += item(fmt::format("`{}`: {}.", name, escaped(comment)));
   out += item("`--config FILE`: file of settings (YAML); what the command line says wins.");
+  out += item(fmt::format("`--trust WORDS`: {}.", kTrustHelp));
   for (const Flag& f : page.flags) out += item(fmt::format("`{}`: sets `{}`.", f.name, f.key));
   return out;
 }

@@ -206,7 +206,7 @@ TEST(ClipCheckpoint, RefusesSettingsThatItDoesNotKnow) {
   EXPECT_THAT(refusal(R"({"head_width": 4, "pool_type": "avg"})"),
               HasSubstr("asks for pool_type = \"avg\", which is not known here"));
   EXPECT_THAT(refusal("3"), HasSubstr("[clip] expected the configuration of a CLIP in"));
-  EXPECT_THAT(refusal("{"), HasSubstr("[clip] expected JSON in"));
+  EXPECT_THAT(refusal("{"), HasSubstr("open_clip_config.json is not JSON: "));
 }
 
 TEST(ClipCheckpoint, RefusesTowersThatWantOtherPreprocessing) {
