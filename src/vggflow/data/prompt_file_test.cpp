@@ -70,7 +70,7 @@ TEST_F(PromptFile, KeepsRepeatedPromptsAndSaysSo) {
 }
 
 TEST_F(PromptFile, RefusesWhatHoldsNoPrompts) {
-  EXPECT_THAT(refusal("empty.txt", ""), HasSubstr("holds no prompt: expected one a line"));
+  EXPECT_THAT(refusal("empty.txt", ""), HasSubstr("holds no prompt: expected one per line"));
   EXPECT_THAT(refusal("blank.txt", "  \n\r\n"), HasSubstr("holds no prompt"));
   EXPECT_THAT(refusal("header.csv", "prompt\n"), HasSubstr("holds no prompt"));
   EXPECT_THAT(refusal("other.csv", "text,id\na,1\n"),
