@@ -105,7 +105,7 @@ done
 refuse "expected seeds of at least 0, got -2" "$vggflow" sample "out=$out/s" "seeds=[1, -2]"
 refuse "asks for 2 images per prompt and images for 3" "$vggflow" sample "out=$out/s" "seeds=[1, 2]" --images 3
 refuse "as many steps as the explicit grid has noise levels, 2, got 3" "$vggflow" sample "out=$out/s" generator.time_grid.kind=explicit "generator.time_grid.sigmas=[1, 0.5]" --steps 3
-touch "$out/single.safetensors"
+"$vggflow" convert tests/data/sd3_tiny "$out/single.safetensors" >/dev/null 2>&1 || die "convert failed"
 refuse "convert, export: --model-config FOLDER" "$vggflow" convert "$out/single.safetensors" "$out/converted"
 for format in diffusers peft kohya merged; do
   "$vggflow" export "$out/a/lora_ema.safetensors" "$out/$format" --format $format --model models/nano >"$out/export.log" 2>&1 ||
