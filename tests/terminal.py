@@ -62,7 +62,7 @@ for extra in ({}, {"NO_COLOR": "1"}):
         problems.append(f"{extra}: a bar is as wide as the terminal: {max(bars, key=len)}")
     if not any("ETA " in b and "ETA ?" not in b for b in bars):
         problems.append(f"{extra}: no bar says how long it will take")
-    left = [line for line in screen(seen) if re.search(r"\[[#.]+\]", line)]
+    left = [line for line in screen(seen) if re.search(r"\d+/\d+ \[[#.]+\]", line)]
     if left:
         problems.append(f"{extra}: bars are left on the screen: {left}")
     if extra and "\x1b" in seen:

@@ -45,8 +45,8 @@ vggflow job LORA [--config FILE] [key=value ...]
 
 - `LORA`: LoRA in any layout.
 - `--config FILE`: file of settings (YAML); what the command line says wins.
-- `--trust WORDS`: plugins, torchscript, http: rewards of these kinds may be opened though a file of
-  settings names them; trust=WORDS is the same.
+- `--trust WORDS`: plugins, torchscript, http: rewards of these kinds may be opened though a file
+  of settings names them; trust=WORDS is the same.
 - `--kind`: sets `kind`.
 
 ## Settings
