@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What OpenMP's threads do while they wait for work, and what it costs: with the machine to ourselves, and beside as many busy
-# processes as it has cores. Policies: "spin", GNU OpenMP's default; "sleep", at once; "ours", what vggflow chooses (a spin of some
-# 50 microseconds, then sleep: src/vggflow/cli/wait_policy.cpp). Runs are interleaved, so that all policies see the same machine;
+# processes as it has cores. Policies: "spin", GNU OpenMP's default; "sleep", at once; "ours", what vggflow chooses (a thirtieth of
+# that spin, then sleep: src/vggflow/cli/wait_policy.cpp). Runs are interleaved, so that all policies see the same machine;
 # medians and their ratio to "spin" are printed. Usage: wait_policy.sh VGGFLOW [REPEATS] [CASES]
 # CASES: "idle busy" (the default), or one of them. For "idle" nothing else may run: the load is printed, and warned of.
 set -euo pipefail

@@ -5,7 +5,7 @@
 
 namespace vggflow {
 
-/// The variables that set it in this process, "OMP_WAIT_POLICY=passive GOMP_SPINCOUNT=1000"; "the
+/// The variables that set it in this process, "GOMP_SPINCOUNT=10000"; "the
 /// runtime's default" of none.
 std::string wait_policy();
 
