@@ -5,6 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 command -v clang-tidy > /dev/null || { echo "tidy: expected clang-tidy on the PATH: apt-get install clang clang-tidy" >&2; exit 1; }
 cmake --preset cpu-clang > /dev/null
+cmake --build --preset cpu-clang --target vggflow_commit > /dev/null  # a header that is made
 [ $# -gt 0 ] || set -- core kernels ops flow algorithms
 files=()
 for folder in "$@"; do

@@ -43,7 +43,7 @@ std::string ProgressView::bar(size_t columns) const {
   constexpr size_t kFrame = 4;  // " [" and "] "
   std::string tail;
   for (const std::string& piece : pieces_of(*this)) {
-    const std::string longer = tail.empty() ? piece : tail + " | " + piece;
+    const std::string longer = tail.empty() ? piece : fmt::format("{} | {}", tail, piece);
     if (head.size() + kFrame + kShortestBar + longer.size() <= columns) tail = longer;
   }
   const size_t used = head.size() + kFrame + tail.size();
