@@ -1,6 +1,7 @@
 #include "vggflow/algorithms/adjoint.h"
 
 #include <ATen/ops/cat.h>
+#include <ATen/ops/empty_like.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/linalg_vector_norm.h>
 #include <ATen/ops/stack.h>
@@ -25,7 +26,7 @@ Tensor pull_back_step(const Trajectory& trajectory, size_t k, const Tensor& rows
   in_parts(rows.numel(), micro_batch, [&](int64_t start, int64_t length) {
     parts.push_back(step(slice({x, t, rows}, start, length), h, a.narrow(0, start, length)));
   });
-  return at::cat(parts);
+  return joined(parts, a);
 }
 
 std::vector<Tensor> sweep(const Trajectory& trajectory, const Tensor& rows, const Tensor& end,
@@ -58,6 +59,7 @@ std::vector<int64_t> numbers(const Tensor& rows) {
 
 Tensor gather(const std::vector<Tensor>& adjoints, const Transitions& transitions,
               const Tensor& rows) {
+  if (transitions.steps.empty()) return at::empty_like(transitions.states.x);
   const auto of = numbers(transitions.states.rows);
   const auto place = places(numbers(rows), *std::max_element(of.begin(), of.end()));
   std::vector<Tensor> out;
@@ -68,12 +70,15 @@ Tensor gather(const std::vector<Tensor>& adjoints, const Transitions& transition
   return at::stack(out);
 }
 
-std::vector<double> mean_norms(const std::vector<Tensor>& adjoints) {
-  std::vector<Tensor> means;
+std::vector<double> mean_norms(const std::vector<Tensor>& adjoints, const WholeBatch& whole) {
+  std::vector<Tensor> norms;  // (M) by step
   for (const Tensor& a : adjoints) {
-    if (a.defined()) means.push_back(at::linalg_vector_norm(a.flatten(1), 2, {1}).mean());
+    if (a.defined()) norms.push_back(at::linalg_vector_norm(a.flatten(1), 2, {1}));
   }
-  if (means.empty()) return std::vector<double>(adjoints.size());
+  if (norms.empty()) return std::vector<double>(adjoints.size());
+  const Tensor by_step = whole.rows(at::stack(norms, 1)).t().contiguous();
+  std::vector<Tensor> means;
+  for (int64_t k = 0; k < by_step.size(0); ++k) means.push_back(by_step[k].mean());
   const Tensor all = at::stack(means).to(at::kCPU, at::kDouble);
   const double* next = all.const_data_ptr<double>();
   std::vector<double> out;

@@ -30,8 +30,8 @@ std::vector<Tensor> sweep(const Trajectory& trajectory, const Tensor& rows, cons
 Tensor gather(const std::vector<Tensor>& adjoints, const Transitions& transitions,
               const Tensor& rows);
 
-/// Mean norm of the cotangents at each step.
-std::vector<double> mean_norms(const std::vector<Tensor>& adjoints);
+/// Mean norm of the whole batch's cotangents at each step.
+std::vector<double> mean_norms(const std::vector<Tensor>& adjoints, const WholeBatch& whole);
 
 /// Transitions whose row is among `rows`.
 Transitions keep_rows(const Transitions& all, const Tensor& rows);

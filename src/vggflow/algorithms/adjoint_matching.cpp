@@ -11,7 +11,6 @@
 
 #include "vggflow/algorithms/adjoint.h"
 #include "vggflow/algorithms/matching.h"
-#include "vggflow/core/log.h"
 #include "vggflow/ops/random_tensor.h"
 
 namespace vggflow {
@@ -49,20 +48,23 @@ Terms terms_of(AlignmentProblem& problem, const MemorylessPath& path,
   in_parts(out.states.x.size(0), micro_batch, [&](int64_t start, int64_t length) {
     base.push_back(base_value(problem, slice(out.states, start, length)));
   });
-  out.base = at::cat(base);
+  out.base = joined(base, out.states.x);
   return out;
 }
 
 Tensor squared(const Tensor& residual) { return residual.square().flatten(1).sum(1); }
 
 // Each step's share of the loss.
-std::vector<double> shares(const Tensor& terms, size_t steps) {
-  const Tensor by_step = terms.to(at::kDouble).view({static_cast<int64_t>(steps), -1}).sum(1);
+std::vector<double> shares(const Tensor& terms, size_t steps, const WholeBatch& whole) {
+  const auto count = static_cast<int64_t>(steps);
+  const Tensor own = terms.to(at::kDouble).view({count, terms.numel() / count}).sum(1),
+               by_step = whole.rows(own.unsqueeze(0)).sum(0);
   const Tensor share = (by_step / by_step.sum().clamp_min(1e-300)).cpu().contiguous();
   return {share.const_data_ptr<double>(), share.const_data_ptr<double>() + share.numel()};
 }
 
-double clip_bound(const AdjointMatchingOptions& o, double lambda, const Tensor& terms) {
+double clip_bound(const AdjointMatchingOptions& o, double lambda, const Tensor& terms,
+                  const WholeBatch& whole) {
   switch (o.clip) {
     case TermClip::kConstant:
       return o.clip_constant * lambda * lambda;
@@ -71,7 +73,7 @@ double clip_bound(const AdjointMatchingOptions& o, double lambda, const Tensor& 
     case TermClip::kQuantile:
       break;
   }
-  return at::quantile(terms.to(at::kDouble), o.clip_quantile).item<double>();
+  return whole.quantile(terms, o.clip_quantile);
 }
 
 }  // namespace
@@ -120,17 +122,18 @@ MethodTrials AdjointMatchingOptions::trials() { return {.small = "clip=none"}; }
 
 MethodReport AdjointMatching::update(AlignmentProblem& problem, const UpdateInput& input) const {
   MethodReport report;
-  Stopwatch watch;
+  const WholeBatch& whole = input.whole;
+  PhaseWatch watch(whole);
   const double lambda = options_.lambda * input.beta_scale;
   const MemorylessPath path = roll_out_memoryless(problem, input);
   report.seconds["rollout"] = watch.lap();
 
   const Tensor all_rows = row_numbers(input.x0.size(0), input.x0);
   const RewardGradients end =
-      reward_gradients(problem, clip_, path.trajectory.final_state(), all_rows, input.micro_batch);
-  const Tensor rows = finite_rows(end.finite, "adjoint_matching");
-  report.rewards = end.reward;
-  report.dropped = all_rows.numel() - rows.numel();
+      reward_gradients(problem, clip_, path.trajectory.final_state(), all_rows, input.micro_batch, whole);
+  const Tensor rows = finite_rows(end.finite, "adjoint_matching", whole);
+  report.rewards = whole.rows(end.reward);
+  report.dropped = whole.count(all_rows.numel() - rows.numel());
   report.values["clip_threshold"] = end.threshold;
   report.seconds["reward"] = watch.lap();
 
@@ -139,7 +142,7 @@ MethodReport AdjointMatching::update(AlignmentProblem& problem, const UpdateInpu
   };
   const auto adjoints = sweep(path.trajectory, rows, -lambda * end.gradient.index_select(0, rows),
                               input.micro_batch, step);
-  report.series["adjoint_norm"] = mean_norms(adjoints);
+  report.series["adjoint_norm"] = mean_norms(adjoints, whole);
   report.seconds["adjoint"] = watch.lap();
 
   const auto steps =
@@ -147,8 +150,8 @@ MethodReport AdjointMatching::update(AlignmentProblem& problem, const UpdateInpu
   const Terms terms = terms_of(problem, path, adjoints, rows, steps, input.micro_batch);
   const int64_t count = terms.states.x.size(0);
   const Tensor sizes = squared(terms.residual(terms.velocity, 0, count));
-  const double bound = clip_bound(options_, lambda, sizes);
-  const auto total = static_cast<double>(terms.states.x.numel());
+  const double bound = clip_bound(options_, lambda, sizes, whole);
+  const auto total = whole.sum(static_cast<double>(terms.states.x.numel()));
   Tensor loss = at::zeros({}, terms.states.x.options().dtype(at::kDouble));
   in_parts(count, input.micro_batch, [&](int64_t start, int64_t length) {
     const Tensor v = problem.policy_known(slice(terms.states, start, length),
@@ -157,10 +160,10 @@ MethodReport AdjointMatching::update(AlignmentProblem& problem, const UpdateInpu
     part.backward();
     loss += part.detach();
   });
-  report.series["loss_share"] = shares(sizes, steps.size());
+  report.series["loss_share"] = shares(sizes, steps.size(), whole);
   report.values["term_bound"] = bound;
-  report.values["terms_above"] = (sizes > bound).to(at::kDouble).mean().item<double>();
-  report.loss["matching"] = loss.item<double>();
+  report.values["terms_above"] = whole.mean((sizes > bound).to(at::kDouble));
+  report.loss["matching"] = whole.sum(loss.item<double>());
   report.seconds["train"] = watch.lap();
   return report;
 }

@@ -91,7 +91,7 @@ CoarseAdjoint coarse_adjoint(AlignmentProblem& problem, const Trajectory& trajec
           base.push_back(value);
           return cotangent + (1 - t[k]) * pull;
         });
-    out.base[k] = at::cat(base);
+    out.base[k] = joined(base, a[right]);
     a[k] = long_step(a[right], denoised, (t[right] - t[k]) / (1 - t[k]), options.damping);
     for (size_t j = k + 1; j < right; ++j)
       a[j] = at::lerp(a[k], a[right], (t[j] - t[k]) / (t[right] - t[k]));

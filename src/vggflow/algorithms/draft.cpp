@@ -10,7 +10,6 @@
 
 #include "vggflow/algorithms/transitions.h"
 #include "vggflow/core/error.h"
-#include "vggflow/core/log.h"
 #include "vggflow/ops/random_tensor.h"
 
 namespace vggflow {
@@ -22,13 +21,15 @@ struct Seed {
 };
 Seed reward_seed(AlignmentProblem& problem, const RewardClipOptions& clip,
                  const RewardTransformOptions& transform, const Tensor& x1, const Tensor& rows,
-                 double count, int64_t micro_batch, MethodReport& report) {
-  const RewardGradients r = reward_gradients(problem, clip, x1, rows, micro_batch);
-  const Tensor keep = finite_rows(r.finite, "draft");
-  report.dropped += rows.numel() - keep.numel();
+                 double count, const UpdateInput& input, MethodReport& report) {
+  const WholeBatch& whole = input.whole;
+  const RewardGradients r =
+      reward_gradients(problem, clip, x1, rows, input.micro_batch, whole);
+  const Tensor keep = finite_rows(r.finite, "draft", whole);
+  report.dropped += whole.count(rows.numel() - keep.numel());
   report.values["clip_threshold"] = r.threshold;
   report.loss["reward"] -=
-      transformed(transform, r.reward.index_select(0, keep)).sum().item<double>() / count;
+      whole.sum(transformed(transform, r.reward.index_select(0, keep)).sum().item<double>()) / count;
   const Tensor cotangent =
       -expand_time(transform_slope(transform, r.reward), r.gradient) * r.gradient / count;
   return {keep, cotangent.index_select(0, keep)};
@@ -107,18 +108,19 @@ class Draft : public Method {
 
 MethodReport Draft::update(AlignmentProblem& problem, const UpdateInput& input) const {
   MethodReport report;
-  Stopwatch watch;
+  const WholeBatch& whole = input.whole;
+  PhaseWatch watch(whole);
   const Trajectory trajectory = roll_out(problem, input);
   const int64_t batch = input.x0.size(0);
   const Tensor x1 = trajectory.final_state(), rows = row_numbers(batch, x1);
-  report.rewards = reward_values(problem, x1);
+  report.rewards = whole.rows(reward_values(problem, x1));
   report.seconds["rollout"] = watch.lap();
 
   const int64_t depth =
       draw_truncation(options_, static_cast<int64_t>(input.times.size()) - 1, whole_update(input));
   report.values["depth"] = static_cast<double>(depth);
   const Seed seed = reward_seed(problem, clip_, options_.transform, x1, rows,
-                                static_cast<double>(batch), input.micro_batch, report);
+                                whole.sum(static_cast<double>(batch)), input, report);
   report.seconds["reward"] = watch.lap();
   sweep_back(problem, trajectory, depth, seed, input.micro_batch);
   report.seconds["train"] = watch.lap();
@@ -177,23 +179,24 @@ std::vector<Tensor> DraftLv::starting_points(const Trajectory& trajectory,
 
 MethodReport DraftLv::update(AlignmentProblem& problem, const UpdateInput& input) const {
   MethodReport report;
-  Stopwatch watch;
+  const WholeBatch& whole = input.whole;
+  PhaseWatch watch(whole);
   const Trajectory trajectory = roll_out(problem, input);
   const int64_t batch = input.x0.size(0);
   const Tensor rows = row_numbers(batch, input.x0);
-  report.rewards = reward_values(problem, trajectory.final_state());
+  report.rewards = whole.rows(reward_values(problem, trajectory.final_state()));
   report.seconds["rollout"] = watch.lap();
 
   const double t = input.times[input.times.size() - 2];
-  const double count = static_cast<double>(batch) * starts();
+  const double count = whole.sum(static_cast<double>(batch)) * starts();
   for (const Tensor& x : starting_points(trajectory, input)) {
     const States states{x, at::full({batch}, t, x.options()), rows};
     const Tensor end = [&] {
       at::NoGradGuard no_grad;
       return one_step_guess(x, states.t, problem.rollout_velocity(x, states.t));
     }();
-    const Seed seed = reward_seed(problem, clip_, options_.transform, end, rows, count,
-                                  input.micro_batch, report);
+    const Seed seed =
+        reward_seed(problem, clip_, options_.transform, end, rows, count, input, report);
     in_parts(seed.rows.numel(), input.micro_batch, [&](int64_t start, int64_t length) {
       policy_pull_back(problem, select(states, seed.rows.narrow(0, start, length)),
                        (1 - t) * seed.cotangent.narrow(0, start, length));

@@ -7,7 +7,6 @@
 
 #include "vggflow/algorithms/adjoint.h"
 #include "vggflow/algorithms/matching.h"
-#include "vggflow/core/log.h"
 
 namespace vggflow {
 namespace {
@@ -63,7 +62,8 @@ void FittedAdjoint::check(int64_t steps) const { check_transitions(options_.tran
 
 MethodReport FittedAdjoint::update(AlignmentProblem& problem, const UpdateInput& input) const {
   MethodReport report;
-  Stopwatch watch;
+  const WholeBatch& whole = input.whole;
+  PhaseWatch watch(whole);
   const double beta = options_.beta * input.beta_scale;
   const Trajectory trajectory = roll_out(problem, input);
   report.seconds["rollout"] = watch.lap();
@@ -82,11 +82,11 @@ MethodReport FittedAdjoint::update(AlignmentProblem& problem, const UpdateInput&
   }
   const RewardGradients all = reward_gradients(
       problem, clip_, at::cat(points),
-      row_numbers(batch, input.x0).repeat({static_cast<int64_t>(n)}), input.micro_batch);
+      row_numbers(batch, input.x0).repeat({static_cast<int64_t>(n)}), input.micro_batch, whole);
   const Tensor rows =
-      finite_rows(all.finite.view({static_cast<int64_t>(n), batch}).all(0), "fitted_adjoint");
-  report.rewards = all.reward.narrow(0, static_cast<int64_t>(n - 1) * batch, batch);
-  report.dropped = batch - rows.numel();
+      finite_rows(all.finite.view({static_cast<int64_t>(n), batch}).all(0), "fitted_adjoint", whole);
+  report.rewards = whole.rows(all.reward.narrow(0, static_cast<int64_t>(n - 1) * batch, batch));
+  report.dropped = whole.count(batch - rows.numel());
   report.values["clip_threshold"] = all.threshold;
   report.seconds["reward"] = watch.lap();
 
@@ -96,13 +96,13 @@ MethodReport FittedAdjoint::update(AlignmentProblem& problem, const UpdateInput&
         -all.gradient.narrow(0, static_cast<int64_t>(k - 1) * batch, batch).index_select(0, rows);
   const auto targets =
       fitted_targets(problem, trajectory, rows, guesses, options_, input.micro_batch);
-  report.series["adjoint_norm"] = mean_norms(targets);
+  report.series["adjoint_norm"] = mean_norms(targets, whole);
   report.seconds["adjoint"] = watch.lap();
 
   const Transitions transitions = keep_rows(draw(trajectory, options_.transitions, input), rows);
   const Tensor g = gather(targets, transitions, rows);
-  report.values["control_energy"] = (beta * g).square().mean().item<double>();
-  report.loss["matching"] = match(problem, beta, transitions, g, input.micro_batch);
+  report.values["control_energy"] = whole.mean((beta * g).square());
+  report.loss["matching"] = match(problem, beta, transitions, g, input.micro_batch, whole);
   report.seconds["train"] = watch.lap();
   return report;
 }

@@ -11,9 +11,13 @@ namespace {
 
 constexpr double kMostRows = 8;
 
-Tensor squared(const Tensor& x) { return x.flatten(1).to(at::kDouble).square().sum(1); }
+// Of this share's samples, how many are among the batch's first.
+int64_t probed_here(const UpdateInput& input) {
+  const auto most = static_cast<int64_t>(kMostRows), first = static_cast<int64_t>(input.first_sample);
+  return std::clamp<int64_t>(most - first, 0, input.x0.size(0));
+}
 
-double average(const Tensor& x) { return x.mean().item<double>(); }
+Tensor squared(const Tensor& x) { return x.flatten(1).to(at::kDouble).square().sum(1); }
 
 }  // namespace
 
@@ -33,26 +37,27 @@ Passes probe_passes(const CostShape& s) {
 }
 
 void probe(AlignmentProblem& problem, const RewardClipOptions& clip, const Trajectory& trajectory,
-           const Transitions& at, const Tensor& guess, const Tensor& g, int64_t micro_batch,
+           const Transitions& at, const Tensor& guess, const Tensor& g, const UpdateInput& input,
            MethodReport& report) {
   const Tensor& x1 = trajectory.final_state();
-  const auto count = static_cast<int64_t>(probed_rows(static_cast<double>(x1.size(0))));
+  const WholeBatch& whole = input.whole;
+  const int64_t count = probed_here(input);
   const Tensor rows = row_numbers(count, x1);
   const RewardGradients end =
-      reward_gradients(problem, clip, x1.narrow(0, 0, count), rows, micro_batch);
-  const auto adjoints = sweep(trajectory, rows, -end.gradient, micro_batch,
+      reward_gradients(problem, clip, x1.narrow(0, 0, count), rows, input.micro_batch, whole);
+  const auto adjoints = sweep(trajectory, rows, -end.gradient, input.micro_batch,
                               [&](const States& s, double h, const Tensor& a) {
                                 return a + h * base_pull_back(problem, s, a);
                               });
   const Tensor index = (at.states.rows < count).nonzero().flatten();
-  if (index.numel() == 0) return;
+  if (whole.count(index.numel()) == 0) return;
   const Tensor a = gather(adjoints, choose(at, index), rows);
   const Agreement of_guess = agreement(guess.index_select(0, index), a),
                   of_g = agreement(g.index_select(0, index), a);
-  report.values["error_of_guess"] = average(of_guess.error);
-  report.values["cosine_of_guess"] = average(of_guess.cosine);
-  report.values["error_of_g"] = average(of_g.error);
-  report.values["cosine_of_g"] = average(of_g.cosine);
+  report.values["error_of_guess"] = whole.mean(of_guess.error);
+  report.values["cosine_of_guess"] = whole.mean(of_guess.cosine);
+  report.values["error_of_g"] = whole.mean(of_g.error);
+  report.values["cosine_of_g"] = whole.mean(of_g.cosine);
 }
 
 }  // namespace vggflow

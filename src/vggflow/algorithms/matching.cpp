@@ -17,17 +17,18 @@ Tensor matching_loss(AlignmentProblem& problem, const States& states, const Tens
 }
 
 double match(AlignmentProblem& problem, double beta, const Transitions& all, const Tensor& g,
-             int64_t micro_batch) {
+             int64_t micro_batch, const WholeBatch& whole) {
+  const double total = whole.sum(static_cast<double>(g.numel()));
   Tensor sum = at::zeros({}, g.options().dtype(at::kDouble));
   in_parts(g.size(0), micro_batch, [&](int64_t start, int64_t length) {
     const States states = slice(all.states, start, length);
     const Tensor target = base_value(problem, states) - beta * g.narrow(0, start, length);
-    const Tensor loss = matching_loss(problem, states, all.velocity.narrow(0, start, length),
-                                      target, static_cast<double>(g.numel()));
+    const Tensor loss =
+        matching_loss(problem, states, all.velocity.narrow(0, start, length), target, total);
     loss.backward();
     sum += loss.detach();
   });
-  return sum.item<double>();
+  return whole.sum(sum.item<double>());
 }
 
 }  // namespace vggflow

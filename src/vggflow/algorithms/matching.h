@@ -14,9 +14,9 @@ Tensor matching_loss(AlignmentProblem& problem, const States& states, const Tens
                      const Tensor& target, double total);
 
 /// The loss on v_base - beta g over all transitions in parts, its gradient accumulated; returns the
-/// mean over elements.
+/// mean over the elements of the whole batch.
 double match(AlignmentProblem& problem, double beta, const Transitions& transitions,
-             const Tensor& g, int64_t micro_batch);
+             const Tensor& g, int64_t micro_batch, const WholeBatch& whole = {});
 
 /// v_base without gradient.
 Tensor base_value(AlignmentProblem& problem, const States& states);

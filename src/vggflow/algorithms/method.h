@@ -7,18 +7,21 @@
 #include <vector>
 
 #include "vggflow/algorithms/problem.h"
+#include "vggflow/algorithms/whole_batch.h"
 #include "vggflow/core/field.h"
 #include "vggflow/core/random.h"
 
 namespace vggflow {
 
-/// What one update is given. Everything random is keyed by (seed, update, first_sample + row).
+/// What one update is given: its share of the batch. Everything random is keyed by (seed, update,
+/// first_sample + row).
 struct UpdateInput {
   uint64_t seed = 0, update = 0, first_sample = 0;
   Tensor x0;                  ///< (B, ...) noise, fp32 (closed-form problems: fp64)
   std::vector<double> times;  ///< the rollout's grid, 0 ... 1
   int64_t micro_batch = 80;   ///< transitions in one forward and backward pass
   double beta_scale = 1;      ///< warm-up of beta (or of Adjoint Matching's lambda)
+  WholeBatch whole = {};      ///< the batch of which these samples are a share
 };
 
 /// Random numbers of one draw for the whole update; no sample of a batch has its key.
@@ -83,22 +86,24 @@ struct MethodTrials {
   std::vector<MethodTrial> variants = {};  ///< that count or split otherwise than the defaults
 };
 
-/// What an update found. Losses are means over elements or samples, as the method's head says.
+/// What an update found, of the whole batch but for the times. Losses are means over elements or
+/// samples, as the method's head says.
 struct MethodReport {
   std::map<std::string, double> loss;    ///< by name
   std::map<std::string, double> values;  ///< telemetry: control energy, clip threshold, ...
   std::map<std::string, std::vector<double>>
       series;                             ///< telemetry by step of the grid: adjoint norms, ...
-  std::map<std::string, double> seconds;  ///< by phase
-  Tensor rewards;                         ///< (B) of the rollouts' end points
+  std::map<std::string, double> seconds;  ///< of this share, by phase
+  Tensor rewards;                         ///< (B) of the rollouts' end points, of the whole batch
   int64_t dropped = 0;  ///< transitions or trajectories whose reward or gradient was not finite
 };
 
 class Method {
  public:
   virtual ~Method() = default;
-  /// Rolls out, computes the losses and accumulates the gradients of theta (and phi). Takes no
-  /// optimizer step. Throws where no sample is finite.
+  /// Rolls out, computes the losses and accumulates the gradients of theta (and phi): of the mean
+  /// over the whole batch, this share's part. Takes no optimizer step. Throws where no sample of the
+  /// whole batch is finite.
   virtual MethodReport update(AlignmentProblem& problem, const UpdateInput& input) const = 0;
   /// Throws where a rollout of so many steps does not fit the settings. update() asks again.
   virtual void check([[maybe_unused]] int64_t steps) const {}

@@ -7,7 +7,6 @@
 
 #include "vggflow/algorithms/adjoint.h"
 #include "vggflow/algorithms/matching.h"
-#include "vggflow/core/log.h"
 
 namespace vggflow {
 
@@ -30,17 +29,18 @@ void Pmp::check(int64_t steps) const { check_transitions(options_.transitions, s
 
 MethodReport Pmp::update(AlignmentProblem& problem, const UpdateInput& input) const {
   MethodReport report;
-  Stopwatch watch;
+  const WholeBatch& whole = input.whole;
+  PhaseWatch watch(whole);
   const double beta = options_.beta * input.beta_scale;
   const Trajectory trajectory = roll_out(problem, input);
   report.seconds["rollout"] = watch.lap();
 
   const Tensor all_rows = row_numbers(input.x0.size(0), input.x0);
   const RewardGradients end =
-      reward_gradients(problem, clip_, trajectory.final_state(), all_rows, input.micro_batch);
-  const Tensor rows = finite_rows(end.finite, "pmp");
-  report.rewards = end.reward;
-  report.dropped = all_rows.numel() - rows.numel();
+      reward_gradients(problem, clip_, trajectory.final_state(), all_rows, input.micro_batch, whole);
+  const Tensor rows = finite_rows(end.finite, "pmp", whole);
+  report.rewards = whole.rows(end.reward);
+  report.dropped = whole.count(all_rows.numel() - rows.numel());
   report.values["clip_threshold"] = end.threshold;
   report.seconds["reward"] = watch.lap();
 
@@ -51,13 +51,13 @@ MethodReport Pmp::update(AlignmentProblem& problem, const UpdateInput& input) co
   };
   const auto adjoints =
       sweep(trajectory, rows, -end.gradient.index_select(0, rows), input.micro_batch, step);
-  report.series["adjoint_norm"] = mean_norms(adjoints);
+  report.series["adjoint_norm"] = mean_norms(adjoints, whole);
   report.seconds["adjoint"] = watch.lap();
 
   const Transitions transitions = keep_rows(draw(trajectory, options_.transitions, input), rows);
   const Tensor g = gather(adjoints, transitions, rows);
-  report.values["control_energy"] = (beta * g).square().mean().item<double>();
-  report.loss["matching"] = match(problem, beta, transitions, g, input.micro_batch);
+  report.values["control_energy"] = whole.mean((beta * g).square());
+  report.loss["matching"] = match(problem, beta, transitions, g, input.micro_batch, whole);
   report.seconds["train"] = watch.lap();
   return report;
 }

@@ -6,7 +6,6 @@
 #include <vector>
 #include "vggflow/algorithms/transitions.h"
 #include "vggflow/core/error.h"
-#include "vggflow/core/log.h"
 
 namespace vggflow {
 
@@ -21,7 +20,8 @@ void Refl::check(int64_t steps) const {
 MethodReport Refl::update(AlignmentProblem& problem, const UpdateInput& input) const {
   check(static_cast<int64_t>(input.times.size()) - 1);
   MethodReport report;
-  Stopwatch watch;
+  const WholeBatch& whole = input.whole;
+  PhaseWatch watch(whole);
   const Trajectory trajectory = roll_out(problem, input);
   const int64_t batch = input.x0.size(0);
   std::vector<std::vector<int64_t>> chosen;
@@ -31,19 +31,19 @@ MethodReport Refl::update(AlignmentProblem& problem, const UpdateInput& input) c
     chosen.push_back({options_.k_min + random.below(options_.k_max - options_.k_min + 1)});
   }
   const Transitions all = pick(trajectory, chosen);
-  report.rewards = reward_values(problem, trajectory.final_state());
+  report.rewards = whole.rows(reward_values(problem, trajectory.final_state()));
   report.seconds["rollout"] = watch.lap();
 
   const RewardGradients r =
       reward_gradients(problem, clip_, one_step_guess(all.states.x, all.states.t, all.velocity),
-                       all.states.rows, input.micro_batch);
-  const Tensor keep = finite_rows(r.finite, "refl");
-  report.dropped = batch - keep.numel();
+                       all.states.rows, input.micro_batch, whole);
+  const Tensor keep = finite_rows(r.finite, "refl", whole);
+  report.dropped = whole.count(batch - keep.numel());
   report.values["clip_threshold"] = r.threshold;
   report.loss["reward"] =
-      -transformed(options_.transform, r.reward.index_select(0, keep)).mean().item<double>();
+      -whole.mean(transformed(options_.transform, r.reward.index_select(0, keep)));
   const Tensor weight = (1 - all.states.t) * transform_slope(options_.transform, r.reward) /
-                        static_cast<double>(keep.numel());
+                        static_cast<double>(whole.count(keep.numel()));
   const Tensor pull = -expand_time(weight, r.gradient) * r.gradient;
   report.seconds["reward"] = watch.lap();
 

@@ -16,14 +16,15 @@
 namespace vggflow {
 namespace {
 
-// The bound on gradient norms that the options ask for, from the finite ones of this batch.
-double clip_threshold(const RewardClipOptions& o, const Tensor& finite_norms) {
+// The bound on gradient norms that the options ask for, from the finite ones of the batch.
+double clip_threshold(const RewardClipOptions& o, const Tensor& finite_norms,
+                      const WholeBatch& whole) {
   switch (o.kind) {
     case ClipBound::kNorm:
       return o.norm;
     case ClipBound::kQuantile:
-      if (finite_norms.numel() == 0) break;
-      return at::quantile(finite_norms.to(at::kDouble), o.quantile).item<double>();
+      if (whole.count(finite_norms.numel()) == 0) break;
+      return whole.quantile(finite_norms, o.quantile);
     case ClipBound::kNone:
       break;
   }
@@ -33,11 +34,11 @@ double clip_threshold(const RewardClipOptions& o, const Tensor& finite_norms) {
 Tensor norms(const Tensor& x) { return at::linalg_vector_norm(x.flatten(1), 2, {1}); }
 
 // w_p n / n_p; parts (P, M, ...) of gradients.
-Tensor balanced(const Tensor& weights, const Tensor& parts) {
+Tensor balanced(const Tensor& weights, const Tensor& parts, const WholeBatch& whole) {
   std::vector<Tensor> means;
   for (int64_t p = 0; p < parts.size(0); ++p) {
     const Tensor n = norms(parts[p]);
-    means.push_back(n.index({at::isfinite(n)}).to(at::kDouble).mean());
+    means.push_back(whole.rows(n.index({at::isfinite(n)}).to(at::kDouble)).mean());
   }
   const Tensor n = at::stack(means), shown = n.cpu();
   VGGFLOW_CHECK(shown.gt(0).all().item<bool>(),
@@ -81,19 +82,20 @@ Parts part_gradients(AlignmentProblem& problem, const Tensor& weights, bool apar
 }  // namespace
 
 RewardGradients reward_gradients(AlignmentProblem& problem, const RewardClipOptions& clip,
-                                 const Tensor& x1, const Tensor& rows, int64_t micro_batch) {
+                                 const Tensor& x1, const Tensor& rows, int64_t micro_batch,
+                                 const WholeBatch& whole) {
   const Tensor given = at::tensor(problem.reward_weights(), x1.options().dtype(at::kDouble));
   const bool apart = clip.balance && given.numel() > 1;
   const Parts parts = part_gradients(problem, given, apart, x1, rows, micro_batch);
   RewardGradients out;
   out.reward = (given.to(parts.values.options()).unsqueeze(1) * parts.values).sum(0);
-  out.weights = apart ? balanced(given, parts.gradients) : given;
+  out.weights = apart ? balanced(given, parts.gradients, whole) : given;
   const Tensor raw =
       apart ? at::tensordot(out.weights.to(parts.gradients.options()), parts.gradients, {0}, {0})
             : parts.gradients[0];
   const Tensor size = norms(raw);
   out.finite = at::isfinite(out.reward) & at::isfinite(size);
-  out.threshold = clip_threshold(clip, size.index({out.finite}));
+  out.threshold = clip_threshold(clip, size.index({out.finite}), whole);
   out.factor = at::where(out.finite, (out.threshold / size.clamp_min(1e-30)).clamp_max(1.0),
                          at::zeros_like(size))
                    .to(raw.scalar_type());

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "vggflow/algorithms/problem.h"
+#include "vggflow/algorithms/whole_batch.h"
 #include "vggflow/core/field.h"
 
 namespace vggflow {
@@ -69,9 +70,11 @@ struct RewardGradients {
   double threshold = 0;  ///< norm above which gradients were scaled
 };
 
-/// r and c grad r at x1 (M, ...), in chunks of `micro_batch`.
+/// r and c grad r at x1 (M, ...), in chunks of `micro_batch`. The quantile and the balance are
+/// those of the whole batch.
 RewardGradients reward_gradients(AlignmentProblem& problem, const RewardClipOptions& clip,
-                                 const Tensor& x1, const Tensor& rows, int64_t micro_batch);
+                                 const Tensor& x1, const Tensor& rows, int64_t micro_batch,
+                                 const WholeBatch& whole = {});
 
 /// r (B) of all samples' end points, without gradient.
 Tensor reward_values(AlignmentProblem& problem, const Tensor& x1);

@@ -96,9 +96,13 @@ void in_parts(int64_t count, int64_t micro_batch,
     f(start, std::min(micro_batch, count - start));
 }
 
-Tensor finite_rows(const Tensor& finite, const char* method) {
+Tensor joined(const std::vector<Tensor>& parts, const Tensor& like) {
+  return parts.empty() ? at::empty_like(like.narrow(0, 0, 0)) : at::cat(parts);
+}
+
+Tensor finite_rows(const Tensor& finite, const char* method, const WholeBatch& whole) {
   const Tensor keep = finite.nonzero().flatten();
-  VGGFLOW_CHECK(keep.numel() > 0,
+  VGGFLOW_CHECK(whole.count(keep.numel()) > 0,
                 "[{}] no sample of this update has a finite reward and gradient; lower the "
                 "learning rate or the reward's weight",
                 method);

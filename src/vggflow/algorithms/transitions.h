@@ -67,7 +67,11 @@ States slice(const States& s, int64_t start, int64_t length);
 void in_parts(int64_t count, int64_t micro_batch,
               const std::function<void(int64_t start, int64_t length)>& f);
 
-/// Rows of a (M) bool mask; throws, naming the method, when there is none.
-Tensor finite_rows(const Tensor& finite, const char* method);
+/// Results by chunk put together; of no chunk, no rows like those of `like`.
+Tensor joined(const std::vector<Tensor>& parts, const Tensor& like);
+
+/// Rows of a (M) bool mask, none where this share has none; throws, naming the method, where the
+/// whole batch has none.
+Tensor finite_rows(const Tensor& finite, const char* method, const WholeBatch& whole);
 
 }  // namespace vggflow

@@ -94,7 +94,7 @@ TEST(Transitions, FindTheAdjointOfTheirRowAndNextStep) {
 }
 
 TEST(Transitions, OfNoFiniteSampleAreRefused) {
-  EXPECT_THAT(testing::message_of([] { finite_rows(at::zeros({3}, at::kBool), "pmp"); }),
+  EXPECT_THAT(testing::message_of([] { finite_rows(at::zeros({3}, at::kBool), "pmp", {}); }),
               HasSubstr("[pmp] no sample of this update has a finite reward"));
 }
 

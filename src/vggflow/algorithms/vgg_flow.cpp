@@ -11,7 +11,6 @@
 #include "vggflow/algorithms/gradient_probe.h"
 #include "vggflow/algorithms/matching.h"
 #include "vggflow/core/error.h"
-#include "vggflow/core/log.h"
 
 namespace vggflow {
 
@@ -58,8 +57,8 @@ Drawn one_step(AlignmentProblem& problem, const VggFlowOptions& o, const RewardC
   const Transitions all = draw(trajectory, o.transitions, input);
   Drawn out;
   out.of = reward_gradients(problem, clip, one_step_guess(all.states.x, all.states.t, all.velocity),
-                            all.states.rows, input.micro_batch);
-  const Tensor keep = finite_rows(out.of.finite, "vgg_flow");
+                            all.states.rows, input.micro_batch, input.whole);
+  const Tensor keep = finite_rows(out.of.finite, "vgg_flow", input.whole);
   out.at = choose(all, keep);
   out.gradient = out.of.gradient.index_select(0, keep);
   out.factor = out.of.factor.index_select(0, keep);
@@ -78,8 +77,9 @@ Ends at_ends(AlignmentProblem& problem, const VggFlowOptions& o, const RewardCli
   Ends out;
   const Tensor all_rows = row_numbers(input.x0.size(0), input.x0);
   out.drawn.of =
-      reward_gradients(problem, clip, trajectory.final_state(), all_rows, input.micro_batch);
-  out.rows = finite_rows(out.drawn.of.finite, "vgg_flow");
+      reward_gradients(problem, clip, trajectory.final_state(), all_rows, input.micro_batch,
+                       input.whole);
+  out.rows = finite_rows(out.drawn.of.finite, "vgg_flow", input.whole);
   const Transitions all = draw(trajectory, o.transitions, input);
   out.drawn.at = keep_rows(all, out.rows);
   out.drawn.dropped = all.states.x.size(0) - out.drawn.at.states.x.size(0);
@@ -135,7 +135,7 @@ Drawn coarse(AlignmentProblem& problem, const VggFlowOptions& o, const RewardCli
                      o.coarse, input.micro_batch);
   const auto& a = found.adjoints;
   out.guess = gather(a, out.at, ends.rows);
-  report.series["adjoint_norm"] = mean_norms(a);
+  report.series["adjoint_norm"] = mean_norms(a, input.whole);
   if (problem.has_correction()) {
     std::vector<Tensor> slope(a.size());
     for (size_t k = 0; k + 1 < a.size(); ++k)
@@ -145,7 +145,7 @@ Drawn coarse(AlignmentProblem& problem, const VggFlowOptions& o, const RewardCli
   int64_t shared = 0;
   if (share_base)
     out.base = shared_base(problem, found.base, out.at, ends.rows, input.micro_batch, shared);
-  report.values["shared_base"] = static_cast<double>(shared);
+  report.values["shared_base"] = input.whole.sum(static_cast<double>(shared));
   return out;
 }
 
@@ -187,18 +187,18 @@ void train_part(AlignmentProblem& problem, const VggFlowOptions& o, const ValueP
 
 // A mean over the finite end points' elements, in parts.
 double train_boundary(AlignmentProblem& problem, double alpha, const Tensor& x1,
-                      int64_t micro_batch) {
+                      const UpdateInput& input) {
   const Tensor ok = at::isfinite(x1).flatten(1).all(1).nonzero().flatten();
-  const auto total = static_cast<double>(ok.numel() * x1[0].numel());
+  const double total = input.whole.sum(static_cast<double>(ok.numel() * x1[0].numel()));
   Tensor sum = at::zeros({}, x1.options().dtype(at::kDouble));
-  in_parts(ok.numel(), micro_batch, [&](int64_t start, int64_t length) {
+  in_parts(ok.numel(), input.micro_batch, [&](int64_t start, int64_t length) {
     const Tensor rows = ok.narrow(0, start, length);
     const Tensor loss =
         boundary_residual(problem, x1.index_select(0, rows), rows).square().sum() / total;
     (alpha * loss).backward();
     sum += loss.detach();
   });
-  return sum.item<double>();
+  return input.whole.sum(sum.item<double>());
 }
 
 }  // namespace
@@ -230,7 +230,8 @@ void VggFlow::check(int64_t steps) const {
 
 MethodReport VggFlow::update(AlignmentProblem& problem, const UpdateInput& input) const {
   MethodReport report;
-  Stopwatch watch;
+  const WholeBatch& whole = input.whole;
+  PhaseWatch watch(whole);
   VggFlowOptions options = options_;
   options.beta *= input.beta_scale;
   check(static_cast<int64_t>(input.times.size()) - 1);
@@ -240,16 +241,16 @@ MethodReport VggFlow::update(AlignmentProblem& problem, const UpdateInput& input
   const Drawn drawn =
       draw_guess(problem, options, clip_, trajectory, input,
                  problem.adjoint_is_base() && !takes_consistency(problem.has_correction()), report);
-  report.dropped = drawn.dropped;
-  report.rewards = options.guess == Guess::kOneStep
-                       ? reward_values(problem, trajectory.final_state())
-                       : drawn.of.reward;
+  report.dropped = whole.count(drawn.dropped);
+  report.rewards = whole.rows(options.guess == Guess::kOneStep
+                                  ? reward_values(problem, trajectory.final_state())
+                                  : drawn.of.reward);
   report.values["clip_threshold"] = drawn.of.threshold;
-  report.values["clip_share"] = (drawn.of.factor < 1).to(at::kFloat).mean().item<double>();
+  report.values["clip_share"] = whole.mean((drawn.of.factor < 1).to(at::kFloat));
   report.seconds["reward"] = watch.lap();
 
   Sums sums(drawn.guess);
-  const auto total = static_cast<double>(drawn.guess.numel());
+  const double total = whole.sum(static_cast<double>(drawn.guess.numel()));
   const bool probed =
       options.probe_every > 0 && input.update % static_cast<uint64_t>(options.probe_every) == 0;
   std::vector<Tensor> all_g;
@@ -263,20 +264,20 @@ MethodReport VggFlow::update(AlignmentProblem& problem, const UpdateInput& input
         {states, part(drawn.gradient), part(drawn.factor), drawn.of.weights, g, part(drawn.drift)},
         part(drawn.at.velocity), part(drawn.base), total, sums);
   });
-  report.loss["matching"] = sums.matching.item<double>();
-  report.values["control_energy"] = sums.energy.item<double>();
+  report.loss["matching"] = whole.sum(sums.matching.item<double>());
+  report.values["control_energy"] = whole.sum(sums.energy.item<double>());
   report.seconds["train"] = watch.lap();
   if (probed) {
-    probe(problem, clip_, trajectory, drawn.at, drawn.guess, at::cat(all_g), input.micro_batch,
+    probe(problem, clip_, trajectory, drawn.at, drawn.guess, joined(all_g, drawn.guess), input,
           report);
     report.seconds["probe"] = watch.lap();
   }
   if (!problem.has_correction()) return report;
   if (options.consistency.kind != ConsistencyKind::kOff)
-    report.loss["consistency"] = sums.consistency.item<double>();
+    report.loss["consistency"] = whole.sum(sums.consistency.item<double>());
   if (options.boundary)
     report.loss["boundary"] =
-        train_boundary(problem, options.alpha, trajectory.final_state(), input.micro_batch);
+        train_boundary(problem, options.alpha, trajectory.final_state(), input);
   report.seconds["boundary"] = watch.lap();
   return report;
 }

@@ -1,12 +1,24 @@
 #include "vggflow/train/align.h"
 
+#include <fmt/format.h>
+#include <stdlib.h>
+
+#include <chrono>
+#include <cstdlib>
+#include <exception>
+#include <functional>
+#include <string>
+
 #include "vggflow/algorithms/registry.h"
 #include "vggflow/cli/command.h"
 #include "vggflow/cli/commands.h"
 #include "vggflow/cli/run_folder.h"
+#include "vggflow/core/error.h"
 #include "vggflow/core/interrupt.h"
 #include "vggflow/core/result.h"
 #include "vggflow/device/device.h"
+#include "vggflow/dist/group.h"
+#include "vggflow/dist/place.h"
 #include "vggflow/eval/run.h"
 #include "vggflow/report/report.h"
 
@@ -42,6 +54,28 @@ Syntax syntax() {
               "docs/methods.md."};
 }
 
+// A process of several sees the one GPU that is its own, where the device is not named.
+void see_own_gpu(const Place& place) {
+  if (place.size == 1) return;
+  const char* given = std::getenv("CUDA_VISIBLE_DEVICES");
+  ::setenv("CUDA_VISIBLE_DEVICES", own_gpu(given ? given : "", place.local_rank).c_str(), 1);
+}
+
+// What ends one process ends the others: they are told why.
+RunEnd as_one_of(const Group& group, const std::function<RunEnd()>& run) {
+  try {
+    return run();
+  } catch (const Interrupted&) {
+    throw;
+  } catch (const std::exception& e) {
+    group.leave_word(e.what());
+    if (group.size() == 1) throw;
+    fail("{}{}", e.what(), std::string(e.what()).starts_with("[ranks]")
+                               ? ""
+                               : fmt::format(" (rank {} of {})", group.rank(), group.size()));
+  }
+}
+
 }  // namespace
 
 int align(const Call& call) {
@@ -51,10 +85,14 @@ int align(const Call& call) {
   if (config.resume) check_not_moved(line->file, config.run);
   set_threads(config.threads);
   catch_interrupts_saying(kStopping);
+  const Place place = place_of_process();
+  see_own_gpu(place);
   const DeviceScope device(config.device);
-  const RunEnd end = vggflow::align(config);
+  const Group group = Group::open(
+      place, std::chrono::milliseconds(static_cast<int64_t>(1000 * config.dist.timeout)));
+  const RunEnd end = as_one_of(group, [&] { return vggflow::align(config, group); });
   if (end == RunEnd::kInterrupted) return kInterrupted;
-  if (end == RunEnd::kFinishedBefore) return kDone;
+  if (end == RunEnd::kFinishedBefore || !group.leads()) return kDone;
   write_report(config.run);
   print_result("report: " + config.run + "/report.html");
   return kDone;

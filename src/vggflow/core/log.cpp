@@ -17,6 +17,7 @@
 #include <thread>
 
 #include "vggflow/core/interrupt.h"
+#include "vggflow/core/quiet.h"
 #include "vggflow/core/result.h"
 #include "vggflow/core/secret.h"
 #include "vggflow/core/status_line.h"
@@ -29,6 +30,7 @@ namespace {
 
 std::mutex log_mutex;
 std::FILE* log_file = nullptr;
+bool off_terminal = false;
 size_t shown_columns = 0;  // of the status line; 0: there is none
 std::chrono::steady_clock::time_point last_line = std::chrono::steady_clock::now();
 
@@ -105,8 +107,10 @@ void write_line(std::FILE* stream, const std::string& line) {
   const std::string text = visible(without_password(line)) + "\n";
   const std::lock_guard lock(log_mutex);
   clear_shown();
-  std::fputs(text.c_str(), stream);
-  std::fflush(stream);
+  if (!off_terminal) {
+    std::fputs(text.c_str(), stream);
+    std::fflush(stream);
+  }
   last_line = std::chrono::steady_clock::now();
   if (!log_file) return;
   std::fputs(text.c_str(), log_file);
@@ -134,6 +138,11 @@ void open_log(const std::filesystem::path& file) {
   VGGFLOW_CHECK(log_file, "[log] cannot write {}: choose another run folder", file.string());
 }
 
+void keep_off_terminal() {
+  const std::lock_guard lock(log_mutex);
+  off_terminal = true;
+}
+
 size_t status_columns() {
   winsize size{};
   return ::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
@@ -142,6 +151,7 @@ size_t status_columns() {
 void show_status(const std::string& given) {
   const std::string line = visible(given);
   const std::lock_guard lock(log_mutex);
+  if (off_terminal) return;
   clear_shown();
   std::fputs(line.c_str(), stderr);
   std::fflush(stderr);

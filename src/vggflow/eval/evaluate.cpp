@@ -164,7 +164,8 @@ Evaluator::Evaluator(const EvalOptions& options, const std::vector<Prompt>& prom
       judge_(judge),
       features_(std::move(features)),
       panel_(std::move(panel)),
-      noise_shape_(std::move(noise_shape)) {
+      noise_shape_(std::move(noise_shape)),
+      group_(group) {
   check_set_size(std::ssize(prompts_), options_.images);
   options_.batch = images_at_once(options_.batch, noise_shape_);
   for (const Prompt& p : prompts_) {
@@ -174,46 +175,67 @@ Evaluator::Evaluator(const EvalOptions& options, const std::vector<Prompt>& prom
 }
 
 // Noise is keyed by the image's place in the set, so it does not depend on the batch.
+Evaluator::Measured Evaluator::measure_part(const ImageGenerator& model, uint64_t set, bool scores,
+                                            int64_t start, int64_t length) const {
+  const std::vector<std::string> captions(captions_.begin() + start,
+                                          captions_.begin() + start + length);
+  const Tensor noise = keyed_normal(static_cast<uint64_t>(options_.seed), Purpose::kEvalNoise, set,
+                                    static_cast<uint64_t>(start), length, noise_shape_);
+  const Tensor pixels = ((model(captions, noise) + 1) / 2).clamp(0, 1);
+  const auto judgement = judge_ ? std::optional(judge_->forward(pixels)) : std::nullopt;
+  Measured m;
+  m.features = (features_ ? features_->features(pixels)
+                : judge_  ? judgement->features
+                          : PixelFeatures().features(pixels))
+                   .cpu();
+  if (!scores) return m;
+  m.saturated = at::full({1},
+                         saturated_share(pixels) * static_cast<double>(length) /
+                             static_cast<double>(set_size()),
+                         at::kDouble);
+  m.reward = reward_.score(pixels, captions).cpu();
+  for (const auto& [name, judge] : panel_) m.panel[name] = judge->score(pixels, captions).cpu();
+  if (!judge_) return m;
+  const Tensor probabilities = at::softmax(judgement->logits.cpu(), 1);
+  const Tensor target = at::tensor(
+      std::vector<int64_t>(classes_.begin() + start, classes_.begin() + start + length));
+  m.right = probabilities.argmax(1) == target;
+  m.confidence = probabilities.gather(1, target.unsqueeze(1)).squeeze(1);
+  return m;
+}
+
+// Parts of the set are dealt to the processes in turn.
 Evaluator::Measured Evaluator::measure(const ImageGenerator& model, uint64_t set, bool scores,
                                        Progress* bar) const {
   at::NoGradGuard no_grad;
   const int64_t total = set_size();
-  std::vector<Tensor> reward, features_of, right, confidence;
-  std::map<std::string, std::vector<Tensor>> panel;
-  Measured m;
+  std::vector<Measured> own;
+  std::vector<int64_t> lengths;
   for (int64_t start = 0; start < total; start += options_.batch) {
     const int64_t length = std::min(options_.batch, total - start);
-    const std::vector<std::string> captions(captions_.begin() + start,
-                                            captions_.begin() + start + length);
-    const Tensor noise = keyed_normal(static_cast<uint64_t>(options_.seed), Purpose::kEvalNoise,
-                                      set, static_cast<uint64_t>(start), length, noise_shape_);
-    const Tensor pixels = ((model(captions, noise) + 1) / 2).clamp(0, 1);
-    const auto judgement = judge_ ? std::optional(judge_->forward(pixels)) : std::nullopt;
-    features_of.push_back((features_ ? features_->features(pixels)
-                           : judge_  ? judgement->features
-                                     : PixelFeatures().features(pixels))
-                              .cpu());
+    if (std::ssize(lengths) % group_.size() == group_.rank())
+      own.push_back(measure_part(model, set, scores, start, length));
+    lengths.push_back(length);
     if (bar) bar->add(length);
-    if (!scores) continue;
-    m.saturated +=
-        saturated_share(pixels) * static_cast<double>(length) / static_cast<double>(total);
-    reward.push_back(reward_.score(pixels, captions).cpu());
-    for (const auto& [name, judge] : panel_)
-      panel[name].push_back(judge->score(pixels, captions).cpu());
-    if (!judge_) continue;
-    const Tensor probabilities = at::softmax(judgement->logits.cpu(), 1);
-    const Tensor target = at::tensor(
-        std::vector<int64_t>(classes_.begin() + start, classes_.begin() + start + length));
-    right.push_back(probabilities.argmax(1) == target);
-    confidence.push_back(probabilities.gather(1, target.unsqueeze(1)).squeeze(1));
   }
-  m.features = at::cat(features_of);
+  const auto all = [&](const auto& field, const std::vector<int64_t>& rows) {
+    std::vector<Tensor> parts;
+    for (const Measured& part : own) parts.push_back(field(part));
+    return gather_dealt(group_, parts, rows);
+  };
+  Measured m;
+  m.features = all([](const Measured& part) { return part.features; }, lengths);
   if (!scores) return m;
-  m.reward = at::cat(reward);
-  for (const auto& [name, parts] : panel) m.panel[name] = at::cat(parts);
+  m.saturated = all([](const Measured& part) { return part.saturated; },
+                    std::vector<int64_t>(lengths.size(), 1));
+  m.reward = all([](const Measured& part) { return part.reward; }, lengths);
+  for (const auto& entry : panel_) {
+    const std::string& name = entry.first;
+    m.panel[name] = all([&name](const Measured& part) { return part.panel.at(name); }, lengths);
+  }
   if (judge_) {
-    m.right = at::cat(right);
-    m.confidence = at::cat(confidence);
+    m.right = all([](const Measured& part) { return part.right; }, lengths);
+    m.confidence = all([](const Measured& part) { return part.confidence; }, lengths);
   }
   return m;
 }
@@ -247,7 +269,7 @@ Evaluation Evaluator::summarize(const Measured& m, Scores& scores) const {
   }
   scores.diversity = prompt_diversity(m.features);
   e.diversity = estimate(scores.diversity);
-  e.saturated = m.saturated;
+  for (int64_t i = 0; i < m.saturated.numel(); ++i) e.saturated += m.saturated[i].item<double>();
   const auto seed = static_cast<uint64_t>(options_.seed);
   e.fd = frechet_distance(m.features, reference_features_);
   e.fd_floor = frechet_distance(base_features_, reference_features_);

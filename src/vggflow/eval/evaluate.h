@@ -12,6 +12,7 @@
 #include "vggflow/core/field.h"
 #include "vggflow/core/progress.h"
 #include "vggflow/data/prompt_source.h"
+#include "vggflow/dist/group.h"
 #include "vggflow/features/feature_networks.h"
 #include "vggflow/io/jsonl.h"
 #include "vggflow/metrics/metrics.h"
@@ -118,10 +119,11 @@ class Evaluator {
  public:
   /// `judge`: names the class of an image, where prompts carry one; null leaves it out. `features`:
   /// for diversity and distances; null takes the judge's, or without one the pixels
-  /// (features/pixel_features.h). `noise_shape` (C, H, W) is the model's.
+  /// (features/pixel_features.h). `noise_shape` (C, H, W) is the model's. The processes of `group`
+  /// draw and score the images of a set between them, and all get the figures of one process.
   Evaluator(const EvalOptions& options, const std::vector<Prompt>& prompts, const Reward& reward,
             const ImageJudge* judge, std::shared_ptr<const FeatureNetwork> features,
-            JudgePanel panel, std::vector<int64_t> noise_shape);
+            JudgePanel panel, std::vector<int64_t> noise_shape, const Group& group = {});
   /// Samples the base model: two sets from independent noise. Call before evaluate, with the
   /// adapter off. `bar` counts the images, here and below.
   Evaluation evaluate_base(const ImageGenerator& base, Progress* bar = nullptr);
@@ -141,8 +143,10 @@ class Evaluator {
   struct Measured {
     Tensor reward, features, right, confidence;  ///< (n), (n, F), and the judge's (n)
     std::map<std::string, Tensor> panel;
-    double saturated = 0;
+    Tensor saturated;  ///< by part of the set, its share of the set's
   };
+  Measured measure_part(const ImageGenerator& model, uint64_t set, bool scores, int64_t start,
+                        int64_t length) const;
   Measured measure(const ImageGenerator& model, uint64_t set, bool scores, Progress* bar) const;
   Evaluation summarize(const Measured& m, Scores& scores) const;
   std::vector<double> prompt_diversity(const Tensor& features) const;
@@ -156,6 +160,7 @@ class Evaluator {
   std::shared_ptr<const FeatureNetwork> features_;
   JudgePanel panel_;
   std::vector<int64_t> noise_shape_;
+  Group group_;
   Tensor base_features_, reference_features_;
   Scores base_scores_;
 };

@@ -4,15 +4,22 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
+#include "vggflow/core/config.h"
 #include "vggflow/core/error.h"
+#include "vggflow/core/json.h"
 #include "vggflow/core/log.h"
+#include "vggflow/core/quiet.h"
+#include "vggflow/core/version.h"
 #include "vggflow/device/device.h"
 #include "vggflow/families/lora.h"
+#include "vggflow/io/files.h"
 #include "vggflow/train/checkpoint.h"
 #include "vggflow/train/checks.h"
 #include "vggflow/train/run_folder.h"
+#include "vggflow/train/shares.h"
 #include "vggflow/train/trainer.h"
 
 namespace vggflow {
@@ -43,35 +50,87 @@ bool is_finished(const AlignConfig& c) {
   return done == c.updates && fs::exists(fs::path(c.run) / "summary.json");
 }
 
+// Ranks of other programs or settings would compute other numbers, or wait for ever.
+void agree_on_settings(AlignConfig& c, const Group& group) {
+  group.agree("the program", fmt::format("{} {}", version(), commit()));
+  group.agree("the settings", to_yaml(fields_of(c)));
+}
+
+// What rank 0 finds in the run's folder.
+struct Opening {
+  ChangedSettings changed;
+  bool finished = false;
+};
+
+// A run's number of shares is fixed at its start. Runs from before there were shares have one.
+void settle_shares(AlignConfig& now, AlignConfig& before) {
+  before.shares = std::max<int64_t>(1, before.shares);
+  if (now.shares == 0) now.shares = before.shares;
+}
+
+Opening open_run(AlignConfig& c, const Group& group, std::optional<RunFolder>& folder) {
+  Opening out;
+  group.lead([&] {
+    folder.emplace(c.run);
+    if (group.started_again() && fs::exists(fs::path(c.run) / "config.yaml")) c.resume = true;
+    if (c.resume) {
+      out.changed = folder->go_on(c, settle_shares);
+      out.finished = is_finished(c);
+    } else {
+      folder->begin();
+      if (c.shares == 0) c.shares = usual_shares(group.size());
+    }
+  });
+  const Json told = parse_json(
+      group.broadcast(Json{{"shares", c.shares},
+                           {"resume", c.resume},
+                           {"finished", out.finished},
+                           {"evaluations", out.changed.evaluations}}
+                          .dump()),
+      "rank 0's word on the run");
+  c.shares = told.at("shares").get<int64_t>();
+  c.resume = told.at("resume").get<bool>();
+  out.finished = told.at("finished").get<bool>();
+  out.changed.evaluations = told.at("evaluations").get<bool>();
+  return out;
+}
+
+// Rank 0 has the terminal and log.txt; each other rank a file of its own.
+void open_log_of(const AlignConfig& c, const Group& group) {
+  const fs::path run = c.run;
+  if (!group.leads()) {
+    make_writable_folder(run);
+    keep_off_terminal();
+  }
+  open_log(run / (group.leads() ? "log.txt" : fmt::format("log.rank{}.txt", group.rank())));
+  log_info("device: {}", device_description());
+  if (group.size() > 1) log_info("rank {} of {}", group.rank(), group.size());
+}
+
 }  // namespace
 
-RunEnd align(AlignConfig& config) {
+RunEnd align(AlignConfig& config, const Group& group) {
   const std::vector<LoraLayer> start = take_init_lora(config);
   ModelFiles model = check_run(config);
-  const RunFolder folder(config.run);
-  ChangedSettings changed;
-  if (config.resume) {
-    changed = folder.go_on(config);
-    if (is_finished(config)) {
-      log_info(
-          "{} is finished after update {}: nothing was changed. A larger updates=... goes on from "
-          "there",
-          config.run, config.updates);
-      return RunEnd::kFinishedBefore;
-    }
-  } else {
-    folder.begin();
+  agree_on_settings(config, group);
+  std::optional<RunFolder> folder;
+  const Opening opening = open_run(config, group, folder);
+  if (opening.finished) {
+    log_info(
+        "{} is finished after update {}: nothing was changed. A larger updates=... goes on from "
+        "there",
+        config.run, config.updates);
+    return RunEnd::kFinishedBefore;
   }
-  open_log(fs::path(config.run) / "log.txt");
-  log_info("device: {}", device_description());
+  open_log_of(config, group);
   if (!start.empty())
     log_info("the adapters start from {}: {} layers of rank {}", config.init_lora, start.size(),
              config.lora_rank);
-  if (!changed.rounding.empty())
+  if (!opening.changed.rounding.empty())
     log_info("{} changed since the run's start: its numbers may now differ by rounding",
-             fmt::join(changed.rounding, ", "));
-  Trainer trainer(config, std::move(model), start, changed.evaluations);
-  folder.save(config);
+             fmt::join(opening.changed.rounding, ", "));
+  Trainer trainer(config, std::move(model), start, opening.changed.evaluations, group);
+  if (folder) folder->save(config);
   return trainer.run();
 }
 

@@ -19,6 +19,18 @@
 
 namespace vggflow {
 
+/// How the processes of a run wait for one another.
+struct DistOptions {
+  double timeout = 600;
+
+  template <class V>
+  void fields(V& v) {
+    v("timeout", timeout,
+      "seconds after which a process that others wait for counts as gone, at the start and later",
+      range(1, 1e6));
+  }
+};
+
 struct AlignConfig {
   std::string run = "runs/nano";
   std::string method = default_method();
@@ -32,6 +44,8 @@ struct AlignConfig {
   std::string judge = "models/judge";
   int64_t updates = 60;
   int64_t batch = 16;
+  int64_t shares = 0;
+  DistOptions dist;
   int64_t micro_batch = 80;
   ImageProblemOptions problem;
   int64_t warmup = 5;
@@ -72,6 +86,12 @@ struct AlignConfig {
     v.section("prompts", prompts);
     v("updates", updates, "updates of the policy", range(1, 1e7));
     v("batch", batch, "trajectories per update", range(1, 1e6));
+    v("shares", shares,
+      "parts that the batch is computed in, whose gradients are added in order: numbers depend on "
+      "this, and not on the number of processes, which divides it; 0: one in one process, else as "
+      "many as processes",
+      range(0, 1e6));
+    v.section("dist", dist);
     v("micro_batch", micro_batch, "transitions in one forward and backward pass", range(1, 1e6));
     problem.fields(v);  // its keys have no section of their own
     v("warmup", warmup, "updates of linear warm-up of the learning rates", range(0, 1e6));

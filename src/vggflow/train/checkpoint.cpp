@@ -142,6 +142,26 @@ std::optional<Checkpoint> load_checkpoint(const fs::path& run) {
   return std::nullopt;
 }
 
+std::optional<Checkpoint> broadcast(const Group& group, const std::optional<Checkpoint>& checkpoint) {
+  if (group.size() == 1) return checkpoint;
+  Json about = nullptr;
+  if (checkpoint) {
+    about = {{"update", checkpoint->update}, {"metadata", checkpoint->metadata}};
+    about["tensors"] = Json::array();
+    for (const auto& [name, tensor] : checkpoint->tensors) {
+      about["tensors"].push_back(name);
+    }
+  }
+  about = parse_json(group.broadcast(about.dump()), "rank 0's checkpoint");
+  if (about.is_null()) return std::nullopt;
+  Checkpoint out{about.at("update").get<int64_t>(), {}, about.at("metadata").get<Metadata>()};
+  for (size_t i = 0; i < about.at("tensors").size(); ++i) {
+    const Tensor own = checkpoint ? checkpoint->tensors[i].second : at::empty({0});
+    out.tensors.emplace_back(about.at("tensors")[i].get<std::string>(), group.broadcast(own));
+  }
+  return out;
+}
+
 Tensor checkpoint_tensor(const Checkpoint& checkpoint, const std::string& name,
                          const Tensor& like) {
   for (const auto& [key, tensor] : checkpoint.tensors) {

@@ -9,6 +9,7 @@
 #include <optional>
 #include <string>
 
+#include "vggflow/dist/group.h"
 #include "vggflow/io/safetensors.h"
 
 namespace vggflow {
@@ -30,6 +31,9 @@ std::optional<int64_t> last_checkpoint(const std::filesystem::path& run);
 /// The newest whole checkpoint of a run, if there is one; says of every newer one that is damaged.
 /// Throws where all are.
 std::optional<Checkpoint> load_checkpoint(const std::filesystem::path& run);
+
+/// Rank 0's, on every rank.
+std::optional<Checkpoint> broadcast(const Group& group, const std::optional<Checkpoint>& checkpoint);
 
 /// A tensor of a checkpoint by name; throws when it is absent or has another shape than `like`.
 Tensor checkpoint_tensor(const Checkpoint& checkpoint, const std::string& name, const Tensor& like);

@@ -24,8 +24,17 @@ ParameterBuffer::ParameterBuffer(const std::vector<NamedTensor>& parameters) {
     Tensor view = values_.narrow(0, offset, count).view(p.tensor->sizes());
     view.copy_(p.tensor->detach());
     *p.tensor = view.detach().requires_grad_(true);
-    p.tensor->mutable_grad() = gradient_.narrow(0, offset, count).view(p.tensor->sizes());
+    parameters_.push_back(*p.tensor);
     offset += count;
+  }
+  accumulate_in(gradient_);
+}
+
+void ParameterBuffer::accumulate_in(const Tensor& flat) {
+  int64_t offset = 0;
+  for (Tensor& p : parameters_) {
+    p.mutable_grad() = flat.narrow(0, offset, p.numel()).view(p.sizes());
+    offset += p.numel();
   }
 }
 

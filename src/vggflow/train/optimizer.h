@@ -22,8 +22,12 @@ class ParameterBuffer {
   Tensor& values() { return values_; }
   const Tensor& values() const { return values_; }
   Tensor& gradient() { return gradient_; }
+  /// Gradients are added to `flat` (as long as the buffer, not cleared) from now on in place of the
+  /// buffer's own: those of one share of a batch.
+  void accumulate_in(const Tensor& flat);
 
  private:
+  std::vector<Tensor> parameters_;
   Tensor values_, gradient_;
 };
 

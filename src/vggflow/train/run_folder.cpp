@@ -51,7 +51,8 @@ bool is_evaluation(const std::string& key) {
 bool is_free(const std::string& key) {
   static const std::set<std::string> keys{
       "resume",     "run",           "updates",           "checkpoint_every",
-      "eval_every", "fit.log_every", "fit.preview_every", "fit.checkpoint_every"};
+      "eval_every", "fit.log_every", "fit.preview_every", "fit.checkpoint_every",
+      "dist.timeout"};
   return keys.contains(key) || is_evaluation(key);
 }
 bool is_rounding(const std::string& key) {
@@ -92,6 +93,9 @@ RunFolder::~RunFolder() {
   if (holds_results(run_)) return;
   for (const char* name : kOurs) {
     if (!before_.contains(name)) fs::remove_all(run_ / name, ignored);
+  }
+  for (const std::string& name : names_in(run_)) {
+    if (name.starts_with("log.rank") && !before_.contains(name)) fs::remove(run_ / name, ignored);
   }
   if (made_.empty()) return;
   // Folders that somebody else has put something into stay.

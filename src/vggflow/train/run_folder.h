@@ -3,6 +3,7 @@
 // leaves it as it was, and a run goes on only with settings that it may go on with.
 
 #include <filesystem>
+#include <functional>
 #include <set>
 #include <string>
 #include <vector>
@@ -33,12 +34,15 @@ class RunFolder {
   /// left.
   void begin() const;
   /// Throws where there is no run to go on with, or where it was started with settings that would
-  /// change its numbers, naming them.
+  /// change its numbers, naming them. `settle(config, before)` is called before they are compared:
+  /// for settings that a run's start fixes.
   template <class Config>
-  ChangedSettings go_on(Config& config) const {
+  ChangedSettings go_on(Config& config,
+                        const std::function<void(Config&, Config&)>& settle = {}) const {
     check_there();
     Config before;
     load_yaml(fields_of(before), configuration());
+    if (settle) settle(config, before);
     return sort_changes(differences(fields_of(config), fields_of(before)));
   }
   /// Saves the effective settings.

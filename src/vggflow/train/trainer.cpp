@@ -77,8 +77,10 @@ MethodReport report_of(const Json& line) {
 }  // namespace
 
 Trainer::Trainer(const AlignConfig& c, ModelFiles files, const std::vector<LoraLayer>& start,
-                 bool new_evaluations)
+                 bool new_evaluations, const Group& group)
     : config_(c),
+      group_(group),
+      shares_(group, c.shares, c.batch),
       run_(c.run),
       seed_(static_cast<uint64_t>(c.seed)),
       new_evaluations_(new_evaluations),
@@ -110,7 +112,7 @@ Trainer::Trainer(const AlignConfig& c, ModelFiles files, const std::vector<LoraL
       c.eval, prompts, *reward_, judge_.get(),
       load_evaluation_features(c.eval, {c.judge, c.reward_files.reward_model}, judge_.get()),
       load_panel(c.eval.panel, prompts_->emoji(), c.reward, c.reward_files.resources()),
-      model_->state_shape());
+      model_->state_shape(), group);
 }
 
 // ==== one update: draw, pose, roll out and score and find gradients, clip, step
@@ -124,8 +126,7 @@ UpdateReport Trainer::step(int64_t index) {
       captions_of(prompts_->draw(seed_, input.update, 0, config_.batch));
   report.audit = audit_batch(prompts, row_hashes(input.x0));
   input.x0 = input.x0.to(current_device());
-  ImageProblem problem = pose(prompts);
-  find_gradients(problem, input, report);
+  find_gradients(prompts, input, report);
   Stopwatch optimizers;
   clip_and_step(index, report);
   report.method.seconds["step"] = optimizers.lap();
@@ -152,17 +153,51 @@ ImageProblem Trainer::pose(const std::vector<std::string>& prompts) const {
 }
 
 // The method rolls out, scores the end points and leaves the gradients of its losses in the
-// buffers.
-void Trainer::find_gradients(ImageProblem& problem, const UpdateInput& input,
+// buffers, share by share.
+void Trainer::find_gradients(const std::vector<std::string>& prompts, const UpdateInput& input,
                              UpdateReport& report) {
   if (config_.problem.merge) lora_->merge();
   state_.zero_grad();
   *policy_passes_ = *value_passes_ = {};
-  report.method = resolved_.method->update(problem, input);
-  report.method.rewards = report.method.rewards.cpu();  // read several times below
+  const double waited = group_.seconds();
+  std::vector<MethodReport> reports(shares_.own());
+  shares_.run(state_, [&](size_t i, const Meet& meet) {
+    const int64_t start = shares_.start(i), rows = shares_.rows();
+    UpdateInput share = input;
+    share.first_sample = static_cast<uint64_t>(start);
+    share.x0 = input.x0.narrow(0, start, rows);
+    if (meet) share.whole = WholeBatch(meet);
+    ImageProblem problem = pose({prompts.begin() + start, prompts.begin() + start + rows});
+    reports[i] = resolved_.method->update(problem, share);
+  });
+  report.method = whole_report(std::move(reports));
+  if (group_.size() > 1) report.method.seconds["ranks"] = group_.seconds() - waited;
+  count_passes(report);
+  report.beta_scale = input.beta_scale;
+}
+
+// Shares report of the whole batch, but for their times.
+MethodReport Trainer::whole_report(std::vector<MethodReport> reports) const {
+  MethodReport whole = std::move(reports.front());
+  for (size_t i = 1; i < reports.size(); ++i) {
+    for (const auto& [phase, seconds] : reports[i].seconds) whole.seconds[phase] += seconds;
+  }
+  whole.rewards = whole.rewards.cpu();  // read several times below
+  return whole;
+}
+
+void Trainer::count_passes(UpdateReport& report) const {
   report.policy = *policy_passes_;
   report.value = *value_passes_;
-  report.beta_scale = input.beta_scale;
+  if (group_.size() == 1) return;
+  std::vector<double> counts;
+  for (const PassCounter* c : {&report.policy, &report.value})
+    counts.insert(counts.end(), {c->forward, c->tangent, c->backward});
+  const Tensor sum = group_.ordered_sum(at::tensor(counts, at::kDouble).unsqueeze(0));
+  const double* next = sum.const_data_ptr<double>();
+  for (PassCounter* c : {&report.policy, &report.value}) {
+    for (double* count : {&c->forward, &c->tangent, &c->backward}) *count = *next++;
+  }
 }
 
 void Trainer::clip_and_step(int64_t index, UpdateReport& report) {
@@ -187,8 +222,7 @@ RunEnd Trainer::run() {
     while (done_ < config_.updates) {
       const bool goes_on = advance();
       progress.advance(done_,
-                       fmt::format("reward {:.3f}", figure(log_->record().update, "/reward/mean")),
-                       pace_.seconds_left(done_));
+                       fmt::format("reward {:.3f}", reward_), pace_.seconds_left(done_));
       if (!goes_on) return interrupted_end();
     }
   } catch (const Interrupted&) {
@@ -199,10 +233,18 @@ RunEnd Trainer::run() {
   return RunEnd::kFinished;
 }
 
+// Rank 0's: the others need not see its folder.
+std::optional<Checkpoint> Trainer::load_last() const {
+  if (!config_.resume) return std::nullopt;
+  std::optional<Checkpoint> saved;
+  group_.lead([&] { saved = load_checkpoint(run_); });
+  return broadcast(group_, saved);
+}
+
 void Trainer::begin() {
-  const auto saved = config_.resume ? load_checkpoint(run_) : std::nullopt;
+  const std::optional<Checkpoint> saved = load_last();
   if (saved) resume_from(*saved);
-  log_.emplace(config_, saved ? done_ : -1, saved ? evaluated_ : -1);
+  group_.lead([&] { log_.emplace(config_, saved ? done_ : -1, saved ? evaluated_ : -1); });
   log_info(
       "{} on {} | reward {} | {} adapted layers of rank {} ({} parameters) | value network {} | "
       "seed {}",
@@ -212,8 +254,8 @@ void Trainer::begin() {
   log_info("times {:.3f}", fmt::join(times_, " "));
   if (saved) log_info("going on after update {}", done_);
   if (config_.resume && !saved) log_info("no checkpoint yet: beginning at update 0 again");
-  const bool missed = done_ > 0 && evaluation_due() &&
-                      log_->record().evaluation.value("update", int64_t{0}) < done_;
+  const bool missed = group_.any(log_ && done_ > 0 && evaluation_due() &&
+                                 log_->record().evaluation.value("update", int64_t{0}) < done_);
   if (done_ < config_.updates || missed) measure_base();
   if (!missed) return;
   evaluate();
@@ -233,7 +275,7 @@ void Trainer::resume_from(const Checkpoint& saved) {
   evaluated_ = saved.metadata.contains("evaluated") ? checkpoint_number(saved, "evaluated") : done_;
   // The summary of a run that had fewer updates is not this run's.
   std::error_code ignored;
-  if (done_ < config_.updates) fs::remove(run_ / "summary.json", ignored);
+  if (done_ < config_.updates && group_.leads()) fs::remove(run_ / "summary.json", ignored);
 }
 
 // One update with all that follows it; whether the run goes on.
@@ -241,14 +283,20 @@ bool Trainer::advance() {
   const UpdateReport report = step(done_);
   ++done_;
   pace_.update(report.seconds);
-  log_->update(done_, report);
+  reward_ = report.method.rewards.mean().item<double>();
+  if (log_) log_->update(done_, report);
+  stops_ = group_.any(interrupted());
   // An evaluation that is left out here is made up for when the run goes on.
-  if (evaluation_due() && !interrupted()) evaluate();
-  if (done_ % config_.checkpoint_every == 0 || done_ == config_.updates || interrupted()) keep();
-  return !interrupted();
+  if (evaluation_due() && !stops_) {
+    evaluate();
+    stops_ = group_.any(interrupted());
+  }
+  if (done_ % config_.checkpoint_every == 0 || done_ == config_.updates || stops_) keep();
+  return !stops_;
 }
 
 void Trainer::keep() {
+  if (!log_) return;
   log_->sync();
   save_checkpoint(run_, checkpoint());
 }
@@ -267,6 +315,7 @@ RunEnd Trainer::interrupted_end() {
 }
 
 void Trainer::finish() {
+  if (!log_) return;
   save_lora(run_ / "lora.safetensors", lora_->lora(), lora_options_, lora_metadata());
   {
     const ValuesScope averaged(state_.policy.buffer, state_.ema.values);
@@ -338,27 +387,28 @@ void Trainer::evaluate() {
     pace_.evaluation(watch.seconds());
     weigh(now);
   }
-  if (!monitor_.is_best(done_)) return;
+  if (!log_ || !monitor_.is_best(done_)) return;
   log_->sync();
   save_best_checkpoint(run_, checkpoint());
 }
 
 void Trainer::log_evaluation(const Evaluation& now, const ImageGenerator& draw,
                              const Stopwatch& watch, Progress& bar) {
+  evaluated_ = done_;
+  if (!log_) return;
   const std::vector<std::string> prompts = prompts_->display();
   const Tensor shown =
       drawn_thumbnails(draw, prompts, config_.eval.batch, model_->state_shape(), &bar);
   log_->grid(done_, grid_of(shown), prompts);
   log_->evaluation(done_, now, base_, prompts_->evaluation_kind(Split::kHeldOut), watch.seconds());
-  evaluated_ = done_;
 }
 
 // Warns of what speaks against this evaluation, and keeps the best one's adapters. Called with the
 // average in force.
 void Trainer::weigh(const Evaluation& now) {
   for (const auto& [name, text] : monitor_.weigh(done_, base_, now))
-    log_->warning(done_, name, text);
-  if (!monitor_.is_best(done_)) return;
+    if (log_) log_->warning(done_, name, text);
+  if (!log_ || !monitor_.is_best(done_)) return;
   Metadata metadata = lora_metadata();
   metadata["vggflow.best_update"] = fmt::to_string(done_);
   save_lora(run_ / "lora_best.safetensors", lora_->lora(), lora_options_, metadata);

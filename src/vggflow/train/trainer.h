@@ -9,6 +9,7 @@
 #include "vggflow/core/log.h"
 #include "vggflow/core/progress.h"
 #include "vggflow/data/prompt_source.h"
+#include "vggflow/dist/group.h"
 #include "vggflow/eval/evaluate.h"
 #include "vggflow/families/model_shape.h"
 #include "vggflow/families/open_model.h"
@@ -21,6 +22,7 @@
 #include "vggflow/train/monitor.h"
 #include "vggflow/train/pace.h"
 #include "vggflow/train/run_log.h"
+#include "vggflow/train/shares.h"
 #include "vggflow/train/train_state.h"
 
 namespace vggflow {
@@ -30,13 +32,15 @@ class Trainer {
   /// Opens model, rewards, judge and prompts; touches no folder. `files`: the model's, which are
   /// let go once it is loaded. `start`: adapters that a new run
   /// starts from; none: fresh ones that change nothing yet. `new_evaluations`: a resumed run
-  /// evaluates otherwise than before, so that earlier figures are not compared with.
+  /// evaluates otherwise than before, so that earlier figures are not compared with. `group`: the
+  /// processes of the run, each with a trainer of the same settings.
   Trainer(const AlignConfig& config, ModelFiles files, const std::vector<LoraLayer>& start,
-          bool new_evaluations);
+          bool new_evaluations, const Group& group);
   /// From the last checkpoint, or the start, to the last update.
   RunEnd run();
 
  private:
+  std::optional<Checkpoint> load_last() const;
   void begin();
   void resume_from(const Checkpoint& checkpoint);
   bool advance();
@@ -47,7 +51,10 @@ class Trainer {
   // One update.
   UpdateReport step(int64_t index);
   UpdateInput draw_noise(int64_t index) const;
-  void find_gradients(ImageProblem& problem, const UpdateInput& input, UpdateReport& report);
+  void find_gradients(const std::vector<std::string>& prompts, const UpdateInput& input,
+                      UpdateReport& report);
+  MethodReport whole_report(std::vector<MethodReport> reports) const;
+  void count_passes(UpdateReport& report) const;
   void clip_and_step(int64_t index, UpdateReport& report);
   ImageProblem pose(const std::vector<std::string>& prompts) const;
 
@@ -67,6 +74,8 @@ class Trainer {
   Json summary() const;
 
   const AlignConfig& config_;
+  Group group_;
+  Shares shares_;
   std::filesystem::path run_;
   uint64_t seed_;
   bool new_evaluations_;
@@ -85,8 +94,10 @@ class Trainer {
   std::unique_ptr<Evaluator> evaluator_;
   Monitor monitor_;
   Pace pace_;
-  std::optional<RunLog> log_;
+  std::optional<RunLog> log_;  ///< rank 0's
   int64_t done_ = 0;       ///< updates
+  bool stops_ = false;     ///< a process was asked to end
+  double reward_ = 0;      ///< mean of the last update's
   int64_t evaluated_ = 0;  ///< updates that the last evaluation came after
   Evaluation base_;        ///< as this process measured it
   Json base_json_;         ///< as the run's start did

@@ -1,0 +1,74 @@
+#pragma once
+// The processes of one run. A process without others is a group of one, in which every call below
+// is the identity; nothing above this layer asks how many there are to compute its numbers.
+
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "vggflow/dist/place.h"
+#include "vggflow/dist/transport.h"
+#include "vggflow/ops/dual.h"
+
+namespace vggflow {
+
+class Group {
+ public:
+  /// One process.
+  Group() = default;
+  /// The ranks of a place, met over Gloo; throws where some do not come within `timeout`.
+  static Group open(const Place& place, std::chrono::milliseconds timeout);
+  /// Over a given transport: what tests do.
+  Group(Place place, std::shared_ptr<Transport> transport)
+      : place_(std::move(place)), transport_(std::move(transport)) {}
+
+  int rank() const { return place_.rank; }
+  int size() const { return place_.size; }
+  int local_rank() const { return place_.local_rank; }
+  /// Whether this is rank 0, which alone writes a run's files.
+  bool leads() const { return place_.rank == 0; }
+
+  /// Whether the launcher started these processes before, and they did not come to their end.
+  bool started_again() const { return place_.again; }
+
+  // Every call below is made by all ranks, in the same order.
+
+  /// The tensors of all ranks, by rank, of any shape (5 dimensions at most) and dtype each. On x's
+  /// device.
+  std::vector<Tensor> gather(const Tensor& x) const;
+  /// The rows of all ranks one after another.
+  Tensor gather_rows(const Tensor& rows) const;
+  /// The sum of all ranks' rows, added one by one in the order of ranks and rows: the same bits
+  /// however the rows are spread.
+  Tensor ordered_sum(const Tensor& rows) const;
+  /// Rank 0's text, and rank 0's tensor, whatever the others give.
+  std::string broadcast(const std::string& text) const;
+  Tensor broadcast(const Tensor& x) const;
+  /// Whether any rank says so.
+  bool any(bool said) const;
+  /// Returns once all ranks have called.
+  void barrier() const { any(false); }
+  /// Throws on every rank, naming the ranks whose text is not rank 0's.
+  void agree(const std::string& what, const std::string& text) const;
+  /// Calls f on rank 0 alone; what it throws, all ranks throw.
+  void lead(const std::function<void()>& f) const;
+
+  /// Leaves word of why this rank ends, for the others' errors; they are not waited for.
+  void leave_word(const std::string& text) const;
+  /// Seconds that gathers have taken so far, waiting for other ranks counted.
+  double seconds() const { return *seconds_; }
+
+ private:
+  Place place_;
+  std::shared_ptr<Transport> transport_;  // none: one process
+  std::shared_ptr<double> seconds_ = std::make_shared<double>(0);
+};
+
+/// The rows of pieces that are dealt to ranks in turn, piece p to rank p mod size, in the order of
+/// pieces. `own`: this rank's, in order; `rows`: the number of rows of every piece.
+Tensor gather_dealt(const Group& group, const std::vector<Tensor>& own,
+                    const std::vector<int64_t>& rows);
+
+}  // namespace vggflow

@@ -1,0 +1,70 @@
+#include "vggflow/train/shares.h"
+
+#include <ATen/ATen.h>
+#include <gmock/gmock.h>
+
+#include <optional>
+
+#include "vggflow/testing/message.h"
+
+namespace vggflow {
+namespace {
+
+using ::testing::HasSubstr;
+
+Group group_of(int rank, int size) {
+  return {Place{.launcher = "test", .rank = rank, .size = size}, nullptr};
+}
+
+struct Trained {
+  Tensor weight = at::ones({3}), other = at::ones({2});
+  TrainState state{{{"weight", &weight}}, {}, 0.9, {{"other", &other}}, {}};
+};
+
+TEST(Shares, BelongToProcessesInOrder) {
+  const Shares second(group_of(1, 2), 4, 16);
+  EXPECT_EQ(second.own(), 2U);
+  EXPECT_EQ(second.rows(), 4);
+  EXPECT_EQ(second.start(0), 8);
+  EXPECT_EQ(second.start(1), 12);
+}
+
+TEST(Shares, ThatDoNotFitAreRefused) {
+  EXPECT_THAT(testing::message_of([] { Shares({}, 3, 16); }),
+              HasSubstr("expected shares that divide batch=16, got 3"));
+  EXPECT_THAT(testing::message_of([] { Shares(group_of(0, 3), 4, 16); }),
+              HasSubstr("expected a number of processes that divides shares=4, got 3"));
+  EXPECT_EQ(usual_shares(1), 1);
+  EXPECT_EQ(usual_shares(4), 4);
+}
+
+TEST(Shares, GradientsAreAddedInOrder) {
+  Trained t;
+  Shares({}, 4, 8).run(t.state, [&](size_t i, const Meet& meet) {
+    const auto scale = static_cast<double>(i + 1);
+    (scale * t.weight).sum().backward();
+    const Tensor all = meet(at::full({2}, scale, at::kFloat));
+    EXPECT_EQ(all.numel(), 8);
+    EXPECT_EQ(all[7].item<double>(), 4);
+    (10 * t.weight).sum().backward();
+    t.other.sum().backward();
+  });
+  EXPECT_TRUE(at::equal(t.state.policy.buffer.gradient(), at::full({3}, 50.0)));
+  EXPECT_TRUE(at::equal(t.state.value->buffer.gradient(), at::full({2}, 4.0)));
+  // Afterwards gradients go where they went before.
+  t.state.zero_grad();
+  t.weight.sum().backward();
+  EXPECT_TRUE(at::equal(t.state.policy.buffer.gradient(), at::ones({3})));
+}
+
+TEST(Shares, OfOneRunAsTheyAre) {
+  Trained t;
+  Shares({}, 1, 8).run(t.state, [&](size_t, const Meet& meet) {
+    EXPECT_FALSE(meet);
+    t.weight.sum().backward();
+  });
+  EXPECT_TRUE(at::equal(t.state.policy.buffer.gradient(), at::ones({3})));
+}
+
+}  // namespace
+}  // namespace vggflow
