@@ -23,9 +23,8 @@ void check_merged_layer(const std::string& name, const Tensor& before, const Ten
 
 double check_merged_output(const Tensor& base, const Tensor& adapted, const Tensor& merged,
                            at::ScalarType dtype) {
-  const double size = adapted.abs().max().item<double>(), bound = denoiser_tolerance(dtype);
-  const double error = (merged - adapted).abs().max().item<double>() / size,
-               change = (adapted - base).abs().max().item<double>() / size;
+  const double bound = denoiser_tolerance(dtype), error = largest_relative_error(merged, adapted),
+               change = largest_relative_error(base, adapted);
   const char* advice =
       "nothing is written: pass --dtype fp32 (of fp16 and bf16, fp16 rounds less), or keep the "
       "adapter a file of its own";
