@@ -279,7 +279,7 @@ class Check {
         reward_hessian_product(reward_, slope_images().to(slope_type_), d.to(slope_type_), prompts_)
             .to(at::kDouble);
     const Tensor want = difference([this](const Tensor& x) { return gradients(x, slope_type_); },
-                                   slope_images(), d, norms);
+                                   slope_images(), d, row_norms);
     rows_.push_back(
         {"Hessian products",
          fmt::format("{} not finite", at::isfinite(got).logical_not().sum().item<int64_t>()),

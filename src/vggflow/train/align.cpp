@@ -47,7 +47,7 @@ bool is_finished(const AlignConfig& c) {
 
 RunEnd align(AlignConfig& config) {
   const std::vector<LoraLayer> start = take_init_lora(config);
-  ModelFiles model = check_run(config);
+  std::shared_ptr<const FamilyModel> model = check_run(config);
   const RunFolder folder(config.run);
   ChangedSettings changed;
   if (config.resume) {
