@@ -10,7 +10,7 @@ namespace vggflow {
 enum class RunEnd {
   kFinished,        ///< all updates are done; the LoRAs and summary.json are written
   kInterrupted,     ///< by Ctrl-C or SIGTERM, after saving
-  kFinishedBefore,  ///< resume=true on a finished run: nothing was touched
+  kFinishedBefore,  ///< resume=true on a run with all its updates and summary: nothing was touched
 };
 
 /// Runs the alignment in the folder config.run, which it makes and locks (train/run_folder.h). With
