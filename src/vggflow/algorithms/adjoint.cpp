@@ -1,20 +1,22 @@
 #include "vggflow/algorithms/adjoint.h"
 
-#include <ATen/ops/cat.h>
-#include <ATen/ops/empty_like.h>
-#include <ATen/ops/full.h>
-#include <ATen/ops/linalg_vector_norm.h>
-#include <ATen/ops/stack.h>
-#include <ATen/ops/tensor.h>
-
-#include "vggflow/ops/vjp.h"
+#include <ATen/ATen.h>
 
 #include <algorithm>
+
+#include "vggflow/ops/row_norms.h"
+#include "vggflow/ops/vjp.h"
 
 namespace vggflow {
 
 Tensor base_pull_back(AlignmentProblem& problem, const States& s, const Tensor& a) {
   return vjp([&](const Tensor& x) { return problem.adjoint_base({x, s.t, s.rows}); }, s.x, a);
+}
+
+StepPullBack lean_step(AlignmentProblem& problem) {
+  return [&problem](const States& s, double h, const Tensor& a) {
+    return a + h * base_pull_back(problem, s, a);
+  };
 }
 
 Tensor pull_back_step(const Trajectory& trajectory, size_t k, const Tensor& rows, const Tensor& a,
@@ -73,7 +75,7 @@ Tensor gather(const std::vector<Tensor>& adjoints, const Transitions& transition
 std::vector<double> mean_norms(const std::vector<Tensor>& adjoints, const WholeBatch& whole) {
   std::vector<Tensor> norms;  // (M) by step
   for (const Tensor& a : adjoints) {
-    if (a.defined()) norms.push_back(at::linalg_vector_norm(a.flatten(1), 2, {1}));
+    if (a.defined()) norms.push_back(row_norms(a));
   }
   if (norms.empty()) return std::vector<double>(adjoints.size());
   const Tensor by_step = whole.rows(at::stack(norms, 1)).t().contiguous();

@@ -13,10 +13,7 @@ namespace {
 
 Tensor pull_back(AlignmentProblem& problem, const Trajectory& trajectory, size_t k,
                  const Tensor& rows, const Tensor& a, int64_t micro_batch) {
-  return pull_back_step(trajectory, k, rows, a, micro_batch,
-                        [&](const States& s, double h, const Tensor& cotangent) {
-                          return cotangent + h * base_pull_back(problem, s, cotangent);
-                        });
+  return pull_back_step(trajectory, k, rows, a, micro_batch, lean_step(problem));
 }
 
 // Pull-backs of one trajectory: one a step of the lambda-return, min(n, N - k) for the n-step
@@ -83,8 +80,8 @@ MethodReport FittedAdjoint::update(AlignmentProblem& problem, const UpdateInput&
   const RewardGradients all = reward_gradients(
       problem, clip_, at::cat(points),
       row_numbers(batch, input.x0).repeat({static_cast<int64_t>(n)}), input.micro_batch, whole);
-  const Tensor rows =
-      finite_rows(all.finite.view({static_cast<int64_t>(n), batch}).all(0), "fitted_adjoint", whole);
+  const Tensor rows = finite_rows(all.finite.view({static_cast<int64_t>(n), batch}).all(0),
+                                  "fitted_adjoint", whole);
   report.rewards = whole.rows(all.reward.narrow(0, static_cast<int64_t>(n - 1) * batch, batch));
   report.dropped = whole.count(batch - rows.numel());
   report.values["clip_threshold"] = all.threshold;

@@ -13,7 +13,8 @@ constexpr double kMostRows = 8;
 
 // Of this share's samples, how many are among the batch's first.
 int64_t probed_here(const UpdateInput& input) {
-  const auto most = static_cast<int64_t>(kMostRows), first = static_cast<int64_t>(input.first_sample);
+  const auto most = static_cast<int64_t>(kMostRows),
+             first = static_cast<int64_t>(input.first_sample);
   return std::clamp<int64_t>(most - first, 0, input.x0.size(0));
 }
 
@@ -45,10 +46,8 @@ void probe(AlignmentProblem& problem, const RewardClipOptions& clip, const Traje
   const Tensor rows = row_numbers(count, x1);
   const RewardGradients end =
       reward_gradients(problem, clip, x1.narrow(0, 0, count), rows, input.micro_batch, whole);
-  const auto adjoints = sweep(trajectory, rows, -end.gradient, input.micro_batch,
-                              [&](const States& s, double h, const Tensor& a) {
-                                return a + h * base_pull_back(problem, s, a);
-                              });
+  const auto adjoints =
+      sweep(trajectory, rows, -end.gradient, input.micro_batch, lean_step(problem));
   const Tensor index = (at.states.rows < count).nonzero().flatten();
   if (whole.count(index.numel()) == 0) return;
   const Tensor a = gather(adjoints, choose(at, index), rows);

@@ -36,21 +36,20 @@ MethodReport Pmp::update(AlignmentProblem& problem, const UpdateInput& input) co
   report.seconds["rollout"] = watch.lap();
 
   const Tensor all_rows = row_numbers(input.x0.size(0), input.x0);
-  const RewardGradients end =
-      reward_gradients(problem, clip_, trajectory.final_state(), all_rows, input.micro_batch, whole);
+  const RewardGradients end = reward_gradients(problem, clip_, trajectory.final_state(), all_rows,
+                                               input.micro_batch, whole);
   const Tensor rows = finite_rows(end.finite, "pmp", whole);
   report.rewards = whole.rows(end.reward);
   report.dropped = whole.count(all_rows.numel() - rows.numel());
   report.values["clip_threshold"] = end.threshold;
   report.seconds["reward"] = watch.lap();
 
-  const StepPullBack step = [&](const States& s, double h, const Tensor& a) {
-    return options_.adjoint == AdjointForm::kLean || beta == 0
-               ? a + h * base_pull_back(problem, s, a)
-               : full_adjoint_step(problem, s, h, a, 1 / beta);
+  const StepPullBack full = [&](const States& s, double h, const Tensor& a) {
+    return full_adjoint_step(problem, s, h, a, 1 / beta);
   };
-  const auto adjoints =
-      sweep(trajectory, rows, -end.gradient.index_select(0, rows), input.micro_batch, step);
+  const bool lean = options_.adjoint == AdjointForm::kLean || beta == 0;
+  const auto adjoints = sweep(trajectory, rows, -end.gradient.index_select(0, rows),
+                              input.micro_batch, lean ? lean_step(problem) : full);
   report.series["adjoint_norm"] = mean_norms(adjoints, whole);
   report.seconds["adjoint"] = watch.lap();
 

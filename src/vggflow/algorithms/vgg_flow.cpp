@@ -17,8 +17,7 @@ namespace vggflow {
 Tensor value_gradient(AlignmentProblem& problem, Eta eta_schedule, const States& states,
                       const Tensor& reward_gradient) {
   at::NoGradGuard no_grad;
-  const Tensor g = -expand_time(eta(eta_schedule, states.t), states.x) * reward_gradient;
-  return corrected(problem, states, g);
+  return corrected(problem, states, reward_part(eta_schedule, states.t, reward_gradient));
 }
 
 Tensor corrected(AlignmentProblem& problem, const States& states, const Tensor& guess) {
@@ -62,7 +61,7 @@ Drawn one_step(AlignmentProblem& problem, const VggFlowOptions& o, const RewardC
   out.at = choose(all, keep);
   out.gradient = out.of.gradient.index_select(0, keep);
   out.factor = out.of.factor.index_select(0, keep);
-  out.guess = -expand_time(eta(o.eta, out.at.states.t), out.gradient) * out.gradient;
+  out.guess = reward_part(o.eta, out.at.states.t, out.gradient);
   out.dropped = all.states.x.size(0) - keep.numel();
   return out;
 }
@@ -76,9 +75,8 @@ Ends at_ends(AlignmentProblem& problem, const VggFlowOptions& o, const RewardCli
              const Trajectory& trajectory, const UpdateInput& input) {
   Ends out;
   const Tensor all_rows = row_numbers(input.x0.size(0), input.x0);
-  out.drawn.of =
-      reward_gradients(problem, clip, trajectory.final_state(), all_rows, input.micro_batch,
-                       input.whole);
+  out.drawn.of = reward_gradients(problem, clip, trajectory.final_state(), all_rows,
+                                  input.micro_batch, input.whole);
   out.rows = finite_rows(out.drawn.of.finite, "vgg_flow", input.whole);
   const Transitions all = draw(trajectory, o.transitions, input);
   out.drawn.at = keep_rows(all, out.rows);
@@ -91,7 +89,7 @@ Drawn endpoint(AlignmentProblem& problem, const VggFlowOptions& o, const RewardC
   Drawn out = at_ends(problem, o, clip, trajectory, input).drawn;
   const States& s = out.at.states;
   const Tensor gradient = out.of.gradient.index_select(0, s.rows);
-  out.guess = -expand_time(eta(o.eta, s.t), s.x) * gradient;
+  out.guess = reward_part(o.eta, s.t, gradient);
   out.drift = -expand_time(eta_derivative(o.eta, s.t), s.x) * gradient;
   return out;
 }
@@ -242,9 +240,9 @@ MethodReport VggFlow::update(AlignmentProblem& problem, const UpdateInput& input
       draw_guess(problem, options, clip_, trajectory, input,
                  problem.adjoint_is_base() && !takes_consistency(problem.has_correction()), report);
   report.dropped = whole.count(drawn.dropped);
-  report.rewards = whole.rows(options.guess == Guess::kOneStep
-                                  ? reward_values(problem, trajectory.final_state())
-                                  : drawn.of.reward);
+  report.rewards =
+      whole.rows(options.guess == Guess::kOneStep ? reward_values(problem, trajectory.final_state())
+                                                  : drawn.of.reward);
   report.values["clip_threshold"] = drawn.of.threshold;
   report.values["clip_share"] = whole.mean((drawn.of.factor < 1).to(at::kFloat));
   report.seconds["reward"] = watch.lap();

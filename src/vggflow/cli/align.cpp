@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstdlib>
 #include <exception>
+#include <filesystem>
 #include <functional>
 #include <string>
 
@@ -70,9 +71,10 @@ RunEnd as_one_of(const Group& group, const std::function<RunEnd()>& run) {
   } catch (const std::exception& e) {
     group.leave_word(e.what());
     if (group.size() == 1) throw;
-    fail("{}{}", e.what(), std::string(e.what()).starts_with("[ranks]")
-                               ? ""
-                               : fmt::format(" (rank {} of {})", group.rank(), group.size()));
+    fail("{}{}", e.what(),
+         std::string(e.what()).starts_with("[ranks]")
+             ? ""
+             : fmt::format(" (rank {} of {})", group.rank(), group.size()));
   }
 }
 
@@ -92,9 +94,12 @@ int align(const Call& call) {
       place, std::chrono::milliseconds(static_cast<int64_t>(1000 * config.dist.timeout)));
   const RunEnd end = as_one_of(group, [&] { return vggflow::align(config, group); });
   if (end == RunEnd::kInterrupted) return kInterrupted;
-  if (end == RunEnd::kFinishedBefore || !group.leads()) return kDone;
+  if (!group.leads()) return kDone;
+  // One that died after its summary lacks its report alone.
+  const std::string report = config.run + "/report.html";
+  if (end == RunEnd::kFinishedBefore && std::filesystem::exists(report)) return kDone;
   write_report(config.run);
-  print_result("report: " + config.run + "/report.html");
+  print_result("report: " + report);
   return kDone;
 }
 

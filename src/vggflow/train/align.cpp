@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <memory>
 #include <optional>
 #include <utility>
 
@@ -81,13 +82,12 @@ Opening open_run(AlignConfig& c, const Group& group, std::optional<RunFolder>& f
       if (c.shares == 0) c.shares = usual_shares(group.size());
     }
   });
-  const Json told = parse_json(
-      group.broadcast(Json{{"shares", c.shares},
-                           {"resume", c.resume},
-                           {"finished", out.finished},
-                           {"evaluations", out.changed.evaluations}}
-                          .dump()),
-      "rank 0's word on the run");
+  const Json told = parse_json(group.broadcast(Json{{"shares", c.shares},
+                                                    {"resume", c.resume},
+                                                    {"finished", out.finished},
+                                                    {"evaluations", out.changed.evaluations}}
+                                                   .dump()),
+                               "rank 0's word on the run");
   c.shares = told.at("shares").get<int64_t>();
   c.resume = told.at("resume").get<bool>();
   out.finished = told.at("finished").get<bool>();
@@ -111,11 +111,12 @@ void open_log_of(const AlignConfig& c, const Group& group) {
 
 RunEnd align(AlignConfig& config, const Group& group) {
   const std::vector<LoraLayer> start = take_init_lora(config);
-  ModelFiles model = check_run(config);
+  std::shared_ptr<const FamilyModel> model = check_run(config);
   agree_on_settings(config, group);
   std::optional<RunFolder> folder;
   const Opening opening = open_run(config, group, folder);
   if (opening.finished) {
+    if (!group.leads()) keep_off_terminal();
     log_info(
         "{} is finished after update {}: nothing was changed. A larger updates=... goes on from "
         "there",

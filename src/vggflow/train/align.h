@@ -11,15 +11,15 @@ namespace vggflow {
 enum class RunEnd {
   kFinished,        ///< all updates are done; the LoRAs and summary.json are written
   kInterrupted,     ///< by Ctrl-C or SIGTERM, after saving
-  kFinishedBefore,  ///< resume=true on a finished run: nothing was touched
+  kFinishedBefore,  ///< resume=true on a run with all its updates and summary: nothing was touched
 };
 
 /// Runs the alignment in the folder config.run, which it makes and locks (train/run_folder.h). With
 /// config.init_lora set, lora_rank, lora_alpha and lora_targets become those of that file. Throws
 /// Error where a setting, a model, a reward or a prompt file is refused, before there is a folder
-/// or taking it away again. config.shares becomes the run's. All processes of `group` call it with the
-/// same settings; rank 0 alone writes, but for log.rankN.txt of each other one. Processes that were
-/// started again go on with the run that they began.
+/// or taking it away again. config.shares becomes the run's. All processes of `group` call it with
+/// the same settings; rank 0 alone writes, but for log.rankN.txt of each other one. Processes that
+/// were started again go on with the run that they began.
 RunEnd align(AlignConfig& config, const Group& group = {});
 
 }  // namespace vggflow

@@ -76,11 +76,11 @@ void check_settings(const AlignConfig& c, const ModelShape& shape) {
   const LoraSet adapters(*network, {c.lora_rank, c.lora_alpha, c.lora_targets}, 0);
 }
 
-ModelFiles check_run(const AlignConfig& config) {
-  ModelFiles files(config.flow);
-  check_settings(config, files.shape());
+std::shared_ptr<const FamilyModel> check_run(const AlignConfig& config) {
+  const ModelShape shape = read_model_shape(config.flow);
+  check_settings(config, shape);
   require_prompts(config.flow, config.prompts);
-  return files;
+  return shape.model;
 }
 
 }  // namespace vggflow

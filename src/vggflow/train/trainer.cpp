@@ -76,8 +76,8 @@ MethodReport report_of(const Json& line) {
 
 }  // namespace
 
-Trainer::Trainer(const AlignConfig& c, ModelFiles files, const std::vector<LoraLayer>& start,
-                 bool new_evaluations, const Group& group)
+Trainer::Trainer(const AlignConfig& c, std::shared_ptr<const FamilyModel> files,
+                 const std::vector<LoraLayer>& start, bool new_evaluations, const Group& group)
     : config_(c),
       group_(group),
       shares_(group, c.shares, c.batch),
@@ -86,8 +86,8 @@ Trainer::Trainer(const AlignConfig& c, ModelFiles files, const std::vector<LoraL
       new_evaluations_(new_evaluations),
       resolved_(c),
       prompts_(make_prompt_source(c.prompts, c.data)),
-      model_(files.open()),
-      base_hash_(files.network_hash()),
+      model_(files->open()),
+      base_hash_(files->network_hash()),
       reward_(make_reward(c.reward, c.reward_files.resources())),
       judge_(judge_of(*prompts_, c.judge, c.reward_files.resources())),
       lora_options_{c.lora_rank, c.lora_alpha, c.lora_targets},
@@ -221,8 +221,7 @@ RunEnd Trainer::run() {
     Progress progress("align", config_.updates, done_);
     while (done_ < config_.updates) {
       const bool goes_on = advance();
-      progress.advance(done_,
-                       fmt::format("reward {:.3f}", reward_), pace_.seconds_left(done_));
+      progress.advance(done_, fmt::format("reward {:.3f}", reward_), pace_.seconds_left(done_));
       if (!goes_on) return interrupted_end();
     }
   } catch (const Interrupted&) {

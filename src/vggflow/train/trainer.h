@@ -11,7 +11,6 @@
 #include "vggflow/data/prompt_source.h"
 #include "vggflow/dist/group.h"
 #include "vggflow/eval/evaluate.h"
-#include "vggflow/families/model_shape.h"
 #include "vggflow/families/open_model.h"
 #include "vggflow/flow/adapted_flow.h"
 #include "vggflow/nn/lora.h"
@@ -34,8 +33,8 @@ class Trainer {
   /// starts from; none: fresh ones that change nothing yet. `new_evaluations`: a resumed run
   /// evaluates otherwise than before, so that earlier figures are not compared with. `group`: the
   /// processes of the run, each with a trainer of the same settings.
-  Trainer(const AlignConfig& config, ModelFiles files, const std::vector<LoraLayer>& start,
-          bool new_evaluations, const Group& group);
+  Trainer(const AlignConfig& config, std::shared_ptr<const FamilyModel> files,
+          const std::vector<LoraLayer>& start, bool new_evaluations, const Group& group);
   /// From the last checkpoint, or the start, to the last update.
   RunEnd run();
 
@@ -95,12 +94,12 @@ class Trainer {
   Monitor monitor_;
   Pace pace_;
   std::optional<RunLog> log_;  ///< rank 0's
-  int64_t done_ = 0;       ///< updates
-  bool stops_ = false;     ///< a process was asked to end
-  double reward_ = 0;      ///< mean of the last update's
-  int64_t evaluated_ = 0;  ///< updates that the last evaluation came after
-  Evaluation base_;        ///< as this process measured it
-  Json base_json_;         ///< as the run's start did
+  int64_t done_ = 0;           ///< updates
+  bool stops_ = false;         ///< a process was asked to end
+  double reward_ = 0;          ///< mean of the last update's
+  int64_t evaluated_ = 0;      ///< updates that the last evaluation came after
+  Evaluation base_;            ///< as this process measured it
+  Json base_json_;             ///< as the run's start did
 };
 
 }  // namespace vggflow

@@ -9,6 +9,7 @@
 
 #include "vggflow/core/error.h"
 #include "vggflow/families/sd3/mmdit_sizes.h"
+#include "vggflow/families/sd3/releases.h"
 #include "vggflow/io/content_hash.h"
 #include "vggflow/io/model_files.h"
 #include "vggflow/networks/autoencoders/decoder_cost.h"
@@ -29,36 +30,6 @@ struct Parts {
   double clip_parameters = 0, t5_parameters = 0;
 };
 
-// The releases' transformer/config.json; their other parts are alike.
-MmditOptions published_network(const std::string& name) {
-  MmditOptions o{.sample_size = 128,
-                 .channels = 16,
-                 .patch_size = 2,
-                 .layers = 24,
-                 .heads = 24,
-                 .head_dim = 64,
-                 .context_dim = 4096,
-                 .pooled_dim = 2048,
-                 .pos_embed_max = 192};
-  if (name.find("3.5-medium") != std::string::npos) {
-    o.pos_embed_max = 384;
-    o.qk_norm = true;
-    for (int64_t i = 0; i < 13; ++i) o.dual_attention_layers.push_back(i);
-  } else if (name.find("3.5-large") != std::string::npos) {
-    o.layers = o.heads = 38;
-    o.qk_norm = true;
-  }
-  return o;
-}
-
-bool is_published(const std::string& name) {
-  for (const char* release :
-       {"stable-diffusion-3-medium", "stable-diffusion-3.5-medium", "stable-diffusion-3.5-large"}) {
-    if (name.find(release) != std::string::npos) return true;
-  }
-  return false;
-}
-
 ClipTextOptions clip_g() {
   return {.width = 1280,
           .mlp_width = 5120,
@@ -71,7 +42,7 @@ ClipTextOptions clip_g() {
 Parts published_parts(const std::string& name) {
   return {
       .description = fmt::format("{}: not on this machine, its published sizes are taken", name),
-      .network = published_network(name),
+      .network = sd3_release(name),
       .vae = {},
       .clip_parameters = clip_text_parameters({}) + clip_text_parameters(clip_g()),
       .t5_parameters = t5_parameters({})};
@@ -105,7 +76,8 @@ class Sd3Family : public FamilyModel {
  public:
   Sd3Family(const ModelUse& use, const Sd3Options& options) : use_(use), options_(options) {
     const bool absent = is_repo_id(use.path) && !is_on_this_machine(use.path);
-    if (!absent || !is_published(use.path)) files_ = std::make_shared<Sd3Files>(use.path, options);
+    if (!absent || !is_sd3_release(use.path))
+      files_ = std::make_shared<Sd3Files>(use.path, options);
   }
   Sd3Family(const ModelUse& use, const Sd3Options& options, const Sd3Family& opened)
       : use_(use), options_(options), files_(opened.files_), parts_(opened.parts_) {}

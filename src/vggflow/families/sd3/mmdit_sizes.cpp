@@ -16,7 +16,7 @@ class MmditSizes : public NetworkSizes {
     const ShapesOnly guard;
     return std::make_unique<Mmdit>(options_);
   }
-  double parameters() const override { return mmdit_parameters(options_) - tables(); }
+  double parameters() const override { return count_parameters<Mmdit>(options_); }
   double tables() const override { return mmdit_grid(options_); }
   double output_parameters() const override {
     const MmditOptions& o = options_;

@@ -134,7 +134,6 @@ class Sd3Model : public OnMmdit<FlowModel> {
  private:
   template <TensorLike T>
   T decode_all(const T& x1) const;
-  Conditioning row(const std::string& prompt) const;
 
   Sd3Options options_;
   FlowSchedule schedule_;
