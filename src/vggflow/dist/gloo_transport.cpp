@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <ATen/ATen.h>
+#include <c10/util/Logging.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
@@ -91,6 +92,8 @@ class GlooTransport : public Transport {
 
 GlooTransport::GlooTransport(const Place& place, milliseconds timeout)
     : place_(place), timeout_(timeout) {
+  // c10d's own warnings are stack traces of what our errors say.
+  FLAGS_caffe2_log_level = c10::GLOG_ERROR;
   c10d::TCPStoreOptions options;
   options.port = static_cast<uint16_t>(place.port);
   options.isServer = place.rank == 0 && !place.agent_hosts;
@@ -100,14 +103,14 @@ GlooTransport::GlooTransport(const Place& place, milliseconds timeout)
   try {
     // The keys of an attempt are its own: torchrun keeps the store when it starts the ranks again.
     store_ = c10::make_intrusive<c10d::PrefixStore>(
-        "vggflow/" + place.attempt,
-        c10::make_intrusive<c10d::TCPStore>(place.address, options));
+        "vggflow/" + place.attempt, c10::make_intrusive<c10d::TCPStore>(place.address, options));
     store_->set(key("here", place.rank), bytes_of(host_name()));
   } catch (const std::exception& e) {
-    fail("[ranks] rank {} of {} ({}) cannot {} the meeting point {}:{}: {}. Check MASTER_ADDR and "
-         "MASTER_PORT, and that rank 0 has started",
-         place.rank, place.size, place.launcher, options.isServer ? "open" : "reach", place.address,
-         place.port, e.what());
+    fail(
+        "[ranks] rank {} of {} ({}) cannot {} the meeting point {}:{}: {}. Check MASTER_ADDR and "
+        "MASTER_PORT, and that rank 0 has started",
+        place.rank, place.size, place.launcher, options.isServer ? "open" : "reach", place.address,
+        place.port, e.what());
   }
   meet_all();
   find_hosts();
@@ -163,12 +166,14 @@ std::vector<Tensor> GlooTransport::gather(const Tensor& bytes) {
   return out[0];
 }
 
-// The rank that keeps the meeting point stays until the others have read there.
+// Its connections end, so that the others notice; the rank that keeps the meeting point stays until
+// they have read there.
 void GlooTransport::leave_word(const std::string& text) {
   try {
     store_->set(key("word", place_.rank), bytes_of(text));
   } catch (const std::exception&) {  // the store may be gone with the rank that kept it
   }
+  group_.reset();
   if (place_.rank == 0 && !place_.agent_hosts) std::this_thread::sleep_for(2 * kWordTime);
 }
 

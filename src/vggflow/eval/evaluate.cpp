@@ -157,7 +157,7 @@ std::unique_ptr<ImageJudge> judge_of(const PromptSource& prompts, const std::str
 Evaluator::Evaluator(const EvalOptions& options, const std::vector<Prompt>& prompts,
                      const Reward& reward, const ImageJudge* judge,
                      std::shared_ptr<const FeatureNetwork> features, JudgePanel panel,
-                     std::vector<int64_t> noise_shape)
+                     std::vector<int64_t> noise_shape, const Group& group)
     : options_(options),
       prompts_(prompts),
       reward_(reward),
@@ -189,16 +189,15 @@ Evaluator::Measured Evaluator::measure_part(const ImageGenerator& model, uint64_
                           : PixelFeatures().features(pixels))
                    .cpu();
   if (!scores) return m;
-  m.saturated = at::full({1},
-                         saturated_share(pixels) * static_cast<double>(length) /
-                             static_cast<double>(set_size()),
-                         at::kDouble);
+  m.saturated = at::full(
+      {1}, saturated_share(pixels) * static_cast<double>(length) / static_cast<double>(set_size()),
+      at::kDouble);
   m.reward = reward_.score(pixels, captions).cpu();
   for (const auto& [name, judge] : panel_) m.panel[name] = judge->score(pixels, captions).cpu();
   if (!judge_) return m;
   const Tensor probabilities = at::softmax(judgement->logits.cpu(), 1);
-  const Tensor target = at::tensor(
-      std::vector<int64_t>(classes_.begin() + start, classes_.begin() + start + length));
+  const Tensor target =
+      at::tensor(std::vector<int64_t>(classes_.begin() + start, classes_.begin() + start + length));
   m.right = probabilities.argmax(1) == target;
   m.confidence = probabilities.gather(1, target.unsqueeze(1)).squeeze(1);
   return m;

@@ -63,10 +63,10 @@ struct Opening {
   bool finished = false;
 };
 
-// A run's number of shares is fixed at its start. Runs from before there were shares have one.
+// A run's number of shares is fixed at its start; 0 is a run's of one process, with one share.
 void settle_shares(AlignConfig& now, AlignConfig& before) {
-  before.shares = std::max<int64_t>(1, before.shares);
   if (now.shares == 0) now.shares = before.shares;
+  if (now.shares == 1 && before.shares == 0) before.shares = 1;
 }
 
 Opening open_run(AlignConfig& c, const Group& group, std::optional<RunFolder>& folder) {
@@ -79,7 +79,7 @@ Opening open_run(AlignConfig& c, const Group& group, std::optional<RunFolder>& f
       out.finished = is_finished(c);
     } else {
       folder->begin();
-      if (c.shares == 0) c.shares = usual_shares(group.size());
+      if (c.shares == 0 && group.size() > 1) c.shares = group.size();
     }
   });
   const Json told = parse_json(group.broadcast(Json{{"shares", c.shares},

@@ -2,6 +2,9 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
+#include <optional>
+
 #include "vggflow/core/error.h"
 
 namespace vggflow {
@@ -27,21 +30,19 @@ class ShareGradients {
 
 }  // namespace
 
-int64_t usual_shares(int processes) { return processes; }
-
 Shares::Shares(const Group& group, int64_t count, int64_t batch)
     : group_(group),
-      count_(count),
-      rows_(batch / count),
-      own_(count / group.size()),
+      count_(std::max<int64_t>(1, count)),
+      rows_(batch / count_),
+      own_(count_ / group.size()),
       first_(own_ * group.rank()) {
-  VGGFLOW_CHECK(batch % count == 0,
+  VGGFLOW_CHECK(batch % count_ == 0,
                 "[ranks] expected shares that divide batch={}, got {}: pass shares=N or batch=N",
-                batch, count);
-  VGGFLOW_CHECK(count % group.size() == 0,
+                batch, count_);
+  VGGFLOW_CHECK(count_ % group.size() == 0,
                 "[ranks] expected a number of processes that divides shares={}, got {}: start as "
                 "many, or a new run with shares={}",
-                count, group.size(), group.size());
+                count_, group.size(), group.size());
 }
 
 void Shares::run(TrainState& state,

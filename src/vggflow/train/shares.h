@@ -1,7 +1,7 @@
 #pragma once
-// The shares of a batch. Each has as many trajectories, in the order of samples, whatever the number
-// of processes; a process owns some that follow one another. A share is computed on its own, and
-// what shares give is added in their order, so that a run's numbers do not depend on how many
+// The shares of a batch. Each has as many trajectories, in the order of samples, whatever the
+// number of processes; a process owns some that follow one another. A share is computed on its own,
+// and what shares give is added in their order, so that a run's numbers do not depend on how many
 // processes it has.
 
 #include <functional>
@@ -15,13 +15,13 @@ namespace vggflow {
 
 class Shares {
  public:
-  /// `count` shares of a batch. Throws where they do not divide the batch, or the group's processes
-  /// do not divide them.
+  /// `count` shares of a batch, one for 0. Throws where they do not divide the batch, or the
+  /// group's processes do not divide them.
   Shares(const Group& group, int64_t count, int64_t batch);
 
-  int64_t rows() const { return rows_; }                      ///< trajectories of a share
-  size_t own() const { return static_cast<size_t>(own_); }    ///< shares of this process
-  int64_t start(size_t i) const {                             ///< first trajectory of its i-th
+  int64_t rows() const { return rows_; }                    ///< trajectories of a share
+  size_t own() const { return static_cast<size_t>(own_); }  ///< shares of this process
+  int64_t start(size_t i) const {                           ///< first trajectory of its i-th
     return (first_ + static_cast<int64_t>(i)) * rows_;
   }
   /// Calls work for every share of this process, one at a time (dist/take_turns.h), with the
@@ -33,8 +33,5 @@ class Shares {
   Group group_;
   int64_t count_, rows_, own_, first_;
 };
-
-/// The number of shares that `shares=0` stands for with so many processes: as many as they are.
-int64_t usual_shares(int processes);
 
 }  // namespace vggflow
