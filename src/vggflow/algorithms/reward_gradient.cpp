@@ -59,6 +59,11 @@ struct Parts {
 
 Parts part_gradients(AlignmentProblem& problem, const Tensor& weights, bool apart, const Tensor& x1,
                      const Tensor& rows, int64_t micro_batch) {
+  if (x1.size(0) == 0) {  // a share may have none of the samples that are asked for
+    std::vector<int64_t> shape = x1.sizes().vec();
+    shape.insert(shape.begin(), apart ? weights.numel() : 1);
+    return {at::empty({weights.numel(), 0}, x1.options()), at::empty(shape, x1.options())};
+  }
   at::AutoGradMode on(true);
   std::vector<Tensor> values, gradients;
   in_parts(x1.size(0), micro_batch, [&](int64_t start, int64_t length) {

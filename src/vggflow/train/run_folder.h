@@ -6,6 +6,7 @@
 #include <functional>
 #include <set>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "vggflow/core/config.h"
@@ -38,7 +39,8 @@ class RunFolder {
   /// for settings that a run's start fixes.
   template <class Config>
   ChangedSettings go_on(Config& config,
-                        const std::function<void(Config&, Config&)>& settle = {}) const {
+                        const std::function<void(std::type_identity_t<Config>&,
+                                                 std::type_identity_t<Config>&)>& settle = {}) const {
     check_there();
     Config before;
     load_yaml(fields_of(before), configuration());

@@ -221,7 +221,7 @@ RunEnd Trainer::run() {
     Progress progress("align", config_.updates, done_);
     while (done_ < config_.updates) {
       const bool goes_on = advance();
-      progress.advance(done_, fmt::format("reward {:.3f}", reward_), pace_.seconds_left(done_));
+      progress.advance(done_, fmt::format("reward {:.3f}", mean_reward_), pace_.seconds_left(done_));
       if (!goes_on) return interrupted_end();
     }
   } catch (const Interrupted&) {
@@ -282,7 +282,7 @@ bool Trainer::advance() {
   const UpdateReport report = step(done_);
   ++done_;
   pace_.update(report.seconds);
-  reward_ = report.method.rewards.mean().item<double>();
+  mean_reward_ = report.method.rewards.mean().item<double>();
   if (log_) log_->update(done_, report);
   stops_ = group_.any(interrupted());
   // An evaluation that is left out here is made up for when the run goes on.
