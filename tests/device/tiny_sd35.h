@@ -3,6 +3,7 @@
 // normalises queries and keys and has a second attention in its first block. Weights are random.
 
 #include <ATen/ATen.h>
+
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
