@@ -72,7 +72,8 @@ Found update_in_shares(const Method& method, int64_t shares, double edge) {
 }
 
 void expect_close(double a, double b, const std::string& what) {
-  EXPECT_LE(std::abs(a - b), 1e-9 * (std::abs(b) + 1e-3)) << what << ": " << a << " and " << b;
+  // One figure, a share of factors, is a mean in fp32.
+  EXPECT_LE(std::abs(a - b), 1e-7 * (std::abs(b) + 1e-3)) << what << ": " << a << " and " << b;
 }
 
 void expect_same_report(const MethodReport& a, const MethodReport& b, const std::string& what) {
