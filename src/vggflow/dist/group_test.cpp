@@ -152,6 +152,7 @@ TEST(Group, ThrowsRankZerosErrorOnAll) {
 
 TEST(Group, NamesTheRankThatDied) {
   on_ranks(3, [](const Group& group) {
+    group.barrier();  // all have met
     if (group.rank() == 1) ::_exit(0);
     const Stopwatch watch;
     EXPECT_THAT(testing::message_of([&] { group.barrier(); }), HasSubstr("rank 1 on "));
@@ -161,6 +162,7 @@ TEST(Group, NamesTheRankThatDied) {
 
 TEST(Group, TellsWhyARankEnded) {
   on_ranks(3, [](const Group& group) {
+    group.barrier();
     if (group.rank() == 0) {
       group.leave_word("[disk] full");
       return;
