@@ -129,8 +129,8 @@ MethodReport AdjointMatching::update(AlignmentProblem& problem, const UpdateInpu
   report.seconds["rollout"] = watch.lap();
 
   const Tensor all_rows = row_numbers(input.x0.size(0), input.x0);
-  const RewardGradients end =
-      reward_gradients(problem, clip_, path.trajectory.final_state(), all_rows, input.micro_batch, whole);
+  const RewardGradients end = reward_gradients(problem, clip_, path.trajectory.final_state(),
+                                               all_rows, input.micro_batch, whole);
   const Tensor rows = finite_rows(end.finite, "adjoint_matching", whole);
   report.rewards = whole.rows(end.reward);
   report.dropped = whole.count(all_rows.numel() - rows.numel());

@@ -23,13 +23,13 @@ Seed reward_seed(AlignmentProblem& problem, const RewardClipOptions& clip,
                  const RewardTransformOptions& transform, const Tensor& x1, const Tensor& rows,
                  double count, const UpdateInput& input, MethodReport& report) {
   const WholeBatch& whole = input.whole;
-  const RewardGradients r =
-      reward_gradients(problem, clip, x1, rows, input.micro_batch, whole);
+  const RewardGradients r = reward_gradients(problem, clip, x1, rows, input.micro_batch, whole);
   const Tensor keep = finite_rows(r.finite, "draft", whole);
   report.dropped += whole.count(rows.numel() - keep.numel());
   report.values["clip_threshold"] = r.threshold;
   report.loss["reward"] -=
-      whole.sum(transformed(transform, r.reward.index_select(0, keep)).sum().item<double>()) / count;
+      whole.sum(transformed(transform, r.reward.index_select(0, keep)).sum().item<double>()) /
+      count;
   const Tensor cotangent =
       -expand_time(transform_slope(transform, r.reward), r.gradient) * r.gradient / count;
   return {keep, cotangent.index_select(0, keep)};

@@ -19,8 +19,8 @@ double probed_rows(double batch);
 /// Passes of one probe.
 Passes probe_passes(const CostShape& shape);
 
-/// Pulls the end points' gradients of the batch's first trajectories back through every step and sets
-/// report.values: error_of_guess, cosine_of_guess, error_of_g and cosine_of_g, means over the
+/// Pulls the end points' gradients of the batch's first trajectories back through every step and
+/// sets report.values: error_of_guess, cosine_of_guess, error_of_g and cosine_of_g, means over the
 /// transitions of these trajectories. Nothing is set where none of them is there. `guess`: g
 /// without nu at the transitions; `g`: with it.
 void probe(AlignmentProblem& problem, const RewardClipOptions& clip, const Trajectory& trajectory,

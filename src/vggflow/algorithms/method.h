@@ -102,8 +102,8 @@ class Method {
  public:
   virtual ~Method() = default;
   /// Rolls out, computes the losses and accumulates the gradients of theta (and phi): of the mean
-  /// over the whole batch, this share's part. Takes no optimizer step. Throws where no sample of the
-  /// whole batch is finite.
+  /// over the whole batch, this share's part. Takes no optimizer step. Throws where no sample of
+  /// the whole batch is finite.
   virtual MethodReport update(AlignmentProblem& problem, const UpdateInput& input) const = 0;
   /// Throws where a rollout of so many steps does not fit the settings. update() asks again.
   virtual void check([[maybe_unused]] int64_t steps) const {}

@@ -138,10 +138,11 @@ void Group::agree(const std::string& what, const std::string& text) const {
   for (size_t r = 0; r < all.size(); ++r) {
     if (!at::equal(all[r], all[0])) others.push_back(r);
   }
-  VGGFLOW_CHECK(others.empty(),
-                "[ranks] expected {} to be the same on all ranks; rank {} differs from rank 0. Start "
-                "all with the same program, words and files",
-                what, fmt::join(others, ", rank "));
+  VGGFLOW_CHECK(
+      others.empty(),
+      "[ranks] expected {} to be the same on all ranks; rank {} differs from rank 0. Start "
+      "all with the same program, words and files",
+      what, fmt::join(others, ", rank "));
 }
 
 void Group::lead(const std::function<void()>& f) const {

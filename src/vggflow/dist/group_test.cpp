@@ -110,8 +110,9 @@ TEST(Group, PutsDealtPiecesInOrder) {
   const std::vector<int64_t> rows{2, 2, 1};  // rank 3 has no piece
   on_ranks(4, [&](const Group& group) {
     std::vector<Tensor> own;
-    if (group.rank() < 3) own.push_back(at::full({rows[static_cast<size_t>(group.rank())], 2},
-                                                 group.rank(), at::kDouble));
+    if (group.rank() < 3)
+      own.push_back(
+          at::full({rows[static_cast<size_t>(group.rank())], 2}, group.rank(), at::kDouble));
     const Tensor all = gather_dealt(group, own, rows);
     EXPECT_TRUE(at::equal(all.select(1, 0), at::tensor({0.0, 0.0, 1.0, 1.0, 2.0}, at::kDouble)));
   });
@@ -133,9 +134,8 @@ TEST(Group, HearsRankZero) {
 TEST(Group, NamesTheRankThatDiffers) {
   on_ranks(3, [](const Group& group) {
     group.agree("the settings", "same");
-    EXPECT_THAT(testing::message_of([&] {
-                  group.agree("the settings", group.rank() == 2 ? "other" : "same");
-                }),
+    EXPECT_THAT(testing::message_of(
+                    [&] { group.agree("the settings", group.rank() == 2 ? "other" : "same"); }),
                 HasSubstr("the settings to be the same on all ranks; rank 2 differs"));
   });
 }
@@ -186,9 +186,8 @@ TEST(Group, NamesTheRankThatDoesNotAnswer) {
 }
 
 TEST(Group, NamesTheRankThatDoesNotCome) {
-  EXPECT_THAT(testing::message_of([] {
-                Group::open(place(0, 2, free_port()), std::chrono::milliseconds(1000));
-              }),
+  EXPECT_THAT(testing::message_of(
+                  [] { Group::open(place(0, 2, free_port()), std::chrono::milliseconds(1000)); }),
               HasSubstr("got none of rank 1"));
 }
 

@@ -25,9 +25,11 @@ constexpr int kMostRanks = 100000, kFirstPort = 20000, kPorts = 20000;
 
 int number(const Variables& variables, const char* name, int least, int most) {
   const char* text = variables(name);
-  VGGFLOW_CHECK(text, "[ranks] expected {} in the environment, which is not set: start the ranks by "
-                "torchrun, srun or mpirun (docs/distributed.md), or unset the others for one process",
-                name);
+  VGGFLOW_CHECK(
+      text,
+      "[ranks] expected {} in the environment, which is not set: start the ranks by "
+      "torchrun, srun or mpirun (docs/distributed.md), or unset the others for one process",
+      name);
   int value = 0;
   const std::string given = text;
   const auto [end, problem] = std::from_chars(given.data(), given.data() + given.size(), value);
@@ -88,8 +90,7 @@ Place by_torchrun(const Variables& variables) {
 Place by_slurm(const Variables& variables) {
   Place place = ranks_by(kSlurm, variables);
   if (place.size == 1) return place;
-  const std::string step =
-      text(variables, "SLURM_JOB_ID") + "." + text(variables, "SLURM_STEP_ID");
+  const std::string step = text(variables, "SLURM_JOB_ID") + "." + text(variables, "SLURM_STEP_ID");
   find_meeting_point(variables, first_host(text(variables, "SLURM_STEP_NODELIST")), step, place);
   VGGFLOW_CHECK(!place.address.empty(),
                 "[ranks] expected the hosts of the step in SLURM_STEP_NODELIST, or rank 0's in "
@@ -106,9 +107,10 @@ Place by_open_mpi(const Variables& variables) {
   const std::string job = text(variables, "PMIX_NAMESPACE");
   const bool one_host = text(variables, "OMPI_COMM_WORLD_LOCAL_SIZE") == std::to_string(place.size);
   find_meeting_point(variables, one_host ? "127.0.0.1" : "", job, place);
-  VGGFLOW_CHECK(!place.address.empty(),
-                "[ranks] expected rank 0's host in MASTER_ADDR, since mpirun started ranks on several "
-                "hosts: pass -x MASTER_ADDR=HOST");
+  VGGFLOW_CHECK(
+      !place.address.empty(),
+      "[ranks] expected rank 0's host in MASTER_ADDR, since mpirun started ranks on several "
+      "hosts: pass -x MASTER_ADDR=HOST");
   place.attempt = job;
   return place;
 }

@@ -23,9 +23,9 @@ using Variables = std::function<const char*(const char* name)>;
 
 /// By RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT (torchrun), by a Slurm step's
 /// SLURM_PROCID, SLURM_STEP_NUM_TASKS, SLURM_LOCALID and SLURM_STEP_NODELIST, or by
-/// OMPI_COMM_WORLD_RANK, _SIZE and _LOCAL_RANK, in this order. MASTER_ADDR and MASTER_PORT are heard
-/// under all three; without them the first host of the list, or this one, and a port made of the
-/// job's name. Throws where some of a launcher's variables are missing or say what cannot be.
+/// OMPI_COMM_WORLD_RANK, _SIZE and _LOCAL_RANK, in this order. MASTER_ADDR and MASTER_PORT are
+/// heard under all three; without them the first host of the list, or this one, and a port made of
+/// the job's name. Throws where some of a launcher's variables are missing or say what cannot be.
 Place place_of(const Variables& variables);
 /// Of this process.
 Place place_of_process();

@@ -44,12 +44,10 @@ TEST(Place, IsTorchruns) {
 }
 
 TEST(Place, IsASlurmStepsWithoutAWordOfTheUser) {
-  std::map<std::string, std::string> step{{"SLURM_PROCID", "9"},
-                                          {"SLURM_STEP_NUM_TASKS", "16"},
-                                          {"SLURM_LOCALID", "1"},
-                                          {"SLURM_STEP_NODELIST", "gpu[03-04]"},
-                                          {"SLURM_JOB_ID", "4711"},
-                                          {"SLURM_STEP_ID", "0"}};
+  std::map<std::string, std::string> step{
+      {"SLURM_PROCID", "9"},    {"SLURM_STEP_NUM_TASKS", "16"},
+      {"SLURM_LOCALID", "1"},   {"SLURM_STEP_NODELIST", "gpu[03-04]"},
+      {"SLURM_JOB_ID", "4711"}, {"SLURM_STEP_ID", "0"}};
   const Place place = place_in(step);
   EXPECT_EQ(place.launcher, "Slurm");
   EXPECT_EQ(place.rank, 9);

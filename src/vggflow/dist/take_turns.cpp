@@ -22,8 +22,9 @@ struct Broken {};
 // As large as the main thread's, taken page by page as it is used; the lowest page faults.
 class Stack {
  public:
-  Stack() : place_(::mmap(nullptr, kBytes, PROT_READ | PROT_WRITE,
-                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0)) {
+  Stack()
+      : place_(::mmap(nullptr, kBytes, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0)) {
     VGGFLOW_CHECK(place_ != MAP_FAILED && ::mprotect(place_, kPage, PROT_NONE) == 0,
                   "[shares] cannot map a stack of {} MiB: {}", kBytes >> 20, std::strerror(errno));
   }

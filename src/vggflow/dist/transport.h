@@ -21,8 +21,8 @@ class Transport {
   virtual void leave_word(const std::string& text) = 0;
 };
 
-/// All ranks of a place with more than one, met at its address. Throws where some do not come within
-/// `timeout`, naming them. `timeout` bounds every gather too.
+/// All ranks of a place with more than one, met at its address. Throws where some do not come
+/// within `timeout`, naming them. `timeout` bounds every gather too.
 std::unique_ptr<Transport> open_gloo(const Place& place, std::chrono::milliseconds timeout);
 
 }  // namespace vggflow

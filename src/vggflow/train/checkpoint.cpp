@@ -142,7 +142,8 @@ std::optional<Checkpoint> load_checkpoint(const fs::path& run) {
   return std::nullopt;
 }
 
-std::optional<Checkpoint> broadcast(const Group& group, const std::optional<Checkpoint>& checkpoint) {
+std::optional<Checkpoint> broadcast(const Group& group,
+                                    const std::optional<Checkpoint>& checkpoint) {
   if (group.size() == 1) return checkpoint;
   Json about = nullptr;
   if (checkpoint) {

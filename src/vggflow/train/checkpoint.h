@@ -33,7 +33,8 @@ std::optional<int64_t> last_checkpoint(const std::filesystem::path& run);
 std::optional<Checkpoint> load_checkpoint(const std::filesystem::path& run);
 
 /// Rank 0's, on every rank.
-std::optional<Checkpoint> broadcast(const Group& group, const std::optional<Checkpoint>& checkpoint);
+std::optional<Checkpoint> broadcast(const Group& group,
+                                    const std::optional<Checkpoint>& checkpoint);
 
 /// A tensor of a checkpoint by name; throws when it is absent or has another shape than `like`.
 Tensor checkpoint_tensor(const Checkpoint& checkpoint, const std::string& name, const Tensor& like);

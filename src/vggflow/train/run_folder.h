@@ -38,9 +38,10 @@ class RunFolder {
   /// change its numbers, naming them. `settle(config, before)` is called before they are compared:
   /// for settings that a run's start fixes.
   template <class Config>
-  ChangedSettings go_on(Config& config,
-                        const std::function<void(std::type_identity_t<Config>&,
-                                                 std::type_identity_t<Config>&)>& settle = {}) const {
+  ChangedSettings go_on(
+      Config& config,
+      const std::function<void(std::type_identity_t<Config>&, std::type_identity_t<Config>&)>&
+          settle = {}) const {
     check_there();
     Config before;
     load_yaml(fields_of(before), configuration());

@@ -221,7 +221,8 @@ RunEnd Trainer::run() {
     Progress progress("align", config_.updates, done_);
     while (done_ < config_.updates) {
       const bool goes_on = advance();
-      progress.advance(done_, fmt::format("reward {:.3f}", mean_reward_), pace_.seconds_left(done_));
+      progress.advance(done_, fmt::format("reward {:.3f}", mean_reward_),
+                       pace_.seconds_left(done_));
       if (!goes_on) return interrupted_end();
     }
   } catch (const Interrupted&) {

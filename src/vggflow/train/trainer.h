@@ -96,7 +96,7 @@ class Trainer {
   std::optional<RunLog> log_;  ///< rank 0's
   int64_t done_ = 0;           ///< updates
   bool stops_ = false;         ///< a process was asked to end
-  double mean_reward_ = 0;          ///< mean of the last update's
+  double mean_reward_ = 0;     ///< mean of the last update's
   int64_t evaluated_ = 0;      ///< updates that the last evaluation came after
   Evaluation base_;            ///< as this process measured it
   Json base_json_;             ///< as the run's start did
