@@ -97,7 +97,7 @@ void in_parts(int64_t count, int64_t micro_batch,
 }
 
 Tensor finite_rows(const Tensor& finite, const char* method) {
-  const Tensor keep = finite.nonzero().flatten();
+  Tensor keep = finite.nonzero().flatten();
   VGGFLOW_CHECK(keep.numel() > 0,
                 "[{}] no sample of this update has a finite reward and gradient; lower the "
                 "learning rate or the reward's weight",
