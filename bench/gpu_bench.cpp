@@ -13,6 +13,7 @@
 //                     matching with gradient, AdamW
 // Median of 10 after 3 warm-ups; --seconds caps each measure, so that long ones run less often.
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 #include <torch/csrc/autograd/autograd.h>
 
 #include <CLI/CLI.hpp>

@@ -198,7 +198,8 @@ TEST(OnADevice, FeatureNetworksOfTheMetricsAreTheCpus) {
                                         {"efficientnet-lite0", "lite0"}}) {
     const fs::path weights =
         testing::ConvCase(reference).write_weights(folder / (std::string(name) + ".safetensors"));
-    expect_features(name, [&] { return make_feature_network(name, weights); }, 24);
+    expect_features(
+        name, [network = name, &weights] { return make_feature_network(network, weights); }, 24);
   }
   const fs::path dreamsim = models_testdata("dreamsim");
   const VitOptions vit{.image = 32, .patch = 8, .width = 12, .layers = 12, .heads = 3};

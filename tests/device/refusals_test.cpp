@@ -26,7 +26,7 @@ std::string message_of(F&& f) {
 TEST(Device, IsTheCpuUnlessAScopeSaysOtherwise) {
   EXPECT_TRUE(current_device().is_cpu());
   {
-    const DeviceScope scope(at::Device(at::kMeta));
+    const DeviceScope scope{at::Device(at::kMeta)};
     EXPECT_TRUE(current_device().is_meta());
     const DeviceScope inner(DeviceOptions{.device = "cpu"});
     EXPECT_TRUE(current_device().is_cpu());

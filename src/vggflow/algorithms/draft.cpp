@@ -112,7 +112,8 @@ MethodReport Draft::update(AlignmentProblem& problem, const UpdateInput& input) 
   PhaseWatch watch(whole);
   const Trajectory trajectory = roll_out(problem, input);
   const int64_t batch = input.x0.size(0);
-  const Tensor x1 = trajectory.final_state(), rows = row_numbers(batch, x1);
+  const Tensor& x1 = trajectory.final_state();
+  const Tensor rows = row_numbers(batch, x1);
   report.rewards = whole.rows(reward_values(problem, x1));
   report.seconds["rollout"] = watch.lap();
 

@@ -101,7 +101,7 @@ Tensor joined(const std::vector<Tensor>& parts, const Tensor& like) {
 }
 
 Tensor finite_rows(const Tensor& finite, const char* method, const WholeBatch& whole) {
-  const Tensor keep = finite.nonzero().flatten();
+  Tensor keep = finite.nonzero().flatten();
   VGGFLOW_CHECK(whole.count(keep.numel()) > 0,
                 "[{}] no sample of this update has a finite reward and gradient; lower the "
                 "learning rate or the reward's weight",

@@ -422,8 +422,9 @@ Dual cross_attention(const Dual& q, const Dual& k, const Dual& v, int64_t heads,
 namespace {
 
 Tensor sinusoid_frequencies(const Tensor& like, int64_t dim) {
-  const Tensor i = at::arange(dim / 2, like.options());
-  return at::exp(i * (-std::log(10000.0) / static_cast<double>(dim / 2)));
+  const int64_t count = dim / 2;
+  const Tensor i = at::arange(count, like.options());
+  return at::exp(i * (-std::log(10000.0) / static_cast<double>(count)));
 }
 
 }  // namespace

@@ -84,8 +84,8 @@ TEST(ConvRewards, ScoresGradientsAndHessianProductsEqualTimms) {
     const auto reward = make_reward(name, networks.resources);
     const Tensor image = pattern("reward.image", {2, 3, 24, 24}).to(at::kFloat),
                  direction = pattern("reward.direction", {2, 3, 24, 24}) - 0.5;
-    const auto want = [&](const char* value) {
-      return reference(fmt::format("{}.{}", key, value));
+    const auto want = [network = key](const char* value) {
+      return reference(fmt::format("{}.{}", network, value));
     };
     const RewardGradient got = reward_gradient(*reward, image, kPrompts);
     EXPECT_LT(of_largest(got.score, want("score")), 1e-4) << name;
