@@ -45,9 +45,10 @@ bool is_finished(const AlignConfig& c) {
 
 }  // namespace
 
-RunEnd align(AlignConfig& config) {
+RunEnd align(AlignConfig& config, const RunCheck& check) {
   const std::vector<LoraLayer> start = take_init_lora(config);
   ModelFiles model = check_run(config);
+  if (check) check(config, model.shape());
   const RunFolder folder(config.run);
   ChangedSettings changed;
   if (config.resume) {
