@@ -31,6 +31,7 @@
 #include "vggflow/core/log.h"
 #include "vggflow/families/sd3/mmdit_cost.h"
 #include "vggflow/families/sd3/mmdit_network.h"
+#include "vggflow/families/sd3/releases.h"
 #include "vggflow/flow/adapted_flow.h"
 #include "vggflow/flow/sampling.h"
 #include "vggflow/networks/autoencoders/taesd.h"
@@ -52,29 +53,9 @@ struct Options {
   double seconds = 60;
 };
 
-MmditOptions sd3_medium() {
-  return {.sample_size = 128,
-          .channels = 16,
-          .patch_size = 2,
-          .layers = 24,
-          .heads = 24,
-          .head_dim = 64,
-          .context_dim = 4096,
-          .pooled_dim = 2048,
-          .pos_embed_max = 192};
-}
-
-MmditOptions sd35_medium() {
-  MmditOptions o = sd3_medium();
-  o.pos_embed_max = 384;
-  o.qk_norm = true;
-  for (int64_t block = 0; block < 13; ++block) o.dual_attention_layers.push_back(block);
-  return o;
-}
-
 // SD3.5-medium's parts, all of them, in a size for a test.
 MmditOptions tiny() {
-  MmditOptions o = sd35_medium();
+  MmditOptions o = sd3_release("stable-diffusion-3.5-medium");
   o.sample_size = o.pos_embed_max = 16;
   o.layers = o.heads = 2;
   o.context_dim = o.pooled_dim = 32;
@@ -83,8 +64,8 @@ MmditOptions tiny() {
 }
 
 MmditOptions shape_of(const std::string& name) {
-  if (name == "sd3-medium") return sd3_medium();
-  if (name == "sd35-medium") return sd35_medium();
+  if (name == "sd3-medium") return sd3_release("stable-diffusion-3-medium");
+  if (name == "sd35-medium") return sd3_release("stable-diffusion-3.5-medium");
   VGGFLOW_CHECK(name == "tiny",
                 "[gpu_bench] expected --shape tiny, sd3-medium or sd35-medium, got '{}'", name);
   return tiny();

@@ -4,11 +4,10 @@
 #include <cstdlib>
 #include <string_view>
 
+#include "fuzz.h"
 #include "vggflow/core/error.h"
 #include "vggflow/core/json.h"
 
-// Whether the bytes were accepted; libFuzzer wants 0 for every input, so it gets the answer through
-// this variable.
 bool fuzz_accepted = false;
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {

@@ -6,11 +6,10 @@
 #include <string>
 #include <utility>
 
+#include "fuzz.h"
 #include "vggflow/core/error.h"
 #include "vggflow/io/torch_pickle.h"
 
-// Whether the bytes were accepted; libFuzzer wants 0 for every input, so it gets the answer through
-// this variable.
 bool fuzz_accepted = false;
 
 namespace {

@@ -7,10 +7,9 @@
 #include <filesystem>
 #include <string>
 
-#include "vggflow/core/error.h"
+#include "fuzz.h"
 #include "vggflow/io/files.h"
 
-extern bool fuzz_accepted;
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size);
 
 int main(int argc, char** argv) {

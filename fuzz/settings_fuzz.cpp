@@ -23,6 +23,11 @@ struct Inner {
   }
 };
 
+enum class Shade { kLight, kDark };
+vggflow::OptionWords<Shade> option_words(Shade) {
+  return {{"light", Shade::kLight}, {"dark", Shade::kDark}};
+}
+
 // A field of every type.
 struct Settings {
   int64_t whole = 1;
@@ -31,6 +36,8 @@ struct Settings {
   std::string word = "a";
   std::vector<int64_t> list;
   std::vector<std::string> texts;
+  Shade shade = Shade::kLight;
+  std::vector<Shade> shades;
   Inner inner;
   template <class V>
   void fields(V& v) {
@@ -40,6 +47,8 @@ struct Settings {
     v("word", word, "a word", vggflow::choices({"a", "b"}));
     v("list", list, "numbers");
     v("texts", texts, "texts");
+    v("shade", shade, "a choice");
+    v("shades", shades, "choices");
     v.section("inner", inner);
   }
 };

@@ -15,7 +15,7 @@ ninja -C "$build" -j"$jobs" ${@:+"$@"} >>"$build.log" 2>&1 || { tail -20 "$build
 find "$build" -name '*.gcda' -delete
 export OMP_NUM_THREADS=1
 if [ $# -eq 0 ]; then
-  (cd "$build" && ctest -j"$jobs" -LE 'gpu|slow|real' --output-on-failure >"$OLDPWD/$build.tests.log" 2>&1) || tail -30 "$build.tests.log"
+  ctest --test-dir "$build" -j"$jobs" -LE 'gpu|slow|real' --output-on-failure >"$build.tests.log" 2>&1 || tail -30 "$build.tests.log"
 else
   for test in "$@"; do
     program=$(find "$build" -type f -executable -name "$test" | head -1)

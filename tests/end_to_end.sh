@@ -57,6 +57,9 @@ sum=$(cat "$out"/a/*.* | cksum)
 "$vggflow" align --config "$out/a/config.yaml" resume=true 2>"$out/again.log" || die "resuming a finished run failed: $(cat "$out/again.log")"
 grep -q "is finished after update 2: nothing was changed" "$out/again.log" || die "nothing said of a finished run: $(cat "$out/again.log")"
 [ "$(cat "$out"/a/*.* | cksum)" = "$sum" ] || die "resuming a finished run changed it"
+rm "$out/a/report.html"  # as of a run that was killed while it wrote it
+"$vggflow" align --config "$out/a/config.yaml" resume=true 2>"$out/again.log" >&2 || die "resuming a run without its report failed: $(cat "$out/again.log")"
+[ -s "$out/a/report.html" ] || die "a finished run that was resumed is still without its report"
 cp -r "$out/a" "$out/moved run"
 refuse "pass run='$out/moved run' too" "$vggflow" align --config "$out/moved run/config.yaml" resume=true
 grep -qE '(src|href)="?https?:' "$out/a/report.html" && die "the report names an address outside itself"

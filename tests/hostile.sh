@@ -27,7 +27,7 @@ sys.exit(code)' "$vggflow" "$@" >"$out/log" 2>&1 || status=$?
 }
 
 python3 - "$out" <<'PY'
-import json, pathlib, struct, sys, zlib
+import json, pathlib, struct, sys
 out = pathlib.Path(sys.argv[1])
 deep = "[" * 100000 + "]" * 100000
 (out / "deep.json").write_text(deep)
@@ -47,32 +47,28 @@ safetensors("escape.safetensors", {"format": "\x1b[2J"})
 (out / "run").mkdir()
 (out / "run/metrics.jsonl").write_text(json.dumps({"kind": "eval", "update": 0, "metrics": {}}) + "\n" + deep + "\n")
 (out / "run/summary.json").write_text(deep)
-
-
-def chunk(kind, data):
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-
-side = 11500  # one bit per pixel: 16 kB that unfold to 132 million pixels
-rows = zlib.compress((b"\0" + bytes((side + 7) // 8)) * side, 9)
-(out / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)) +
-                               chunk(b"IDAT", rows) + chunk(b"IEND", b""))
-codes = b"".join(b"\xff\xc4\0\x14" + bytes([k]) + bytes([1] + [0] * 15) + b"\0" for k in (0, 16))
-(out / "bomb.jpg").write_bytes(b"\xff\xd8\xff\xdb\0\x43\0" + bytes([1] * 64) + b"\xff\xc2" +
-                               struct.pack(">HBHHB", 11, 8, 4000, 4000, 1) + b"\1\x11\0" + codes +
-                               b"\xff\xda\0\x08\1\1\0\0\0\0" + bytes(150) + b"\xff\xd9")
 PY
 
 refused 'nested' align model=tests/data/sd3_tiny "prompts.train=$out/deep.jsonl" "run=$out/never" reward=colorfulness
 refused 'nested' score "$out/deep.json" --reward colorfulness "out=$out/scores"
 refused 'nested' sample "generator.model=$out/model" "out=$out/images"
 refused 'nested' export "$out/deep.safetensors" "out=$out/lora.safetensors"
-refused 'hold next to nothing' score "$out/bomb.png" --reward colorfulness "out=$out/scores"
-refused 'cannot hold' score "$out/bomb.jpg" --reward colorfulness "out=$out/scores"
+refused 'hold next to nothing' score fuzz/corpus/image/bad_empty.png --reward colorfulness "out=$out/scores"
+refused 'cannot hold' score fuzz/corpus/image/bad_progressive.jpg --reward colorfulness "out=$out/scores"
 refused 'damaged' report "$out/run" "$out/run"
 "$vggflow" inspect "$out/escape.safetensors" >"$out/log"
 ! grep -q $'\x1b' "$out/log" || die "inspect sends a tensor's name to the terminal as it is"
 grep -qF '\x1b]0;title\x07' "$out/log" || die "inspect does not show the control characters of a name"
+
+cat >"$out/compare.yaml" <<'Y'
+out: runs/hostile
+base: configs/nano.yaml
+seeds: [0]
+arms:
+  - "red\e[31m\e]0;title\a": [value.kind=none]
+Y
+"$vggflow" compare --config "$out/compare.yaml" --dry-run >"$out/log" || die "compare --dry-run failed"
+! grep -q $'\x1b' "$out/log" || die "compare sends an arm's name to the terminal as it is"
 
 cat >"$out/ends.c" <<'C'
 #include <stdlib.h>
@@ -84,11 +80,5 @@ uint32_t vggflow_reward_flags(const void* r) { return 0; }
 int vggflow_reward_score(void* r, const vggflow_reward_batch* b, float* scores, char* e, size_t s) { exit(0); }
 C
 "${CC:-cc}" -std=c99 -shared -fPIC -I include "$out/ends.c" -o "$out/ends.so"
-python3 - "$out" <<'PY'
-import pathlib, struct, sys, zlib
-chunk = lambda kind, data: struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-pathlib.Path(sys.argv[1], "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 8, 2, 0, 0, 0)) +
-                                               chunk(b"IDAT", zlib.compress((b"\0" + bytes(24)) * 8)) + chunk(b"IEND", b""))
-PY
-refused 'ends.so ended the program in the score' score "$out/a.png" --reward "plugin:$out/ends.so" "out=$out/scores"
+refused 'ends.so ended the program in the score' score fuzz/corpus/image/good_rgb.png --reward "plugin:$out/ends.so" "out=$out/scores"
 echo "hostile: all ended in one line"

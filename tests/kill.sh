@@ -27,7 +27,7 @@ while [ "$done_kills" -lt "$kills" ]; do
     [ "$status" -eq 137 ] || die "killed at $chain$at: the program ended with $status: $(tail -2 "$out/log")"
     chain="$chain$at " done_kills=$((done_kills + 1))
   done
-  [ -e "$run/summary.json" ] || align "$run" || die "killed at $chain: the run does not go on: $(tail -2 "$out/log")"
+  [ -e "$run/report.html" ] || align "$run" || die "killed at $chain: the run does not go on: $(tail -2 "$out/log")"
   same "$run" "killed at operations $chain"
   rm -rf "$run"
 done

@@ -21,8 +21,8 @@ within() {  # CONFIG SETTINGS...
     printf "%s: planned %.3f GiB, measured %.3f GiB, %+.1f %%", what, p, m, 100 * error
     if (inner > 0) printf "; without the program %.3f and %.3f GiB, %+.1f %%", p - own, m - program, 100 * ((p - own) / (m - program) - 1)
     printf "\n"
-    exit error * error > bound * bound || (inner > 0 && ((p - own) / (m - program) - 1) ^ 2 > inner * inner) }' \
-    || die "the plan is off by more than $bound, or without the program by more than ${inner:-0}"
+    exit error < -0.15 || error > bound || (inner > 0 && ((p - own) / (m - program) - 1) ^ 2 > inner * inner) }' \
+    || die "the plan is more than 0.15 too low or $bound too high, or without the program off by more than ${inner:-0}"
 }
 
 # The tiny Stable Diffusion 3 tells what the program takes, and nothing of networks.
@@ -52,8 +52,9 @@ wide=(batch=2 guidance=1 time_grid.steps=3 vgg.bins=1 eval.images=2 eval_steps=1
 inner=0.15
 within "$out/wide.yaml" "${wide[@]}"
 
-bound=0.2  # the nano runs' own peaks differ by 3 % from one time to the next
-inner=0.25
+# The nano runs' own peaks depend on the machine: with and without a value network, one program took 0.77 and 0.53 GiB on one, 0.83 and 0.48 GiB on another.
+bound=0.3
+inner=0.4
 quick=(threads=1 time_grid.steps=6 eval.prompts=4 eval.images=4)
 within configs/nano.yaml "${quick[@]}"
 within configs/nano.yaml "${quick[@]}" value.kind=none

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Holds a run that was broken off and went on against one that was not: the same LoRAs byte for byte, the same lines of
-metrics.jsonl and the same summary, but for clocks, memory and the
-names of folders; and nothing half written is left. Usage: same_run.py WHOLE RUN"""
+metrics.jsonl and the same summary, but for clocks, memory and the names of folders; its report is there, and nothing half
+written is left. Usage: same_run.py WHOLE RUN"""
 import json
 import pathlib
 import sys
@@ -31,6 +31,8 @@ for name in sorted(p.name for p in whole.glob("*.safetensors")):
         problems.append(name)
 if plain(json.loads((whole / "summary.json").read_text())) != plain(json.loads((run / "summary.json").read_text())):
     problems.append("summary.json")
+if not (run / "report.html").is_file():
+    problems.append("no report.html")
 problems += [f"{p} is left" for p in run.rglob(".tmp-*")]
 print("\n".join(f"{run}: {p}" for p in problems), end="\n" if problems else "")
 sys.exit(bool(problems))

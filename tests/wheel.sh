@@ -5,9 +5,7 @@ set -u
 . "$(dirname "$0")/functions.sh"
 cd "$1" || exit 1
 build=$2
-command -v patchelf >/dev/null || { echo "left out: patchelf is missing (scripts/setup.sh installs it)"; exit 77; }
-torch=$(dirname "$(dirname "$(ldd "$build/vggflow" | awk '/libtorch_cpu/ { print $3 }')")")
-[ -f "$torch/version.py" ] || { echo "left out: LibTorch at $torch is no PyTorch package"; exit 77; }
+find_torch "$build"
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 export OMP_NUM_THREADS=1

@@ -1,19 +1,22 @@
 #include "vggflow/algorithms/adjoint.h"
 
-#include <ATen/ops/cat.h>
-#include <ATen/ops/full.h>
-#include <ATen/ops/linalg_vector_norm.h>
-#include <ATen/ops/stack.h>
-#include <ATen/ops/tensor.h>
-
-#include "vggflow/ops/vjp.h"
+#include <ATen/ATen.h>
 
 #include <algorithm>
+
+#include "vggflow/ops/row_norms.h"
+#include "vggflow/ops/vjp.h"
 
 namespace vggflow {
 
 Tensor base_pull_back(AlignmentProblem& problem, const States& s, const Tensor& a) {
   return vjp([&](const Tensor& x) { return problem.adjoint_base({x, s.t, s.rows}); }, s.x, a);
+}
+
+StepPullBack lean_step(AlignmentProblem& problem) {
+  return [&problem](const States& s, double h, const Tensor& a) {
+    return a + h * base_pull_back(problem, s, a);
+  };
 }
 
 Tensor pull_back_step(const Trajectory& trajectory, size_t k, const Tensor& rows, const Tensor& a,
@@ -71,7 +74,7 @@ Tensor gather(const std::vector<Tensor>& adjoints, const Transitions& transition
 std::vector<double> mean_norms(const std::vector<Tensor>& adjoints) {
   std::vector<Tensor> means;
   for (const Tensor& a : adjoints) {
-    if (a.defined()) means.push_back(at::linalg_vector_norm(a.flatten(1), 2, {1}).mean());
+    if (a.defined()) means.push_back(row_norms(a).mean());
   }
   if (means.empty()) return std::vector<double>(adjoints.size());
   const Tensor all = at::stack(means).to(at::kCPU, at::kDouble);

@@ -15,6 +15,9 @@ Tensor base_pull_back(AlignmentProblem& problem, const States& states, const Ten
 /// How a cotangent at x_{k+1} becomes one at x_k.
 using StepPullBack = std::function<Tensor(const States& states, double h, const Tensor& a)>;
 
+/// The lean adjoint's step (pmp.h): a_k = a_{k+1} + h [grad v_base(x_k, t_k)]^T a_{k+1}.
+StepPullBack lean_step(AlignmentProblem& problem);
+
 /// The cotangent at x_k of the trajectory's kept rows, from `a` at x_{k+1}, in parts of
 /// `micro_batch` rows.
 Tensor pull_back_step(const Trajectory& trajectory, size_t k, const Tensor& rows, const Tensor& a,

@@ -7,17 +7,17 @@
 
 #include "vggflow/algorithms/adjoint.h"
 #include "vggflow/core/error.h"
+#include "vggflow/ops/row_norms.h"
 #include "vggflow/ops/vjp.h"
 
 namespace vggflow {
 namespace {
 
-Tensor norms(const Tensor& x) { return at::linalg_vector_norm(x.flatten(1), 2, {1}); }
-
 // a_k from a_{k'} and its denoised form D_k^T a_{k'}; share: l.
 Tensor long_step(const Tensor& a, const Tensor& denoised, double share, double damping) {
   if (share >= 1) return denoised;
-  const Tensor most = std::max(share, damping) * norms(a) / norms(denoised).clamp_min(1e-30);
+  const Tensor most =
+      std::max(share, damping) * row_norms(a) / row_norms(denoised).clamp_min(1e-30);
   return (1 - share) * a + expand_time(most.clamp_max(share), a) * denoised;
 }
 

@@ -41,11 +41,7 @@ struct Along {
     path = roll_out(problem, update_input(4, 0, rows, width, times));
     end = noise(9, 0, rows, width);
   }
-  std::vector<Tensor> lean() {
-    return sweep(path, all, end, 100, [&](const States& s, double h, const Tensor& a) {
-      return a + h * base_pull_back(problem, s, a);
-    });
-  }
+  std::vector<Tensor> lean() { return sweep(path, all, end, 100, lean_step(problem)); }
   std::vector<Tensor> coarse(const CoarseOptions& o, int64_t micro_batch = 100) {
     return coarse_adjoint(problem, path, all, end, o, micro_batch).adjoints;
   }

@@ -72,7 +72,7 @@ Tensor value_gradient_at(const Call& c, const States& s) {
     return c.problem.policy(s);
   }();
   const Tensor reward = reward_gradient_at(c, one_step_guess(s.x, s.t, velocity));
-  return -expand_time(eta(c.schedule, s.t), s.x) * reward + c.problem.correction(s);
+  return reward_part(c.schedule, s.t, reward) + c.problem.correction(s);
 }
 
 // A step along d that moves each sample by `size`, root mean square; (M).
@@ -115,11 +115,10 @@ Consistency release(const Call& c) {
   const States& s = c.p.states;
   const Tensor base = base_value(c.problem, s), w = base - c.beta * c.p.g;
   const auto g_at = [&](const States& at, Path path) {
-    return -expand_time(eta(c.schedule, at.t), at.x) * released_reward_gradient(c, at, path) +
+    return reward_part(c.schedule, at.t, released_reward_gradient(c, at, path)) +
            c.problem.correction(at);
   };
-  const Tensor g =
-      -expand_time(eta(c.schedule, s.t), s.x) * c.p.reward_gradient + c.problem.correction(s);
+  const Tensor g = reward_part(c.schedule, s.t, c.p.reward_gradient) + c.problem.correction(s);
   const States later{s.x, s.t + kStep / kReleasedClock, s.rows},
       moved{s.x + kStep * w, s.t, s.rows};
   const Tensor base_moved = c.problem.base({s.x + kStep * g, s.t, s.rows});

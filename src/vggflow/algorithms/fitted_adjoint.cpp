@@ -14,10 +14,7 @@ namespace {
 
 Tensor pull_back(AlignmentProblem& problem, const Trajectory& trajectory, size_t k,
                  const Tensor& rows, const Tensor& a, int64_t micro_batch) {
-  return pull_back_step(trajectory, k, rows, a, micro_batch,
-                        [&](const States& s, double h, const Tensor& cotangent) {
-                          return cotangent + h * base_pull_back(problem, s, cotangent);
-                        });
+  return pull_back_step(trajectory, k, rows, a, micro_batch, lean_step(problem));
 }
 
 // Pull-backs of one trajectory: one a step of the lambda-return, min(n, N - k) for the n-step

@@ -40,10 +40,7 @@ void probe(AlignmentProblem& problem, const RewardClipOptions& clip, const Traje
   const Tensor rows = row_numbers(count, x1);
   const RewardGradients end =
       reward_gradients(problem, clip, x1.narrow(0, 0, count), rows, micro_batch);
-  const auto adjoints = sweep(trajectory, rows, -end.gradient, micro_batch,
-                              [&](const States& s, double h, const Tensor& a) {
-                                return a + h * base_pull_back(problem, s, a);
-                              });
+  const auto adjoints = sweep(trajectory, rows, -end.gradient, micro_batch, lean_step(problem));
   const Tensor index = (at.states.rows < count).nonzero().flatten();
   if (index.numel() == 0) return;
   const Tensor a = gather(adjoints, choose(at, index), rows);

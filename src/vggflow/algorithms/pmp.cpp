@@ -44,13 +44,12 @@ MethodReport Pmp::update(AlignmentProblem& problem, const UpdateInput& input) co
   report.values["clip_threshold"] = end.threshold;
   report.seconds["reward"] = watch.lap();
 
-  const StepPullBack step = [&](const States& s, double h, const Tensor& a) {
-    return options_.adjoint == AdjointForm::kLean || beta == 0
-               ? a + h * base_pull_back(problem, s, a)
-               : full_adjoint_step(problem, s, h, a, 1 / beta);
+  const StepPullBack full = [&](const States& s, double h, const Tensor& a) {
+    return full_adjoint_step(problem, s, h, a, 1 / beta);
   };
-  const auto adjoints =
-      sweep(trajectory, rows, -end.gradient.index_select(0, rows), input.micro_batch, step);
+  const bool lean = options_.adjoint == AdjointForm::kLean || beta == 0;
+  const auto adjoints = sweep(trajectory, rows, -end.gradient.index_select(0, rows),
+                              input.micro_batch, lean ? lean_step(problem) : full);
   report.series["adjoint_norm"] = mean_norms(adjoints);
   report.seconds["adjoint"] = watch.lap();
 

@@ -11,6 +11,7 @@
 
 #include "vggflow/algorithms/transitions.h"
 #include "vggflow/core/error.h"
+#include "vggflow/ops/row_norms.h"
 #include "vggflow/ops/vjp.h"
 
 namespace vggflow {
@@ -30,13 +31,11 @@ double clip_threshold(const RewardClipOptions& o, const Tensor& finite_norms) {
   return std::numeric_limits<double>::infinity();
 }
 
-Tensor norms(const Tensor& x) { return at::linalg_vector_norm(x.flatten(1), 2, {1}); }
-
 // w_p n / n_p; parts (P, M, ...) of gradients.
 Tensor balanced(const Tensor& weights, const Tensor& parts) {
   std::vector<Tensor> means;
   for (int64_t p = 0; p < parts.size(0); ++p) {
-    const Tensor n = norms(parts[p]);
+    const Tensor n = row_norms(parts[p]);
     means.push_back(n.index({at::isfinite(n)}).to(at::kDouble).mean());
   }
   const Tensor n = at::stack(means), shown = n.cpu();
@@ -80,6 +79,10 @@ Parts part_gradients(AlignmentProblem& problem, const Tensor& weights, bool apar
 
 }  // namespace
 
+Tensor reward_part(Eta schedule, const Tensor& t, const Tensor& gradient) {
+  return -expand_time(eta(schedule, t), gradient) * gradient;
+}
+
 RewardGradients reward_gradients(AlignmentProblem& problem, const RewardClipOptions& clip,
                                  const Tensor& x1, const Tensor& rows, int64_t micro_batch) {
   const Tensor given = at::tensor(problem.reward_weights(), x1.options().dtype(at::kDouble));
@@ -91,7 +94,7 @@ RewardGradients reward_gradients(AlignmentProblem& problem, const RewardClipOpti
   const Tensor raw =
       apart ? at::tensordot(out.weights.to(parts.gradients.options()), parts.gradients, {0}, {0})
             : parts.gradients[0];
-  const Tensor size = norms(raw);
+  const Tensor size = row_norms(raw);
   out.finite = at::isfinite(out.reward) & at::isfinite(size);
   out.threshold = clip_threshold(clip, size.index({out.finite}));
   out.factor = at::where(out.finite, (out.threshold / size.clamp_min(1e-30)).clamp_max(1.0),

@@ -6,6 +6,7 @@
 
 #include "vggflow/algorithms/problem.h"
 #include "vggflow/core/field.h"
+#include "vggflow/flow/eta.h"
 
 namespace vggflow {
 
@@ -56,6 +57,9 @@ struct RewardTransformOptions {
     v("top", top, "of relu_below", range(-1e9, 1e9));
   }
 };
+
+/// The reward's part of g (VGG-Flow, Eq. 16): -eta(t) grad r at times t (M).
+Tensor reward_part(Eta schedule, const Tensor& t, const Tensor& gradient);
 
 /// Rewards and gradients at M end points. With r = sum_p w_p r_p and n_p the batch's mean of |grad
 /// r_p|, a balanced gradient is sum_p w_p (n / n_p) grad r_p, n = sum_p |w_p| n_p / sum_p |w_p|:

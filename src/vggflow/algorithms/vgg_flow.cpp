@@ -18,8 +18,7 @@ namespace vggflow {
 Tensor value_gradient(AlignmentProblem& problem, Eta eta_schedule, const States& states,
                       const Tensor& reward_gradient) {
   at::NoGradGuard no_grad;
-  const Tensor g = -expand_time(eta(eta_schedule, states.t), states.x) * reward_gradient;
-  return corrected(problem, states, g);
+  return corrected(problem, states, reward_part(eta_schedule, states.t, reward_gradient));
 }
 
 Tensor corrected(AlignmentProblem& problem, const States& states, const Tensor& guess) {
@@ -63,7 +62,7 @@ Drawn one_step(AlignmentProblem& problem, const VggFlowOptions& o, const RewardC
   out.at = choose(all, keep);
   out.gradient = out.of.gradient.index_select(0, keep);
   out.factor = out.of.factor.index_select(0, keep);
-  out.guess = -expand_time(eta(o.eta, out.at.states.t), out.gradient) * out.gradient;
+  out.guess = reward_part(o.eta, out.at.states.t, out.gradient);
   out.dropped = all.states.x.size(0) - keep.numel();
   return out;
 }
@@ -91,7 +90,7 @@ Drawn endpoint(AlignmentProblem& problem, const VggFlowOptions& o, const RewardC
   Drawn out = at_ends(problem, o, clip, trajectory, input).drawn;
   const States& s = out.at.states;
   const Tensor gradient = out.of.gradient.index_select(0, s.rows);
-  out.guess = -expand_time(eta(o.eta, s.t), s.x) * gradient;
+  out.guess = reward_part(o.eta, s.t, gradient);
   out.drift = -expand_time(eta_derivative(o.eta, s.t), s.x) * gradient;
   return out;
 }

@@ -1,5 +1,8 @@
 #include "vggflow/train/align.h"
 
+#include <filesystem>
+#include <string>
+
 #include "vggflow/algorithms/registry.h"
 #include "vggflow/cli/command.h"
 #include "vggflow/cli/commands.h"
@@ -59,9 +62,11 @@ int align(const Call& call) {
   };
   const RunEnd end = vggflow::align(config, within_limit);
   if (end == RunEnd::kInterrupted) return kInterrupted;
-  if (end == RunEnd::kFinishedBefore) return kDone;
+  // One that died after its summary lacks its report alone.
+  const std::string report = config.run + "/report.html";
+  if (end == RunEnd::kFinishedBefore && std::filesystem::exists(report)) return kDone;
   write_report(config.run);
-  print_result("report: " + config.run + "/report.html");
+  print_result("report: " + report);
   return kDone;
 }
 

@@ -72,14 +72,15 @@ void check_settings(CheckConfig config) {
   }
   const auto ignored = differences(fields_of(config), fields_of(plain));
   if (ignored.empty()) return;
-  const char* owner =
-      ignored.front().starts_with("gradient.") ? "value_gradient=true" : "reward=NAME";
+  const std::string owner = ignored.front().starts_with("gradient.")
+                                ? "; it belongs to value_gradient=true"
+                                : "; it belongs to reward=NAME";
   const char* by = config.analytic          ? "analytic=true"
                    : config.value_gradient  ? "value_gradient=true"
                    : !config.reward.empty() ? "reward=NAME"
                                             : "the check of the installation";
-  throw UsageError("[check] '" + ignored.front() + "' is not read by " + by + "; it belongs to " +
-                   owner);
+  throw UsageError("[check] '" + ignored.front() + "' is not read by " + by +
+                   (config.analytic ? "" : owner));
 }
 
 }  // namespace

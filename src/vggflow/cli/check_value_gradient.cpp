@@ -1,11 +1,14 @@
 #include <fmt/format.h>
 
-#include <cstdio>
+#include <string>
+#include <vector>
 
 #include "vggflow/cli/checks.h"
 #include "vggflow/core/config.h"
+#include "vggflow/core/duration.h"
 #include "vggflow/core/error.h"
 #include "vggflow/core/log.h"
+#include "vggflow/core/result.h"
 #include "vggflow/data/prompt_source.h"
 #include "vggflow/device/device.h"
 #include "vggflow/flow/adapted_flow.h"
@@ -33,20 +36,22 @@ TimeGridOptions grid_of(const std::string& text) {
 }
 
 void print(const std::vector<ValueGradientRow>& rows) {
-  fmt::print("  {:<20} {:>5} {:>6}  {:<14}  {:<14}  {:>7}  {:>6}\n", "g", "pulls", "passes",
-             "cosine", "gain", "|g|/|a|", "error");
+  print_result(fmt::format("  {:<20} {:>5} {:>6}  {:<14}  {:<14}  {:>7}  {:>6}", "g", "pulls",
+                           "passes", "cosine", "gain", "|g|/|a|", "error"));
   for (const ValueGradientRow& r : rows) {
-    fmt::print("  {:<20} {:>5} {:>6.1f}  {:.3f} +- {:.3f}  {:.3f} +- {:.3f}  {:>7.2f}  {:>6.2f}\n",
-               r.name, r.pulls, r.passes, r.cosine.mean, r.cosine.error, r.gain.mean, r.gain.error,
-               r.ratio, r.error);
+    print_result(fmt::format(
+        "  {:<20} {:>5} {:>6.1f}  {:.3f} +- {:.3f}  {:.3f} +- {:.3f}  {:>7.2f}  {:>6.2f}", r.name,
+        r.pulls, r.passes, r.cosine.mean, r.cosine.error, r.gain.mean, r.gain.error, r.ratio,
+        r.error));
   }
-  std::fflush(stdout);
 }
 
 }  // namespace
 
 void check_value_gradient(const ValueGradientOptions& o, const RewardFiles& files) {
   const Stopwatch watch;
+  std::vector<std::vector<double>> times;
+  for (const std::string& grid : o.grids) times.push_back(time_grid(grid_of(grid)));
   const auto model = open_flow_model(o.flow);
   // Fresh adapters change nothing: the policy is the base.
   AdaptedFlow adapters(*model, LoraOptions{1, 1, {"transformer_blocks.*.attn.to_q"}}, 0);
@@ -57,14 +62,14 @@ void check_value_gradient(const ValueGradientOptions& o, const RewardFiles& file
   UpdateInput input{.seed = seed, .update = 0, .first_sample = 0, .x0 = {}, .times = {}};
   input.x0 = keyed_normal(seed, Purpose::kNoise, 0, 0, o.prompts, model->state_shape())
                  .to(current_device());
-  fmt::print("{} trajectories of held-out prompts, {}\n", o.prompts, o.flow.model);
+  print_result(fmt::format("{} trajectories of held-out prompts, {}", o.prompts, o.flow.model));
   for (const std::string& name : o.rewards) {
     const auto reward = make_reward(name, files.resources());
     require_differentiable(*reward, name);
-    for (const std::string& grid : o.grids) {
-      input.times = time_grid(grid_of(grid));
+    for (size_t i = 0; i < times.size(); ++i) {
+      input.times = times[i];
       for (const double guidance : o.guidance) {
-        fmt::print("{}, guidance {}, grid {}\n", name, guidance, grid);
+        print_result(fmt::format("{}, guidance {}, grid {}", name, guidance, o.grids[i]));
         ImageProblem problem({*model, adapters, *reward, nullptr}, {.guidance = guidance}, prompts);
         print(measure_value_gradient(
             problem, input, problem.cost_shape(1, static_cast<int64_t>(input.times.size()) - 1),
@@ -72,7 +77,7 @@ void check_value_gradient(const ValueGradientOptions& o, const RewardFiles& file
       }
     }
   }
-  fmt::print("{:.0f} s\n", watch.seconds());
+  print_result(duration_text(watch.seconds()));
 }
 
 }  // namespace vggflow::cli

@@ -10,6 +10,7 @@
 #include "vggflow/core/result.h"
 #include "vggflow/core/shell_word.h"
 #include "vggflow/core/usage_error.h"
+#include "vggflow/core/visible.h"
 #include "vggflow/experiments/comparison_report.h"
 #include "vggflow/train/checks.h"
 
@@ -100,7 +101,7 @@ int compare(const Call& call) {
                            [&](const PlannedRun& run) { return changed_settings(run, comparison); },
                            line->trust};
   if (config.dry_run) {
-    std::fputs(describe_plan(comparison, command).c_str(), stdout);
+    std::fputs(visible(describe_plan(comparison, command)).c_str(), stdout);
     return kDone;
   }
   bool whole = true;

@@ -40,8 +40,8 @@ std::vector<CommandPage> all_pages() {
   std::vector<CommandPage> pages;
   for (const Command& command : commands()) {
     Call call{command.name, command.summary, {}};
-    call.describe = [&pages, &command](const Syntax& syntax, const Fields& fields) {
-      pages.push_back(command_page({command.name, command.summary, {}}, syntax, fields));
+    call.describe = [&](const Syntax& syntax, const Fields& fields) {
+      pages.push_back(command_page(call, syntax, fields));
     };
     command.run(call);
   }

@@ -14,6 +14,7 @@
 #include "vggflow/core/descriptors.h"
 #include "vggflow/core/error.h"
 #include "vggflow/core/interrupt.h"
+#include "vggflow/core/listing.h"
 #include "vggflow/core/log.h"
 #include "vggflow/core/nearest.h"
 #include "vggflow/core/secret.h"
@@ -68,7 +69,8 @@ int run(const std::vector<std::string>& words) {
 }
 
 int say(const std::exception& e, ExitCode code) {
-  return print(stderr, "vggflow: " + visible(without_password(error_text(e))) + "\n", code);
+  return print(
+      stderr, "vggflow: " + bounded_message(visible(without_password(error_text(e)))) + "\n", code);
 }
 
 // Tensors come and go every step: keep their pages instead of returning them to the system each

@@ -5,6 +5,7 @@
 #include "vggflow/cli/command.h"
 #include "vggflow/cli/commands.h"
 #include "vggflow/cli/run_folder.h"
+#include "vggflow/core/visible.h"
 #include "vggflow/device/installation.h"
 #include "vggflow/eval/run.h"
 #include "vggflow/flow/precision.h"
@@ -51,7 +52,7 @@ int plan(const Call& call) {
   const Plan found = vggflow::plan(align, shape);
   const auto all = switches(align, shape);
   const std::string text = config.json ? plan_json(found, all, devices).dump(2) + "\n"
-                                       : plan_text(align, shape, found, all, devices);
+                                       : visible(plan_text(align, shape, found, all, devices));
   std::fputs(text.c_str(), stdout);
   return kDone;
 }

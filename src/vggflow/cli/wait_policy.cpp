@@ -10,13 +10,13 @@
 
 #include <cstddef>
 
+#include "vggflow/core/wait_policy.h"
+
 namespace {
 
 // Nothing is initialized yet where this runs, the C library's environment neither: plain loops and
 // system calls alone, and no instrumentation.
 #define VGGFLOW_BEFORE_ALL __attribute__((no_sanitize("address", "undefined", "thread")))
-
-const char* const kVariables[] = {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"};
 
 // OMP_WAIT_POLICY=passive would make GNU's threads sleep at once, which costs an idle machine time.
 char spins[] = "GOMP_SPINCOUNT=10000";
@@ -34,7 +34,7 @@ VGGFLOW_BEFORE_ALL void choose_wait_policy(int, char** arguments, char** variabl
   size_t count = 0;
   for (; variables[count] != nullptr; ++count) {
     if (count == kMost) return;
-    for (const char* name : kVariables) {
+    for (const char* name : kWaitVariables) {
       if (sets(variables[count], name)) return;
     }
     all[count] = variables[count];

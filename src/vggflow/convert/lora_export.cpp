@@ -26,7 +26,7 @@ std::string export_merged(const ExportOptions& options, const LoraFile& lora) {
   return fmt::format(
       "wrote {}: model with {} layers merged, {}; weights read back exactly, rounding moves a "
       "layer's change by at most {:.1e} of it ('{}'), the network's output by {:.1e}",
-      options.out, seen.merged, word_of(options.dtype), seen.worst_rounding, seen.worst_name,
+      options.out, lora.layers.size(), word_of(options.dtype), seen.worst_rounding, seen.worst_name,
       seen.output_error);
 }
 

@@ -26,13 +26,6 @@ template <class... Args>
       fmt::format("[{}] {}", call.command, fmt::format(format, std::forward<Args>(args)...)));
 }
 
-const Field* field_of(const Fields& fields, const std::string& key) {
-  for (const Field& f : fields) {
-    if (f.key == key) return &f;
-  }
-  return nullptr;
-}
-
 // "key=value": a key holds letters, digits, _ - and dots, so that a path with '=' is none.
 bool is_assignment(const std::string& word) {
   const size_t equals = word.find('=');
@@ -40,12 +33,6 @@ bool is_assignment(const std::string& word) {
          std::all_of(word.begin(), word.begin() + static_cast<std::ptrdiff_t>(equals), [](char c) {
            return std::isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '-' || c == '.';
          });
-}
-
-bool is_list(const Field& field) {
-  return std::holds_alternative<std::vector<std::string>*>(field.target) ||
-         std::holds_alternative<std::vector<int64_t>*>(field.target) ||
-         std::holds_alternative<std::vector<double>*>(field.target);
 }
 
 class Parser {
@@ -139,7 +126,7 @@ class Parser {
   [[noreturn]] void refuse_flag(const std::string& name) const {
     std::string key = name.substr(std::min(name.find_first_not_of('-'), name.size()));
     std::replace(key.begin(), key.end(), '-', '_');
-    std::vector<std::string> keys, flags{"--config", "--trust", "--help", "--help-all"};
+    std::vector<std::string> keys, flags = kOwnFlags;
     for (const Field& f : fields_) keys.push_back(f.key);
     for (const Flag& f : syntax_.flags) flags.push_back(f.name);
     const std::vector<std::string> meant = nearest_keys(key, keys);

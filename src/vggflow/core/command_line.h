@@ -29,6 +29,9 @@ struct Flag {
   std::string name, key;
 };
 
+/// The flags of every command.
+inline const std::vector<std::string> kOwnFlags{"--config", "--trust", "--help", "--help-all"};
+
 /// Names and explanations.
 using HelpRows = std::vector<std::pair<std::string, std::string>>;
 

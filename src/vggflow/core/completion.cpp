@@ -3,24 +3,23 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "vggflow/core/shell_word.h"
+
 namespace vggflow {
 namespace {
 
 using Words = std::vector<std::string>;
 
-Words values_of(const SettingPage& s) { return s.is_bool ? Words{"true", "false"} : s.choices; }
-
-Words flags_of(const CommandPage& page) {
-  Words all{"--config", "--trust", "--help", "--help-all"};
-  for (const Flag& f : page.flags) all.push_back(f.name);
-  return all;
+// Of a list there is no word that is a value.
+Words values_of(const SettingPage& s) {
+  if (s.is_list) return {};
+  return s.is_bool ? Words{"true", "false"} : s.choices;
 }
 
-// In single quotes, for all three shells.
-std::string quoted(const std::string& text) {
-  std::string out = "'";
-  for (const char c : text) out += c == '\'' ? std::string("'\\''") : std::string(1, c);
-  return out + "'";
+Words flags_of(const CommandPage& page) {
+  Words all = kOwnFlags;
+  for (const Flag& f : page.flags) all.push_back(f.name);
+  return all;
 }
 
 Words names_of(const std::vector<CommandPage>& pages) {
@@ -35,7 +34,7 @@ std::string value_cases(const std::vector<CommandPage>& pages, const char* forma
   for (const CommandPage& p : pages) {
     for (const SettingPage& s : p.settings) {
       if (!values_of(s).empty())
-        out += fmt::format(fmt::runtime(format), quoted(p.name + " " + s.key),
+        out += fmt::format(fmt::runtime(format), shell_word(p.name + " " + s.key),
                            fmt::format("{}", fmt::join(values_of(s), " ")));
     }
   }
@@ -48,7 +47,7 @@ std::string bash(const std::vector<CommandPage>& pages) {
     Words words = flags_of(p);
     for (const SettingPage& s : p.settings) words.push_back(s.key + "=");
     commands += fmt::format("    {}) words={} ;;\n", p.name,
-                            quoted(fmt::format("{}", fmt::join(words, " "))));
+                            shell_word(fmt::format("{}", fmt::join(words, " "))));
   }
   // Bash cuts words at '=': "key=value" comes as three.
   return fmt::format(R"(# Completion of vggflow for bash, made by: vggflow docs completion=bash
@@ -88,7 +87,7 @@ std::string zsh(const std::vector<CommandPage>& pages) {
   for (const CommandPage& p : pages) {
     Words keys;
     for (const SettingPage& s : p.settings) keys.push_back(s.key + "=");
-    summaries += fmt::format("    {}\n", quoted(p.name + ":" + p.summary));
+    summaries += fmt::format("    {}\n", shell_word(p.name + ":" + p.summary));
     commands += fmt::format("    {}) flags=({}); keys=({}) ;;\n", p.name,
                             fmt::join(flags_of(p), " "), fmt::join(keys, " "));
   }
@@ -124,7 +123,7 @@ std::string fish(const std::vector<CommandPage>& pages) {
   std::string out = "# Completion of vggflow for fish, made by: vggflow docs completion=fish\n";
   for (const CommandPage& p : pages)
     out += fmt::format("complete -c vggflow -n __fish_use_subcommand -f -a {} -d {}\n", p.name,
-                       quoted(p.summary));
+                       shell_word(p.summary));
   for (const CommandPage& p : pages) {
     const std::string head =
         fmt::format("complete -c vggflow -n '__fish_seen_subcommand_from {}'", p.name);
@@ -134,8 +133,9 @@ std::string fish(const std::vector<CommandPage>& pages) {
       Words words;
       for (const std::string& value : values_of(s)) words.push_back(s.key + "=" + value);
       if (words.empty()) words.push_back(s.key + "=");
-      out += fmt::format("{} -a {} -d {}\n", head, quoted(fmt::format("{}", fmt::join(words, " "))),
-                         quoted(s.comment));
+      out +=
+          fmt::format("{} -a {} -d {}\n", head,
+                      shell_word(fmt::format("{}", fmt::join(words, " "))), shell_word(s.comment));
     }
   }
   return out;

@@ -42,5 +42,23 @@ TEST(Completion, KnowsCommandsFlagsKeysAndTheWordsOfChoices) {
                     HasSubstr("-a 'kind=a kind=b' -d 'the model'\\''s kind'")));
 }
 
+struct Listed {
+  std::vector<std::string> parts{"a"};
+  template <class V>
+  void fields(V& v) {
+    v("parts", parts, "which", choices({"a", "b"}));
+  }
+};
+
+// "parts=a" would be refused: a list is written in brackets.
+TEST(Completion, OffersNoWordsForLists) {
+  Listed s;
+  const CommandPage page = command_page({"job", "Does its work.", {}}, {}, fields_of(s));
+  for (const Shell shell : {Shell::kBash, Shell::kZsh, Shell::kFish})
+    EXPECT_THAT(completion(shell, {page}), ::testing::Not(HasSubstr("parts=a")));
+  EXPECT_THAT(completion(Shell::kBash, {page}), ::testing::Not(HasSubstr("'job parts')")));
+  EXPECT_THAT(reference_page(page), HasSubstr("`parts=[\"a\"]` (a list of `a`, `b`): which."));
+}
+
 }  // namespace
 }  // namespace vggflow

@@ -110,9 +110,7 @@ void set_field(const Field& field, const YAML::Node& node, const std::string& wh
 }
 
 const Field& find_field(const Fields& fields, const std::string& key, const std::string& where) {
-  for (const Field& f : fields) {
-    if (f.key == key) return f;
-  }
+  if (const Field* found = field_of(fields, key)) return *found;
   std::vector<std::string> keys;
   for (const Field& f : fields) keys.push_back(f.key);
   fail("[config] {}: unknown setting '{}'; {}", where, key, did_you_mean(nearest_keys(key, keys)));
@@ -183,6 +181,19 @@ std::string constraint_text(const Field& field) {
 }
 
 }  // namespace
+
+const Field* field_of(const Fields& fields, const std::string& key) {
+  const auto found =
+      std::find_if(fields.begin(), fields.end(), [&key](const Field& f) { return f.key == key; });
+  return found == fields.end() ? nullptr : &*found;
+}
+
+bool is_list(const Field& field) {
+  return std::holds_alternative<std::vector<std::string>*>(field.target) ||
+         std::holds_alternative<std::vector<int64_t>*>(field.target) ||
+         std::holds_alternative<std::vector<double>*>(field.target) ||
+         std::holds_alternative<EnumListTarget>(field.target);
+}
 
 std::string yaml_scalar(const std::string& text) {
   YAML::Emitter out;

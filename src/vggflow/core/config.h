@@ -116,6 +116,12 @@ Fields fields_of(T& config) {
   return std::move(collector.all);
 }
 
+/// The field of a key; null where there is none.
+const Field* field_of(const Fields& fields, const std::string& key);
+
+/// Whether the field holds a list.
+bool is_list(const Field& field);
+
 /// Sets the fields that a YAML file names. Throws for a file that is not YAML, an unknown key
 /// (naming line and nearest key), a value of the wrong type, out of range or not among the choices.
 /// In texts "~/" becomes the home folder (home.h), and users and passwords of addresses are kept

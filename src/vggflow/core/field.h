@@ -3,7 +3,9 @@
 // an enum. Structs with a field list include this; whoever parses, prints or saves them includes
 // config.h.
 
+#include <optional>
 #include <string>
+#include <string_view>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -39,6 +41,15 @@ std::string word_of(E value) {
     if (known == value) found = word;
   }
   return found;
+}
+
+/// The value of a word; none of one that is not known.
+template <OptionEnum E>
+std::optional<E> option_of(std::string_view word) {
+  for (const auto& [known, value] : option_words(E{})) {
+    if (known == word) return value;
+  }
+  return std::nullopt;
 }
 
 }  // namespace vggflow

@@ -60,16 +60,9 @@ bool contains(const std::vector<std::string>& list, const std::string& word) {
   return std::find(list.begin(), list.end(), word) != list.end();
 }
 
-std::string section_of(const std::string& key) {
-  const size_t dot = key.rfind('.');
-  return dot == std::string::npos ? "" : key.substr(0, dot);
-}
-
 const Field& known(const Fields& fields, const std::string& key, const Call& call) {
-  const auto found =
-      std::find_if(fields.begin(), fields.end(), [&key](const Field& f) { return f.key == key; });
-  VGGFLOW_CHECK(found != fields.end(), "[{}] expected the help's key to be a setting, got '{}'",
-                call.command, key);
+  const Field* found = field_of(fields, key);
+  VGGFLOW_CHECK(found, "[{}] expected the help's key to be a setting, got '{}'", call.command, key);
   return *found;
 }
 
@@ -81,10 +74,10 @@ HelpRows flag_rows(const Call& call, const Syntax& syntax, const Fields& fields,
   HelpRows rows;
   for (const Positional& p : syntax.positionals)
     rows.emplace_back(shown_name(p), known(fields, p.key, call).comment);
-  rows.emplace_back("--config FILE", "file of settings (YAML); what the command line says wins");
+  rows.push_back(kConfigHelp);
   for (const Flag& f : syntax.flags)
     rows.emplace_back(f.name + value_name(known(fields, f.key, call)), "the setting " + f.key);
-  if (all) rows.emplace_back("--trust WORDS", kTrustHelp);
+  if (all) rows.push_back(kTrustHelp);
   rows.emplace_back(all ? "--help" : "--help-all",
                     all ? "the common settings alone" : "every setting");
   return rows;
@@ -97,18 +90,9 @@ std::pair<std::string, std::string> row_of(const Field& field) {
   return {field.key + "=...", explained + "; default " + value + ")"};
 }
 
-// Sections in the order of their first key, what lies in none before them.
-std::vector<std::string> sections(const Fields& fields) {
-  std::vector<std::string> all{""};
-  for (const Field& f : fields) {
-    if (!contains(all, section_of(f.key))) all.push_back(section_of(f.key));
-  }
-  return all;
-}
-
 std::string settings_help(const Fields& shown, size_t width) {
   std::string out;
-  for (const std::string& section : sections(shown)) {
+  for (const std::string& section : sections_of(shown)) {
     HelpRows rows;
     for (const Field& f : shown) {
       if (section_of(f.key) == section) rows.push_back(row_of(f));
@@ -133,6 +117,11 @@ Fields shown_fields(const Call& call, const Syntax& syntax, const Fields& fields
 }
 
 }  // namespace
+
+std::string section_of(const std::string& key) {
+  const size_t dot = key.rfind('.');
+  return dot == std::string::npos ? "" : key.substr(0, dot);
+}
 
 std::string typed_text(const Field& field) {
   std::string value = value_text(field);

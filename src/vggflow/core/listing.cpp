@@ -32,6 +32,10 @@ std::string bounded_message(const std::string& message) {
   return head(message, kMost - kTail - std::string(kGap).size()) + kGap + tail(message, kTail);
 }
 
+std::string clipped(const std::string& text, size_t most) {
+  return text.size() > most ? head(text, most) + "..." : text;
+}
+
 std::string count_of(size_t count, const std::string& noun) {
   return fmt::format("{} {}{}", count, noun, count == 1 ? "" : "s");
 }
@@ -41,7 +45,7 @@ std::string examples_of(const std::vector<std::string>& items, const char* separ
   std::string out;
   for (size_t i = 0; i < std::min(kShown, items.size()); ++i) {
     if (i > 0) out += separator;
-    out += items[i].size() > kLongest ? head(items[i], kLongest) + "..." : items[i];
+    out += clipped(items[i], kLongest);
   }
   if (items.size() > kShown) out += fmt::format("{}and {} more", separator, items.size() - kShown);
   return out;

@@ -15,6 +15,9 @@ std::string examples_of(const std::vector<std::string>& items, const char* separ
 /// "1 fault", "3 faults".
 std::string count_of(size_t count, const std::string& noun);
 
+/// `text`, or its first `most` bytes and "..."; characters of UTF-8 stay whole.
+std::string clipped(const std::string& text, size_t most);
+
 /// `message`, of which at most 2,000 bytes are kept: its begin, which says what is wrong, and its
 /// end, which says what to do. Characters of UTF-8 stay whole. The program shows every error so.
 std::string bounded_message(const std::string& message);

@@ -33,6 +33,12 @@ TEST(Listing, NeverCutACharacter) {
   }
 }
 
+TEST(Listing, ClipsAtWholeCharacters) {
+  EXPECT_EQ(clipped("abc", 3), "abc");
+  EXPECT_EQ(clipped("abcd", 3), "abc...");
+  EXPECT_EQ(clipped("a猫", 3), "a...");
+}
+
 TEST(Listing, CountsOneThingAndMany) {
   EXPECT_EQ(count_of(1, "fault"), "1 fault");
   EXPECT_EQ(count_of(0, "image"), "0 images");

@@ -76,13 +76,16 @@ void Progress::advance(int64_t done, const std::string& note, std::optional<doub
   view_.seconds_left = seconds_left;
   if (!seconds_left && done > start_)
     view_.seconds_left = static_cast<double>(view_.total - done) / view_.per_second;
+  const bool draws =
+      can_redraw() &&
+      (done >= view_.total || std::chrono::duration<double>(now - drawn_).count() > kRedrawSeconds);
+  const bool tells = !can_redraw() && done < view_.total && seconds_since_line() >= quiet_seconds_;
+  if (!draws && !tells) return;
   view_.memory_gib = memory_now_gib();
-  if (!can_redraw()) {
-    if (done < view_.total && seconds_since_line() >= quiet_seconds_) log_line(view_.line());
-    return;
-  }
-  if (done >= view_.total || std::chrono::duration<double>(now - drawn_).count() > kRedrawSeconds)
+  if (draws)
     show();
+  else
+    log_line(view_.line());
 }
 
 void Progress::show() {

@@ -15,18 +15,10 @@ namespace {
 
 constexpr size_t kWidth = 100;
 
-std::string comment_of(const Fields& fields, const std::string& key) {
-  const auto found =
-      std::find_if(fields.begin(), fields.end(), [&key](const Field& f) { return f.key == key; });
-  return found == fields.end() ? "" : found->comment;
-}
-
 SettingPage setting_page(const Field& field) {
   SettingPage page{field.key, typed_text(field), type_text(field), field.comment, field.choices};
   page.is_bool = std::holds_alternative<bool*>(field.target);
-  page.is_list = std::holds_alternative<std::vector<int64_t>*>(field.target) ||
-                 std::holds_alternative<std::vector<double>*>(field.target) ||
-                 std::holds_alternative<std::vector<std::string>*>(field.target);
+  page.is_list = is_list(field);
   return page;
 }
 
@@ -62,21 +54,7 @@ std::string kind_text(const SettingPage& s) {
   if (s.choices.empty()) return s.type;
   std::vector<std::string> quoted;
   for (const std::string& word : s.choices) quoted.push_back("`" + word + "`");
-  return fmt::format("one of {}", fmt::join(quoted, ", "));
-}
-
-std::string section_of(const std::string& key) {
-  const size_t dot = key.rfind('.');
-  return dot == std::string::npos ? "" : key.substr(0, dot);
-}
-
-std::vector<std::string> sections(const std::vector<SettingPage>& settings) {
-  std::vector<std::string> all{""};
-  for (const SettingPage& s : settings) {
-    const std::string section = section_of(s.key);
-    if (std::find(all.begin(), all.end(), section) == all.end()) all.push_back(section);
-  }
-  return all;
+  return fmt::format("{} {}", s.is_list ? "a list of" : "one of", fmt::join(quoted, ", "));
 }
 
 std::string setting_item(const SettingPage& s) {
@@ -88,7 +66,7 @@ std::string setting_item(const SettingPage& s) {
 
 std::string settings_text(const CommandPage& page) {
   std::string out;
-  for (const std::string& section : sections(page.settings)) {
+  for (const std::string& section : sections_of(page.settings)) {
     std::string items;
     for (const SettingPage& s : page.settings) {
       if (section_of(s.key) == section) items += setting_item(s);
@@ -105,8 +83,8 @@ std::string words_text(const CommandPage& page) {
   std::string out;
   for (const auto& [name, comment] : page.words)
     out += item(fmt::format("`{}`: {}.", name, escaped(comment)));
-  out += item("`--config FILE`: file of settings (YAML); what the command line says wins.");
-  out += item(fmt::format("`--trust WORDS`: {}.", kTrustHelp));
+  for (const auto& [name, text] : {kConfigHelp, kTrustHelp})
+    out += item(fmt::format("`{}`: {}.", name, text));
   for (const Flag& f : page.flags) out += item(fmt::format("`{}`: sets `{}`.", f.name, f.key));
   return out;
 }
@@ -136,9 +114,12 @@ std::string roff_command(const CommandPage& page) {
   std::string out = fmt::format(".SS {}\n{}\n.PP\n.B {}\n", roff(page.name), roff(page.summary),
                                 roff(page.usage));
   for (const auto& [name, comment] : page.words) out += roff_item(name, comment);
+  for (const auto& [name, text] : {kConfigHelp, kTrustHelp}) out += roff_item(name, text);
   for (const Flag& f : page.flags) out += roff_item(f.name, "Sets " + f.key + ".");
   for (const SettingPage& s : page.settings)
     out += roff_item(s.key + "=" + s.value, fmt::format("{} ({})", s.comment, s.type));
+  for (const auto& [name, text] : page.file_keys) out += roff_item(name, text);
+  if (!page.notes.empty()) out += fmt::format(".PP\n{}\n", roff(page.notes));
   return out;
 }
 
@@ -148,7 +129,7 @@ CommandPage command_page(const Call& call, const Syntax& syntax, const Fields& f
   CommandPage page{call.command, call.summary, usage_line(call, syntax), {},
                    syntax.flags, {},           syntax.file_keys,         syntax.notes};
   for (const Positional& p : syntax.positionals)
-    page.words.emplace_back(shown_name(p), comment_of(fields, p.key));
+    page.words.emplace_back(shown_name(p), field_of(fields, p.key)->comment);
   for (const Field& f : fields) page.settings.push_back(setting_page(f));
   return page;
 }

@@ -6,7 +6,7 @@ namespace vggflow {
 
 std::string wait_policy() {
   std::string words;
-  for (const char* name : {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"}) {
+  for (const char* name : kWaitVariables) {
     const char* value = std::getenv(name);
     if (value) words += (words.empty() ? "" : " ") + std::string(name) + "=" + value;
   }

@@ -5,8 +5,11 @@
 
 namespace vggflow {
 
-/// The variables that set it in this process, "GOMP_SPINCOUNT=10000"; "the
-/// runtime's default" of none.
+/// The variables that set it, of any runtime.
+inline constexpr const char* kWaitVariables[] = {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT",
+                                                 "KMP_BLOCKTIME"};
+
+/// Those of this process, "GOMP_SPINCOUNT=10000"; "the runtime's default" of none.
 std::string wait_policy();
 
 }  // namespace vggflow

@@ -7,8 +7,6 @@
 #include <initializer_list>
 #include <new>
 
-#include "vggflow/core/listing.h"
-
 namespace vggflow {
 namespace {
 
@@ -58,7 +56,7 @@ std::string error_text(const std::exception& e) {
                        kRemedy);
   if (is_host_full(e, text))
     return fmt::format("[memory] the host's memory is full ({}): {}", first_line(text), kRemedy);
-  return bounded_message(text);
+  return text;
 }
 
 }  // namespace vggflow

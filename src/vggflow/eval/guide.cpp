@@ -5,6 +5,7 @@
 #include "vggflow/core/error.h"
 #include "vggflow/flow/eta.h"
 #include "vggflow/flow/sampling.h"
+#include "vggflow/ops/row_norms.h"
 #include "vggflow/ops/vjp.h"
 #include "vggflow/rewards/pixels.h"
 
@@ -30,7 +31,7 @@ Tensor ValueGuide::push(const Tensor& x, const Tensor& t, const Tensor& v,
         return reward_->score(to_pixels(model_.decode(guess), options_.clamp), prompts);
       },
       one_step_guess(x, t, v));
-  const Tensor norm = at::linalg_vector_norm(gradient.flatten(1), 2, {1}).clamp_min(1e-30);
+  const Tensor norm = row_norms(gradient).clamp_min(1e-30);
   const Tensor factor =
       options_.clip_norm > 0 ? (options_.clip_norm / norm).clamp_max(1.0) : at::ones_like(norm);
   const Tensor push = options_.beta * expand_time(eta(options_.eta, t) * factor, x) * gradient;

@@ -7,6 +7,7 @@
 #include <set>
 #include <utility>
 
+#include "vggflow/core/listing.h"
 #include "vggflow/core/log.h"
 #include "vggflow/core/result.h"
 #include "vggflow/data/captions.h"
@@ -156,9 +157,9 @@ void compare_and_report(const MetricsConfig& c, ImageSet a, std::optional<ImageS
   SetComparison comparison = compare_sets(measure(a, networks, panel, c.metrics.batch), measured(b),
                                           measured(base), networks, c.metrics);
   VGGFLOW_CHECK(!comparison.by_prompt.empty() || !comparison.as_a_whole.empty(),
-                "[metrics] nothing can be told of {} image{} of {}: diversity takes two of a "
+                "[metrics] nothing can be told of {} of {}: diversity takes two of a "
                 "prompt, a distance two in each set; a reward, panel=[colorfulness], takes one",
-                comparison.a.size(), comparison.a.size() == 1 ? "" : "s", comparison.a.name);
+                count_of(comparison.a.size(), "image"), comparison.a.name);
   const auto foreign = foreign_features(networks, a, c.models.data);
   comparison.warnings.insert(comparison.warnings.end(), foreign.begin(), foreign.end());
   log_comparison(comparison);

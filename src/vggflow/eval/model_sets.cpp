@@ -6,6 +6,8 @@
 #include "vggflow/core/log.h"
 #include "vggflow/core/shipped_files.h"
 #include "vggflow/families/open_model.h"
+#include "vggflow/io/model_files.h"
+#include "vggflow/weights/lora_formats.h"
 
 namespace vggflow {
 
@@ -21,13 +23,12 @@ SetSource source_of(const std::string& name) {
   }
   if (fs::is_directory(path)) {
     if (is_model_folder(path)) return SetSource::kModel;
-    const bool lora = fs::exists(path / "adapter_config.json") ||
-                      fs::exists(path / "pytorch_lora_weights.safetensors");
+    const bool lora = fs::exists(path / "adapter_config.json") || lora_file_in(path);
     return lora ? SetSource::kLora : SetSource::kImages;
   }
   if (path.extension() != ".safetensors" || !fs::exists(path)) return SetSource::kImages;
-  const SafetensorsFile file(path);
-  return std::any_of(file.tensors().begin(), file.tensors().end(),
+  const TensorMap tensors = open_weights(path);
+  return std::any_of(tensors.begin(), tensors.end(),
                      [](const auto& t) { return t.first.find("lora") != std::string::npos; })
              ? SetSource::kLora
              : SetSource::kModel;

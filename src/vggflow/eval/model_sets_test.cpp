@@ -12,6 +12,7 @@
 #include "vggflow/io/files.h"
 #include "vggflow/io/image_file.h"
 #include "vggflow/testing/message.h"
+#include "vggflow/testing/reference.h"
 #include "vggflow/testing/temporary_folder.h"
 
 namespace vggflow {
@@ -58,6 +59,10 @@ class ModelSets : public ::testing::Test {
 TEST_F(ModelSets, AreToldFromImages) {
   fs::create_directories(folder / "images");
   EXPECT_EQ(source_of(path("images")), SetSource::kImages);
+  fs::create_directories(folder / "diffusers");
+  fs::copy_file(testing::models_testdata("lora/lora_state_dict.bin"),
+                folder / "diffusers/pytorch_lora_weights.bin");
+  EXPECT_EQ(source_of(path("diffusers")), SetSource::kLora) << "saved by torch";
   EXPECT_EQ(source_of(path("absent.safetensors")), SetSource::kImages);
   EXPECT_EQ(source_of(kNano), SetSource::kModel);
   EXPECT_EQ(source_of(kNano + "/model.safetensors"), SetSource::kModel);

@@ -214,10 +214,9 @@ void sample_images(const SampleConfig& c) {
   for (int64_t start = 0; start < total; start += at_once) {
     const std::vector<Job> batch(jobs.begin() + start,
                                  jobs.begin() + std::min<int64_t>(start + at_once, total));
-    std::vector<std::string> captions;
+    const std::vector<std::string> captions = captions_of(batch);
     std::vector<Tensor> noise;
     for (const Job& job : batch) {
-      captions.push_back(job.prompt);
       noise.push_back(keyed_normal(static_cast<uint64_t>(job.seed), Purpose::kEvalNoise, 0, 0, 1,
                                    generator.model().state_shape()));
     }

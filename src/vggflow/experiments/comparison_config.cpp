@@ -252,11 +252,9 @@ std::vector<ComparisonArm> Parser::arms(const YAML::Node& node, const Grid& comm
 
 SelectBy Parser::select_by(const YAML::Node& node) const {
   const auto word = scalar<std::string>(node, "a word", "select.by");
+  if (const auto by = option_of<SelectBy>(word)) return *by;
   std::vector<std::string> words;
-  for (const auto& [known, by] : option_words(SelectBy{})) {
-    if (known == word) return by;
-    words.push_back(known);
-  }
+  for (const auto& [known, by] : option_words(SelectBy{})) words.push_back(known);
   fail("[compare] {}: expected select.by to be one of {}, got '{}'; did you mean '{}'?",
        where(node), fmt::join(words, ", "), word, nearest(word, words, 1).front());
 }

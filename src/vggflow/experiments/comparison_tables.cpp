@@ -10,6 +10,7 @@
 #include <tuple>
 
 #include "vggflow/core/error.h"
+#include "vggflow/core/listing.h"
 #include "vggflow/report/page.h"
 
 namespace vggflow {
@@ -400,8 +401,7 @@ std::vector<std::string> comparison_warnings(const ComparisonView& view) {
   for (const RunFailure& f : view.data.failures)
     out.push_back(fmt::format("Failed: {}: {}", f.label, f.error));
   if (!view.data.open.empty())
-    out.push_back(fmt::format("Not done yet, {} run{}: {}", view.data.open.size(),
-                              view.data.open.size() > 1 ? "s" : "",
+    out.push_back(fmt::format("Not done yet, {}: {}", count_of(view.data.open.size(), "run"),
                               fmt::join(view.data.open, "; ")));
   for (size_t arm = 0; arm < view.runs.size(); ++arm) {
     if (!view.data.selections[arm].chosen)

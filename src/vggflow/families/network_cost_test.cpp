@@ -13,6 +13,7 @@
 
 #include "vggflow/families/sd3/family.h"
 #include "vggflow/families/sd3/mmdit_network.h"
+#include "vggflow/families/sd3/releases.h"
 #include "vggflow/families/value_cost.h"
 #include "vggflow/networks/autoencoders/decoder_cost.h"
 #include "vggflow/networks/model_folder.h"
@@ -231,16 +232,8 @@ TEST(NetworkCost, PredictsTheBytesAndParametersOfTheValueUnet) {
 // The numbers of the published configurations; FLOPs counted by hand, matrix products and attention
 // of each block, at 1024 and 512 pixels.
 TEST(NetworkCost, KnowsTheSizesOfStableDiffusion3) {
-  const MmditOptions sd3{.sample_size = 128,
-                         .channels = 16,
-                         .patch_size = 2,
-                         .layers = 24,
-                         .heads = 24,
-                         .head_dim = 64,
-                         .context_dim = 4096,
-                         .pooled_dim = 2048,
-                         .pos_embed_max = 192};
-  EXPECT_EQ(mmdit_parameters(sd3), 2084951104.0);
+  const MmditOptions sd3 = sd3_release("stable-diffusion-3-medium");
+  EXPECT_EQ(count_parameters<Mmdit>(sd3) + mmdit_grid(sd3), 2084951104.0);
   EXPECT_EQ(vae_parameters({}), 83819683.0);
   EXPECT_EQ(clip_text_parameters({}), 123650304.0);
   EXPECT_NEAR(mmdit_cost(sd3, {.image_tokens = 4096, .text_tokens = 333, .bytes = 2}).forward,

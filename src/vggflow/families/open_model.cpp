@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <utility>
 
 #include "vggflow/core/error.h"
 #include "vggflow/core/shipped_files.h"
@@ -26,6 +27,22 @@ const Family& known_family(const ModelOptions& options) {
   return *family;
 }
 
+const Family& checked_family(const ModelOptions& options) {
+  const Family& family = known_family(options);
+  family.check(options);
+  return family;
+}
+
+ModelShape shape_of(std::shared_ptr<const FamilyModel> model) {
+  ModelShape shape = model->shape();
+  shape.model = std::move(model);
+  return shape;
+}
+
+std::shared_ptr<const FamilyModel> under(const ModelOptions& options, const ModelShape& shape) {
+  return known_family(options).model(options, shape.model.get());
+}
+
 }  // namespace
 
 ModelOptions options_of(const ModelSource& files) {
@@ -38,12 +55,24 @@ ModelOptions options_of(const ModelSource& files) {
 
 WrittenModel write_model(const ModelSource& files, const fs::path& out, const ModelCopy& copy) {
   const ModelOptions options = options_of(files);
-  const Family& family = known_family(options);
+  const Family& family = checked_family(options);
   VGGFLOW_CHECK(family.write, "[model] models of the family {} are not written again", family.name);
   return family.write(options, out, copy);
 }
 
-void check_model_options(const ModelOptions& options) { known_family(options).check(options); }
+void check_model_options(const ModelOptions& options) { checked_family(options); }
+
+void check_model_sizes(const ModelOptions& options, const ModelShape& shape) {
+  under(options, shape)->check();
+}
+
+ModelShape read_model_shape(const ModelOptions& options) {
+  return shape_of(checked_family(options).model(options, nullptr));
+}
+
+ModelShape reshaped(const ModelShape& shape, const ModelOptions& options) {
+  return shape_of(under(options, shape));
+}
 
 bool is_model_folder(const fs::path& folder) {
   return fs::is_directory(folder) && family_of(folder) != nullptr;
@@ -66,9 +95,7 @@ int64_t images_at_once(int64_t batch, const std::vector<int64_t>& shape) {
 }
 
 std::unique_ptr<FlowModel> open_flow_model(const ModelOptions& options) {
-  const Family& family = known_family(options);
-  family.check(options);
-  return family.model(options, nullptr)->open();
+  return checked_family(options).model(options, nullptr)->open();
 }
 
 }  // namespace vggflow

@@ -8,6 +8,7 @@
 
 #include "vggflow/families/sd3/model.h"
 #include "vggflow/flow/flow_model.h"
+#include "vggflow/flow/model_shape.h"
 #include "vggflow/flow/precision.h"
 #include "vggflow/weights/merged_model.h"
 
@@ -17,6 +18,7 @@ struct ModelOptions {
   std::string model = "models/nano";
   Precision precision = Precision::kAuto;
   bool checkpointing = false;
+  Offload offload = Offload::kNone;
   Sd3Options sd3;
 
   template <class V>
@@ -29,6 +31,10 @@ struct ModelOptions {
     v("checkpointing", checkpointing,
       "blocks of the network and of the decoder keep their inputs alone and run again for "
       "gradients: less memory, one more forward pass");
+    v("offload", offload,
+      "blocks: on a GPU the frozen weights of the network's blocks lie in the host's memory, and "
+      "two "
+      "blocks at a time on the GPU: for networks that are larger than it");
     v.section("sd3", sd3);
   }
 };
@@ -67,6 +73,16 @@ std::unique_ptr<FlowModel> open_flow_model(const ModelOptions& options);
 
 /// Refuses a folder that is no model's, and settings that the model's family would ignore.
 void check_model_options(const ModelOptions& options);
+
+/// Throws where images of these settings cannot be made by a model of this shape.
+void check_model_sizes(const ModelOptions& options, const ModelShape& shape);
+
+/// The shape of options.model: config.json and config.yaml are read, and of the weights the
+/// safetensors header alone.
+ModelShape read_model_shape(const ModelOptions& options);
+
+/// The shape of the same model under other settings; its files are not opened again.
+ModelShape reshaped(const ModelShape& shape, const ModelOptions& options);
 
 /// Whether a folder holds a model of any family, or points into the Hugging Face cache.
 bool is_model_folder(const std::filesystem::path& folder);

@@ -207,9 +207,7 @@ namespace {
 constexpr const char* kKey = "vggflow.value";
 
 ValueKind kind_of(const std::string& word, const std::filesystem::path& file) {
-  for (const auto& [known, kind] : option_words(ValueKind{})) {
-    if (known == word) return kind;
-  }
+  if (const auto kind = option_of<ValueKind>(word)) return *kind;
   fail("[value_network] {} holds a network of kind '{}', which is not known", file.string(), word);
 }
 

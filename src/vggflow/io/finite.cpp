@@ -46,7 +46,7 @@ bool all_finite(const at::Tensor& x) {
     case at::kDouble:
       return none_has(static_cast<const uint64_t*>(data), x.numel(), uint64_t{0x7FF0000000000000});
     default:
-      return dense.to(at::kFloat).isfinite().all().item<bool>();
+      return (x.is_complex() ? dense : dense.to(at::kFloat)).isfinite().all().item<bool>();
   }
 }
 

@@ -25,6 +25,11 @@ TEST(Finite, SeesOneOddNumberWhereverItStandsInEveryDtype) {
   }
 }
 
+TEST(Finite, SeesTheImaginaryPart) {
+  EXPECT_TRUE(all_finite(at::complex(at::ones({2}), at::ones({2}))));
+  EXPECT_FALSE(all_finite(at::complex(at::ones({2}), at::full({2}, kInf))));
+}
+
 TEST(Finite, LargestNumbersAndStridesAndNothingAreFinite) {
   EXPECT_TRUE(all_finite(at::full({3}, 65504.0, at::kHalf)));
   EXPECT_TRUE(all_finite(at::full({3}, std::numeric_limits<float>::max())));

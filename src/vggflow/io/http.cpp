@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "vggflow/core/error.h"
+#include "vggflow/core/listing.h"
 #include "vggflow/core/log.h"
 #include "vggflow/core/secret.h"
 
@@ -46,8 +47,7 @@ bool temporary_status(int64_t status) {
 std::string outcome(const HttpReply& reply) {
   if (!reply.failure.empty()) return reply.failure;
   constexpr size_t kShown = 200;
-  return fmt::format("status {}: {}{}", reply.status, reply.body.substr(0, kShown),
-                     reply.body.size() > kShown ? "..." : "");
+  return fmt::format("status {}: {}", reply.status, clipped(reply.body, kShown));
 }
 
 }  // namespace

@@ -81,8 +81,9 @@ void walk(const fs::path& folder, std::set<fs::path>& seen,
           const std::function<void(const fs::path&)>& f) {
   if (!seen.insert(fs::canonical(folder)).second) return;
   std::vector<fs::path> folders, links;
+  std::error_code ignored;  // of a link that leads to itself
   for (const auto& entry : fs::directory_iterator(folder)) {
-    if (entry.is_directory())
+    if (entry.is_directory(ignored))
       (entry.is_symlink() ? links : folders).push_back(entry.path());
     else
       f(entry.path());
@@ -100,7 +101,8 @@ void add_folder(const fs::path& folder, std::vector<Entry>& entries,
   std::set<fs::path> seen;
   walk(folder, seen, [&](const fs::path& file) {
     const bool image = is_image_name(file);
-    if (image && !is_mac_companion(file) && fs::is_regular_file(file))
+    std::error_code ignored;
+    if (image && !is_mac_companion(file) && fs::is_regular_file(file, ignored))
       files.push_back(file);
     else if (is_foreign_image(file) || (image && (is_mac_companion(file) || leads_nowhere(file))))
       foreign.push_back(file.string());

@@ -146,6 +146,14 @@ TEST_F(ImageSets, EnterLinkedFoldersOnceAndCountWhatIsNoImage) {
       HasSubstr("holds no image: expected .png, .jpg or .jpeg files; 1 link leads nowhere"));
 }
 
+TEST_F(ImageSets, PassOverALinkToItself) {
+  png("a.png", 10);
+  fs::create_symlink("loop.png", folder_ / "loop.png");
+  const ImageSet set = read_image_set({folder_.path()});
+  EXPECT_EQ(set.size(), 1);
+  EXPECT_EQ(unread_note(set.unread), "1 link leads nowhere: loop.png");
+}
+
 TEST_F(ImageSets, SayOnceThatImagesAreStretched) {
   const auto said = [](int64_t width) {
     const ImageSet set = resized(image_set_of("some", at::zeros({2, 3, 4, width}), {"a", "b"}), 8);

@@ -1,12 +1,14 @@
 #include "vggflow/plan/plan.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <fstream>
 #include <functional>
 #include <iterator>
 #include <memory>
+#include <sstream>
 
 #include "vggflow/core/config.h"
 #include "vggflow/core/error.h"
@@ -24,12 +26,12 @@ namespace {
 // and oneDNN makes reordered copies. GPU: CUDA's context and the libraries' code and workspaces;
 // the allocator keeps blocks that fit nothing else. Where from: docs/plan.md.
 struct Place {
+  bool gpu;
   double program;  // bytes
   double heap;     // what comes and goes takes as many times its tensors' bytes
 };
 constexpr double kGiB = 1024.0 * 1024 * 1024;
-constexpr Place kCpu{0.17 * kGiB, 1.75};
-constexpr Place kGpu{0.8 * kGiB, 1.3};
+constexpr Place kCpu{false, 0.17 * kGiB, 1.75}, kGpu{true, 0.8 * kGiB, 1.3};
 // What runs on a model's own prompts hold besides (emoji, judges and their passes): measured.
 constexpr double kEmoji = 0.06 * kGiB;
 constexpr double kFloat = 4;
@@ -94,7 +96,9 @@ class Planner {
   void count_work();
   double prompt_count() const;
   void note_prompts();
+  void note_host();
   MemoryPlan memory_in(const Place& place);
+  double network_numbers() const;
   void hold_memory();
   void run_through_moments();
   void add_losses(const Moment& moment);
@@ -282,6 +286,13 @@ double Planner::prompt_count() const {
          real(std::ssize(c_.prompts.classes)) + 1;
 }
 
+void Planner::note_host() {
+  if (c_.flow.offload == Offload::kNone) return;
+  out_.notes.push_back(fmt::format(
+      "offload={}: on a GPU {:.1f} GiB of weights lie in the host's memory, page-locked",
+      word_of(c_.flow.offload), number_ * s_.network->offloaded().on_host / kGiB));
+}
+
 void Planner::note_prompts() {
   const bool resident = s_.embeddings_stay;
   if (!c_.prompts.given() && !s_.has_own_prompts) {
@@ -297,12 +308,19 @@ void Planner::note_prompts() {
         "prompts.train cannot be read: the embeddings of its prompts are left out");
 }
 
+// Of the network that are held.
+double Planner::network_numbers() const {
+  if (!place_.gpu || c_.flow.offload == Offload::kNone) return network_numbers_;
+  const auto [on_host, on_device] = s_.network->offloaded();
+  return network_numbers_ - on_host + on_device;
+}
+
 void Planner::hold_memory() {
   // Adapters: values, gradient, two moments, average. A value network: without the average.
   held_ = {
       {"program", place_.program},
       {"emoji and judges", s_.has_own_prompts ? kEmoji : 0},
-      {"network", number_ * (network_numbers_ + (s_.text_encoders_stay ? s_.text_parameters : 0))},
+      {"network", number_ * (network_numbers() + (s_.text_encoders_stay ? s_.text_parameters : 0))},
       {"merged weights", c_.problem.merge ? number_ * adapted_weights_ : 0},
       {s_.decoder.name, kFloat * s_.decoder.parameters},
       {"adapters and optimizer", kFloat * 5 * adapter_parameters_},
@@ -353,10 +371,11 @@ void Planner::run_through_moments() {
   // Encoders that leave are there before anything else is, but for the decoder.
   if (!s_.text_encoders_stay) {
     const std::vector<Amount> all = held_;
-    held_ = {{"program", place_.program},
-             {"decoder", kFloat * s_.decoder.parameters},
-             {"text encoders", number_ * s_.text_parameters},
-             {"network", s_.stored_bytes == number_ ? 0 : number_ * network_numbers_}};
+    held_ = {
+        {"program", place_.program},
+        {"decoder", kFloat * s_.decoder.parameters},
+        {"text encoders", number_ * s_.text_parameters},
+        {"network", s_.stored_bytes == number_ && !place_.gpu ? 0 : number_ * network_numbers()}};
     add_moment("prompts", {});
     held_ = all;
   }
@@ -407,6 +426,7 @@ Plan Planner::run() {
   count_parameters();
   count_work();
   note_prompts();
+  note_host();
   static_cast<MemoryPlan&>(out_) = memory_in(kCpu);
   out_.gpu = memory_in(kGpu);
   std::erase_if(out_.parameters, [](const Amount& a) { return a.value == 0; });
@@ -513,7 +533,7 @@ Changes changes(const ModelShape& shape) {
 std::vector<Switch> switches(const AlignConfig& config, const ModelShape& shape) {
   std::vector<Switch> all;
   AlignConfig saving = config;
-  std::string saving_names;
+  std::vector<std::string> saved;
   const ModelShape now = reshaped(shape, config.flow);
   for (const Change& change : changes(now)) {
     if (!change.applies(config)) continue;
@@ -522,11 +542,14 @@ std::vector<Switch> switches(const AlignConfig& config, const ModelShape& shape)
     all.push_back({change.setting, change.what, planned(changed, shape)});
     if (!change.saves_only) continue;
     change.apply(saving);
-    saving_names += (saving_names.empty() ? "" : " ") + change.setting;
+    std::istringstream words(change.setting);
+    for (std::string word; words >> word;) {
+      if (std::ranges::find(saved, word) == saved.end()) saved.push_back(word);
+    }
   }
-  if (!saving_names.empty())
-    all.push_back(
-        {saving_names, "all that leave images and method as they are", planned(saving, shape)});
+  if (!saved.empty())
+    all.push_back({fmt::format("{}", fmt::join(saved, " ")),
+                   "all that leave images and method as they are", planned(saving, shape)});
   return all;
 }
 

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "vggflow/families/model_shape.h"
+#include "vggflow/families/open_model.h"
 #include "vggflow/io/jsonl.h"
 #include "vggflow/train/align.h"
 

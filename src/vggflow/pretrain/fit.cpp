@@ -41,9 +41,9 @@ struct FitState {
     ema.values.copy_(checkpoint_tensor(c, "ema", ema.values));
     adamw.m.copy_(checkpoint_tensor(c, "adamw_m", adamw.m));
     adamw.v.copy_(checkpoint_tensor(c, "adamw_v", adamw.v));
-    adamw.steps = std::stoll(c.metadata.at("adamw_steps"));
-    ema.updates = std::stoll(c.metadata.at("ema_updates"));
-    const auto logged = parse_json(c.metadata.at("curve"), "the checkpoint's curve");
+    adamw.steps = checkpoint_number(c, "adamw_steps");
+    ema.updates = checkpoint_number(c, "ema_updates");
+    const auto logged = parse_json(checkpoint_text(c, "curve"), "the checkpoint's curve");
     for (const auto& p : logged.at("points"))
       curve.push_back({p.at(0).get<int64_t>(), p.at(1).get<double>()});
     loss_sum = logged.at("sum").get<double>();

@@ -31,13 +31,10 @@ Swept sweep_optimum(const Tensor& a, const DiscreteRiccati& optimum) {
   const Tensor rows = at::arange(8);
   const Trajectory path = roll_out(problem, update_input(3, 0, 8, 2, optimum.times));
   const Tensor end = path.final_state().matmul(reward_matrix().t());
-  const auto lean = [&](const States& s, double h, const Tensor& c) {
-    return c + h * base_pull_back(problem, s, c);
-  };
   const auto full = [&](const States& s, double h, const Tensor& c) {
     return full_adjoint_step(problem, s, h, c, 1 / kBeta);
   };
-  return {path, sweep(path, rows, end, 3, lean), sweep(path, rows, end, 3, full)};
+  return {path, sweep(path, rows, end, 3, lean_step(problem)), sweep(path, rows, end, 3, full)};
 }
 
 double largest_miss(const std::vector<Tensor>& adjoints, const Trajectory& path,
@@ -210,10 +207,8 @@ void fitted_adjoints(AnalyticReport& report) {
 
   Guessed fine(a, 20);
   const Swept swept = sweep_optimum(a, fine.optimum);
-  const auto lean = [&](const States& s, double h, const Tensor& c) {
-    return c + h * base_pull_back(fine.problem, s, c);
-  };
-  const auto pmp = sweep(fine.path, at::arange(64), fine.guesses.back(), 64, lean);
+  const auto pmp =
+      sweep(fine.path, at::arange(64), fine.guesses.back(), 64, lean_step(fine.problem));
   double miss = 0;
   const auto full = fine.targets(1, 0);
   for (size_t k = 1; k < full.size(); ++k) miss = std::max(miss, largest(full[k] - pmp[k]));
@@ -259,9 +254,7 @@ double gaussian_error(double s, const CoarseOptions& o) {
                   mixture_reward(2), std::make_shared<LinearField>(at::zeros({2, 2}, at::kDouble)));
   const Tensor rows = at::arange(4), end = noise(8, 0, 4, 2);
   const Trajectory path = roll_out(problem, update_input(3, 0, 4, 2, uniform_grid(20)));
-  const auto lean = sweep(path, rows, end, 4, [&](const States& x, double h, const Tensor& c) {
-    return c + h * base_pull_back(problem, x, c);
-  });
+  const auto lean = sweep(path, rows, end, 4, lean_step(problem));
   const auto coarse = coarse_adjoint(problem, path, rows, end, o, 4).adjoints;
   std::vector<Tensor> miss(coarse.size() - 1);
   for (size_t k = 1; k < coarse.size(); ++k) miss[k - 1] = coarse[k] - lean[k];

@@ -38,10 +38,7 @@ Measured measure(AlignmentProblem& problem, const UpdateInput& input) {
   Measured m{problem, input, roll_out(problem, input), row_numbers(input.x0.size(0), input.x0),
              {},      {}};
   m.end = reward_gradients(problem, unclipped(), m.path.final_state(), m.rows, input.micro_batch);
-  m.adjoints = sweep(m.path, m.rows, -m.end.gradient, input.micro_batch,
-                     [&](const States& s, double h, const Tensor& a) {
-                       return a + h * base_pull_back(problem, s, a);
-                     });
+  m.adjoints = sweep(m.path, m.rows, -m.end.gradient, input.micro_batch, lean_step(problem));
   return m;
 }
 
@@ -66,7 +63,7 @@ std::vector<Tensor> estimates(const Measured& m, const VggFlowOptions& o) {
                                one_step_guess(x, at, (m.path.states[k + 1] - x) / h), m.rows,
                                m.input.micro_batch)
                   .gradient;
-    out.push_back(-expand_time(eta(o.eta, at), x) * gradient);
+    out.push_back(reward_part(o.eta, at, gradient));
   }
   return out;
 }

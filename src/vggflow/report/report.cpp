@@ -209,20 +209,6 @@ std::string grids(const RunData& data) {
   return out + "</div></details>";
 }
 
-Series eval_series(const RunData& data, const std::string& name, const char* key,
-                   double factor = 1) {
-  Series s{name, {}};
-  for (const Json& e : data.evals) {
-    const Json& m = e["metrics"];
-    const bool estimated = m.contains(key) && m[key].is_object();
-    const std::string path = std::string("/") + key;
-    const Estimate v =
-        estimated ? estimate_of(m, key) : Estimate{number(m, path), number_if(m, path + "_se")};
-    s.points.push_back({number(e, "/update"), factor * v.mean, factor * v.se.value_or(0), ""});
-  }
-  return s;
-}
-
 // A name within a JSON pointer.
 std::string pointer_word(const std::string& name) {
   std::string out;
@@ -243,13 +229,13 @@ bool has_changes(const RunData& data, const std::string& path) {
   return !data.evals.empty() && std::isfinite(number(data.evals.back()["metrics"], path + "/mean"));
 }
 
-Series series_at(const RunData& data, const std::string& name, const std::string& path,
-                 double factor = 1) {
+Series series_at(const RunData& data, const std::string& name, const std::string& value,
+                 const std::string& error, double factor = 1) {
   Series s{name, {}};
   for (const Json& e : data.evals) {
     const Json& m = e["metrics"];
-    s.points.push_back({number(e, "/update"), factor * number(m, path + "/mean"),
-                        factor * number_if(m, path + "/se").value_or(0), ""});
+    s.points.push_back({number(e, "/update"), factor * number(m, value),
+                        factor * number_if(m, error).value_or(0), ""});
   }
   return s;
 }
@@ -259,10 +245,11 @@ Series series_at(const RunData& data, const std::string& name, const std::string
 Chart change_chart(const RunData& data, const std::string& title, const std::string& unit,
                    const std::string& level, const std::string& change, double factor = 1) {
   const bool paired = has_changes(data, change);
+  const std::string& at = paired ? change : level;
   return {title,
           "update",
           paired ? "paired change of " + unit : unit,
-          {series_at(data, unit, paired ? change : level, factor)}};
+          {series_at(data, unit, at + "/mean", at + "/se", factor)}};
 }
 
 Series update_series(const RunData& data, const std::string& name, const std::string& path) {
@@ -307,16 +294,16 @@ std::string charts(const RunData& data) {
                                   "/judge_change", 100));
   out += chart_svg(
       change_chart(data, "Diversity", "feature variance", "/diversity", "/diversity_change"));
-  out +=
-      chart_svg({"Fréchet distance",
-                 x,
-                 "FD to base",
-                 {eval_series(data, "FD", "fd"), dashed(eval_series(data, "floor", "fd_floor"))}});
-  out += chart_svg(
-      {"KID",
-       x,
-       "KID to base",
-       {eval_series(data, "KID", "kid"), dashed(eval_series(data, "floor", "kid_floor"))}});
+  out += chart_svg({"Fréchet distance",
+                    x,
+                    "FD to base",
+                    {series_at(data, "FD", "/fd", "/fd_se"),
+                     dashed(series_at(data, "floor", "/fd_floor", "/fd_floor_se"))}});
+  out += chart_svg({"KID",
+                    x,
+                    "KID to base",
+                    {series_at(data, "KID", "/kid", "/kid_se"),
+                     dashed(series_at(data, "floor", "/kid_floor", "/kid_floor_se"))}});
   for (const std::string& name : panel_names(data)) {
     const std::string path = "/panel/" + pointer_word(name);
     out += chart_svg(

@@ -4,6 +4,9 @@
 
 #include <algorithm>
 #include <cstring>
+#include <memory>
+#include <optional>
+#include <set>
 #include <vector>
 
 #include "vggflow/core/error.h"
@@ -15,6 +18,13 @@ namespace {
 
 constexpr const char* kNumber = "vggflow_reward_abi_number";
 
+// What a shared library exports.
+struct PluginFile {
+  std::set<std::string> symbols;
+  std::optional<uint32_t> abi;  // kNumber
+};
+
+// The dynamic symbols of a file.
 class ElfReader {
  public:
   explicit ElfReader(const std::string& path) : file_(MappedFile::open(path, "plugin")) {
@@ -79,10 +89,8 @@ class ElfReader {
 
 }  // namespace
 
-PluginFile read_plugin_file(const std::string& path) { return ElfReader(path).read(); }
-
 void check_plugin_file(const std::string& path) {
-  const PluginFile file = read_plugin_file(path);
+  const PluginFile file = ElfReader(path).read();
   for (const char* name : {"vggflow_reward_abi", "vggflow_reward_create", "vggflow_reward_destroy",
                            "vggflow_reward_flags", "vggflow_reward_score"}) {
     VGGFLOW_CHECK(file.symbols.contains(name),
@@ -94,10 +102,14 @@ void check_plugin_file(const std::string& path) {
                 "[plugin] {} does not hold the number of its interface ({}): compile it anew with "
                 "this vggflow's include/vggflow/reward_plugin.h, which puts it there",
                 path, kNumber);
-  VGGFLOW_CHECK(*file.abi == VGGFLOW_REWARD_ABI,
+  check_plugin_abi(path, *file.abi);
+}
+
+void check_plugin_abi(const std::string& path, uint32_t abi) {
+  VGGFLOW_CHECK(abi == VGGFLOW_REWARD_ABI,
                 "[plugin] {} speaks version {} of the reward interface, expected {}: compile it "
                 "with this vggflow's include/vggflow/reward_plugin.h",
-                path, *file.abi, VGGFLOW_REWARD_ABI);
+                path, abi, VGGFLOW_REWARD_ABI);
 }
 
 }  // namespace vggflow

@@ -66,11 +66,7 @@ std::unique_ptr<PluginLibrary> load(const std::string& path) {
   void* handle = open(path);
   auto library = std::make_unique<PluginLibrary>();
   find(handle, "vggflow_reward_abi", library->abi);
-  const uint32_t abi = call_plugin(path, "vggflow_reward_abi", [&] { return library->abi(); });
-  VGGFLOW_CHECK(abi == VGGFLOW_REWARD_ABI,
-                "[plugin] {} speaks version {} of the reward interface, expected {}: compile it "
-                "with this vggflow's include/vggflow/reward_plugin.h",
-                path, abi, VGGFLOW_REWARD_ABI);
+  check_plugin_abi(path, call_plugin(path, "vggflow_reward_abi", [&] { return library->abi(); }));
   find(handle, "vggflow_reward_create", library->create);
   find(handle, "vggflow_reward_destroy", library->destroy);
   find(handle, "vggflow_reward_flags", library->flags);

@@ -242,6 +242,12 @@ void require_differentiable(const Reward& reward, const std::string& name) {
   if (!reward.differentiable()) fail_without_gradient(name);
 }
 
+std::vector<std::string> reward_schemes() {
+  std::vector<std::string> all;
+  for (const auto& [scheme, open] : schemes()) all.push_back(scheme);
+  return all;
+}
+
 std::vector<std::string> rewards_in(const std::string& expression) {
   std::vector<std::string> names;
   for (const auto& [weight, name] : parse_expression(expression)) names.push_back(name);

@@ -114,6 +114,10 @@ void require_differentiable(const Reward& reward, const std::string& name);
 /// user's own, whose sizes are not known.
 std::optional<RewardCost> reward_cost(const std::string& name, const RewardResources& resources);
 
+/// What the names of a user's own rewards begin with: "plugin:" and the like. Each needs consent
+/// where a file of settings names it (core/trust.h).
+std::vector<std::string> reward_schemes();
+
 /// Names of the rewards that an expression is made of.
 std::vector<std::string> rewards_in(const std::string& expression);
 

@@ -15,6 +15,7 @@
 #include "vggflow/io/files.h"
 #include "vggflow/io/jsonl.h"
 #include "vggflow/ops/random_tensor.h"
+#include "vggflow/ops/row_norms.h"
 
 namespace vggflow {
 namespace {
@@ -25,7 +26,6 @@ constexpr double kGradientBound =
     5e-2;  // fp32's gradient against fp64's: rounding moves units over kinks
 const std::vector<std::string> kPrompts{"red heart", "ghost", "blue heart", "red apple"};
 
-Tensor norms(const Tensor& x) { return at::linalg_vector_norm(x.flatten(1), 2, {1}); }
 Tensor per_image(const Tensor& x) { return x.view({-1, 1, 1, 1}); }
 // Directions with a root mean square of 1 in each image; zero where there is none.
 Tensor unit(const Tensor& d) {
@@ -246,7 +246,7 @@ class Check {
 
   void slope(const char* what, const Tensor& g, const Tensor& d) {
     const Tensor want = (g * d).sum({1, 2, 3}),
-                 scale = at::maximum(want.abs(), norms(g)).clamp_min(1e-12);
+                 scale = at::maximum(want.abs(), row_norms(g)).clamp_min(1e-12);
     const Tensor error =
         slope_type_ == at::kDouble ? exact_error(want, scale, d) : rounded_error(want, scale, d);
     const double worst = error.isnan().any().item<bool>() ? std::numeric_limits<double>::infinity()
@@ -261,13 +261,13 @@ class Check {
     slope_type_ = slope_type();
     const Tensor g = gradients(slope_images(), slope_type_);
     tell("slopes are taken in", slope_type_ == at::kDouble ? "fp64" : "fp32");
-    tell("mean norm of the gradient", fmt::format("{:.3g}", norms(g).mean().item<double>()));
+    tell("mean norm of the gradient", fmt::format("{:.3g}", row_norms(g).mean().item<double>()));
     slope("along the gradient", g, unit(g));
     slope("along a random half of it", g, unit(g * (normal(1) > 0)));
     slope("in random directions", g, unit(normal(2)));
     if (slope_type_ == at::kFloat || dtype_ == at::kDouble) return;
     const Tensor error =
-        norms(gradients(slope_images(), at::kFloat) - g) / norms(g).clamp_min(1e-12);
+        row_norms(gradients(slope_images(), at::kFloat) - g) / row_norms(g).clamp_min(1e-12);
     judge("the gradient in fp32 against fp64", error.max().item<double>(), kGradientBound);
   }
 
@@ -279,14 +279,15 @@ class Check {
         reward_hessian_product(reward_, slope_images().to(slope_type_), d.to(slope_type_), prompts_)
             .to(at::kDouble);
     const Tensor want = difference([this](const Tensor& x) { return gradients(x, slope_type_); },
-                                   slope_images(), d, norms);
+                                   slope_images(), d, row_norms);
     rows_.push_back(
         {"Hessian products",
          fmt::format("{} not finite", at::isfinite(got).logical_not().sum().item<int64_t>()),
          "all finite", at::isfinite(got).all().item<bool>()});
     tell("  off differences of the gradient",
-         fmt::format("{:.1e}",
-                     (norms(got - want) / norms(want).clamp_min(1e-12)).max().item<double>()));
+         fmt::format(
+             "{:.1e}",
+             (row_norms(got - want) / row_norms(want).clamp_min(1e-12)).max().item<double>()));
   }
 
   void extremes(const std::string& what, const Tensor& images) {

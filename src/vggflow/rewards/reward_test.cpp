@@ -8,7 +8,9 @@
 #include <cmath>
 #include <utility>
 
+#include "vggflow/core/config.h"
 #include "vggflow/core/error.h"
+#include "vggflow/core/trust.h"
 #include "vggflow/networks/vision/emoji_clip.h"
 #include "vggflow/rewards/colorfulness.h"
 #include "vggflow/rewards/pixels.h"
@@ -164,6 +166,24 @@ TEST(Rewards, AWeightedSumGivesItsPartsWithTheirWeights) {
   const auto one = reward_named("colorfulness");
   EXPECT_THAT(one->weights(), ::testing::ElementsAre(1.0));
   EXPECT_TRUE(at::equal(one->parts(images(), kPrompts)[0], one->score(images(), kPrompts)));
+}
+
+struct NamedReward {
+  std::string reward;
+
+  template <class V>
+  void fields(V& v) {
+    v("reward", reward, "a name");
+  }
+};
+
+// The list of consent is core's, which knows no rewards.
+TEST(Rewards, OfEverySchemeNeedConsent) {
+  EXPECT_THAT(reward_schemes(), ::testing::Contains("plugin:"));
+  for (const std::string& scheme : reward_schemes()) {
+    NamedReward named{scheme + "x"};
+    EXPECT_THAT(needed_trust(fields_of(named)), ::testing::SizeIs(1)) << scheme;
+  }
 }
 
 // A program's own: the mean of the images.

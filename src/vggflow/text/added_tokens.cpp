@@ -8,7 +8,6 @@
 
 #include "vggflow/core/error.h"
 #include "vggflow/core/json.h"
-#include "vggflow/text/tokenizer_json.h"
 #include "vggflow/text/unicode.h"
 
 namespace vggflow {

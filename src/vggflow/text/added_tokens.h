@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -28,6 +29,9 @@ struct TokenizerConfig {
   /// Throws with the file's name for what is not JSON or not of this form.
   static TokenizerConfig read(const std::filesystem::path& folder);
 };
+
+/// A token's rules: {"content": .., "lstrip": .., "rstrip": .., "normalized": ..}.
+AddedToken read_added_token(int64_t id, const nlohmann::json& value);
 
 /// Reads a whole file of a tokenizer's folder; a missing one is an error that says so.
 std::string read_tokenizer_file(const std::filesystem::path& file);

@@ -53,19 +53,6 @@ size_t word_length(std::u32string_view text, bool& marker) {
   });
 }
 
-// By left << 32 | right, ranked in their order; of a pair that comes twice the later counts.
-template <class Merges, class IdOf>
-void fill_merges(Merges& merges, const std::vector<std::pair<std::string, std::string>>& pairs,
-                 const IdOf& id_of) {
-  int64_t rank = 0;
-  for (const auto& [left, right] : pairs) {
-    const auto key = static_cast<uint64_t>(id_of(left, "a merge")) << 32 |
-                     static_cast<uint64_t>(id_of(right, "a merge"));
-    merges.insert_or_assign(
-        key, typename Merges::mapped_type{rank++, id_of(left + right, "a merge's result")});
-  }
-}
-
 std::u32string normalize(std::u32string_view text) { return unicode::lower(unicode::nfc(text)); }
 
 }  // namespace
@@ -93,8 +80,7 @@ ClipTokenizer::ClipTokenizer(const std::filesystem::path& folder) {
       id_of_[piece.text] = size();
       tokens_.push_back(piece.text);
     }
-    fill_merges(merges_, json->merges,
-                [this](const std::string& token, const char* what) { return id_of(token, what); });
+    add_merges(json->merges);
   } else {
     read_vocabulary(folder / "vocab.json");
     read_merges(folder / "merges.txt");
@@ -166,8 +152,16 @@ void ClipTokenizer::read_merges(const std::filesystem::path& file) {
                   line);
     pairs.emplace_back(line.substr(0, blank), line.substr(blank + 1));
   }
-  fill_merges(merges_, pairs,
-              [this](const std::string& token, const char* what) { return id_of(token, what); });
+  add_merges(pairs);
+}
+
+void ClipTokenizer::add_merges(const std::vector<std::pair<std::string, std::string>>& pairs) {
+  int64_t rank = 0;
+  for (const auto& [left, right] : pairs) {
+    const auto key = static_cast<uint64_t>(id_of(left, "a merge")) << 32 |
+                     static_cast<uint64_t>(id_of(right, "a merge"));
+    merges_.insert_or_assign(key, Merge{rank++, id_of(left + right, "a merge's result")});
+  }
 }
 
 ClipTokenizer::Id ClipTokenizer::id_of(const std::string& token, const char* what) const {

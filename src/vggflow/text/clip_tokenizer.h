@@ -40,6 +40,8 @@ class ClipTokenizer {
   };
   void read_vocabulary(const std::filesystem::path& file);
   void read_merges(const std::filesystem::path& file);
+  /// Ranked in their order; of a pair that comes twice the later counts.
+  void add_merges(const std::vector<std::pair<std::string, std::string>>& pairs);
   Id id_of(const std::string& token, const char* what) const;
   void append_text(std::u32string_view text, std::vector<Id>& out) const;
   void append_word(std::u32string_view word, std::vector<Id>& out) const;

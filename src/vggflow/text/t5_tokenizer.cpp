@@ -50,13 +50,13 @@ T5Tokenizer::T5Tokenizer(const std::filesystem::path& folder) {
                   "[t5_tokenizer] expected the piece '{}' at {} of {}, got '{}'", expected[id], id,
                   file.string(), id < pieces_.size() ? pieces_[id].text : "nothing");
   }
-  // A tokenizer.json has the sentinels among its pieces, or adds them.
-  for (int64_t i = json ? -1 : kSentinels - 1; i >= 0; --i)
-    pieces_.push_back({fmt::format("<extra_id_{}>", i), 0});
-  if (json) {
+  if (json) {  // it has the sentinels among its pieces, or adds them
     for (const AddedToken& token : json->added) {
       if (token.id == size()) pieces_.push_back({unicode::encode(token.content), 0});
     }
+  } else {
+    for (int64_t i = kSentinels - 1; i >= 0; --i)
+      pieces_.push_back({fmt::format("<extra_id_{}>", i), 0});
   }
   build_trie();
   const TokenizerConfig config = read_tokenizer_config(folder, json);

@@ -5,7 +5,6 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 #include <utility>
@@ -30,9 +29,6 @@ struct TokenizerJson {
   /// "WordPiece") as CLIP, T5 and BERT (uncased) have them.
   static TokenizerJson read(const std::filesystem::path& file, const std::string& model);
 };
-
-/// A token's rules: {"content": .., "lstrip": .., "rstrip": .., "normalized": ..}.
-AddedToken read_added_token(int64_t id, const nlohmann::json& value);
 
 /// The configuration of `folder`, whose added tokens are those of `json` where it lists none, as
 /// transformers 5 writes it.

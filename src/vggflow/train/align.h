@@ -2,10 +2,8 @@
 // The alignment run: updates of the policy's LoRA (and of the value network) by one of the methods,
 // evaluation, logs, checkpoints.
 
-#include <functional>
-
-#include "vggflow/flow/model_shape.h"
 #include "vggflow/train/align_config.h"
+#include "vggflow/train/checks.h"
 
 namespace vggflow {
 
@@ -13,11 +11,8 @@ namespace vggflow {
 enum class RunEnd {
   kFinished,        ///< all updates are done; the LoRAs and summary.json are written
   kInterrupted,     ///< by Ctrl-C or SIGTERM, after saving
-  kFinishedBefore,  ///< resume=true on a finished run: nothing was touched
+  kFinishedBefore,  ///< resume=true on a run with all its updates and summary: nothing was touched
 };
-
-/// A further refusal of a run, before anything is loaded: throws.
-using RunCheck = std::function<void(const AlignConfig&, const ModelShape&)>;
 
 /// Runs the alignment in the folder config.run, which it makes and locks (train/run_folder.h). With
 /// config.init_lora set, lora_rank, lora_alpha and lora_targets become those of that file. Throws

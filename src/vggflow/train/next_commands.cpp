@@ -6,6 +6,7 @@
 #include "vggflow/core/help.h"
 #include "vggflow/core/shell_word.h"
 #include "vggflow/eval/sweep.h"
+#include "vggflow/rewards/expression.h"
 
 namespace vggflow {
 namespace fs = std::filesystem;
@@ -29,7 +30,8 @@ GeneratorOptions generator_of(const AlignConfig& c, const fs::path& lora) {
   generator.flow = c.flow;
   generator.flow.checkpointing = false;  // it is of use in training alone
   generator.lora = lora.string();
-  generator.guidance = c.problem.guidance;
+  // The run's own images are drawn so.
+  generator.guidance = GuidanceIn(c.problem.guidance_in).rollout ? c.problem.guidance : 1.0;
   generator.time_grid = c.time_grid;
   if (c.eval_steps > 0) generator.time_grid.steps = c.eval_steps;
   return generator;
@@ -48,6 +50,9 @@ std::vector<NextCommand> next_commands(const AlignConfig& c, const fs::path& lor
   SweepConfig sweep;
   sweep.eval.out = (run / "sweep").string();
   sweep.eval.reward_files = c.reward_files;
+  for (const WeightedName& term : parse_expression(c.reward)) {
+    if (has_scheme(term.name)) sweep.eval.reward = c.reward;  // a LoRA's word alone is refused
+  }
   sweep.eval.judge = c.judge;
   sweep.eval.prompts = c.prompts;
   sweep.eval.device = c.device;

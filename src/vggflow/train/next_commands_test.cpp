@@ -39,5 +39,16 @@ TEST(NextCommands, PassOnWhatIsNotTheDefault) {
   EXPECT_THAT(all[1].command, Not(HasSubstr("reward="))) << "the LoRA says what it was trained on";
 }
 
+TEST(NextCommands, DrawAsTheRunDoesAndNameRewardsOfTheUsersOwn) {
+  AlignConfig c;
+  c.problem.guidance = 4.5;
+  c.problem.guidance_in = {GuidedCall::kGradient};
+  c.reward = "plugin:my.so + colorfulness";
+  const auto all = next_commands(c, "lora.safetensors", {});
+  EXPECT_THAT(all[0].command, HasSubstr("generator.guidance=1"));
+  EXPECT_THAT(all[1].command, HasSubstr("'reward=\"plugin:my.so + colorfulness\"'"))
+      << "which is refused from a LoRA's word";
+}
+
 }  // namespace
 }  // namespace vggflow

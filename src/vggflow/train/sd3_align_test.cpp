@@ -177,6 +177,34 @@ TEST(Sd3Alignment, RefusesToTrainOnThePromptsOfTheEvaluation) {
                   "expected prompts.train, the prompts to train on, besides prompts.eval="));
 }
 
+// What opening says of the files' variants is said once.
+TEST(Sd3Alignment, OpensTheModelsFilesOnce) {
+  const testing::TemporaryFolder folder;
+  const fs::path model = folder / "model";
+  fs::copy(testing::models_testdata("sd3_tiny"), model, fs::copy_options::recursive);
+  fs::rename(model / "text_encoder/model.safetensors",
+             model / "text_encoder/model.fp16.safetensors");
+  std::ofstream(folder / "prompts.txt") << "a dog\nna\n";
+  AlignConfig c;
+  c.run = (folder / "run").string();
+  c.flow = tiny_model(true);
+  c.flow.model = model.string();
+  c.prompts.train = (folder / "prompts.txt").string();
+  c.reward = "colorfulness";
+  c.value.kind = ValueKind::kNone;
+  c.updates = c.batch = 1;
+  c.time_grid.steps = 2;
+  c.methods.set("vgg-flow", "bins=1");
+  c.eval.prompts = c.eval.images = c.lora_rank = 2;
+  ::testing::internal::CaptureStderr();
+  const RunEnd end = align(c);
+  const std::string said = ::testing::internal::GetCapturedStderr(),
+                    once = "the only variant, 'fp16'";
+  EXPECT_EQ(end, RunEnd::kFinished);
+  ASSERT_NE(said.find(once), std::string::npos) << said;
+  EXPECT_EQ(said.find(once), said.rfind(once)) << said;
+}
+
 TEST(Sd3Alignment, AdaptersAndTheBaseShareOneCopyOfTheWeights) {
   Tiny tiny("vgg-flow");
   std::set<const void*> before;

@@ -76,16 +76,16 @@ MethodReport report_of(const Json& line) {
 
 }  // namespace
 
-Trainer::Trainer(const AlignConfig& c, ModelFiles files, const std::vector<LoraLayer>& start,
-                 bool new_evaluations)
+Trainer::Trainer(const AlignConfig& c, std::shared_ptr<const FamilyModel> files,
+                 const std::vector<LoraLayer>& start, bool new_evaluations)
     : config_(c),
       run_(c.run),
       seed_(static_cast<uint64_t>(c.seed)),
       new_evaluations_(new_evaluations),
       resolved_(c),
       prompts_(make_prompt_source(c.prompts, c.data)),
-      model_(files.open()),
-      base_hash_(files.network_hash()),
+      model_(files->open()),
+      base_hash_(files->network_hash()),
       reward_(make_reward(c.reward, c.reward_files.resources())),
       judge_(judge_of(*prompts_, c.judge, c.reward_files.resources())),
       lora_options_{c.lora_rank, c.lora_alpha, c.lora_targets},

@@ -10,7 +10,6 @@
 #include "vggflow/core/progress.h"
 #include "vggflow/data/prompt_source.h"
 #include "vggflow/eval/evaluate.h"
-#include "vggflow/families/model_shape.h"
 #include "vggflow/families/open_model.h"
 #include "vggflow/flow/adapted_flow.h"
 #include "vggflow/nn/lora.h"
@@ -31,8 +30,8 @@ class Trainer {
   /// let go once it is loaded. `start`: adapters that a new run
   /// starts from; none: fresh ones that change nothing yet. `new_evaluations`: a resumed run
   /// evaluates otherwise than before, so that earlier figures are not compared with.
-  Trainer(const AlignConfig& config, ModelFiles files, const std::vector<LoraLayer>& start,
-          bool new_evaluations);
+  Trainer(const AlignConfig& config, std::shared_ptr<const FamilyModel> files,
+          const std::vector<LoraLayer>& start, bool new_evaluations);
   /// From the last checkpoint, or the start, to the last update.
   RunEnd run();
 

@@ -9,6 +9,7 @@
 #include "vggflow/core/error.h"
 #include "vggflow/families/nano/word_encoder.h"
 #include "vggflow/families/sd3/mmdit.h"
+#include "vggflow/families/sd3/releases.h"
 #include "vggflow/networks/autoencoders/autoencoder_kl.h"
 #include "vggflow/networks/clip/clip_text.h"
 #include "vggflow/networks/text/t5_encoder.h"
@@ -97,24 +98,9 @@ TEST(ShapesOnly, LargeNetworksTakeNoMemoryUntilTheirWeightsCome) {
     expect_shapes(T5Encoder(T5Options{}), 4762310656);
     expect_shapes(ClipTextModel(ClipTextOptions{}), 123650304);
     expect_shapes(AutoencoderKl(AutoencoderKlOptions{}), 83819683);
-    MmditOptions o{.sample_size = 128,
-                   .channels = 16,
-                   .patch_size = 2,
-                   .layers = 24,
-                   .heads = 24,
-                   .head_dim = 64,
-                   .context_dim = 4096,
-                   .pooled_dim = 2048,
-                   .pos_embed_max = 192};
-    expect_shapes(Mmdit(o), 2028328000);
-    o.qk_norm = true;
-    o.pos_embed_max = 384;
-    for (int64_t block = 0; block < 13; ++block) o.dual_attention_layers.push_back(block);
-    expect_shapes(Mmdit(o), 2243171520);
-    o.dual_attention_layers = {};
-    o.pos_embed_max = 192;
-    o.layers = o.heads = 38;
-    expect_shapes(Mmdit(o), 8056627520);
+    expect_shapes(Mmdit(sd3_release("stable-diffusion-3-medium")), 2028328000);
+    expect_shapes(Mmdit(sd3_release("stable-diffusion-3.5-medium")), 2243171520);
+    expect_shapes(Mmdit(sd3_release("stable-diffusion-3.5-large")), 8056627520);
   }
   EXPECT_FALSE(Linear(2, 2).weight.is_meta());
 }

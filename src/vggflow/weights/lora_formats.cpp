@@ -160,12 +160,6 @@ Tensor low_rank(const LoraLayer& layer, const Tensor& x) {
   return at::linear(at::linear(x, layer.a.detach()), layer.b.detach()) * layer.scale;
 }
 
-double relative_error(const Tensor& got, const Tensor& want) {
-  const double size = want.abs().max().item<double>(),
-               error = (got - want).abs().max().item<double>();
-  return error == 0 ? 0 : error / std::max(size, 1e-30);
-}
-
 }  // namespace
 
 const char* name_of(LoraLayout layout) {
@@ -193,6 +187,12 @@ at::ScalarType dtype_of(NumberFormat format) {
 bool LoraFile::fresh() const {
   return std::none_of(layers.begin(), layers.end(),
                       [](const LoraLayer& layer) { return layer.b.ne(0).any().item<bool>(); });
+}
+
+double largest_relative_error(const Tensor& got, const Tensor& want) {
+  const double size = want.abs().max().item<double>(),
+               error = (got - want).abs().max().item<double>();
+  return error == 0 ? 0 : error / std::max(size, 1e-30);
 }
 
 // Half a unit in the last place is 2^-9 for bf16 and 2^-12 for fp16; A and B are rounded, and the
@@ -255,7 +255,7 @@ LoadBack check_load_back(const LoraNames& names, const std::filesystem::path& pa
     const bool there = it != found.end() && it->second->a.size(1) == layers[i].a.size(1) &&
                        it->second->b.size(0) == layers[i].b.size(0);
     const double error =
-        relative_error(there ? low_rank(*it->second, x) : at::zeros_like(want), want);
+        largest_relative_error(there ? low_rank(*it->second, x) : at::zeros_like(want), want);
     if (it != found.end()) found.erase(it);
     seen.worst_layer = std::max(seen.worst_layer, error);
     if (!(error <= tolerance))
@@ -268,8 +268,8 @@ LoadBack check_load_back(const LoraNames& names, const std::filesystem::path& pa
   }
   if (denoiser) {
     const Tensor base = denoiser({}), want = denoiser(layers), got = denoiser(back.layers);
-    seen.denoiser_error = relative_error(got, want);
-    seen.denoiser_change = relative_error(got, base);
+    seen.denoiser_error = largest_relative_error(got, want);
+    seen.denoiser_change = largest_relative_error(got, base);
     if (!(seen.denoiser_error <= denoiser_tolerance(dtype))) {
       problems.push_back(fmt::format("the denoiser's output differs by {:.1e} (allowed {:.0e})",
                                      seen.denoiser_error, denoiser_tolerance(dtype)));

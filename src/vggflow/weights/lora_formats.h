@@ -6,6 +6,7 @@
 
 #include <filesystem>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -65,6 +66,9 @@ struct LoraFile {
 LoraFile read_lora(const LoraNames& names, const std::filesystem::path& path,
                    TextAdapters text = TextAdapters::kRefuse);
 
+/// The file of tensors in a folder that PEFT or diffusers wrote; none where it is no such folder.
+std::optional<std::filesystem::path> lora_file_in(const std::filesystem::path& folder);
+
 /// A denoiser's output with adapters merged (none: the base), for a fixed input.
 using Denoiser = std::function<Tensor(const std::vector<LoraLayer>&)>;
 
@@ -77,6 +81,9 @@ struct LoadBack {
   double denoiser_change = 0;  ///< relative change of the denoiser's output from the base's
   bool fresh = false;
 };
+
+/// Largest |got - want| over the largest |want|.
+double largest_relative_error(const Tensor& got, const Tensor& want);
 
 /// Bound of a layer's relative error: rounding A and B costs each entry half a unit in the last
 /// place. The denoiser's is five times it.

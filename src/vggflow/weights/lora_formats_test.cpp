@@ -596,6 +596,10 @@ TEST_F(LoraExport, RefusesWhatItCannotDo) {
   EXPECT_THAT(message_of([&] { export_lora(options("x", "kohya", "int8")); }),
               HasSubstr("expected 'dtype' to be one of fp32, fp16, bf16, got 'int8'"));
   ExportOptions merged = options("x", "merged");
+  merged.base.variant = "fp16";
+  EXPECT_THAT(message_of([&] { export_lora(merged); }),
+              HasSubstr("is a nano model, which has no sd3.variant"));
+  merged = options("x", "merged");
   merged.base.model.clear();
   EXPECT_THAT(message_of([&] { export_lora(merged); }),
               HasSubstr("format merged needs the base model: pass --model FOLDER"));

@@ -283,10 +283,7 @@ LoraLayout layout_of(const LoraNames& names, const Adapters& adapters) {
 // the tensors.
 fs::path tensors_file(const fs::path& path) {
   if (!fs::is_directory(path)) return path;
-  for (const char* name : {"adapter_model.safetensors", "pytorch_lora_weights.safetensors",
-                           "adapter_model.bin", "pytorch_lora_weights.bin"}) {
-    if (fs::exists(path / name)) return path / name;
-  }
+  if (const auto file = lora_file_in(path)) return *file;
   fail(
       "[lora] {} is a folder without adapter_model.safetensors (PEFT) or "
       "pytorch_lora_weights.safetensors (diffusers), or the same as .bin: pass a LoRA file or such "
@@ -329,6 +326,14 @@ void report_text_encoders(const fs::path& file, const std::set<std::string>& nam
 }
 
 }  // namespace
+
+std::optional<fs::path> lora_file_in(const fs::path& folder) {
+  for (const char* name : {"adapter_model.safetensors", "pytorch_lora_weights.safetensors",
+                           "adapter_model.bin", "pytorch_lora_weights.bin"}) {
+    if (fs::exists(folder / name)) return folder / name;
+  }
+  return std::nullopt;
+}
 
 LoraFile read_lora(const LoraNames& names, const fs::path& path, TextAdapters text_encoders) {
   const fs::path place = tensors_file(path);

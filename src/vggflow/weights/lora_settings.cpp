@@ -143,9 +143,21 @@ double LoraSettings::number_of(const std::string& key, const Json& value) const 
 
 bool peft_pattern_matches(const std::string& pattern, const std::string& path) {
   constexpr size_t kLongest = 2000;  // of either, so that a search ends soon
+  constexpr const char* kNameSigns =
+      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.";
   VGGFLOW_CHECK(pattern.size() <= kLongest && path.size() <= kLongest,
                 "[lora] a pattern or a name of {} and {} bytes, expected at most {}",
                 pattern.size(), path.size(), kLongest);
+  // A name without other signs of an expression, of which a file has one per layer: '.' is any
+  // sign.
+  if (pattern.find_first_not_of(kNameSigns) == std::string::npos) {
+    if (path.size() < pattern.size()) return false;
+    const size_t at = path.size() - pattern.size();
+    return (at == 0 || path[at - 1] == '.') &&
+           std::equal(pattern.begin(), pattern.end(),
+                      path.begin() + static_cast<std::ptrdiff_t>(at),
+                      [](char p, char c) { return p == '.' || p == c; });
+  }
   // libstdc++'s second engine takes polynomial time whatever the expression.
   constexpr auto kSyntax = std::regex::ECMAScript | std::regex_constants::__polynomial;
   try {

@@ -21,7 +21,7 @@ struct ModelCopy {
 /// What was written, and what reading it back showed.
 struct WrittenModel {
   std::string layout;  ///< for people: "a folder in diffusers' layout"
-  size_t tensors = 0, merged = 0;
+  size_t tensors = 0;
   std::vector<std::string> components;
   double worst_rounding = 0;  ///< largest relative error that rounding makes in a layer's change
   std::string worst_name;

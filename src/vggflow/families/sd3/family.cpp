@@ -8,7 +8,10 @@
 #include <utility>
 
 #include "vggflow/core/error.h"
+#include "vggflow/core/log.h"
+#include "vggflow/device/device.h"
 #include "vggflow/families/sd3/mmdit_sizes.h"
+#include "vggflow/families/sd3/releases.h"
 #include "vggflow/io/content_hash.h"
 #include "vggflow/io/model_files.h"
 #include "vggflow/networks/autoencoders/decoder_cost.h"
@@ -29,36 +32,6 @@ struct Parts {
   double clip_parameters = 0, t5_parameters = 0;
 };
 
-// The releases' transformer/config.json; their other parts are alike.
-MmditOptions published_network(const std::string& name) {
-  MmditOptions o{.sample_size = 128,
-                 .channels = 16,
-                 .patch_size = 2,
-                 .layers = 24,
-                 .heads = 24,
-                 .head_dim = 64,
-                 .context_dim = 4096,
-                 .pooled_dim = 2048,
-                 .pos_embed_max = 192};
-  if (name.find("3.5-medium") != std::string::npos) {
-    o.pos_embed_max = 384;
-    o.qk_norm = true;
-    for (int64_t i = 0; i < 13; ++i) o.dual_attention_layers.push_back(i);
-  } else if (name.find("3.5-large") != std::string::npos) {
-    o.layers = o.heads = 38;
-    o.qk_norm = true;
-  }
-  return o;
-}
-
-bool is_published(const std::string& name) {
-  for (const char* release :
-       {"stable-diffusion-3-medium", "stable-diffusion-3.5-medium", "stable-diffusion-3.5-large"}) {
-    if (name.find(release) != std::string::npos) return true;
-  }
-  return false;
-}
-
 ClipTextOptions clip_g() {
   return {.width = 1280,
           .mlp_width = 5120,
@@ -71,7 +44,7 @@ ClipTextOptions clip_g() {
 Parts published_parts(const std::string& name) {
   return {
       .description = fmt::format("{}: not on this machine, its published sizes are taken", name),
-      .network = published_network(name),
+      .network = sd3_release(name),
       .vae = {},
       .clip_parameters = clip_text_parameters({}) + clip_text_parameters(clip_g()),
       .t5_parameters = t5_parameters({})};
@@ -105,7 +78,8 @@ class Sd3Family : public FamilyModel {
  public:
   Sd3Family(const ModelUse& use, const Sd3Options& options) : use_(use), options_(options) {
     const bool absent = is_repo_id(use.path) && !is_on_this_machine(use.path);
-    if (!absent || !is_published(use.path)) files_ = std::make_shared<Sd3Files>(use.path, options);
+    if (!absent || !is_sd3_release(use.path))
+      files_ = std::make_shared<Sd3Files>(use.path, options);
   }
   Sd3Family(const ModelUse& use, const Sd3Options& options, const Sd3Family& opened)
       : use_(use), options_(options), files_(opened.files_), parts_(opened.parts_) {}
@@ -116,9 +90,11 @@ class Sd3Family : public FamilyModel {
   }
   std::unique_ptr<FlowModel> open() const override {
     const at::ScalarType dtype = precision_dtype(use_.precision);
+    const bool offload = offloads();
     if (files_)
-      return std::make_unique<Sd3Model>(*files_, use_.path, options_, dtype, use_.checkpointing);
-    return std::make_unique<Sd3Model>(use_.path, options_, dtype, use_.checkpointing);
+      return std::make_unique<Sd3Model>(*files_, use_.path, options_, dtype, use_.checkpointing,
+                                        offload);
+    return std::make_unique<Sd3Model>(use_.path, options_, dtype, use_.checkpointing, offload);
   }
 
   std::string network_hash() const override {
@@ -134,6 +110,7 @@ class Sd3Family : public FamilyModel {
     return *parts_;
   }
   bool tiny() const { return options_.decoder == Sd3Decoder::kTaesd3; }
+  bool offloads() const;
   DecoderSizes decoder(int64_t h, int64_t w) const;
   std::vector<ModelSwitch> switches(int64_t height) const;
 
@@ -142,6 +119,18 @@ class Sd3Family : public FamilyModel {
   std::shared_ptr<const Sd3Files> files_;       // null: published sizes
   mutable std::shared_ptr<const Parts> parts_;  // once asked for
 };
+
+// A run that was begun on a GPU goes on on a CPU, and mapping its files is what offloading does
+// there.
+bool Sd3Family::offloads() const {
+  if (use_.offload == Offload::kNone) return false;
+  const bool on_cpu = current_device().is_cpu();
+  if (on_cpu)
+    log_info(
+        "offload=blocks changes nothing on the CPU: the weights are views of the files, which the "
+        "system drops and reads again as it needs memory");
+  return !on_cpu;
+}
 
 DecoderSizes Sd3Family::decoder(int64_t h, int64_t w) const {
   if (tiny()) return taesd3_sizes(parts().network.channels, h, w);
@@ -156,6 +145,10 @@ DecoderSizes Sd3Family::decoder(int64_t h, int64_t w) const {
 
 std::vector<ModelSwitch> Sd3Family::switches(int64_t height) const {
   std::vector<ModelSwitch> list;
+  if (use_.offload == Offload::kNone)
+    list.push_back({"checkpointing=true offload=blocks",
+                    "on a GPU two blocks' weights at a time",
+                    {"checkpointing=true", "offload=blocks"}});
   if (!tiny())
     list.push_back({"sd3.decoder=taesd3",
                     "the tiny decoder instead of the VAE",

@@ -80,10 +80,6 @@ double mmdit_grid(const MmditOptions& o) {
   return real(o.pos_embed_max * o.pos_embed_max * o.width());
 }
 
-double mmdit_parameters(const MmditOptions& o) {
-  return count_parameters<Mmdit>(o) + mmdit_grid(o);
-}
-
 PassCost mmdit_cost(const MmditOptions& o, const MmditCall& c) {
   const double n = real(c.image_tokens), m = real(c.text_tokens), d = real(o.width()),
                e = real(c.bytes), pixels = real(o.patch_size * o.patch_size * o.channels);

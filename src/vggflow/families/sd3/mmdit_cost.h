@@ -20,8 +20,6 @@ struct MmditCall {
                         ///< contiguous, and adapters keep copies of them
 };
 
-/// Parameters of the network, its position grid included.
-double mmdit_parameters(const MmditOptions& options);
 /// Numbers of the position grid, a table in the file and no parameter.
 double mmdit_grid(const MmditOptions& options);
 PassCost mmdit_cost(const MmditOptions& options, const MmditCall& call);

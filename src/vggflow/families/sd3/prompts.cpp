@@ -13,6 +13,7 @@
 
 #include "vggflow/core/error.h"
 #include "vggflow/core/hash.h"
+#include "vggflow/core/listing.h"
 #include "vggflow/device/device.h"
 #include "vggflow/io/files.h"
 
@@ -57,14 +58,6 @@ uint64_t hash_settings(const fs::path& folder, uint64_t hash) {
   for (const fs::path& file : files)
     hash = fnv1a(read_text(file), fnv1a(file.filename().string(), hash));
   return hash;
-}
-
-// At most about 80 bytes, whole characters.
-std::string clipped(const std::string& text) {
-  size_t end = 80;
-  if (text.size() <= end) return text;
-  while (end > 0 && (static_cast<unsigned char>(text[end]) >> 6) == 2) --end;
-  return text.substr(0, end) + "...";
 }
 
 }  // namespace
@@ -147,7 +140,7 @@ Sd3Prompt Sd3PromptEncoder::encode(const std::vector<std::string>& prompts) {
     out.warnings.push_back(
         fmt::format("{} of {} prompts are longer than an encoder reads and were cut, by {}; the "
                     "first lost '{}'",
-                    cut_prompts, known.size(), fmt::join(encoders, ", "), clipped(first_cut)));
+                    cut_prompts, known.size(), fmt::join(encoders, ", "), clipped(first_cut, 80)));
   }
   for (size_t begin = 0; begin < missing.size(); begin += static_cast<size_t>(options_.batch)) {
     const size_t count = std::min(missing.size() - begin, static_cast<size_t>(options_.batch));

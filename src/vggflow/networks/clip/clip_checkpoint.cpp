@@ -12,8 +12,6 @@
 #include <vector>
 
 #include "vggflow/core/error.h"
-#include "vggflow/core/json.h"
-#include "vggflow/io/files.h"
 #include "vggflow/io/model_files.h"
 #include "vggflow/networks/vision/image_preprocess.h"
 #include "vggflow/weights/frozen_weights.h"
@@ -52,7 +50,7 @@ ClipCheckpoint open_files(const fs::path& path) {
 
 Json read_config(const fs::path& file) {
   if (!fs::exists(file)) return Json();
-  return parse_json<Json>(read_text(file), file.string());
+  return read_json_file(file);
 }
 
 // ---- names

@@ -5,9 +5,7 @@
 namespace vggflow {
 
 ClipActivation clip_activation(const std::string& word, const std::string& origin) {
-  for (const auto& [known, activation] : option_words(ClipActivation{})) {
-    if (word == known) return activation;
-  }
+  if (const auto activation = option_of<ClipActivation>(word)) return *activation;
   fail("[clip] {}: expected the activation quick_gelu or gelu, got '{}'", origin, word);
 }
 

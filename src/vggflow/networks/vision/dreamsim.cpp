@@ -8,8 +8,6 @@
 #include <vector>
 
 #include "vggflow/core/error.h"
-#include "vggflow/core/json.h"
-#include "vggflow/io/files.h"
 #include "vggflow/io/finite.h"
 #include "vggflow/io/model_files.h"
 #include "vggflow/nn/lora.h"
@@ -54,7 +52,7 @@ void load_file(const fs::path& file, TensorList targets, Module& network) {
 
 double lora_alpha(const fs::path& config) {
   try {
-    return parse_json(read_text(config), config.string()).at("lora_alpha").get<double>();
+    return read_json_file(config).at("lora_alpha").get<double>();
   } catch (const nlohmann::json::exception& e) {
     fail("[dreamsim] expected a number lora_alpha in {}, got: {}", config.string(), e.what());
   }
@@ -81,7 +79,8 @@ std::vector<LoraLayer> read_adapters(const fs::path& folder) {
     const auto b = tensors.find(name.substr(0, name.size() - a_end.size()) + b_end);
     VGGFLOW_CHECK(b != tensors.end() && a.dim() == 2,
                   "[dreamsim] expected a matrix '{}' with its lora_B in {}", name, file.string());
-    const std::string fault = weight_fault(a) + weight_fault(b->second);
+    std::string fault = weight_fault(a);
+    if (fault.empty()) fault = weight_fault(b->second);
     VGGFLOW_CHECK(fault.empty(), "[dreamsim] {}: '{}' or its lora_B {}", file.string(), name,
                   fault);
     adapters.push_back({name.substr(begin, name.size() - a_end.size() - begin), a, b->second,
