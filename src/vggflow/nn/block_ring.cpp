@@ -28,6 +28,12 @@ void point(const Tensor& tensor, const at::Storage& storage, int64_t offset) {
 
 }  // namespace
 
+bool lies_behind(const Tensor& a, const Tensor& b) {
+  return a.sizes() == b.sizes() && a.is_contiguous() && b.is_contiguous() &&
+         a.storage().is_alias_of(b.storage()) &&
+         b.storage_offset() == a.storage_offset() + a.numel();
+}
+
 BlockRing::BlockRing(const std::vector<Module*>& blocks, at::Device device)
     : device_(device),
       nothing_(at::empty({0}, at::device(device).dtype(at::kByte)).storage()),

@@ -15,6 +15,18 @@
 
 namespace vggflow {
 
+/// Whether b begins in memory where a of the same shape ends, as weights lie that are multiplied as
+/// one.
+bool lies_behind(const Tensor& a, const Tensor& b);
+
+/// A module whose weights come and go.
+class Visitor {
+ public:
+  virtual ~Visitor() = default;
+  /// Brings its weights to the device.
+  virtual void bring_weights() const = 0;
+};
+
 class BlockRing {
  public:
   /// Takes the parameters of every block, which lie on the host, and frees them there but for one

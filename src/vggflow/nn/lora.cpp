@@ -11,6 +11,7 @@
 #include "vggflow/core/error.h"
 #include "vggflow/core/listing.h"
 #include "vggflow/core/nearest.h"
+#include "vggflow/nn/block_ring.h"
 
 namespace vggflow {
 
@@ -158,7 +159,7 @@ void LoraSet::merge_into(Module& other) const {
     if (!layer) {
       merge(run);
       run.clear();
-      module->bring_weights();
+      if (const auto* visitor = dynamic_cast<const Visitor*>(module)) visitor->bring_weights();
       continue;
     }
     if (!run.empty() && !lies_behind(run.back().into->weight, layer->weight)) {

@@ -45,12 +45,6 @@ void fill_on_host(Tensor& x, const std::function<void(std::span<float>)>& draw) 
   if (!x.is_cpu()) x.copy_(host);
 }
 
-bool lies_behind(const Tensor& a, const Tensor& b) {
-  return a.sizes() == b.sizes() && a.is_contiguous() && b.is_contiguous() &&
-         a.storage().is_alias_of(b.storage()) &&
-         b.storage_offset() == a.storage_offset() + a.numel();
-}
-
 void Module::add(std::string name, Tensor& parameter) {
   tensors_.emplace_back(std::move(name), &parameter);
 }

@@ -27,10 +27,6 @@ Tensor new_parameter(at::IntArrayRef shape, double value = 0);
 /// seed means the same everywhere.
 void fill_on_host(Tensor& x, const std::function<void(std::span<float>)>& draw);
 
-/// Whether b begins in memory where a of the same shape ends, as weights lie that are multiplied as
-/// one.
-bool lies_behind(const Tensor& a, const Tensor& b);
-
 /// While one lives, the modules that this thread makes have parameters without memory (PyTorch's
 /// meta tensors), to be replaced by a file's before the first use: a network of gigabytes is then
 /// never held twice.
@@ -63,9 +59,6 @@ class Module {
   /// Moves every parameter (detached; gradients are asked for as before). Modules are made on the
   /// current device: this is for those that are there already.
   void to(at::Device device);
-  /// Brings this module's own weights to the device, of modules whose weights come and go
-  /// (nn/block_ring.h).
-  virtual void bring_weights() const {}
 
  protected:
   void add(std::string name, Tensor& parameter);

@@ -14,11 +14,9 @@ namespace vggflow {
 /// Sets each target to the tensor of its name on the current device: a view of the mapped file
 /// where that is the CPU and the file has `dtype` already, else a copy, made one tensor at a time.
 /// Every missing, unexpected and misshaped tensor is listed in one error, and then nothing is
-/// changed. `unused` are names that some files hold besides and the network has no use for; names
-/// that begin with `on_host`, where it is given, stay on the CPU.
+/// changed. `unused` are names that some files hold besides and the network has no use for.
 void adopt_weights(const std::vector<NamedTensor>& targets, const ComponentWeights& weights,
-                   at::ScalarType dtype, const std::set<std::string>& unused = {},
-                   const std::string& on_host = {});
+                   at::ScalarType dtype, const std::set<std::string>& unused = {});
 
 /// Network(options) with these weights in `dtype`. It is made without memory for its parameters, so
 /// what is held is the weights, once.

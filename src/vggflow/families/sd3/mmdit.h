@@ -65,7 +65,7 @@ class SelfAttention : public Module {
 
 /// One joint block with adaLN-Zero modulation of both streams by the embedding of time and pooled
 /// text.
-class JointBlock : public Module {
+class JointBlock : public Module, public Visitor {
  public:
   JointBlock(const MmditOptions& options, bool context_pre_only, bool dual);
   /// silu_embedding is silu(emb) (B, D). Updates image (B, N, D) and text (B, T, D), fp32 streams;

@@ -127,12 +127,19 @@ std::unique_ptr<Mmdit> load_sd3_transformer(const Sd3Files& files, at::ScalarTyp
       at::empty({1, options.pos_embed_max * options.pos_embed_max, options.width()});
   auto targets = net->parameters();
   targets.push_back({"pos_embed.pos_embed", &net->position_grid});
-  adopt_weights(targets, files.weights("transformer"), dtype, {},
-                offload ? "transformer_blocks." : "");
+  {
+    // Blocks that visit the device start from the host.
+    const DeviceScope place(offload ? at::Device(at::kCPU) : current_device());
+    adopt_weights(targets, files.weights("transformer"), dtype);
+  }
   net->compute = dtype;
   // On the CPU the weights stay views of the file.
   if (!current_device().is_cpu()) net->join_projections();
-  if (offload) net->offload_blocks(current_device());
+  if (offload) {
+    net->offload_blocks(current_device());
+    for (const NamedTensor& target : targets)
+      *target.tensor = target.tensor->to(current_device());
+  }
   return net;
 }
 
