@@ -46,35 +46,32 @@ bool is_finished(const AlignConfig& c) {
 
 RunEnd align(AlignConfig& config, const RunCheck& check) {
   const std::vector<LoraLayer> start = take_init_lora(config);
-  RunEnd align(AlignConfig & config, const RunCheck& check) {
-    const std::vector<LoraLayer> start = take_init_lora(config);
-    const std::shared_ptr<const FamilyModel> model = check_run(config, check);
-    const RunFolder folder(config.run);
-    ChangedSettings changed;
-    if (config.resume) {
-      changed = folder.go_on(config);
-      if (is_finished(config)) {
-        log_info(
-            "{} is finished after update {}: nothing was changed. A larger updates=... goes on "
-            "from "
-            "there",
-            config.run, config.updates);
-        return RunEnd::kFinishedBefore;
-      }
-    } else {
-      folder.begin();
+  std::shared_ptr<const FamilyModel> model = check_run(config, check);
+  const RunFolder folder(config.run);
+  ChangedSettings changed;
+  if (config.resume) {
+    changed = folder.go_on(config);
+    if (is_finished(config)) {
+      log_info(
+          "{} is finished after update {}: nothing was changed. A larger updates=... goes on from "
+          "there",
+          config.run, config.updates);
+      return RunEnd::kFinishedBefore;
     }
-    open_log(fs::path(config.run) / "log.txt");
-    log_info("device: {}", device_description());
-    if (!start.empty())
-      log_info("the adapters start from {}: {} layers of rank {}", config.init_lora, start.size(),
-               config.lora_rank);
-    if (!changed.rounding.empty())
-      log_info("{} changed since the run's start: its numbers may now differ by rounding",
-               fmt::join(changed.rounding, ", "));
-    Trainer trainer(config, std::move(model), start, changed.evaluations);
-    folder.save(config);
-    return trainer.run();
+  } else {
+    folder.begin();
   }
+  open_log(fs::path(config.run) / "log.txt");
+  log_info("device: {}", device_description());
+  if (!start.empty())
+    log_info("the adapters start from {}: {} layers of rank {}", config.init_lora, start.size(),
+             config.lora_rank);
+  if (!changed.rounding.empty())
+    log_info("{} changed since the run's start: its numbers may now differ by rounding",
+             fmt::join(changed.rounding, ", "));
+  Trainer trainer(config, std::move(model), start, changed.evaluations);
+  folder.save(config);
+  return trainer.run();
+}
 
 }  // namespace vggflow
