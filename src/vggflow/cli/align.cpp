@@ -11,6 +11,7 @@
 #include "vggflow/core/result.h"
 #include "vggflow/device/device.h"
 #include "vggflow/eval/run.h"
+#include "vggflow/plan/plan.h"
 #include "vggflow/report/report.h"
 
 namespace vggflow::cli {
@@ -55,7 +56,11 @@ int align(const Call& call) {
   set_threads(config.threads);
   catch_interrupts_saying(kStopping);
   const DeviceScope device(config.device);
-  const RunEnd end = vggflow::align(config);
+  const bool on_gpu = !device.device().is_cpu();
+  const auto within_limit = [on_gpu](const AlignConfig& asked, const ModelShape& shape) {
+    check_memory_limit(asked, shape, on_gpu);
+  };
+  const RunEnd end = vggflow::align(config, within_limit);
   if (end == RunEnd::kInterrupted) return kInterrupted;
   // One that died after its summary lacks its report alone.
   const std::string report = config.run + "/report.html";

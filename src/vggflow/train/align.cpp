@@ -11,7 +11,6 @@
 #include "vggflow/device/device.h"
 #include "vggflow/families/lora.h"
 #include "vggflow/train/checkpoint.h"
-#include "vggflow/train/checks.h"
 #include "vggflow/train/run_folder.h"
 #include "vggflow/train/trainer.h"
 
@@ -45,9 +44,9 @@ bool is_finished(const AlignConfig& c) {
 
 }  // namespace
 
-RunEnd align(AlignConfig& config) {
+RunEnd align(AlignConfig& config, const RunCheck& check) {
   const std::vector<LoraLayer> start = take_init_lora(config);
-  std::shared_ptr<const FamilyModel> model = check_run(config);
+  std::shared_ptr<const FamilyModel> model = check_run(config, check);
   const RunFolder folder(config.run);
   ChangedSettings changed;
   if (config.resume) {

@@ -3,6 +3,7 @@
 // evaluation, logs, checkpoints.
 
 #include "vggflow/train/align_config.h"
+#include "vggflow/train/checks.h"
 
 namespace vggflow {
 
@@ -15,8 +16,8 @@ enum class RunEnd {
 
 /// Runs the alignment in the folder config.run, which it makes and locks (train/run_folder.h). With
 /// config.init_lora set, lora_rank, lora_alpha and lora_targets become those of that file. Throws
-/// Error where a setting, a model, a reward or a prompt file is refused, before there is a folder
-/// or taking it away again.
-RunEnd align(AlignConfig& config);
+/// Error where a setting, a model, a reward or a prompt file is refused (`check` is asked, too),
+/// before there is a folder or taking it away again.
+RunEnd align(AlignConfig& config, const RunCheck& check = {});
 
 }  // namespace vggflow

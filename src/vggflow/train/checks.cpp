@@ -76,9 +76,10 @@ void check_settings(const AlignConfig& c, const ModelShape& shape) {
   const LoraSet adapters(*network, {c.lora_rank, c.lora_alpha, c.lora_targets}, 0);
 }
 
-std::shared_ptr<const FamilyModel> check_run(const AlignConfig& config) {
+std::shared_ptr<const FamilyModel> check_run(const AlignConfig& config, const RunCheck& check) {
   const ModelShape shape = read_model_shape(config.flow);
   check_settings(config, shape);
+  if (check) check(config, shape);
   require_prompts(config.flow, config.prompts);
   return shape.model;
 }

@@ -50,7 +50,7 @@ bool is_evaluation(const std::string& key) {
 }
 bool is_free(const std::string& key) {
   static const std::set<std::string> keys{
-      "resume",     "run",           "updates",           "checkpoint_every",
+      "resume",     "run",           "updates",           "checkpoint_every",    "memory_limit",
       "eval_every", "fit.log_every", "fit.preview_every", "fit.checkpoint_every"};
   return keys.contains(key) || is_evaluation(key);
 }
