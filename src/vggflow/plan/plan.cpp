@@ -371,11 +371,11 @@ void Planner::run_through_moments() {
   // Encoders that leave are there before anything else is, but for the decoder.
   if (!s_.text_encoders_stay) {
     const std::vector<Amount> all = held_;
-    held_ = {
-        {"program", place_.program},
-        {"decoder", kFloat * s_.decoder.parameters},
-        {"text encoders", number_ * s_.text_parameters},
-        {"network", s_.stored_bytes == number_ && !place_.gpu ? 0 : number_ * network_numbers()}};
+    const bool untouched = !place_.gpu && s_.stored_bytes == number_;  // a view of its file
+    held_ = {{"program", place_.program},
+             {"decoder", kFloat * s_.decoder.parameters},
+             {"text encoders", number_ * s_.text_parameters},
+             {"network", untouched ? 0 : number_ * network_numbers()}};
     add_moment("prompts", {});
     held_ = all;
   }

@@ -1,7 +1,7 @@
 // Judges behind HTTP, against a server in this process.
 #include "vggflow/rewards/remote_reward.h"
 
-#include <ATen/ops/arange.h>
+#include <ATen/ATen.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
