@@ -103,19 +103,20 @@ class CardPresets : public ::testing::TestWithParam<OfACard> {
 std::vector<OfACard> card_presets() {
   std::vector<OfACard> all;
   for (const int64_t pixels : {512, 1024}) {
-    for (const char* model : {"sd3-medium", "sd35-medium"}) all.emplace_back(24, model, pixels);
-    for (const char* model : {"sd3-medium", "sd35-medium", "sd35-large"})
-      all.emplace_back(80, model, pixels);
+    for (const int card : {24, 80}) {
+      for (const char* model : {"sd3-medium", "sd35-medium", "sd35-large"})
+        all.emplace_back(card, model, pixels);
+    }
   }
   return all;
 }
-INSTANTIATE_TEST_SUITE_P(All, CardPresets, ::testing::ValuesIn(card_presets()),
-                         [](const auto& one) {
-                           const auto& [card, model, pixels] = one.param;
-                           auto name = fmt::format("{}gb_{}_{}", card, model, pixels);
-                           std::replace(name.begin(), name.end(), '-', '_');
-                           return name;
-                         });
+std::string name_of(const ::testing::TestParamInfo<OfACard>& one) {
+  const auto& [card, model, pixels] = one.param;
+  std::string name = fmt::format("{}gb_{}_{}", card, model, pixels);
+  std::replace(name.begin(), name.end(), '-', '_');
+  return name;
+}
+INSTANTIATE_TEST_SUITE_P(All, CardPresets, ::testing::ValuesIn(card_presets()), name_of);
 
 TEST_P(CardPresets, FitTheirCardByTheCountOfThePlan) {
   const AlignConfig c = config();
