@@ -24,12 +24,12 @@ namespace {
 // and oneDNN makes reordered copies. GPU: CUDA's context and the libraries' code and workspaces;
 // the allocator keeps blocks that fit nothing else. Where from: docs/plan.md.
 struct Place {
+  bool gpu;
   double program;  // bytes
   double heap;     // what comes and goes takes as many times its tensors' bytes
 };
 constexpr double kGiB = 1024.0 * 1024 * 1024;
-constexpr Place kCpu{0.17 * kGiB, 1.75};
-constexpr Place kGpu{0.8 * kGiB, 1.3};
+constexpr Place kCpu{false, 0.17 * kGiB, 1.75}, kGpu{true, 0.8 * kGiB, 1.3};
 // What runs on a model's own prompts hold besides (emoji, judges and their passes): measured.
 constexpr double kEmoji = 0.06 * kGiB;
 constexpr double kFloat = 4;
@@ -353,10 +353,11 @@ void Planner::run_through_moments() {
   // Encoders that leave are there before anything else is, but for the decoder.
   if (!s_.text_encoders_stay) {
     const std::vector<Amount> all = held_;
+    const bool untouched = !place_.gpu && s_.stored_bytes == number_;  // a view of its file
     held_ = {{"program", place_.program},
              {"decoder", kFloat * s_.decoder.parameters},
              {"text encoders", number_ * s_.text_parameters},
-             {"network", s_.stored_bytes == number_ ? 0 : number_ * network_numbers_}};
+             {"network", untouched ? 0 : number_ * network_numbers_}};
     add_moment("prompts", {});
     held_ = all;
   }
