@@ -68,7 +68,8 @@ struct AlignConfig {
     device.fields(v);
     v("memory_limit", memory_limit,
       "GiB that the run may take by vggflow plan's count, of the GPU's memory where it runs on "
-      "one, else of the process; a run above it is refused before anything is loaded; 0: no limit",
+      "one, "
+      "else of the process; a run above it is refused before anything is loaded; 0: no limit",
       range(0, 1e6));
     flow.fields(v);
     v("reward", reward, "reward, or a weighted sum: 0.7*emoji-clip + 0.3*colorfulness");
