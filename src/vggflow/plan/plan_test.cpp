@@ -109,13 +109,13 @@ std::vector<OfACard> card_presets() {
   }
   return all;
 }
-INSTANTIATE_TEST_SUITE_P(All, CardPresets, ::testing::ValuesIn(card_presets()),
-                         [](const auto& one) {
-                           const auto& [card, model, pixels] = one.param;
-                           auto name = fmt::format("{}gb_{}_{}", card, model, pixels);
-                           std::replace(name.begin(), name.end(), '-', '_');
-                           return name;
-                         });
+std::string name_of(const ::testing::TestParamInfo<OfACard>& one) {
+  const auto& [card, model, pixels] = one.param;
+  std::string name = fmt::format("{}gb_{}_{}", card, model, pixels);
+  std::replace(name.begin(), name.end(), '-', '_');
+  return name;
+}
+INSTANTIATE_TEST_SUITE_P(All, CardPresets, ::testing::ValuesIn(card_presets()), name_of);
 
 TEST_P(CardPresets, FitTheirCardByTheCountOfThePlan) {
   const AlignConfig c = config();
