@@ -270,7 +270,7 @@ TEST(Plan, SaysForPeopleAndForProgramsWhatFits) {
   EXPECT_LT(p.gpu.peak, p.peak) << "its allocator leaves smaller holes";
   const std::string text = plan_text(c, shape, p, switches(c, shape), devices);
   for (const char* what : {"1024x1024 pixels", "TAESD3", "memory at the fullest moment",
-                           "merge=false", "fits on", "tiny", "GiB on a GPU (adjoint)"})
+                           "merge=false", "fits on", "tiny", "GiB on a GPU (rollout)"})
     EXPECT_THAT(text, HasSubstr(what));
   const Json json = plan_json(p, switches(c, shape), devices);
   const Json flat = json.flatten();
