@@ -2,6 +2,8 @@
 // A tiny Stable Diffusion 3.5: the tiny Stable Diffusion 3 of the test data with a transformer that
 // normalises queries and keys and has a second attention in its first block. Weights are random.
 
+#include <ATen/ATen.h>
+
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>

@@ -34,7 +34,7 @@ VGGFLOW_BEFORE_ALL void choose_wait_policy(int, char** arguments, char** variabl
   size_t count = 0;
   for (; variables[count] != nullptr; ++count) {
     if (count == kMost) return;
-    for (const char* name : kWaitVariables) {
+    for (const char* name : vggflow::kWaitVariables) {
       if (sets(variables[count], name)) return;
     }
     all[count] = variables[count];

@@ -206,6 +206,22 @@ TEST(PlanOfAGpu, CountsWhatAnH100Measured) {
   }
 }
 
+TEST(PlanOfAGpu, LeavesTheBlocksOfAnOffloadedNetworkOnTheHost) {
+  AlignConfig c = preset("24gb/sd35-large-512.yaml");
+  const ModelShape shape = read_model_shape(c.flow);
+  const Plan offloaded = plan(c, shape);
+  EXPECT_THAT(offloaded.notes.back(), HasSubstr("offload=blocks: on a GPU 14.9 GiB of weights lie"));
+  c.flow.offload = Offload::kNone;
+  const Plan resident = plan(c, shape);
+  EXPECT_EQ(offloaded.peak, resident.peak) << "of a CPU";
+  // Two of 38 blocks of 36 matrices of 2432 x 2432, in bf16.
+  constexpr double kBlock = 2 * 36 * 2432.0 * 2432.0;
+  EXPECT_NEAR(amount(resident.gpu.memory, "network") - amount(offloaded.gpu.memory, "network"),
+              36 * kBlock, 0.5 * kBlock);
+  EXPECT_THAT(message_of([&] { check_memory_limit(c, shape, /*on_gpu=*/true); }),
+              HasSubstr("checkpointing=true offload=blocks: "));
+}
+
 TEST(Plan, AddsUpItsPartsAndTakesTheFullestMoment) {
   for (const AlignConfig& c :
        {nano(), preset("sd3-medium/aesthetic.yaml"), preset("sd3-medium/pickscore-release.yaml")}) {
@@ -271,7 +287,7 @@ TEST(Plan, SaysForPeopleAndForProgramsWhatFits) {
   EXPECT_LT(p.gpu.peak, p.peak) << "its allocator leaves smaller holes";
   const std::string text = plan_text(c, shape, p, switches(c, shape), devices);
   for (const char* what : {"1024x1024 pixels", "TAESD3", "memory at the fullest moment",
-                           "merge=false", "fits on", "tiny", "GiB on a GPU (adjoint)"})
+                           "merge=false", "fits on", "tiny", "GiB on a GPU (rollout)"})
     EXPECT_THAT(text, HasSubstr(what));
   const Json json = plan_json(p, switches(c, shape), devices);
   const Json flat = json.flatten();
