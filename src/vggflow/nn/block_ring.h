@@ -32,7 +32,7 @@ class BlockRing {
  public:
   /// Takes the parameters of every block, which lie on the host, and frees them there but for one
   /// packed copy each (page-locked for CUDA). They become tensors of `device`, shared by all views,
-  /// which have memory while their block visits; to use one that is away is an error of LibTorch's.
+  /// which have memory while their block visits; those of a block that is away must not be read.
   BlockRing(const std::vector<Module*>& blocks, at::Device device);
   ~BlockRing();
   BlockRing(const BlockRing&) = delete;
