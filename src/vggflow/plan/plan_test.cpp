@@ -210,7 +210,8 @@ TEST(PlanOfAGpu, LeavesTheBlocksOfAnOffloadedNetworkOnTheHost) {
   AlignConfig c = preset("24gb/sd35-large-512.yaml");
   const ModelShape shape = read_model_shape(c.flow);
   const Plan offloaded = plan(c, shape);
-  EXPECT_THAT(offloaded.notes.back(), HasSubstr("offload=blocks: on a GPU 14.9 GiB of weights lie"));
+  EXPECT_THAT(offloaded.notes.back(),
+              HasSubstr("offload=blocks: on a GPU 14.9 GiB of weights lie"));
   c.flow.offload = Offload::kNone;
   const Plan resident = plan(c, shape);
   EXPECT_EQ(offloaded.peak, resident.peak) << "of a CPU";

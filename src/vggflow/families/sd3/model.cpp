@@ -137,8 +137,7 @@ std::unique_ptr<Mmdit> load_sd3_transformer(const Sd3Files& files, at::ScalarTyp
   if (!current_device().is_cpu()) net->join_projections();
   if (offload) {
     net->offload_blocks(current_device());
-    for (const NamedTensor& target : targets)
-      *target.tensor = target.tensor->to(current_device());
+    for (const NamedTensor& target : targets) *target.tensor = target.tensor->to(current_device());
   }
   return net;
 }
