@@ -16,11 +16,12 @@
 
 namespace vggflow::testing {
 
-inline void write_sd35(const std::filesystem::path& folder) {
+inline void write_sd35(const std::filesystem::path& folder, int64_t layers = 2) {
   namespace fs = std::filesystem;
   fs::copy(models_testdata("sd3_tiny"), folder, fs::copy_options::recursive);
   const fs::path transformer = folder / "transformer";
   nlohmann::json config = read_model_config(transformer);
+  config["num_layers"] = layers;
   config["qk_norm"] = "rms_norm";
   config["dual_attention_layers"] = {0};
   std::ofstream(transformer / "config.json") << config;

@@ -21,6 +21,7 @@
 #include "vggflow/dist/group.h"
 #include "vggflow/dist/place.h"
 #include "vggflow/eval/run.h"
+#include "vggflow/plan/plan.h"
 #include "vggflow/report/report.h"
 
 namespace vggflow::cli {
@@ -92,7 +93,11 @@ int align(const Call& call) {
   const DeviceScope device(config.device);
   const Group group = Group::open(
       place, std::chrono::milliseconds(static_cast<int64_t>(1000 * config.dist.timeout)));
-  const RunEnd end = as_one_of(group, [&] { return vggflow::align(config, group); });
+  const bool on_gpu = !device.device().is_cpu();
+  const auto within_limit = [on_gpu](const AlignConfig& asked, const ModelShape& shape) {
+    check_memory_limit(asked, shape, on_gpu);
+  };
+  const RunEnd end = as_one_of(group, [&] { return vggflow::align(config, group, within_limit); });
   if (end == RunEnd::kInterrupted) return kInterrupted;
   if (!group.leads()) return kDone;
   // One that died after its summary lacks its report alone.

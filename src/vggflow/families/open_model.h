@@ -18,6 +18,7 @@ struct ModelOptions {
   std::string model = "models/nano";
   Precision precision = Precision::kAuto;
   bool checkpointing = false;
+  Offload offload = Offload::kNone;
   Sd3Options sd3;
 
   template <class V>
@@ -30,6 +31,10 @@ struct ModelOptions {
     v("checkpointing", checkpointing,
       "blocks of the network and of the decoder keep their inputs alone and run again for "
       "gradients: less memory, one more forward pass");
+    v("offload", offload,
+      "blocks: on a GPU the frozen weights of the network's blocks lie in the host's memory, and "
+      "two "
+      "blocks at a time on the GPU: for networks that are larger than it");
     v.section("sd3", sd3);
   }
 };

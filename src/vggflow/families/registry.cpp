@@ -10,7 +10,7 @@ namespace vggflow {
 namespace {
 
 ModelUse use_of(const ModelOptions& o) {
-  return {model_path(o).string(), o.precision, o.checkpointing};
+  return {model_path(o).string(), o.precision, o.checkpointing, o.offload};
 }
 
 std::vector<Family>& rows() {
@@ -22,7 +22,7 @@ std::vector<Family>& rows() {
            [](const ModelOptions& o, const FamilyModel* opened) {
              return nano_family(use_of(o), o.sd3.taesd, opened);
            },
-       .check = [](const ModelOptions& o) { check_nano_settings(o.model, o.sd3); },
+       .check = [](const ModelOptions& o) { check_nano_settings(o.model, o.sd3, o.offload); },
        .has_own_prompts = nano_draws_emoji,
        .write = [](const ModelOptions& o, const std::filesystem::path& out,
                    const ModelCopy& copy) { return write_nano(model_path(o), out, copy); }},

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "vggflow/core/field.h"
 #include "vggflow/flow/flow_model.h"
 #include "vggflow/flow/precision.h"
 #include "vggflow/nn/pass_cost.h"
@@ -34,6 +35,12 @@ class NetworkSizes {
   virtual double tables() const { return 0; }
   /// Numbers of the layer that gives the prediction (FlowNetwork::output_layer).
   virtual double output_parameters() const = 0;
+  /// Numbers of the frozen weights that stay on the host with Offload::kBlocks, and those that the
+  /// device holds at once in their place.
+  struct Offloaded {
+    double on_host = 0, on_device = 0;
+  };
+  virtual Offloaded offloaded() const { return {}; }
   virtual PassCost cost(const NetworkCall& call) const = 0;
   /// Of a pass through pairs (value, tangent).
   virtual PassCost tangent_cost(const NetworkCall& call) const = 0;
@@ -91,11 +98,21 @@ class FamilyModel {
   virtual std::string network_hash() const = 0;
 };
 
+/// Where a network's frozen weights lie while it computes on a GPU.
+enum class Offload {
+  kNone,   ///< on the GPU
+  kBlocks  ///< those of its blocks on the host; they visit the GPU in turn
+};
+inline OptionWords<Offload> option_words(Offload) {
+  return {{"none", Offload::kNone}, {"blocks", Offload::kBlocks}};
+}
+
 /// How a model is opened, whatever its family.
 struct ModelUse {
   std::string path;  ///< folder, name or file
   Precision precision = Precision::kAuto;
   bool checkpointing = false;  ///< of the network's blocks and the decoder's
+  Offload offload = Offload::kNone;
 };
 
 }  // namespace vggflow

@@ -11,6 +11,7 @@
 #include "vggflow/core/error.h"
 #include "vggflow/core/listing.h"
 #include "vggflow/core/nearest.h"
+#include "vggflow/nn/block_ring.h"
 
 namespace vggflow {
 
@@ -128,14 +129,6 @@ Tensor merged_weight(const Linear& layer) {
   return (layer.weight.to(at::kFloat) + delta).to(layer.weight.scalar_type());
 }
 
-// Whether b begins in memory where a of the same shape ends, as weights lie that are multiplied as
-// one.
-bool lies_behind(const Tensor& a, const Tensor& b) {
-  return a.sizes() == b.sizes() && a.is_contiguous() && b.is_contiguous() &&
-         a.storage().is_alias_of(b.storage()) &&
-         b.storage_offset() == a.storage_offset() + a.numel();
-}
-
 struct Merge {
   Linear* into;
   const Linear* adapted;  // null: the layer stays as it is
@@ -163,7 +156,12 @@ void LoraSet::merge_into(Module& other) const {
   std::vector<Merge> run;
   for (auto& [path, module] : other.modules()) {
     auto* layer = dynamic_cast<Linear*>(module);
-    if (!layer) continue;
+    if (!layer) {
+      merge(run);
+      run.clear();
+      if (const auto* visitor = dynamic_cast<const Visitor*>(module)) visitor->bring_weights();
+      continue;
+    }
     if (!run.empty() && !lies_behind(run.back().into->weight, layer->weight)) {
       merge(run);
       run.clear();

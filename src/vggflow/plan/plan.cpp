@@ -1,14 +1,17 @@
 #include "vggflow/plan/plan.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <fstream>
 #include <functional>
 #include <iterator>
 #include <memory>
+#include <sstream>
 
 #include "vggflow/core/config.h"
+#include "vggflow/core/error.h"
 #include "vggflow/families/value_cost.h"
 #include "vggflow/flow/precision.h"
 #include "vggflow/flow/sampling.h"
@@ -18,13 +21,19 @@
 namespace vggflow {
 namespace {
 
-// The process without networks (program, LibTorch, oneDNN's kernels and threads), and what runs on
-// a model's own prompts hold besides (emoji, judges and their passes). What comes and goes takes
-// more than the counted bytes of tensors: holes in the heap, reordered copies inside oneDNN. All
-// measured: docs/plan.md.
-constexpr double kProcess = 0.17 * 1024 * 1024 * 1024;
-constexpr double kEmoji = 0.06 * 1024 * 1024 * 1024;
-constexpr double kHeap = 1.75;
+// What a place takes besides the tensors that are counted. CPU: the process without networks
+// (program, LibTorch, oneDNN's kernels and threads); what comes and goes leaves holes in the heap,
+// and oneDNN makes reordered copies. GPU: CUDA's context and the libraries' code and workspaces;
+// the allocator keeps blocks that fit nothing else. Where from: docs/plan.md.
+struct Place {
+  bool gpu;
+  double program;  // bytes
+  double heap;     // what comes and goes takes as many times its tensors' bytes
+};
+constexpr double kGiB = 1024.0 * 1024 * 1024;
+constexpr Place kCpu{false, 0.17 * kGiB, 1.75}, kGpu{true, 0.8 * kGiB, 1.3};
+// What runs on a model's own prompts hold besides (emoji, judges and their passes): measured.
+constexpr double kEmoji = 0.06 * kGiB;
 constexpr double kFloat = 4;
 
 double real(int64_t x) { return static_cast<double>(x); }
@@ -85,6 +94,11 @@ class Planner {
   void count_value_network();
   void count_parameters();
   void count_work();
+  double prompt_count() const;
+  void note_prompts();
+  void note_host();
+  MemoryPlan memory_in(const Place& place);
+  double network_numbers() const;
   void hold_memory();
   void run_through_moments();
   void add_losses(const Moment& moment);
@@ -112,7 +126,9 @@ class Planner {
   double state_bytes_ = 0, pixel_bytes_ = 0, pixels_graph_ = 0, prompt_bytes_ = 0;
   PassCost network_, with_adapters_, with_input_, value_, value_pairs_, tangent_, policy_input_;
   Rewards reward_, panel_;
-  std::vector<Amount> held_, peak_parts_;
+  Place place_ = kCpu;
+  std::vector<Amount> held_;
+  MemoryPlan memory_;
   Plan out_;
 };
 
@@ -264,14 +280,22 @@ double prompts_in(const std::string& file) {
   return lines;
 }
 
-void Planner::hold_memory() {
+double Planner::prompt_count() const {
+  if (!c_.prompts.given()) return real(c_.eval.prompts) + 1;
+  return prompts_in(c_.prompts.train) + prompts_in(c_.prompts.eval) +
+         real(std::ssize(c_.prompts.classes)) + 1;
+}
+
+void Planner::note_host() {
+  if (c_.flow.offload == Offload::kNone) return;
+  out_.notes.push_back(fmt::format(
+      "offload={}: on a GPU {:.1f} GiB of weights lie in the host's memory, page-locked",
+      word_of(c_.flow.offload), number_ * s_.network->offloaded().on_host / kGiB));
+}
+
+void Planner::note_prompts() {
   const bool resident = s_.embeddings_stay;
-  const bool none = !c_.prompts.given();
-  const double prompts = (none ? real(c_.eval.prompts)
-                               : prompts_in(c_.prompts.train) + prompts_in(c_.prompts.eval) +
-                                     real(std::ssize(c_.prompts.classes))) +
-                         1;
-  if (none && !s_.has_own_prompts) {
+  if (!c_.prompts.given() && !s_.has_own_prompts) {
     out_.notes.push_back(fmt::format(
         "no prompts are given, and align will ask for prompts.train and prompts.eval (or "
         "prompts.classes). Counted are the {} of eval.prompts, of {} tokens{}; "
@@ -279,21 +303,31 @@ void Planner::hold_memory() {
         c_.eval.prompts, s_.text_tokens,
         resident ? fmt::format(" and {:.2f} MiB each", prompt_bytes_ / (1024 * 1024)) : ""));
   }
-  if (resident && !c_.prompts.train.empty() && prompts == 1)
+  if (resident && !c_.prompts.train.empty() && prompt_count() == 1)
     out_.notes.push_back(
         "prompts.train cannot be read: the embeddings of its prompts are left out");
+}
+
+// Of the network that are held.
+double Planner::network_numbers() const {
+  if (!place_.gpu || c_.flow.offload == Offload::kNone) return network_numbers_;
+  const auto [on_host, on_device] = s_.network->offloaded();
+  return network_numbers_ - on_host + on_device;
+}
+
+void Planner::hold_memory() {
   // Adapters: values, gradient, two moments, average. A value network: without the average.
   held_ = {
-      {"program", kProcess},
+      {"program", place_.program},
       {"emoji and judges", s_.has_own_prompts ? kEmoji : 0},
-      {"network", number_ * (network_numbers_ + (s_.text_encoders_stay ? s_.text_parameters : 0))},
+      {"network", number_ * (network_numbers() + (s_.text_encoders_stay ? s_.text_parameters : 0))},
       {"merged weights", c_.problem.merge ? number_ * adapted_weights_ : 0},
       {s_.decoder.name, kFloat * s_.decoder.parameters},
       {"adapters and optimizer", kFloat * 5 * adapter_parameters_},
       {"value network and optimizer", kFloat * 4 * value_parameters_},
       {"reward", reward_.bytes},
       {"panel", panel_.bytes},
-      {"prompt embeddings", resident ? prompts * prompt_bytes_ : 0},
+      {"prompt embeddings", s_.embeddings_stay ? prompt_count() * prompt_bytes_ : 0},
       {"rollout states", state_bytes_ * cost_shape_.batch * (real(steps_) + 1) +
                              3 * want_.transitions * state_bytes_}};
 }
@@ -301,20 +335,20 @@ void Planner::hold_memory() {
 // Transient bytes come on top of what is held; the fullest moment is the peak.
 void Planner::add_moment(const std::string& name, const std::vector<Amount>& transient) {
   std::vector<Amount> parts = held_;
-  for (const Amount& part : transient) parts.push_back({part.name, kHeap * part.value});
+  for (const Amount& part : transient) parts.push_back({part.name, place_.heap * part.value});
   double sum = 0;
   for (const Amount& part : parts) sum += part.value;
-  const auto known = std::find_if(out_.moments.begin(), out_.moments.end(),
+  const auto known = std::find_if(memory_.moments.begin(), memory_.moments.end(),
                                   [&](const Amount& m) { return m.name == name; });
-  if (known == out_.moments.end()) {
-    out_.moments.push_back({name, sum});
+  if (known == memory_.moments.end()) {
+    memory_.moments.push_back({name, sum});
   } else {
     known->value = std::max(known->value, sum);
   }
-  if (sum <= out_.peak) return;
-  out_.peak = sum;
-  out_.fullest = name;
-  peak_parts_ = parts;
+  if (sum <= memory_.peak) return;
+  memory_.peak = sum;
+  memory_.fullest = name;
+  memory_.memory = parts;
 }
 
 void Planner::add_losses(const Moment& m) {
@@ -337,10 +371,11 @@ void Planner::run_through_moments() {
   // Encoders that leave are there before anything else is, but for the decoder.
   if (!s_.text_encoders_stay) {
     const std::vector<Amount> all = held_;
-    held_ = {{"program", kProcess},
+    const bool untouched = !place_.gpu && s_.stored_bytes == number_;  // a view of its file
+    held_ = {{"program", place_.program},
              {"decoder", kFloat * s_.decoder.parameters},
              {"text encoders", number_ * s_.text_parameters},
-             {"network", s_.stored_bytes == number_ ? 0 : number_ * network_numbers_}};
+             {"network", untouched ? 0 : number_ * network_numbers()}};
     add_moment("prompts", {});
     held_ = all;
   }
@@ -378,14 +413,22 @@ void Planner::run_through_moments() {
                                               std::max(reward_.cost.idle, panel_.cost.idle))}});
 }
 
+MemoryPlan Planner::memory_in(const Place& place) {
+  place_ = place;
+  memory_ = {};
+  hold_memory();
+  run_through_moments();
+  std::erase_if(memory_.memory, [](const Amount& a) { return a.value == 0; });
+  return memory_;
+}
+
 Plan Planner::run() {
   count_parameters();
   count_work();
-  hold_memory();
-  run_through_moments();
-  for (const Amount& part : peak_parts_) {
-    if (part.value > 0) out_.memory.push_back(part);
-  }
+  note_prompts();
+  note_host();
+  static_cast<MemoryPlan&>(out_) = memory_in(kCpu);
+  out_.gpu = memory_in(kGpu);
   std::erase_if(out_.parameters, [](const Amount& a) { return a.value == 0; });
   return out_;
 }
@@ -490,7 +533,7 @@ Changes changes(const ModelShape& shape) {
 std::vector<Switch> switches(const AlignConfig& config, const ModelShape& shape) {
   std::vector<Switch> all;
   AlignConfig saving = config;
-  std::string saving_names;
+  std::vector<std::string> saved;
   const ModelShape now = reshaped(shape, config.flow);
   for (const Change& change : changes(now)) {
     if (!change.applies(config)) continue;
@@ -499,12 +542,33 @@ std::vector<Switch> switches(const AlignConfig& config, const ModelShape& shape)
     all.push_back({change.setting, change.what, planned(changed, shape)});
     if (!change.saves_only) continue;
     change.apply(saving);
-    saving_names += (saving_names.empty() ? "" : " ") + change.setting;
+    std::istringstream words(change.setting);
+    for (std::string word; words >> word;) {
+      if (std::ranges::find(saved, word) == saved.end()) saved.push_back(word);
+    }
   }
-  if (!saving_names.empty())
-    all.push_back(
-        {saving_names, "all that leave images and method as they are", planned(saving, shape)});
+  if (!saved.empty())
+    all.push_back({fmt::format("{}", fmt::join(saved, " ")),
+                   "all that leave images and method as they are", planned(saving, shape)});
   return all;
+}
+
+void check_memory_limit(const AlignConfig& config, const ModelShape& shape, bool on_gpu) {
+  if (config.memory_limit == 0) return;
+  const Plan whole = plan(config, shape);
+  const MemoryPlan& found = whole.memory_on(on_gpu);
+  if (found.peak <= config.memory_limit * kGiB) return;
+  std::string saving;
+  for (const Switch& each : switches(config, shape)) {
+    const double peak = each.plan.memory_on(on_gpu).peak;
+    if (peak < found.peak)
+      saving += fmt::format("\n  {}: {:.2f} GiB ({})", each.setting, peak / kGiB, each.what);
+  }
+  fail(
+      "[memory_limit] expected a run of at most {} GiB, vggflow plan counts {:.2f} GiB of the {} "
+      "({}); {}",
+      config.memory_limit, found.peak / kGiB, on_gpu ? "GPU's memory" : "process", found.fullest,
+      saving.empty() ? "no setting lowers it" : "these settings lower it:" + saving);
 }
 
 }  // namespace vggflow

@@ -51,10 +51,10 @@ std::vector<Device> known_devices(const std::string& lacks) {
   // about 45 % of the first, convolutions 40 % of the second. Memory in MiB as nvidia-smi shows it
   // (A100: the one of 80 GB).
   constexpr double kMiB = kGiB / 1024;
-  return {{"h100", 81559 * kMiB, 445e12, 198e12, lacks},
-          {"h200", 143771 * kMiB, 445e12, 198e12, lacks},
-          {"a100", 81920 * kMiB, 140e12, 62e12, lacks},
-          {"4090", 24564 * kMiB, 74e12, 33e12, lacks}};
+  return {{"h100", 81559 * kMiB, 445e12, 198e12, lacks, true},
+          {"h200", 143771 * kMiB, 445e12, 198e12, lacks, true},
+          {"a100", 81920 * kMiB, 140e12, 62e12, lacks, true},
+          {"4090", 24564 * kMiB, 74e12, 33e12, lacks, true}};
 }
 
 Device this_machine(at::ScalarType compute, double flops) {

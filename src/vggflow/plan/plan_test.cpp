@@ -2,6 +2,7 @@
 // and what it refuses.
 #include "vggflow/plan/plan.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -12,6 +13,7 @@
 #include "vggflow/algorithms/vgg_flow.h"
 #include "vggflow/core/config.h"
 #include "vggflow/families/nano/model.h"
+#include "vggflow/flow/precision.h"
 #include "vggflow/networks/autoencoders/decoder_cost.h"
 #include "vggflow/testing/message.h"
 #include "vggflow/testing/reference.h"
@@ -89,6 +91,138 @@ TEST(Presets, DifferWhereThePaperAndItsCodeDo) {
   EXPECT_EQ(release.flow.sd3.decoder, Sd3Decoder::kTaesd3);
 }
 
+// A preset of a card: its GiB, model and sides of images.
+using OfACard = std::tuple<int, std::string, int64_t>;
+class CardPresets : public ::testing::TestWithParam<OfACard> {
+ protected:
+  static AlignConfig config() {
+    const auto& [card, model, pixels] = GetParam();
+    return preset(fmt::format("{}gb/{}-{}.yaml", card, model, pixels));
+  }
+};
+std::vector<OfACard> card_presets() {
+  std::vector<OfACard> all;
+  for (const int64_t pixels : {512, 1024}) {
+    for (const int card : {24, 80}) {
+      for (const char* model : {"sd3-medium", "sd35-medium", "sd35-large"})
+        all.emplace_back(card, model, pixels);
+    }
+  }
+  return all;
+}
+std::string name_of(const ::testing::TestParamInfo<OfACard>& one) {
+  const auto& [card, model, pixels] = one.param;
+  std::string name = fmt::format("{}gb_{}_{}", card, model, pixels);
+  std::replace(name.begin(), name.end(), '-', '_');
+  return name;
+}
+INSTANTIATE_TEST_SUITE_P(All, CardPresets, ::testing::ValuesIn(card_presets()), name_of);
+
+TEST_P(CardPresets, FitTheirCardByTheCountOfThePlan) {
+  const AlignConfig c = config();
+  const auto& [card, model, pixels] = GetParam();
+  const double gib = 1024.0 * 1024 * 1024;
+  EXPECT_EQ(c.device.device, "cuda");
+  EXPECT_EQ(precision_dtype(c.flow.precision), at::kBFloat16);
+  // GPUs of that size: their memory as the driver shows it, less what others hold there.
+  for (const Device& d : known_devices("")) {
+    const double holds = d.memory / gib;
+    if (holds > card - 1 && holds < card + 1) {
+      EXPECT_LE(c.memory_limit, holds - 1) << d.name;
+    }
+  }
+  const ModelShape shape = read_model_shape(c.flow);
+  EXPECT_EQ(shape.state[1] * shape.upscale, pixels);
+  EXPECT_EQ(shape.state[2] * shape.upscale, pixels);
+  const Plan p = plan(c, shape);
+  const double parameters = model == "sd3-medium" ? 2.03e9 : model == "sd35-medium" ? 2.2e9 : 8.1e9;
+  EXPECT_NEAR(amount(p.parameters, "network"), parameters, 0.1e9);
+  EXPECT_LE(p.gpu.peak / gib, c.memory_limit) << p.gpu.fullest;
+  EXPECT_EQ(message_of([&] { check_memory_limit(c, shape, /*on_gpu=*/true); }), "no error");
+}
+
+TEST(MemoryLimit, RefusesARunAboveItAndSaysWhatLowersIt) {
+  AlignConfig c = preset("sd3-medium/aesthetic.yaml");
+  const ModelShape shape = read_model_shape(c.flow);
+  const Plan p = plan(c, shape);
+  const double gib = 1024.0 * 1024 * 1024;
+  const auto refusal = [&](double limit, bool on_gpu) {
+    c.memory_limit = limit;
+    return message_of([&] { check_memory_limit(c, shape, on_gpu); });
+  };
+  EXPECT_EQ(refusal(0, true), "no error");
+  EXPECT_EQ(refusal(p.gpu.peak / gib + 0.01, true), "no error");
+  EXPECT_EQ(refusal(p.peak / gib + 0.01, false), "no error");
+  const std::string said = refusal(16, true);
+  EXPECT_THAT(said, HasSubstr("[memory_limit] expected a run of at most 16 GiB, vggflow plan "
+                              "counts "));
+  EXPECT_THAT(said, HasSubstr("GiB of the GPU's memory (" + p.gpu.fullest + ")"));
+  EXPECT_THAT(said, HasSubstr("these settings lower it:\n  checkpointing=true: "));
+  EXPECT_THAT(refusal(16, false), HasSubstr("GiB of the process (" + p.fullest + ")"));
+}
+
+TEST(MemoryLimit, LeavesNoFolderOfARunThatItRefuses) {
+  const testing::TemporaryFolder folder;
+  AlignConfig c = nano();
+  c.run = (folder / "run").string();
+  c.memory_limit = 0.1;
+  const auto check = [](const AlignConfig& asked, const ModelShape& shape) {
+    check_memory_limit(asked, shape, /*on_gpu=*/false);
+  };
+  EXPECT_THAT(message_of([&] { align(c, check); }), HasSubstr("expected a run of at most 0.1 GiB"));
+  EXPECT_FALSE(fs::exists(c.run));
+}
+
+// What a call of 8 samples held at most on an H100 (docs/gpu.md, bench/gpu.sh), against the counted
+// bytes: the network with merged attention weights beside it, and what the call takes.
+TEST(PlanOfAGpu, CountsWhatAnH100Measured) {
+  struct Measured {
+    const char* model;
+    int64_t pixels;
+    NetworkCall call;
+    double gib;
+  };
+  const NetworkCall base{.bytes = 2}, backward{.bytes = 2, .rank = 8, .input_gradient = true},
+      again{.bytes = 2, .rank = 8, .input_gradient = true, .checkpointing = true};
+  const Measured all[]{{"3.5-medium", 512, base, 5.1},       {"3.5-medium", 1024, base, 6.3},
+                       {"3-medium", 512, base, 4.7},         {"3.5-medium", 512, backward, 21.8},
+                       {"3.5-medium", 1024, backward, 62.1}, {"3-medium", 512, backward, 16.5},
+                       {"3.5-medium", 512, again, 7.0},      {"3.5-medium", 1024, again, 12.4},
+                       {"3-medium", 512, again, 6.5}};
+  constexpr double kGiB = 1024.0 * 1024 * 1024, kRows = 8, kRounding = 0.05;
+  for (const Measured& m : all) {
+    ModelOptions o;
+    o.model = std::string("stabilityai/stable-diffusion-") + m.model;
+    o.sd3.height = o.sd3.width = m.pixels;
+    const auto network = read_model_shape(o).network;
+    const PassCost cost = network->cost(m.call);
+    constexpr double kMerged = 24 * 4 * 1536.0 * 1536.0;
+    const double held = 2 * (network->parameters() + kMerged) / kGiB,
+                 taken = (m.call.rank == 0 ? kRows * cost.idle
+                                           : kRows * (cost.graph + cost.unwind) + cost.graph_once) /
+                         kGiB;
+    EXPECT_LE(m.gib, held + 1.3 * taken + kRounding) << m.model << " " << m.pixels;
+    EXPECT_GE(m.gib, held + 0.85 * taken - kRounding) << m.model << " " << m.pixels;
+  }
+}
+
+TEST(PlanOfAGpu, LeavesTheBlocksOfAnOffloadedNetworkOnTheHost) {
+  AlignConfig c = preset("24gb/sd35-large-512.yaml");
+  const ModelShape shape = read_model_shape(c.flow);
+  const Plan offloaded = plan(c, shape);
+  EXPECT_THAT(offloaded.notes.back(),
+              HasSubstr("offload=blocks: on a GPU 14.9 GiB of weights lie"));
+  c.flow.offload = Offload::kNone;
+  const Plan resident = plan(c, shape);
+  EXPECT_EQ(offloaded.peak, resident.peak) << "of a CPU";
+  // Two of 38 blocks of 36 matrices of 2432 x 2432, in bf16.
+  constexpr double kBlock = 2 * 36 * 2432.0 * 2432.0;
+  EXPECT_NEAR(amount(resident.gpu.memory, "network") - amount(offloaded.gpu.memory, "network"),
+              36 * kBlock, 0.5 * kBlock);
+  EXPECT_THAT(message_of([&] { check_memory_limit(c, shape, /*on_gpu=*/true); }),
+              HasSubstr("checkpointing=true offload=blocks: "));
+}
+
 TEST(Plan, AddsUpItsPartsAndTakesTheFullestMoment) {
   for (const AlignConfig& c :
        {nano(), preset("sd3-medium/aesthetic.yaml"), preset("sd3-medium/pickscore-release.yaml")}) {
@@ -99,6 +233,7 @@ TEST(Plan, AddsUpItsPartsAndTakesTheFullestMoment) {
     EXPECT_DOUBLE_EQ(sum, p.peak);
     EXPECT_DOUBLE_EQ(fullest, p.peak);
     EXPECT_DOUBLE_EQ(amount(p.moments, p.fullest), p.peak);
+    EXPECT_DOUBLE_EQ(amount(p.gpu.moments, p.gpu.fullest), p.gpu.peak);
   }
 }
 
@@ -150,9 +285,10 @@ TEST(Plan, SaysForPeopleAndForProgramsWhatFits) {
   const ModelShape shape = read_model_shape(c.flow);
   const Plan p = plan(c, shape);
   const std::vector<Device> devices{{"tiny", 1e9, 1e12, 1e12}, {"vast", 1e15, 1e15, 1e15}};
+  EXPECT_LT(p.gpu.peak, p.peak) << "its allocator leaves smaller holes";
   const std::string text = plan_text(c, shape, p, switches(c, shape), devices);
   for (const char* what : {"1024x1024 pixels", "TAESD3", "memory at the fullest moment",
-                           "merge=false", "fits on", "tiny"})
+                           "merge=false", "fits on", "tiny", "GiB on a GPU (rollout)"})
     EXPECT_THAT(text, HasSubstr(what));
   const Json json = plan_json(p, switches(c, shape), devices);
   const Json flat = json.flatten();
@@ -162,6 +298,7 @@ TEST(Plan, SaysForPeopleAndForProgramsWhatFits) {
     }
   }
   EXPECT_NEAR(json["peak_bytes"].get<double>(), p.peak, 0.5);
+  EXPECT_NEAR(json["gpu"]["peak_bytes"].get<double>(), p.gpu.peak, 0.5);
   EXPECT_FALSE(json["devices"]["tiny"]["fits"].get<bool>());
   EXPECT_TRUE(json["devices"]["vast"]["fits"].get<bool>());
   EXPECT_EQ(json["devices"]["vast"]["seconds_per_update"].get<double>(), p.seconds(devices[1]));

@@ -35,6 +35,26 @@ std::string list(const std::vector<Amount>& amounts, std::string (*show)(double)
   return out;
 }
 
+double value_of(const std::vector<Amount>& amounts, const std::string& name) {
+  for (const Amount& a : amounts) {
+    if (a.name == name) return a.value;
+  }
+  return 0;
+}
+
+// Two columns, CPU and GPU: what is in either.
+std::string both(const std::vector<Amount>& cpu, const std::vector<Amount>& gpu) {
+  std::vector<Amount> names = cpu;
+  for (const Amount& a : gpu) {
+    if (value_of(cpu, a.name) == 0) names.push_back(a);
+  }
+  std::string out;
+  for (const auto& [name, value] : names)
+    out += fmt::format("  {:<40} {:>12} {:>12}\n", name, bytes(value_of(cpu, name)),
+                       bytes(value_of(gpu, name)));
+  return out;
+}
+
 // Names of the devices that the program can run it on.
 std::string holders(const Plan& plan, const std::vector<Device>& devices) {
   std::string out;
@@ -46,7 +66,7 @@ std::string holders(const Plan& plan, const std::vector<Device>& devices) {
 
 std::string verdict(const Plan& plan, const Device& device) {
   if (plan.fits(device)) return "yes";
-  return plan.peak <= device.memory ? "no: " + device.lacks : "no: too little memory";
+  return plan.memory_fits(device) ? "no: " + device.lacks : "no: too little memory";
 }
 
 // Bytes, parameters and operations are whole numbers.
@@ -63,7 +83,7 @@ Json times_of(const Plan& plan, const std::vector<Device>& devices) {
   for (const Device& d : devices)
     out[d.name] = {{"seconds_per_update", plan.seconds(d)},
                    {"fits", plan.fits(d)},
-                   {"memory_fits", plan.peak <= d.memory},
+                   {"memory_fits", plan.memory_fits(d)},
                    {"lacks", d.lacks}};
   return out;
 }
@@ -77,9 +97,11 @@ std::string plan_text(const AlignConfig& config, const ModelShape& shape, const 
       config.method, shape.description, shape.state[1] * shape.upscale,
       shape.state[2] * shape.upscale, config.batch, config.micro_batch, config.reward,
       list(plan.parameters, quantity));
-  out += fmt::format("memory at the fullest moment ({}): {}\n{}\nthe peak of each phase\n{}\n",
-                     plan.fullest, bytes(plan.peak), list(plan.memory, bytes),
-                     list(plan.moments, bytes));
+  const MemoryPlan& gpu = plan.gpu;
+  out += fmt::format("memory at the fullest moment: {} on a CPU ({}), {} on a GPU ({})\n",
+                     bytes(plan.peak), plan.fullest, bytes(gpu.peak), gpu.fullest);
+  out += fmt::format("  {:<40} {:>12} {:>12}\n{}\nthe peak of each phase\n{}\n", "", "CPU", "GPU",
+                     both(plan.memory, gpu.memory), both(plan.moments, gpu.moments));
   out += fmt::format("work of an update: {} | {}\n{}\n", flops(plan.half_flops + plan.full_flops),
                      plan.cost_formula, list(plan.work, flops));
   out += "device              holds     an update    " +
@@ -91,14 +113,14 @@ std::string plan_text(const AlignConfig& config, const ModelShape& shape, const 
                        verdict(plan, d));
   }
   const Device& clock = devices.front();
-  out += fmt::format("\n{:<34} {:>10} {:>12}  fits on\n{:<34} {:>10} {:>12}  {}\n", "switch",
-                     "peak", clock.name, "as configured", bytes(plan.peak),
-                     duration_text(plan.seconds(clock)), holders(plan, devices));
+  out += fmt::format("\n{:<34} {:>10} {:>10} {:>12}  fits on\n{:<34} {:>10} {:>10} {:>12}  {}\n",
+                     "switch", "peak, CPU", "GPU", clock.name, "as configured", bytes(plan.peak),
+                     bytes(gpu.peak), duration_text(plan.seconds(clock)), holders(plan, devices));
   for (const Switch& s : all) {
     out += fmt::format(
-        "{:<34} {:>10} {:>12}  {}{}\n",
+        "{:<34} {:>10} {:>10} {:>12}  {}{}\n",
         s.setting.size() > 34 ? "all of the harmless ones" : s.setting, bytes(s.plan.peak),
-        duration_text(s.plan.seconds(clock)), holders(s.plan, devices),
+        bytes(s.plan.gpu.peak), duration_text(s.plan.seconds(clock)), holders(s.plan, devices),
         s.setting.size() > 34 ? fmt::format("\n    {}", s.setting) : fmt::format(" ({})", s.what));
   }
   for (const std::string& note : plan.notes) out += fmt::format("note: {}\n", note);
@@ -113,6 +135,11 @@ Json plan_json(const Plan& plan, const std::vector<Switch>& all,
            {"fullest_moment", plan.fullest},
            {"memory_bytes", json_of(plan.memory)},
            {"moments_bytes", json_of(plan.moments)},
+           {"gpu",
+            {{"peak_bytes", whole(plan.gpu.peak)},
+             {"fullest_moment", plan.gpu.fullest},
+             {"memory_bytes", json_of(plan.gpu.memory)},
+             {"moments_bytes", json_of(plan.gpu.moments)}}},
            {"flops", json_of(plan.work)},
            {"cost_formula", plan.cost_formula},
            {"passes",
@@ -129,6 +156,7 @@ Json plan_json(const Plan& plan, const std::vector<Switch>& all,
     out["switches"].push_back({{"setting", s.setting},
                                {"what", s.what},
                                {"peak_bytes", whole(s.plan.peak)},
+                               {"gpu_peak_bytes", whole(s.plan.gpu.peak)},
                                {"devices", times_of(s.plan, devices)}});
   }
   return out;

@@ -18,7 +18,6 @@
 #include "vggflow/families/lora.h"
 #include "vggflow/io/files.h"
 #include "vggflow/train/checkpoint.h"
-#include "vggflow/train/checks.h"
 #include "vggflow/train/run_folder.h"
 #include "vggflow/train/shares.h"
 #include "vggflow/train/trainer.h"
@@ -109,9 +108,9 @@ void open_log_of(const AlignConfig& c, const Group& group) {
 
 }  // namespace
 
-RunEnd align(AlignConfig& config, const Group& group) {
+RunEnd align(AlignConfig& config, const Group& group, const RunCheck& check) {
   const std::vector<LoraLayer> start = take_init_lora(config);
-  std::shared_ptr<const FamilyModel> model = check_run(config);
+  std::shared_ptr<const FamilyModel> model = check_run(config, check);
   agree_on_settings(config, group);
   std::optional<RunFolder> folder;
   const Opening opening = open_run(config, group, folder);

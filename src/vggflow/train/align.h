@@ -4,6 +4,7 @@
 
 #include "vggflow/dist/group.h"
 #include "vggflow/train/align_config.h"
+#include "vggflow/train/checks.h"
 
 namespace vggflow {
 
@@ -16,10 +17,10 @@ enum class RunEnd {
 
 /// Runs the alignment in the folder config.run, which it makes and locks (train/run_folder.h). With
 /// config.init_lora set, lora_rank, lora_alpha and lora_targets become those of that file. Throws
-/// Error where a setting, a model, a reward or a prompt file is refused, before there is a folder
-/// or taking it away again. config.shares becomes the run's. All processes of `group` call it with
-/// the same settings; rank 0 alone writes, but for log.rankN.txt of each other one. Processes that
-/// were started again go on with the run that they began.
-RunEnd align(AlignConfig& config, const Group& group = {});
+/// Error where a setting, a model, a reward or a prompt file is refused (`check` is asked, too),
+/// before there is a folder or taking it away again. config.shares becomes the run's. All processes
+/// of `group` call it with the same settings; rank 0 alone writes, but for log.rankN.txt of each
+/// other one. Processes that were started again go on with the run that they began.
+RunEnd align(AlignConfig& config, const Group& group = {}, const RunCheck& check = {});
 
 }  // namespace vggflow

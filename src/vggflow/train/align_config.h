@@ -38,6 +38,7 @@ struct AlignConfig {
   int64_t seed = 0;
   int64_t threads = 0;
   DeviceOptions device;
+  double memory_limit = 0;
   ModelOptions flow;
   std::string reward = "emoji-clip";
   RewardFiles reward_files;
@@ -79,6 +80,10 @@ struct AlignConfig {
     v("seed", seed, "seed of prompts, noise, time bins and initialisation", range(0, 1e15));
     v("threads", threads, "CPU threads; 0 takes all", range(0, 1024));
     device.fields(v);
+    v("memory_limit", memory_limit,
+      "GiB that the run may take by vggflow plan's count, of the GPU's memory where it runs on "
+      "one, else of the process; a run above it is refused before anything is loaded; 0: no limit",
+      range(0, 1e6));
     flow.fields(v);
     v("reward", reward, "reward, or a weighted sum: 0.7*emoji-clip + 0.3*colorfulness");
     reward_files.fields(v);

@@ -67,6 +67,10 @@ double ResolvedMethod::value_scale() const { return method->beta() > 0 ? 1 / met
 
 void check_settings(const AlignConfig& c, const ModelShape& shape) {
   check_model_options(c.flow);
+  VGGFLOW_CHECK(c.flow.offload == Offload::kNone || c.flow.checkpointing,
+                "[offload] expected checkpointing=true with offload={}: a backward pass runs each "
+                "block again while its weights are on the GPU",
+                word_of(c.flow.offload));
   check_model_sizes(c.flow, shape);
   check_grid(c);
   check_method(c, shape);
@@ -76,9 +80,10 @@ void check_settings(const AlignConfig& c, const ModelShape& shape) {
   const LoraSet adapters(*network, {c.lora_rank, c.lora_alpha, c.lora_targets}, 0);
 }
 
-std::shared_ptr<const FamilyModel> check_run(const AlignConfig& config) {
+std::shared_ptr<const FamilyModel> check_run(const AlignConfig& config, const RunCheck& check) {
   const ModelShape shape = read_model_shape(config.flow);
   check_settings(config, shape);
+  if (check) check(config, shape);
   require_prompts(config.flow, config.prompts);
   return shape.model;
 }

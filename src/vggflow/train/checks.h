@@ -2,6 +2,9 @@
 // What can be told to fail before a model is loaded: one list for `align`, which calls it first,
 // and for `plan`.
 
+#include <functional>
+#include <memory>
+
 #include "vggflow/families/open_model.h"
 #include "vggflow/train/align_config.h"
 
@@ -26,8 +29,11 @@ struct ResolvedMethod {
 /// still be missing.
 void check_settings(const AlignConfig& config, const ModelShape& shape);
 
-/// The same on the model that config.flow names, and that there are prompts: what a run of `align`
-/// is held against before anything is loaded. Returns the model, its files open.
-std::shared_ptr<const FamilyModel> check_run(const AlignConfig& config);
+/// A further refusal of a run: throws.
+using RunCheck = std::function<void(const AlignConfig&, const ModelShape&)>;
+
+/// The same on the model that config.flow names, `check`, and that there are prompts: what a run of
+/// `align` is held against before anything is loaded. Returns the model, its files open.
+std::shared_ptr<const FamilyModel> check_run(const AlignConfig& config, const RunCheck& check = {});
 
 }  // namespace vggflow

@@ -63,12 +63,17 @@ class NanoFamily : public FamilyModel {
 
 bool is_nano_folder(const fs::path& folder) { return NanoModel::is_folder(folder); }
 
-void check_nano_settings(const std::string& model, const Sd3Options& sd3) {
+void check_nano_settings(const std::string& model, const Sd3Options& sd3, Offload offload) {
   Sd3Options given = sd3, plain;
   given.taesd.clear();
   const auto changed = differences(fields_of(given), fields_of(plain));
   VGGFLOW_CHECK(changed.empty(), "[model] {} is a nano model, which has no sd3.{}", model,
                 fmt::join(changed, ", sd3."));
+  VGGFLOW_CHECK(
+      offload == Offload::kNone,
+      "[model] {} is a nano model, whose weights any GPU holds: expected offload=none, got "
+      "{}",
+      model, word_of(offload));
 }
 
 bool nano_draws_emoji(const fs::path& folder) {

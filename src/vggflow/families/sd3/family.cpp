@@ -8,6 +8,8 @@
 #include <utility>
 
 #include "vggflow/core/error.h"
+#include "vggflow/core/log.h"
+#include "vggflow/device/device.h"
 #include "vggflow/families/sd3/mmdit_sizes.h"
 #include "vggflow/families/sd3/releases.h"
 #include "vggflow/io/content_hash.h"
@@ -88,9 +90,11 @@ class Sd3Family : public FamilyModel {
   }
   std::unique_ptr<FlowModel> open() const override {
     const at::ScalarType dtype = precision_dtype(use_.precision);
+    const bool offload = offloads();
     if (files_)
-      return std::make_unique<Sd3Model>(*files_, use_.path, options_, dtype, use_.checkpointing);
-    return std::make_unique<Sd3Model>(use_.path, options_, dtype, use_.checkpointing);
+      return std::make_unique<Sd3Model>(*files_, use_.path, options_, dtype, use_.checkpointing,
+                                        offload);
+    return std::make_unique<Sd3Model>(use_.path, options_, dtype, use_.checkpointing, offload);
   }
 
   std::string network_hash() const override {
@@ -106,6 +110,7 @@ class Sd3Family : public FamilyModel {
     return *parts_;
   }
   bool tiny() const { return options_.decoder == Sd3Decoder::kTaesd3; }
+  bool offloads() const;
   DecoderSizes decoder(int64_t h, int64_t w) const;
   std::vector<ModelSwitch> switches(int64_t height) const;
 
@@ -114,6 +119,18 @@ class Sd3Family : public FamilyModel {
   std::shared_ptr<const Sd3Files> files_;       // null: published sizes
   mutable std::shared_ptr<const Parts> parts_;  // once asked for
 };
+
+// A run that was begun on a GPU goes on on a CPU, and mapping its files is what offloading does
+// there.
+bool Sd3Family::offloads() const {
+  if (use_.offload == Offload::kNone) return false;
+  const bool on_cpu = current_device().is_cpu();
+  if (on_cpu)
+    log_info(
+        "offload=blocks changes nothing on the CPU: the weights are views of the files, which the "
+        "system drops and reads again as it needs memory");
+  return !on_cpu;
+}
 
 DecoderSizes Sd3Family::decoder(int64_t h, int64_t w) const {
   if (tiny()) return taesd3_sizes(parts().network.channels, h, w);
@@ -128,6 +145,10 @@ DecoderSizes Sd3Family::decoder(int64_t h, int64_t w) const {
 
 std::vector<ModelSwitch> Sd3Family::switches(int64_t height) const {
   std::vector<ModelSwitch> list;
+  if (use_.offload == Offload::kNone)
+    list.push_back({"checkpointing=true offload=blocks",
+                    "on a GPU two blocks' weights at a time",
+                    {"checkpointing=true", "offload=blocks"}});
   if (!tiny())
     list.push_back({"sd3.decoder=taesd3",
                     "the tiny decoder instead of the VAE",

@@ -28,9 +28,7 @@ std::vector<T> chunks(const T& x, int64_t count) {
 // Parts (n, ...) of one block: a view of it where they lie behind one another, else a copy.
 Tensor joined(const Tensor& a, const Tensor& b, const Tensor& c) {
   const auto follows = [](const Tensor& x, const Tensor& y) {
-    return x.is_contiguous() && y.is_contiguous() && !x.requires_grad() && !y.requires_grad() &&
-           x.sizes() == y.sizes() && x.storage().is_alias_of(y.storage()) &&
-           y.storage_offset() == x.storage_offset() + x.numel();
+    return !x.requires_grad() && !y.requires_grad() && lies_behind(x, y);
   };
   if (!follows(a, b) || !follows(b, c)) return at::cat({a, b, c}, 0);
   std::vector<int64_t> sizes = a.sizes().vec();
@@ -232,6 +230,7 @@ JointBlock::JointBlock(const MmditOptions& o, bool pre_only, bool dual)
 
 template <TensorLike T>
 void JointBlock::forward(T& image, T& text, const T& silu_embedding) const {
+  bring_weights();
   const auto dtype = primal(silu_embedding).scalar_type();
   const auto mod = chunks(norm1.forward(silu_embedding), attn2 ? 9 : 6);
   const auto mod_text = chunks(norm1_context.forward(silu_embedding), context_pre_only ? 2 : 6);
@@ -328,6 +327,13 @@ void Mmdit::join_projections() {
   }
 }
 
+void Mmdit::offload_blocks(at::Device device) {
+  std::vector<Module*> all;
+  for (const auto& block : blocks) all.push_back(block.get());
+  const auto ring = std::make_shared<BlockRing>(all, device);
+  for (size_t i = 0; i < blocks.size(); ++i) blocks[i]->place = {ring, i};
+}
+
 void Mmdit::init(uint64_t seed) {
   uint64_t index = 0;
   for (auto& [path, module] : modules()) {
@@ -350,6 +356,7 @@ std::unique_ptr<Mmdit> Mmdit::view() const {
   }();
   const auto own = other->parameters(), shared = parameters();
   for (size_t i = 0; i < own.size(); ++i) *own[i].tensor = *shared[i].tensor;
+  for (size_t i = 0; i < blocks.size(); ++i) other->blocks[i]->place = blocks[i]->place;
   other->position_grid = position_grid;
   other->axis_ = axis_;
   other->compute = compute;
@@ -387,7 +394,7 @@ T Mmdit::forward(const T& x, const T& timestep, const Conditioning& conditioning
   const T embedding =
       ops::silu(time + text_embedder.forward(lift<T>(conditioning.pooled.to(dtype))));
   for (const auto& block : blocks) {
-    if (checkpointing) {
+    if (checkpointing || block->place.ring) {
       forward_checkpointed(*block, image, text, embedding);
     } else {
       block->forward(image, text, embedding);

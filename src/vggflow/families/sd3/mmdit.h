@@ -14,6 +14,7 @@
 
 #include "vggflow/families/sd3/mmdit_options.h"
 #include "vggflow/flow/conditioning.h"
+#include "vggflow/nn/block_ring.h"
 #include "vggflow/nn/embedder_mlp.h"
 #include "vggflow/nn/module.h"
 #include "vggflow/nn/pass_counter.h"
@@ -64,14 +65,16 @@ class SelfAttention : public Module {
 
 /// One joint block with adaLN-Zero modulation of both streams by the embedding of time and pooled
 /// text.
-class JointBlock : public Module {
+class JointBlock : public Module, public Visitor {
  public:
   JointBlock(const MmditOptions& options, bool context_pre_only, bool dual);
   /// silu_embedding is silu(emb) (B, D). Updates image (B, N, D) and text (B, T, D), fp32 streams;
   /// the last block leaves the text.
   template <TensorLike T>
   void forward(T& image, T& text, const T& silu_embedding) const;
+  void bring_weights() const override { place.acquire(); }
 
+  RingPlace place;  ///< where the weights lie on the host
   bool context_pre_only;
   Linear norm1;  ///< modulation, D -> 6 D: shift, scale, gate of attn, the same of ff; 9 D in a
                  ///< dual block: and of attn2
@@ -99,6 +102,10 @@ class Mmdit : public Module {
   /// Lays the frozen weights of queries, keys and values behind one another, so that their joint
   /// product takes them as they lie. Else it joins copies at every call.
   void join_projections();
+  /// Leaves the blocks' weights, which are on the host, there: each block's visit `device` while it
+  /// computes, two at a time. Blocks then run again in backward passes, whatever `checkpointing`
+  /// says, since a graph would hold on to weights that have left.
+  void offload_blocks(at::Device device);
   /// Xavier-uniform linear layers; modulations and the output projection start at zero (DiT).
   void init(uint64_t seed);
   /// A second network that shares this one's tensors: held once, and a tensor that is set on a

@@ -1,5 +1,7 @@
 #include "vggflow/families/sd3/mmdit_sizes.h"
 
+#include <algorithm>
+
 #include "vggflow/families/sd3/mmdit_cost.h"
 #include "vggflow/families/sd3/mmdit_network.h"
 #include "vggflow/networks/autoencoders/decoder_cost.h"
@@ -22,6 +24,18 @@ class MmditSizes : public NetworkSizes {
     const MmditOptions& o = options_;
     return static_cast<double>(o.width() + 1) *
            static_cast<double>(o.patch_size * o.patch_size * o.channels);
+  }
+  Offloaded offloaded() const override {
+    constexpr double kVisiting = 2;  // blocks on the device (nn/block_ring.h)
+    const ShapesOnly guard;
+    const Mmdit network(options_);
+    double all = 0, largest = 0;
+    for (const auto& block : network.blocks) {
+      const auto numbers = static_cast<double>(block->parameter_count());
+      all += numbers;
+      largest = std::max(largest, numbers);
+    }
+    return {all, kVisiting * largest};
   }
   PassCost cost(const NetworkCall& call) const override {
     return mmdit_cost(options_, call_of(call));

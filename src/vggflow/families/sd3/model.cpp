@@ -115,7 +115,8 @@ FlowSchedule read_sd3_schedule(const fs::path& file) {
 // ---- the model
 // -------------------------------------------------------------------------------------------------------
 
-std::unique_ptr<Mmdit> load_sd3_transformer(const Sd3Files& files, at::ScalarType dtype) {
+std::unique_ptr<Mmdit> load_sd3_transformer(const Sd3Files& files, at::ScalarType dtype,
+                                            bool offload) {
   const MmditOptions options =
       mmdit_options_from_json(read_model_config(files.folder("transformer")));
   auto net = [&] {
@@ -126,10 +127,18 @@ std::unique_ptr<Mmdit> load_sd3_transformer(const Sd3Files& files, at::ScalarTyp
       at::empty({1, options.pos_embed_max * options.pos_embed_max, options.width()});
   auto targets = net->parameters();
   targets.push_back({"pos_embed.pos_embed", &net->position_grid});
-  adopt_weights(targets, files.weights("transformer"), dtype);
+  {
+    // Blocks that visit the device start from the host.
+    const DeviceScope place(offload ? at::Device(at::kCPU) : current_device());
+    adopt_weights(targets, files.weights("transformer"), dtype);
+  }
   net->compute = dtype;
   // On the CPU the weights stay views of the file.
   if (!current_device().is_cpu()) net->join_projections();
+  if (offload) {
+    net->offload_blocks(current_device());
+    for (const NamedTensor& target : targets) *target.tensor = target.tensor->to(current_device());
+  }
   return net;
 }
 
@@ -146,14 +155,14 @@ void check_sd3_options(const Sd3Options& o, const MmditOptions& transformer, int
 }
 
 Sd3Model::Sd3Model(const std::string& path, const Sd3Options& o, at::ScalarType dtype,
-                   bool checkpointing)
-    : Sd3Model(Sd3Files(path, o), path, o, dtype, checkpointing) {}
+                   bool checkpointing, bool offload)
+    : Sd3Model(Sd3Files(path, o), path, o, dtype, checkpointing, offload) {}
 
 Sd3Model::Sd3Model(const Sd3Files& files, const std::string& path, const Sd3Options& o,
-                   at::ScalarType dtype, bool checkpointing)
+                   at::ScalarType dtype, bool checkpointing, bool offload)
     : options_(o) {
   schedule_ = read_sd3_schedule(files.folder("scheduler") / "scheduler_config.json");
-  transformer_ = load_sd3_transformer(files, dtype);
+  transformer_ = load_sd3_transformer(files, dtype, offload);
   transformer_->checkpointing = checkpointing;
   const auto vae_options = AutoencoderKlOptions::read(files.folder("vae") / "config.json");
   downscale_ = vae_options.downscale();

@@ -105,18 +105,20 @@ class Sd3Files {
 FlowSchedule read_sd3_schedule(const std::filesystem::path& file);
 
 /// The transformer with its weights, frozen, as views of the files where their dtype is `dtype`, in
-/// which it computes.
-std::unique_ptr<Mmdit> load_sd3_transformer(const Sd3Files& files, at::ScalarType dtype);
+/// which it computes. `offload`: Mmdit::offload_blocks, on a device that is not the CPU.
+std::unique_ptr<Mmdit> load_sd3_transformer(const Sd3Files& files, at::ScalarType dtype,
+                                            bool offload = false);
 
 class Sd3Model : public OnMmdit<FlowModel> {
  public:
   /// `dtype` of the transformer, the text encoders and their matrix products; the autoencoder is
-  /// fp32. `checkpointing`: of the transformer's blocks and the decoder's.
+  /// fp32. `checkpointing`: of the transformer's blocks and the decoder's. `offload`: of the
+  /// transformer's blocks (load_sd3_transformer).
   Sd3Model(const std::string& path, const Sd3Options& options, at::ScalarType dtype,
-           bool checkpointing);
+           bool checkpointing, bool offload = false);
   /// The same of files that are open already; `path` is their name for people.
   Sd3Model(const Sd3Files& files, const std::string& path, const Sd3Options& options,
-           at::ScalarType dtype, bool checkpointing);
+           at::ScalarType dtype, bool checkpointing, bool offload = false);
 
   Mmdit& mmdit() override { return *transformer_; }
   const Mmdit& mmdit() const override { return *transformer_; }
