@@ -17,7 +17,6 @@
 #include <thread>
 
 #include "vggflow/core/interrupt.h"
-#include "vggflow/core/quiet.h"
 #include "vggflow/core/result.h"
 #include "vggflow/core/secret.h"
 #include "vggflow/core/status_line.h"

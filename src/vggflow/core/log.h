@@ -24,6 +24,9 @@ void log_info(fmt::format_string<Args...> format, Args&&... args) {
 }
 /// Appends all further lines to `file` too.
 void open_log(const std::filesystem::path& file);
+/// From now on lines go to that file alone, and there is no status line: processes of one run share
+/// a terminal, which one of them has. Errors that end the program are printed as ever.
+void keep_off_terminal();
 
 /// Makes Ctrl-C (and SIGTERM) set a flag; a second one ends the program at once.
 void catch_interrupts();

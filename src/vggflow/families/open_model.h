@@ -33,8 +33,7 @@ struct ModelOptions {
       "gradients: less memory, one more forward pass");
     v("offload", offload,
       "blocks: on a GPU the frozen weights of the network's blocks lie in the host's memory, and "
-      "two "
-      "blocks at a time on the GPU: for networks that are larger than it");
+      "two blocks at a time on the GPU: for networks that are larger than it");
     v.section("sd3", sd3);
   }
 };

@@ -12,7 +12,6 @@
 #include "vggflow/core/error.h"
 #include "vggflow/core/json.h"
 #include "vggflow/core/log.h"
-#include "vggflow/core/quiet.h"
 #include "vggflow/core/version.h"
 #include "vggflow/device/device.h"
 #include "vggflow/families/lora.h"
