@@ -33,14 +33,14 @@ cmp -s "$out/parts/model/model.safetensors" "$out/clip/model/model.safetensors" 
 refuse "already holds a run" "$vggflow" pretrain "run=$out/judge" target=judge
 
 # What was made is taken where it belongs.
-"$vggflow" sample "model=$out/flow/model" "out=$out/samples" "prompts=[red heart]" images=1 time_grid.steps=2 >"$out/sample.txt" 2>&1 || die "sample does not take the flow model: $(tail -3 "$out/sample.txt")"
+"$vggflow" sample --model "$out/flow/model" --steps 2 "out=$out/samples" "prompts=[red heart]" >"$out/sample.txt" 2>&1 || die "sample does not take the flow model: $(tail -3 "$out/sample.txt")"
 [ -s "$out/samples/grid.png" ] || die "no image of the flow model"
 
 "$vggflow" check --value-gradient gradient.prompts=2 gradient.guidance=[3] "gradient.grids=[single_shift:4:1]" gradient.rewards=[colorfulness] gradient.precision=fp32 >"$out/gradient.txt" 2>"$out/gradient.log" ||
   die "check --value-gradient: $(tail -3 "$out/gradient.log")"
 grep -q "^2 trajectories of held-out prompts" "$out/gradient.txt" || die "no trajectories in: $(cat "$out/gradient.txt")"
 grep -q "^colorfulness, guidance 3, grid single_shift:4:1" "$out/gradient.txt" || die "no setting in: $(cat "$out/gradient.txt")"
-refuse "gradient.grids" "$vggflow" check --value-gradient "gradient.grids=[single_shift:x:1]"
+refuse "expected a whole number for 'steps', got 'x'" "$vggflow" check --value-gradient "gradient.grids=[single_shift:x:1]"
 
 "$vggflow" check --analytic --figures "$out/figures" >"$out/analytic.txt" 2>&1 || die "check --analytic: $(tail -5 "$out/analytic.txt")"
 grep -qE "^[0-9]+ claims, [0-9]+ numbers, 0 outside their bounds" "$out/analytic.txt" || die "no sum in: $(tail -2 "$out/analytic.txt")"
