@@ -169,7 +169,8 @@ TEST(MemoryLimit, LeavesNoFolderOfARunThatItRefuses) {
   const auto check = [](const AlignConfig& asked, const ModelShape& shape) {
     check_memory_limit(asked, shape, /*on_gpu=*/false);
   };
-  EXPECT_THAT(message_of([&] { align(c, check); }), HasSubstr("expected a run of at most 0.1 GiB"));
+  EXPECT_THAT(message_of([&] { align(c, Group(), check); }),
+              HasSubstr("expected a run of at most 0.1 GiB"));
   EXPECT_FALSE(fs::exists(c.run));
 }
 
