@@ -18,8 +18,6 @@
 #include "vggflow/core/interrupt.h"
 #include "vggflow/core/json.h"
 #include "vggflow/core/secret.h"
-#include "vggflow/core/shell_word.h"
-#include "vggflow/core/trust.h"
 #include "vggflow/data/prompt_sets.h"
 #include "vggflow/device/device.h"
 #include "vggflow/families/lora.h"
@@ -305,11 +303,8 @@ RunEnd Trainer::interrupted_end() {
   if (done_ == 0) {
     log_line("interrupted before the first update was done: there is nothing to go on from");
   } else {
-    AlignConfig config = config_;
-    log_info(
-        "interrupted after update {}; the state is saved. Go on with: vggflow align --config {} "
-        "resume=true{}",
-        done_, shell_word((run_ / "config.yaml").string()), trust_setting(fields_of(config)));
+    log_info("interrupted after update {}; the state is saved. Go on with: {}", done_,
+             resume_command(config_, run_));
   }
   return RunEnd::kInterrupted;
 }

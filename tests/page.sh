@@ -1,0 +1,99 @@
+#!/usr/bin/env bash
+# The live page from outside: events of a run that trains, is killed and goes on beneath it, 50 viewers at once, requests that mean
+# harm, and the page in headless Chromium (left out where there is none). Usage: page.sh SOURCE_DIR VGGFLOW
+set -u
+. "$(dirname "$0")/functions.sh"
+cd "$1" || exit 1
+vggflow=$2
+export OMP_NUM_THREADS=1
+out=$(mktemp -d)
+children=()
+end() { for child in "${children[@]}"; do kill -9 "$child"; done; wait; rm -rf "$out"; }
+trap 'end 2>/dev/null' EXIT
+
+printf 'a photo of a cat\nit is 42 dogs\n' >"$out/train.txt"
+printf 'a dog\nna\n' >"$out/eval.txt"
+run=$out/run
+settings=(model=tests/data/sd3_tiny precision=fp32 sd3.t5_tokens=20 sd3.height=16 sd3.width=16 "prompts.train=$out/train.txt"
+  "prompts.eval=$out/eval.txt" reward=colorfulness value.kind=none updates=100000 batch=2 time_grid.steps=2 vgg.bins=1 eval_every=4
+  checkpoint_every=2 eval.prompts=2 eval.images=2 lora_rank=2 threads=1 "run=$run")
+train() { "$vggflow" align "${settings[@]}" "$@" >"$out/align.log" 2>&1 & trainer=$!; children+=("$trainer"); }
+
+# A folder from elsewhere, full of what a page must not believe.
+evil=$out/evil bad='<img src=x onerror=document.body.remove()>'
+mkdir -p "$evil/grids"
+printf '{"kind":"eval","update":0,"prompt_kind":"%s","metrics":{"reward":{"mean":1,"se":0.1},"reward_sd_within_prompt":1,"panel":{"%s":{"mean":1,"se":1}}}}\n' "$bad" "$bad" >"$evil/metrics.jsonl"
+printf '{"kind":"update","update":1,"loss":{"%s":1},"reward":{"mean":1,"sd":1}}\n{"kind":"warning","update":1,"name":"x","text":"%s"}\n' "$bad" "$bad" >>"$evil/metrics.jsonl"
+printf 'method: "%s"\n' "$bad" >"$evil/config.yaml"
+printf '%s\n' "$bad" >"$evil/log.txt"
+ln -s /etc/passwd "$evil/grids/eval_000000.png"
+
+train
+for i in $(seq 100); do [ -s "$run/metrics.jsonl" ] && break; sleep 0.1; done
+"$vggflow" watch "$run" "$evil" port=0 >"$out/url" 2>"$out/watch.log" &
+watcher=$!
+children+=("$watcher")
+for i in $(seq 100); do [ -s "$out/url" ] && break; sleep 0.1; done
+url=$(cat "$out/url") port=$(sed 's/.*:\([0-9]*\).*/\1/' "$out/url")
+[[ $url == http://127.0.0.1:*/ ]] || die "expected an address, got '$url': $(cat "$out/watch.log")"
+refuse "which is no folder" "$vggflow" watch "$out/none" port=0
+refuse "cannot listen on 127.0.0.1 port $port" "$vggflow" watch "$run" "port=$port"
+
+# status PATH...: of requests, as they are written.
+status() { curl -s -o "$out/reply" -w '%{http_code}' --max-time 5 --path-as-is "$@"; }
+expect() { local wanted=$1 got; shift; got=$(status "$@"); [ "$got" = "$wanted" ] || die "expected $wanted of '$*', got $got: $(head -c 200 "$out/reply")"; }
+expect 200 "$url"
+expect 200 "${url}page.js"
+expect 200 "${url}runs.json"
+expect 200 "${url}grid?run=0&update=0"
+[ "$(head -c 4 "$out/reply" | tail -c 3)" = PNG ] || die "the grid is no PNG"
+for path in ../etc/passwd %2e%2e/%2e%2e/etc/passwd run/metrics.jsonl "grid?run=1&update=0" "grid?run=../0&update=0" "grid?run=0&update=1"; do expect 404 "$url$path"; done
+expect 421 -H "Host: evil.example" "$url"
+expect 405 -X POST -H "Origin: http://evil.example" -H "Content-Type: application/json" -d '{}' "${url}stop"
+expect 431 -H "X: $(printf 'x%.0s' $(seq 17000))" "$url"
+
+# 50 viewers at once see the run go on; with more than 64 connections the next is refused, and the run is as it was.
+for i in $(seq 50); do curl -sN --max-time 4 "${url}events" >"$out/viewer$i" & done
+sleep 1.5
+expect 200 "$url"
+python3 - "$port" <<'PY' || die "64 connections are not the most"
+import socket, sys
+many = [socket.create_connection(("127.0.0.1", int(sys.argv[1])), 5) for _ in range(40)]
+last = many[-1]
+last.settimeout(5)
+sys.exit(b"503" not in last.recv(100))
+PY
+wait $(jobs -p | grep -vxF -e "$trainer" -e "$watcher")
+for i in $(seq 50); do
+  [ "$(grep -c '"anew":false' "$out/viewer$i")" -ge 3 ] || die "viewer $i saw nothing new: $(head -c 300 "$out/viewer$i")"
+done
+
+# Killed and resumed beneath an open page: it begins again where the checkpoint was.
+curl -sN --max-time 60 "${url}events" >"$out/follows" &
+children+=("$!")
+browser=
+if command -v chromium >/dev/null; then
+  timeout 60 chromium --headless --no-sandbox --disable-gpu --user-data-dir="$out/profile" --timeout=9000 --dump-dom "$url" >"$out/dom.html" 2>"$out/chromium.log" &
+  browser=$!
+fi
+sleep 3
+kill -9 "$trainer"
+for i in $(seq 50); do grep -q '"state":"stopped"' <(tail -c 2000 "$out/follows") && break; sleep 0.1; done
+tail -c 2000 "$out/follows" | grep -q '"state":"stopped"' || die "the page does not see that the run was killed"
+before=$(grep -c '"anew":true' "$out/follows")
+train resume=true
+for i in $(seq 100); do [ "$(grep -c '"anew":true' "$out/follows")" -gt "$before" ] && tail -c 2000 "$out/follows" | grep -q '"state":"running"' && break; sleep 0.1; done
+[ "$(grep -c '"anew":true' "$out/follows")" -gt "$before" ] || die "the page does not begin again with the resumed run: $(cat "$out/align.log")"
+if [ -n "$browser" ]; then
+  wait "$browser" || die "Chromium failed: $(tail -3 "$out/chromium.log")"
+  for piece in "Reward of the rollouts" "update [0-9]* of 100000" "$(basename "$run")" "resume=true" 'class="badge running"' "&lt;img src=x"; do
+    grep -q -- "$piece" "$out/dom.html" || die "the page has no '$piece'"
+  done
+  grep -q '<img src="x"' "$out/dom.html" && die "the page made markup of what a run folder said"
+else
+  echo "left out: the page in Chromium (scripts/setup.sh --test installs it)"
+fi
+kill -0 "$watcher" 2>/dev/null || die "the page's server ended"
+kill -INT "$watcher"
+wait "$watcher" || die "the server ended with $?"
+echo "page: events, 50 viewers, refusals, a killed and resumed run${browser:+, and Chromium}"
