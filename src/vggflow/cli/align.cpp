@@ -8,6 +8,7 @@
 #include <exception>
 #include <filesystem>
 #include <functional>
+#include <optional>
 #include <string>
 
 #include "vggflow/algorithms/registry.h"
@@ -16,11 +17,13 @@
 #include "vggflow/cli/run_folder.h"
 #include "vggflow/core/error.h"
 #include "vggflow/core/interrupt.h"
+#include "vggflow/core/log.h"
 #include "vggflow/core/result.h"
 #include "vggflow/device/device.h"
 #include "vggflow/dist/group.h"
 #include "vggflow/dist/place.h"
 #include "vggflow/eval/run.h"
+#include "vggflow/page/run_page.h"
 #include "vggflow/plan/plan.h"
 #include "vggflow/report/report.h"
 
@@ -97,7 +100,14 @@ int align(const Call& call) {
   const auto within_limit = [on_gpu](const AlignConfig& asked, const ModelShape& shape) {
     check_memory_limit(asked, shape, on_gpu);
   };
-  const RunEnd end = as_one_of(group, [&] { return vggflow::align(config, group, within_limit); });
+  std::optional<RunPage> page;
+  if (config.page > 0 && group.leads()) {
+    page.emplace(config.run, config.page);
+    log_line("live page: " + page->url());  // before there is a log: who reads that may not press
+  }
+  const RunEnd end = as_one_of(group, [&] {
+    return vggflow::align(config, group, within_limit, page ? page->control() : nullptr);
+  });
   if (end == RunEnd::kInterrupted) return kInterrupted;
   if (!group.leads()) return kDone;
   // One that died after its summary lacks its report alone.

@@ -62,15 +62,22 @@ LivePage::~LivePage() {
 void LivePage::follow() {
   for (std::unique_lock lock(mutex_); !ending_;) {
     for (size_t i = 0; i < runs_.size(); ++i) {
-      if (auto news = runs_[i].poll()) publish(i, std::move(*news));
+      if (auto news = runs_[i].poll()) publish(event_of(i, std::move(*news)));
     }
     changed_.notify_all();
     changed_.wait_for(lock, kLook, [&] { return ending_; });
   }
 }
 
-void LivePage::publish(size_t run, Json event) {
-  events_.push_back(event_of(run, std::move(event)));
+void LivePage::tell(const Json& buttons) {
+  const std::lock_guard lock(mutex_);
+  buttons_ = "data: " + dump({{"buttons", buttons}}) + "\n\n";
+  publish(buttons_);
+  changed_.notify_all();
+}
+
+void LivePage::publish(std::string event) {
+  events_.push_back(std::move(event));
   ++published_;
   bytes_ += events_.back().size();
   for (; events_.size() > kMostEvents || (bytes_ > kMostBytes && events_.size() > 1);) {
@@ -86,6 +93,8 @@ WebReply LivePage::get(const WebRequest& request) {
     return {.type = "text/css; charset=utf-8", .body = std::string(page_css())};
   if (request.path == "/page.js")
     return {.type = "text/javascript; charset=utf-8", .body = std::string(page_js())};
+  if (request.path == "/page.svg")
+    return {.type = "image/svg+xml", .body = std::string(page_svg())};
   if (request.path == "/events") return events();
   if (request.path == "/grid") return grid(request);
   if (request.path != "/runs.json") return not_found();
@@ -107,7 +116,7 @@ WebReply LivePage::grid(const WebRequest& request) const {
 std::string LivePage::everything() const {
   std::string all = "retry: 2000\n\ndata: " + dump({{"runs", runs_.size()}}) + "\n\n";
   for (size_t i = 0; i < runs_.size(); ++i) all += event_of(i, runs_[i].whole());
-  return all;
+  return all + buttons_;
 }
 
 WebReply LivePage::events() {

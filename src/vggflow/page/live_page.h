@@ -24,13 +24,15 @@ class LivePage {
   LivePage(const LivePage&) = delete;
   LivePage& operator=(const LivePage&) = delete;
 
-  /// "/" (the page), "/page.css", "/page.js"; "/events" (all there is, then what is new);
+  /// "/" (the page), "/page.css", "/page.js", "/page.svg"; "/events" (all there is, then what is new);
   /// "/runs.json" (all there is); "/grid?run=0&update=50" (a PNG).
   WebReply get(const WebRequest& request);
+  /// What the page shows of its buttons, which it has from then on (run_buttons.h).
+  void tell(const Json& buttons);
 
  private:
   void follow();
-  void publish(size_t run, Json event);
+  void publish(std::string event);
   std::string everything() const;
   WebReply events();
   std::string next_events(uint64_t& place);
@@ -42,6 +44,7 @@ class LivePage {
   std::deque<std::string> events_;  ///< the latest ones
   uint64_t published_ = 0;          ///< how many there were in all
   size_t bytes_ = 0;                ///< of events_
+  std::string buttons_;             ///< the latest event of them; empty: there are none
   bool ending_ = false;
   std::thread thread_;
 };

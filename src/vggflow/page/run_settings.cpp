@@ -15,9 +15,9 @@ RunSettings read_run_settings(const std::filesystem::path& run, const std::strin
   try {
     load_yaml_text(fields_of(read.config), text, (run / "config.yaml").string());
   } catch (const std::exception& e) {
-    read.config = {};
-    read.problem = e.what();
-    return read;
+    RunSettings none;
+    none.problem = e.what();
+    return none;
   }
   AlignConfig fresh;
   const Fields now = fields_of(read.config), before = fields_of(fresh);

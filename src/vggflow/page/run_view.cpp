@@ -54,30 +54,33 @@ Json point_of(const Json& line) {
           {"loss", loss}};
 }
 
-// The mean of what is a number in each of `all`.
-Json mean_of(std::span<const Json> all, const std::string& path) {
+double updates_in(std::span<const Json> points) {
   double sum = 0;
-  for (const Json& point : all) sum += number(point, path) / static_cast<double>(all.size());
-  return std::isfinite(sum) ? Json(sum) : Json();
+  for (const Json& point : points) sum += point["n"].get<double>();
+  return sum;
+}
+
+// The mean over updates of the value that each point has at `name`; null where one has none.
+Json mean_of(std::span<const Json> points, const std::string& name, const char* part = nullptr) {
+  double sum = 0;
+  for (const Json& point : points) {
+    const Json& values = part ? point[part] : point;
+    const auto at = values.find(name);  // a name of the file's is no path
+    if (at == values.end() || !at->is_number()) return {};
+    sum += point["n"].get<double>() * at->get<double>();
+  }
+  return sum / updates_in(points);
 }
 
 // One point for several in a row, at the last one's update.
-Json merged(std::span<const Json> all) {
+Json merged(std::span<const Json> points) {
   Json loss = Json::object();
-  for (const auto& [name, value] : all.back()["loss"].items()) {
-    double sum = 0;
-    for (const Json& point : all) {
-      const auto at = point["loss"].find(name);  // a name of the file's is no path
-      sum += at == point["loss"].end() ? std::nan("") : at->get<double>();
-    }
-    if (std::isfinite(sum)) loss[name] = sum / static_cast<double>(all.size());
-  }
-  int64_t count = 0;
-  for (const Json& point : all) count += point["n"].get<int64_t>();
-  return {{"update", all.back()["update"]},
-          {"n", count},
-          {"reward", mean_of(all, "/reward")},
-          {"sd", mean_of(all, "/sd")},
+  for (const auto& [name, value] : points.back()["loss"].items())
+    loss[name] = mean_of(points, name, "loss");
+  return {{"update", points.back()["update"]},
+          {"n", std::llround(updates_in(points))},
+          {"reward", mean_of(points, "reward")},
+          {"sd", mean_of(points, "sd")},
           {"loss", loss}};
 }
 

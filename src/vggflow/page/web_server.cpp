@@ -178,6 +178,9 @@ class BoundedServer : private KeepBrokenPipes, public httplib::Server {
     new_task_queue = [] { return new Threads; };
     set_payload_max_length(WebServer::kLargestBody);
   }
+  // The library lets five connections wait for their turn, and many viewers at once would wait for
+  // seconds.
+  void take_crowds() const { ::listen(svr_sock_, 2 * WebServer::kMostConnections); }
 
  private:
   bool process_and_close_socket(socket_t socket) override {
@@ -372,6 +375,7 @@ class WebServer::Impl {
                   "[page] cannot listen on {} port {}: {}. Choose another port, or 0 for any that "
                   "is free",
                   options_.address, options_.port, std::strerror(errno));
+    server_.take_crowds();
   }
 
   // Threads take over what their maker has blocked: no signal of the program's ends up in one.

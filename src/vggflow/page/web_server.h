@@ -22,8 +22,8 @@ struct WebOptions {
 
 struct WebRequest {
   std::string path;                          ///< decoded, without the token: "/", "/events"
-  std::map<std::string, std::string> query;  ///< decoded
-  std::string body;                          ///< of a POST
+  std::map<std::string, std::string> query = {};  ///< decoded
+  std::string body = {};                          ///< of a POST
 };
 
 struct WebReply {

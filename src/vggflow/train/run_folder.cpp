@@ -55,6 +55,7 @@ bool is_free(const std::string& key) {
                                           "checkpoint_every",
                                           "dist.timeout",
                                           "memory_limit",
+                                          "page",
                                           "offload",
                                           "eval_every",
                                           "fit.log_every",

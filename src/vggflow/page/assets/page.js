@@ -197,7 +197,6 @@ function drawChart(id, chart) {
   chart.yRange = extent(points.flatMap((p) => [p.y - (p.e || 0), p.y + (p.e || 0)]));
   const x = (v) => kLeft + ((v - chart.xRange[0]) / (chart.xRange[1] - chart.xRange[0])) * (kWidth - kLeft - kRight);
   const y = (v) => kHeight - kBottom - ((v - chart.yRange[0]) / (chart.yRange[1] - chart.yRange[0])) * (kHeight - kTop - kBottom);
-  made.figure.classList.toggle("plane", !!chart.plane);
   made.svg.replaceChildren(...frame(chart, x, y), ...chart.series.flatMap((s) => drawSeries(s, x, y)));
   const ends = chart.series.filter((s) => !s.dashed).map((s) => [s.name, last(s.points.filter((p) => p.y !== null))]).filter(([, p]) => p);
   made.rest = ends.length === 0 ? "nothing yet" : chart.note || "";
@@ -413,6 +412,48 @@ function renderImages() {
   for (const [id, image] of [["grid-before", before], ["grid-after", after]]) if ($(id).src !== image.src) $(id).src = image.src;
 }
 
+// ---- buttons
+
+let buttons = null;
+async function press(name, body = {}) {
+  try {
+    const reply = await fetch(name, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
+    $("buttons-said").textContent = reply.ok ? "" : await reply.text();
+    return reply.ok;
+  } catch {
+    $("buttons-said").textContent = "the run does not answer";
+    return false;
+  }
+}
+function sampleCard(s) {
+  const heading = el("h3", {}, s.prompt || "(empty prompt)"), note = `seed ${s.seed}`;
+  if (s.state !== "drawn") return el("article", { class: "card" }, heading, el("p", { class: "sub" }, s.state === "failed" ? `${note}: ${s.why}` : `${note}: drawn after this update`));
+  const shot = (which, words) => {
+    const image = el("img", { src: `sample?number=${s.number}&image=${which}`, alt: `${s.prompt}, ${words}` });
+    image.addEventListener("load", () => (image.style.imageRendering = image.naturalWidth < 200 ? "pixelated" : "auto"));
+    return el("figure", {}, image, el("figcaption", {}, words));
+  };
+  return el("article", { class: "card" }, heading, el("p", { class: "sub" }, note), el("div", { class: "pair" }, shot("base", "base"), shot("aligned", `after ${s.update} updates`)));
+}
+function renderButtons() {
+  $("buttons-section").hidden = !buttons;
+  if (!buttons) return;
+  const over = runs[0].status.state !== "running" && runs[0].status.state !== "waiting";
+  $("save").disabled = buttons.saves || over;
+  $("save").textContent = buttons.saves ? "saves after this update" : "save now";
+  $("stop").disabled = buttons.stops || over;
+  $("stop").textContent = buttons.stops ? "stops after this update" : "stop after this update";
+  $("sample").disabled = over;
+  if (buttons.saved >= 0) $("buttons-said").textContent = `saved after ${buttons.saved} updates`;
+  show($("samples"), buttons.samples, () => buttons.samples.slice().reverse().map(sampleCard));
+}
+$("sample-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  press("sample", { prompt: $("sample-prompt").value, seed: Number($("sample-seed").value) });
+});
+$("save").addEventListener("click", () => press("save"));
+$("stop").addEventListener("click", () => press("stop"));
+
 // ---- log
 
 function renderLog() {
@@ -432,7 +473,7 @@ let waiting = false;
 function render() {
   waiting = false;
   if (runs.length === 0 || runs.includes(undefined)) return;
-  for (const part of [renderRuns, renderWarnings, renderLegend, renderCharts, renderImages, renderTable, renderSettings, renderResume, renderLog]) part();
+  for (const part of [renderRuns, renderButtons, renderWarnings, renderLegend, renderCharts, renderImages, renderTable, renderSettings, renderResume, renderLog]) part();
   const run = runs[0];
   document.title = `${run.status.update}/${run.status.of} ${nameOf(run)} – vggflow`;
 }
@@ -472,7 +513,8 @@ function connect() {
   };
   source.onmessage = (event) => {
     const news = JSON.parse(event.data);
-    if (news.run === undefined) runs.length = news.runs;
+    if (news.buttons) [buttons] = [news.buttons, renderSoon()];
+    else if (news.run === undefined) [runs.length, buttons] = [news.runs, null];
     else add(news);
   };
   source.onerror = () => {
