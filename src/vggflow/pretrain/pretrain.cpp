@@ -266,6 +266,18 @@ void pretrain_class_head(PretrainConfig& config) {
       });
 }
 
+void pretrain_vote_head(PretrainConfig& config) {
+  VoteTask task(config.vote, config.vote_data, static_cast<uint64_t>(config.fit.seed));
+  fit_and_save(
+      *task.model, config, [&](int64_t update) { return task.loss(config.fit, update); },
+      [&](int64_t update) {
+        log_info(
+            "update {}: the head names the winner in {:.1f} % of the votes learned from, {:.1f} % "
+            "of the votes held out",
+            update, 100 * task.accuracy(task.train), 100 * task.accuracy(task.test));
+      });
+}
+
 }  // namespace
 
 void pretrain(PretrainConfig& config) {
@@ -273,6 +285,8 @@ void pretrain(PretrainConfig& config) {
   switch (config.target) {
     case PretrainTarget::kClassHead:
       return pretrain_class_head(config);
+    case PretrainTarget::kVoteHead:
+      return pretrain_vote_head(config);
     case PretrainTarget::kFlow:
       if (!config.latents.empty()) return pretrain_flow(config, latent_data(config));
       return pretrain_flow(config, emoji_data(config, EmojiSource(config.data)));
