@@ -74,7 +74,7 @@ class Browser:
     def wait(self, expression, seconds=20):
         """Until the expression is true; says what the page shows where it does not become so."""
         end = time.monotonic() + seconds
-        while not self.value(f"!!({expression})"):
+        while not self.value(f"(() => {{ try {{ return !!({expression}) }} catch {{ return false }} }})()"):  # what is not there yet throws
             if time.monotonic() > end:
                 raise AssertionError(f"not within {seconds} s: {expression}; the page shows {self.value('document.body.innerText')[:1500]!r}; {self.errors}")
             time.sleep(0.1)

@@ -89,4 +89,32 @@ grep -q '"state":"stopped"' "$out/follows" || die "the page does not see that th
 kill -0 "$watcher" 2>/dev/null || die "the page's server ended"
 kill -INT "$watcher"
 wait "$watcher" || die "the server ended with $?"
-echo "page: events, 50 viewers, refusals, a killed and resumed run$said"
+# A run's own page: its buttons need the token that is in the address, and what they ask for is done between two updates.
+kill -9 "${children[@]}" 2>/dev/null
+port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+run=$out/own settings+=("run=$out/own")
+train "page=$port"
+for i in $(seq 150); do grep -q '"kind":"update"' "$run/metrics.jsonl" 2>/dev/null && break; sleep 0.1; done
+url=$(grep -o 'http://127[^ ]*' "$out/align.log")
+[[ $url =~ ^http://127.0.0.1:$port/[0-9a-f]{32}/$ ]] || die "expected an address with a token: $(tail -2 "$out/align.log")"
+grep -q "${url##*:}" "$run/log.txt" && die "the token is in the run's log"
+json=(-H "Content-Type: application/json")
+expect 403 "http://127.0.0.1:$port/"
+expect 403 "${json[@]}" -d '{}' "http://127.0.0.1:$port/stop"
+expect 403 "${json[@]}" -d '{}' -H "Origin: http://evil.example" "${url}stop"
+expect 415 -d '{}' "${url}stop"
+expect 400 "${json[@]}" -d '{"prompt":7}' "${url}sample"
+expect 404 "${json[@]}" -d '{}' "${url}erase"
+expect 202 "${json[@]}" -d '{"prompt":"a dog","seed":3}' "${url}sample"
+for i in $(seq 100); do [ "$(status "${url}sample?number=1&image=aligned")" = 200 ] && break; sleep 0.1; done
+expect 200 "${url}sample?number=1&image=base"
+if [ -n "$said" ]; then
+  python3 tests/page_in_browser.py "$out" "$url" buttons || die "the buttons in Chromium: $(tail -2 "$out/align.log")"
+else
+  expect 202 "${json[@]}" -d '{}' "${url}save"
+  expect 202 "${json[@]}" -d '{}' "${url}stop"
+fi
+wait "$trainer"
+[ $? = 130 ] || die "the run did not stop as after Ctrl-C: $(tail -2 "$out/align.log")"
+grep -q "asked on the live page to stop" "$run/log.txt" && grep -q "the state is saved" "$run/log.txt" || die "the run does not say why it stopped"
+echo "page: events, 50 viewers, refusals, a killed and resumed run, buttons$said"

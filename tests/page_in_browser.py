@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The live page of a run and of a hostile folder in headless Chromium, while the run is killed (SIGKILL) and goes on. Writes the
 resumed process's number to OUT/resumed.pid. VGGFLOW_KEEP_SCREENSHOTS names a folder for pictures of it.
-Usage: page_in_browser.py OUT URL PROCESS COMMAND..."""
+Usage: page_in_browser.py OUT URL PROCESS COMMAND..., or OUT URL buttons: presses the buttons of a run's own page, stop last."""
 import os
 import signal
 import subprocess
@@ -9,7 +9,7 @@ import sys
 
 from browser import Browser
 
-out, url, process, command = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4:]
+out, url, command = sys.argv[1], sys.argv[2], sys.argv[4:]
 keep = os.environ.get("VGGFLOW_KEEP_SCREENSHOTS")
 BADGE = "document.querySelector('.badge')?.textContent"
 DONE = "document.querySelector('progress')?.value"
@@ -20,7 +20,7 @@ def check(page, expression, wanted=True):
     assert got == wanted, f"{expression}: expected {wanted}, got {got}"
 
 
-with Browser(out) as page:
+def follow(page, process):
     page.open(url)
     page.wait(f"{BADGE} === 'running'")
     before = page.value(DONE)
@@ -54,3 +54,23 @@ with Browser(out) as page:
         if keep:
             page.screenshot(f"{keep}/page_{name}.png")
     assert not page.errors, page.errors
+
+
+def press_buttons(page):
+    page.open(url)
+    page.wait(f"{BADGE} === 'running' && !document.getElementById('buttons-section').hidden")
+    page.value("document.getElementById('sample-prompt').value = 'a <b>dog'; document.getElementById('sample').click()")
+    page.wait("document.querySelector('#samples h3').textContent === 'a <b>dog'")
+    page.wait("[...document.querySelector('#samples .card').querySelectorAll('img')].map((i) => i.naturalWidth).join() === '16,16'")
+    page.value("document.getElementById('save').click()")
+    page.wait("document.getElementById('buttons-said').textContent.startsWith('saved after')")
+    page.value("document.getElementById('stop').click()")
+    page.wait("document.getElementById('stop').disabled")
+    page.wait("document.getElementById('connection').className === 'lost'")
+
+
+with Browser(out) as browser:
+    if sys.argv[3] == "buttons":
+        press_buttons(browser)
+    else:
+        follow(browser, int(sys.argv[3]))
