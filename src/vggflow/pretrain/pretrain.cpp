@@ -319,7 +319,8 @@ PretrainConfig read_by(PretrainTarget target, const PretrainConfig& config) {
 }  // namespace
 
 void check_settings_of_target(const PretrainConfig& config) {
-  const auto unread_by = [given = config](PretrainTarget target) mutable {
+  PretrainConfig given = config;  // fields_of() asks for one that could be written
+  const auto unread_by = [&given](PretrainTarget target) {
     PretrainConfig read = read_by(target, given);
     return differences(fields_of(given), fields_of(read));
   };
