@@ -134,15 +134,10 @@ Consistency step(const Call& c) {
   const BaseField base = base_field(c.problem, s, later.detach());
   const Tensor h = expand_time(c.p.next.t - s.t, s.x);
   const Tensor here = c.p.guess + c.problem.correction(s);
-  return {later - here + h * base.pull, base.value, relative_weight(later.detach(), c.p.next_size)};
+  return {later - here + h * base.pull, base.value};
 }
 
 }  // namespace
-
-Tensor relative_weight(const Tensor& target, const Tensor& gradient_size) {
-  constexpr double kLeast = 1e-3;
-  return at::maximum(target.flatten(1).square().sum(1), kLeast * gradient_size).clamp_min(1e-30);
-}
 
 Consistency consistency(AlignmentProblem& problem, const ConsistencyOptions& options,
                         Eta eta_schedule, double beta, const ValuePoints& points) {

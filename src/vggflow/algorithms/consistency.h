@@ -27,12 +27,12 @@
 //              R = g(x_{k+1}, t_{k+1}) - g(x_k, t_k) + h [grad v_base(x_k, t_k)]^T sg(g(x_{k+1},
 //              t_{k+1})),   g(x_N, 1) = -c grad r(x_N),
 //
-//            each state's |R|^2 divided by |g(x_{k+1})|^2. On trained networks a derivative in t
-//            between two points of the grid says nothing of the change from one to the other; this
-//            asks for no derivative of nu.
+//            which is a change of g, not a rate. On trained networks a derivative in t between two
+//            points of the grid says nothing of the change from one to the other; this asks for no
+//            derivative of nu.
 //   return   no residual: nu is regressed on the lean adjoint itself (value_return.h).
 //
-// The losses of exact, paper and release are in units of beta g, the change of velocity that g asks
+// The losses of the residuals are in units of beta g, the change of velocity that g asks
 // for: with rewards s r and beta / s phi then gets the same gradient whatever s is.
 
 #include <string>
@@ -103,21 +103,13 @@ struct ValuePoints {
   Tensor guess = {};       ///< g without nu; for kind step, with what follows
   States next = {};        ///< where the rollout's step ends
   Tensor next_guess = {};  ///< g without nu there
-  Tensor next_size = {};   ///< |c grad r|^2 of that guess, (M)
 };
 
 /// The residual, differentiable to phi, and v_base at the states, which the estimators need and
-/// matching can use again. `weight` (M), of kind step: what each state's squared residual is to be
-/// divided by.
+/// matching can use again.
 struct Consistency {
   Tensor residual, base;
-  Tensor weight = {};
 };
-/// What a state's squared error is divided by, so that every state counts alike although adjoints
-/// differ a hundredfold: |target|^2, but at least 1e-3 of `gradient_size`, the reward gradient's
-/// |c grad r|^2 (M). In units of neither: the loss does not know the reward's scale.
-Tensor relative_weight(const Tensor& target, const Tensor& gradient_size);
-
 Consistency consistency(AlignmentProblem& problem, const ConsistencyOptions& options,
                         Eta eta_schedule, double beta, const ValuePoints& points);
 

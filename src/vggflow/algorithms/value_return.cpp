@@ -5,10 +5,15 @@
 #include <vector>
 
 #include "vggflow/algorithms/adjoint.h"
-#include "vggflow/algorithms/consistency.h"
 
 namespace vggflow {
 namespace {
+
+// |target|^2, or what it is taken for where that is next to nothing beside the reward's gradient.
+Tensor weight_of(const Tensor& target, const Tensor& gradient_size) {
+  constexpr double kLeast = 1e-3;
+  return at::maximum(target.flatten(1).square().sum(1), kLeast * gradient_size).clamp_min(1e-30);
+}
 
 // The states of one part, by place.
 Tensor places_in(const Transitions& at, int64_t part, int64_t parts, const UpdateInput& input) {
@@ -40,7 +45,7 @@ double train_on_return(AlignmentProblem& problem, const Trajectory& trajectory,
       const Tensor error =
           known.index_select(0, some) + problem.correction(select(swept.states, some)) - a;
       const Tensor relative =
-          error.flatten(1).square().sum(1) / relative_weight(a, size.index_select(0, some));
+          error.flatten(1).square().sum(1) / weight_of(a, size.index_select(0, some));
       (relative.sum() / total).backward();
       sum += relative.detach().sum(at::kDouble);
     });

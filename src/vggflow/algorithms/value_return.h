@@ -8,8 +8,10 @@
 //
 //   |guess(x_k, t_k) + nu_phi(x_k, t_k) - a_{k+1}|^2 / |a_{k+1}|^2
 //
-// (relative_weight in consistency.h). It asks for no derivative of nu and costs one sweep, which
-// the value consistency's bootstrap would need for one step of the same path.
+// in which |a|^2 is at least 1e-3 |c grad r(x_N)|^2: every state counts alike although adjoints
+// differ a hundredfold, and the loss does not know the reward's scale. It asks for no derivative of
+// nu and costs one sweep, which the value consistency's bootstrap would need for one step of the
+// same path.
 
 #include "vggflow/algorithms/reward_gradient.h"
 #include "vggflow/algorithms/transitions.h"

@@ -186,12 +186,12 @@ Drawn choose(const Drawn& all, const Tensor& places) {
 // What kind step asks for at the far ends of the rollout's steps.
 struct Following {
   States states;
-  Tensor guess, size;
+  Tensor guess;
 };
 Following follow(AlignmentProblem& problem, const VggFlowOptions& o, const RewardClipOptions& clip,
                  const Trajectory& trajectory, const Drawn& drawn, const UpdateInput& input) {
   const Transitions next = following(trajectory, drawn.at);
-  Following out{next.states, {}, {}};
+  Following out{next.states, {}};
   Tensor end, gradient;
   if (o.guess == Guess::kEndpoint) {
     end = trajectory.final_state().index_select(0, next.states.rows);
@@ -204,22 +204,14 @@ Following follow(AlignmentProblem& problem, const VggFlowOptions& o, const Rewar
   }
   show(problem, out.states, end, gradient);
   out.guess = reward_part(o.eta, next.states.t, gradient);
-  out.size = gradient.flatten(1).square().sum(1);
   return out;
 }
 
-// What the losses of an update are divided by: the elements of the whole batch's transitions and
-// their number; and what nu's are multiplied by, beta for units of beta g.
+// What the losses of an update are divided by, the elements of the whole batch's transitions; and
+// what nu's residuals are multiplied by, beta for units of beta g.
 struct Scale {
-  double elements, transitions, unit;
+  double elements, unit;
 };
-
-// phi's loss of some transitions.
-Tensor consistency_loss(const Consistency& c, const Scale& scale) {
-  if (c.weight.defined())
-    return (c.residual.flatten(1).square().sum(1) / c.weight).sum() / scale.transitions;
-  return (scale.unit * c.residual).square().sum() / scale.elements;
-}
 
 // Accumulates theta's gradient, and phi's of the consistency loss, for some transitions. `known`:
 // v_base there, or undefined.
@@ -228,7 +220,7 @@ void train_part(AlignmentProblem& problem, const VggFlowOptions& o, const ValueP
   Tensor base;
   if (problem.has_correction() && has_residual(o)) {
     const Consistency c = consistency(problem, o.consistency, o.eta, o.beta, points);
-    const Tensor loss = consistency_loss(c, scale);
+    const Tensor loss = (scale.unit * c.residual).square().sum() / scale.elements;
     loss.backward();
     sums.consistency += loss.detach();
     base = c.base;
@@ -260,21 +252,23 @@ double train_boundary(AlignmentProblem& problem, double alpha, double unit, cons
 }  // namespace
 
 MethodTrials VggFlowOptions::trials() {
-  return {.small = "bins=3",
-          .variants = {{"paper", "consistency.kind=paper"},
-                       {"release", "consistency.kind=release", 1e3},
-                       {"step", "consistency.kind=step"},
-                       {"step, end point", "consistency.kind=step guess=endpoint"},
-                       {"return", "consistency.kind=return consistency.warmup=0"},
-                       {"return, coarse",
-                        "consistency.kind=return consistency.warmup=0 guess=coarse nodes=3"},
-                       {"off", "consistency.kind=off"},
-                       {"no boundary", "boundary=false"},
-                       {"probed", "probe_every=1"},
-                       {"endpoint", "guess=endpoint"},
-                       {"coarse", "guess=coarse nodes=3"},
-                       {"coarse, no consistency",
-                        "guess=coarse nodes=4 consistency.kind=off force_last_step=true"}}};
+  return {
+      .small = "bins=3",
+      .variants = {{"paper", "consistency.kind=paper"},
+                   {"release", "consistency.kind=release", 1e3},
+                   {"step", "consistency.kind=step"},
+                   {"step, end point", "consistency.kind=step guess=endpoint"},
+                   {"return", "consistency.kind=return consistency.warmup=0 consistency.every=1"},
+                   {"return, coarse",
+                    "consistency.kind=return consistency.warmup=0 consistency.every=1 "
+                    "guess=coarse nodes=3"},
+                   {"off", "consistency.kind=off"},
+                   {"no boundary", "boundary=false"},
+                   {"probed", "probe_every=1"},
+                   {"endpoint", "guess=endpoint"},
+                   {"coarse", "guess=coarse nodes=3"},
+                   {"coarse, no consistency",
+                    "guess=coarse nodes=4 consistency.kind=off force_last_step=true"}}};
 }
 
 void VggFlow::check(int64_t steps) const {
@@ -339,7 +333,6 @@ MethodReport VggFlow::update(AlignmentProblem& problem, const UpdateInput& input
 
   Sums sums(drawn.guess);
   const Scale scale{whole.sum(static_cast<double>(drawn.guess.numel())),
-                    whole.sum(static_cast<double>(drawn.guess.size(0))),
                     input.losses_of_g ? 1 : options_.beta};
   const bool probed =
       options.probe_every > 0 && input.update % static_cast<uint64_t>(options.probe_every) == 0;
@@ -355,7 +348,7 @@ MethodReport VggFlow::update(AlignmentProblem& problem, const UpdateInput& input
         problem, options,
         {states, part(drawn.gradient), part(drawn.factor), drawn.of.weights, g, part(drawn.drift),
          part(drawn.guess), next.states.x.defined() ? slice(next.states, start, length) : States{},
-         part(next.guess), part(next.size)},
+         part(next.guess)},
         part(drawn.at.velocity), part(known), scale, sums);
   });
   if (report.trains_policy) report.loss["matching"] = whole.sum(sums.matching.item<double>());

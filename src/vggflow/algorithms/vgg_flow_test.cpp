@@ -319,7 +319,6 @@ TEST(VggFlow, TheLeanAdjointHasNoResidualOverAStep) {
   points.guess = at::zeros_like(at.states.x);
   points.next = next.states;
   points.next_guess = last * end;  // no guess but the boundary
-  points.next_size = at::ones({at.states.x.size(0)}, at::kDouble);
   EXPECT_LT(
       largest(consistency(problem, options.consistency, Eta::kConstant, kBeta, points).residual),
       1e-12);
