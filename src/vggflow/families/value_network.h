@@ -71,11 +71,11 @@ struct ValueOptions {
     v("rank", rank, "rank of lora's adapters, which sit where the policy's do", range(1, 4096));
     v("inputs", inputs,
       "what nu sees besides time and prompt: the state, or also the guess, which is the estimate "
-      "of the end point and the reward's gradient there; auto: the guess with "
-      "vgg.consistency.kind=step or return, and the state with others and with kind lora");
+      "of the end point and the reward's gradient there; auto: the guess where the method's losses "
+      "allow it, and the state else and with kind lora");
     v("clock", clock,
       "the time features of mmdit and unet: network, as the flow model has them, or slow, "
-      "sinusoids of 5 (1 - t); auto: slow with vgg.consistency.kind=step or return");
+      "sinusoids of 5 (1 - t); auto: slow where nu sees the guess by auto");
   }
 };
 
