@@ -13,13 +13,13 @@ trap '[ -z "$server" ] || kill -9 "$server" 2>/dev/null; rm -rf "$out"' EXIT
 # An untrained LoRA is the base: a and b differ in nothing but the noise of the seeds, so the voter decides between images of any kind.
 "$vggflow" align "run=$out/lora" time_grid.steps=6 updates=1 batch=2 eval.prompts=2 eval.images=2 value.kind=none policy_optimizer.lr=0.2 \
   warmup=0 ema_decay=0 lora_rank=2 >"$out/log" 2>&1 || die "no LoRA: $(tail -2 "$out/log")"
-vote=("$vggflow" vote "$out/lora/lora.safetensors" "out=$out/votes" images=60 generator.time_grid.steps=6 port=0
+vote=("$vggflow" vote "$out/lora/lora.safetensors" "out=$out/votes" images=30 generator.time_grid.steps=6 port=0
   "prompts=[red heart, ghost, green apple, blue circle]")
 begin() {
   : >"$out/url"
   "${vote[@]}" "$@" >"$out/url" 2>"$out/vote.log" &
   server=$!
-  for i in $(seq 400); do grep -q http "$out/url" && return; sleep 0.1; done
+  for i in $(seq 1500); do grep -q http "$out/url" && return; sleep 0.1; done
   die "no page: $(tail -3 "$out/vote.log")"
 }
 url() { grep -o 'http[^ ]*' "$out/url"; }
@@ -61,25 +61,25 @@ def redness(png):
     return total / (width * height)
 
 state = json.loads(ask("next"))
-assert state["of"] == 240 and state["result"]["votes"] == 0, state
+assert state["of"] == 120 and state["result"]["votes"] == 0, state
 while state["pair"] >= 0:
     left, right = (redness(ask(f"image?pair={state['pair']}&side={side}")) for side in ("left", "right"))
     state = json.loads(ask("vote", {"pair": state["pair"], "choice": "left" if left > right else "right" if right > left else "tie"}))
-assert state["result"]["votes"] == 240 and state["result"]["low"] <= state["result"]["rate"] <= state["result"]["high"], state
+assert state["result"]["votes"] == 120 and state["result"]["low"] <= state["result"]["rate"] <= state["result"]["high"], state
 PY
 refuse "403" curl -sf "http://127.0.0.1:$(url | sed 's/.*:\([0-9]*\).*/\1/')/next"
 finish
-grep -q "of 240 votes (95 %: " "$out/url" || die "no win rate: $(cat "$out/url")"
-[ "$(wc -l <"$out/votes/votes.jsonl")" = 240 ] || die "expected 240 lines of votes.jsonl"
+grep -q "of 120 votes (95 %: " "$out/url" || die "no win rate: $(cat "$out/url")"
+[ "$(wc -l <"$out/votes/votes.jsonl")" = 120 ] || die "expected 120 lines of votes.jsonl"
 for winner in a b; do grep -q "\"winner\":\"$winner\"" "$out/votes/votes.jsonl" || die "$winner never won"; done
 for left in true false; do grep -q "\"a_left\":$left" "$out/votes/votes.jsonl" || die "the sides are not shuffled"; done
 
 # Broken off in the middle of a line, the votes go on; other settings are another vote.
 printf '{"pair":1,"pro' >>"$out/votes/votes.jsonl"
 begin
-curl -s "$(url)next" | grep -q '"votes":240' || die "the votes before are lost"
+curl -s "$(url)next" | grep -q '"votes":120' || die "the votes before are lost"
 finish
-[ "$(wc -l <"$out/votes/votes.jsonl")" = 240 ] || die "the half line is still there"
+[ "$(wc -l <"$out/votes/votes.jsonl")" = 120 ] || die "the half line is still there"
 refuse "generator.guidance differs" "${vote[@]}" generator.guidance=5
 
 "$vggflow" pretrain target=vote-head "run=$out/head" "vote_data.folders=[$out/votes]" vote_data.held_out=0.3 fit.updates=600 fit.batch=64 fit.warmup=20 \
@@ -89,4 +89,4 @@ right=$(grep -o '[0-9.]* % of the votes held out' "$out/log" | tail -1 | cut -d.
 "$vggflow" align "run=$out/run" reward=vote-head "reward_weights=[vote-head=$out/head/model]" time_grid.steps=6 updates=2 batch=2 eval.prompts=2 \
   eval.images=2 value.kind=none >"$out/log" 2>&1 || die "no run on the votes: $(tail -3 "$out/log")"
 grep -q '"reward":"vote-head"' <(tr -d ' \n' <"$out/run/summary.json") || die "the run was on another reward"
-echo "votes: 240 blind votes, a head that names $right % of the winners held out, a run on it"
+echo "votes: 120 blind votes, a head that names $right % of the winners held out, a run on it"

@@ -24,7 +24,8 @@ class LivePage {
   LivePage(const LivePage&) = delete;
   LivePage& operator=(const LivePage&) = delete;
 
-  /// "/" (the page), "/page.css", "/page.js", "/page.svg"; "/events" (all there is, then what is new);
+  /// "/" (the page), "/page.css", "/page.js", "/page.svg"; "/events" (all there is, then what is
+  /// new);
   /// "/runs.json" (all there is); "/grid?run=0&update=50" (a PNG).
   WebReply get(const WebRequest& request);
   /// What the page shows of its buttons, which it has from then on (run_buttons.h).

@@ -21,7 +21,7 @@ struct WebOptions {
 };
 
 struct WebRequest {
-  std::string path;                          ///< decoded, without the token: "/", "/events"
+  std::string path;                               ///< decoded, without the token: "/", "/events"
   std::map<std::string, std::string> query = {};  ///< decoded
   std::string body = {};                          ///< of a POST
 };
