@@ -259,7 +259,7 @@ class LargeModel : public OnMmdit<FlowModel> {
     network_->compute = at::kBFloat16;
     network_->checkpointing = true;
     network_->join_projections();
-    if (offload) network_->offload_blocks(current_device());
+    if (offload) network_->bring_blocks_from(blocks_on_host(current_device()), current_device());
   }
   Mmdit& mmdit() override { return *network_; }
   const Mmdit& mmdit() const override { return *network_; }

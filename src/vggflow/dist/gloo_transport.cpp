@@ -15,8 +15,10 @@
 #include <algorithm>
 #include <array>
 #include <cstdlib>
+#include <functional>
 #include <memory>
 #include <thread>
+#include <utility>
 
 #include "vggflow/core/error.h"
 #include "vggflow/core/log.h"
@@ -73,6 +75,8 @@ class GlooTransport : public Transport {
  public:
   GlooTransport(const Place& place, milliseconds timeout);
   std::vector<Tensor> gather(const Tensor& bytes) override;
+  std::function<void()> begin_gather(const Tensor& bytes, const Tensor& into) override;
+  Tensor exchange(const Tensor& bytes) override;
   void leave_word(const std::string& text) override;
 
  private:
@@ -164,6 +168,30 @@ std::vector<Tensor> GlooTransport::gather(const Tensor& bytes) {
     report_loss(e.what());
   }
   return out[0];
+}
+
+std::function<void()> GlooTransport::begin_gather(const Tensor& bytes, const Tensor& into) {
+  std::vector<std::vector<Tensor>> out{into.chunk(place_.size)};
+  std::vector<Tensor> in{bytes};
+  auto work = group_->allgather(out, in);
+  return [this, work = std::move(work)] {
+    try {
+      work->wait();
+    } catch (const std::exception& e) {
+      report_loss(e.what());
+    }
+  };
+}
+
+Tensor GlooTransport::exchange(const Tensor& bytes) {
+  Tensor in = bytes, out = at::empty_like(bytes);
+  std::vector<int64_t> equal_in, equal_out;
+  try {
+    group_->alltoall_base(out, in, equal_out, equal_in)->wait();
+  } catch (const std::exception& e) {
+    report_loss(e.what());
+  }
+  return out;
 }
 
 // Its connections end, so that the others notice; the rank that keeps the meeting point stays until

@@ -12,7 +12,6 @@
 #include "vggflow/core/error.h"
 #include "vggflow/core/json.h"
 #include "vggflow/core/log.h"
-#include "vggflow/core/version.h"
 #include "vggflow/device/device.h"
 #include "vggflow/families/lora.h"
 #include "vggflow/io/files.h"
@@ -47,12 +46,6 @@ bool is_finished(const AlignConfig& c) {
                 "[resume] expected updates={} or more, as many as {} has, got {}", done, c.run,
                 c.updates);
   return done == c.updates && fs::exists(fs::path(c.run) / "summary.json");
-}
-
-// Ranks of other programs or settings would compute other numbers, or wait for ever.
-void agree_on_settings(AlignConfig& c, const Group& group) {
-  group.agree("the program", fmt::format("{} {}", version(), commit()));
-  group.agree("the settings", to_yaml(fields_of(c)));
 }
 
 // What rank 0 finds in the run's folder.
@@ -110,7 +103,7 @@ void open_log_of(const AlignConfig& c, const Group& group) {
 RunEnd align(AlignConfig& config, const Group& group, const RunCheck& check) {
   const std::vector<LoraLayer> start = take_init_lora(config);
   std::shared_ptr<const FamilyModel> model = check_run(config, check);
-  agree_on_settings(config, group);
+  agree_on_settings(group, fields_of(config));
   std::optional<RunFolder> folder;
   const Opening opening = open_run(config, group, folder);
   if (opening.finished) {

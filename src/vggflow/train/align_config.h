@@ -9,6 +9,7 @@
 #include "vggflow/algorithms/registry.h"
 #include "vggflow/data/prompt_source.h"
 #include "vggflow/device/device.h"
+#include "vggflow/dist/options.h"
 #include "vggflow/eval/evaluate.h"
 #include "vggflow/families/open_model.h"
 #include "vggflow/families/value_network.h"
@@ -18,18 +19,6 @@
 #include "vggflow/train/optimizer.h"
 
 namespace vggflow {
-
-/// How the processes of a run wait for one another.
-struct DistOptions {
-  double timeout = 600;
-
-  template <class V>
-  void fields(V& v) {
-    v("timeout", timeout,
-      "seconds after which a process that others wait for counts as gone, at the start and later",
-      range(1, 1e6));
-  }
-};
 
 struct AlignConfig {
   std::string run = "runs/nano";

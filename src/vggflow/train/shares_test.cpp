@@ -3,9 +3,11 @@
 #include <ATen/ATen.h>
 #include <gmock/gmock.h>
 
+#include <cmath>
 #include <optional>
 
 #include "vggflow/testing/message.h"
+#include "vggflow/testing/ranks.h"
 
 namespace vggflow {
 namespace {
@@ -54,6 +56,21 @@ TEST(Shares, GradientsAreAddedInOrder) {
   t.state.zero_grad();
   t.weight.sum().backward();
   EXPECT_TRUE(at::equal(t.state.policy.buffer.gradient(), at::ones({3})));
+}
+
+TEST(Shares, ANumberThatIsNotFiniteOnOneRankStopsTheStepOfAll) {
+  testing::on_threads(2, [](const Group& group) {
+    Trained t;
+    Shares(group, 4, 8).run(t.state, [&](size_t i, const Meet&) {
+      const bool bad = group.rank() == 1 && i == 1;
+      ((bad ? std::nan("") : 1.0) * t.weight).sum().backward();
+      t.other.sum().backward();
+    });
+    const double norm = t.state.policy.buffer.clip(1.0), other = t.state.value->buffer.clip(0);
+    EXPECT_FALSE(t.state.policy.adamw.step(0.1, norm)) << "rank " << group.rank();
+    EXPECT_TRUE(at::equal(t.weight, at::ones({3})));
+    EXPECT_TRUE(t.state.value->adamw.step(0.1, other)) << "the other network is untouched by it";
+  });
 }
 
 TEST(Shares, OfOneRunAsTheyAre) {
