@@ -34,7 +34,7 @@ diff <(said "$out/1.log") <(said "$out/$world.log") || die "one process and $wor
 echo "dist_work: sample, score, metrics, eval and sweep write the same on 1 and $world processes"
 
 refuse "vggflow convert runs in one process, and torchrun started 2" env RANK=0 LOCAL_RANK=0 WORLD_SIZE=2 MASTER_ADDR=127.0.0.1 MASTER_PORT=1 \
-  "$vggflow" convert tests/data/sd3_tiny --out "$out/converted"
+  "$vggflow" convert tests/data/sd3_tiny "out=$out/converted"
 
 cat >"$out/compare.yaml" <<YAML
 out: $out/comparison

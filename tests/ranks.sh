@@ -54,3 +54,13 @@ for line in (run / "metrics.jsonl").read_text().splitlines():
 print("metrics.jsonl", len(lines), hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16])
 PY
 }
+
+# Share of the updates' seconds that rank 0 spent in gathers, waiting for other ranks among it.
+share_of_gathers() {
+  python3 - "$1" <<'PY'
+import json, pathlib, sys
+lines = [json.loads(line) for line in (pathlib.Path(sys.argv[1]) / "metrics.jsonl").read_text().splitlines()]
+seconds = [line["seconds"] for line in lines if line["kind"] == "update"]
+print(f"{100 * sum(s.get('ranks', 0) for s in seconds) / sum(sum(s.values()) for s in seconds):.1f} %")
+PY
+}

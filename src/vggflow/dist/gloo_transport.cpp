@@ -92,6 +92,7 @@ class GlooTransport : public Transport {
   c10::intrusive_ptr<c10d::Store> store_;
   c10::intrusive_ptr<c10d::ProcessGroupGloo> group_;
   std::vector<std::string> hosts_;
+  std::string loss_;  // of another rank, once it is known
 };
 
 GlooTransport::GlooTransport(const Place& place, milliseconds timeout)
@@ -207,6 +208,7 @@ void GlooTransport::leave_word(const std::string& text) {
 
 // Every rank that still lives says so and looks who did not: a connection's own words name no rank.
 void GlooTransport::report_loss(const std::string& problem) {
+  VGGFLOW_CHECK(loss_.empty(), "{}", loss_);  // told before
   std::vector<std::string> lost;
   try {
     store_->set(key("alive", place_.rank), bytes_of("yes"));
@@ -224,9 +226,10 @@ void GlooTransport::report_loss(const std::string& problem) {
     lost = {fmt::format("rank 0 on {} is gone, and the meeting point with it", hosts_[0])};
   }
   if (lost.empty()) lost.push_back("some rank did not answer in time");
-  fail("[ranks] rank {} of {} on {} ends, since {} ({})", place_.rank, place_.size,
-       hosts_[static_cast<size_t>(place_.rank)], fmt::join(lost, "; "),
-       problem.substr(0, problem.find('\n')));
+  loss_ = fmt::format("[ranks] rank {} of {} on {} ends, since {} ({})", place_.rank, place_.size,
+                      hosts_[static_cast<size_t>(place_.rank)], fmt::join(lost, "; "),
+                      problem.substr(0, problem.find('\n')));
+  fail("{}", loss_);
 }
 
 }  // namespace

@@ -84,6 +84,9 @@ struct ModelShape {
   std::shared_ptr<const FamilyModel> model;  ///< what was read
 };
 
+/// Whether states are something else than the images themselves.
+inline bool has_latents(const ModelShape& shape) { return !shape.decoder.name.empty(); }
+
 /// A model of one family under given settings: its files are opened once, for its sizes and then
 /// for itself.
 class FamilyModel {

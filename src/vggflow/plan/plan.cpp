@@ -27,13 +27,13 @@ namespace {
 // (program, LibTorch, oneDNN's kernels and threads); what comes and goes leaves holes in the heap,
 // and oneDNN makes reordered copies. GPU: CUDA's context and the libraries' code and workspaces;
 // the allocator keeps blocks that fit nothing else. Where from: docs/plan.md.
-struct Place {
+struct MemoryPlace {
   bool gpu;
   double program;  // bytes
   double heap;     // what comes and goes takes as many times its tensors' bytes
 };
 constexpr double kGiB = 1024.0 * 1024 * 1024;
-constexpr Place kCpu{false, 0.17 * kGiB, 1.75}, kGpu{true, 0.8 * kGiB, 1.3};
+constexpr MemoryPlace kCpu{false, 0.17 * kGiB, 1.75}, kGpu{true, 0.8 * kGiB, 1.3};
 // What runs on a model's own prompts hold besides (emoji, judges and their passes): measured.
 constexpr double kEmoji = 0.06 * kGiB;
 constexpr double kFloat = 4;
@@ -99,7 +99,7 @@ class Planner {
   double prompt_count() const;
   void note_prompts();
   void note_host();
-  MemoryPlan memory_in(const Place& place);
+  MemoryPlan memory_in(const MemoryPlace& place);
   double network_numbers() const;
   double gradients_of_shares() const;
   void hold_memory();
@@ -133,7 +133,7 @@ class Planner {
   double state_bytes_ = 0, pixel_bytes_ = 0, pixels_graph_ = 0, prompt_bytes_ = 0;
   PassCost network_, with_adapters_, with_input_, value_, value_pairs_, tangent_, policy_input_;
   Rewards reward_, panel_;
-  Place place_ = kCpu;
+  MemoryPlace place_ = kCpu;
   std::vector<Amount> held_;
   MemoryPlan memory_;
   Plan out_;
@@ -180,7 +180,7 @@ Planner::Planner(const AlignConfig& c, const ModelShape& s, int ranks)
   cost_shape_ = cost_shape_of(c.problem, value_kind_ != ValueKind::kNone, c.batch, steps_);
   want_ = resolved_.method->demand(cost_shape_);
   out_.ranks = ranks_ = ranks;
-  shares_ = real(c.shares > 0 ? c.shares : ranks);
+  shares_ = real(c.shares > 0 ? c.shares : default_shares(c.batch, ranks, has_latents(s)));
   own_shares_ = std::max(1.0, shares_ / ranks_);
   share_shape_ = cost_shape_;
   share_shape_.batch = std::max(1.0, cost_shape_.batch / shares_);
@@ -442,7 +442,7 @@ void Planner::run_through_moments() {
                                               std::max(reward_.cost.idle, panel_.cost.idle))}});
 }
 
-MemoryPlan Planner::memory_in(const Place& place) {
+MemoryPlan Planner::memory_in(const MemoryPlace& place) {
   place_ = place;
   memory_ = {};
   hold_memory();
@@ -473,7 +473,7 @@ Plan planned(const AlignConfig& config, const ModelShape& shape, int ranks) {
 Plan plan(const AlignConfig& config, const ModelShape& shape, int ranks) {
   check_settings(config, shape);
   const Group group(Place{.size = ranks}, nullptr);
-  const Shares shares(group, config.shares > 0 ? config.shares : ranks, config.batch);
+  const Shares shares(group, config.shares > 0 ? config.shares : ranks, config.batch);  // or throws
   return planned(config, shape, ranks);
 }
 

@@ -60,7 +60,8 @@ void settle_shares(AlignConfig& now, AlignConfig& before) {
   if (now.shares == 1 && before.shares == 0) before.shares = 1;
 }
 
-Opening open_run(AlignConfig& c, const Group& group, std::optional<RunFolder>& folder) {
+Opening open_run(AlignConfig& c, const ModelShape& shape, const Group& group,
+                 std::optional<RunFolder>& folder) {
   Opening out;
   group.lead([&] {
     folder.emplace(c.run);
@@ -70,7 +71,8 @@ Opening open_run(AlignConfig& c, const Group& group, std::optional<RunFolder>& f
       out.finished = is_finished(c);
     } else {
       folder->begin();
-      if (c.shares == 0 && group.size() > 1) c.shares = group.size();
+      if (c.shares == 0 && group.size() > 1)
+        c.shares = default_shares(c.batch, group.size(), has_latents(shape));
     }
   });
   const Json told = parse_json(group.broadcast(Json{{"shares", c.shares},
@@ -105,7 +107,7 @@ RunEnd align(AlignConfig& config, const Group& group, const RunCheck& check) {
   std::shared_ptr<const FamilyModel> model = check_run(config, check);
   agree_on_settings(group, fields_of(config));
   std::optional<RunFolder> folder;
-  const Opening opening = open_run(config, group, folder);
+  const Opening opening = open_run(config, model->shape(), group, folder);
   if (opening.finished) {
     if (!group.leads()) keep_off_terminal();
     log_info(

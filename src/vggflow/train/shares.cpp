@@ -64,6 +64,15 @@ class ShareGradients {
 
 }  // namespace
 
+int64_t default_shares(int64_t batch, int processes, bool latents) {
+  constexpr int64_t kMost = 8;
+  if (processes == 1) return 1;
+  for (int64_t count = latents ? kMost : 0; count > processes; --count) {
+    if (batch % count == 0 && count % processes == 0) return count;
+  }
+  return processes;
+}
+
 Shares::Shares(const Group& group, int64_t count, int64_t batch)
     : group_(group),
       count_(std::max<int64_t>(1, count)),

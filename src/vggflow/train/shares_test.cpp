@@ -39,6 +39,15 @@ TEST(Shares, ThatDoNotFitAreRefused) {
   EXPECT_EQ(Shares({}, 0, 16).rows(), 16);
 }
 
+TEST(Shares, OfLatentsAreMoreThanProcesses) {
+  EXPECT_EQ(default_shares(32, 1, /*latents=*/true), 1);
+  EXPECT_EQ(default_shares(32, 2, /*latents=*/false), 2);
+  EXPECT_EQ(default_shares(32, 2, /*latents=*/true), 8);
+  EXPECT_EQ(default_shares(20, 2, /*latents=*/true), 4);
+  EXPECT_EQ(default_shares(21, 3, /*latents=*/true), 3);
+  EXPECT_EQ(default_shares(32, 16, /*latents=*/true), 16);
+}
+
 TEST(Shares, GradientsAreAddedInOrder) {
   Trained t;
   Shares({}, 4, 8).run(t.state, [&](size_t i, const Meet& meet) {

@@ -45,12 +45,12 @@ class ShardedBlocks : public BlockSource {
 
 // Every rank has begun the same gathers, also those whose block nobody will ask for.
 ShardedBlocks::~ShardedBlocks() {
-  for (Visit& visit : visits_) {
-    try {
+  try {
+    for (const Visit& visit : visits_) {
       if (visit.number_came) visit.number_came();
       if (visit.bytes_came) visit.bytes_came();
-    } catch (const std::exception&) {  // a rank that is gone is told of by whoever misses it
     }
+  } catch (const std::exception&) {  // a rank that is gone is told of by whoever misses it
   }
 }
 
