@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What can go wrong with two ranks: each time both end with one clear error, name the rank and its host, and do not hang; a job that is
-# started again goes on to the same end. Usage: dist_faults.sh SOURCE_DIR VGGFLOW
+# started again goes on to the same end. Usage: dist_faults.sh SOURCE_DIR VGGFLOW [whole]
 set -euo pipefail
 source "$1/tests/functions.sh"
 cd "$1"
@@ -104,13 +104,16 @@ expect_end "$run" 0 130 "interrupted after update"
 expect_end "$run" 1 130 "stopping after this update"
 echo "dist_faults: SIGTERM to one rank stops both after the update"
 
-run=$out/hanging
-begin "$run" updates=1000 dist.timeout=8
-wait_for_update "$run"
-kill -STOP "${pids[1]}"
-expect_end "$run" 0 1 "rank 1 on .* is gone" 18
-kill -KILL "${pids[1]}"
-echo "dist_faults: a rank that hangs ends the other after dist.timeout"
+# Seconds of waiting, and ranks of a busy machine do not answer in time either: with the whole form alone (dist_test has it for a group).
+if [ "${3:-short}" = whole ]; then
+  run=$out/hanging
+  begin "$run" updates=1000 dist.timeout=8
+  wait_for_update "$run"
+  kill -STOP "${pids[1]}"
+  expect_end "$run" 0 1 "rank 1 on .* is gone" 18
+  kill -KILL "${pids[1]}"
+  echo "dist_faults: a rank that hangs ends the other after dist.timeout"
+fi
 
 run=$out/other
 apart=grad_clip=2 begin "$run"

@@ -81,9 +81,9 @@ struct AlignConfig {
     v("updates", updates, "updates of the policy", range(1, 1e7));
     v("batch", batch, "trajectories per update", range(1, 1e6));
     v("shares", shares,
-      "parts that the batch is computed in, whose gradients are added in order: numbers depend on "
-      "this, and not on the number of processes, which divides it; 0: one in one process; in "
-      "several as many as processes, and of latents up to 8",
+      "parts of the batch whose gradients are added in order: numbers depend on this, and not on "
+      "the number of processes, which divides it; 0: one in one process; else as many as "
+      "processes, of latents up to 8",
       range(0, 1e6));
     v.section("dist", dist);
     v("micro_batch", micro_batch, "transitions in one forward and backward pass", range(1, 1e6));
