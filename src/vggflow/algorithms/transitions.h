@@ -50,9 +50,23 @@ Trajectory roll_out(AlignmentProblem& problem, const UpdateInput& input);
 /// The transitions that start at steps[i] of trajectory i.
 Transitions pick(const Trajectory& trajectory, const std::vector<std::vector<int64_t>>& steps);
 
-/// Draws transitions of every trajectory, keyed by (seed, kTime, update, sample).
+/// The steps to train on of every trajectory, keyed by (seed, kTime, update, sample).
+std::vector<std::vector<int64_t>> draw_steps(const TransitionOptions& options,
+                                             const UpdateInput& input);
+
+/// Draws transitions of every trajectory by them.
 Transitions draw(const Trajectory& trajectory, const TransitionOptions& options,
                  const UpdateInput& input);
+
+/// All transitions of every trajectory.
+Transitions all_steps(const Trajectory& trajectory);
+
+/// Where the given steps of each trajectory are among `all`, those that are, trajectory by
+/// trajectory.
+Tensor places_of(const Transitions& all, const std::vector<std::vector<int64_t>>& steps);
+
+/// The transitions that begin where the given ones end. The end point x_N is one of velocity 0.
+Transitions following(const Trajectory& trajectory, const Transitions& at);
 
 /// The transitions at these places.
 Transitions choose(const Transitions& all, const Tensor& places);

@@ -25,6 +25,7 @@ int pretrain(const Call& call) {
   const auto line = read_settings(call, syntax(), config);
   if (!line) return kDone;
   require_one_process(call);
+  check_settings_of_target(config);
   if (config.resume) check_not_moved(line->file, config.run);
   set_threads(config.threads);
   catch_interrupts_saying(kStopping);

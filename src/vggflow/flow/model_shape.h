@@ -46,7 +46,8 @@ class NetworkSizes {
   /// Of a pass through pairs (value, tangent).
   virtual PassCost tangent_cost(const NetworkCall& call) const = 0;
   /// Of FlowNetwork::small.
-  virtual std::unique_ptr<NetworkSizes> small(int64_t width, int64_t layers) const = 0;
+  virtual std::unique_ptr<NetworkSizes> small(int64_t width, int64_t layers,
+                                              int64_t states) const = 0;
 };
 
 /// What makes images of states.
