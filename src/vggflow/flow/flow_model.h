@@ -64,7 +64,8 @@ class FlowModel : public FlowNetwork {
   /// `count` rows of what guidance leads away from: the empty prompt, or a negative one.
   virtual Conditioning unconditional(int64_t count) const = 0;
   /// Encodes prompts that will be asked for, so that text encoders need not stay in memory; without
-  /// it encode() does so when asked.
+  /// it encode() does so when asked. Of several processes all make this call with the same prompts:
+  /// rank 0 encodes them.
   virtual void prepare(const std::vector<std::string>& prompts) const {}
   /// (C, H, W) of a state x.
   virtual std::vector<int64_t> state_shape() const = 0;

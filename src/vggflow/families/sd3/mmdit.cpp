@@ -6,6 +6,7 @@
 
 #include <cmath>
 #include <concepts>
+#include <utility>
 
 #include "vggflow/core/error.h"
 #include "vggflow/nn/checkpoint.h"
@@ -327,10 +328,10 @@ void Mmdit::join_projections() {
   }
 }
 
-void Mmdit::offload_blocks(at::Device device) {
+void Mmdit::bring_blocks_from(std::unique_ptr<BlockSource> source, at::Device device) {
   std::vector<Module*> all;
   for (const auto& block : blocks) all.push_back(block.get());
-  const auto ring = std::make_shared<BlockRing>(all, device);
+  const auto ring = std::make_shared<BlockRing>(all, device, std::move(source));
   for (size_t i = 0; i < blocks.size(); ++i) blocks[i]->place = {ring, i};
 }
 

@@ -102,10 +102,10 @@ class Mmdit : public Module {
   /// Lays the frozen weights of queries, keys and values behind one another, so that their joint
   /// product takes them as they lie. Else it joins copies at every call.
   void join_projections();
-  /// Leaves the blocks' weights, which are on the host, there: each block's visit `device` while it
-  /// computes, two at a time. Blocks then run again in backward passes, whatever `checkpointing`
-  /// says, since a graph would hold on to weights that have left.
-  void offload_blocks(at::Device device);
+  /// Gives the blocks' weights, which are on the host, to `source`: each block's visit `device`
+  /// while it computes, two at a time. Blocks then run again in backward passes, whatever
+  /// `checkpointing` says, since a graph would hold on to weights that have left.
+  void bring_blocks_from(std::unique_ptr<BlockSource> source, at::Device device);
   /// Xavier-uniform linear layers; modulations and the output projection start at zero (DiT).
   void init(uint64_t seed);
   /// A second network that shares this one's tensors: held once, and a tensor that is set on a
