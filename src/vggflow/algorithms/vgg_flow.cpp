@@ -52,7 +52,7 @@ struct Drawn {
 };
 
 Drawn one_step(AlignmentProblem& problem, const VggFlowOptions& o, const RewardClipOptions& clip,
-               const Trajectory& trajectory, const UpdateInput& input) {
+               const Rollout& trajectory, const UpdateInput& input) {
   const Transitions all = draw(trajectory, o.transitions, input);
   Drawn out;
   out.of = reward_gradients(problem, clip, one_step_guess(all.states.x, all.states.t, all.velocity),
@@ -72,7 +72,7 @@ struct Ends {
   Tensor rows;  // whose reward and gradient are finite
 };
 Ends at_ends(AlignmentProblem& problem, const VggFlowOptions& o, const RewardClipOptions& clip,
-             const Trajectory& trajectory, const UpdateInput& input) {
+             const Rollout& trajectory, const UpdateInput& input) {
   Ends out;
   const Tensor all_rows = row_numbers(input.x0.size(0), input.x0);
   out.drawn.of = reward_gradients(problem, clip, trajectory.final_state(), all_rows,
@@ -85,7 +85,7 @@ Ends at_ends(AlignmentProblem& problem, const VggFlowOptions& o, const RewardCli
 }
 
 Drawn endpoint(AlignmentProblem& problem, const VggFlowOptions& o, const RewardClipOptions& clip,
-               const Trajectory& trajectory, const UpdateInput& input) {
+               const Rollout& trajectory, const UpdateInput& input) {
   Drawn out = at_ends(problem, o, clip, trajectory, input).drawn;
   const States& s = out.at.states;
   const Tensor gradient = out.of.gradient.index_select(0, s.rows);
@@ -124,7 +124,7 @@ Tensor shared_base(AlignmentProblem& problem, const std::vector<Tensor>& nodes,
 }
 
 Drawn coarse(AlignmentProblem& problem, const VggFlowOptions& o, const RewardClipOptions& clip,
-             const Trajectory& trajectory, const UpdateInput& input, bool share_base,
+             const Rollout& trajectory, const UpdateInput& input, bool share_base,
              MethodReport& report) {
   Ends ends = at_ends(problem, o, clip, trajectory, input);
   Drawn& out = ends.drawn;
@@ -149,7 +149,7 @@ Drawn coarse(AlignmentProblem& problem, const VggFlowOptions& o, const RewardCli
 
 // `share_base`: where the pull-backs' forward passes give matching its v_base.
 Drawn draw_guess(AlignmentProblem& problem, const VggFlowOptions& o, const RewardClipOptions& clip,
-                 const Trajectory& trajectory, const UpdateInput& input, bool share_base,
+                 const Rollout& trajectory, const UpdateInput& input, bool share_base,
                  MethodReport& report) {
   switch (o.guess) {
     case Guess::kEndpoint:
@@ -162,22 +162,31 @@ Drawn draw_guess(AlignmentProblem& problem, const VggFlowOptions& o, const Rewar
   return one_step(problem, o, clip, trajectory, input);
 }
 
+// What is known of v_theta and v_base at transitions: v_theta, and v_theta - v_base or v_base or
+// neither.
+struct Known {
+  Tensor velocity, difference, base;
+};
+
 // Accumulates theta's gradient, and phi's of the consistency loss, for some transitions of `total`
-// elements in all. `known`: v_base there, or undefined.
+// elements in all.
 void train_part(AlignmentProblem& problem, const VggFlowOptions& o, const ValuePoints& points,
-                const Tensor& velocity, const Tensor& known, double total, Sums& sums) {
-  Tensor base;
+                const Known& known, double total, Sums& sums) {
+  Tensor base = known.base;
   if (problem.has_correction() && o.consistency.kind != ConsistencyKind::kOff) {
     const Consistency c = consistency(problem, o.consistency, o.eta, o.beta, points);
     const Tensor loss = c.residual.square().sum() / total;
     loss.backward();
     sums.consistency += loss.detach();
     base = c.base;
-  } else {
-    base = known.defined() ? known : base_value(problem, points.states);
+  } else if (!base.defined() && !known.difference.defined()) {
+    base = base_value(problem, points.states);
   }
+  const Tensor push = o.beta * points.g;
   const Tensor loss =
-      matching_loss(problem, points.states, velocity, base - o.beta * points.g, total);
+      known.difference.defined()
+          ? difference_loss(problem, points.states, known.difference, push, total)
+          : matching_loss(problem, points.states, known.velocity, base - push, total);
   loss.backward();
   sums.matching += loss.detach();
   sums.energy += (o.beta * points.g).square().sum().to(at::kDouble) / total;
@@ -233,12 +242,13 @@ MethodReport VggFlow::update(AlignmentProblem& problem, const UpdateInput& input
   VggFlowOptions options = options_;
   options.beta *= input.beta_scale;
   check(static_cast<int64_t>(input.times.size()) - 1);
-  const Trajectory trajectory = roll_out(problem, input);
+  const Rollout trajectory = roll_out(problem, input, options.transitions);
   report.seconds["rollout"] = watch.lap();
 
+  const bool share_base = problem.adjoint_is_base() && !problem.has_difference() &&
+                          !takes_consistency(problem.has_correction());
   const Drawn drawn =
-      draw_guess(problem, options, clip_, trajectory, input,
-                 problem.adjoint_is_base() && !takes_consistency(problem.has_correction()), report);
+      draw_guess(problem, options, clip_, trajectory, input, share_base, report);
   report.dropped = whole.count(drawn.dropped);
   report.rewards =
       whole.rows(options.guess == Guess::kOneStep ? reward_values(problem, trajectory.final_state())
@@ -260,7 +270,7 @@ MethodReport VggFlow::update(AlignmentProblem& problem, const UpdateInput& input
     train_part(
         problem, options,
         {states, part(drawn.gradient), part(drawn.factor), drawn.of.weights, g, part(drawn.drift)},
-        part(drawn.at.velocity), part(drawn.base), total, sums);
+        {part(drawn.at.velocity), part(drawn.at.difference), part(drawn.base)}, total, sums);
   });
   report.loss["matching"] = whole.sum(sums.matching.item<double>());
   report.values["control_energy"] = whole.sum(sums.energy.item<double>());
@@ -285,7 +295,12 @@ Passes VggFlow::cost(const CostShape& s, const MethodReport& report) const {
   const auto shared = report.values.find("shared_base");
   const double own = m - (shared == report.values.end() ? 0 : shared->second);
   Passes p{.f = s.batch * s.steps * s.rollout + m * s.known, .b = m * s.known_graph};
-  p.f += (takes_consistency(s.value) ? m : own) * s.base;
+  if (s.paired) p.f += m * s.reference;
+  if (takes_consistency(s.value)) {
+    p.f += m * s.base;
+  } else if (!s.paired) {
+    p.f += own * s.base;
+  }
   if (options_.guess == Guess::kCoarse) {
     const double pulls = s.batch * pull_backs(options_.coarse, s.steps) * s.adjoint;
     p.f += pulls;
@@ -335,7 +350,8 @@ void VggFlow::add_value_passes(const CostShape& s, double m, Passes& p) const {
 // A node is drawn with the chance that its bin gives each of its steps.
 Passes VggFlow::mean_cost(const CostShape& s) const {
   MethodReport mean;
-  if (options_.guess == Guess::kCoarse && s.adjoint_is_base && !takes_consistency(s.value))
+  if (options_.guess == Guess::kCoarse && s.adjoint_is_base && !s.paired &&
+      !takes_consistency(s.value))
     mean.values["shared_base"] = s.batch * pull_backs(options_.coarse, s.steps) *
                                  static_cast<double>(options_.transitions.bins) / s.steps;
   Passes p = cost(s, mean);
