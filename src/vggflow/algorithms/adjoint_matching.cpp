@@ -126,9 +126,9 @@ MemorylessPath roll_out_memoryless(AlignmentProblem& problem, const UpdateInput&
     const States here{x, time, row_numbers(batch, x)};
     const bool trained = problem.has_difference() &&
                          std::binary_search(steps.begin(), steps.end(), static_cast<int64_t>(k));
-    const VelocityDifference v =
-        trained ? rollout_difference(problem, here)
-                : VelocityDifference{problem.rollout_velocity(x, time), {}};
+    const VelocityDifference v = trained
+                                     ? rollout_difference(problem, here)
+                                     : VelocityDifference{problem.rollout_velocity(x, time), {}};
     path.velocities.push_back(v.velocity);
     path.differences.push_back(v.difference);
     path.trajectory.states.push_back(k + 1 == n

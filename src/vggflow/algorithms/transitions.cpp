@@ -68,9 +68,7 @@ class SamplesByStep {
   }
   Tensor all(size_t k) const { return order_.narrow(0, static_cast<int64_t>(k) * batch_, batch_); }
   Tensor trained(size_t k) const { return all(k).narrow(0, 0, trained_[k]); }
-  Tensor others(size_t k) const {
-    return all(k).narrow(0, trained_[k], batch_ - trained_[k]);
-  }
+  Tensor others(size_t k) const { return all(k).narrow(0, trained_[k], batch_ - trained_[k]); }
 
  private:
   int64_t batch_;
@@ -106,8 +104,7 @@ Rollout roll_out(AlignmentProblem& problem, const UpdateInput& input, const Step
     differences.back().index_copy_(0, trained, d);
     Tensor out = at::empty_like(x);
     out.index_copy_(0, trained, v);
-    if (others.numel() > 0)
-      out.index_copy_(0, others, problem.rollout_rows(select(all, others)));
+    if (others.numel() > 0) out.index_copy_(0, others, problem.rollout_rows(select(all, others)));
     return out;
   };
   Trajectory path = integrate(velocity, input.x0, input.times);

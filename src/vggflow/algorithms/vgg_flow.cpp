@@ -247,8 +247,7 @@ MethodReport VggFlow::update(AlignmentProblem& problem, const UpdateInput& input
 
   const bool share_base = problem.adjoint_is_base() && !problem.has_difference() &&
                           !takes_consistency(problem.has_correction());
-  const Drawn drawn =
-      draw_guess(problem, options, clip_, trajectory, input, share_base, report);
+  const Drawn drawn = draw_guess(problem, options, clip_, trajectory, input, share_base, report);
   report.dropped = whole.count(drawn.dropped);
   report.rewards =
       whole.rows(options.guess == Guess::kOneStep ? reward_values(problem, trajectory.final_state())

@@ -185,8 +185,7 @@ void gelu_backward(const T* x, const T* gy, T* gx, int64_t begin, int64_t end) {
 // tanh(a / 2), to 1e-6 of itself.
 inline float tanh_half(float a) {
   const float h = 0.5f * a, q = h * h;
-  const float near =
-      h * (1.0f - q * (0.33333333f - q * (0.13333333f - q * 0.053968254f)));
+  const float near = h * (1.0f - q * (0.33333333f - q * (0.13333333f - q * 0.053968254f)));
   const float far = 1.0f - 2.0f / (1.0f + exp_fast(a));
   return q < 0.015625f ? near : far;
 }
@@ -451,9 +450,17 @@ void adamw(const AdamWStep& s, const float* g, float* p, float* m, float* v, int
 
 template <class T>
 TransformerKernels<T> make_kernels() {
-  return {ln_modulate<T>, ln_modulate_backward<T>, gated_add<T>,        gated_add_backward<T>,
-          gelu<T>,        gelu_backward<T>,        attention<T>,        attention_backward<T>,
-          ln_modulate_pair<T>, gelu_pair<T>,       attention_pair<T>};
+  return {ln_modulate<T>,
+          ln_modulate_backward<T>,
+          gated_add<T>,
+          gated_add_backward<T>,
+          gelu<T>,
+          gelu_backward<T>,
+          attention<T>,
+          attention_backward<T>,
+          ln_modulate_pair<T>,
+          gelu_pair<T>,
+          attention_pair<T>};
 }
 
 }  // namespace

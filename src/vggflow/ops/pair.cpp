@@ -45,7 +45,7 @@ Pair gated_by_logistic(const Pair& narrow, double a, double b) {
   const Tensor &v = x.base, &d = x.difference, t = v + d;
   const Tensor z = a * (v + b * v * v * v), dz = a * d * (1 + b * (t * t + t * v + v * v));
   const Tensor s = at::sigmoid(z), st = at::sigmoid(z + dz);
-  return to_dtype({v * s, d * st + v * (st * (1 - s) + s * (1 - st)) * at::tanh(0.5 * dz)},
+  return to_dtype(Pair{v * s, d * st + v * (st * (1 - s) + s * (1 - st)) * at::tanh(0.5 * dz)},
                   narrow.base.scalar_type());
 }
 
@@ -124,15 +124,13 @@ Pair standardize(const Pair& x, double eps) {
 Pair layer_norm_modulate_plain(const Pair& x, const Pair& shift, const Pair& scale, double eps,
                                at::ScalarType out) {
   const Pair xh = standardize({x.base, defined(x)}, eps);
-  const auto wide_rows = [&](const Tensor& m) {
-    return m.to(xh.base.scalar_type()).unsqueeze(1);
-  };
+  const auto wide_rows = [&](const Tensor& m) { return m.to(xh.base.scalar_type()).unsqueeze(1); };
   const Tensor factor = 1 + wide_rows(scale.base);
   Tensor difference = xh.difference * factor;
   if (scale.difference.defined())
     difference = difference + (xh.base + xh.difference) * wide_rows(scale.difference);
   if (shift.difference.defined()) difference = difference + wide_rows(shift.difference);
-  return to_dtype({xh.base * factor + wide_rows(shift.base), difference}, out);
+  return to_dtype(Pair{xh.base * factor + wide_rows(shift.base), difference}, out);
 }
 
 // A modulation's difference as rows; a zero one is one row of zeros that all samples share.
@@ -173,7 +171,8 @@ Pair layer_norm_modulate(const Pair& x, const Pair& shift, const Pair& scale, do
 Pair gated_add(const Pair& x, const Pair& gate, const Pair& y) {
   Tensor difference = x.difference;
   const auto add = [&](const Tensor& g, const Tensor& part) {
-    difference = ops::gated_add(difference.defined() ? difference : at::zeros_like(x.base), g, part);
+    difference =
+        ops::gated_add(difference.defined() ? difference : at::zeros_like(x.base), g, part);
   };
   if (y.difference.defined()) add(gate.base, y.difference);
   if (gate.difference.defined()) add(gate.difference, sum_of(y.base, y.difference));
@@ -194,7 +193,7 @@ Pair rms_norm(const Pair& narrow, const Tensor& weight, double eps) {
   const Tensor &b = x.base, &d = x.difference;
   const Tensor m = b.square().mean(-1, true) + eps, more = (d * (2 * b + d)).mean(-1, true);
   const Tensor r = at::rsqrt(m), rt = at::rsqrt(m + more), w = weight.to(b.scalar_type());
-  return to_dtype({b * r * w, (d * rt + b * change_of_rsqrt(r, rt, more)) * w},
+  return to_dtype(Pair{b * r * w, (d * rt + b * change_of_rsqrt(r, rt, more)) * w},
                   narrow.base.scalar_type());
 }
 
@@ -205,8 +204,7 @@ Pair normalize_qk(const Pair& qkv, const QkWeights& weights, int64_t heads, doub
     return {ops::normalize_qk(qkv.base, weights, heads, eps), Tensor()};
   const int64_t b = qkv.base.size(0), n = qkv.base.size(1), d = qkv.base.size(2) / 3;
   const auto per_head = [&](int64_t part, const Tensor& weight) {
-    const Pair x =
-        ops::reshape(ops::narrow(qkv, -1, part * d, d), {b, n, heads, d / heads});
+    const Pair x = ops::reshape(ops::narrow(qkv, -1, part * d, d), {b, n, heads, d / heads});
     return ops::reshape(rms_norm(x, weight, eps), {b, n, d});
   };
   return ops::cat(std::vector<Pair>{per_head(0, weights.q), per_head(1, weights.k),
@@ -238,7 +236,7 @@ Pair attention(const Pair& qkv, int64_t heads) {
   const Pair x = wide(qkv);
   const Tensor both = ops::attention(at::cat({x.base, x.base + x.difference}), heads),
                base = both.narrow(0, 0, b);
-  return to_dtype({base, both.narrow(0, b, b) - base}, qkv.base.scalar_type());
+  return to_dtype(Pair{base, both.narrow(0, b, b) - base}, qkv.base.scalar_type());
 }
 
 Pair timestep_embedding(const Pair& timestep, int64_t dim) {

@@ -31,8 +31,8 @@ struct Side {
     o.sd3.height = o.sd3.width = 16;
     model = open_flow_model(o);
     for (const NamedTensor& p : model->network().parameters())
-      *p.tensor = p.tensor->to(at::kBFloat16).to(precision == Precision::kBf16 ? at::kBFloat16
-                                                                               : at::kFloat);
+      *p.tensor = p.tensor->to(at::kBFloat16)
+                      .to(precision == Precision::kBf16 ? at::kBFloat16 : at::kFloat);
     adapted = std::make_unique<AdaptedFlow>(
         *model,
         LoraOptions{8, 8, {"transformer_blocks.*.attn.to_q", "transformer_blocks.*.attn.to_v"}}, 0);

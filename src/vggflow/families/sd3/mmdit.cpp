@@ -421,8 +421,8 @@ T Mmdit::forward(const T& x, const T& timestep, const Conditioning& conditioning
   T image = ops::to_dtype(through(pos_embed, x), stream);  // (B, D, rows, columns)
   image = ops::permute(ops::reshape(image, {b, d, rows * columns}), {0, 2, 1}) +
           positions_like(rows, columns, xv);  // (B, N, D)
-  T text = ops::to_dtype(
-      through(context_embedder, constant<T>(conditioning.context.to(dtype))), stream);
+  T text =
+      ops::to_dtype(through(context_embedder, constant<T>(conditioning.context.to(dtype))), stream);
   const T time =
       through(timestep_embedder, ops::to_dtype(ops::timestep_embedding(timestep, 256), dtype));
   const T embedding =
