@@ -2,9 +2,9 @@
 // on the same (bf16) weights, for adapters so small that v_theta - v_base is less than the rounding
 // of either. nano is the shipped model, the tiny SD3 has random weights.
 #include <ATen/ATen.h>
-#include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <cstdio>
 #include <memory>
 #include <string>
 #include <vector>
@@ -53,26 +53,48 @@ struct Side {
   std::unique_ptr<AdaptedFlow> adapted;
 };
 
-// The problem, and whether it carries v_theta - v_base or takes it of two calls.
+// The problem; `carries`: v_theta - v_base, else it is the difference of two calls.
 struct Posed : ImageProblem {
-  Posed(Side& side, const Reward& reward, bool carries)
+  Posed(const Side& side, const Reward& reward, bool carries)
       : ImageProblem({*side.model, *side.adapted, reward, nullptr},
                      {.guidance = 3.0, .clamp = PixelClamp::kStraightThrough}, kPrompts),
-        carries_(carries && side.model->computes_narrow()) {}
+        carries_(carries) {}
   bool has_difference() const override { return carries_; }
 
  private:
   bool carries_;
 };
 
-Tensor gradient_of(const std::string& method, const std::string& settings, const std::string& path,
-                   Precision precision, bool carries) {
-  Side side(path, precision);
-  const auto reward = make_reward("colorfulness", {});
-  Posed problem(side, *reward, carries);
+// A problem in fp32 whose rollouts are another's: the gradient that bf16 should have where it went.
+struct AtStatesOf : Posed {
+  AtStatesOf(const Side& side, const Reward& reward, ImageProblem& other)
+      : Posed(side, reward, true), other_(other) {}
+  Tensor rollout_velocity(const Tensor& x, const Tensor& t) override {
+    return other_.rollout_velocity(x, t);
+  }
+  Tensor rollout_rows(const States& s) override { return other_.rollout_rows(s); }
+  VelocityDifference rollout_difference(const States& s) override {
+    return {other_.rollout_difference(s).velocity, Posed::rollout_difference(s).difference};
+  }
+
+ private:
+  ImageProblem& other_;
+};
+
+struct Regression {
+  std::string method, settings;
+};
+// Adjoint Matching's quantile would decide which terms count: where two are close, a rounding.
+const std::vector<Regression> kRegressions{{"vgg-flow", "bins=3 beta=1"},
+                                           {"vgg-flow-pmp", "bins=3 beta=1"},
+                                           {"fitted-adjoint", "bins=3 beta=1"},
+                                           {"adjoint-matching", "clip=none"}};
+
+Tensor gradient_of(const Regression& r, const Side& side, ImageProblem& problem) {
+  for (const NamedTensor& p : side.adapted->parameters()) p.tensor->mutable_grad() = Tensor();
   MethodOptions options;
-  options.set(method, settings);
-  make_method(method, options)
+  options.set(r.method, r.settings);
+  make_method(r.method, options)
       ->update(problem, {.seed = 5,
                          .x0 = keyed_normal(5, Purpose::kNoise, 0, 0, 4, side.model->state_shape()),
                          .times = time_grid({.steps = 8}),
@@ -84,22 +106,69 @@ double cosine(const Tensor& a, const Tensor& b) {
   return ((a * b).sum() / (a.norm() * b.norm())).item<double>();
 }
 
-struct Regression {
-  std::string method, settings;
+// Cosines with fp32's gradient.
+struct Kept {
+  double carried;  // bf16 that carries v_theta - v_base
+  double apart;    // bf16 that takes it of two calls
+  double there;    // the first, with fp32's gradient at the states of bf16's rollout
 };
-const std::vector<Regression> kRegressions{{"vgg-flow", "bins=3 beta=1"},
-                                           {"vgg-flow-pmp", "bins=3 beta=1"},
-                                           {"fitted-adjoint", "bins=3 beta=1"},
-                                           {"adjoint-matching", "clip=none"}};
 
-TEST(Bf16, LeavesTheRegressionsTheirGradientOnNano) {
-  const std::string nano = std::string(VGGFLOW_SOURCE_DIR) + "/models/nano";
-  for (const auto& [method, settings] : kRegressions) {
-    const Tensor want = gradient_of(method, settings, nano, Precision::kFp32, true);
-    EXPECT_GT(cosine(gradient_of(method, settings, nano, Precision::kBf16, true), want), 0.999)
-        << method;
-    EXPECT_LT(cosine(gradient_of(method, settings, nano, Precision::kBf16, false), want), 0.997)
-        << method << ": two calls do as well, and nothing need be carried";
+class Bf16 : public ::testing::Test {
+ protected:
+  explicit Bf16(const std::string& path)
+      : fp32_(path, Precision::kFp32),
+        bf16_(path, Precision::kBf16),
+        reward_(make_reward("colorfulness", {})) {}
+  Kept kept(const Regression& r) {
+    Posed whole(fp32_, *reward_, false), carried(bf16_, *reward_, true),
+        apart(bf16_, *reward_, false);
+    EXPECT_TRUE(carried.ImageProblem::has_difference());
+    EXPECT_FALSE(whole.ImageProblem::has_difference());
+    AtStatesOf there(fp32_, *reward_, carried);
+    const Tensor want = gradient_of(r, fp32_, whole), got = gradient_of(r, bf16_, carried);
+    const Kept k{cosine(got, want), cosine(gradient_of(r, bf16_, apart), want),
+                 cosine(got, gradient_of(r, fp32_, there))};
+    std::printf("%-17s carried %.5f, at its own states %.5f, of two calls %.5f\n", r.method.c_str(),
+                k.carried, k.there, k.apart);
+    return k;
+  }
+
+ private:
+  Side fp32_, bf16_;
+  std::unique_ptr<Reward> reward_;
+};
+
+class Bf16OfNano : public Bf16 {
+ protected:
+  Bf16OfNano() : Bf16(std::string(VGGFLOW_SOURCE_DIR) + "/models/nano") {}
+};
+class Bf16OfTinySd3 : public Bf16 {
+ protected:
+  Bf16OfTinySd3() : Bf16(testing::models_testdata("sd3_tiny").string()) {}
+};
+
+TEST_F(Bf16OfNano, LeavesTheRegressionsTheirGradient) {
+  for (const Regression& r : kRegressions) {
+    const Kept k = kept(r);
+    EXPECT_GT(k.carried, 0.999) << r.method;
+    EXPECT_GT(k.there, 0.999) << r.method;
+    EXPECT_LT(k.apart, 0.998) << r.method << ": two calls do as well, and nothing need be carried";
+  }
+}
+
+// Random weights, whose attention rounding moves much farther than a trained model's: what is left
+// is the states of the rollout (Adjoint Matching, with its noise, goes elsewhere) and 0.2 % in the
+// tokens (docs/precision.md).
+TEST_F(Bf16OfTinySd3, LeavesTheRegressionsTheirGradient) {
+  for (const Regression& r : kRegressions) {
+    const Kept k = kept(r);
+    EXPECT_GT(k.there, 0.994) << r.method;
+    if (r.method == "adjoint-matching") {
+      EXPECT_GT(k.there, 0.998);
+    } else {
+      EXPECT_GT(k.carried, 0.99) << r.method;
+    }
+    EXPECT_LT(k.apart, 0.9) << r.method << ": two calls do as well, and nothing need be carried";
   }
 }
 

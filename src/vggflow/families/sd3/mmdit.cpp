@@ -124,10 +124,11 @@ std::vector<T> unflat(const std::vector<Tensor>& all) {
 }
 
 template <TensorLike T>
-void forward_checkpointed(const JointBlock& block, T& image, T& text, const T& silu_embedding) {
-  const auto f = [&block](const std::vector<Tensor>& inputs) {
+void forward_checkpointed(const JointBlock& block, T& image, T& text, const T& silu_embedding,
+                          at::ScalarType dtype) {
+  const auto f = [&block, dtype](const std::vector<Tensor>& inputs) {
     auto v = unflat<T>(inputs);
-    block.forward(v[0], v[1], v[2]);
+    block.forward(v[0], v[1], v[2], dtype);
     v.resize(block.context_pre_only ? 1 : 2);  // an input must not be returned as a result
     return flat(v);
   };
@@ -139,8 +140,8 @@ void forward_checkpointed(const JointBlock& block, T& image, T& text, const T& s
 
 // Pairs have no graph that would hold on to anything.
 void forward_checkpointed(const JointBlock& block, Pair& image, Pair& text,
-                          const Pair& silu_embedding) {
-  block.forward(image, text, silu_embedding);
+                          const Pair& silu_embedding, at::ScalarType dtype) {
+  block.forward(image, text, silu_embedding, dtype);
 }
 
 void init_xavier(Linear& layer, RandomStream& random) {
@@ -261,9 +262,8 @@ JointBlock::JointBlock(const MmditOptions& o, bool pre_only, bool dual)
 }
 
 template <NetworkValue T>
-void JointBlock::forward(T& image, T& text, const T& silu_embedding) const {
+void JointBlock::forward(T& image, T& text, const T& silu_embedding, at::ScalarType dtype) const {
   bring_weights();
-  const auto dtype = primal(silu_embedding).scalar_type();
   const auto mod = chunks(through(norm1, silu_embedding), attn2 ? 9 : 6);
   const auto mod_text = chunks(through(norm1_context, silu_embedding), context_pre_only ? 2 : 6);
   // The last block's text modulation has diffusers' AdaLayerNormContinuous order: scale, shift.
@@ -286,9 +286,9 @@ void JointBlock::forward(T& image, T& text, const T& silu_embedding) const {
       ops::gated_add_modulate(text, mod_text[2], out.text, mod_text[3], mod_text[4], kNormEps);
   text = ops::gated_add(next_text.stream, mod_text[5], ff_context->forward(next_text.modulated));
 }
-template void JointBlock::forward(Tensor&, Tensor&, const Tensor&) const;
-template void JointBlock::forward(Dual&, Dual&, const Dual&) const;
-template void JointBlock::forward(Pair&, Pair&, const Pair&) const;
+template void JointBlock::forward(Tensor&, Tensor&, const Tensor&, at::ScalarType) const;
+template void JointBlock::forward(Dual&, Dual&, const Dual&, at::ScalarType) const;
+template void JointBlock::forward(Pair&, Pair&, const Pair&, at::ScalarType) const;
 
 Mmdit::Mmdit(const MmditOptions& o)
     : options(o),
@@ -424,14 +424,14 @@ T Mmdit::forward(const T& x, const T& timestep, const Conditioning& conditioning
   T text =
       ops::to_dtype(through(context_embedder, constant<T>(conditioning.context.to(dtype))), stream);
   const T time =
-      through(timestep_embedder, ops::to_dtype(ops::timestep_embedding(timestep, 256), dtype));
+      through(timestep_embedder, ops::to_dtype(ops::timestep_embedding(timestep, 256), stream));
   const T embedding =
-      ops::silu(time + through(text_embedder, constant<T>(conditioning.pooled.to(dtype))));
+      ops::silu(time + through(text_embedder, constant<T>(conditioning.pooled.to(stream))));
   for (const auto& block : blocks) {
     if (checkpointing || block->place.ring) {
-      forward_checkpointed(*block, image, text, embedding);
+      forward_checkpointed(*block, image, text, embedding, dtype);
     } else {
-      block->forward(image, text, embedding);
+      block->forward(image, text, embedding, dtype);
     }
   }
 

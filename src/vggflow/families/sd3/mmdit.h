@@ -69,10 +69,11 @@ class SelfAttention : public Module {
 class JointBlock : public Module, public Visitor {
  public:
   JointBlock(const MmditOptions& options, bool context_pre_only, bool dual);
-  /// silu_embedding is silu(emb) (B, D). Updates image (B, N, D) and text (B, T, D), fp32 streams;
-  /// the last block leaves the text.
+  /// silu_embedding is silu(emb) (B, D), of the streams' type: modulations act on all tokens alike,
+  /// so their rounding does not average out. Updates image (B, N, D) and text (B, T, D), fp32
+  /// streams, by matrix products in `compute`; the last block leaves the text.
   template <NetworkValue T>
-  void forward(T& image, T& text, const T& silu_embedding) const;
+  void forward(T& image, T& text, const T& silu_embedding, at::ScalarType compute) const;
   void bring_weights() const override { place.acquire(); }
 
   RingPlace place;  ///< where the weights lie on the host
@@ -91,7 +92,8 @@ class Mmdit : public Module {
   explicit Mmdit(const MmditOptions& options);
   /// u (B, C, H, W) fp32 from x (B, C, H, W) fp32 and timestep (B) in [0, 1000]. H and W are
   /// multiples of patch_size, at most pos_embed_max patches. `compute` is the dtype of the matrix
-  /// products. Of pairs: u without this network's adapters, and what they change of it, without
+  /// products of tokens; what is made of time and pooled text, one row a sample, stays in x's. Of
+  /// pairs: u without this network's adapters, and what they change of it, without
   /// gradient; x and timestep have no difference.
   template <NetworkValue T>
   T forward(const T& x, const T& timestep, const Conditioning& conditioning) const;
