@@ -27,8 +27,10 @@ struct Side {
     ModelOptions o;
     o.model = path;
     o.precision = precision;
-    o.sd3.t5_tokens = 20;
-    o.sd3.height = o.sd3.width = 16;
+    if (path.ends_with("sd3_tiny")) {
+      o.sd3.t5_tokens = 20;
+      o.sd3.height = o.sd3.width = 16;
+    }
     model = open_flow_model(o);
     for (const NamedTensor& p : model->network().parameters())
       *p.tensor = p.tensor->to(at::kBFloat16)
@@ -106,36 +108,37 @@ double cosine(const Tensor& a, const Tensor& b) {
   return ((a * b).sum() / (a.norm() * b.norm())).item<double>();
 }
 
-// Cosines with fp32's gradient.
-struct Kept {
-  double carried;  // bf16 that carries v_theta - v_base
-  double apart;    // bf16 that takes it of two calls
-  double there;    // the first, with fp32's gradient at the states of bf16's rollout
-};
-
 class Bf16 : public ::testing::Test {
  protected:
   explicit Bf16(const std::string& path)
-      : fp32_(path, Precision::kFp32),
-        bf16_(path, Precision::kBf16),
-        reward_(make_reward("colorfulness", {})) {}
-  Kept kept(const Regression& r) {
-    Posed whole(fp32_, *reward_, false), carried(bf16_, *reward_, true),
-        apart(bf16_, *reward_, false);
-    EXPECT_TRUE(carried.ImageProblem::has_difference());
-    EXPECT_FALSE(whole.ImageProblem::has_difference());
-    AtStatesOf there(fp32_, *reward_, carried);
-    const Tensor want = gradient_of(r, fp32_, whole), got = gradient_of(r, bf16_, carried);
-    const Kept k{cosine(got, want), cosine(gradient_of(r, bf16_, apart), want),
-                 cosine(got, gradient_of(r, fp32_, there))};
-    std::printf("%-17s carried %.5f, at its own states %.5f, of two calls %.5f\n", r.method.c_str(),
-                k.carried, k.there, k.apart);
-    return k;
+      : fp32(path, Precision::kFp32),
+        bf16(path, Precision::kBf16),
+        reward(make_reward("colorfulness", {})) {}
+  Tensor want(const Regression& r) {
+    Posed problem(fp32, *reward, false);
+    EXPECT_FALSE(problem.ImageProblem::has_difference());
+    return gradient_of(r, fp32, problem);
+  }
+  // bf16 that carries v_theta - v_base, and bf16 that takes it of two calls.
+  Tensor carried(const Regression& r) {
+    Posed problem(bf16, *reward, true);
+    EXPECT_TRUE(problem.ImageProblem::has_difference());
+    return gradient_of(r, bf16, problem);
+  }
+  Tensor apart(const Regression& r) {
+    Posed problem(bf16, *reward, false);
+    return gradient_of(r, bf16, problem);
+  }
+  // fp32's gradient at the states of bf16's rollout.
+  Tensor there(const Regression& r) {
+    Posed other(bf16, *reward, true);
+    AtStatesOf problem(fp32, *reward, other);
+    return gradient_of(r, fp32, problem);
   }
 
  private:
-  Side fp32_, bf16_;
-  std::unique_ptr<Reward> reward_;
+  Side fp32, bf16;
+  std::unique_ptr<Reward> reward;
 };
 
 class Bf16OfNano : public Bf16 {
@@ -149,26 +152,38 @@ class Bf16OfTinySd3 : public Bf16 {
 
 TEST_F(Bf16OfNano, LeavesTheRegressionsTheirGradient) {
   for (const Regression& r : kRegressions) {
-    const Kept k = kept(r);
-    EXPECT_GT(k.carried, 0.999) << r.method;
-    EXPECT_GT(k.there, 0.999) << r.method;
-    EXPECT_LT(k.apart, 0.998) << r.method << ": two calls do as well, and nothing need be carried";
+    const Tensor got = carried(r);
+    const double kept = cosine(got, want(r));
+    std::printf("%-17s carried %.5f\n", r.method.c_str(), kept);
+    if (r.method != "adjoint-matching") {
+      EXPECT_GT(kept, 0.999) << r.method;
+      continue;
+    }
+    // 0.9991 here; its path has noise that magnifies rounding, so other processors' sums move it.
+    EXPECT_GT(kept, 0.998);
+    EXPECT_GT(cosine(got, there(r)), 0.999);
   }
 }
 
-// Random weights, whose attention rounding moves much farther than a trained model's: what is left
-// is the states of the rollout (Adjoint Matching, with its noise, goes elsewhere) and 0.2 % in the
-// tokens (docs/precision.md).
+// What the pairs are for.
+TEST_F(Bf16OfNano, LosesItToADifferenceOfTwoCalls) {
+  EXPECT_LT(cosine(apart(kRegressions[0]), want(kRegressions[0])), 0.99);
+}
+
+// Random weights, whose attention magnifies rounding much more than a trained model's. What is left
+// are the states of the rollout (with Adjoint Matching's noise it goes elsewhere) and the rounding
+// of tokens (docs/precision.md).
 TEST_F(Bf16OfTinySd3, LeavesTheRegressionsTheirGradient) {
   for (const Regression& r : kRegressions) {
-    const Kept k = kept(r);
-    EXPECT_GT(k.there, 0.994) << r.method;
-    if (r.method == "adjoint-matching") {
-      EXPECT_GT(k.there, 0.998);
-    } else {
-      EXPECT_GT(k.carried, 0.99) << r.method;
-    }
-    EXPECT_LT(k.apart, 0.9) << r.method << ": two calls do as well, and nothing need be carried";
+    const Tensor got = carried(r), exact = want(r);
+    const double kept = cosine(got, exact), at_its_states = cosine(got, there(r)),
+                 lost = cosine(apart(r), exact);
+    std::printf("%-17s carried %.5f, at its states %.5f, of two calls %.5f\n", r.method.c_str(),
+                kept, at_its_states, lost);
+    const bool noisy = r.method == "adjoint-matching";
+    EXPECT_GT(kept, noisy ? 0.9 : 0.99) << r.method;
+    EXPECT_GT(at_its_states, noisy ? 0.998 : 0.994) << r.method;
+    EXPECT_LT(lost, 0.9) << r.method;
   }
 }
 

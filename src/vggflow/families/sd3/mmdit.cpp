@@ -104,6 +104,22 @@ Tensor sincos_axis(int64_t cells, int64_t base, int64_t width) {
   return out;
 }
 
+// A layer's `count` equal parts of modulation. Where its weights are narrower than x, one part at a
+// time is widened: all of them would be a third of a block once more, and in fp32.
+template <NetworkValue T>
+std::vector<T> modulations(const Linear& layer, const T& x, int64_t count) {
+  const auto dtype = primal(x).scalar_type();
+  if (layer.weight.scalar_type() == dtype || layer.lora.a.defined())
+    return chunks(through(layer, x), count);
+  const int64_t width = layer.out / count;
+  std::vector<T> parts;
+  for (int64_t i = 0; i < count; ++i) {
+    const auto part = [&](const Tensor& y) { return y.narrow(0, i * width, width).to(dtype); };
+    parts.push_back(ops::linear(x, part(layer.weight), part(layer.bias)));
+  }
+  return parts;
+}
+
 // The tensors of values, or of values and tangents in turn, and back: checkpoint() knows tensors
 // alone.
 std::vector<Tensor> flat(const std::vector<Tensor>& values) { return values; }
@@ -264,8 +280,8 @@ JointBlock::JointBlock(const MmditOptions& o, bool pre_only, bool dual)
 template <NetworkValue T>
 void JointBlock::forward(T& image, T& text, const T& silu_embedding, at::ScalarType dtype) const {
   bring_weights();
-  const auto mod = chunks(through(norm1, silu_embedding), attn2 ? 9 : 6);
-  const auto mod_text = chunks(through(norm1_context, silu_embedding), context_pre_only ? 2 : 6);
+  const auto mod = modulations(norm1, silu_embedding, attn2 ? 9 : 6);
+  const auto mod_text = modulations(norm1_context, silu_embedding, context_pre_only ? 2 : 6);
   // The last block's text modulation has diffusers' AdaLayerNormContinuous order: scale, shift.
   const T& text_shift = mod_text[context_pre_only ? 1 : 0];
   const T& text_scale = mod_text[context_pre_only ? 0 : 1];
@@ -435,7 +451,7 @@ T Mmdit::forward(const T& x, const T& timestep, const Conditioning& conditioning
     }
   }
 
-  const auto mod = chunks(through(norm_out, embedding), 2);  // scale, shift
+  const auto mod = modulations(norm_out, embedding, 2);  // scale, shift
   const T out = ops::to_dtype(
       through(proj_out, ops::layer_norm_modulate(image, mod[1], mod[0], kNormEps, dtype)), stream);
   return counted(
