@@ -31,6 +31,8 @@ cp -r "$out/clip" "$out/parts" && rm -r "$out"/parts/model "$out"/parts/checkpoi
 "$vggflow" pretrain --config "$out/parts/config.yaml" "run=$out/parts" resume=true >"$out/parts.txt" 2>"$out/parts.log" || die "going on failed: $(tail -3 "$out/parts.log")"
 cmp -s "$out/parts/model/model.safetensors" "$out/clip/model/model.safetensors" || die "a pretraining that went on is another one"
 refuse "already holds a run" "$vggflow" pretrain "run=$out/judge" target=judge
+refuse "'latents' is not read by target=judge; it belongs to target=flow" "$vggflow" pretrain "run=$out/other" target=judge latents=x
+[ ! -e "$out/other" ] || die "a refused pretraining left its folder"
 
 # What was made is taken where it belongs.
 "$vggflow" sample --model "$out/flow/model" --steps 2 "out=$out/samples" "prompts=[red heart]" >"$out/sample.txt" 2>&1 || die "sample does not take the flow model: $(tail -3 "$out/sample.txt")"

@@ -150,6 +150,21 @@ TEST_P(RunWith, UpdatesAndEvaluationsAreTheCpus) {
   expect_the_cpus(config("cpu"), config("device"));
 }
 
+// The losses of nu that ask for no derivative of it, and that show it the guess.
+TEST(RunWithOtherValueLosses, IsTheCpus) {
+  for (const char* settings :
+       {"consistency.kind=step", "consistency.kind=return consistency.warmup=1",
+        "consistency.kind=return consistency.warmup=1 guess=coarse nodes=2"}) {
+    const auto config = [&](const std::string& name) {
+      AlignConfig c = config_of("vgg-flow", name);
+      c.methods.set("vgg-flow", settings);
+      return c;
+    };
+    SCOPED_TRACE(settings);
+    expect_the_cpus(config("cpu"), config("device"));
+  }
+}
+
 // What one more update of 20 steps costs, with everything around it alike.
 void expect_few_waits(AlignConfig c) {
   const auto spent_by = [&](int64_t updates) {

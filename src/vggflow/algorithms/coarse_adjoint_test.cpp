@@ -291,9 +291,13 @@ TEST(VggFlowGuess, RefusesEstimatorsOfTheOneStepGuess) {
   o.consistency.kind = ConsistencyKind::kPaper;
   EXPECT_EQ(
       testing::message_of([&] { VggFlow(o, no_clip()).check(20); }),
-      "[vgg] expected consistency.kind=exact or off with guess=endpoint, got paper: the other "
-      "estimators differentiate the one-step guess");
+      "[vgg] expected consistency.kind=exact, return or off with guess=endpoint, got paper: that "
+      "estimator differentiates the one-step guess");
   o.guess = Guess::kCoarse;
+  o.consistency.kind = ConsistencyKind::kStep;
+  EXPECT_EQ(testing::message_of([&] { VggFlow(o, no_clip()).check(20); }),
+            "[vgg] expected consistency.kind=exact, return or off with guess=coarse, got step: a "
+            "coarse adjoint is no function of single states");
   o.consistency.kind = ConsistencyKind::kOff;
   o.coarse.nodes = 21;
   EXPECT_EQ(testing::message_of([&] { VggFlow(o, no_clip()).check(20); }),

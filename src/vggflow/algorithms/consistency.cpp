@@ -127,6 +127,16 @@ Consistency release(const Call& c) {
           base};
 }
 
+Consistency step(const Call& c) {
+  const States& s = c.p.states;
+  const Tensor inside = expand_time((c.p.next.t < 1).to(s.x.scalar_type()), s.x);
+  const Tensor later = c.p.next_guess + inside * c.problem.correction(c.p.next);
+  const BaseField base = base_field(c.problem, s, later.detach());
+  const Tensor h = expand_time(c.p.next.t - s.t, s.x);
+  const Tensor here = c.p.guess + c.problem.correction(s);
+  return {later - here + h * base.pull, base.value};
+}
+
 }  // namespace
 
 Consistency consistency(AlignmentProblem& problem, const ConsistencyOptions& options,
@@ -139,10 +149,13 @@ Consistency consistency(AlignmentProblem& problem, const ConsistencyOptions& opt
       return paper(call);
     case ConsistencyKind::kRelease:
       return release(call);
+    case ConsistencyKind::kStep:
+      return step(call);
+    case ConsistencyKind::kReturn:
     case ConsistencyKind::kOff:
       break;
   }
-  fail("[consistency] expected an estimator, got off");
+  fail("[consistency] expected an estimator of the residual, got {}", word_of(options.kind));
 }
 
 }  // namespace vggflow

@@ -22,6 +22,18 @@
 //            functions: at (x, t) the gradient of the reward alone, at (x, t + 1e-7) only its path
 //            through the network's Jacobian, at (x + 1e-4 w, t) both. algorithms_test and `vggflow
 //            check --analytic` show that exact value gradients leave it a large residual.
+//   step     the residual over the rollout's own Euler step, with gradient to both of its ends,
+//
+//              R = g(x_{k+1}, t_{k+1}) - g(x_k, t_k) + h [grad v_base(x_k, t_k)]^T sg(g(x_{k+1},
+//              t_{k+1})),   g(x_N, 1) = -c grad r(x_N),
+//
+//            which is a change of g, not a rate. On trained networks a derivative in t between two
+//            points of the grid says nothing of the change from one to the other; this asks for no
+//            derivative of nu.
+//   return   no residual: nu is regressed on the lean adjoint itself (value_return.h).
+//
+// The losses of the residuals are in units of beta g, the change of velocity that g asks
+// for: with rewards s r and beta / s phi then gets the same gradient whatever s is.
 
 #include <string>
 
@@ -31,27 +43,52 @@
 namespace vggflow {
 
 /// The estimators above; off: no consistency loss.
-enum class ConsistencyKind { kExact, kPaper, kRelease, kOff };
+enum class ConsistencyKind { kExact, kPaper, kRelease, kStep, kReturn, kOff };
 inline OptionWords<ConsistencyKind> option_words(ConsistencyKind) {
-  return {{"exact", ConsistencyKind::kExact},
-          {"paper", ConsistencyKind::kPaper},
-          {"release", ConsistencyKind::kRelease},
-          {"off", ConsistencyKind::kOff}};
+  return {{"exact", ConsistencyKind::kExact},     {"paper", ConsistencyKind::kPaper},
+          {"release", ConsistencyKind::kRelease}, {"step", ConsistencyKind::kStep},
+          {"return", ConsistencyKind::kReturn},   {"off", ConsistencyKind::kOff}};
 }
 
 struct ConsistencyOptions {
   ConsistencyKind kind = ConsistencyKind::kExact;
   double fd_t = 1e-2;
   double fd_x = 1e-2;
+  int64_t every = 4;
+  int64_t value_steps = 4;
+  int64_t warmup = 50;
+  /// Whether an update regresses nu on the adjoint, and whether theta stays as it is then.
+  bool sweeps(uint64_t update) const {
+    return kind == ConsistencyKind::kReturn &&
+           (warms_up(update) || update % static_cast<uint64_t>(every) == 0);
+  }
+  bool warms_up(uint64_t update) const {
+    return kind == ConsistencyKind::kReturn && update < static_cast<uint64_t>(warmup);
+  }
+  /// Whether the estimator evaluates nu at states of its own, where no guess is known.
+  bool shifts_states() const {
+    return kind == ConsistencyKind::kExact || kind == ConsistencyKind::kPaper ||
+           kind == ConsistencyKind::kRelease;
+  }
+  /// Whether the boundary loss belongs to it; step and return have g(x_N, 1) = -grad r built in.
+  bool has_boundary() const { return shifts_states() || kind == ConsistencyKind::kOff; }
 
   template <class V>
   void fields(V& v) {
     v("kind", kind,
-      "estimator of the value consistency residual: exact derivatives, the paper's central "
-      "differences, the released code's "
-      "(wrong, for comparison), or off");
+      "what nu learns from: the value consistency residual by exact derivatives, by the paper's "
+      "central differences, by the released code's (wrong, for comparison), or over the rollout's "
+      "own steps; return: the adjoint, swept back now and then; or off");
     v("fd_t", fd_t, "step in t of the paper's differences", range(1e-12, 0.5));
     v("fd_x", fd_x, "root mean square step in x of the paper's differences", range(1e-12, 10));
+    v("every", every, "updates between sweeps of kind return", range(1, 1e6));
+    v("value_steps", value_steps,
+      "steps of nu's optimizer per sweep of kind return: each takes its part of the states, and "
+      "each state is used once",
+      range(1, 1000));
+    v("warmup", warmup,
+      "first updates of kind return, in which every update sweeps and the policy stays as it is",
+      range(0, 1e6));
   }
 };
 
@@ -63,6 +100,9 @@ struct ValuePoints {
   Tensor reward_weights;   ///< (P) of the parts in grad r
   Tensor g;                ///< g(x, t), detached
   Tensor drift = {};       ///< of a guess known along the path alone: d(g - nu)/ds there
+  Tensor guess = {};       ///< g without nu; for kind step, with what follows
+  States next = {};        ///< where the rollout's step ends
+  Tensor next_guess = {};  ///< g without nu there
 };
 
 /// The residual, differentiable to phi, and v_base at the states, which the estimators need and

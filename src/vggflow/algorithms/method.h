@@ -2,6 +2,7 @@
 // A method of alignment: what one update does with a problem. Methods are registered in
 // registry.cpp, one line each.
 
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -21,7 +22,12 @@ struct UpdateInput {
   std::vector<double> times;  ///< the rollout's grid, 0 ... 1
   int64_t micro_batch = 80;   ///< transitions in one forward and backward pass
   double beta_scale = 1;      ///< warm-up of beta (or of Adjoint Matching's lambda)
-  WholeBatch whole = {};      ///< the batch of which these samples are a share
+  /// Takes a step of phi's optimizer along the gradient accumulated so far, and clears it, where a
+  /// method trains phi in several steps; the last one is left to the caller. Empty: the gradients
+  /// add up. All shares call it equally often.
+  std::function<void()> step_value = {};
+  bool losses_of_g = false;  ///< nu's losses in units of g, not of beta g, as in older runs
+  WholeBatch whole = {};     ///< the batch of which these samples are a share
 };
 
 /// Random numbers of one draw for the whole update; no sample of a batch has its key.
@@ -99,6 +105,7 @@ struct MethodReport {
   std::map<std::string, double> seconds;  ///< of this share, by phase
   Tensor rewards;                         ///< (B) of the rollouts' end points, of the whole batch
   int64_t dropped = 0;  ///< transitions or trajectories whose reward or gradient was not finite
+  bool trains_policy = true, trains_value = true;  ///< else that network is to take no step
 };
 
 class Method {
@@ -121,6 +128,9 @@ class Method {
   virtual std::string cost_formula(const CostShape& shape) const = 0;
   /// Whether the method trains the value network; the others refuse one.
   virtual bool trains_value() const { return false; }
+  /// Whether nu may be a function of the guess of g (States::end), as losses that differentiate nu
+  /// do not allow.
+  virtual bool shows_guess() const { return false; }
   /// Whether its fixed point minimises the control's energy less the reward (vgg_flow.h, Eq. 6);
   /// the others raise the reward.
   virtual bool minimises_objective() const { return false; }

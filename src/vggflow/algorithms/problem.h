@@ -14,6 +14,9 @@ struct States {
   Tensor x;     ///< (M, ...), fp32
   Tensor t;     ///< (M)
   Tensor rows;  ///< (M) int64
+  /// What nu is shown besides where problem.correction_sees_guess(): the estimate of the end point
+  /// x_1 that the guess of g is taken at, and the reward's gradient of that guess, both (M, ...).
+  Tensor end = {}, gradient = {};
 };
 
 /// What a rollout takes of a state, and v_theta - v_base there as a regression takes it.
@@ -71,6 +74,8 @@ class AlignmentProblem {
   virtual std::vector<double> reward_weights() const { return {1.0}; }
   /// Whether g has the learned part nu_phi.
   virtual bool has_correction() const = 0;
+  /// Whether nu is a function of the guess too: its states then have `end` and `gradient`.
+  virtual bool correction_sees_guess() const { return false; }
   /// nu_phi(x, t), differentiable to phi.
   virtual Tensor correction(const States& s) = 0;
   virtual Dual correction_tangent(const Dual& x, const Dual& t, const Tensor& rows) = 0;

@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <iterator>
+#include <map>
+#include <numeric>
 #include <utility>
 
 #include "vggflow/core/error.h"
@@ -35,17 +37,6 @@ Trajectory roll_out(AlignmentProblem& problem, const UpdateInput& input) {
 }
 
 namespace {
-
-StepsOfSamples steps_of_samples(const TransitionOptions& options, const UpdateInput& input) {
-  StepsOfSamples steps;
-  for (int64_t i = 0; i < input.x0.size(0); ++i) {
-    const RandomStream random(
-        {input.seed, Purpose::kTime, input.update, input.first_sample + static_cast<uint64_t>(i)});
-    steps.push_back(
-        draw_transitions(options, static_cast<int64_t>(input.times.size()) - 1, random));
-  }
-  return steps;
-}
 
 // The samples of a batch by step: those that are trained there, then the others. One tensor, so
 // that they are copied to a device once.
@@ -113,7 +104,7 @@ Rollout roll_out(AlignmentProblem& problem, const UpdateInput& input, const Step
 
 Rollout roll_out(AlignmentProblem& problem, const UpdateInput& input,
                  const TransitionOptions& options) {
-  return roll_out(problem, input, steps_of_samples(options, input));
+  return roll_out(problem, input, draw_steps(options, input));
 }
 
 Transitions pick(const Trajectory& trajectory, const StepsOfSamples& steps) {
@@ -153,9 +144,66 @@ Transitions pick(const Rollout& rollout, const StepsOfSamples& steps) {
   return out;
 }
 
+StepsOfSamples draw_steps(const TransitionOptions& options, const UpdateInput& input) {
+  StepsOfSamples steps;
+  for (int64_t i = 0; i < input.x0.size(0); ++i) {
+    const RandomStream random(
+        {input.seed, Purpose::kTime, input.update, input.first_sample + static_cast<uint64_t>(i)});
+    steps.push_back(
+        draw_transitions(options, static_cast<int64_t>(input.times.size()) - 1, random));
+  }
+  return steps;
+}
+
 Transitions draw(const Rollout& rollout, const TransitionOptions& options,
                  const UpdateInput& input) {
-  return pick(rollout, steps_of_samples(options, input));
+  return pick(rollout, draw_steps(options, input));
+}
+
+Transitions all_steps(const Rollout& rollout) {
+  std::vector<int64_t> every(rollout.times.size() - 1);
+  std::iota(every.begin(), every.end(), int64_t{0});
+  return pick(rollout, std::vector(static_cast<size_t>(rollout.states.front().size(0)), every));
+}
+
+Tensor places_of(const Transitions& all, const StepsOfSamples& steps) {
+  std::map<std::pair<int64_t, int64_t>, int64_t> place;  // of (row, step)
+  const Tensor rows = all.states.rows.cpu().contiguous();
+  const auto* row = rows.const_data_ptr<int64_t>();
+  for (size_t i = 0; i < all.steps.size(); ++i)
+    place[{row[i], all.steps[i]}] = static_cast<int64_t>(i);
+  std::vector<int64_t> out;
+  for (size_t i = 0; i < steps.size(); ++i) {
+    for (const int64_t k : steps[i]) {
+      const auto found = place.find({static_cast<int64_t>(i), k});
+      if (found != place.end()) out.push_back(found->second);
+    }
+  }
+  return at::tensor(out, at::kLong).to(all.states.x.device());
+}
+
+Transitions following(const Trajectory& trajectory, const Transitions& at) {
+  const size_t end = trajectory.times.size() - 1;
+  const Tensor rows = at.states.rows.cpu().contiguous();
+  const auto* row = rows.const_data_ptr<int64_t>();
+  std::vector<Tensor> x, v;
+  std::vector<double> t;
+  Transitions out;
+  for (size_t i = 0; i < at.steps.size(); ++i) {
+    const auto k = static_cast<size_t>(at.steps[i]) + 1;
+    const Tensor here = trajectory.states[k][row[i]];
+    x.push_back(here);
+    v.push_back(k == end ? at::zeros_like(here)
+                         : (trajectory.states[k + 1][row[i]] - here) /
+                               (trajectory.times[k + 1] - trajectory.times[k]));
+    t.push_back(trajectory.times[k]);
+    out.steps.push_back(static_cast<int64_t>(k));
+  }
+  const Tensor& like = at.states.x;
+  out.states = {x.empty() ? like : at::stack(x),
+                at::tensor(t, at::kDouble).to(at.states.t.options()), at.states.rows};
+  out.velocity = x.empty() ? like : at::stack(v);
+  return out;
 }
 
 Transitions choose(const Transitions& all, const Tensor& places) {
@@ -172,13 +220,23 @@ Tensor row_numbers(int64_t count, const Tensor& like) {
   return at::arange(count, like.options().dtype(at::kLong));
 }
 
+namespace {
+
+// Each tensor of `s` that is there, by f.
+template <class F>
+States each(const States& s, F f) {
+  const auto known = [&](const Tensor& x) { return x.defined() ? f(x) : x; };
+  return {f(s.x), f(s.t), f(s.rows), known(s.end), known(s.gradient)};
+}
+
+}  // namespace
+
 States select(const States& s, const Tensor& index) {
-  return {s.x.index_select(0, index), s.t.index_select(0, index), s.rows.index_select(0, index)};
+  return each(s, [&](const Tensor& x) { return x.index_select(0, index); });
 }
 
 States slice(const States& s, int64_t start, int64_t length) {
-  return {s.x.narrow(0, start, length), s.t.narrow(0, start, length),
-          s.rows.narrow(0, start, length)};
+  return each(s, [&](const Tensor& x) { return x.narrow(0, start, length); });
 }
 
 void in_parts(int64_t count, int64_t micro_batch,

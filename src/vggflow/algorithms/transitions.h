@@ -71,9 +71,22 @@ VelocityDifference rollout_difference(AlignmentProblem& problem, const States& s
 Transitions pick(const Trajectory& trajectory, const StepsOfSamples& steps);
 Transitions pick(const Rollout& rollout, const StepsOfSamples& steps);
 
-/// Draws transitions of every trajectory, keyed by (seed, kTime, update, sample).
+/// The steps to train on of every trajectory, keyed by (seed, kTime, update, sample).
+StepsOfSamples draw_steps(const TransitionOptions& options, const UpdateInput& input);
+
+/// Draws transitions of every trajectory by them.
 Transitions draw(const Rollout& rollout, const TransitionOptions& options,
                  const UpdateInput& input);
+
+/// All transitions of every trajectory; `difference` is zero where the rollout did not carry it.
+Transitions all_steps(const Rollout& rollout);
+
+/// Where the given steps of each trajectory are among `all`, those that are, trajectory by
+/// trajectory.
+Tensor places_of(const Transitions& all, const StepsOfSamples& steps);
+
+/// The transitions that begin where the given ones end. The end point x_N is one of velocity 0.
+Transitions following(const Trajectory& trajectory, const Transitions& at);
 
 /// The transitions at these places.
 Transitions choose(const Transitions& all, const Tensor& places);

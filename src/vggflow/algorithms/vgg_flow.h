@@ -28,6 +28,9 @@
 // - Consistency: consistency.h has the estimators and what each detaches. J_g w equals [grad g]^T w
 // because g is a gradient field.
 // - Losses are means over elements, not sums: Adam's eps and the clip of gradients see the scale.
+// - nu's losses are in units of beta g, or relative: the same problem in other units of reward (s
+// r,
+//   beta / s) trains the same network.
 
 #include <string>
 
@@ -68,7 +71,9 @@ struct VggFlowOptions {
     v("eta", eta, "schedule of the reward gradient in g, but for a coarse guess: 1, t or t^2");
     transitions.fields(v);
     v.section("consistency", consistency);
-    v("boundary", boundary, "the boundary loss on nu at the end points");
+    v("boundary", boundary,
+      "the boundary loss on nu at the end points; consistency.kind=step and return have it built "
+      "in");
     v("probe_every", probe_every,
       "updates between measurements of g against the whole adjoint of 8 trajectories, whose passes "
       "they cost; 0: none",
@@ -89,14 +94,16 @@ class VggFlow : public Method {
   Demand demand(const CostShape& shape) const override;
   std::string cost_formula(const CostShape& shape) const override;
   bool trains_value() const override { return true; }
+  bool shows_guess() const override { return !options_.consistency.has_boundary(); }
   bool minimises_objective() const override { return true; }
   double beta() const override { return options_.beta; }
 
  private:
-  bool takes_consistency(bool value) const {
-    return value && options_.consistency.kind != ConsistencyKind::kOff;
+  bool has_boundary(bool value) const {
+    return value && options_.boundary && options_.consistency.has_boundary();
   }
   void add_value_passes(const CostShape& shape, double transitions, Passes& passes) const;
+  double sweeps_per_update() const;
   void add_value_demand(const CostShape& shape, double transitions, Demand& demand) const;
   VggFlowOptions options_;
   RewardClipOptions clip_;

@@ -8,7 +8,9 @@
 #include <ATen/ops/equal.h>
 #include <ATen/ops/eye.h>
 #include <ATen/ops/ones.h>
+#include <ATen/ops/stack.h>
 #include <ATen/ops/zeros.h>
+#include <ATen/ops/zeros_like.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
@@ -18,6 +20,7 @@
 #include <utility>
 #include <vector>
 
+#include "vggflow/algorithms/adjoint.h"
 #include "vggflow/algorithms/matching.h"
 #include "vggflow/proofs/analytic_claims.h"
 #include "vggflow/testing/gradient_check.h"
@@ -210,6 +213,119 @@ TEST(VggFlow, MatchingAloneLeavesTheValueNetworkWithoutGradient) {
   VggFlow(options, no_clip()).update(problem, update_input(1, 0, 4, 2, uniform_grid(6)));
   EXPECT_FALSE(nu->parameters.grad().defined());
   EXPECT_TRUE(control->parameters.grad().defined());
+}
+
+// A nu that is zero has the loss |guess - a|^2 / |a|^2, a mean over all states, and each part of a
+// sweep is a mean over its own states.
+TEST(VggFlow, KindReturnRegressesOnTheLeanAdjointOfEveryState) {
+  const auto gradient_of_parts = [](int64_t parts, double& loss) {
+    const auto nu = std::make_shared<Mlp>(2, 4, 1, 0);
+    Problem problem(std::make_shared<LinearField>(general_base()), quadratic(reward_matrix()),
+                    std::make_shared<Mlp>(2, 4, 2, 1), nu);
+    VggFlowOptions options;
+    options.consistency.kind = ConsistencyKind::kReturn;
+    options.consistency.value_steps = parts;
+    options.consistency.warmup = 0;
+    options.transitions.bins = 3;
+    int64_t steps = 0;
+    UpdateInput input = update_input(1, 0, 4, 2, uniform_grid(6));
+    input.step_value = [&] { ++steps; };
+    const MethodReport report = VggFlow(options, none()).update(problem, input);
+    EXPECT_EQ(steps, parts - 1);
+    EXPECT_TRUE(report.trains_policy && report.trains_value);
+    EXPECT_FALSE(report.loss.contains("boundary"));
+    loss = report.loss.at("return");
+    const Trajectory path = roll_out(problem, input);
+    const auto a =
+        sweep(path, at::arange(4),
+              -reward_gradients(problem, none(), path.final_state(), at::arange(4), 4).gradient, 4,
+              lean_step(problem));
+    double expected = 0;
+    for (size_t k = 0; k < 6; ++k) {
+      const States s = states(path.states[k], path.times[k]);
+      const Tensor error =
+          value_gradient(problem, options.eta, s, guess_of(problem, s).gradient) - a[k + 1];
+      expected += (error.square().sum(1) / a[k + 1].square().sum(1)).mean().item<double>() / 6;
+    }
+    EXPECT_NEAR(loss, expected, 1e-12 * expected);
+    return nu->parameters.grad();
+  };
+  double whole_loss = 0, parts_loss = 0;
+  const Tensor whole = gradient_of_parts(1, whole_loss), parts = gradient_of_parts(3, parts_loss);
+  EXPECT_NEAR(parts_loss, whole_loss, 1e-14);
+  EXPECT_GT(largest(whole), 1e-3);
+  EXPECT_LT(largest(parts - 3 * whole), 1e-13);
+}
+
+TEST(VggFlow, KindReturnSweepsNowAndThen) {
+  Problem problem(std::make_shared<LinearField>(general_base()), quadratic(reward_matrix()),
+                  std::make_shared<Mlp>(2, 4, 2, 1), std::make_shared<Mlp>(2, 4, 1, 1));
+  VggFlowOptions options;
+  options.consistency.kind = ConsistencyKind::kReturn;
+  options.consistency.every = 3;
+  options.consistency.warmup = 2;
+  options.transitions.bins = 3;
+  for (const auto& [update, sweeps, waits] :
+       {std::tuple{0, true, true}, {1, true, true}, {2, false, false}, {3, true, false}}) {
+    const MethodReport report =
+        VggFlow(options, none())
+            .update(problem, update_input(1, static_cast<uint64_t>(update), 4, 2, uniform_grid(6)));
+    EXPECT_EQ(report.trains_value, sweeps) << update;
+    EXPECT_EQ(report.loss.contains("return"), sweeps) << update;
+    EXPECT_EQ(report.trains_policy, !waits) << update;
+    EXPECT_EQ(report.loss.contains("matching"), !waits) << update;
+  }
+}
+
+// g = K x with the Euler-discretised matrix K_k = (I + h A^T) K_{k+1} (I + h J) has no residual
+// over the rollout's own steps, J being the policy's; and both ends get a gradient.
+TEST(VggFlow, TheLeanAdjointHasNoResidualOverAStep) {
+  const Tensor a = general_base(), one = at::eye(2, at::kDouble);
+  const auto times = uniform_grid(6);
+  struct Table : Field {
+    std::vector<Tensor> k;
+    std::vector<double> times;
+    Tensor at(double t) const {
+      size_t i = 0;
+      while (times[i] < t - 1e-9) ++i;
+      return k[i];
+    }
+    Tensor operator()(const Tensor& x, const Tensor& t) const override {
+      std::vector<Tensor> rows;
+      for (int64_t i = 0; i < x.size(0); ++i) rows.push_back(at(t[i].item<double>()).matmul(x[i]));
+      return at::stack(rows);
+    }
+    Dual operator()(const Dual&, const Dual&) const override { return {}; }
+  };
+  const auto nu = std::make_shared<Table>();
+  nu->times = times;
+  nu->k.resize(times.size());
+  nu->k.back() = reward_matrix();
+  for (size_t i = times.size() - 1; i-- > 0;) {
+    const Tensor step = one + (times[i + 1] - times[i]) * a;
+    nu->k[i] = step.t().matmul(nu->k[i + 1]).matmul(step);
+  }
+  Problem problem(std::make_shared<LinearField>(a), quadratic(reward_matrix()),
+                  std::make_shared<LinearField>(0 * one), nu);
+  VggFlowOptions options;
+  options.consistency.kind = ConsistencyKind::kStep;
+  const Trajectory path = roll_out(problem, update_input(1, 0, 4, 2, times));
+  const Transitions at = all_steps(path), next = following(path, at);
+  const Tensor end =
+      reward_part(Eta::kConstant, next.states.t,
+                  reward_gradients(problem, none(), next.states.x, next.states.rows, 4).gradient);
+  const Tensor last = (next.states.t == 1).to(at::kDouble).unsqueeze(1);
+  ValuePoints points{at.states, {}, {}, {}, {}};
+  points.guess = at::zeros_like(at.states.x);
+  points.next = next.states;
+  points.next_guess = last * end;  // no guess but the boundary
+  EXPECT_LT(
+      largest(consistency(problem, options.consistency, Eta::kConstant, kBeta, points).residual),
+      1e-12);
+  nu->k[2] = 1.01 * nu->k[2];
+  EXPECT_GT(
+      largest(consistency(problem, options.consistency, Eta::kConstant, kBeta, points).residual),
+      1e-4);
 }
 
 TEST(VggFlow, WarmUpScalesBeta) {

@@ -63,6 +63,8 @@ void check_value_gradient(const ValueGradientOptions& o, const RewardFiles& file
   input.x0 = keyed_normal(seed, Purpose::kNoise, 0, 0, o.prompts, model->state_shape())
                  .to(current_device());
   print_result(fmt::format("{} trajectories of held-out prompts, {}", o.prompts, o.flow.model));
+  LoadedValueNetwork value;
+  if (!o.value.empty()) value = load_value_network(o.value, *model);
   for (const std::string& name : o.rewards) {
     const auto reward = make_reward(name, files.resources());
     require_differentiable(*reward, name);
@@ -70,10 +72,11 @@ void check_value_gradient(const ValueGradientOptions& o, const RewardFiles& file
       input.times = times[i];
       for (const double guidance : o.guidance) {
         print_result(fmt::format("{}, guidance {}, grid {}", name, guidance, o.grids[i]));
-        ImageProblem problem({*model, adapters, *reward, nullptr}, {.guidance = guidance}, prompts);
+        ImageProblem problem({*model, adapters, *reward, value.network.get(), value.scale},
+                             {.guidance = guidance}, prompts);
         print(measure_value_gradient(
             problem, input, problem.cost_shape(1, static_cast<int64_t>(input.times.size()) - 1),
-            o.damping));
+            o.damping, o.value_guess));
       }
     }
   }

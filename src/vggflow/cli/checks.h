@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "vggflow/algorithms/vgg_flow.h"
 #include "vggflow/device/device.h"
 #include "vggflow/families/open_model.h"
 #include "vggflow/rewards/reward.h"
@@ -30,6 +31,8 @@ struct ValueGradientOptions {
   int64_t prompts = 16;
   int64_t seed = 0;
   double damping = 0.5;
+  std::string value = {};
+  Guess value_guess = Guess::kOneStep;
 
   template <class V>
   void fields(V& v) {
@@ -40,6 +43,8 @@ struct ValueGradientOptions {
     v("prompts", prompts, "held-out prompts, one trajectory each", range(1, 1e5));
     v("seed", seed, "seed of prompts and noise", range(0, 1e15));
     v("damping", damping, "as vgg.damping", range(1e-6, 1e12));
+    v("value", value, "file of a value network to be held against it too: value.safetensors");
+    v("value_guess", value_guess, "the vgg.guess that it was trained on top of");
   }
 };
 

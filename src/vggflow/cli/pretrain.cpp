@@ -23,6 +23,7 @@ int pretrain(const Call& call) {
   PretrainConfig config;
   const auto line = read_settings(call, syntax(), config);
   if (!line) return kDone;
+  check_settings_of_target(config);
   if (config.resume) check_not_moved(line->file, config.run);
   set_threads(config.threads);
   catch_interrupts_saying(kStopping);

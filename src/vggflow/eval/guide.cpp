@@ -26,18 +26,20 @@ ValueGuide::ValueGuide(const GuideOptions& options, FlowModel& model)
 Tensor ValueGuide::push(const Tensor& x, const Tensor& t, const Tensor& v,
                         const std::vector<std::string>& prompts,
                         const Conditioning& conditioning) const {
+  const Tensor end = one_step_guess(x, t, v);
   const Tensor gradient = gradient_of(
       [&](const Tensor& guess) {
         return reward_->score(to_pixels(model_.decode(guess), options_.clamp), prompts);
       },
-      one_step_guess(x, t, v));
+      end);
   const Tensor norm = row_norms(gradient).clamp_min(1e-30);
   const Tensor factor =
       options_.clip_norm > 0 ? (options_.clip_norm / norm).clamp_max(1.0) : at::ones_like(norm);
-  const Tensor push = options_.beta * expand_time(eta(options_.eta, t) * factor, x) * gradient;
+  const Tensor clipped = expand_time(factor, x) * gradient;
+  const Tensor push = options_.beta * expand_time(eta(options_.eta, t), x) * clipped;
   if (!value_.network) return push;
-  return push -
-         options_.beta * value_.scale * value_.network->evaluate(x, t, conditioning.to(at::kFloat));
+  return push - options_.beta * value_correction(*value_.network, value_.scale, x, t,
+                                                 conditioning.to(at::kFloat), {end, clipped});
 }
 
 }  // namespace vggflow

@@ -21,8 +21,9 @@ PassCost unet_value_cost(const ValueOptions& o, int64_t channels, int64_t h, int
     walk.keep(3 * (in + out) * pixels);
     walk.live((in + 4 * out) * pixels + 2 * std::max(in, out) * pixels);
   };
-  walk.work(convolution_work(c, real(o.width), pixels));
-  walk.keep(c * pixels);
+  const double in = real(value_states(o)) * c;
+  walk.work(convolution_work(in, real(o.width), pixels));
+  walk.keep(in * pixels);
   for (int64_t i = 0; i < o.layers; ++i) {
     if (i > 0) {
       pixels /= 4;
@@ -46,8 +47,9 @@ double unet_value_parameters(const ValueOptions& o, int64_t channels, int64_t po
   const auto block = [&](double in, double out) {
     return 2 * in + 2 * out + 9 * in * out + 9 * out * out + in * out + 3 * out + e * out + out;
   };
-  double sum = 256 * e + real(pooled_dim) * e + 2 * e * e + 4 * e + 9 * real(channels) * width * 2 +
-               width + real(channels) + 2 * width;
+  double sum = 256 * e + real(pooled_dim) * e + 2 * e * e + 4 * e +
+               9 * real(channels) * width * real(value_states(o) + 1) + width + real(channels) +
+               2 * width;
   for (int64_t i = 0; i < o.layers; ++i) {
     const double here = real(o.width << i), above = real(i == 0 ? o.width : o.width << (i - 1));
     sum += block(above, here) + block(2 * here, above);

@@ -21,25 +21,51 @@ namespace {
 Tensor negated(const Tensor& v) { return -v; }
 Dual negated(const Dual& v) { return {-v.value, -v.tangent}; }
 
-// A small network of the policy's family, trained whole.
+constexpr double kClock = 1000;  // networks count from data to noise, as SD3 does
+constexpr double kSlowClock = 5;
+
+double clock_of(const ValueOptions& o) {
+  return o.clock == ValueClock::kSlow ? kSlowClock : kClock;
+}
+
+// The t at which a network of 1000 units from data to noise counts `units` of them.
+Tensor slowed(const Tensor& t, double units) {
+  return units == kClock ? t : 1 - (1 - t) * (units / kClock);
+}
+Dual slowed(const Dual& t, double units) {
+  return units == kClock ? t : Dual{slowed(t.value, units), t.tangent * (units / kClock)};
+}
+
+// A small network of the policy's family, trained whole. Where it sees the guess it predicts as
+// many channels as it takes, of which the first are nu.
 class SmallValue : public ValueNetwork {
  public:
-  explicit SmallValue(std::unique_ptr<FlowNetwork> network) : network_(std::move(network)) {
+  SmallValue(const ValueOptions& o, const FlowNetwork& policy, uint64_t seed)
+      : network_(policy.small(o.width, o.layers, value_states(o), seed)),
+        channels_(policy.inputs().state[0]),
+        clock_(clock_of(o)) {
     add("mmdit", network_->network());
   }
   Tensor evaluate(const Tensor& x, const Tensor& t, const Conditioning& c) const override {
-    return counted(negated(network_->velocity(x, t, c)), passes);
+    return counted(run(x, t, c), passes);
   }
   Dual evaluate(const Dual& x, const Dual& t, const Conditioning& c) const override {
-    return counted(negated(network_->velocity(x, t, c)), passes);
+    return counted(run(x, t, c), passes);
   }
 
  private:
+  template <TensorLike T>
+  T run(const T& x, const T& t, const Conditioning& c) const {
+    const T out = negated(network_->velocity(x, slowed(t, clock_), c));
+    return primal(out).size(1) == channels_ ? out : ops::narrow(out, 1, 0, channels_);
+  }
+
   std::unique_ptr<FlowNetwork> network_;
+  int64_t channels_;
+  double clock_;
 };
 
 constexpr int64_t kGroups = 8;
-constexpr double kClock = 1000;  // the U-Net's embedding counts from data to noise, as SD3's does
 
 // conv2(silu(norm2(conv1(silu(norm1(x))) + W silu(e)))) + skip(x), e the embedding of time and
 // prompt.
@@ -77,10 +103,11 @@ class UnetValue : public ValueNetwork {
   UnetValue(const ValueOptions& o, const NetworkInputs& inputs, uint64_t seed)
       : time_(256, 2 * o.width),
         text_(inputs.pooled_width, 2 * o.width),
-        in_(inputs.state[0], o.width, 3, 1, 1),
+        in_(value_states(o) * inputs.state[0], o.width, 3, 1, 1),
         middle_(o.width << (o.layers - 1), o.width << (o.layers - 1), 2 * o.width),
         norm_out_(kGroups, o.width),
-        out_(o.width, inputs.state[0], 3, 1, 1) {
+        out_(o.width, inputs.state[0], 3, 1, 1),
+        clock_(clock_of(o)) {
     add("time_embedder", time_);
     add("text_embedder", text_);
     add("conv_in", in_);
@@ -98,10 +125,10 @@ class UnetValue : public ValueNetwork {
     out_.init_zero();
   }
   Tensor evaluate(const Tensor& x, const Tensor& t, const Conditioning& c) const override {
-    return counted(run(x, (1 - t) * kClock, c), passes);
+    return counted(run(x, (1 - t) * clock_, c), passes);
   }
   Dual evaluate(const Dual& x, const Dual& t, const Conditioning& c) const override {
-    return counted(run(x, Dual{(1 - t.value) * kClock, t.tangent * -kClock}, c), passes);
+    return counted(run(x, Dual{(1 - t.value) * clock_, t.tangent * -clock_}, c), passes);
   }
 
  private:
@@ -130,6 +157,7 @@ class UnetValue : public ValueNetwork {
   UnetBlock middle_;
   GroupNorm norm_out_;
   Conv2d out_;
+  double clock_;
 };
 
 // A second view of the policy's frozen weights with adapters of its own, as the released code's
@@ -175,11 +203,36 @@ class LoraValue : public ValueNetwork {
 
 }  // namespace
 
+int64_t value_states(const ValueOptions& o) { return o.inputs == ValueInputs::kGuess ? 3 : 1; }
+
 void check_value_options(const ValueOptions& o, const std::vector<int64_t>& state) {
   const int64_t halved = int64_t{1} << (o.layers - 1);
   VGGFLOW_CHECK(o.kind != ValueKind::kUnet || (state[1] % halved == 0 && state[2] % halved == 0),
                 "[value_unet] expected states that halve {} times, got {} x {}", o.layers - 1,
                 state[1], state[2]);
+  VGGFLOW_CHECK(o.kind != ValueKind::kLora || o.inputs != ValueInputs::kGuess,
+                "[value_network] expected value.inputs=state with value.kind=lora, got guess: the "
+                "flow model takes one state");
+  VGGFLOW_CHECK(o.kind != ValueKind::kLora || o.clock != ValueClock::kSlow,
+                "[value_network] expected value.clock=network with value.kind=lora, got slow: the "
+                "flow model knows its own clock alone");
+}
+
+void ValueOptions::resolve(bool shows_guess) {
+  const bool free = shows_guess && kind != ValueKind::kLora;
+  if (inputs == ValueInputs::kAuto) inputs = free ? ValueInputs::kGuess : ValueInputs::kState;
+  if (clock == ValueClock::kAuto) clock = free ? ValueClock::kSlow : ValueClock::kNetwork;
+}
+
+Tensor value_correction(const ValueNetwork& network, double scale, const Tensor& x, const Tensor& t,
+                        const Conditioning& conditioning, const GuessShown& shown) {
+  if (!network.sees_guess) return network.evaluate(x, t, conditioning) * scale;
+  VGGFLOW_CHECK(shown.end.defined() && shown.gradient.defined(),
+                "[value_network] expected the guess beside the state: this network was trained to "
+                "see it");
+  const Tensor size = shown.gradient.square().flatten(1).mean(1).sqrt().view({-1, 1, 1, 1});
+  const Tensor unit = shown.gradient / size.clamp_min(1e-30);
+  return network.evaluate(at::cat({x, shown.end, unit}, 1), t, conditioning) * size;
 }
 
 std::unique_ptr<ValueNetwork> make_value_network(const ValueOptions& options,
@@ -188,27 +241,37 @@ std::unique_ptr<ValueNetwork> make_value_network(const ValueOptions& options,
                                                  uint64_t seed) {
   const NetworkInputs inputs = policy.inputs();
   check_value_options(options, inputs.state);
+  std::unique_ptr<ValueNetwork> out;
   switch (options.kind) {
     case ValueKind::kNone:
       return nullptr;
     case ValueKind::kUnet:
-      return std::make_unique<UnetValue>(options, inputs, seed);
+      out = std::make_unique<UnetValue>(options, inputs, seed);
+      break;
     case ValueKind::kLora:
-      return std::make_unique<LoraValue>(options, policy, targets, seed);
+      out = std::make_unique<LoraValue>(options, policy, targets, seed);
+      break;
     case ValueKind::kAuto:
     case ValueKind::kSmall:
-      return std::make_unique<SmallValue>(policy.small(options.width, options.layers, seed));
+      out = std::make_unique<SmallValue>(options, policy, seed);
+      break;
   }
-  fail("[value_network] expected a known kind, got {}", static_cast<int>(options.kind));
+  out->sees_guess = options.inputs == ValueInputs::kGuess;
+  return out;
 }
 
 namespace {
 
 constexpr const char* kKey = "vggflow.value";
 
-ValueKind kind_of(const std::string& word, const std::filesystem::path& file) {
-  if (const auto kind = option_of<ValueKind>(word)) return *kind;
-  fail("[value_network] {} holds a network of kind '{}', which is not known", file.string(), word);
+// The setting that a file's header names; `absent` in files from before there was a choice.
+template <OptionEnum E>
+E setting_of(const nlohmann::json& about, const char* key, E absent,
+             const std::filesystem::path& file) {
+  const std::string word = about.value(key, word_of(absent));
+  if (const auto known = option_of<E>(word)) return *known;
+  fail("[value_network] {} holds a network of {} '{}', which is not known", file.string(), key,
+       word);
 }
 
 std::vector<std::pair<std::string, Tensor>> trained_tensors(ValueNetwork& network) {
@@ -222,9 +285,14 @@ std::vector<std::pair<std::string, Tensor>> trained_tensors(ValueNetwork& networ
 void save_value_network(const std::filesystem::path& file, ValueNetwork& network,
                         const ValueOptions& options, const std::vector<std::string>& targets,
                         double scale) {
-  const nlohmann::json about{
-      {"kind", word_of(options.kind)}, {"width", options.width}, {"layers", options.layers},
-      {"rank", options.rank},          {"targets", targets},     {"scale", scale}};
+  const nlohmann::json about{{"kind", word_of(options.kind)},
+                             {"width", options.width},
+                             {"layers", options.layers},
+                             {"rank", options.rank},
+                             {"targets", targets},
+                             {"scale", scale},
+                             {"inputs", word_of(options.inputs)},
+                             {"clock", word_of(options.clock)}};
   write_safetensors(file, trained_tensors(network), {{kKey, about.dump()}});
 }
 
@@ -236,9 +304,12 @@ LoadedValueNetwork load_value_network(const std::filesystem::path& file,
                 "[value_network] {} has no '{}' metadata: expected the value.safetensors of a run",
                 file.string(), kKey);
   const auto about = parse_json(found->second, file.string());
-  const ValueOptions options{kind_of(about.at("kind").get<std::string>(), file),
-                             about.at("width").get<int64_t>(), about.at("layers").get<int64_t>(),
-                             about.at("rank").get<int64_t>()};
+  const ValueOptions options{setting_of(about, "kind", ValueKind::kAuto, file),
+                             about.at("width").get<int64_t>(),
+                             about.at("layers").get<int64_t>(),
+                             about.at("rank").get<int64_t>(),
+                             setting_of(about, "inputs", ValueInputs::kState, file),
+                             setting_of(about, "clock", ValueClock::kNetwork, file)};
   LoadedValueNetwork out{
       make_value_network(options, policy, about.at("targets").get<std::vector<std::string>>(), 0),
       about.at("scale").get<double>()};

@@ -27,11 +27,38 @@ inline OptionWords<ValueKind> option_words(ValueKind) {
           {"lora", ValueKind::kLora}};
 }
 
+/// What nu is a function of, besides t and the prompt.
+enum class ValueInputs {
+  kAuto,   ///< kGuess where the method's losses allow it, else kState
+  kState,  ///< x
+  kGuess   ///< x, and what g is without nu: the estimate of x_1 and the reward's gradient there
+};
+inline OptionWords<ValueInputs> option_words(ValueInputs) {
+  return {
+      {"auto", ValueInputs::kAuto}, {"state", ValueInputs::kState}, {"guess", ValueInputs::kGuess}};
+}
+
+/// How t enters a network of our own: by sinusoids of this many units from data to noise.
+enum class ValueClock {
+  kAuto,     ///< kSlow where the method shows nu the guess, else kNetwork
+  kNetwork,  ///< 1000, as the flow model's: frequencies up to 1 per unit
+  kSlow      ///< 5: no feature changes much between two steps of a grid
+};
+inline OptionWords<ValueClock> option_words(ValueClock) {
+  return {
+      {"auto", ValueClock::kAuto}, {"network", ValueClock::kNetwork}, {"slow", ValueClock::kSlow}};
+}
+
 struct ValueOptions {
   ValueKind kind = ValueKind::kAuto;
   int64_t width = 64;
   int64_t layers = 2;
   int64_t rank = 8;
+  ValueInputs inputs = ValueInputs::kAuto;
+  ValueClock clock = ValueClock::kAuto;
+
+  /// kAuto made one of the others. `shows_guess`: Method::shows_guess.
+  void resolve(bool shows_guess);
 
   template <class V>
   void fields(V& v) {
@@ -42,12 +69,23 @@ struct ValueOptions {
     v("width", width, "its width (a multiple of 32)", range(32, 4096));
     v("layers", layers, "joint blocks, or levels of the U-Net", range(1, 100));
     v("rank", rank, "rank of lora's adapters, which sit where the policy's do", range(1, 4096));
+    v("inputs", inputs,
+      "what nu sees besides time and prompt: the state, or also the guess, which is the estimate "
+      "of the end point and the reward's gradient there; auto: the guess where the method's losses "
+      "allow it, and the state else and with kind lora");
+    v("clock", clock,
+      "the time features of mmdit and unet: network, as the flow model has them, or slow, "
+      "sinusoids of 5 (1 - t); auto: slow where nu sees the guess by auto");
   }
 };
 
+/// States side by side that its networks take: x, or x, x_1 and G.
+int64_t value_states(const ValueOptions& options);
+
 class ValueNetwork : public Module {
  public:
-  /// nu (B, C, S, S) at x (B, C, S, S) and t (B) in [0, 1].
+  /// (B, C, S, S) at x (B, C, S, S), or (B, 3 C, S, S) where it sees the guess, and t (B) in [0,
+  /// 1].
   virtual Tensor evaluate(const Tensor& x, const Tensor& t,
                           const Conditioning& conditioning) const = 0;
   virtual Dual evaluate(const Dual& x, const Dual& t, const Conditioning& conditioning) const = 0;
@@ -55,7 +93,22 @@ class ValueNetwork : public Module {
   virtual std::vector<NamedTensor> trainable() { return parameters(); }
 
   std::shared_ptr<PassCounter> passes;  ///< counts calls where set
+  bool sees_guess = false;
 };
+
+/// What nu is shown of the guess (States::end and States::gradient), (B, C, S, S) each.
+struct GuessShown {
+  Tensor end, gradient;
+};
+
+/// nu: scale * network(x, t), or where the network sees the guess, with m the root mean square of
+/// the gradient G of each sample,
+///
+///   nu = m network([x, x_1, G / m], t).
+///
+/// nu is then linear in the reward's scale, as g is, and needs no scale of its own.
+Tensor value_correction(const ValueNetwork& network, double scale, const Tensor& x, const Tensor& t,
+                        const Conditioning& conditioning, const GuessShown& shown);
 
 /// Throws where the network cannot be built for states (C, H, W).
 void check_value_options(const ValueOptions& options, const std::vector<int64_t>& state);

@@ -55,8 +55,9 @@ class FlowNetwork {
   /// adapter that is set on one of its layers is its own. Later changes in place are seen by both.
   virtual std::unique_ptr<FlowNetwork> view() const = 0;
   /// A network of the same inputs at another width (a multiple of 32) and depth, with fresh weights
-  /// whose velocity is zero everywhere.
-  virtual std::unique_ptr<FlowNetwork> small(int64_t width, int64_t layers,
+  /// whose velocity is zero everywhere. Its x is `states` of this one's side by side, (B, states C,
+  /// H, W), and its velocity as wide.
+  virtual std::unique_ptr<FlowNetwork> small(int64_t width, int64_t layers, int64_t states,
                                              uint64_t seed) const = 0;
   /// Counts the passes of this network in `counter` from now on; null: counts nothing.
   virtual void count_passes(std::shared_ptr<PassCounter> counter) = 0;

@@ -47,7 +47,8 @@ class NetworkSizes {
   /// Whether it gives FlowNetwork::velocity_pair where it computes in bf16.
   virtual bool carries_pairs() const { return false; }
   /// Of FlowNetwork::small.
-  virtual std::unique_ptr<NetworkSizes> small(int64_t width, int64_t layers) const = 0;
+  virtual std::unique_ptr<NetworkSizes> small(int64_t width, int64_t layers,
+                                              int64_t states) const = 0;
 };
 
 /// What makes images of states.

@@ -211,15 +211,16 @@ void Planner::count_value_network() {
     case ValueKind::kNone:
       return;
     case ValueKind::kUnet:
-      value_parameters_ = unet_value_parameters(c_.value, s_.state[0], s_.pooled_width);
-      value_ = unet_value_cost(c_.value, s_.state[0], s_.state[1], s_.state[2]);
+      value_parameters_ = unet_value_parameters(resolved_.value, s_.state[0], s_.pooled_width);
+      value_ = unet_value_cost(resolved_.value, s_.state[0], s_.state[1], s_.state[2]);
       value_pairs_ = value_;
       for (double* part : {&value_pairs_.forward, &value_pairs_.backward, &value_pairs_.graph,
                            &value_pairs_.idle, &value_pairs_.unwind})
         *part *= 3;
       return;
     case ValueKind::kSmall: {
-      const auto small = network.small(c_.value.width, c_.value.layers);
+      const auto small =
+          network.small(c_.value.width, c_.value.layers, value_states(resolved_.value));
       call.bytes = 4;
       call.trained = true;
       call.checkpointing = false;

@@ -44,7 +44,9 @@ struct Toy : Module, FlowModel {
     other->passes = passes;
     return other;
   }
-  Net small(int64_t, int64_t, uint64_t s) const override { return std::make_unique<Toy>(s, true); }
+  Net small(int64_t, int64_t, int64_t, uint64_t s) const override {
+    return std::make_unique<Toy>(s, true);
+  }
   void count_passes(std::shared_ptr<PassCounter> all) override { passes = all; }
   C encode(const std::vector<std::string>& texts) const override {
     return {{}, at::full({std::ssize(texts), kText}, 0.1 * std::ssize(texts[0]))};
@@ -70,7 +72,7 @@ struct ToyFamily : FamilyModel, NetworkSizes {
   double output_parameters() const override { return kHidden * kNumbers + kNumbers; }
   PassCost cost(const NetworkCall&) const override { return {.forward = 2e4, .graph = 2e3}; }
   PassCost tangent_cost(const NetworkCall&) const override { return {.forward = 4e4}; }
-  std::unique_ptr<NetworkSizes> small(int64_t, int64_t) const override {
+  std::unique_ptr<NetworkSizes> small(int64_t, int64_t, int64_t) const override {
     return std::make_unique<ToyFamily>();
   }
 };

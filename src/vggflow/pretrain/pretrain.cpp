@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cmath>
@@ -10,12 +11,14 @@
 #include <functional>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <string>
 #include <vector>
 
 #include "vggflow/core/config.h"
 #include "vggflow/core/error.h"
 #include "vggflow/core/log.h"
 #include "vggflow/core/result.h"
+#include "vggflow/core/usage_error.h"
 #include "vggflow/data/photo_set.h"
 #include "vggflow/device/device.h"
 #include "vggflow/flow/guided_velocity.h"
@@ -266,7 +269,74 @@ void pretrain_class_head(PretrainConfig& config) {
       });
 }
 
+// `config` with the defaults in place of all that `target` does not read.
+PretrainConfig read_by(PretrainTarget target, const PretrainConfig& config) {
+  PretrainConfig c;
+  c.run = config.run;
+  c.target = config.target;
+  c.resume = config.resume;
+  c.threads = config.threads;
+  c.device = config.device;
+  c.fit = config.fit;
+  if (target == PretrainTarget::kClassHead) {
+    c.head = config.head;
+    c.head_data = config.head_data;
+    return c;
+  }
+  const bool of_latents = target == PretrainTarget::kFlow && !config.latents.empty();
+  if (!of_latents) c.data = config.data;
+  if (target != PretrainTarget::kEmojiClip) c.precision = config.precision;
+  switch (target) {
+    case PretrainTarget::kFlow:
+      c.latents = config.latents;
+      if (config.model.decoder != NanoDecoder::kNone) c.taesd = config.taesd;
+      c.time_mean = config.time_mean;
+      c.time_sd = config.time_sd;
+      c.preview_guidance = config.preview_guidance;
+      c.model = config.model;
+      if (of_latents)
+        c.captions.empty = config.captions.empty;
+      else
+        c.captions = config.captions;
+      break;
+    case PretrainTarget::kEmojiClip:
+      c.adversarial = config.adversarial;
+      c.captions.subgroup = config.captions.subgroup;
+      c.captions.drop_skin_tone = config.captions.drop_skin_tone;
+      c.augment = config.augment;
+      c.clip = config.clip;
+      break;
+    case PretrainTarget::kJudge:
+      c.augment = config.augment;
+      c.judge = config.judge;
+      break;
+    case PretrainTarget::kClassHead:
+      break;
+  }
+  return c;
+}
+
 }  // namespace
+
+void check_settings_of_target(const PretrainConfig& config) {
+  PretrainConfig given = config;  // fields_of() asks for one that could be written
+  const auto unread_by = [&given](PretrainTarget target) {
+    PretrainConfig read = read_by(target, given);
+    return differences(fields_of(given), fields_of(read));
+  };
+  const std::vector<std::string> unread = unread_by(config.target);
+  if (unread.empty()) return;
+  std::vector<std::string> readers;
+  for (const auto& [word, target] : option_words(PretrainTarget{})) {
+    if (std::ranges::count(unread_by(target), unread.front()) == 0)
+      readers.push_back("target=" + word);
+  }
+  throw UsageError(fmt::format(
+      "[pretrain] '{}' is not read by target={}{}; {}", unread.front(), word_of(config.target),
+      config.target == PretrainTarget::kFlow && !config.latents.empty() ? " with latents" : "",
+      readers.empty() ? "leave it out"
+                      : fmt::format("it belongs to {}", fmt::join(readers, ", "))));
+}
 
 void pretrain(PretrainConfig& config) {
   const auto emoji = [&](auto& train) { train(config, EmojiSource(config.data)); };

@@ -80,6 +80,11 @@ struct PretrainConfig {
   }
 };
 
+/// Refuses the first setting that differs from its default and that config.target does not read,
+/// naming a target that does. `latents` and model.decoder decide too: a model of emoji reads no
+/// taesd, one of latents no data.
+void check_settings_of_target(const PretrainConfig& config);
+
 /// Trains the target and writes the model folder run/model.
 void pretrain(PretrainConfig& config);
 

@@ -86,20 +86,30 @@ void BinnedLinear::set(int64_t k, const Tensor& w, const Tensor& b) {
 
 namespace {
 
-Tensor mlp_start(int64_t width, int64_t hidden, uint64_t seed, double last) {
+constexpr int64_t kSinusoids = 256;  // as an MMDiT has
+
+Tensor counted_down(const Tensor& t, double clock) { return clock * (1 - t); }
+Dual counted_down(const Dual& t, double clock) {
+  return {counted_down(t.value, clock), -clock * t.tangent};
+}
+
+Tensor mlp_start(int64_t width, int64_t times, int64_t hidden, uint64_t seed, double last) {
   const auto layer = [&](uint64_t id, int64_t out, int64_t in, double scale) {
     const Tensor w = keyed_normal(seed, Purpose::kInit, 0, id, 1, {out * in})[0].to(at::kDouble) *
                      (scale / std::sqrt(static_cast<double>(in)));
     return at::cat({w, at::zeros({out}, at::kDouble)});
   };
-  return at::cat(
-      {layer(0, hidden, width + 1, 1), layer(1, hidden, hidden, 1), layer(2, width, hidden, last)});
+  return at::cat({layer(0, hidden, width + times, 1), layer(1, hidden, hidden, 1),
+                  layer(2, width, hidden, last)});
 }
 
 }  // namespace
 
-Mlp::Mlp(int64_t width, int64_t hidden, uint64_t seed, double last)
-    : Trainable(mlp_start(width, hidden, seed, last)), width_(width), hidden_(hidden) {}
+Mlp::Mlp(int64_t width, int64_t hidden, uint64_t seed, double last, double clock)
+    : Trainable(mlp_start(width, clock > 0 ? kSinusoids : 1, hidden, seed, last)),
+      width_(width),
+      hidden_(hidden),
+      clock_(clock) {}
 
 template <TensorLike T>
 T Mlp::apply(const T& x, const T& t) const {
@@ -110,7 +120,9 @@ T Mlp::apply(const T& x, const T& t) const {
     at += out_width * (in_width + 1);
     return ops::linear(in, w, b);
   };
-  T h = ops::silu(layer(ops::cat({x, ops::unsqueeze(t, 1)}, 1), hidden_, width_ + 1));
+  const T time = clock_ > 0 ? ops::timestep_embedding(counted_down(t, clock_), kSinusoids)
+                            : ops::unsqueeze(t, 1);
+  T h = ops::silu(layer(ops::cat({x, time}, 1), hidden_, width_ + primal(time).size(1)));
   h = ops::silu(layer(h, hidden_, hidden_));
   return layer(h, width_, hidden_);
 }

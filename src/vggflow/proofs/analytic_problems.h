@@ -83,7 +83,8 @@ class BinnedLinear : public Trainable {
 /// wants all gradients alive.
 class Mlp : public Trainable {
  public:
-  Mlp(int64_t width, int64_t hidden, uint64_t seed, double last = 0);
+  /// `clock` > 0: t enters by the sinusoids of an MMDiT, of clock (1 - t), in place of its number.
+  Mlp(int64_t width, int64_t hidden, uint64_t seed, double last = 0, double clock = 0);
   Tensor operator()(const Tensor& x, const Tensor& t) const override { return apply(x, t); }
   Dual operator()(const Dual& x, const Dual& t) const override { return apply(x, t); }
 
@@ -91,6 +92,7 @@ class Mlp : public Trainable {
   template <TensorLike T>
   T apply(const T& x, const T& t) const;
   int64_t width_, hidden_;
+  double clock_;
 };
 
 /// r(x_1) (M).

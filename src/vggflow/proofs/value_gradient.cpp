@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include <cmath>
+#include <utility>
 
 #include "vggflow/algorithms/adjoint.h"
 #include "vggflow/algorithms/coarse_adjoint.h"
@@ -42,30 +43,45 @@ Measured measure(AlignmentProblem& problem, const UpdateInput& input) {
   return m;
 }
 
-// g at every transition 0 ... N-1.
-std::vector<Tensor> estimates(const Measured& m, const VggFlowOptions& o) {
+// g at the transitions 0 ... N-1, and where they start with what nu is shown there.
+struct Estimates {
+  std::vector<Tensor> g;
+  std::vector<States> at;
+};
+
+Estimates estimates(const Measured& m, const VggFlowOptions& o) {
+  Estimates out;
+  for (size_t k = 0; k < m.steps(); ++k) {
+    const Tensor& x = m.path.states[k];
+    out.at.push_back({x, at::full({x.size(0)}, m.path.times[k], x.options()), m.rows,
+                      m.path.final_state(), m.end.gradient});
+  }
   if (o.guess == Guess::kCoarse) {
-    auto a =
+    out.g =
         coarse_adjoint(m.problem, m.path, m.rows, -m.end.gradient, o.coarse, m.input.micro_batch)
             .adjoints;
-    a.erase(a.begin());
-    return a;
+    out.g.erase(out.g.begin());
+    for (size_t k = 0; k < m.steps(); ++k) out.at[k].gradient = -out.g[k];
+    return out;
   }
-  std::vector<Tensor> out;
   for (size_t k = 0; k < m.steps(); ++k) {
-    const double t = m.path.times[k], h = m.path.times[k + 1] - t;
-    const Tensor& x = m.path.states[k];
-    const Tensor at = at::full({x.size(0)}, t, x.options());
-    const Tensor gradient =
-        o.guess == Guess::kEndpoint
-            ? m.end.gradient
-            : reward_gradients(m.problem, unclipped(),
-                               one_step_guess(x, at, (m.path.states[k + 1] - x) / h), m.rows,
-                               m.input.micro_batch)
-                  .gradient;
-    out.push_back(reward_part(o.eta, at, gradient));
+    States& s = out.at[k];
+    if (o.guess == Guess::kOneStep) {
+      const double h = m.path.times[k + 1] - m.path.times[k];
+      s.end = one_step_guess(s.x, s.t, (m.path.states[k + 1] - s.x) / h);
+      s.gradient =
+          reward_gradients(m.problem, unclipped(), s.end, m.rows, m.input.micro_batch).gradient;
+    }
+    out.g.push_back(reward_part(o.eta, s.t, s.gradient));
   }
   return out;
+}
+
+// The same with nu.
+std::vector<Tensor> with_nu(const Measured& m, Estimates estimates) {
+  for (size_t k = 0; k < m.steps(); ++k)
+    estimates.g[k] = corrected(m.problem, estimates.at[k], estimates.g[k]);
+  return std::move(estimates.g);
 }
 
 Figure figure_of(const Tensor& by_trajectory) {
@@ -143,17 +159,32 @@ double passes_of(const Method& method, const CostShape& shape) {
 
 std::vector<ValueGradientRow> measure_value_gradient(AlignmentProblem& problem,
                                                      const UpdateInput& input, CostShape shape,
-                                                     double damping) {
+                                                     double damping, Guess below_nu) {
   at::NoGradGuard no_grad;
   const Measured m = measure(problem, input);
   shape.batch = 1;
   shape.value = false;
   std::vector<ValueGradientRow> out;
   for (const Choice& choice : choices_of(damping, m.steps())) {
-    ValueGradientRow row = row_of(choice.name, m, estimates(m, choice.options));
+    ValueGradientRow row = row_of(choice.name, m, estimates(m, choice.options).g);
     if (choice.options.guess == Guess::kCoarse)
       row.pulls = pull_backs(choice.options.coarse, static_cast<double>(m.steps()));
     row.passes = passes_of(VggFlow(choice.options, unclipped()), shape);
+    out.push_back(row);
+  }
+  if (problem.has_correction()) {
+    VggFlowOptions o;
+    o.guess = below_nu;
+    o.coarse.damping = damping;
+    ValueGradientRow row = row_of("nu on " + word_of(below_nu), m, with_nu(m, estimates(m, o)));
+    if (below_nu == Guess::kCoarse)
+      row.pulls = pull_backs(o.coarse, static_cast<double>(m.steps()));
+    o.consistency.kind = ConsistencyKind::kOff;
+    o.boundary = false;
+    CostShape with = shape;
+    with.value = true;
+    const Passes p = VggFlow(o, unclipped()).mean_cost(with);
+    row.passes = p.f + p.j + p.b;
     out.push_back(row);
   }
   ValueGradientRow lean = row_of("PMP, lean", m, {m.adjoints.begin() + 1, m.adjoints.end()});

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "vggflow/algorithms/method.h"
+#include "vggflow/algorithms/vgg_flow.h"
 
 namespace vggflow {
 
@@ -28,10 +28,12 @@ struct ValueGradientRow {
 };
 
 /// The guess and the end point, each times t^2, coarse adjoints of 3, 5 and 8 nodes, damped and
-/// not, one of every second step, and the lean adjoint itself; along the policy's trajectories from
-/// input.x0. `shape`: what the problem's calls cost.
+/// not, one of every second step, the problem's nu on top of the guess `below_nu` where it has one
+/// (its own passes are not counted), and the lean adjoint itself; along the policy's trajectories
+/// from input.x0. `shape`: what the problem's calls cost.
 std::vector<ValueGradientRow> measure_value_gradient(AlignmentProblem& problem,
                                                      const UpdateInput& input, CostShape shape,
-                                                     double damping);
+                                                     double damping,
+                                                     Guess below_nu = Guess::kOneStep);
 
 }  // namespace vggflow

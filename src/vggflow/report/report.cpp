@@ -6,6 +6,7 @@
 #include <charconv>
 #include <cmath>
 #include <optional>
+#include <set>
 #include <system_error>
 #include <utility>
 
@@ -254,9 +255,21 @@ Chart change_chart(const RunData& data, const std::string& title, const std::str
 
 Series update_series(const RunData& data, const std::string& name, const std::string& path) {
   Series s{name, {}};
-  for (const Json& u : data.updates)
-    s.points.push_back({number(u, "/update"), number(u, path), 0, ""});
+  for (const Json& u : data.updates) {
+    if (u.contains(Json::json_pointer(path)))  // not every update has every loss
+      s.points.push_back({number(u, "/update"), number(u, path), 0, ""});
+  }
   return s;
+}
+
+std::set<std::string> loss_names(const RunData& data) {
+  std::set<std::string> names;
+  for (const Json& u : data.updates) {
+    const Json losses = u.value("loss", Json::object());
+    if (!losses.is_object()) continue;
+    for (const auto& [name, value] : losses.items()) names.insert(name);
+  }
+  return names;
 }
 
 Series dashed(Series s) {
@@ -314,11 +327,8 @@ std::string charts(const RunData& data) {
     Chart reward{
         "Reward of the rollouts", x, "reward", {update_series(data, "mean", "/reward/mean")}};
     Chart loss{"Losses", x, "loss", {}};
-    if (const Json& losses = data.updates.front().value("loss", Json::object());
-        losses.is_object()) {
-      for (const auto& [name, value] : losses.items())
-        loss.series.push_back(update_series(data, name, "/loss/" + name));
-    }
+    for (const std::string& name : loss_names(data))
+      loss.series.push_back(update_series(data, name, "/loss/" + pointer_word(name)));
     Chart norm{"Gradient norms",
                x,
                "norm",

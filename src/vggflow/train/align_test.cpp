@@ -236,10 +236,18 @@ TEST(Complaints, MakeNothingOfTwoPrompts) {
 // layer, and reads back as it was saved.
 TEST(ValueNetworkFile, ReadsBackEveryKind) {
   const auto model = NanoModel::load(models() / "nano", at::kFloat);
-  const Tensor x = at::randn({2, 3, 16, 16}), t = at::tensor({0.9f, 0.1f});
+  const Tensor state = at::randn({2, 3, 16, 16}), t = at::tensor({0.9f, 0.1f});
   const Conditioning c = model->encode({"red heart", "ghost"});
-  for (const ValueKind kind : {ValueKind::kSmall, ValueKind::kUnet, ValueKind::kLora}) {
-    const ValueOptions options{.kind = kind, .width = 32, .layers = 1, .rank = 2};
+  const Tensor shown = at::randn({2, 9, 16, 16});
+  for (const auto& [kind, inputs, clock] :
+       {std::tuple{ValueKind::kSmall, ValueInputs::kState, ValueClock::kNetwork},
+        {ValueKind::kSmall, ValueInputs::kGuess, ValueClock::kSlow},
+        {ValueKind::kUnet, ValueInputs::kState, ValueClock::kNetwork},
+        {ValueKind::kUnet, ValueInputs::kGuess, ValueClock::kSlow},
+        {ValueKind::kLora, ValueInputs::kState, ValueClock::kNetwork}}) {
+    const ValueOptions options{
+        .kind = kind, .width = 32, .layers = 1, .rank = 2, .inputs = inputs, .clock = clock};
+    const Tensor& x = inputs == ValueInputs::kGuess ? shown : state;
     const std::vector<std::string> targets{"transformer_blocks.*.attn.to_q"};
     const auto network = make_value_network(options, *model, targets, 3);
     EXPECT_EQ(network->evaluate(x, t, c).abs().max().item<double>(), 0)
@@ -252,10 +260,96 @@ TEST(ValueNetworkFile, ReadsBackEveryKind) {
     save_value_network(file, *network, options, targets, 0.25);
     const auto back = load_value_network(file, *model);
     EXPECT_EQ(back.scale, 0.25);
+    EXPECT_EQ(back.network->sees_guess, inputs == ValueInputs::kGuess);
+    EXPECT_EQ(network->evaluate(x, t, c).size(1), 3);
     EXPECT_GT(network->evaluate(x, t, c).abs().max().item<double>(), 0);
     EXPECT_TRUE(at::equal(back.network->evaluate(x, t, c), network->evaluate(x, t, c)))
         << word_of(kind);
   }
+}
+
+// nu is linear in the reward's gradient that it is shown, and zero where that is.
+TEST(ValueNetwork, ThatSeesTheGuessIsAsLargeAsIt) {
+  const auto model = NanoModel::load(models() / "nano", at::kFloat);
+  const Conditioning c = model->encode({"red heart", "ghost"});
+  const auto network = make_value_network({.kind = ValueKind::kSmall,
+                                           .width = 32,
+                                           .layers = 1,
+                                           .inputs = ValueInputs::kGuess,
+                                           .clock = ValueClock::kSlow},
+                                          *model, {}, 3);
+  at::NoGradGuard no_grad;
+  for (const NamedTensor& p : network->trainable()) p.tensor->add_(0.1);
+  const Tensor x = at::randn({2, 3, 16, 16}), t = at::tensor({0.9f, 0.1f}),
+               end = at::randn({2, 3, 16, 16}), gradient = at::randn({2, 3, 16, 16});
+  const auto nu = [&](const Tensor& g) {
+    return value_correction(*network, 0.25, x, t, c, {end, g});
+  };
+  const Tensor one = nu(gradient);
+  EXPECT_GT(one.abs().max().item<double>(), 0);
+  EXPECT_LT((nu(1e-7 * gradient) * 1e7 - one).abs().max().item<double>(),
+            1e-4 * one.abs().max().item<double>());
+  EXPECT_EQ(nu(at::zeros_like(gradient)).abs().max().item<double>(), 0);
+  EXPECT_THAT(testing::message_of([&] { value_correction(*network, 1, x, t, c, {}); }),
+              HasSubstr("expected the guess beside the state"));
+}
+
+// The same problem in other units of reward trains the same value network: phi's gradient must not
+// sink below Adam's eps where beta is large.
+TEST(Align, TheValueNetworkDoesNotKnowTheRewardsUnits) {
+  for (const char* kind : {"exact", "step", "return"}) {
+    const auto trained = [&](const std::string& name, const std::string& reward, double beta,
+                             double lr = 1e-3) {
+      AlignConfig c = tiny_config(fmt::format("units_{}_{}", kind, name));
+      c.value.kind = ValueKind::kSmall;
+      c.value.width = 32;
+      c.value.layers = 1;
+      c.updates = 3;
+      c.reward = reward;
+      c.value_optimizer.lr = lr;
+      c.methods.set(
+          "vgg-flow",
+          fmt::format("bins=3 beta={} consistency.kind={} consistency.warmup=1", beta, kind));
+      EXPECT_EQ(align(c), RunEnd::kFinished);
+      const SafetensorsFile file(fs::path(c.run) / "value.safetensors");
+      std::vector<Tensor> all;
+      for (const auto& [tensor, entry] : file.tensors()) all.push_back(file.load(tensor).flatten());
+      return at::cat(all);
+    };
+    const Tensor plain = trained("plain", "1*colorfulness", 5),
+                 tiny = trained("tiny", "1e-7*colorfulness", 5e7);
+    const Tensor fresh = trained("fresh", "1*colorfulness", 5, 0);
+    EXPECT_GT((plain - fresh).norm().item<double>(), 1e-3) << kind << ": nu did not move";
+    EXPECT_LT((plain - tiny).norm().item<double>(), 1e-2 * (plain - fresh).norm().item<double>())
+        << kind;
+  }
+}
+
+TEST(Align, RefusesAGuessAsInputOfLossesThatDifferentiateNu) {
+  AlignConfig c = tiny_config("sees_guess");
+  c.value.inputs = ValueInputs::kGuess;
+  EXPECT_THAT(testing::message_of([&] { align(c); }),
+              HasSubstr("expected value.inputs=state with this vgg.consistency.kind"));
+  c.methods.set("vgg-flow", "consistency.kind=return");
+  c.value.kind = ValueKind::kLora;
+  EXPECT_THAT(testing::message_of([&] { align(c); }),
+              HasSubstr("expected value.inputs=state with value.kind=lora"));
+}
+
+// Kind return first trains nu alone; the policy's adapters stay as they began.
+TEST(Align, ThePolicyWaitsWhileTheValueNetworkWarmsUp) {
+  AlignConfig c = tiny_config("warmup");
+  c.value.kind = ValueKind::kSmall;
+  c.updates = 2;
+  c.methods.set("vgg-flow", "bins=3 beta=5 consistency.kind=return consistency.warmup=2");
+  ASSERT_EQ(align(c), RunEnd::kFinished);
+  const SafetensorsFile lora(fs::path(c.run) / "lora.safetensors");
+  for (const auto& [name, entry] : lora.tensors()) {
+    if (name.find("lora_B") != std::string::npos)
+      EXPECT_EQ(lora.load(name).abs().max().item<double>(), 0) << name;
+  }
+  for (const nlohmann::json& line : lines_of(c.run, "update"))
+    EXPECT_THAT(line.dump(), ::testing::AllOf(HasSubstr("policy_waits"), HasSubstr("\"return\"")));
 }
 
 TEST(Align, EveryCommittedConfigurationLoads) {

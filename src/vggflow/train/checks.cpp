@@ -20,6 +20,11 @@ void check_method(const AlignConfig& c, const ModelShape& shape) {
   VGGFLOW_CHECK(value.kind == ValueKind::kNone || method->trains_value(),
                 "[align] {} trains no value network, got value.kind={}: expected none or auto",
                 c.method, word_of(value.kind));
+  VGGFLOW_CHECK(value.kind == ValueKind::kNone || value.inputs != ValueInputs::kGuess ||
+                    method->shows_guess(),
+                "[align] expected value.inputs=state with this vgg.consistency.kind, got guess: "
+                "it differentiates nu, or evaluates it where no guess is known; step and return do "
+                "not");
   check_value_options(value, shape.state);
 }
 
@@ -61,6 +66,7 @@ ResolvedMethod::ResolvedMethod(const AlignConfig& c)
     : method(make_method(c.method, c.methods)), value(c.value) {
   if (value.kind == ValueKind::kAuto)
     value.kind = method->trains_value() ? ValueKind::kSmall : ValueKind::kNone;
+  value.resolve(method->shows_guess());
 }
 
 double ResolvedMethod::value_scale() const { return method->beta() > 0 ? 1 / method->beta() : 1.0; }

@@ -17,7 +17,8 @@ int64_t rollout_steps(const AlignConfig& config);
 struct ResolvedMethod {
   explicit ResolvedMethod(const AlignConfig& config);
   std::unique_ptr<Method> method;
-  ValueOptions value;  ///< kind "auto" is a small MMDiT where the method trains one, else none
+  ValueOptions value;  ///< with no setting left at "auto": the kind is a small MMDiT where the
+                       ///< method trains one, else none
   /// nu = value_scale * network. The network emits beta nu, as in the released code: a step of its
   /// optimizer then moves the target velocity alike for every beta.
   double value_scale() const;

@@ -160,7 +160,8 @@ Dual ImageProblem::reward_parts_tangent(const Dual& x1, const Tensor& rows) {
 }
 
 Tensor ImageProblem::correction(const States& s) {
-  return models_.value->evaluate(s.x, s.t, conditioning_of(s.rows)) * models_.value_scale;
+  return value_correction(*models_.value, models_.value_scale, s.x, s.t, conditioning_of(s.rows),
+                          {s.end, s.gradient});
 }
 
 Dual ImageProblem::correction_tangent(const Dual& x, const Dual& t, const Tensor& rows) {

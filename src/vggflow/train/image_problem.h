@@ -106,6 +106,9 @@ class ImageProblem : public AlignmentProblem {
   Dual reward_parts_tangent(const Dual& x1, const Tensor& rows) override;
   std::vector<double> reward_weights() const override { return models_.reward.weights(); }
   bool has_correction() const override { return models_.value != nullptr; }
+  bool correction_sees_guess() const override {
+    return has_correction() && models_.value->sees_guess;
+  }
   Tensor correction(const States& s) override;
   Dual correction_tangent(const Dual& x, const Dual& t, const Tensor& rows) override;
 

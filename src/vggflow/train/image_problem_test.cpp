@@ -113,6 +113,9 @@ TEST_P(EveryMethod, RunsThePassesOfItsFormulaWhateverTheGuidance) {
        {Case{kEverywhere, true, 3, "exact"}, Case{kEverywhere, false, 3, "paper"},
         Case{{GuidedCall::kRollout}, true, 3, "release"},
         Case{{GuidedCall::kRollout, GuidedCall::kGradient, GuidedCall::kBase}, true, 3, "exact"},
+        Case{kEverywhere, true, 3, "step"}, Case{{GuidedCall::kBase}, true, 3, "step"},
+        Case{kEverywhere, true, 3, "return consistency.every=1 consistency.warmup=0"},
+        Case{{GuidedCall::kAdjoint}, false, 3, "return consistency.every=1 consistency.warmup=0"},
         Case{kEverywhere, true, 1, "off"}}) {
     TinyModel tiny;
     const auto method = make_method(GetParam(), tiny_methods(each.consistency));
@@ -160,6 +163,35 @@ TEST(VggFlowGuess, RunsThePassesOfItsFormulaWhateverTheGuessAndTheGuidance) {
           EXPECT_GT(p.tensor->grad().abs().max().item<double>(), 0) << which << " " << p.name;
       }
     }
+  }
+}
+
+// A value network that sees the guess is given it at every state that it is asked at.
+TEST(VggFlowGuess, IsShownToTheValueNetwork) {
+  for (const char* settings :
+       {"consistency.kind=step", "consistency.kind=step guess=endpoint",
+        "consistency.kind=return consistency.every=1 consistency.warmup=0",
+        "consistency.kind=return consistency.every=1 consistency.warmup=0 guess=endpoint",
+        "consistency.kind=return consistency.every=1 consistency.warmup=0 guess=coarse nodes=2"}) {
+    TinyModel tiny;
+    tiny.value = make_value_network({.kind = ValueKind::kSmall,
+                                     .width = 32,
+                                     .layers = 1,
+                                     .inputs = ValueInputs::kGuess,
+                                     .clock = ValueClock::kSlow},
+                                    tiny.model, {}, 1);
+    for (const NamedTensor& p : tiny.value->trainable()) p.tensor->requires_grad_(true);
+    MethodOptions options = tiny_methods("exact");
+    options.set("vgg-flow", settings);
+    ImageProblem problem = tiny.problem({}, true);
+    const MethodReport report = make_method("vgg-flow", options)->update(problem, tiny.input());
+    EXPECT_EQ(report.dropped, 0);
+    double largest = 0;
+    for (const NamedTensor& p : tiny.value->trainable()) {
+      if (p.tensor->grad().defined())
+        largest = std::max(largest, p.tensor->grad().abs().max().item<double>());
+    }
+    EXPECT_GT(largest, 0) << settings;
   }
 }
 

@@ -31,6 +31,7 @@ ParameterBuffer::ParameterBuffer(const std::vector<NamedTensor>& parameters) {
 }
 
 void ParameterBuffer::accumulate_in(const Tensor& flat) {
+  accumulated_ = flat;
   int64_t offset = 0;
   for (Tensor& p : parameters_) {
     p.mutable_grad() = flat.narrow(0, offset, p.numel()).view(p.sizes());

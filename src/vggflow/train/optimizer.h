@@ -25,10 +25,12 @@ class ParameterBuffer {
   /// Gradients are added to `flat` (as long as the buffer, not cleared) from now on in place of the
   /// buffer's own: those of one share of a batch.
   void accumulate_in(const Tensor& flat);
+  /// What gradients are added to at present.
+  Tensor& accumulated() { return accumulated_; }
 
  private:
   std::vector<Tensor> parameters_;
-  Tensor values_, gradient_;
+  Tensor values_, gradient_, accumulated_;
 };
 
 struct AdamWOptions {

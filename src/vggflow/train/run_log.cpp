@@ -58,6 +58,7 @@ void log_update(int64_t done, int64_t updates, const UpdateReport& r, double mea
   for (const auto& [name, value] : r.method.loss)
     losses += fmt::format(" | {} {:.2e}", name, value);
   const int64_t dropped = r.method.dropped;
+  if (!r.method.trains_policy) losses += " | the policy waits for the value network";
   log_info(
       "step {}/{} | reward {:.3f}{} | grad {:.3f} | lr {:.1e} | {} | {:.1f} img/s | {:.1f} GiB{}",
       done, updates, mean, losses, r.policy_norm, r.lr, duration_text(r.seconds), rate,

@@ -45,6 +45,22 @@ Shares::Shares(const Group& group, int64_t count, int64_t batch)
                 count_, group.size(), group.size());
 }
 
+void Shares::step_value(TrainState& state, const Meet& meet,
+                        const std::function<void()>& step) const {
+  ParameterBuffer& buffer = state.value->buffer;
+  if (count_ == 1) {
+    step();
+    buffer.zero_grad();
+    return;
+  }
+  const Tensor all = meet(buffer.accumulated().unsqueeze(0));
+  buffer.accumulated().zero_();
+  if (stepping_++ % own_ != 0) return;
+  buffer.gradient().copy_(all[0]);
+  for (int64_t i = 1; i < all.size(0); ++i) buffer.gradient().add_(all[i]);
+  step();
+}
+
 void Shares::run(TrainState& state,
                  const std::function<void(size_t i, const Meet& meet)>& work) const {
   if (count_ == 1) return work(0, {});

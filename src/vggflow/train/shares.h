@@ -29,9 +29,14 @@ class Shares {
   /// order. `meet` gives the rows of all shares; it is empty where one share is the whole batch.
   void run(TrainState& state, const std::function<void(size_t i, const Meet& meet)>& work) const;
 
+  /// Of a share's work, with its `meet`: once all shares are here, adds up their gradients of the
+  /// value network in order, calls `step` once per process, and clears them.
+  void step_value(TrainState& state, const Meet& meet, const std::function<void()>& step) const;
+
  private:
   Group group_;
   int64_t count_, rows_, own_, first_;
+  mutable int64_t stepping_ = 0;  ///< own shares that came out of step_value's meeting so far
 };
 
 }  // namespace vggflow

@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 
 #include <optional>
+#include <vector>
 
 #include "vggflow/testing/message.h"
 
@@ -54,6 +55,28 @@ TEST(Shares, GradientsAreAddedInOrder) {
   t.state.zero_grad();
   t.weight.sum().backward();
   EXPECT_TRUE(at::equal(t.state.policy.buffer.gradient(), at::ones({3})));
+}
+
+// Steps within an update: one per process when all shares have given their gradients, whose sum in
+// order it sees, and none is left for the sum at the end.
+TEST(Shares, TakeTheValueNetworksStepsTogether) {
+  for (const int64_t count : {1, 4}) {
+    Trained t;
+    const Shares shares({}, count, 8);
+    std::vector<double> seen;
+    shares.run(t.state, [&](size_t i, const Meet& meet) {
+      for (const double part : {1.0, 10.0}) {
+        (part * static_cast<double>(i + 1) * t.other).sum().backward();
+        shares.step_value(t.state, meet, [&] {
+          seen.push_back(t.state.value->buffer.gradient()[0].item<double>());
+        });
+      }
+      (5 * t.other).sum().backward();
+    });
+    EXPECT_EQ(seen, count == 1 ? (std::vector{1.0, 10.0}) : (std::vector{10.0, 100.0}));
+    EXPECT_TRUE(at::equal(t.state.value->buffer.gradient(),
+                          at::full({2}, 5.0 * static_cast<double>(count))));
+  }
 }
 
 TEST(Shares, OfOneRunAsTheyAre) {

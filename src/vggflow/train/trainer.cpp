@@ -141,7 +141,8 @@ UpdateInput Trainer::draw_noise(int64_t index) const {
                     .x0 = {},
                     .times = times_,
                     .micro_batch = config_.micro_batch,
-                    .beta_scale = warm_up(index, config_.beta_warmup)};
+                    .beta_scale = warm_up(index, config_.beta_warmup),
+                    .losses_of_g = losses_of_g_};
   input.x0 =
       keyed_normal(seed_, Purpose::kNoise, input.update, 0, config_.batch, model_->state_shape());
   return input;
@@ -167,6 +168,9 @@ void Trainer::find_gradients(const std::vector<std::string>& prompts, const Upda
     share.first_sample = static_cast<uint64_t>(start);
     share.x0 = input.x0.narrow(0, start, rows);
     if (meet) share.whole = WholeBatch(meet);
+    share.step_value = [&] {
+      shares_.step_value(state_, meet, [&] { step_value(static_cast<int64_t>(input.update)); });
+    };
     ImageProblem problem = pose({prompts.begin() + start, prompts.begin() + start + rows});
     reports[i] = resolved_.method->update(problem, share);
   });
@@ -201,14 +205,20 @@ void Trainer::count_passes(UpdateReport& report) const {
 }
 
 void Trainer::clip_and_step(int64_t index, UpdateReport& report) {
-  const double warm = warm_up(index, config_.warmup);
-  report.lr = config_.policy_optimizer.lr * warm;
-  report.policy_norm = state_.policy.buffer.clip(config_.grad_clip);
-  report.stepped = state_.policy.adamw.step(report.lr, report.policy_norm);
-  state_.ema.update(state_.policy.buffer);
-  if (!state_.value) return;
-  report.value_norm = state_.value->buffer.clip(config_.grad_clip);
-  state_.value->adamw.step(config_.value_optimizer.lr * warm, report.value_norm);
+  report.lr = config_.policy_optimizer.lr * warm_up(index, config_.warmup);
+  if (report.method.trains_policy) {
+    report.policy_norm = state_.policy.buffer.clip(config_.grad_clip);
+    report.stepped = state_.policy.adamw.step(report.lr, report.policy_norm);
+    state_.ema.update(state_.policy.buffer);
+  }
+  if (state_.value && report.method.trains_value) report.value_norm = step_value(index);
+}
+
+// Returns the gradient's norm.
+double Trainer::step_value(int64_t index) {
+  const double norm = state_.value->buffer.clip(config_.grad_clip);
+  state_.value->adamw.step(config_.value_optimizer.lr * warm_up(index, config_.warmup), norm);
+  return norm;
 }
 
 // ==== the run: begin, advance by updates, finish
@@ -269,6 +279,7 @@ void Trainer::resume_from(const Checkpoint& saved) {
                 "the hash {}, got one with {} in {}: put its files back, or start a new run",
                 base->second, base_hash_, config_.flow.model);
   state_.load(saved);
+  losses_of_g_ = !saved.metadata.contains("value_losses");
   base_json_ = parse_json(checkpoint_text(saved, "base"), "the checkpoint's base evaluation");
   if (!new_evaluations_) monitor_.load(saved);
   done_ = saved.update;
@@ -423,6 +434,7 @@ Checkpoint Trainer::checkpoint() const {
                .metadata = {{"base", base_json_.dump()},
                             {"base_model", base_hash_},
                             {"evaluated", fmt::to_string(evaluated_)}}};
+  if (!losses_of_g_) c.metadata["value_losses"] = "of beta g";
   state_.save(c);
   monitor_.save(c);
   return c;

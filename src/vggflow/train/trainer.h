@@ -55,6 +55,7 @@ class Trainer {
   MethodReport whole_report(std::vector<MethodReport> reports) const;
   void count_passes(UpdateReport& report) const;
   void clip_and_step(int64_t index, UpdateReport& report);
+  double step_value(int64_t index);
   ImageProblem pose(const std::vector<std::string>& prompts) const;
 
   // Evaluations.
@@ -94,6 +95,7 @@ class Trainer {
   Monitor monitor_;
   Pace pace_;
   std::optional<RunLog> log_;  ///< rank 0's
+  bool losses_of_g_ = false;   ///< the run was begun with nu's losses in units of g
   int64_t done_ = 0;           ///< updates
   bool stops_ = false;         ///< a process was asked to end
   double mean_reward_ = 0;     ///< mean of the last update's

@@ -40,8 +40,10 @@ std::unique_ptr<FlowNetwork> mmdit_view(const Mmdit& network) {
   return std::make_unique<MmditNetwork>(network.view());
 }
 
-MmditOptions small_mmdit_options(int64_t width, int64_t layers, const MmditOptions& like) {
+MmditOptions small_mmdit_options(int64_t width, int64_t layers, int64_t states,
+                                 const MmditOptions& like) {
   MmditOptions small = like;
+  small.channels *= states;
   small.head_dim = 32;
   small.heads = width / 32;
   small.layers = layers;
@@ -49,9 +51,8 @@ MmditOptions small_mmdit_options(int64_t width, int64_t layers, const MmditOptio
   return small;
 }
 
-std::unique_ptr<FlowNetwork> small_mmdit(int64_t width, int64_t layers, const MmditOptions& like,
-                                         uint64_t seed) {
-  auto network = std::make_unique<Mmdit>(small_mmdit_options(width, layers, like));
+std::unique_ptr<FlowNetwork> small_mmdit(const MmditOptions& options, uint64_t seed) {
+  auto network = std::make_unique<Mmdit>(options);
   network->init(seed);
   return std::make_unique<MmditNetwork>(std::move(network));
 }

@@ -23,9 +23,9 @@ NetworkInputs mmdit_inputs(const MmditOptions& options);
 /// Shares the tensors of `network` (FlowNetwork::view).
 std::unique_ptr<FlowNetwork> mmdit_view(const Mmdit& network);
 /// The sizes of FlowNetwork::small: heads of 32 channels, and the dual blocks that it still has.
-MmditOptions small_mmdit_options(int64_t width, int64_t layers, const MmditOptions& like);
-std::unique_ptr<FlowNetwork> small_mmdit(int64_t width, int64_t layers, const MmditOptions& like,
-                                         uint64_t seed);
+MmditOptions small_mmdit_options(int64_t width, int64_t layers, int64_t states,
+                                 const MmditOptions& like);
+std::unique_ptr<FlowNetwork> small_mmdit(const MmditOptions& options, uint64_t seed);
 
 /// What a FlowNetwork or a FlowModel (`Base`) asks of its network, answered by an MMDiT.
 template <class Base>
@@ -48,8 +48,9 @@ class OnMmdit : public Base {
   const Module& network() const override { return mmdit(); }
   std::string output_layer() const override { return "proj_out"; }
   std::unique_ptr<FlowNetwork> view() const override { return mmdit_view(mmdit()); }
-  std::unique_ptr<FlowNetwork> small(int64_t width, int64_t layers, uint64_t seed) const override {
-    return small_mmdit(width, layers, mmdit().options, seed);
+  std::unique_ptr<FlowNetwork> small(int64_t width, int64_t layers, int64_t states,
+                                     uint64_t seed) const override {
+    return small_mmdit(small_mmdit_options(width, layers, states, mmdit().options), seed);
   }
   void count_passes(std::shared_ptr<PassCounter> counter) override {
     mmdit().passes = std::move(counter);

@@ -44,9 +44,10 @@ class MmditSizes : public NetworkSizes {
   PassCost tangent_cost(const NetworkCall& call) const override {
     return mmdit_tangent_cost(options_, call_of(call));
   }
-  std::unique_ptr<NetworkSizes> small(int64_t width, int64_t layers) const override {
-    return std::make_unique<MmditSizes>(small_mmdit_options(width, layers, options_), image_tokens_,
-                                        text_tokens_);
+  std::unique_ptr<NetworkSizes> small(int64_t width, int64_t layers,
+                                      int64_t states) const override {
+    return std::make_unique<MmditSizes>(small_mmdit_options(width, layers, states, options_),
+                                        image_tokens_, text_tokens_);
   }
 
  private:
