@@ -45,6 +45,8 @@ class NetworkSizes {
   virtual PassCost cost(const NetworkCall& call) const = 0;
   /// Of a pass through pairs (value, tangent).
   virtual PassCost tangent_cost(const NetworkCall& call) const = 0;
+  /// Whether it gives FlowNetwork::velocity_pair where it computes in bf16.
+  virtual bool carries_pairs() const { return false; }
   /// Of FlowNetwork::small.
   virtual std::unique_ptr<NetworkSizes> small(int64_t width, int64_t layers,
                                               int64_t states) const = 0;

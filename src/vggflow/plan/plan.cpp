@@ -177,7 +177,8 @@ Planner::Planner(const AlignConfig& c, const ModelShape& s, int ranks)
   number_ = precision_dtype(c.flow.precision) == at::kFloat ? 4 : 2;
   value_kind_ = resolved_.value.kind;
   steps_ = rollout_steps(c);
-  cost_shape_ = cost_shape_of(c.problem, value_kind_ != ValueKind::kNone, c.batch, steps_);
+  cost_shape_ = cost_shape_of(c.problem, value_kind_ != ValueKind::kNone,
+                              number_ < kFloat && s.network->carries_pairs(), c.batch, steps_);
   want_ = resolved_.method->demand(cost_shape_);
   out_.ranks = ranks_ = ranks;
   shares_ = real(c.shares > 0 ? c.shares : default_shares(c.batch, ranks, has_latents(s)));

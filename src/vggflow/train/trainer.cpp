@@ -464,7 +464,8 @@ Json Trainer::summary() const {
   const RunRecord& record = log_->record();
   const Json final = record.evaluation.at("metrics");
   const CostShape shape =
-      cost_shape_of(config_.problem, value_ != nullptr, config_.batch, std::ssize(times_) - 1);
+      cost_shape_of(config_.problem, value_ != nullptr, model_->computes_narrow(), config_.batch,
+                    std::ssize(times_) - 1);
   VGGFLOW_CHECK(!record.update.empty(),
                 "[align] {} holds no update: the run's log was changed, and its summary cannot be "
                 "written. lora.safetensors is whole",
