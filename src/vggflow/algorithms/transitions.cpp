@@ -42,28 +42,31 @@ namespace {
 // that they are copied to a device once.
 class SamplesByStep {
  public:
-  SamplesByStep(const StepsOfSamples& steps, size_t count, const Tensor& like)
-      : batch_(std::ssize(steps)), trained_(count, 0) {
+  SamplesByStep(const StepsOfSamples& steps, size_t count, const Tensor& like) : trained_(count) {
     std::vector<int64_t> order;
     for (size_t k = 0; k < count; ++k) {
       std::vector<int64_t> others;
-      for (int64_t i = 0; i < batch_; ++i) {
-        const auto& own = steps[static_cast<size_t>(i)];
-        const bool is = std::find(own.begin(), own.end(), static_cast<int64_t>(k)) != own.end();
-        (is ? order : others).push_back(i);
-        trained_[k] += is ? 1 : 0;
+      for (size_t i = 0; i < steps.size(); ++i) {
+        const bool is =
+            std::find(steps[i].begin(), steps[i].end(), static_cast<int64_t>(k)) != steps[i].end();
+        (is ? trained_[k] : others).push_back(static_cast<int64_t>(i));
       }
+      order.insert(order.end(), trained_[k].begin(), trained_[k].end());
       order.insert(order.end(), others.begin(), others.end());
     }
-    order_ = at::tensor(order, at::kLong).to(like.device());
+    order_ = at::tensor(order, at::kLong).to(like.device()).view({-1, std::ssize(steps)});
   }
-  Tensor all(size_t k) const { return order_.narrow(0, static_cast<int64_t>(k) * batch_, batch_); }
-  Tensor trained(size_t k) const { return all(k).narrow(0, 0, trained_[k]); }
-  Tensor others(size_t k) const { return all(k).narrow(0, trained_[k], batch_ - trained_[k]); }
+  const std::vector<int64_t>& numbers(size_t k) const { return trained_[k]; }
+  Tensor trained(size_t k) const {
+    return order_.select(0, static_cast<int64_t>(k)).narrow(0, 0, std::ssize(trained_[k]));
+  }
+  Tensor others(size_t k) const {
+    const int64_t first = std::ssize(trained_[k]);
+    return order_.select(0, static_cast<int64_t>(k)).narrow(0, first, order_.size(1) - first);
+  }
 
  private:
-  int64_t batch_;
-  std::vector<int64_t> trained_;
+  std::vector<std::vector<int64_t>> trained_;
   Tensor order_;
 };
 
@@ -84,17 +87,19 @@ Rollout roll_out(AlignmentProblem& problem, const UpdateInput& input, const Step
   if (!problem.has_difference()) return {roll_out(problem, input), {}};
   const at::NoGradGuard no_grad;
   const SamplesByStep samples(steps, input.times.size() - 1, input.x0);
-  std::vector<Tensor> differences;
+  std::vector<std::map<int64_t, Tensor>> differences(steps.size());
+  size_t next = 0;
   const auto velocity = [&](const Tensor& x, const Tensor& t) {
-    const size_t k = differences.size();
+    const size_t k = next++;
     const Tensor trained = samples.trained(k), others = samples.others(k);
-    differences.push_back(at::zeros_like(x));
     if (trained.numel() == 0) return problem.rollout_velocity(x, t);
     const States all{x, t, row_numbers(x.size(0), x)};
-    const auto [v, d] = rollout_difference(problem, select(all, trained));
-    differences.back().index_copy_(0, trained, d);
+    const VelocityDifference v = rollout_difference(problem, select(all, trained));
+    for (size_t i = 0; i < samples.numbers(k).size(); ++i)
+      differences[static_cast<size_t>(samples.numbers(k)[i])][static_cast<int64_t>(k)] =
+          v.difference[static_cast<int64_t>(i)];
     Tensor out = at::empty_like(x);
-    out.index_copy_(0, trained, v);
+    out.index_copy_(0, trained, v.velocity);
     if (others.numel() > 0) out.index_copy_(0, others, problem.rollout_rows(select(all, others)));
     return out;
   };
@@ -137,8 +142,12 @@ Transitions pick(const Rollout& rollout, const StepsOfSamples& steps) {
   if (rollout.differences.empty()) return out;
   std::vector<Tensor> d;
   for (size_t i = 0; i < steps.size(); ++i) {
-    for (const int64_t k : steps[i])
-      d.push_back(rollout.differences[static_cast<size_t>(k)][static_cast<int64_t>(i)]);
+    for (const int64_t k : steps[i]) {
+      const auto found = rollout.differences[i].find(k);
+      d.push_back(found == rollout.differences[i].end()
+                      ? at::zeros_like(rollout.states.front()[static_cast<int64_t>(i)])
+                      : found->second);
+    }
   }
   out.difference = at::stack(d);
   return out;

@@ -2,6 +2,7 @@
 // States of trajectories as methods use them: which to train on, in which parts.
 
 #include <functional>
+#include <map>
 #include <vector>
 
 #include "vggflow/algorithms/method.h"
@@ -53,8 +54,8 @@ using StepsOfSamples = std::vector<std::vector<int64_t>>;
 
 /// A trajectory with v_theta - v_base at the states that it was asked for at.
 struct Rollout : Trajectory {
-  std::vector<Tensor> differences;  ///< (B, ...) by step, zero where it was not; empty: the problem
-                                    ///< has none
+  std::vector<std::map<int64_t, Tensor>> differences;  ///< by sample and step; empty: the problem
+                                                       ///< has none
 };
 
 /// The same, which carries the difference through these steps where the problem has one.
