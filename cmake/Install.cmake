@@ -3,9 +3,9 @@
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
-# All layers but those of the tests and of the program.
+# All layers but those of the tests and of the program, whose live page is its own.
 get_property(layers GLOBAL PROPERTY VGGFLOW_LAYERS)
-list(REMOVE_ITEM layers vggflow_testing vggflow_cli)
+list(REMOVE_ITEM layers vggflow_testing vggflow_cli vggflow_page)
 add_library(vggflow_library INTERFACE)
 set_target_properties(vggflow_library PROPERTIES EXPORT_NAME vggflow)
 target_link_libraries(vggflow_library INTERFACE ${layers})
@@ -14,7 +14,7 @@ target_compile_features(vggflow_library INTERFACE cxx_std_20)
 install(TARGETS vggflow_library ${layers} EXPORT vggflowTargets ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR}/vggflow)
 install(EXPORT vggflowTargets NAMESPACE vggflow:: DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/vggflow)
 install(DIRECTORY "${PROJECT_SOURCE_DIR}/src/vggflow" DESTINATION include
-  FILES_MATCHING PATTERN "*.h" PATTERN "*_test.h" EXCLUDE PATTERN "comparison_fixture.h" EXCLUDE PATTERN "precompiled.h" EXCLUDE PATTERN "testing" EXCLUDE PATTERN "cli" EXCLUDE PATTERN "testdata" EXCLUDE)
+  FILES_MATCHING PATTERN "*.h" PATTERN "*_test.h" EXCLUDE PATTERN "comparison_fixture.h" EXCLUDE PATTERN "precompiled.h" EXCLUDE PATTERN "testing" EXCLUDE PATTERN "cli" EXCLUDE PATTERN "page" EXCLUDE PATTERN "testdata" EXCLUDE)
 install(DIRECTORY "${PROJECT_SOURCE_DIR}/include/vggflow" DESTINATION include)
 set(VGGFLOW_MODELS "${CMAKE_INSTALL_DATADIR}/vggflow/models")
 configure_package_config_file("${CMAKE_CURRENT_LIST_DIR}/vggflowConfig.cmake.in" "${PROJECT_BINARY_DIR}/vggflowConfig.cmake"

@@ -1,6 +1,7 @@
 #include "vggflow/train/align.h"
 
 #include <filesystem>
+#include <optional>
 #include <string>
 
 #include "vggflow/algorithms/registry.h"
@@ -9,11 +10,13 @@
 #include "vggflow/cli/ranks.h"
 #include "vggflow/cli/run_folder.h"
 #include "vggflow/core/interrupt.h"
+#include "vggflow/core/log.h"
 #include "vggflow/core/result.h"
 #include "vggflow/device/device.h"
 #include "vggflow/dist/group.h"
 #include "vggflow/dist/place.h"
 #include "vggflow/eval/run.h"
+#include "vggflow/page/run_page.h"
 #include "vggflow/plan/plan.h"
 #include "vggflow/report/report.h"
 
@@ -74,8 +77,14 @@ int align(const Call& call) {
   const auto within_limit = [&](const AlignConfig& asked, const ModelShape& shape) {
     check_memory_limit(asked, shape, on_gpu, group.size());
   };
+  std::optional<RunPage> page;
+  if (config.page > 0 && group.leads()) {
+    page.emplace(config.run, config.page);
+    log_line("live page: " + page->url());  // before there is a log: who reads that may not press
+  }
   return as_one_of(group, [&] {
-    const RunEnd end = vggflow::align(config, group, within_limit);
+    const RunEnd end =
+        vggflow::align(config, group, within_limit, page ? page->control() : nullptr);
     if (end == RunEnd::kInterrupted) return kInterrupted;
     if (group.leads()) report_on(config, end);
     return kDone;

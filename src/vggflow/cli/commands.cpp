@@ -11,6 +11,8 @@ constexpr Command kCommands[] = {
     {"metrics", metrics, "Compare two sets of images: folders, lists, models or LoRAs."},
     {"score", score, "Score images by rewards: JSON lines and a sheet, the best first."},
     {"report", report, "Write RUN/report.html; of several runs, print a Markdown comparison."},
+    {"watch", watch, "Show runs while they train on a local page in the browser."},
+    {"vote", vote, "Vote blind between two LoRAs, or a LoRA and the base, in the browser."},
     {"compare", compare, "Run methods x settings x seeds, resumable, and compare them."},
     {"plan", plan, "Predict memory and time of align, and what would make a run fit."},
     {"export", export_lora, "Write a LoRA for diffusers, PEFT or ComfyUI, or merge it."},

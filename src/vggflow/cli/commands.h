@@ -24,6 +24,10 @@ int sweep(const Call& call);
 int metrics(const Call& call);
 /// The report of one run, or a Markdown comparison of several.
 int report(const Call& call);
+/// A live page of runs.
+int watch(const Call& call);
+/// Blind votes between two LoRAs, or a LoRA and the base.
+int vote(const Call& call);
 /// Runs methods x settings x seeds and writes one report.
 int compare(const Call& call);
 /// What a run of `align` with these settings will need, before anything is loaded.

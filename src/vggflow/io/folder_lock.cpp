@@ -3,10 +3,14 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
+#include <fstream>
+#include <sstream>
 #include <string>
 #include <utility>
 
@@ -51,5 +55,28 @@ std::unique_ptr<FolderLock> FolderLock::unless_taken(const fs::path& folder, con
 }
 
 FolderLock::~FolderLock() { ::close(descriptor_); }
+
+// Lines of /proc/locks: "1: FLOCK  ADVISORY  WRITE 4711 08:01:131081 0 EOF". The device may be
+// another one than stat names (overlays, subvolumes): then the process that the file names has to
+// be the lock's.
+bool is_held(const fs::path& folder) {
+  struct stat about{};
+  const std::string file = (folder / FolderLock::kName).string();
+  if (::lstat(file.c_str(), &about) != 0 || !S_ISREG(about.st_mode)) return false;
+  std::string number;
+  std::getline(std::ifstream(file), number);
+  const std::string inode = fmt::format(":{}", about.st_ino),
+                    device = fmt::format("{:02x}:{:02x}", major(about.st_dev), minor(about.st_dev));
+  std::ifstream locks("/proc/locks");
+  for (std::string line; std::getline(locks, line);) {
+    std::istringstream words(line);
+    std::string place, kind, advisory, access, process, where;
+    words >> place >> kind >> advisory >> access >> process >> where;
+    if (kind == "FLOCK" && access == "WRITE" && where.ends_with(inode) &&
+        (where == device + inode || process == number))
+      return true;
+  }
+  return false;
+}
 
 }  // namespace vggflow

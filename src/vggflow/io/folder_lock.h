@@ -31,4 +31,8 @@ class FolderLock {
   bool taken_ = false;  ///< by another process
 };
 
+/// Whether a process of this machine holds `folder`, as the system's list of locks says; asking
+/// takes no lock. False where there is no such list.
+bool is_held(const std::filesystem::path& folder);
+
 }  // namespace vggflow

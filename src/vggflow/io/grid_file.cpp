@@ -40,6 +40,13 @@ int64_t number_of(const std::string& text) {
   return value;
 }
 
+std::optional<GridLabels> labels_of(const TextChunks& text) {
+  if (!is_grid(text) || !text.contains(kCaptions)) return std::nullopt;
+  GridLabels labels{number_of(text.at(kColumns)), captions_of(text.at(kCaptions))};
+  if (labels.columns < 1 || labels.columns > std::ssize(labels.captions)) return std::nullopt;
+  return labels;
+}
+
 }  // namespace
 
 ImageGrid grid_of(const at::Tensor& images) {
@@ -57,12 +64,16 @@ void write_grid(const std::filesystem::path& file, const ImageGrid& grid,
 
 bool is_grid(const TextChunks& text) { return text.contains(kColumns); }
 
+std::optional<GridLabels> read_grid_labels(const std::filesystem::path& file) {
+  return labels_of(read_image_text(file));
+}
+
 std::optional<GridCells> read_grid(const std::filesystem::path& file) {
   const ImageFile read = read_image(file);
-  if (!is_grid(read.text) || !read.text.contains(kCaptions)) return std::nullopt;
-  GridCells cells{{}, captions_of(read.text.at(kCaptions))};
-  const int64_t columns = number_of(read.text.at(kColumns)), count = std::ssize(cells.captions);
-  if (columns < 1 || columns > count) return std::nullopt;
+  const auto labels = labels_of(read.text);
+  if (!labels) return std::nullopt;
+  GridCells cells{{}, labels->captions};
+  const int64_t columns = labels->columns, count = std::ssize(cells.captions);
   const int64_t rows = (count + columns - 1) / columns;
   const int64_t width = (read.image.width - kGap) / columns - kGap,
                 height = (read.image.height - kGap) / rows - kGap;

@@ -30,6 +30,14 @@ void write_grid(const std::filesystem::path& file, const ImageGrid& grid,
 /// Whether an image with these text chunks is a grid that write_grid wrote.
 bool is_grid(const TextChunks& text);
 
+/// What a grid says of its cells.
+struct GridLabels {
+  int64_t columns = 1;
+  std::vector<std::string> captions;
+};
+/// The same without decoding the image; none of a file that write_grid did not write.
+std::optional<GridLabels> read_grid_labels(const std::filesystem::path& file);
+
 /// The cells of a grid with their captions; none of a file that write_grid did not write, such as
 /// the grids of earlier programs.
 struct GridCells {

@@ -22,6 +22,10 @@ TEST(GridFile, GivesBackItsCellsWithTheirCaptions) {
   ASSERT_TRUE(cells);
   EXPECT_EQ(cells->captions, captions);
   ASSERT_EQ(cells->images.size(), 11u);
+  const auto labels = read_grid_labels(folder.path() / "grid.png");
+  ASSERT_TRUE(labels);
+  EXPECT_EQ(labels->columns, 8);
+  EXPECT_EQ(labels->captions, captions);
   for (int64_t i = 0; i < 11; ++i)
     EXPECT_EQ(cells->images[static_cast<size_t>(i)].rgb, to_image(images[i]).rgb) << i;
   const TextChunks text = read_image_text(folder.path() / "grid.png");

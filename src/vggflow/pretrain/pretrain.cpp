@@ -269,6 +269,18 @@ void pretrain_class_head(PretrainConfig& config) {
       });
 }
 
+void pretrain_vote_head(PretrainConfig& config) {
+  VoteTask task(config.vote, config.vote_data, static_cast<uint64_t>(config.fit.seed));
+  fit_and_save(
+      *task.model, config, [&](int64_t update) { return task.loss(config.fit, update); },
+      [&](int64_t update) {
+        log_info(
+            "update {}: the head names the winner in {:.1f} % of the votes learned from, {:.1f} % "
+            "of the votes held out",
+            update, 100 * task.accuracy(task.train), 100 * task.accuracy(task.test));
+      });
+}
+
 // `config` with the defaults in place of all that `target` does not read.
 PretrainConfig read_by(PretrainTarget target, const PretrainConfig& config) {
   PretrainConfig c;
@@ -281,6 +293,11 @@ PretrainConfig read_by(PretrainTarget target, const PretrainConfig& config) {
   if (target == PretrainTarget::kClassHead) {
     c.head = config.head;
     c.head_data = config.head_data;
+    return c;
+  }
+  if (target == PretrainTarget::kVoteHead) {
+    c.vote = config.vote;
+    c.vote_data = config.vote_data;
     return c;
   }
   const bool of_latents = target == PretrainTarget::kFlow && !config.latents.empty();
@@ -311,6 +328,7 @@ PretrainConfig read_by(PretrainTarget target, const PretrainConfig& config) {
       c.judge = config.judge;
       break;
     case PretrainTarget::kClassHead:
+    case PretrainTarget::kVoteHead:
       break;
   }
   return c;
@@ -343,6 +361,8 @@ void pretrain(PretrainConfig& config) {
   switch (config.target) {
     case PretrainTarget::kClassHead:
       return pretrain_class_head(config);
+    case PretrainTarget::kVoteHead:
+      return pretrain_vote_head(config);
     case PretrainTarget::kFlow:
       if (!config.latents.empty()) return pretrain_flow(config, latent_data(config));
       return pretrain_flow(config, emoji_data(config, EmojiSource(config.data)));

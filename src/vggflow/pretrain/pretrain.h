@@ -1,7 +1,8 @@
 #pragma once
 // Pre-training on emoji, or on the latents of photographs: the nano flow model by flow matching
 // (Lipman et al. 2023; logit-normal times: Esser et al. 2024), emoji-clip by the symmetric
-// contrastive loss (Radford et al. 2021), the judge and class heads by cross entropy.
+// contrastive loss (Radford et al. 2021), the judge and class heads by cross entropy, vote heads by
+// the Bradley-Terry likelihood.
 
 #include <string>
 
@@ -12,17 +13,20 @@
 #include "vggflow/flow/precision.h"
 #include "vggflow/networks/vision/emoji_clip.h"
 #include "vggflow/networks/vision/judge.h"
+#include "vggflow/networks/vision/vote_head.h"
 #include "vggflow/pretrain/class_head_fit.h"
+#include "vggflow/pretrain/vote_head_fit.h"
 
 namespace vggflow {
 
 /// What is trained.
-enum class PretrainTarget { kFlow, kEmojiClip, kJudge, kClassHead };
+enum class PretrainTarget { kFlow, kEmojiClip, kJudge, kClassHead, kVoteHead };
 inline OptionWords<PretrainTarget> option_words(PretrainTarget) {
   return {{"flow", PretrainTarget::kFlow},
           {"emoji-clip", PretrainTarget::kEmojiClip},
           {"judge", PretrainTarget::kJudge},
-          {"class-head", PretrainTarget::kClassHead}};
+          {"class-head", PretrainTarget::kClassHead},
+          {"vote-head", PretrainTarget::kVoteHead}};
 }
 
 struct PretrainConfig {
@@ -46,6 +50,8 @@ struct PretrainConfig {
   JudgeOptions judge;
   ClassHeadOptions head;
   HeadData head_data;
+  VoteHeadOptions vote;
+  VoteData vote_data;
   FitOptions fit;
 
   template <class V>
@@ -76,6 +82,8 @@ struct PretrainConfig {
     v.section("judge", judge);
     v.section("head", head);
     v.section("head_data", head_data);
+    v.section("vote", vote);
+    v.section("vote_data", vote_data);
     v.section("fit", fit);
   }
 };

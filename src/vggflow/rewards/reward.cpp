@@ -24,6 +24,7 @@
 #include "vggflow/rewards/plugin_reward.h"
 #include "vggflow/rewards/remote_reward.h"
 #include "vggflow/rewards/torchscript_reward.h"
+#include "vggflow/rewards/vote_reward.h"
 
 namespace vggflow {
 namespace {
@@ -61,6 +62,7 @@ std::vector<Row>& registry() {
       {"nima-aesthetic", make_nima_aesthetic, nima_cost, {"nima-aesthetic"}},
       {"nima-technical", make_nima_technical, nima_cost, {"nima-technical"}},
       {"pickscore", make_pickscore, clip_huge_cost, {"pickscore", "clip-tokenizer"}},
+      {"vote-head", make_vote_head, vote_head_cost, {"vote-head", "clip-vit-l14"}},
   };
   return list;
 }

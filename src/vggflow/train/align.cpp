@@ -102,7 +102,7 @@ void open_log_of(const AlignConfig& c, const Group& group) {
 
 }  // namespace
 
-RunEnd align(AlignConfig& config, const Group& group, const RunCheck& check) {
+RunEnd align(AlignConfig& config, const Group& group, const RunCheck& check, RunControl* control) {
   const std::vector<LoraLayer> start = take_init_lora(config);
   std::shared_ptr<const FamilyModel> model = check_run(config, check);
   agree_on_settings(group, fields_of(config));
@@ -123,7 +123,7 @@ RunEnd align(AlignConfig& config, const Group& group, const RunCheck& check) {
   if (!opening.changed.rounding.empty())
     log_info("{} changed since the run's start: its numbers may now differ by rounding",
              fmt::join(opening.changed.rounding, ", "));
-  Trainer trainer(config, std::move(model), start, opening.changed.evaluations, group);
+  Trainer trainer(config, std::move(model), start, opening.changed.evaluations, group, control);
   if (folder) folder->save(config);
   return trainer.run();
 }

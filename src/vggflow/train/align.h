@@ -5,6 +5,7 @@
 #include "vggflow/dist/group.h"
 #include "vggflow/train/align_config.h"
 #include "vggflow/train/checks.h"
+#include "vggflow/train/run_control.h"
 
 namespace vggflow {
 
@@ -20,7 +21,9 @@ enum class RunEnd {
 /// Error where a setting, a model, a reward or a prompt file is refused (`check` is asked, too),
 /// before there is a folder or taking it away again. config.shares becomes the run's. All processes
 /// of `group` call it with the same settings; rank 0 alone writes, but for log.rankN.txt of each
-/// other one. Processes that were started again go on with the run that they began.
-RunEnd align(AlignConfig& config, const Group& group = {}, const RunCheck& check = {});
+/// other one. Processes that were started again go on with the run that they began. `control` is
+/// rank 0's, where there is one.
+RunEnd align(AlignConfig& config, const Group& group = {}, const RunCheck& check = {},
+             RunControl* control = nullptr);
 
 }  // namespace vggflow

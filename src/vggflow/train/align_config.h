@@ -28,6 +28,7 @@ struct AlignConfig {
   int64_t threads = 0;
   DeviceOptions device;
   double memory_limit = 0;
+  int64_t page = 0;
   ModelOptions flow;
   std::string reward = "emoji-clip";
   RewardFiles reward_files;
@@ -73,6 +74,10 @@ struct AlignConfig {
       "GiB that the run may take by vggflow plan's count, of the GPU's memory where it runs on "
       "one, else of the process; a run above it is refused before anything is loaded; 0: no limit",
       range(0, 1e6));
+    v("page", page,
+      "port of a live page with buttons to draw, save and stop, whose address with its token is "
+      "printed at the start (docs/watch.md): 8675; 0: none",
+      range(0, 65535));
     flow.fields(v);
     v("reward", reward, "reward, or a weighted sum: 0.7*emoji-clip + 0.3*colorfulness");
     reward_files.fields(v);

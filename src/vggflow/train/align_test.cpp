@@ -107,6 +107,64 @@ TEST(Align, AMethodWithoutValueNetworkResumesBitForBitToo) {
   EXPECT_EQ(lines_of(whole.run, "update"), lines_of(second.run, "update"));
 }
 
+// Presses every button after the first update.
+class Presses : public RunControl {
+ public:
+  explicit Presses(bool stop) : stop_(stop) {}
+  RunWishes take() override {
+    if (updates++ > 0) return {};
+    return {.stop = stop_, .save = true, .samples = {{1, "red heart", 5}, {2, "red heart", 5}}};
+  }
+  void saved(int64_t update) override { saves.push_back(update); }
+  void drawn(const SampleWish& wish, int64_t update, const Image& base,
+             const Image& aligned) override {
+    EXPECT_EQ(update, 1);
+    images.push_back(base.rgb);
+    images.push_back(aligned.rgb);
+  }
+  void failed(const SampleWish& wish, const std::string& why) override { ADD_FAILURE() << why; }
+
+  int64_t updates = 0;
+  std::vector<int64_t> saves;
+  std::vector<std::vector<uint8_t>> images;
+
+ private:
+  bool stop_;
+};
+
+TEST(Align, WishesOfAPersonChangeNoNumber) {
+  AlignConfig alone = tiny_config("alone"), asked = tiny_config("asked");
+  for (AlignConfig* c : {&alone, &asked}) {
+    c->value.kind = ValueKind::kNone;
+    c->updates = c->eval_every = 2;
+  }
+  Presses presses(/*stop=*/false);
+  ASSERT_EQ(align(alone), RunEnd::kFinished);
+  ASSERT_EQ(align(asked, {}, {}, &presses), RunEnd::kFinished);
+  EXPECT_EQ(presses.updates, 2);
+  EXPECT_EQ(presses.saves, (std::vector<int64_t>{1, 2}));
+  ASSERT_EQ(presses.images.size(), 4u);
+  EXPECT_EQ(presses.images[0], presses.images[2]) << "the same noise";
+  EXPECT_EQ(presses.images[1], presses.images[3]);
+  EXPECT_NE(presses.images[0], presses.images[1]);
+  expect_same_tensors(fs::path(alone.run) / "lora.safetensors",
+                      fs::path(asked.run) / "lora.safetensors");
+  EXPECT_EQ(lines_of(alone.run, "update"), lines_of(asked.run, "update"));
+  EXPECT_EQ(lines_of(alone.run, "eval"), lines_of(asked.run, "eval"));
+}
+
+TEST(Align, StopsAfterTheUpdateWhenAskedAndGoesOn) {
+  AlignConfig c = tiny_config("stopped");
+  c.value.kind = ValueKind::kNone;
+  c.updates = c.eval_every = 2;
+  Presses presses(/*stop=*/true);
+  ASSERT_EQ(align(c, {}, {}, &presses), RunEnd::kInterrupted);
+  EXPECT_EQ(last_checkpoint(c.run), 1);
+  c.resume = true;
+  ASSERT_EQ(align(c), RunEnd::kFinished);
+  EXPECT_EQ(lines_of(c.run, "update").size(), 2u);
+}
+
 // Another number of steps in evaluation changes what is seen, not what is trained.
 TEST(Align, EvaluatesOnAGridOfItsOwn) {
   AlignConfig same = tiny_config("eval_same"), finer = tiny_config("eval_finer");

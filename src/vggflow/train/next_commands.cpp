@@ -1,10 +1,12 @@
 #include "vggflow/train/next_commands.h"
 
 #include <algorithm>
+#include <system_error>
 
 #include "vggflow/core/config.h"
 #include "vggflow/core/help.h"
 #include "vggflow/core/shell_word.h"
+#include "vggflow/core/trust.h"
 #include "vggflow/eval/sweep.h"
 #include "vggflow/rewards/expression.h"
 
@@ -64,6 +66,14 @@ std::vector<NextCommand> next_commands(const AlignConfig& c, const fs::path& lor
           {"Reward against diversity at several strengths", command_of("sweep", sweep)},
           {"Write it for ComfyUI",
            shell_words({"vggflow", "export", lora.string(), comfy, "--format", "kohya"})}};
+}
+
+std::string resume_command(AlignConfig config, const fs::path& run) {
+  std::error_code ignored;
+  std::vector<std::string> words{"vggflow", "align", "--config", (run / "config.yaml").string(),
+                                 "resume=true"};
+  if (!fs::equivalent(config.run, run, ignored)) words.push_back("run=" + run.string());
+  return shell_words(words) + trust_setting(fields_of(config));
 }
 
 }  // namespace vggflow

@@ -1,5 +1,5 @@
 #pragma once
-// What a user does next with a finished run's adapters, as commands to copy.
+// What a user does next with a run and its adapters, as commands to copy.
 
 #include <filesystem>
 #include <string>
@@ -19,5 +19,8 @@ struct NextCommand {
 /// the model brings its own.
 std::vector<NextCommand> next_commands(const AlignConfig& config, const std::filesystem::path& lora,
                                        const std::vector<std::string>& prompts);
+
+/// Goes on with the run in folder `run`, which its settings may name otherwise where it was moved.
+std::string resume_command(AlignConfig config, const std::filesystem::path& run);
 
 }  // namespace vggflow

@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "vggflow/testing/temporary_folder.h"
+
 namespace vggflow {
 namespace {
 
@@ -48,6 +50,18 @@ TEST(NextCommands, DrawAsTheRunDoesAndNameRewardsOfTheUsersOwn) {
   EXPECT_THAT(all[0].command, HasSubstr("generator.guidance=1"));
   EXPECT_THAT(all[1].command, HasSubstr("'reward=\"plugin:my.so + colorfulness\"'"))
       << "which is refused from a LoRA's word";
+}
+
+TEST(NextCommands, GoOnWithARunWhereItIsNow) {
+  const testing::TemporaryFolder folder;
+  AlignConfig c;
+  c.run = folder.path().string();
+  EXPECT_EQ(resume_command(c, folder.path()),
+            "vggflow align --config " + (folder / "config.yaml").string() + " resume=true");
+  c.run = "another/place";
+  c.reward = "plugin:my.so";
+  EXPECT_THAT(resume_command(c, folder.path()),
+              HasSubstr("resume=true run=" + folder.path().string() + " trust=plugins"));
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
+#include <ATen/core/grad_mode.h>
 #include <torch/version.h>
 
 #include <fmt/format.h>
@@ -18,14 +19,13 @@
 #include "vggflow/core/interrupt.h"
 #include "vggflow/core/json.h"
 #include "vggflow/core/secret.h"
-#include "vggflow/core/shell_word.h"
-#include "vggflow/core/trust.h"
 #include "vggflow/data/prompt_sets.h"
 #include "vggflow/device/device.h"
 #include "vggflow/families/lora.h"
 #include "vggflow/flow/sampling.h"
 #include "vggflow/io/files.h"
 #include "vggflow/io/grid_file.h"
+#include "vggflow/io/image.h"
 #include "vggflow/ops/random_tensor.h"
 #include "vggflow/train/next_commands.h"
 
@@ -77,9 +77,11 @@ MethodReport report_of(const Json& line) {
 }  // namespace
 
 Trainer::Trainer(const AlignConfig& c, std::shared_ptr<const FamilyModel> files,
-                 const std::vector<LoraLayer>& start, bool new_evaluations, const Group& group)
+                 const std::vector<LoraLayer>& start, bool new_evaluations, const Group& group,
+                 RunControl* control)
     : config_(c),
       group_(group),
+      control_(control),
       shares_(group, c.shares, c.batch),
       run_(c.run),
       seed_(static_cast<uint64_t>(c.seed)),
@@ -300,31 +302,57 @@ bool Trainer::advance() {
   } else if (!report.stepped) {
     log_info("update {}: step skipped on all ranks: gradient not finite", done_);
   }
-  stops_ = group_.any(interrupted());
+  const RunWishes wishes = grant_wishes();
+  stops_ = group_.any(interrupted() || wishes.stop);
   // An evaluation that is left out here is made up for when the run goes on.
   if (evaluation_due() && !stops_) {
     evaluate();
     stops_ = group_.any(interrupted());
   }
-  if (done_ % config_.checkpoint_every == 0 || done_ == config_.updates || stops_) keep();
+  if (done_ % config_.checkpoint_every == 0 || done_ == config_.updates || stops_ || wishes.save)
+    keep();
   return !stops_;
+}
+
+// Rank 0's; what is left to do of them is to save and to stop.
+RunWishes Trainer::grant_wishes() {
+  if (!control_ || !log_) return {};
+  const RunWishes wishes = control_->take();
+  if (wishes.stop) log_line("asked on the live page to stop after this update");
+  for (const SampleWish& wish : wishes.samples) draw(wish);
+  return wishes;
+}
+
+void Trainer::draw(const SampleWish& wish) {
+  const at::NoGradGuard no_grad;
+  const auto image = [&](bool base) {
+    const Tensor noise = keyed_normal(static_cast<uint64_t>(wish.seed), Purpose::kEvalNoise, 0, 0,
+                                      1, model_->state_shape());
+    return to_image(((generator(base)({wish.prompt}, noise)[0] + 1) / 2).cpu());
+  };
+  try {
+    const Image before = image(/*base=*/true);
+    const ValuesScope averaged(state_.policy.buffer, state_.ema.values);
+    if (config_.problem.merge) lora_->merge();
+    control_->drawn(wish, done_, before, image(/*base=*/false));
+  } catch (const Error& e) {
+    control_->failed(wish, e.what());
+  }
 }
 
 void Trainer::keep() {
   if (!log_) return;
   log_->sync();
   save_checkpoint(run_, checkpoint());
+  if (control_) control_->saved(done_);
 }
 
 RunEnd Trainer::interrupted_end() {
   if (done_ == 0) {
     log_line("interrupted before the first update was done: there is nothing to go on from");
   } else {
-    AlignConfig config = config_;
-    log_info(
-        "interrupted after update {}; the state is saved. Go on with: vggflow align --config {} "
-        "resume=true{}",
-        done_, shell_word((run_ / "config.yaml").string()), trust_setting(fields_of(config)));
+    log_info("interrupted after update {}; the state is saved. Go on with: {}", done_,
+             resume_command(config_, run_));
   }
   return RunEnd::kInterrupted;
 }

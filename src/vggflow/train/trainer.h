@@ -20,6 +20,7 @@
 #include "vggflow/train/image_problem.h"
 #include "vggflow/train/monitor.h"
 #include "vggflow/train/pace.h"
+#include "vggflow/train/run_control.h"
 #include "vggflow/train/run_log.h"
 #include "vggflow/train/shares.h"
 #include "vggflow/train/train_state.h"
@@ -32,9 +33,10 @@ class Trainer {
   /// let go once it is loaded. `start`: adapters that a new run
   /// starts from; none: fresh ones that change nothing yet. `new_evaluations`: a resumed run
   /// evaluates otherwise than before, so that earlier figures are not compared with. `group`: the
-  /// processes of the run, each with a trainer of the same settings.
+  /// processes of the run, each with a trainer of the same settings. `control`: rank 0's, or null.
   Trainer(const AlignConfig& config, std::shared_ptr<const FamilyModel> files,
-          const std::vector<LoraLayer>& start, bool new_evaluations, const Group& group);
+          const std::vector<LoraLayer>& start, bool new_evaluations, const Group& group,
+          RunControl* control = nullptr);
   /// From the last checkpoint, or the start, to the last update.
   RunEnd run();
 
@@ -44,6 +46,8 @@ class Trainer {
   void resume_from(const Checkpoint& checkpoint);
   bool advance();
   void keep();
+  RunWishes grant_wishes();
+  void draw(const SampleWish& wish);
   RunEnd interrupted_end();
   void finish();
 
@@ -75,6 +79,7 @@ class Trainer {
 
   const AlignConfig& config_;
   Group group_;
+  RunControl* control_;
   Shares shares_;
   std::filesystem::path run_;
   uint64_t seed_;
