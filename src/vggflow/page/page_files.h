@@ -9,7 +9,5 @@ std::string_view page_html();
 std::string_view page_css();
 std::string_view page_js();
 std::string_view page_svg();
-std::string_view vote_html();
-std::string_view vote_js();
 
 }  // namespace vggflow
