@@ -4,7 +4,9 @@
 //   update  16 such trajectories; at 80 transitions the colourfulness gradient of the one-step
 //   guess, the base velocity (both
 //           branches, no graph), the policy's conditional branch with graph (the rest of it is the
-//           rollout's), backward to LoRA r = 8, AdamW
+//           rollout's), backward to LoRA r = 8, AdamW. In bf16 v_theta - v_base is carried through
+//           the rollout's steps there (ops/pair.h), and the base has no passes of its own
+//   update_apart   bf16 alone: the same with v_theta - v_base as the difference of two calls
 //   value   what the value network (joint blocks 2, width 64, fp32) adds to such an update: nu at
 //   the 80 transitions, the policy's
 //           and nu's directional derivatives along (w, 1), the reward's Hessian product, the base's
@@ -91,18 +93,17 @@ void bench_sample(benchmark::State& state, at::ScalarType dtype) {
 }
 
 // 80 transitions of 16 trajectories.
-Transitions transitions(const Trajectory& path) {
-  return pick(path, std::vector<std::vector<int64_t>>(16, {2, 6, 10, 14, 18}));
-}
+const StepsOfSamples kTrained(16, {2, 6, 10, 14, 18});
 
 RewardGradients guess_of(ImageProblem& problem, const Transitions& t) {
   return reward_gradients(problem, {}, one_step_guess(t.states.x, t.states.t, t.velocity),
                           t.states.rows, 80);
 }
 
-Trajectory rollout(ImageProblem& problem, const std::vector<double>& times) {
-  return integrate([&](const Tensor& x, const Tensor& t) { return problem.rollout_velocity(x, t); },
-                   keyed_normal(1, Purpose::kNoise, 0, 0, 16, {3, 32, 32}), times);
+Rollout rollout(ImageProblem& problem, const std::vector<double>& times) {
+  return roll_out(problem,
+                  {.x0 = keyed_normal(1, Purpose::kNoise, 0, 0, 16, {3, 32, 32}), .times = times},
+                  kTrained);
 }
 
 void bench_value(benchmark::State& state, at::ScalarType dtype) {
@@ -115,8 +116,8 @@ void bench_value(benchmark::State& state, at::ScalarType dtype) {
   const VggFlowOptions options;
   const auto times = time_grid({});
   setup.lora->merge();
-  const Trajectory path = rollout(problem, times);
-  const Transitions all = transitions(path);
+  const Rollout path = rollout(problem, times);
+  const Transitions all = pick(path, kTrained);
   const RewardGradients guess = guess_of(problem, all);
   for (auto _ : state) {
     buffer.zero_grad();
@@ -132,21 +133,36 @@ void bench_value(benchmark::State& state, at::ScalarType dtype) {
   finish(state, 16);
 }
 
-void bench_update(benchmark::State& state, at::ScalarType dtype) {
-  Setup setup(dtype);
-  ImageProblem problem = setup.problem(16);
+void bench_update_of(benchmark::State& state, Setup& setup, ImageProblem& problem) {
   const VggFlowOptions options;
   const auto times = time_grid({});
   for (auto _ : state) {
     setup.buffer->zero_grad();
     setup.lora->merge();
-    const Transitions all = transitions(rollout(problem, times));
+    const Transitions all = pick(rollout(problem, times), kTrained);
     const Tensor g =
         value_gradient(problem, options.eta, all.states, guess_of(problem, all).gradient);
     match(problem, options.beta, all, g, 80);
     setup.adamw->step(1e-3);
   }
   finish(state, 16);
+}
+
+void bench_update(benchmark::State& state, at::ScalarType dtype) {
+  Setup setup(dtype);
+  ImageProblem problem = setup.problem(16);
+  bench_update_of(state, setup, problem);
+}
+
+void bench_update_apart(benchmark::State& state) {
+  struct Apart : ImageProblem {
+    using ImageProblem::ImageProblem;
+    bool has_difference() const override { return false; }
+  };
+  Setup setup(at::kBFloat16);
+  Apart problem({setup.model, *setup.lora, *setup.reward, nullptr}, {.guidance = 3.0},
+                std::vector<std::string>(16, "a b c"));
+  bench_update_of(state, setup, problem);
 }
 
 }  // namespace
@@ -167,6 +183,10 @@ int main(int argc, char** argv) {
           ->MinTime(4);
     }
   }
+  benchmark::RegisterBenchmark("update_apart/bf16", vggflow::bench_update_apart)
+      ->UseRealTime()
+      ->Unit(benchmark::kMillisecond)
+      ->MinTime(4);
   benchmark::Initialize(&argc, argv);
   benchmark::RunSpecifiedBenchmarks();
 }

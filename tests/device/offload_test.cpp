@@ -180,7 +180,7 @@ struct Blocks {
 
 TEST(BlockRing, HasTheBlockThatIsAskedForAndFetchesTheNextWhicheverWay) {
   Blocks b(5);
-  BlockRing ring(b.all, pretend_device());
+  BlockRing ring(b.all, pretend_device(), blocks_on_host(pretend_device()));
   const std::vector<size_t> pass{0, 1, 2, 3, 4}, back{4, 3, 2, 1, 0};
   std::vector<size_t> order;
   for (const auto* way : {&pass, &pass, &back, &pass, &back})
@@ -205,7 +205,7 @@ TEST(BlockRing, HoldsTwoBlocksAndNothingOfTheOthers) {
     const DeviceScope device(pretend_device());
     return device_memory()->now_gib;
   }();
-  BlockRing ring(b.all, pretend_device());
+  BlockRing ring(b.all, pretend_device(), blocks_on_host(pretend_device()));
   const auto here = [&] {
     std::vector<bool> out;
     for (const auto& block : b.blocks) out.push_back(block->layer.weight.storage().nbytes() > 0);
@@ -259,7 +259,7 @@ class LargeModel : public OnMmdit<FlowModel> {
     network_->compute = at::kBFloat16;
     network_->checkpointing = true;
     network_->join_projections();
-    if (offload) network_->offload_blocks(current_device());
+    if (offload) network_->bring_blocks_from(blocks_on_host(current_device()), current_device());
   }
   Mmdit& mmdit() override { return *network_; }
   const Mmdit& mmdit() const override { return *network_; }

@@ -166,9 +166,10 @@ TEST(RunWithOtherValueLosses, IsTheCpus) {
 }
 
 // What one more update of 20 steps costs, with everything around it alike.
-TEST_P(RunWith, AnUpdateSeldomMakesTheDeviceWait) {
+void expect_few_waits(AlignConfig c) {
   const auto spent_by = [&](int64_t updates) {
-    AlignConfig c = config("counted");
+    fs::remove_all(c.run);
+    fs::create_directories(c.run);
     c.updates = updates;
     c.time_grid.steps = 20;
     const DeviceCounts before = device_counts();
@@ -182,6 +183,23 @@ TEST_P(RunWith, AnUpdateSeldomMakesTheDeviceWait) {
   EXPECT_LE(one.copies(), 20);
   EXPECT_LE(one.items, 10);
   EXPECT_GT(one.operations, 100);
+}
+
+TEST_P(RunWith, AnUpdateSeldomMakesTheDeviceWait) { expect_few_waits(config("counted")); }
+
+// In bf16 v_theta - v_base is carried through the rollout (ops/pair.h).
+class RunInBf16 : public ::testing::TestWithParam<std::string> {};
+INSTANTIATE_TEST_SUITE_P(Methods, RunInBf16, ::testing::Values("vgg-flow", "adjoint-matching"));
+
+TEST_P(RunInBf16, IsTheCpusAndSeldomMakesTheDeviceWait) {
+  const auto config = [](const std::string& name) {
+    AlignConfig c = config_of(GetParam(), name);
+    c.flow.precision = Precision::kBf16;
+    c.value.kind = ValueKind::kNone;
+    return c;
+  };
+  expect_the_cpus(config("bf16_cpu"), config("bf16_device"));
+  expect_few_waits(config("bf16_counted"));
 }
 
 TEST(RunOfStableDiffusion3, IsTheCpus) {

@@ -19,12 +19,21 @@ namespace {
 // States to train on, with everything that the loss needs besides theta's graph.
 struct Terms {
   States states;
-  Tensor velocity, base, adjoint, sigma;
+  Tensor velocity, adjoint, sigma;
+  Tensor difference;  // v_theta - v_base as the rollout carried it, or
+  Tensor base;        // v_base
   // (2/sigma) (v - v_base) + sigma a.
-  Tensor residual(const Tensor& v, int64_t start, int64_t length) const {
-    const Tensor scale = expand_time(sigma.narrow(0, start, length), v);
-    return (v - base.narrow(0, start, length)) * (2 / scale) +
-           scale * adjoint.narrow(0, start, length);
+  Tensor residual(const Tensor& v_less_base, int64_t start, int64_t length) const {
+    const Tensor scale = expand_time(sigma.narrow(0, start, length), v_less_base);
+    return v_less_base * (2 / scale) + scale * adjoint.narrow(0, start, length);
+  }
+  Tensor known() const { return difference.defined() ? difference : velocity - base; }
+  // v_theta - v_base with gradient to theta.
+  Tensor trained(AlignmentProblem& problem, int64_t start, int64_t length) const {
+    const auto part = [&](const Tensor& x) { return x.narrow(0, start, length); };
+    const States at = slice(states, start, length);
+    return difference.defined() ? problem.difference_known(at, part(difference))
+                                : problem.policy_known(at, part(velocity)) - part(base);
   }
 };
 
@@ -32,19 +41,24 @@ Terms terms_of(AlignmentProblem& problem, const MemorylessPath& path,
                const std::vector<Tensor>& adjoints, const Tensor& rows,
                const std::vector<int64_t>& steps, int64_t micro_batch) {
   const auto& times = path.trajectory.times;
-  std::vector<Tensor> x, v, a, t, s, r, base;
+  std::vector<Tensor> x, v, a, t, s, r, d, base;
   for (const int64_t k : steps) {
     const auto at = static_cast<size_t>(k);
     const Tensor state = path.trajectory.states[at].index_select(0, rows);
     x.push_back(state);
     v.push_back(path.velocities[at].index_select(0, rows));
+    if (path.differences[at].defined()) d.push_back(path.differences[at].index_select(0, rows));
     a.push_back(adjoints[at]);
     t.push_back(at::full({rows.numel()}, times[at], state.options()));
     s.push_back(at::full({rows.numel()}, memoryless_sigma(times[at], times[at + 1] - times[at]),
                          state.options()));
     r.push_back(rows);
   }
-  Terms out{{at::cat(x), at::cat(t), at::cat(r)}, at::cat(v), {}, at::cat(a), at::cat(s)};
+  Terms out{{at::cat(x), at::cat(t), at::cat(r)}, at::cat(v), at::cat(a), at::cat(s), {}, {}};
+  if (!d.empty()) {
+    out.difference = at::cat(d);
+    return out;
+  }
   in_parts(out.states.x.size(0), micro_batch, [&](int64_t start, int64_t length) {
     base.push_back(base_value(problem, slice(out.states, start, length)));
   });
@@ -94,9 +108,10 @@ std::vector<int64_t> draw_steps(const AdjointMatchingOptions& o, int64_t steps,
   return picked;
 }
 
-MemorylessPath roll_out_memoryless(AlignmentProblem& problem, const UpdateInput& input) {
+MemorylessPath roll_out_memoryless(AlignmentProblem& problem, const UpdateInput& input,
+                                   const std::vector<int64_t>& steps) {
   at::NoGradGuard no_grad;
-  MemorylessPath path{{input.times, {input.x0}}, {}};
+  MemorylessPath path{{input.times, {input.x0}}, {}, {}};
   const size_t n = input.times.size() - 1;
   const int64_t batch = input.x0.size(0);
   std::vector<int64_t> shape = input.x0.sizes().slice(1).vec();
@@ -108,9 +123,16 @@ MemorylessPath roll_out_memoryless(AlignmentProblem& problem, const UpdateInput&
     const Tensor& x = path.trajectory.states.back();
     const double t = input.times[k], h = input.times[k + 1] - t;
     const Tensor time = at::full({batch}, t, x.options());
-    path.velocities.push_back(problem.rollout_velocity(x, time));
+    const States here{x, time, row_numbers(batch, x)};
+    const bool trained = problem.has_difference() &&
+                         std::binary_search(steps.begin(), steps.end(), static_cast<int64_t>(k));
+    const VelocityDifference v = trained
+                                     ? rollout_difference(problem, here)
+                                     : VelocityDifference{problem.rollout_velocity(x, time), {}};
+    path.velocities.push_back(v.velocity);
+    path.differences.push_back(v.difference);
     path.trajectory.states.push_back(k + 1 == n
-                                         ? x + h * problem.base({x, time, row_numbers(batch, x)})
+                                         ? x + h * problem.base(here)
                                          : x + h * (2 * path.velocities.back() - x / (t + h)) +
                                                std::sqrt(h) * memoryless_sigma(t, h) *
                                                    noise.select(1, static_cast<int64_t>(k)));
@@ -125,7 +147,9 @@ MethodReport AdjointMatching::update(AlignmentProblem& problem, const UpdateInpu
   const WholeBatch& whole = input.whole;
   PhaseWatch watch(whole);
   const double lambda = options_.lambda * input.beta_scale;
-  const MemorylessPath path = roll_out_memoryless(problem, input);
+  const auto steps =
+      draw_steps(options_, static_cast<int64_t>(input.times.size()) - 1, whole_update(input));
+  const MemorylessPath path = roll_out_memoryless(problem, input, steps);
   report.seconds["rollout"] = watch.lap();
 
   const Tensor all_rows = row_numbers(input.x0.size(0), input.x0);
@@ -145,18 +169,16 @@ MethodReport AdjointMatching::update(AlignmentProblem& problem, const UpdateInpu
   report.series["adjoint_norm"] = mean_norms(adjoints, whole);
   report.seconds["adjoint"] = watch.lap();
 
-  const auto steps =
-      draw_steps(options_, static_cast<int64_t>(input.times.size()) - 1, whole_update(input));
   const Terms terms = terms_of(problem, path, adjoints, rows, steps, input.micro_batch);
   const int64_t count = terms.states.x.size(0);
-  const Tensor sizes = squared(terms.residual(terms.velocity, 0, count));
+  const Tensor sizes = squared(terms.residual(terms.known(), 0, count));
   const double bound = clip_bound(options_, lambda, sizes, whole);
   const auto total = whole.sum(static_cast<double>(terms.states.x.numel()));
   Tensor loss = at::zeros({}, terms.states.x.options().dtype(at::kDouble));
   in_parts(count, input.micro_batch, [&](int64_t start, int64_t length) {
-    const Tensor v = problem.policy_known(slice(terms.states, start, length),
-                                          terms.velocity.narrow(0, start, length));
-    const Tensor part = squared(terms.residual(v, start, length)).clamp_max(bound).sum() / total;
+    const Tensor difference = terms.trained(problem, start, length);
+    const Tensor part =
+        squared(terms.residual(difference, start, length)).clamp_max(bound).sum() / total;
     part.backward();
     loss += part.detach();
   });
@@ -175,7 +197,7 @@ int64_t trained_steps(const AdjointMatchingOptions& o, int64_t steps) {
 Passes AdjointMatching::cost(const CostShape& s, const MethodReport&) const {
   const double m =
       s.batch * static_cast<double>(trained_steps(options_, static_cast<int64_t>(s.steps)));
-  return {.f = s.batch * (s.steps * (s.rollout + s.adjoint) + s.base) + m * (s.known + s.base),
+  return {.f = s.batch * (s.steps * (s.rollout + s.adjoint) + s.base) + m * (s.known + s.reference),
           .b = s.batch * s.steps * s.adjoint + m * s.known_graph};
 }
 
@@ -189,7 +211,7 @@ Demand AdjointMatching::demand(const CostShape& s) const {
 std::string AdjointMatching::cost_formula(const CostShape& s) const {
   return fmt::format("B (N {}F + {}F) + B N ({}F + {}B) + {} B ({}F + {}B)", s.rollout, s.base,
                      s.adjoint, s.adjoint, trained_steps(options_, static_cast<int64_t>(s.steps)),
-                     s.known + s.base, s.known_graph);
+                     s.known + s.reference, s.known_graph);
 }
 
 }  // namespace vggflow

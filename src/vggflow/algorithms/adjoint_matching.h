@@ -78,11 +78,14 @@ double memoryless_sigma(double t, double h);
 struct MemorylessPath {
   Trajectory trajectory;
   std::vector<Tensor> velocities;
+  std::vector<Tensor> differences;  ///< v_theta - v_base at the steps that asked for it, else
+                                    ///< undefined
 };
 
 /// The SDE above from input.x0, without gradient; noise keyed by (seed, kPathNoise, update,
-/// sample).
-MemorylessPath roll_out_memoryless(AlignmentProblem& problem, const UpdateInput& input);
+/// sample). Carries the difference through `steps` (increasing) where the problem has one.
+MemorylessPath roll_out_memoryless(AlignmentProblem& problem, const UpdateInput& input,
+                                   const std::vector<int64_t>& steps = {});
 
 /// Steps to train on, increasing.
 std::vector<int64_t> draw_steps(const AdjointMatchingOptions& options, int64_t steps,

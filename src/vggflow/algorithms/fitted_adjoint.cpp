@@ -62,7 +62,7 @@ MethodReport FittedAdjoint::update(AlignmentProblem& problem, const UpdateInput&
   const WholeBatch& whole = input.whole;
   PhaseWatch watch(whole);
   const double beta = options_.beta * input.beta_scale;
-  const Trajectory trajectory = roll_out(problem, input);
+  const Rollout trajectory = roll_out(problem, input, options_.transitions);
   report.seconds["rollout"] = watch.lap();
 
   // G at every state, all clipped by one quantile; row k * B + i is trajectory i at t_{k+1}.
@@ -107,7 +107,7 @@ MethodReport FittedAdjoint::update(AlignmentProblem& problem, const UpdateInput&
 Passes FittedAdjoint::cost(const CostShape& s, const MethodReport&) const {
   const double m = s.batch * options_.transitions.count();
   const double pulls = s.batch * pulls_of(options_, s.steps);
-  return {.f = s.batch * s.steps * s.rollout + pulls * s.adjoint + m * (s.known + s.base),
+  return {.f = s.batch * s.steps * s.rollout + pulls * s.adjoint + m * (s.known + s.reference),
           .b = pulls * s.adjoint + m * s.known_graph};
 }
 
@@ -120,7 +120,7 @@ Demand FittedAdjoint::demand(const CostShape& s) const {
 std::string FittedAdjoint::cost_formula(const CostShape& s) const {
   return fmt::format("B N {}F + {} B ({}F + {}B) + {} B ({}F + {}B)", s.rollout,
                      pulls_of(options_, s.steps), s.adjoint, s.adjoint,
-                     options_.transitions.count(), s.known + s.base, s.known_graph);
+                     options_.transitions.count(), s.known + s.reference, s.known_graph);
 }
 
 }  // namespace vggflow

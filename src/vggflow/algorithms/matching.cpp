@@ -16,15 +16,23 @@ Tensor matching_loss(AlignmentProblem& problem, const States& states, const Tens
   return (residual * residual).sum() / total;
 }
 
+Tensor difference_loss(AlignmentProblem& problem, const States& states, const Tensor& difference,
+                       const Tensor& push, double total) {
+  return (problem.difference_known(states, difference) + push).square().sum() / total;
+}
+
 double match(AlignmentProblem& problem, double beta, const Transitions& all, const Tensor& g,
              int64_t micro_batch, const WholeBatch& whole) {
   const double total = whole.sum(static_cast<double>(g.numel()));
   Tensor sum = at::zeros({}, g.options().dtype(at::kDouble));
   in_parts(g.size(0), micro_batch, [&](int64_t start, int64_t length) {
     const States states = slice(all.states, start, length);
-    const Tensor target = base_value(problem, states) - beta * g.narrow(0, start, length);
+    const Tensor push = beta * g.narrow(0, start, length);
     const Tensor loss =
-        matching_loss(problem, states, all.velocity.narrow(0, start, length), target, total);
+        all.difference.defined()
+            ? difference_loss(problem, states, all.difference.narrow(0, start, length), push, total)
+            : matching_loss(problem, states, all.velocity.narrow(0, start, length),
+                            base_value(problem, states) - push, total);
     loss.backward();
     sum += loss.detach();
   });

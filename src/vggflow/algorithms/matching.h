@@ -13,6 +13,11 @@ namespace vggflow {
 Tensor matching_loss(AlignmentProblem& problem, const States& states, const Tensor& velocity,
                      const Tensor& target, double total);
 
+/// The same for v_theta - v_base as the rollout carried it, with push = beta g: the mean of
+/// |v_theta - v_base + push|^2.
+Tensor difference_loss(AlignmentProblem& problem, const States& states, const Tensor& difference,
+                       const Tensor& push, double total);
+
 /// The loss on v_base - beta g over all transitions in parts, its gradient accumulated; returns the
 /// mean over the elements of the whole batch.
 double match(AlignmentProblem& problem, double beta, const Transitions& transitions,

@@ -54,7 +54,10 @@ struct CostShape {
   double known_graph = 1;   ///< of these, branches with a graph
   double tangent = 2;       ///< branches of the policy's forward-mode pass
   double base = 2, adjoint = 2;
+  double reference = 2;  ///< forwards for the v_base that a transition is matched against: a call
+                         ///< of the base, or what carrying the difference adds to a rollout step
   bool adjoint_is_base = true, value = false;
+  bool paired = false;  ///< AlignmentProblem::has_difference
 };
 
 /// One moment of an update that keeps graphs besides the rollout: how many of each kind one of its

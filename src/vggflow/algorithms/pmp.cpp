@@ -32,7 +32,7 @@ MethodReport Pmp::update(AlignmentProblem& problem, const UpdateInput& input) co
   const WholeBatch& whole = input.whole;
   PhaseWatch watch(whole);
   const double beta = options_.beta * input.beta_scale;
-  const Trajectory trajectory = roll_out(problem, input);
+  const Rollout trajectory = roll_out(problem, input, options_.transitions);
   report.seconds["rollout"] = watch.lap();
 
   const Tensor all_rows = row_numbers(input.x0.size(0), input.x0);
@@ -65,7 +65,7 @@ Passes Pmp::cost(const CostShape& s, const MethodReport&) const {
   const double m = s.batch * options_.transitions.count();
   const bool full = options_.adjoint == AdjointForm::kFull;
   return {.f = s.batch * s.steps * (s.rollout + s.adjoint + (full ? s.policy : 0)) +
-               m * (s.known + s.base),
+               m * (s.known + s.reference),
           .b = s.batch * s.steps * (s.adjoint + (full ? s.policy_graph : 0)) + m * s.known_graph};
 }
 
@@ -79,7 +79,7 @@ std::string Pmp::cost_formula(const CostShape& s) const {
   const bool full = options_.adjoint == AdjointForm::kFull;
   return fmt::format("B N {}F + B N ({}F + {}B) + {} B ({}F + {}B)", s.rollout,
                      s.adjoint + (full ? s.policy : 0), s.adjoint + (full ? s.policy_graph : 0),
-                     options_.transitions.count(), s.known + s.base, s.known_graph);
+                     options_.transitions.count(), s.known + s.reference, s.known_graph);
 }
 
 }  // namespace vggflow

@@ -19,6 +19,11 @@ struct States {
   Tensor end = {}, gradient = {};
 };
 
+/// What a rollout takes of a state, and v_theta - v_base there as a regression takes it.
+struct VelocityDifference {
+  Tensor velocity, difference;  ///< (M, ...)
+};
+
 class AlignmentProblem {
  public:
   virtual ~AlignmentProblem() = default;
@@ -31,6 +36,23 @@ class AlignmentProblem {
   /// states since the last optimizer step. A guided policy whose unconditional branch is detached
   /// then needs its conditional branch only.
   virtual Tensor policy_known(const States& s, const Tensor& velocity) { return policy(s); }
+  /// Whether the networks are rounded so far above the states that v_theta - v_base, a small
+  /// difference, must not be taken of two calls. Regressions then ask for the three below, and for
+  /// v_base only where it stands alone.
+  virtual bool has_difference() const { return false; }
+  /// rollout_velocity of some of the samples.
+  virtual Tensor rollout_rows(const States& s) { return rollout_velocity(s.x, s.t); }
+  /// The same with v_theta - v_base, guided as policy() and base() are, carried beside it; without
+  /// gradient.
+  virtual VelocityDifference rollout_difference(const States& s) {
+    const Tensor velocity = rollout_rows(s);
+    return {velocity, policy(s) - base(s)};
+  }
+  /// v_theta - v_base whose value is known, differentiable to theta alone.
+  virtual Tensor difference_known(const States& s, const Tensor& difference) {
+    const Tensor v = policy(s);
+    return difference + (v - v.detach());
+  }
   /// v_theta with its derivative along (x.tangent, t.tangent), without gradient.
   virtual Dual policy_tangent(const Dual& x, const Dual& t, const Tensor& rows) = 0;
   /// v_base(x, t) as the regression's reference; differentiable to x where x asks for it.

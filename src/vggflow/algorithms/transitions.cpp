@@ -1,8 +1,10 @@
 #include "vggflow/algorithms/transitions.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include <algorithm>
+#include <iterator>
 #include <map>
 #include <numeric>
 #include <utility>
@@ -34,7 +36,83 @@ Trajectory roll_out(AlignmentProblem& problem, const UpdateInput& input) {
                    input.x0, input.times);
 }
 
-Transitions pick(const Trajectory& trajectory, const std::vector<std::vector<int64_t>>& steps) {
+namespace {
+
+// The samples of a batch by step: those that are trained there, then the others. One tensor, so
+// that they are copied to a device once.
+class SamplesByStep {
+ public:
+  SamplesByStep(const StepsOfSamples& steps, size_t count, const Tensor& like) : trained_(count) {
+    std::vector<int64_t> order;
+    for (size_t k = 0; k < count; ++k) {
+      std::vector<int64_t> others;
+      for (size_t i = 0; i < steps.size(); ++i) {
+        const bool is =
+            std::find(steps[i].begin(), steps[i].end(), static_cast<int64_t>(k)) != steps[i].end();
+        (is ? trained_[k] : others).push_back(static_cast<int64_t>(i));
+      }
+      order.insert(order.end(), trained_[k].begin(), trained_[k].end());
+      order.insert(order.end(), others.begin(), others.end());
+    }
+    order_ = at::tensor(order, at::kLong).to(like.device()).view({-1, std::ssize(steps)});
+  }
+  const std::vector<int64_t>& numbers(size_t k) const { return trained_[k]; }
+  Tensor trained(size_t k) const {
+    return order_.select(0, static_cast<int64_t>(k)).narrow(0, 0, std::ssize(trained_[k]));
+  }
+  Tensor others(size_t k) const {
+    const int64_t first = std::ssize(trained_[k]);
+    return order_.select(0, static_cast<int64_t>(k)).narrow(0, first, order_.size(1) - first);
+  }
+
+ private:
+  std::vector<std::vector<int64_t>> trained_;
+  Tensor order_;
+};
+
+}  // namespace
+
+VelocityDifference rollout_difference(AlignmentProblem& problem, const States& states) {
+  const int64_t count = states.x.size(0);
+  std::vector<Tensor> v, d;
+  in_parts(count, (count + 1) / 2, [&](int64_t start, int64_t length) {
+    const auto part = problem.rollout_difference(slice(states, start, length));
+    v.push_back(part.velocity);
+    d.push_back(part.difference);
+  });
+  return {at::cat(v), at::cat(d)};
+}
+
+Rollout roll_out(AlignmentProblem& problem, const UpdateInput& input, const StepsOfSamples& steps) {
+  if (!problem.has_difference()) return {roll_out(problem, input), {}};
+  const at::NoGradGuard no_grad;
+  const SamplesByStep samples(steps, input.times.size() - 1, input.x0);
+  std::vector<std::map<int64_t, Tensor>> differences(steps.size());
+  size_t next = 0;
+  const auto velocity = [&](const Tensor& x, const Tensor& t) {
+    const size_t k = next++;
+    const Tensor trained = samples.trained(k), others = samples.others(k);
+    if (trained.numel() == 0) return problem.rollout_velocity(x, t);
+    const States all{x, t, row_numbers(x.size(0), x)};
+    const VelocityDifference v = rollout_difference(problem, select(all, trained));
+    for (size_t i = 0; i < samples.numbers(k).size(); ++i)
+      differences[static_cast<size_t>(samples.numbers(k)[i])][static_cast<int64_t>(k)] =
+          v.difference[static_cast<int64_t>(i)];
+    Tensor out = at::empty_like(x);
+    out.index_copy_(0, trained, v.velocity);
+    if (others.numel() > 0) out.index_copy_(0, others, problem.rollout_rows(select(all, others)));
+    return out;
+  };
+  Trajectory path = integrate(velocity, input.x0, input.times);
+  return {std::move(path), std::move(differences)};
+}
+
+Rollout roll_out(AlignmentProblem& problem, const UpdateInput& input,
+                 const TransitionOptions& options) {
+  return roll_out(problem, input, draw_steps(options, input));
+}
+
+Transitions pick(const Trajectory& trajectory, const StepsOfSamples& steps) {
   const auto& times = trajectory.times;
   std::vector<Tensor> x, v;
   std::vector<double> t;
@@ -59,9 +137,24 @@ Transitions pick(const Trajectory& trajectory, const std::vector<std::vector<int
   return out;
 }
 
-std::vector<std::vector<int64_t>> draw_steps(const TransitionOptions& options,
-                                             const UpdateInput& input) {
-  std::vector<std::vector<int64_t>> steps;
+Transitions pick(const Rollout& rollout, const StepsOfSamples& steps) {
+  Transitions out = pick(static_cast<const Trajectory&>(rollout), steps);
+  if (rollout.differences.empty()) return out;
+  std::vector<Tensor> d;
+  for (size_t i = 0; i < steps.size(); ++i) {
+    for (const int64_t k : steps[i]) {
+      const auto found = rollout.differences[i].find(k);
+      d.push_back(found == rollout.differences[i].end()
+                      ? at::zeros_like(rollout.states.front()[static_cast<int64_t>(i)])
+                      : found->second);
+    }
+  }
+  out.difference = at::stack(d);
+  return out;
+}
+
+StepsOfSamples draw_steps(const TransitionOptions& options, const UpdateInput& input) {
+  StepsOfSamples steps;
   for (int64_t i = 0; i < input.x0.size(0); ++i) {
     const RandomStream random(
         {input.seed, Purpose::kTime, input.update, input.first_sample + static_cast<uint64_t>(i)});
@@ -71,19 +164,18 @@ std::vector<std::vector<int64_t>> draw_steps(const TransitionOptions& options,
   return steps;
 }
 
-Transitions draw(const Trajectory& trajectory, const TransitionOptions& options,
+Transitions draw(const Rollout& rollout, const TransitionOptions& options,
                  const UpdateInput& input) {
-  return pick(trajectory, draw_steps(options, input));
+  return pick(rollout, draw_steps(options, input));
 }
 
-Transitions all_steps(const Trajectory& trajectory) {
-  std::vector<int64_t> every(trajectory.times.size() - 1);
+Transitions all_steps(const Rollout& rollout) {
+  std::vector<int64_t> every(rollout.times.size() - 1);
   std::iota(every.begin(), every.end(), int64_t{0});
-  return pick(trajectory,
-              std::vector(static_cast<size_t>(trajectory.states.front().size(0)), every));
+  return pick(rollout, std::vector(static_cast<size_t>(rollout.states.front().size(0)), every));
 }
 
-Tensor places_of(const Transitions& all, const std::vector<std::vector<int64_t>>& steps) {
+Tensor places_of(const Transitions& all, const StepsOfSamples& steps) {
   std::map<std::pair<int64_t, int64_t>, int64_t> place;  // of (row, step)
   const Tensor rows = all.states.rows.cpu().contiguous();
   const auto* row = rows.const_data_ptr<int64_t>();
@@ -125,6 +217,7 @@ Transitions following(const Trajectory& trajectory, const Transitions& at) {
 
 Transitions choose(const Transitions& all, const Tensor& places) {
   Transitions out{select(all.states, places), all.velocity.index_select(0, places), {}};
+  if (all.difference.defined()) out.difference = all.difference.index_select(0, places);
   const Tensor list = places.cpu().contiguous();
   const auto* place = list.const_data_ptr<int64_t>();
   for (int64_t i = 0; i < list.numel(); ++i)

@@ -2,6 +2,7 @@
 // States of trajectories as methods use them: which to train on, in which parts.
 
 #include <functional>
+#include <map>
 #include <vector>
 
 #include "vggflow/algorithms/method.h"
@@ -42,28 +43,48 @@ struct Transitions {
   Tensor velocity;  ///< (M, ...) read off the Euler step: there is one optimizer step an update, so
                     ///< it is current
   std::vector<int64_t> steps;  ///< (M)
+  Tensor difference = {};      ///< (M, ...) v_theta - v_base, where the rollout carried it
 };
 
 /// x' = v_theta from input.x0 over input.times, without gradient.
 Trajectory roll_out(AlignmentProblem& problem, const UpdateInput& input);
 
+/// The steps of each sample that will be trained on.
+using StepsOfSamples = std::vector<std::vector<int64_t>>;
+
+/// A trajectory with v_theta - v_base at the states that it was asked for at.
+struct Rollout : Trajectory {
+  std::vector<std::map<int64_t, Tensor>> differences;  ///< by sample and step; empty: the problem
+                                                       ///< has none
+};
+
+/// The same, which carries the difference through these steps where the problem has one.
+Rollout roll_out(AlignmentProblem& problem, const UpdateInput& input, const StepsOfSamples& steps);
+/// The same for the steps that draw() will draw.
+Rollout roll_out(AlignmentProblem& problem, const UpdateInput& input,
+                 const TransitionOptions& options);
+
+/// AlignmentProblem::rollout_difference in two parts, so that it takes about the memory of one
+/// rollout step.
+VelocityDifference rollout_difference(AlignmentProblem& problem, const States& states);
+
 /// The transitions that start at steps[i] of trajectory i.
-Transitions pick(const Trajectory& trajectory, const std::vector<std::vector<int64_t>>& steps);
+Transitions pick(const Trajectory& trajectory, const StepsOfSamples& steps);
+Transitions pick(const Rollout& rollout, const StepsOfSamples& steps);
 
 /// The steps to train on of every trajectory, keyed by (seed, kTime, update, sample).
-std::vector<std::vector<int64_t>> draw_steps(const TransitionOptions& options,
-                                             const UpdateInput& input);
+StepsOfSamples draw_steps(const TransitionOptions& options, const UpdateInput& input);
 
 /// Draws transitions of every trajectory by them.
-Transitions draw(const Trajectory& trajectory, const TransitionOptions& options,
+Transitions draw(const Rollout& rollout, const TransitionOptions& options,
                  const UpdateInput& input);
 
-/// All transitions of every trajectory.
-Transitions all_steps(const Trajectory& trajectory);
+/// All transitions of every trajectory; `difference` is zero where the rollout did not carry it.
+Transitions all_steps(const Rollout& rollout);
 
 /// Where the given steps of each trajectory are among `all`, those that are, trajectory by
 /// trajectory.
-Tensor places_of(const Transitions& all, const std::vector<std::vector<int64_t>>& steps);
+Tensor places_of(const Transitions& all, const StepsOfSamples& steps);
 
 /// The transitions that begin where the given ones end. The end point x_N is one of velocity 0.
 Transitions following(const Trajectory& trajectory, const Transitions& at);

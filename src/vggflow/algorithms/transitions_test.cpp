@@ -64,7 +64,7 @@ TEST(Transitions, HoldTheRolloutsVelocityAtTheirStates) {
   UpdateInput input;
   input.x0 = noise(1, 0, 4, 2);
   input.times = times;
-  const Transitions all = draw(roll_out(problem, input), options_of(3), input);
+  const Transitions all = draw(roll_out(problem, input, options_of(3)), options_of(3), input);
   EXPECT_EQ(all.steps.size(), 12u);
   EXPECT_LT((all.velocity - problem.policy(all.states).detach()).abs().max().item<double>(), 1e-13);
   for (size_t i = 0; i < all.steps.size(); ++i) {

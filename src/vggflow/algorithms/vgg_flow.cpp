@@ -213,22 +213,30 @@ struct Scale {
   double elements, unit;
 };
 
-// Accumulates theta's gradient, and phi's of the consistency loss, for some transitions. `known`:
-// v_base there, or undefined.
+// What is known of v_theta and v_base at transitions: v_theta, and v_theta - v_base or v_base or
+// neither.
+struct Known {
+  Tensor velocity, difference, base;
+};
+
+// Accumulates theta's gradient, and phi's of the consistency loss, for some transitions.
 void train_part(AlignmentProblem& problem, const VggFlowOptions& o, const ValuePoints& points,
-                const Tensor& velocity, const Tensor& known, const Scale& scale, Sums& sums) {
-  Tensor base;
+                const Known& known, const Scale& scale, Sums& sums) {
+  Tensor base = known.base;
   if (problem.has_correction() && has_residual(o)) {
     const Consistency c = consistency(problem, o.consistency, o.eta, o.beta, points);
     const Tensor loss = (scale.unit * c.residual).square().sum() / scale.elements;
     loss.backward();
     sums.consistency += loss.detach();
     base = c.base;
-  } else {
-    base = known.defined() ? known : base_value(problem, points.states);
+  } else if (!base.defined() && !known.difference.defined()) {
+    base = base_value(problem, points.states);
   }
+  const Tensor push = o.beta * points.g;
   const Tensor loss =
-      matching_loss(problem, points.states, velocity, base - o.beta * points.g, scale.elements);
+      known.difference.defined()
+          ? difference_loss(problem, points.states, known.difference, push, scale.elements)
+          : matching_loss(problem, points.states, known.velocity, base - push, scale.elements);
   loss.backward();
   sums.matching += loss.detach();
 }
@@ -292,12 +300,14 @@ MethodReport VggFlow::update(AlignmentProblem& problem, const UpdateInput& input
   VggFlowOptions options = options_;
   options.beta *= input.beta_scale;
   check(static_cast<int64_t>(input.times.size()) - 1);
-  const Trajectory trajectory = roll_out(problem, input);
-  report.seconds["rollout"] = watch.lap();
-
   const bool value = problem.has_correction();
   const bool swept = value && options.consistency.sweeps(input.update);
   const auto steps = draw_steps(options.transitions, input);
+  report.trains_policy = !(value && options.consistency.warms_up(input.update));
+  const Rollout trajectory = report.trains_policy ? roll_out(problem, input, steps)
+                                                  : Rollout{roll_out(problem, input), {}};
+  report.seconds["rollout"] = watch.lap();
+
   Drawn drawn = guess_at(problem, options, clip_, trajectory,
                          swept ? all_steps(trajectory) : pick(trajectory, steps), input, report);
   report.values["clip_threshold"] = drawn.of.threshold;
@@ -317,12 +327,12 @@ MethodReport VggFlow::update(AlignmentProblem& problem, const UpdateInput& input
   const double all = static_cast<double>(input.x0.size(0)) * options.transitions.count();
   report.dropped = whole.count(static_cast<int64_t>(all) - drawn.guess.size(0));
   report.trains_value = options.consistency.kind != ConsistencyKind::kReturn || swept;
-  report.trains_policy = !(value && options.consistency.warms_up(input.update));
   if (!report.trains_policy) report.values["policy_waits"] = 1;
   Tensor known;
   if (options.guess == Guess::kCoarse) {
     int64_t shared = 0;
-    if (report.trains_policy && problem.adjoint_is_base() && !(value && has_residual(options)))
+    if (report.trains_policy && problem.adjoint_is_base() && !problem.has_difference() &&
+        !(value && has_residual(options)))
       known =
           shared_base(problem, drawn.node_base, drawn.at, drawn.rows, input.micro_batch, shared);
     report.values["shared_base"] = whole.sum(static_cast<double>(shared));
@@ -349,7 +359,7 @@ MethodReport VggFlow::update(AlignmentProblem& problem, const UpdateInput& input
         {states, part(drawn.gradient), part(drawn.factor), drawn.of.weights, g, part(drawn.drift),
          part(drawn.guess), next.states.x.defined() ? slice(next.states, start, length) : States{},
          part(next.guess)},
-        part(drawn.at.velocity), part(known), scale, sums);
+        {part(drawn.at.velocity), part(drawn.at.difference), part(known)}, scale, sums);
   });
   if (report.trains_policy) report.loss["matching"] = whole.sum(sums.matching.item<double>());
   report.values["control_energy"] = whole.sum(sums.energy.item<double>());
@@ -377,8 +387,9 @@ Passes VggFlow::cost(const CostShape& s, const MethodReport& report) const {
   };
   Passes p{.f = s.batch * s.steps * s.rollout};
   if (told("policy_waits") == 0) {
-    const double own = s.value && has_residual(options_) ? m : m - told("shared_base");
-    p.f += m * s.known + own * s.base;
+    const bool residual = s.value && has_residual(options_);
+    const double own = residual ? m : s.paired ? 0 : m - told("shared_base");
+    p.f += m * (s.known + (s.paired ? s.reference : 0)) + own * s.base;
     p.b += m * s.known_graph;
   }
   if (s.value && told("swept") > 0) {
@@ -451,7 +462,8 @@ double VggFlow::sweeps_per_update() const {
 Passes VggFlow::mean_cost(const CostShape& s) const {
   MethodReport mean;
   mean.values["swept"] = sweeps_per_update();
-  if (options_.guess == Guess::kCoarse && s.adjoint_is_base && !(s.value && has_residual(options_)))
+  if (options_.guess == Guess::kCoarse && s.adjoint_is_base && !s.paired &&
+      !(s.value && has_residual(options_)))
     mean.values["shared_base"] = s.batch * pull_backs(options_.coarse, s.steps) *
                                  static_cast<double>(options_.transitions.bins) / s.steps;
   Passes p = cost(s, mean);

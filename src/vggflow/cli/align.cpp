@@ -1,21 +1,14 @@
 #include "vggflow/train/align.h"
 
-#include <fmt/format.h>
-#include <stdlib.h>
-
-#include <chrono>
-#include <cstdlib>
-#include <exception>
 #include <filesystem>
-#include <functional>
 #include <optional>
 #include <string>
 
 #include "vggflow/algorithms/registry.h"
 #include "vggflow/cli/command.h"
 #include "vggflow/cli/commands.h"
+#include "vggflow/cli/ranks.h"
 #include "vggflow/cli/run_folder.h"
-#include "vggflow/core/error.h"
 #include "vggflow/core/interrupt.h"
 #include "vggflow/core/log.h"
 #include "vggflow/core/result.h"
@@ -59,27 +52,12 @@ Syntax syntax() {
               "docs/methods.md."};
 }
 
-// A process of several sees the one GPU that is its own, where the device is not named.
-void see_own_gpu(const Place& place) {
-  if (place.size == 1) return;
-  const char* given = std::getenv("CUDA_VISIBLE_DEVICES");
-  ::setenv("CUDA_VISIBLE_DEVICES", own_gpu(given ? given : "", place.local_rank).c_str(), 1);
-}
-
-// What ends one process ends the others: they are told why.
-RunEnd as_one_of(const Group& group, const std::function<RunEnd()>& run) {
-  try {
-    return run();
-  } catch (const Interrupted&) {
-    throw;
-  } catch (const std::exception& e) {
-    group.leave_word(e.what());
-    if (group.size() == 1) throw;
-    fail("{}{}", e.what(),
-         std::string(e.what()).starts_with("[ranks]")
-             ? ""
-             : fmt::format(" (rank {} of {})", group.rank(), group.size()));
-  }
+// One that died after its summary lacks its report alone.
+void report_on(const AlignConfig& config, RunEnd end) {
+  const std::string report = config.run + "/report.html";
+  if (end == RunEnd::kFinishedBefore && std::filesystem::exists(report)) return;
+  write_report(config.run);
+  print_result("report: " + report);
 }
 
 }  // namespace
@@ -94,28 +72,23 @@ int align(const Call& call) {
   const Place place = place_of_process();
   see_own_gpu(place);
   const DeviceScope device(config.device);
-  const Group group = Group::open(
-      place, std::chrono::milliseconds(static_cast<int64_t>(1000 * config.dist.timeout)));
+  const Group group = open_group(place, config.dist);
   const bool on_gpu = !device.device().is_cpu();
-  const auto within_limit = [on_gpu](const AlignConfig& asked, const ModelShape& shape) {
-    check_memory_limit(asked, shape, on_gpu);
+  const auto within_limit = [&](const AlignConfig& asked, const ModelShape& shape) {
+    check_memory_limit(asked, shape, on_gpu, group.size());
   };
   std::optional<RunPage> page;
   if (config.page > 0 && group.leads()) {
     page.emplace(config.run, config.page);
     log_line("live page: " + page->url());  // before there is a log: who reads that may not press
   }
-  const RunEnd end = as_one_of(group, [&] {
-    return vggflow::align(config, group, within_limit, page ? page->control() : nullptr);
+  return as_one_of(group, [&] {
+    const RunEnd end =
+        vggflow::align(config, group, within_limit, page ? page->control() : nullptr);
+    if (end == RunEnd::kInterrupted) return kInterrupted;
+    if (group.leads()) report_on(config, end);
+    return kDone;
   });
-  if (end == RunEnd::kInterrupted) return kInterrupted;
-  if (!group.leads()) return kDone;
-  // One that died after its summary lacks its report alone.
-  const std::string report = config.run + "/report.html";
-  if (end == RunEnd::kFinishedBefore && std::filesystem::exists(report)) return kDone;
-  write_report(config.run);
-  print_result("report: " + report);
-  return kDone;
 }
 
 }  // namespace vggflow::cli

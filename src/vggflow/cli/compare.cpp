@@ -1,17 +1,23 @@
+#include <chrono>
 #include <cstdio>
 #include <filesystem>
+#include <memory>
 #include <set>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "vggflow/cli/command.h"
 #include "vggflow/cli/commands.h"
+#include "vggflow/cli/ranks.h"
 #include "vggflow/core/log.h"
 #include "vggflow/core/result.h"
 #include "vggflow/core/shell_word.h"
 #include "vggflow/core/usage_error.h"
 #include "vggflow/core/visible.h"
+#include "vggflow/dist/place.h"
 #include "vggflow/experiments/comparison_report.h"
+#include "vggflow/io/folder_lock.h"
 #include "vggflow/train/checks.h"
 
 namespace vggflow::cli {
@@ -82,6 +88,16 @@ std::vector<std::string> changed_settings(const PlannedRun& run,
   return changed;
 }
 
+// One process at a time, so that the last one to write has seen what all others did.
+ComparisonData report_on(const ComparisonConfig& comparison, const RunCommand& command) {
+  std::unique_ptr<FolderLock> turn;
+  while (!(turn = FolderLock::unless_taken(comparison.out, ".report")))
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  ComparisonData data = collect(comparison, command);
+  write_comparison_report(data);
+  return data;
+}
+
 void say_how_to_go_on(const Call& call) {
   log_info("interrupted; what is done is kept. Go on with: vggflow compare {}",
            shell_words(call.words));
@@ -93,6 +109,10 @@ int compare(const Call& call) {
   CompareConfig config;
   const auto line = read_settings(call, syntax(), config);
   if (!line) return kDone;
+  // Its runs are processes of their own, which are no ranks.
+  const Place place = leave_place();
+  see_own_gpu(place);
+  if (place.rank > 0) keep_off_terminal();
   if (line->file.empty())
     throw UsageError("[compare] expected --config FILE, the comparison's file (docs/compare.md)");
   const ComparisonConfig comparison = load_comparison(line->file, line->others);
@@ -100,6 +120,7 @@ int compare(const Call& call) {
   const RunCommand command{std::filesystem::read_symlink("/proc/self/exe"),
                            [&](const PlannedRun& run) { return changed_settings(run, comparison); },
                            line->trust};
+  if (place.rank > 0 && (config.dry_run || config.report_only)) return kDone;
   if (config.dry_run) {
     std::fputs(visible(describe_plan(comparison, command)).c_str(), stdout);
     return kDone;
@@ -107,11 +128,11 @@ int compare(const Call& call) {
   bool whole = true;
   if (!config.report_only) {
     catch_interrupts();
-    whole = run_comparison(comparison, command);
+    whole = run_comparison(comparison, command, {place.rank, place.size});
     if (!whole) say_how_to_go_on(call);
   }
-  const ComparisonData data = collect(comparison, command);
-  write_comparison_report(data);
+  if (place.rank > 0) return whole ? kDone : kInterrupted;
+  const ComparisonData data = report_on(comparison, command);
   for (const RunFailure& f : data.failures) log_info("failed: {}: {}", f.label, f.error);
   print_result("report: " + (comparison.out / "report.html").string());
   if (!whole) return kInterrupted;

@@ -1,5 +1,6 @@
 #include "vggflow/cli/command.h"
 #include "vggflow/cli/commands.h"
+#include "vggflow/cli/ranks.h"
 #include "vggflow/convert/model_convert.h"
 #include "vggflow/core/log.h"
 #include "vggflow/core/result.h"
@@ -21,6 +22,7 @@ Syntax syntax() {
 int convert(const Call& call) {
   ConvertOptions options;
   if (!read_settings(call, syntax(), options)) return kDone;
+  require_one_process(call);
   print_result(convert_model(options));
   return kDone;
 }

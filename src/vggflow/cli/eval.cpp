@@ -1,6 +1,6 @@
 #include "vggflow/cli/command.h"
 #include "vggflow/cli/commands.h"
-#include "vggflow/cli/run_folder.h"
+#include "vggflow/cli/ranks.h"
 #include "vggflow/eval/run.h"
 
 namespace vggflow::cli {
@@ -18,9 +18,8 @@ Syntax syntax() {
 int eval(const Call& call) {
   EvalConfig config;
   if (!read_settings(call, syntax(), config)) return kDone;
-  const auto device = open_device(config.device);
-  run_eval(config);
-  return kDone;
+  return on_ranks(config.device, config.dist, fields_of(config),
+                  [&](const Group& group) { run_eval(config, group); });
 }
 
 }  // namespace vggflow::cli

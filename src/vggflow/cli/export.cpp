@@ -1,5 +1,6 @@
 #include "vggflow/cli/command.h"
 #include "vggflow/cli/commands.h"
+#include "vggflow/cli/ranks.h"
 #include "vggflow/convert/lora_export.h"
 #include "vggflow/core/log.h"
 #include "vggflow/core/result.h"
@@ -28,6 +29,7 @@ Syntax syntax() {
 int export_lora(const Call& call) {
   ExportOptions options;
   if (!read_settings(call, syntax(), options)) return kDone;
+  require_one_process(call);
   print_result(vggflow::export_lora(options));
   return kDone;
 }

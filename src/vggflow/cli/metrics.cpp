@@ -1,6 +1,6 @@
 #include "vggflow/cli/command.h"
 #include "vggflow/cli/commands.h"
-#include "vggflow/cli/run_folder.h"
+#include "vggflow/cli/ranks.h"
 #include "vggflow/eval/metrics_run.h"
 
 namespace vggflow::cli {
@@ -20,9 +20,8 @@ Syntax syntax() {
 int metrics(const Call& call) {
   MetricsConfig config;
   if (!read_settings(call, syntax(), config)) return kDone;
-  const auto device = open_device(config.device);
-  run_metrics(config);
-  return kDone;
+  return on_ranks(config.device, config.dist, fields_of(config),
+                  [&](const Group& group) { run_metrics(config, group); });
 }
 
 }  // namespace vggflow::cli

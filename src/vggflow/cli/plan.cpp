@@ -16,6 +16,7 @@ namespace {
 struct PlanConfig {
   bool json = false;
   double gflops = 0;
+  int64_t ranks = 1;
   AlignConfig align;
 
   template <class V>
@@ -24,12 +25,16 @@ struct PlanConfig {
     v("gflops", gflops,
       "rate of this machine's matrix products in GFLOP/s; 0: it is measured, for a second",
       range(0, 1e9));
+    v("ranks", ranks,
+      "processes that the run has, each with a device of its own: memory is of each, time of all "
+      "together",
+      range(1, 100000));
     align.fields(v);
   }
 };
 
 Syntax syntax() {
-  return {.flags = {{"--json", "json"}, {"--gflops", "gflops"}},
+  return {.flags = {{"--json", "json"}, {"--gflops", "gflops"}, {"--ranks", "ranks"}},
           .common = {"model", "method", "reward", "updates", "batch", "micro_batch", "merge",
                      "checkpointing", "precision", "lora_rank", "time_grid.steps", "value.kind",
                      "device"},
@@ -49,8 +54,9 @@ int plan(const Call& call) {
   const ModelShape shape = read_model_shape(align.flow);
   std::vector<Device> devices = known_devices(device::missing_for_cuda());
   devices.push_back(this_machine(precision_dtype(align.flow.precision), 1e9 * config.gflops));
-  const Plan found = vggflow::plan(align, shape);
-  const auto all = switches(align, shape);
+  const auto ranks = static_cast<int>(config.ranks);
+  const Plan found = vggflow::plan(align, shape, ranks);
+  const auto all = switches(align, shape, ranks);
   const std::string text = config.json ? plan_json(found, all, devices).dump(2) + "\n"
                                        : visible(plan_text(align, shape, found, all, devices));
   std::fputs(text.c_str(), stdout);

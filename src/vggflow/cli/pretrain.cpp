@@ -2,6 +2,7 @@
 
 #include "vggflow/cli/command.h"
 #include "vggflow/cli/commands.h"
+#include "vggflow/cli/ranks.h"
 #include "vggflow/cli/run_folder.h"
 #include "vggflow/core/interrupt.h"
 #include "vggflow/core/log.h"
@@ -23,6 +24,7 @@ int pretrain(const Call& call) {
   PretrainConfig config;
   const auto line = read_settings(call, syntax(), config);
   if (!line) return kDone;
+  require_one_process(call);
   check_settings_of_target(config);
   if (config.resume) check_not_moved(line->file, config.run);
   set_threads(config.threads);

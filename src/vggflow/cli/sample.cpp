@@ -1,6 +1,6 @@
 #include "vggflow/cli/command.h"
 #include "vggflow/cli/commands.h"
-#include "vggflow/cli/run_folder.h"
+#include "vggflow/cli/ranks.h"
 #include "vggflow/eval/run.h"
 
 namespace vggflow::cli {
@@ -28,9 +28,8 @@ Syntax syntax() {
 int sample(const Call& call) {
   SampleConfig config;
   if (!read_settings(call, syntax(), config)) return kDone;
-  const auto device = open_device(config.device);
-  sample_images(config);
-  return kDone;
+  return on_ranks(config.device, config.dist, fields_of(config),
+                  [&](const Group& group) { sample_images(config, group); });
 }
 
 }  // namespace vggflow::cli

@@ -2,7 +2,7 @@
 
 #include "vggflow/cli/command.h"
 #include "vggflow/cli/commands.h"
-#include "vggflow/cli/run_folder.h"
+#include "vggflow/cli/ranks.h"
 
 namespace vggflow::cli {
 namespace {
@@ -26,9 +26,8 @@ Syntax syntax() {
 int score(const Call& call) {
   ScoreOptions options;
   if (!read_settings(call, syntax(), options)) return kDone;
-  const auto device = open_device(options.device);
-  run_score(options);
-  return kDone;
+  return on_ranks(options.device, options.dist, fields_of(options),
+                  [&](const Group& group) { run_score(options, group); });
 }
 
 }  // namespace vggflow::cli

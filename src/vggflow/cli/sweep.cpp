@@ -2,7 +2,7 @@
 
 #include "vggflow/cli/command.h"
 #include "vggflow/cli/commands.h"
-#include "vggflow/cli/run_folder.h"
+#include "vggflow/cli/ranks.h"
 
 namespace vggflow::cli {
 namespace {
@@ -18,9 +18,8 @@ Syntax syntax() {
 int sweep(const Call& call) {
   SweepConfig config;
   if (!read_settings(call, syntax(), config)) return kDone;
-  const auto device = open_device(config.eval.device);
-  run_sweep(config);
-  return kDone;
+  return on_ranks(config.eval.device, config.eval.dist, fields_of(config),
+                  [&](const Group& group) { run_sweep(config, group); });
 }
 
 }  // namespace vggflow::cli

@@ -15,8 +15,10 @@
 #include <algorithm>
 #include <array>
 #include <cstdlib>
+#include <functional>
 #include <memory>
 #include <thread>
+#include <utility>
 
 #include "vggflow/core/error.h"
 #include "vggflow/core/log.h"
@@ -73,6 +75,8 @@ class GlooTransport : public Transport {
  public:
   GlooTransport(const Place& place, milliseconds timeout);
   std::vector<Tensor> gather(const Tensor& bytes) override;
+  std::function<void()> begin_gather(const Tensor& bytes, const Tensor& into) override;
+  Tensor exchange(const Tensor& bytes) override;
   void leave_word(const std::string& text) override;
 
  private:
@@ -88,6 +92,7 @@ class GlooTransport : public Transport {
   c10::intrusive_ptr<c10d::Store> store_;
   c10::intrusive_ptr<c10d::ProcessGroupGloo> group_;
   std::vector<std::string> hosts_;
+  std::string loss_;  // of another rank, once it is known
 };
 
 GlooTransport::GlooTransport(const Place& place, milliseconds timeout)
@@ -166,6 +171,30 @@ std::vector<Tensor> GlooTransport::gather(const Tensor& bytes) {
   return out[0];
 }
 
+std::function<void()> GlooTransport::begin_gather(const Tensor& bytes, const Tensor& into) {
+  std::vector<std::vector<Tensor>> out{into.chunk(place_.size)};
+  std::vector<Tensor> in{bytes};
+  auto work = group_->allgather(out, in);
+  return [this, work = std::move(work)] {
+    try {
+      work->wait();
+    } catch (const std::exception& e) {
+      report_loss(e.what());
+    }
+  };
+}
+
+Tensor GlooTransport::exchange(const Tensor& bytes) {
+  Tensor in = bytes, out = at::empty_like(bytes);
+  std::vector<int64_t> equal_in, equal_out;
+  try {
+    group_->alltoall_base(out, in, equal_out, equal_in)->wait();
+  } catch (const std::exception& e) {
+    report_loss(e.what());
+  }
+  return out;
+}
+
 // Its connections end, so that the others notice; the rank that keeps the meeting point stays until
 // they have read there.
 void GlooTransport::leave_word(const std::string& text) {
@@ -179,6 +208,7 @@ void GlooTransport::leave_word(const std::string& text) {
 
 // Every rank that still lives says so and looks who did not: a connection's own words name no rank.
 void GlooTransport::report_loss(const std::string& problem) {
+  VGGFLOW_CHECK(loss_.empty(), "{}", loss_);  // told before
   std::vector<std::string> lost;
   try {
     store_->set(key("alive", place_.rank), bytes_of("yes"));
@@ -196,9 +226,10 @@ void GlooTransport::report_loss(const std::string& problem) {
     lost = {fmt::format("rank 0 on {} is gone, and the meeting point with it", hosts_[0])};
   }
   if (lost.empty()) lost.push_back("some rank did not answer in time");
-  fail("[ranks] rank {} of {} on {} ends, since {} ({})", place_.rank, place_.size,
-       hosts_[static_cast<size_t>(place_.rank)], fmt::join(lost, "; "),
-       problem.substr(0, problem.find('\n')));
+  loss_ = fmt::format("[ranks] rank {} of {} on {} ends, since {} ({})", place_.rank, place_.size,
+                      hosts_[static_cast<size_t>(place_.rank)], fmt::join(lost, "; "),
+                      problem.substr(0, problem.find('\n')));
+  fail("{}", loss_);
 }
 
 }  // namespace

@@ -7,10 +7,10 @@
 #include <cstring>
 #include <exception>
 #include <iterator>
-#include <optional>
 
 #include "vggflow/core/error.h"
 #include "vggflow/core/log.h"
+#include "vggflow/core/version.h"
 
 namespace vggflow {
 namespace {
@@ -81,6 +81,13 @@ std::vector<Tensor> gather_through(Transport& transport, const Tensor& own) {
   return out;
 }
 
+Tensor sum_of(const Tensor& rows) {
+  VGGFLOW_CHECK(rows.size(0) > 0, "[ranks] expected a row to add up, got none");
+  Tensor sum = rows[0].clone();
+  for (int64_t i = 1; i < rows.size(0); ++i) sum.add_(rows[i]);
+  return sum;
+}
+
 }  // namespace
 
 Group Group::open(const Place& place, std::chrono::milliseconds timeout) {
@@ -98,23 +105,47 @@ std::vector<Tensor> Group::gather(const Tensor& x) const {
   return out;
 }
 
+std::function<void()> Group::begin_gather(const Tensor& bytes, const Tensor& into) const {
+  VGGFLOW_CHECK(transport_ && bytes.is_cpu() && into.numel() == size() * bytes.numel(),
+                "[ranks] expected room for the bytes of {} ranks, {} each, got {}", size(),
+                bytes.numel(), into.numel());
+  const Tensor here =
+      into.is_cpu() ? into : at::empty(into.sizes(), into.options().device(at::kCPU));
+  return [begun = transport_->begin_gather(bytes, here), here, into, seconds = seconds_] {
+    const Stopwatch watch;
+    begun();
+    if (!into.is_cpu()) into.copy_(here);
+    *seconds += watch.seconds();
+  };
+}
+
+void Group::deal(int64_t count, const std::function<void(int64_t, bool)>& f) const {
+  for (int64_t piece = rank(); piece < count; piece += size()) f(piece, /*counts=*/true);
+  const int64_t last_round = count / size() * size();
+  if (*in_step_ && last_round < count && last_round + rank() >= count)
+    f(last_round, /*counts=*/false);
+}
+
 Tensor Group::gather_rows(const Tensor& rows) const {
   return transport_ ? at::cat(gather(rows)) : rows;
 }
 
 Tensor Group::ordered_sum(const Tensor& rows) const {
-  std::optional<Tensor> sum;
-  for (const Tensor& of_rank : gather(rows)) {
-    for (int64_t i = 0; i < of_rank.size(0); ++i) {
-      if (sum) {
-        sum->add_(of_rank[i]);
-      } else {
-        sum = of_rank[i].clone();
-      }
-    }
-  }
-  VGGFLOW_CHECK(sum, "[ranks] expected a row to add up, got none");
-  return *sum;
+  if (!transport_ || static_cast<int64_t>(rows.nbytes()) <= kPacket - kHead)
+    return sum_of(gather_rows(rows));
+  const Stopwatch watch;
+  const Tensor own = rows.detach().flatten(1).cpu();
+  const int64_t count = own.size(0), length = own.size(1), part = (length + size() - 1) / size();
+  const Tensor even = at::constant_pad_nd(own, {0, size() * part - length});
+  // (ranks, rows, part): to each rank its part of all rows, and from each its rows of this part.
+  const Tensor sent = even.view({count, size(), part}).transpose(0, 1).contiguous();
+  const Tensor came = transport_->exchange(sent.view({-1}).view(at::kByte))
+                          .view(own.scalar_type())
+                          .view({size() * count, part});
+  const Tensor bytes = sum_of(came).view(at::kByte);
+  const Tensor all = at::cat(transport_->gather(bytes)).view(own.scalar_type());
+  *seconds_ += watch.seconds();
+  return all.narrow(0, 0, length).reshape(rows[0].sizes()).to(rows.device());
 }
 
 Tensor Group::broadcast(const Tensor& x) const {
@@ -164,6 +195,11 @@ void Group::lead(const std::function<void()>& f) const {
 
 void Group::leave_word(const std::string& text) const {
   if (transport_) transport_->leave_word(text);
+}
+
+void agree_on_settings(const Group& group, const Fields& fields) {
+  group.agree("the program", fmt::format("{} {}", version(), commit()));
+  group.agree("the settings", to_yaml(fields));
 }
 
 Tensor gather_dealt(const Group& group, const std::vector<Tensor>& own,

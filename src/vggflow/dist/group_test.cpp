@@ -10,6 +10,7 @@
 
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "vggflow/core/error.h"
 #include "vggflow/core/log.h"
@@ -18,6 +19,7 @@
 namespace vggflow {
 namespace {
 
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 int free_port() {
@@ -115,6 +117,58 @@ TEST(Group, PutsDealtPiecesInOrder) {
           at::full({rows[static_cast<size_t>(group.rank())], 2}, group.rank(), at::kDouble));
     const Tensor all = gather_dealt(group, own, rows);
     EXPECT_TRUE(at::equal(all.select(1, 0), at::tensor({0.0, 0.0, 1.0, 1.0, 2.0}, at::kDouble)));
+  });
+}
+
+TEST(Group, GathersWhileItDoesOtherThings) {
+  on_ranks(2, [](const Group& group) {
+    const Tensor own = at::full({100}, group.rank() + 1, at::kByte),
+                 first = at::empty({200}, at::kByte), second = at::empty({200}, at::kByte);
+    const auto one = group.begin_gather(own, first), two = group.begin_gather(10 * own, second);
+    EXPECT_TRUE(group.any(group.rank() == 1));
+    two();
+    one();
+    EXPECT_TRUE(at::equal(first, at::tensor({1, 2}, at::kByte).repeat_interleave(100)));
+    EXPECT_TRUE(at::equal(second, 10 * first));
+  });
+}
+
+std::vector<int64_t> dealt(const Group& group, int64_t pieces) {
+  std::vector<int64_t> made;
+  group.deal(pieces, [&](int64_t piece, bool counts) { made.push_back(counts ? piece : -piece); });
+  return made;
+}
+
+TEST(Group, DealsPiecesInTurn) {
+  EXPECT_THAT(dealt({}, 3), ElementsAre(0, 1, 2));
+  const Group second(place(1, 3, 0), nullptr), third(place(2, 3, 0), nullptr);
+  EXPECT_THAT(dealt(second, 7), ElementsAre(1, 4));
+  EXPECT_THAT(dealt(third, 6), ElementsAre(2, 5));
+}
+
+TEST(Group, InStepMakesAsManyPiecesOnEveryRank) {
+  const Group second(place(1, 3, 0), nullptr);
+  second.keep_step();
+  EXPECT_THAT(dealt(second, 7), ElementsAre(1, 4, -6));
+  EXPECT_THAT(dealt(second, 6), ElementsAre(1, 4));
+  EXPECT_THAT(dealt(second, 8), ElementsAre(1, 4, 7));
+}
+
+struct Settings {
+  int64_t seed = 0;
+  template <class V>
+  void fields(V& v) {
+    v("seed", seed, "seed", range(0, 9));
+  }
+};
+
+TEST(Group, RefusesOtherSettings) {
+  on_ranks(2, [](const Group& group) {
+    Settings settings;
+    agree_on_settings(group, fields_of(settings));
+    settings.seed = group.rank();
+    EXPECT_THAT(testing::message_of([&] { agree_on_settings(group, fields_of(settings)); }),
+                HasSubstr("the settings to be the same on all ranks; rank 1 differs"));
   });
 }
 

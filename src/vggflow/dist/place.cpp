@@ -1,5 +1,7 @@
 #include "vggflow/dist/place.h"
 
+#include <stdlib.h>
+
 #include <charconv>
 #include <cstdlib>
 #include <initializer_list>
@@ -152,6 +154,14 @@ Place place_of(const Variables& variables) {
 
 Place place_of_process() {
   return place_of([](const char* name) { return std::getenv(name); });
+}
+
+Place leave_place() {
+  Place place = place_of_process();
+  for (const char* name :
+       {kTorchrun.rank, kTorchrun.size, kSlurm.size, kOpenMpi.rank, kOpenMpi.size})
+    ::unsetenv(name);
+  return place;
 }
 
 }  // namespace vggflow

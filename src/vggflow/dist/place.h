@@ -30,6 +30,10 @@ Place place_of(const Variables& variables);
 /// Of this process.
 Place place_of_process();
 
+/// Of this process, which then forgets it, and so do the processes that it starts: they are no
+/// ranks.
+Place leave_place();
+
 /// What CUDA_VISIBLE_DEVICES becomes for a process that shall see one GPU of those that it names:
 /// of a list the one of its local rank, counted round; of no list the local rank itself.
 std::string own_gpu(const std::string& visible, int local_rank);

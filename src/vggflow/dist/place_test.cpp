@@ -113,5 +113,15 @@ TEST(Place, GivesAProcessOneGpu) {
   EXPECT_EQ(own_gpu("GPU-7a", 2), "GPU-7a");
 }
 
+TEST(Place, IsLeftOnce) {
+  ::setenv("RANK", "1", 1);
+  ::setenv("WORLD_SIZE", "2", 1);
+  ::setenv("LOCAL_RANK", "1", 1);
+  ::setenv("MASTER_ADDR", "127.0.0.1", 1);
+  ::setenv("MASTER_PORT", "29500", 1);
+  EXPECT_EQ(leave_place().rank, 1);
+  EXPECT_EQ(place_of_process().size, 1) << "nor are the processes that it starts ranks";
+}
+
 }  // namespace
 }  // namespace vggflow

@@ -2,6 +2,7 @@
 // How the bytes of ranks come to one another. One file knows c10d (gloo_transport.cpp).
 
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -17,6 +18,12 @@ class Transport {
   /// The (n) uint8 tensors of all ranks, by rank; n is the same on all. Throws Error, naming the
   /// ranks that are gone, where one ended or did not answer in time.
   virtual std::vector<Tensor> gather(const Tensor& bytes) = 0;
+  /// Begins to gather the (n) uint8 tensors of all ranks into one (size * n), by rank. The call
+  /// that it returns waits for the end. Both tensors stay as they are until then.
+  virtual std::function<void()> begin_gather(const Tensor& bytes, const Tensor& into) = 0;
+  /// Of (size * n) uint8, the r-th n bytes go to rank r; gives what all ranks sent to this one, by
+  /// rank.
+  virtual Tensor exchange(const Tensor& bytes) = 0;
   /// Leaves word of why this rank ends, for the others' errors.
   virtual void leave_word(const std::string& text) = 0;
 };

@@ -7,7 +7,9 @@
 #include <algorithm>
 #include <cmath>
 #include <iterator>
+#include <numeric>
 #include <optional>
+#include <utility>
 
 #include "vggflow/core/error.h"
 #include "vggflow/families/open_model.h"
@@ -32,6 +34,21 @@ std::vector<double> group_means(const Tensor& values, int64_t size) {
 Estimate estimate_known(std::vector<double> values) {
   std::erase_if(values, [](double v) { return std::isnan(v); });
   return values.empty() ? Estimate{NAN, std::nullopt} : estimate(values);
+}
+
+// Of `total` in parts of `size`.
+std::vector<int64_t> part_lengths(int64_t total, int64_t size) {
+  std::vector<int64_t> lengths;
+  for (int64_t start = 0; start < total; start += size)
+    lengths.push_back(std::min(size, total - start));
+  return lengths;
+}
+
+// Images of the round that a part is dealt in: the processes draw a part each at the same time.
+int64_t of_round(const std::vector<int64_t>& lengths, int64_t part, const Group& group) {
+  const int64_t first = part / group.size() * group.size(),
+                last = std::min(first + group.size(), std::ssize(lengths));
+  return std::accumulate(lengths.begin() + first, lengths.begin() + last, int64_t{0});
 }
 
 Estimate paired_change(std::vector<double> now, const std::vector<double>& before) {
@@ -99,18 +116,21 @@ void check_set_size(int64_t prompts, int64_t images) {
 }
 
 Tensor drawn_thumbnails(const ImageGenerator& model, const std::vector<std::string>& prompts,
-                        int64_t batch, const std::vector<int64_t>& noise_shape, Progress* bar) {
+                        int64_t batch, const std::vector<int64_t>& noise_shape, const Group& group,
+                        Progress* bar) {
   const int64_t at_once = images_at_once(batch, noise_shape), total = std::ssize(prompts);
+  const std::vector<int64_t> lengths = part_lengths(total, at_once);
   std::vector<Tensor> shown;
-  for (int64_t start = 0; start < total; start += at_once) {
-    const std::vector<std::string> part(prompts.begin() + start,
-                                        prompts.begin() + std::min(total, start + at_once));
+  group.deal(std::ssize(lengths), [&](int64_t piece, bool counts) {
+    const int64_t start = piece * at_once, end = start + lengths[static_cast<size_t>(piece)];
+    const std::vector<std::string> part(prompts.begin() + start, prompts.begin() + end);
     const Tensor noise = keyed_normal(0, Purpose::kEvalNoise, 0, static_cast<uint64_t>(start),
                                       std::ssize(part), noise_shape);
-    shown.push_back(thumbnails(((model(part, noise) + 1) / 2).cpu()));
-    if (bar) bar->add(std::ssize(part));
-  }
-  return at::cat(shown);
+    const Tensor drawn = thumbnails(((model(part, noise) + 1) / 2).cpu());
+    if (counts) shown.push_back(drawn);
+    if (bar) bar->add(of_round(lengths, piece, group));
+  });
+  return gather_dealt(group, shown, lengths);
 }
 
 std::vector<std::pair<std::string, std::string>> complaints(const Evaluation& base,
@@ -208,15 +228,14 @@ Evaluator::Measured Evaluator::measure(const ImageGenerator& model, uint64_t set
                                        Progress* bar) const {
   at::NoGradGuard no_grad;
   const int64_t total = set_size();
+  const std::vector<int64_t> lengths = part_lengths(total, options_.batch);
   std::vector<Measured> own;
-  std::vector<int64_t> lengths;
-  for (int64_t start = 0; start < total; start += options_.batch) {
-    const int64_t length = std::min(options_.batch, total - start);
-    if (std::ssize(lengths) % group_.size() == group_.rank())
-      own.push_back(measure_part(model, set, scores, start, length));
-    lengths.push_back(length);
-    if (bar) bar->add(length);
-  }
+  group_.deal(std::ssize(lengths), [&](int64_t piece, bool counts) {
+    const int64_t start = piece * options_.batch, length = lengths[static_cast<size_t>(piece)];
+    Measured part = measure_part(model, set, scores, start, length);
+    if (counts) own.push_back(std::move(part));
+    if (bar) bar->add(of_round(lengths, piece, group_));
+  });
   const auto all = [&](const auto& field, const std::vector<int64_t>& rows) {
     std::vector<Tensor> parts;
     for (const Measured& part : own) parts.push_back(field(part));

@@ -96,9 +96,10 @@ std::shared_ptr<const FeatureNetwork> load_evaluation_features(const EvalOptions
 void check_set_size(int64_t prompts, int64_t images);
 
 /// Thumbnails (n, 3, h, w) in [0, 1] of prompts that people look at, the i-th from the noise of
-/// place i with seed 0, `batch` at once (images_at_once). `bar` counts the images.
+/// place i with seed 0, `batch` at once (images_at_once). The processes of `group` draw them
+/// between them, and all get them. `bar` counts the images.
 Tensor drawn_thumbnails(const ImageGenerator& model, const std::vector<std::string>& prompts,
-                        int64_t batch, const std::vector<int64_t>& noise_shape,
+                        int64_t batch, const std::vector<int64_t>& noise_shape, const Group& group,
                         Progress* bar = nullptr);
 
 /// What speaks against a model that has been evaluated, one sentence each with a short name before

@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "vggflow/testing/message.h"
+#include "vggflow/testing/ranks.h"
 
 namespace vggflow {
 namespace {
@@ -15,17 +16,18 @@ namespace {
 using ::testing::HasSubstr;
 
 // Noise taken for images: an evaluation of a model that draws what it is given.
-Evaluation evaluated(const std::string& features) {
+Evaluation evaluated(const std::string& features, int64_t batch = 0, const Group& group = {}) {
   const std::filesystem::path models = std::filesystem::path(VGGFLOW_SOURCE_DIR) / "models";
   EvalOptions options;
   options.images = 4;
   options.features = features;
+  options.batch = batch;
   const auto reward = make_reward("colorfulness", {});
   Evaluator evaluator(
       options, {{"ghost"}, {"wave"}}, *reward, /*judge=*/nullptr,
       load_evaluation_features(
           options, {.judge = models / "judge", .emoji_clip = models / "emoji-clip"}, nullptr),
-      {}, {3, 32, 32});
+      {}, {3, 32, 32}, group);
   return evaluator.evaluate_base([](const std::vector<std::string>&, const Tensor& noise) {
     return (0.4 * noise).clamp(-1, 1);
   });
@@ -43,6 +45,30 @@ TEST(Evaluator, TakesDiversityAndDistancesOnTheNamedNetwork) {
   EXPECT_NE(clip.diversity.mean, judge.diversity.mean);
   EXPECT_THAT(testing::message_of([] { evaluated("dreamsim"); }),
               HasSubstr("expected the path of dreamsim's weights: dreamsim=PATH"));
+}
+
+// Eight images in three parts.
+TEST(Evaluator, OfSeveralRanksGivesTheFiguresOfOneProcess) {
+  const Json alone = evaluated("auto", 3).to_json();
+  for (const bool in_step : {false, true}) {
+    testing::on_threads(2, [&](const Group& group) {
+      if (in_step) group.keep_step();
+      EXPECT_EQ(evaluated("auto", 3, group).to_json(), alone);
+    });
+  }
+}
+
+TEST(Evaluator, DrawsThumbnailsBetweenRanks) {
+  const std::vector<std::string> prompts{"a", "b", "c", "d", "e"};
+  const auto drawn = [&](const Group& group) {
+    return drawn_thumbnails(
+        [](const std::vector<std::string>& captions, const Tensor& noise) {
+          return noise.clamp(-1, 1) * static_cast<double>(captions.front()[0] - 'a' + 1) / 8;
+        },
+        prompts, 2, {3, 8, 8}, group);
+  };
+  const Tensor alone = drawn({});
+  testing::on_threads(2, [&](const Group& group) { EXPECT_TRUE(at::equal(drawn(group), alone)); });
 }
 
 TEST(Evaluator, RefusesTooFewImagesBeforeItDrawsAny) {

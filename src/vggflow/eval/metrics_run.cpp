@@ -32,11 +32,11 @@ bool is_drawn(const std::vector<std::string>& sources) {
 
 // Images as they lie there, or those of a model, which go to out/`name`.
 std::optional<ImageSet> read_set(const std::vector<std::string>& sources, const MetricsConfig& c,
-                                 const std::string& name, int64_t skip = 0) {
+                                 const Group& group, const std::string& name, int64_t skip = 0) {
   if (sources.empty()) return std::nullopt;
   if (!is_drawn(sources)) return read_image_set({sources.begin(), sources.end()});
   const std::filesystem::path folder = std::filesystem::path(c.out) / name;
-  draw_set(sources[0], c.models, skip, folder);
+  draw_set(sources[0], c.models, skip, folder, group);
   ImageSet set = read_image_set({folder});
   set.name = sources[0];
   return set;
@@ -139,23 +139,30 @@ void log_comparison(const SetComparison& c) {
 }  // namespace
 
 void compare_and_report(const MetricsConfig& c, ImageSet a, std::optional<ImageSet> b,
-                        std::optional<ImageSet> base) {
+                        std::optional<ImageSet> base, const Group& group) {
   check_features(c);
   VGGFLOW_CHECK(b || !base, "[metrics] base=... is a second set of b's model: give b=... too");
   a = prepared(std::move(a), c);
   if (b) b = prepared(*std::move(b), c);
   if (base) base = prepared(*std::move(base), c);
   const std::filesystem::path out = c.out;
-  make_writable_folder(out);
+  group.lead([&] { make_writable_folder(out); });
   FeatureNetworks networks;
   for (const std::string& name : c.features)
     networks.push_back(open_features(name, {c.judge, c.reward_files.reward_model}));
   const RewardPanel panel = load_rewards(c);
-  const auto measured = [&](const std::optional<ImageSet>& set) {
-    return set ? std::optional(measure(*set, networks, panel, c.metrics.batch)) : std::nullopt;
+  const auto measure_set = [&](const ImageSet& set) {
+    agree_on_images(group, set);
+    return measure(set, networks, panel, c.metrics.batch, group);
   };
-  SetComparison comparison = compare_sets(measure(a, networks, panel, c.metrics.batch), measured(b),
-                                          measured(base), networks, c.metrics);
+  const auto measured = [&](const std::optional<ImageSet>& set) {
+    return set ? std::optional(measure_set(*set)) : std::nullopt;
+  };
+  // One after another, in an order that all processes keep.
+  MeasuredSet of_a = measure_set(a);
+  std::optional<MeasuredSet> of_b = measured(b), of_base = measured(base);
+  SetComparison comparison =
+      compare_sets(std::move(of_a), std::move(of_b), std::move(of_base), networks, c.metrics);
   VGGFLOW_CHECK(!comparison.by_prompt.empty() || !comparison.as_a_whole.empty(),
                 "[metrics] nothing can be told of {} of {}: diversity takes two of a "
                 "prompt, a distance two in each set; a reward, panel=[colorfulness], takes one",
@@ -171,13 +178,15 @@ void compare_and_report(const MetricsConfig& c, ImageSet a, std::optional<ImageS
     print_result(fmt::format("{} of {} prompts are among the {} training prompts, or close to one",
                              overlap->found(), overlap->eval, overlap->train));
   }
-  write_text(out / "metrics.json",
-             result.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
-  write_text(out / "metrics.html", comparison_sheet(comparison, a, b, overlap));
+  group.lead([&] {
+    write_text(out / "metrics.json",
+               result.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
+    write_text(out / "metrics.html", comparison_sheet(comparison, a, b, overlap));
+  });
   print_result("wrote " + (out / "metrics.html").string());
 }
 
-void run_metrics(const MetricsConfig& c) {
+void run_metrics(const MetricsConfig& c, const Group& group) {
   set_threads(c.threads);
   VGGFLOW_CHECK(!c.a.empty(), "[metrics] expected a=FOLDER, and b=FOLDER to compare it with");
   check_features(c);  // before hours of drawing
@@ -186,10 +195,10 @@ void run_metrics(const MetricsConfig& c) {
   for (const auto* sources : {&c.a, &c.b, &base}) {
     if (is_drawn(*sources)) check_set(sources->front(), c.models);
   }
-  ImageSet a = *read_set(c.a, c, "a");
-  std::optional<ImageSet> b = read_set(c.b, c, "b");
-  compare_and_report(c, std::move(a), std::move(b),
-                     read_set(base, c, "base", /*skip=*/c.models.images));
+  ImageSet a = *read_set(c.a, c, group, "a");
+  std::optional<ImageSet> b = read_set(c.b, c, group, "b"),
+                          second = read_set(base, c, group, "base", /*skip=*/c.models.images);
+  compare_and_report(c, std::move(a), std::move(b), std::move(second), group);
 }
 
 }  // namespace vggflow

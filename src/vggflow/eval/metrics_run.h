@@ -7,6 +7,8 @@
 #include <vector>
 
 #include "vggflow/device/device.h"
+#include "vggflow/dist/group.h"
+#include "vggflow/dist/options.h"
 #include "vggflow/eval/model_sets.h"
 #include "vggflow/metrics/set_metrics.h"
 
@@ -23,6 +25,7 @@ struct MetricsConfig {
   int64_t size = 0;
   int64_t threads = 0;
   DeviceOptions device;
+  DistOptions dist;
   SetMetricOptions metrics;
   ModelSetOptions models;
 
@@ -47,16 +50,18 @@ struct MetricsConfig {
     v("size", size, "side that images are resized to first; 0: as they are", range(0, 8192));
     v("threads", threads, "CPU threads; 0 takes all", range(0, 1024));
     device.fields(v);
+    v.section("dist", dist);
     v.section("metrics", metrics);
     v.section("models", models);
   }
 };
 
 /// Compares what the sets hold; `a`, `b` and `base` may come from a model as well as from files.
+/// The processes of `group` measure the images between them, and rank 0 writes.
 void compare_and_report(const MetricsConfig& config, ImageSet a, std::optional<ImageSet> b,
-                        std::optional<ImageSet> base);
+                        std::optional<ImageSet> base, const Group& group = {});
 
 /// Reads the sets that the configuration names, and does that.
-void run_metrics(const MetricsConfig& config);
+void run_metrics(const MetricsConfig& config, const Group& group = {});
 
 }  // namespace vggflow

@@ -41,7 +41,7 @@ void check_set(const std::string& source, const ModelSetOptions& o) {
 }
 
 void draw_set(const std::string& source, const ModelSetOptions& o, int64_t skip,
-              const fs::path& out) {
+              const fs::path& out, const Group& group) {
   check_set(source, o);
   SampleConfig sampled{
       .out = out.string(),
@@ -55,6 +55,8 @@ void draw_set(const std::string& source, const ModelSetOptions& o, int64_t skip,
       .batch = o.batch,
       .enlarge = 1,
       .threads = 0,
+      .device = {},
+      .dist = {},
       .generator = o.generator};
   const SetSource kind = source_of(source);
   VGGFLOW_CHECK(kind != SetSource::kImages, "[metrics] {} is no model and no LoRA", source);
@@ -65,12 +67,14 @@ void draw_set(const std::string& source, const ModelSetOptions& o, int64_t skip,
     sampled.generator.lora.clear();
     sampled.generator.guide.kind = GuideKind::kNone;
   }
-  VGGFLOW_CHECK(!fs::exists(out) || fs::is_empty(out),
-                "[metrics] {} holds something already, and the images of {} belong there: choose "
-                "another out=FOLDER",
-                out.string(), source);
+  group.lead([&] {
+    VGGFLOW_CHECK(!fs::exists(out) || fs::is_empty(out),
+                  "[metrics] {} holds something already, and the images of {} belong there: choose "
+                  "another out=FOLDER",
+                  out.string(), source);
+  });
   log_info("{}: drawing {} images of each of {} prompts", source, o.images, sampled.prompts.size());
-  sample_images(sampled);
+  sample_images(sampled, group);
 }
 
 }  // namespace vggflow

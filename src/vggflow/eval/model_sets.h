@@ -51,6 +51,6 @@ void check_set(const std::string& source, const ModelSetOptions& options);
 /// Draws the images of a source that is no set of images, as `vggflow sample` does, into `out`. The
 /// seeds of a prompt's images begin `skip` after options.seed.
 void draw_set(const std::string& source, const ModelSetOptions& options, int64_t skip,
-              const std::filesystem::path& out);
+              const std::filesystem::path& out, const Group& group = {});
 
 }  // namespace vggflow

@@ -28,9 +28,9 @@
 
 namespace vggflow {
 
-Generator::Generator(const GeneratorOptions& options)
+Generator::Generator(const GeneratorOptions& options, const Group& group)
     : options_(options),
-      model_(open_flow_model(options.flow)),
+      model_(open_flow_model(options.flow, group)),
       times_(time_grid(resolved_grid(options.time_grid, model_->schedule().shift,
                                      model_->schedule().shifts_twice))) {
   if (options.guide.kind != GuideKind::kNone)
@@ -191,48 +191,83 @@ TextChunks chunks_of(const SampleConfig& c, const Generator& generator, const Jo
 
 }  // namespace
 
-void sample_images(const SampleConfig& c) {
+namespace {
+
+// A batch of images (n, 3, H, W) in [0, 1].
+Tensor draw(const SampleConfig& c, const Generator& generator, const std::vector<Job>& batch) {
+  std::vector<Tensor> noise;
+  for (const Job& job : batch) {
+    noise.push_back(keyed_normal(static_cast<uint64_t>(job.seed), Purpose::kEvalNoise, 0, 0, 1,
+                                 generator.model().state_shape()));
+  }
+  return ((generator.generate(captions_of(batch), at::cat(noise), c.generator.aligned()) + 1) / 2)
+      .cpu();
+}
+
+// Writes images as they come, the n-th as file n, and keeps what the grid shows of them.
+class ImageWriter {
+ public:
+  ImageWriter(const SampleConfig& c, const Generator& generator, const std::vector<Job>& jobs)
+      : c_(c), generator_(generator), jobs_(jobs), out_(c.out) {}
+  void add(const Tensor& x) {
+    for (int64_t i = 0; i < x.size(0); ++i, ++written_) {
+      const Image image = image_grid(x.narrow(0, i, 1), 1, c_.enlarge, 0);
+      write_png(out_ / fmt::format("{:05}.png", written_), image,
+                chunks_of(c_, generator_, jobs_[written_], image));
+    }
+    shown_.push_back(thumbnails(x));
+  }
+  void finish() const {
+    write_grid(out_ / "grid.png", grid_of(at::cat(shown_)), captions_of(jobs_));
+    print_result(
+        fmt::format("wrote {} and grid.png to {}", count_of(written_, "image"), out_.string()));
+  }
+
+ private:
+  const SampleConfig& c_;
+  const Generator& generator_;
+  const std::vector<Job>& jobs_;
+  std::filesystem::path out_;
+  std::vector<Tensor> shown_;
+  size_t written_ = 0;
+};
+
+}  // namespace
+
+void sample_images(const SampleConfig& c, const Group& group) {
   set_threads(c.threads);
   check_seeds(c);
   std::vector<std::string> prompts = prompts_of(c);
-  const Generator generator(c.generator);
+  const Generator generator(c.generator, group);
   if (prompts.empty()) {
     VGGFLOW_CHECK(
         has_own_prompts(c.generator.flow),
         "[sample] expected prompts: pass --prompts FILE, or \"prompts=[a red heart, a ghost]\"");
     prompts = display_prompts();
   }
-  const std::filesystem::path out = c.out;
-  make_writable_folder(out);
+  group.lead([&] { make_writable_folder(c.out); });
   const std::vector<Job> jobs = jobs_of(c, prompts);
   const auto total = std::ssize(jobs);
   generator.model().prepare(prompts);
   log_info("{}", generator.model().description());
   Progress progress("sample", total);
-  std::vector<Tensor> shown;
+  ImageWriter writer(c, generator, jobs);
   const int64_t at_once = images_at_once(c.batch, generator.model().state_shape());
-  for (int64_t start = 0; start < total; start += at_once) {
-    const std::vector<Job> batch(jobs.begin() + start,
-                                 jobs.begin() + std::min<int64_t>(start + at_once, total));
-    const std::vector<std::string> captions = captions_of(batch);
-    std::vector<Tensor> noise;
-    for (const Job& job : batch) {
-      noise.push_back(keyed_normal(static_cast<uint64_t>(job.seed), Purpose::kEvalNoise, 0, 0, 1,
-                                   generator.model().state_shape()));
+  // A batch for each process, and the next ones once these are written.
+  for (int64_t round = 0; round < total; round += group.size() * at_once) {
+    const int64_t next = std::min(total, round + group.size() * at_once);
+    Tensor own = at::empty({0});
+    group.deal((next - round + at_once - 1) / at_once, [&](int64_t batch, bool counts) {
+      const int64_t start = round + batch * at_once, end = std::min(next, start + at_once);
+      const Tensor x = draw(c, generator, {jobs.begin() + start, jobs.begin() + end});
+      if (counts) own = x;
+    });
+    for (const Tensor& x : group.gather(own)) {
+      if (group.leads() && x.size(0) > 0) writer.add(x);
     }
-    const Tensor x =
-        ((generator.generate(captions, at::cat(noise), c.generator.aligned()) + 1) / 2).cpu();
-    for (int64_t i = 0; i < x.size(0); ++i) {
-      const Image image = image_grid(x.narrow(0, i, 1), 1, c.enlarge, 0);
-      write_png(out / fmt::format("{:05}.png", start + i), image,
-                chunks_of(c, generator, batch[static_cast<size_t>(i)], image));
-    }
-    shown.push_back(thumbnails(x));
-    progress.advance(start + x.size(0));
+    progress.advance(next);
   }
-  write_grid(out / "grid.png", grid_of(at::cat(shown)), captions_of(jobs));
-  print_result(fmt::format("wrote {} and grid.png to {}",
-                           count_of(static_cast<size_t>(total), "image"), out.string()));
+  group.lead([&] { writer.finish(); });
 }
 
 namespace {
@@ -258,7 +293,7 @@ std::string reward_of(const EvalConfig& c, const Generator& generator) {
 
 }  // namespace
 
-EvalSetup::EvalSetup(const EvalConfig& c, const Generator& generator)
+EvalSetup::EvalSetup(const EvalConfig& c, const Generator& generator, const Group& group)
     : reward_name(reward_of(c, generator)),
       source(make_prompt_source(c.prompts, c.data)),
       reward(make_reward(reward_name, c.reward_files.resources())) {
@@ -271,14 +306,14 @@ EvalSetup::EvalSetup(const EvalConfig& c, const Generator& generator)
       c.eval, prompts, *reward, judge.get(),
       load_evaluation_features(c.eval, {c.judge, c.reward_files.reward_model}, judge.get()),
       load_panel(c.eval.panel, source->emoji(), reward_name, c.reward_files.resources()),
-      model.state_shape());
+      model.state_shape(), group);
 }
 
-void run_eval(const EvalConfig& c) {
+void run_eval(const EvalConfig& c, const Group& group) {
   set_threads(c.threads);
   require_prompts(c.generator.flow, c.prompts);
-  const Generator generator(c.generator);
-  const EvalSetup setup(c, generator);
+  const Generator generator(c.generator, group);
+  const EvalSetup setup(c, generator, group);
   const auto with = [&](bool aligned) {
     return [&generator, aligned](const std::vector<std::string>& captions, const Tensor& noise) {
       return generator.generate(captions, noise, aligned);
@@ -320,7 +355,7 @@ void run_eval(const EvalConfig& c) {
       log_info("warning: {}", text);
     result["aligned"] = aligned.to_json();
   }
-  if (!c.out.empty()) write_text(c.out, result.dump(2) + "\n");
+  if (!c.out.empty()) group.lead([&] { write_text(c.out, result.dump(2) + "\n"); });
 }
 
 }  // namespace vggflow

@@ -8,6 +8,8 @@
 
 #include "vggflow/data/prompt_source.h"
 #include "vggflow/device/device.h"
+#include "vggflow/dist/group.h"
+#include "vggflow/dist/options.h"
 #include "vggflow/eval/evaluate.h"
 #include "vggflow/eval/guide.h"
 #include "vggflow/families/lora.h"
@@ -45,7 +47,8 @@ struct GeneratorOptions {
 /// A model with an adapter and value-gradient guidance that can be switched.
 class Generator {
  public:
-  explicit Generator(const GeneratorOptions& options);
+  /// Of several processes all make one, and draw with it as often (Group::deal).
+  explicit Generator(const GeneratorOptions& options, const Group& group = {});
   /// Images (n, 3, H, W), about [-1, 1], of captions from noise (n, C, h, w), with adapter (merged)
   /// and guidance, or of the base model.
   Tensor generate(const std::vector<std::string>& captions, const Tensor& noise,
@@ -80,6 +83,7 @@ struct SampleConfig {
   int64_t enlarge = 1;
   int64_t threads = 0;
   DeviceOptions device;
+  DistOptions dist;
   GeneratorOptions generator;
 
   template <class V>
@@ -100,6 +104,7 @@ struct SampleConfig {
     v("enlarge", enlarge, "whole-number enlargement of the PNG files", range(1, 64));
     v("threads", threads, "CPU threads; 0 takes all", range(0, 1024));
     device.fields(v);
+    v.section("dist", dist);
     v.section("generator", generator);
   }
 };
@@ -111,8 +116,10 @@ void require_prompts(const ModelOptions& model, const PromptFiles& files);
 /// Threads of all CPU work; 0 leaves all.
 void set_threads(int64_t threads);
 
-/// Writes one PNG an image (settings in its text chunks) and grid.png.
-void sample_images(const SampleConfig& config);
+/// Writes one PNG an image (settings in its text chunks) and grid.png. The processes of `group`
+/// draw the images between them, and rank 0 writes them; all return once they lie there. So it is
+/// with the jobs below.
+void sample_images(const SampleConfig& config, const Group& group = {});
 
 struct EvalConfig {
   std::string out;
@@ -123,6 +130,7 @@ struct EvalConfig {
   PromptFiles prompts;
   int64_t threads = 0;
   DeviceOptions device;
+  DistOptions dist;
   GeneratorOptions generator;
   EmojiOptions data;
   EvalOptions eval;
@@ -139,6 +147,7 @@ struct EvalConfig {
     v("split", split, "which prompts");
     v("threads", threads, "CPU threads; 0 takes all", range(0, 1024));
     device.fields(v);
+    v.section("dist", dist);
     v.section("generator", generator);
     v.section("data", data);
     v.section("eval", eval);
@@ -146,11 +155,11 @@ struct EvalConfig {
 };
 
 /// Evaluates the base and, where given, the LoRA; prints and writes both.
-void run_eval(const EvalConfig& config);
+void run_eval(const EvalConfig& config, const Group& group = {});
 
 /// What a comparison with the base needs of an EvalConfig: its reward, judge, panel and prompts.
 struct EvalSetup {
-  EvalSetup(const EvalConfig& config, const Generator& generator);
+  EvalSetup(const EvalConfig& config, const Generator& generator, const Group& group);
   std::string reward_name;  ///< config.reward, or what its auto stands for
   std::unique_ptr<PromptSource> source;
   std::unique_ptr<Reward> reward;

@@ -109,7 +109,7 @@ std::vector<std::string> unique_names(std::vector<std::string> names) {
 }  // namespace
 
 ScoredImages score_images(const ImageSet& set, const std::vector<std::string>& expressions,
-                          const RewardResources& resources, int64_t batch) {
+                          const RewardResources& resources, int64_t batch, const Group& group) {
   at::NoGradGuard no_grad;
   VGGFLOW_CHECK(!expressions.empty(), "[score] expected at least one reward; known are {}",
                 fmt::join(reward_names(), ", "));
@@ -123,19 +123,20 @@ ScoredImages score_images(const ImageSet& set, const std::vector<std::string>& e
                                  ? unique_names(rewards_in(expression))
                                  : std::vector<std::string>{});
   }
-  std::vector<std::vector<Tensor>> parts(rewards.size());
+  std::vector<std::vector<Tensor>> parts(rewards.size());  // (B, P) a batch
   Progress progress("score", set.size());
-  for_batches(set, batch, [&](int64_t first, const Tensor& images) {
+  const auto score_batch = [&](int64_t first, const Tensor& images) {
     const std::vector<std::string> prompts(set.prompts.begin() + first,
                                            set.prompts.begin() + first + images.size(0));
     for (size_t r = 0; r < rewards.size(); ++r)
       parts[r].push_back(
-          rewards[r]->parts(images.to(current_device()), prompts).to(at::kCPU, at::kDouble));
+          rewards[r]->parts(images.to(current_device()), prompts).to(at::kCPU, at::kDouble).t());
     progress.advance(first + images.size(0));
-  });
+  };
+  const std::vector<int64_t> lengths = for_batches(set, batch, score_batch, group);
   std::vector<Tensor> totals;
   for (size_t r = 0; r < rewards.size(); ++r) {
-    out.parts.push_back(at::cat(parts[r], 1));
+    out.parts.push_back(gather_dealt(group, parts[r], lengths).t().contiguous());
     totals.push_back(at::tensor(rewards[r]->weights(), at::kDouble)
                          .unsqueeze(0)
                          .matmul(out.parts.back())
@@ -195,7 +196,20 @@ std::string score_sheet(const ImageSet& set, const ScoredImages& scored, int64_t
                                  cards(total - (shown_count - best), total));
 }
 
-void run_score(const ScoreOptions& o) {
+namespace {
+
+void write_scores(const ScoreOptions& o, const ImageSet& set, const ScoredImages& scored) {
+  const std::filesystem::path out = o.out;
+  std::string lines;
+  for (const Json& line : score_lines(set, scored))
+    lines += line.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+  write_text(out / "scores.jsonl", lines);
+  write_text(out / "scores.html", score_sheet(set, scored, o.most_thumbnails));
+}
+
+}  // namespace
+
+void run_score(const ScoreOptions& o, const Group& group) {
   set_threads(o.threads);
   const Unprompted unprompted = o.prompt.empty() ? Unprompted::kLeaveOut : Unprompted::kKeep;
   ImageSet set = resized(read_image_set({o.images.begin(), o.images.end()}, unprompted), o.size);
@@ -209,13 +223,10 @@ void run_score(const ScoreOptions& o) {
     log_info("{} images have no prompt: they are scored with the empty one (--prompt gives one)",
              set.without_prompt());
   const std::filesystem::path out = o.out;
-  make_writable_folder(out);  // before hours of scoring
-  const ScoredImages scored = score_images(set, o.rewards, o.files.resources(), o.batch);
-  std::string lines;
-  for (const Json& line : score_lines(set, scored))
-    lines += line.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
-  write_text(out / "scores.jsonl", lines);
-  write_text(out / "scores.html", score_sheet(set, scored, o.most_thumbnails));
+  agree_on_images(group, set);
+  group.lead([&] { make_writable_folder(out); });  // before hours of scoring
+  const ScoredImages scored = score_images(set, o.rewards, o.files.resources(), o.batch, group);
+  group.lead([&] { write_scores(o, set, scored); });
   for (size_t r = 0; r < scored.rewards.size(); ++r) {
     const std::vector<double> values = finite(scored.scores[static_cast<int64_t>(r)]);
     if (values.empty()) {

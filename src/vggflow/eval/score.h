@@ -7,6 +7,8 @@
 
 #include "vggflow/core/field.h"
 #include "vggflow/device/device.h"
+#include "vggflow/dist/group.h"
+#include "vggflow/dist/options.h"
 #include "vggflow/io/jsonl.h"
 #include "vggflow/metrics/image_sets.h"
 #include "vggflow/rewards/reward.h"
@@ -25,6 +27,7 @@ struct ScoreOptions {
       400;  ///< on the sheet; of more images, the best and the worst halves of it
   int64_t threads = 0;
   DeviceOptions device;
+  DistOptions dist;
 
   template <class V>
   void fields(V& v) {
@@ -39,6 +42,7 @@ struct ScoreOptions {
     v("thumbnails", most_thumbnails, "most pictures on the sheet", range(2, 1e6));
     v("threads", threads, "CPU threads; 0 takes all", range(0, 1024));
     device.fields(v);
+    v.section("dist", dist);
     files.fields(v);
   }
 };
@@ -51,8 +55,9 @@ struct ScoredImages {
   std::vector<std::vector<std::string>> part_names;  ///< of each reward; empty where it is no sum
   std::vector<Tensor> parts;                         ///< (P, N) each
 };
+/// The processes of `group` score the images between them, and all get the scores.
 ScoredImages score_images(const ImageSet& set, const std::vector<std::string>& expressions,
-                          const RewardResources& resources, int64_t batch);
+                          const RewardResources& resources, int64_t batch, const Group& group = {});
 
 /// One object an image, in order: rank, image, prompt, scores by reward (null for none), parts of
 /// sums.
@@ -61,7 +66,8 @@ std::vector<Json> score_lines(const ImageSet& set, const ScoredImages& scored);
 /// A self-contained page.
 std::string score_sheet(const ImageSet& set, const ScoredImages& scored, int64_t most_thumbnails);
 
-/// Reads, scores, writes out/scores.jsonl and out/scores.html.
-void run_score(const ScoreOptions& options);
+/// Reads, scores, writes out/scores.jsonl and out/scores.html; of several processes, which score
+/// the images between them, rank 0 writes.
+void run_score(const ScoreOptions& options, const Group& group = {});
 
 }  // namespace vggflow

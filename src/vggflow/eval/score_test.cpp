@@ -12,6 +12,7 @@
 #include "vggflow/io/files.h"
 #include "vggflow/io/image_file.h"
 #include "vggflow/testing/message.h"
+#include "vggflow/testing/ranks.h"
 #include "vggflow/testing/temporary_folder.h"
 
 namespace vggflow {
@@ -45,6 +46,18 @@ TEST(Score, SortsByTheFirstRewardAndKeepsTheOthers) {
   EXPECT_EQ(lines[0]["prompt"], "red heart");
   EXPECT_NEAR(lines[0]["scores"]["emoji-clip"].get<double>(), direct[1].item<double>(), 1e-4);
   EXPECT_FALSE(lines[0].contains("parts"));
+}
+
+TEST(Score, OfSeveralRanksIsThatOfOneProcess) {
+  const ImageSet set = image_set_of("colours", colours(), {"ghost", "red heart", "wave"});
+  const std::vector<std::string> rewards{"0.5*colorfulness + 2*jpeg", "colorfulness"};
+  const ScoredImages alone = score_images(set, rewards, resources(), 2);
+  testing::on_threads(2, [&](const Group& group) {
+    const ScoredImages shared = score_images(set, rewards, resources(), 2, group);
+    EXPECT_TRUE(at::equal(shared.scores, alone.scores));
+    EXPECT_TRUE(at::equal(shared.parts[0], alone.parts[0]));
+    EXPECT_EQ(shared.order, alone.order);
+  });
 }
 
 TEST(Score, GivesThePartsOfAWeightedSum) {

@@ -90,22 +90,23 @@ std::string page(const SweepConfig& c, const std::string& reward, const std::vec
 
 }  // namespace
 
-void run_sweep(const SweepConfig& c) {
+void run_sweep(const SweepConfig& c, const Group& group) {
   VGGFLOW_CHECK(!c.eval.generator.lora.empty(),
                 "[sweep] expected generator.lora, the LoRA whose strength is swept");
   VGGFLOW_CHECK(!c.eval.out.empty(), "[sweep] expected out, a folder");
   set_threads(c.eval.threads);
   require_prompts(c.eval.generator.flow, c.eval.prompts);
   const std::filesystem::path out = c.eval.out;
-  make_writable_folder(out);
-  Generator generator(c.eval.generator);
-  const EvalSetup setup(c.eval, generator);
+  group.lead([&] { make_writable_folder(out); });
+  Generator generator(c.eval.generator, group);
+  const EvalSetup setup(c.eval, generator, group);
   const auto images = [&](bool aligned) {
     return [&generator, aligned](const std::vector<std::string>& captions, const Tensor& noise) {
       return generator.generate(captions, noise, aligned);
     };
   };
   const std::vector<std::string> shown = setup.source->display();
+  generator.model().prepare(shown);
   const auto stops_besides = std::count_if(c.strengths.begin(), c.strengths.end(),
                                            [](double strength) { return strength != 0; });
   const int64_t set = setup.evaluator->set_size();
@@ -117,10 +118,9 @@ void run_sweep(const SweepConfig& c) {
     stops.push_back({strength, e, {}});
     lines.push_back({{"strength", strength}, {"metrics", e.to_json()}});
     stops.back().grid = out / fmt::format("strength_{:.2f}.png", strength);
-    write_grid(stops.back().grid,
-               grid_of(drawn_thumbnails(images(aligned), shown, c.eval.eval.batch,
-                                        generator.model().state_shape(), &bar)),
-               shown);
+    const Tensor grid = drawn_thumbnails(images(aligned), shown, c.eval.eval.batch,
+                                         generator.model().state_shape(), group, &bar);
+    group.lead([&] { write_grid(stops.back().grid, grid_of(grid), shown); });
     print_result(fmt::format(
         "strength {:.2f} | reward {:.3f}{}{} | diversity {:.0f} % | FD {:.2f}", strength,
         e.reward.mean, error_text(e.reward.se, 3),
@@ -133,8 +133,10 @@ void run_sweep(const SweepConfig& c) {
     generator.set_strength(strength);
     add(strength, setup.evaluator->evaluate(images(true), &bar), true);
   }
-  write_text(out / "sweep.json", lines.dump(2) + "\n");
-  write_text(out / "sweep.html", page(c, setup.reward_name, stops));
+  group.lead([&] {
+    write_text(out / "sweep.json", lines.dump(2) + "\n");
+    write_text(out / "sweep.html", page(c, setup.reward_name, stops));
+  });
   print_result("report: " + (out / "sweep.html").string());
 }
 

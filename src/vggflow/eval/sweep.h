@@ -22,6 +22,6 @@ struct SweepConfig {
 
 /// Writes sweep.json, sweep.html (table and charts) and a grid of images a strength into the folder
 /// `out`.
-void run_sweep(const SweepConfig& config);
+void run_sweep(const SweepConfig& config, const Group& group = {});
 
 }  // namespace vggflow

@@ -15,6 +15,8 @@
 #include <csignal>
 #include <cstddef>
 #include <cstring>
+#include <iterator>
+#include <memory>
 #include <optional>
 #include <set>
 #include <sstream>
@@ -28,6 +30,7 @@
 #include "vggflow/core/secret.h"
 #include "vggflow/core/shell_word.h"
 #include "vggflow/io/files.h"
+#include "vggflow/io/folder_lock.h"
 #include "vggflow/report/page.h"
 
 namespace vggflow {
@@ -36,8 +39,9 @@ namespace {
 
 // Runs a command as the leader of its own process group, so that a terminal's Ctrl-C reaches it
 // through us alone (a second SIGINT would end it before it has saved); it is told when we die.
-// Output is appended to `console`.
-pid_t start_process(const std::vector<std::string>& command, const fs::path& console) {
+// Output is appended to `console`. It holds `claim` as we do: a run that outlives us stays taken.
+pid_t start_process(const std::vector<std::string>& command, const fs::path& console,
+                    const FolderLock& claim) {
   const int out = ::open(console.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
   VGGFLOW_CHECK(out >= 0, "[compare] cannot write {}: {}", console.string(), std::strerror(errno));
   std::vector<char*> argv;
@@ -56,6 +60,7 @@ pid_t start_process(const std::vector<std::string>& command, const fs::path& con
     ::setpgid(0, 0);
     ::prctl(PR_SET_PDEATHSIG, SIGINT);
     if (::getppid() != parent) ::_exit(130);
+    ::fcntl(claim.descriptor(), F_SETFD, 0);
     const int in = ::open("/dev/null", O_RDONLY);
     for (const auto& [from, to] : {std::pair{in, 0}, {out, 1}, {out, 2}}) ::dup2(from, to);
     ::execv(argv[0], argv.data());
@@ -90,10 +95,12 @@ int64_t last_update(const fs::path& folder) {
 // Starts runs, waits for them, writes what became of them.
 class GridRunner {
  public:
-  GridRunner(const ComparisonConfig& config, const RunCommand& command, GridProgress& progress)
+  GridRunner(const ComparisonConfig& config, const RunCommand& command, GridProgress& progress,
+             bool waits)
       : config_(config),
         command_(command),
         progress_(progress),
+        waits_(waits),
         records_(config.out / "grid.jsonl"),
         bar_("compare", static_cast<int64_t>(progress.total), static_cast<int64_t>(progress.done)) {
   }
@@ -103,9 +110,14 @@ class GridRunner {
   struct Child {
     const PlannedRun* run;
     pid_t process;
+    std::unique_ptr<FolderLock> claim;
     Stopwatch watch;
   };
-  void start(const PlannedRun& run);
+  void look_for_runs();
+  bool take(const PlannedRun& run);
+  bool tried_elsewhere(const PlannedRun& run) const;
+  void start(const PlannedRun& run, std::unique_ptr<FolderLock> claim);
+  void say_that_it_waits();
   void reap();
   void finish(const Child& child, int status, const rusage& usage);
   void pass_on_interrupt();
@@ -116,11 +128,14 @@ class GridRunner {
   const ComparisonConfig& config_;
   const RunCommand& command_;
   GridProgress& progress_;
+  bool waits_;
   JsonLines records_;
   Progress bar_;
+  std::vector<const PlannedRun*> open_;  // that nobody has done, and this process has not begun
   std::vector<Child> children_;
-  Stopwatch shown_;
-  bool told_ = false;
+  Stopwatch shown_, looked_;
+  bool looks_ = true;  // at once: there is room for a run
+  bool told_ = false, waiting_ = false;
 };
 
 void GridRunner::record(const PlannedRun& run, const std::string& status, double seconds,
@@ -134,16 +149,38 @@ void GridRunner::record(const PlannedRun& run, const std::string& status, double
   records_.write(line);
 }
 
-void GridRunner::start(const PlannedRun& run) {
+// Whether another process ended it without its results.
+bool GridRunner::tried_elsewhere(const PlannedRun& run) const {
+  const std::vector<Json> lines = read_json_lines(config_.out / "grid.jsonl");
+  for (size_t i = progress_.records; i < lines.size(); ++i) {
+    const std::string status = text(lines[i], "status");
+    if (text(lines[i], "label") == run.label && (status == "failed" || status == "refused"))
+      return true;
+  }
+  return false;
+}
+
+// False where another process has it.
+bool GridRunner::take(const PlannedRun& run) {
+  make_writable_folder(run.folder);
+  auto claim = FolderLock::unless_taken(run.folder, ".claim");
+  if (!claim) return false;
+  start(run, std::move(claim));
+  return true;
+}
+
+void GridRunner::start(const PlannedRun& run, std::unique_ptr<FolderLock> claim) {
   const RunStatus status = status_of(run, command_);
-  if (status.state == RunState::kFinished) return;
+  if (status.state == RunState::kFinished || tried_elsewhere(run)) {
+    ++progress_.done;
+    return;
+  }
   if (status.state == RunState::kRefused) {
     ++progress_.done;
     log_info("[{}/{}] refused {}: {}", progress_.done, progress_.total, run.label, status.note);
     record(run, "refused", 0, 0, 0, status.note);
     return;
   }
-  make_writable_folder(run.folder);
   std::vector<std::string> command = run.arguments(config_.base);
   command.insert(command.begin(), command_.program.string());
   if (!command_.trust.empty())
@@ -161,7 +198,8 @@ void GridRunner::start(const PlannedRun& run) {
   }
   log_info("start {}{}", run.label,
            status.state == RunState::kHalfDone ? ", going on after " + status.note : "");
-  children_.push_back({&run, start_process(command, run.folder / "console.txt"), {}});
+  const pid_t process = start_process(command, run.folder / "console.txt", *claim);
+  children_.push_back({&run, process, std::move(claim), {}});
 }
 
 void GridRunner::finish(const Child& child, int status, const rusage& usage) {
@@ -215,9 +253,10 @@ void GridRunner::reap() {
       ++i;
       continue;
     }
-    const Child child = children_[i];
+    const Child child = std::move(children_[i]);
     children_.erase(children_.begin() + static_cast<std::ptrdiff_t>(i));
     finish(child, status, usage);
+    looks_ = true;
   }
 }
 
@@ -243,14 +282,36 @@ void GridRunner::show() {
   bar_.advance(static_cast<int64_t>(progress_.done), fmt::format("{}", fmt::join(notes, "; ")));
 }
 
+// Takes runs that are free, in their order, while there is room; those of others stay open.
+void GridRunner::look_for_runs() {
+  constexpr double kSeconds = 0.5;  // between looks at what others hold
+  if (!looks_ && looked_.seconds() < kSeconds) return;
+  looks_ = false;
+  looked_.lap();
+  const auto has_room = [&] { return std::ssize(children_) < config_.parallel; };
+  std::erase_if(open_, [&](const PlannedRun* run) { return has_room() && take(*run); });
+}
+
+void GridRunner::say_that_it_waits() {
+  if (!waiting_) log_info("waiting for {} runs of other processes", open_.size());
+  waiting_ = true;
+}
+
 bool GridRunner::run(const std::vector<PlannedRun>& runs) {
-  size_t next = 0;
+  for (const PlannedRun& run : runs) {
+    if (status_of(run, command_).state != RunState::kFinished) open_.push_back(&run);
+  }
   while (true) {
     if (interrupted() && !told_) pass_on_interrupt();
-    while (!interrupted() && next < runs.size() &&
-           children_.size() < static_cast<size_t>(config_.parallel))
-      start(runs[next++]);
-    if (children_.empty() && (interrupted() || next == runs.size())) return !interrupted();
+    if (!interrupted()) look_for_runs();
+    if (children_.empty()) {
+      if (interrupted() || open_.empty()) return !interrupted();
+      if (!waits_) {
+        log_info("{} runs are left to other processes", open_.size());
+        return true;
+      }
+      say_that_it_waits();
+    }
     reap();
     show();
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
@@ -303,7 +364,7 @@ void add_run(const PlannedRun& run, const RunCommand& command, ComparisonData& d
 // counted before the choice, too.
 GridProgress count_runs(const ComparisonConfig& config, const RunCommand& command,
                         const ComparisonData& data) {
-  GridProgress progress;
+  GridProgress progress{.records = data.records.size()};
   const auto& tuning = config.tuning_seeds();
   progress.total = tuning_runs(config).size();
   for (const ComparisonArm& arm : config.arms) {
@@ -352,18 +413,21 @@ ComparisonData collect(const ComparisonConfig& config, const RunCommand& command
 }
 
 bool run_grid(const ComparisonConfig& config, const RunCommand& command,
-              const std::vector<PlannedRun>& runs, GridProgress& progress) {
-  return GridRunner(config, command, progress).run(runs);
+              const std::vector<PlannedRun>& runs, GridProgress& progress, bool waits) {
+  return GridRunner(config, command, progress, waits).run(runs);
 }
 
-bool run_comparison(const ComparisonConfig& config, const RunCommand& command) {
+bool run_comparison(const ComparisonConfig& config, const RunCommand& command,
+                    const Worker& worker) {
   make_writable_folder(config.out);
-  open_log(config.out / "log.txt");
+  const bool first = worker.rank == 0;
+  open_log(config.out / (first ? "log.txt" : fmt::format("log.rank{}.txt", worker.rank)));
   write_text(config.out / "compare.yaml", config.text);
   GridProgress progress = count_runs(config, command, collect(config, command));
   log_info("compare: {} arms, {} runs, {} of them finished before", config.arms.size(),
            progress.total, progress.done);
-  if (!run_grid(config, command, tuning_runs(config), progress)) return false;
+  // The choice needs all tuning runs, whoever does them.
+  if (!run_grid(config, command, tuning_runs(config), progress, /*waits=*/true)) return false;
   const auto chosen = chosen_settings(collect(config, command).selections);
   for (size_t i = 0; i < config.arms.size(); ++i) {
     const ComparisonArm& arm = config.arms[i];
@@ -373,7 +437,8 @@ bool run_comparison(const ComparisonConfig& config, const RunCommand& command) {
                  ? "chose " + arm.settings[*chosen[i]].name + " by " + word_of(config.select.by)
                  : "no setting has finished on all tuning seeds, none is chosen");
   }
-  return run_grid(config, command, table_runs(config, chosen), progress);
+  return run_grid(config, command, table_runs(config, chosen), progress,
+                  /*waits=*/first && worker.size > 1);
 }
 
 std::string describe_plan(const ComparisonConfig& config, const RunCommand& command) {

@@ -50,17 +50,28 @@ struct GridProgress {
   size_t total = 0, done = 0;  ///< runs of the whole comparison
   double seconds = 0;          ///< spent on `timed` runs of this call
   size_t timed = 0;
+  size_t records = 0;  ///< lines of OUT/grid.jsonl at the beginning of this call
 };
 
-/// Runs what is not finished of `runs`, `config.parallel` at once. Returns false when it was
+/// Runs what is not finished of `runs`, `config.parallel` at once. Several processes may do so on
+/// one folder: a run is taken by one of them, which holds RUN/.claim (io/folder_lock.h) until the
+/// run has ended; what another one has tried in vain since this call began is not tried again.
+/// `waits`: returns once the runs that others have taken have ended too. Returns false when it was
 /// interrupted: the children were told with SIGINT and have saved. A failed run is written to
 /// OUT/grid.jsonl and the others go on.
 bool run_grid(const ComparisonConfig& config, const RunCommand& command,
-              const std::vector<PlannedRun>& runs, GridProgress& progress);
+              const std::vector<PlannedRun>& runs, GridProgress& progress, bool waits);
+
+/// One of the processes that a launcher started for a comparison: the first one has the terminal
+/// and log.txt, and stays until all runs have ended; the others write log.rankN.txt.
+struct Worker {
+  int rank = 0, size = 1;
+};
 
 /// All of a comparison: the tuning runs, the choice, the runs of the tables. Returns false when it
 /// was interrupted.
-bool run_comparison(const ComparisonConfig& config, const RunCommand& command);
+bool run_comparison(const ComparisonConfig& config, const RunCommand& command,
+                    const Worker& worker = {});
 
 /// The list that --dry-run prints: each run with its state and its command line.
 std::string describe_plan(const ComparisonConfig& config, const RunCommand& command);

@@ -5,9 +5,11 @@
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <functional>
 #include <sstream>
 
 #include "vggflow/core/log.h"
@@ -42,6 +44,7 @@ case "$behave" in
     kill -INT -- -$PPID  # to the whole group, as a terminal does
     until [ -n "$heard" ]; do sleep 0.02; done
     sleep 0.3; exit 0;;
+  slow) sleep 1;;
   meet)  # ends only while the other run of the pair is there too
     for _ in $(seq 500); do [ "$(ls "$run"/../../../*/default/seed0/metrics.jsonl | wc -l)" -eq 2 ] && break; sleep 0.02; done
     [ "$(ls "$run"/../../../*/default/seed0/metrics.jsonl | wc -l)" -eq 2 ] || exit 3;;
@@ -219,6 +222,70 @@ TEST_F(GridRun, ListsItsRunsWithTheirStateAndCommand) {
   EXPECT_THAT(plan,
               HasSubstr("to do     c seed 0\n          vggflow align --config base.yaml run="));
   EXPECT_FALSE(fs::exists(out_ / "c/runs/c")) << "listing makes nothing";
+}
+
+// Another process that does the same comparison, as a rank or a task of a job array.
+class Other {
+ public:
+  explicit Other(const std::function<void()>& work) : process_(::fork()) {
+    if (process_ > 0) return;
+    work();
+    ::_exit(0);
+  }
+  ~Other() {
+    int status = 0;
+    ::waitpid(process_, &status, 0);
+    EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+  }
+  Other(const Other&) = delete;
+  Other& operator=(const Other&) = delete;
+
+ private:
+  pid_t process_;
+};
+
+TEST_F(GridRun, SeveralProcessesTakeARunEach) {
+  const ComparisonConfig c = config("arms: [{a: [behave=meet]}, {b: [behave=meet]}]");
+  {
+    const Other second([&] { run_comparison(c, command(), {1, 2}); });
+    EXPECT_TRUE(run_comparison(c, command(), {0, 2}));
+  }
+  EXPECT_THAT(collect(c, command()).results, SizeIs(2)) << "each waits for the other";
+  EXPECT_THAT(calls("a/default/seed0"), SizeIs(1));
+  EXPECT_TRUE(fs::exists(out_ / "c/log.rank1.txt"));
+}
+
+TEST_F(GridRun, SeveralProcessesTryNoRunTwice) {
+  const ComparisonConfig c =
+      config("seeds: [0, 1, 2], arms: [{good: [behave=ok]}, {bad: [behave=fail]}]");
+  {
+    const Other second([&] { run_comparison(c, command(), {1, 2}); });
+    EXPECT_TRUE(run_comparison(c, command(), {0, 2}));
+  }
+  std::vector<std::string> all = record_statuses();
+  std::sort(all.begin(), all.end());
+  EXPECT_THAT(
+      all, ElementsAre("bad seed 0: failed", "bad seed 1: failed", "bad seed 2: failed",
+                       "good seed 0: finished", "good seed 1: finished", "good seed 2: finished"));
+  EXPECT_THAT(calls("good/default/seed1"), SizeIs(1));
+}
+
+TEST_F(GridRun, TheFirstRankStaysUntilTheOthersRunsHaveEnded) {
+  const ComparisonConfig c = config("arms: [{a: [behave=slow]}]");
+  const Other second([&] { run_comparison(c, command(), {1, 2}); });
+  while (!fs::exists(out_ / "c/runs/a/default/seed0/calls.txt")) ::usleep(1000);
+  EXPECT_TRUE(run_comparison(c, command(), {0, 2}));
+  EXPECT_THAT(collect(c, command()).results, SizeIs(1));
+  EXPECT_THAT(read_text(out_ / "c/log.txt"), HasSubstr("waiting for 1 runs of other processes"));
+}
+
+TEST_F(GridRun, AProcessOfItsOwnLeavesTheRunsOfOthersToThem) {
+  const ComparisonConfig c = config("arms: [{a: [behave=slow]}]");
+  const Other second([&] { run_comparison(c, command()); });
+  while (!fs::exists(out_ / "c/runs/a/default/seed0/calls.txt")) ::usleep(1000);
+  EXPECT_TRUE(run_comparison(c, command()));
+  EXPECT_THAT(read_text(out_ / "c/log.txt"), HasSubstr("1 runs are left to other processes"));
+  EXPECT_THAT(collect(c, command()).results, IsEmpty());
 }
 
 // In a process group of its own: an interrupt cannot be taken back. The script sends it to that

@@ -94,8 +94,8 @@ int64_t images_at_once(int64_t batch, const std::vector<int64_t>& shape) {
   return std::clamp<int64_t>(kImages * kPositions / (shape[1] * shape[2]), 1, kImages);
 }
 
-std::unique_ptr<FlowModel> open_flow_model(const ModelOptions& options) {
-  return checked_family(options).model(options, nullptr)->open();
+std::unique_ptr<FlowModel> open_flow_model(const ModelOptions& options, const Group& group) {
+  return checked_family(options).model(options, nullptr)->open(group);
 }
 
 }  // namespace vggflow

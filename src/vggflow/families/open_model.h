@@ -19,6 +19,7 @@ struct ModelOptions {
   Precision precision = Precision::kAuto;
   bool checkpointing = false;
   Offload offload = Offload::kNone;
+  Weights weights = Weights::kResident;
   Sd3Options sd3;
 
   template <class V>
@@ -34,6 +35,9 @@ struct ModelOptions {
     v("offload", offload,
       "blocks: on a GPU the frozen weights of the network's blocks lie in the host's memory, and "
       "two blocks at a time on the GPU: for networks that are larger than it");
+    v("weights", weights,
+      "sharded: each process of a run holds a part of the frozen weights of the network's blocks, "
+      "and two blocks at a time: for networks that are larger than a process's memory");
     v.section("sd3", sd3);
   }
 };
@@ -67,8 +71,9 @@ WrittenModel write_model(const ModelSource& files, const std::filesystem::path& 
 /// folder (core/shipped_files.h).
 std::filesystem::path model_path(const ModelOptions& options);
 
-/// Frozen, in options.precision. A path that no family claims is refused with what was looked for.
-std::unique_ptr<FlowModel> open_flow_model(const ModelOptions& options);
+/// Frozen, in options.precision; of several processes all make this call. A path that no family
+/// claims is refused with what was looked for.
+std::unique_ptr<FlowModel> open_flow_model(const ModelOptions& options, const Group& group = {});
 
 /// Refuses a folder that is no model's, and settings that the model's family would ignore.
 void check_model_options(const ModelOptions& options);

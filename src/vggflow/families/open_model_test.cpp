@@ -1,5 +1,6 @@
 #include "vggflow/families/open_model.h"
 
+#include <ATen/ops/equal.h>
 #include <ATen/ops/zeros.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -9,6 +10,7 @@
 #include "vggflow/io/files.h"
 #include "vggflow/io/safetensors.h"
 #include "vggflow/testing/message.h"
+#include "vggflow/testing/ranks.h"
 #include "vggflow/testing/reference.h"
 #include "vggflow/testing/temporary_folder.h"
 
@@ -43,6 +45,37 @@ TEST(OpenModel, TellsNanoFromStableDiffusion3) {
   options.model = folder.path();
   EXPECT_THAT(message_of([&] { open_flow_model(options); }),
               HasSubstr("is no model: expected vocabulary.txt (nano) or model_index.json"));
+}
+
+TEST(OpenModel, RanksLoadTheTextEncodersOnceForAll) {
+  ModelOptions options;
+  options.model = testing::models_testdata("sd3_tiny");
+  options.precision = Precision::kFp32;
+  const std::vector<std::string> prompts{"a cat", "a dog"};
+  const auto alone = open_flow_model(options);
+  alone->prepare(prompts);
+  testing::on_threads(2, [&](const Group& group) {
+    const auto model = open_flow_model(options, group);
+    model->prepare(prompts);
+    const Conditioning own = model->encode({"a dog"}), same = alone->encode({"a dog"});
+    EXPECT_TRUE(at::equal(own.context, same.context) && at::equal(own.pooled, same.pooled));
+    EXPECT_TRUE(at::equal(model->unconditional(1).context, alone->unconditional(1).context));
+    EXPECT_EQ(dynamic_cast<const Sd3Model&>(*model).prompts().loads(), group.leads() ? 1 : 0);
+  });
+}
+
+TEST(OpenModel, RanksReadPromptsThatRankZeroKeptInAFolder) {
+  const testing::TemporaryFolder folder;
+  ModelOptions options;
+  options.model = testing::models_testdata("sd3_tiny");
+  options.precision = Precision::kFp32;
+  options.sd3.embedding_cache = folder.path();
+  testing::on_threads(2, [&](const Group& group) {
+    const auto model = open_flow_model(options, group);
+    model->prepare({"a cat"});
+    EXPECT_EQ(model->encode({"a cat"}).context.size(0), 1);
+    EXPECT_EQ(dynamic_cast<const Sd3Model&>(*model).prompts().loads(), group.leads() ? 1 : 0);
+  });
 }
 
 Sd3Options with_variant(const std::string& variant) {

@@ -10,7 +10,7 @@ namespace vggflow {
 namespace {
 
 ModelUse use_of(const ModelOptions& o) {
-  return {model_path(o).string(), o.precision, o.checkpointing, o.offload};
+  return {model_path(o).string(), o.precision, o.checkpointing, o.offload, o.weights};
 }
 
 std::vector<Family>& rows() {

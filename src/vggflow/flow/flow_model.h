@@ -11,7 +11,7 @@
 #include "vggflow/flow/conditioning.h"
 #include "vggflow/nn/module.h"
 #include "vggflow/nn/pass_counter.h"
-#include "vggflow/ops/dual.h"
+#include "vggflow/ops/pair.h"
 
 namespace vggflow {
 
@@ -38,6 +38,13 @@ class FlowNetwork {
   virtual Tensor velocity(const Tensor& x, const Tensor& t,
                           const Conditioning& conditioning) const = 0;
   virtual Dual velocity(const Dual& x, const Dual& t, const Conditioning& conditioning) const = 0;
+  /// Whether velocities are rounded well above fp32 and velocity_pair() gives what a difference of
+  /// two calls would lose. Without it the methods take such a difference.
+  virtual bool computes_narrow() const { return false; }
+  /// Of a network with adapters, without gradient: (v without them, what they change of it), the
+  /// latter to the network's own rounding (ops/pair.h). Undefined where there are no adapters.
+  virtual Pair velocity_pair(const Tensor& x, const Tensor& t,
+                             const Conditioning& conditioning) const;
   virtual NetworkInputs inputs() const = 0;
   /// The layers, by the paths that LoRA files give them: adapters sit on the linear ones.
   virtual Module& network() = 0;
@@ -64,7 +71,8 @@ class FlowModel : public FlowNetwork {
   /// `count` rows of what guidance leads away from: the empty prompt, or a negative one.
   virtual Conditioning unconditional(int64_t count) const = 0;
   /// Encodes prompts that will be asked for, so that text encoders need not stay in memory; without
-  /// it encode() does so when asked.
+  /// it encode() does so when asked. Of several processes all make this call with the same prompts:
+  /// rank 0 encodes them.
   virtual void prepare(const std::vector<std::string>& prompts) const {}
   /// (C, H, W) of a state x.
   virtual std::vector<int64_t> state_shape() const = 0;

@@ -34,6 +34,22 @@ Tensor GuidedVelocity::conditional(const Tensor& x, const Tensor& t) const {
   return network_->velocity(x, t, conditioning_);
 }
 
+Pair GuidedVelocity::branches(const Tensor& x, const Tensor& t) const {
+  if (guidance_ == 1.0) return network_->velocity_pair(x, t, conditioning_);
+  return network_->velocity_pair(at::cat({x, x}), at::cat({t, t}),
+                                 Conditioning::concat(unconditional_, conditioning_));
+}
+
+Tensor GuidedVelocity::mixed(const Tensor& branches) const {
+  if (guidance_ == 1.0) return branches;
+  const auto parts = branches.chunk(2);
+  return parts[0] * (1 - guidance_) + parts[1] * guidance_;
+}
+
+Tensor GuidedVelocity::conditional_of(const Tensor& branches) const {
+  return guidance_ == 1.0 ? branches : branches.chunk(2)[1];
+}
+
 template <TensorLike T>
 T GuidedVelocity::operator()(const T& x, const T& t) const {
   if (guidance_ == 1.0) return network_->velocity(x, t, conditioning_);

@@ -21,6 +21,13 @@ class GuidedVelocity {
   GuidedVelocity of(const FlowNetwork& network) const;
   /// v_con, the conditional branch alone.
   Tensor conditional(const Tensor& x, const Tensor& t) const;
+  /// The network's pairs (FlowNetwork::velocity_pair) of the branches that guidance takes, in one
+  /// batch: (2 B, ...), the unconditional ones first; of guidance 1 (B, ...), the conditional ones.
+  Pair branches(const Tensor& x, const Tensor& t) const;
+  /// v_unc + w (v_con - v_unc) of both branches of anything; what has one branch is left as it is.
+  Tensor mixed(const Tensor& branches) const;
+  /// v_con alone of the same.
+  Tensor conditional_of(const Tensor& branches) const;
   void set_detach_unconditional(bool on) { detach_unconditional_ = on; }
   void set_guidance(double scale) { guidance_ = scale; }
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "vggflow/core/field.h"
+#include "vggflow/dist/group.h"
 #include "vggflow/flow/flow_model.h"
 #include "vggflow/flow/precision.h"
 #include "vggflow/nn/pass_cost.h"
@@ -44,6 +45,8 @@ class NetworkSizes {
   virtual PassCost cost(const NetworkCall& call) const = 0;
   /// Of a pass through pairs (value, tangent).
   virtual PassCost tangent_cost(const NetworkCall& call) const = 0;
+  /// Whether it gives FlowNetwork::velocity_pair where it computes in bf16.
+  virtual bool carries_pairs() const { return false; }
   /// Of FlowNetwork::small.
   virtual std::unique_ptr<NetworkSizes> small(int64_t width, int64_t layers,
                                               int64_t states) const = 0;
@@ -84,6 +87,9 @@ struct ModelShape {
   std::shared_ptr<const FamilyModel> model;  ///< what was read
 };
 
+/// Whether states are something else than the images themselves.
+inline bool has_latents(const ModelShape& shape) { return !shape.decoder.name.empty(); }
+
 /// A model of one family under given settings: its files are opened once, for its sizes and then
 /// for itself.
 class FamilyModel {
@@ -93,8 +99,8 @@ class FamilyModel {
   virtual ModelShape shape() const = 0;
   /// Throws where images of these settings cannot be made.
   virtual void check() const {}
-  /// The model itself, frozen.
-  virtual std::unique_ptr<FlowModel> open() const = 0;
+  /// The model itself, frozen, of the processes of a run: all make this call.
+  virtual std::unique_ptr<FlowModel> open(const Group& group) const = 0;
   /// Of the network's weights as they lie in the files: what adapters belong to. Reads all of them.
   virtual std::string network_hash() const = 0;
 };
@@ -108,12 +114,22 @@ inline OptionWords<Offload> option_words(Offload) {
   return {{"none", Offload::kNone}, {"blocks", Offload::kBlocks}};
 }
 
+/// Which of a network's frozen weights each process of a run holds.
+enum class Weights {
+  kResident,  ///< all
+  kSharded    ///< of its blocks a part; a block is gathered while the one before it computes
+};
+inline OptionWords<Weights> option_words(Weights) {
+  return {{"resident", Weights::kResident}, {"sharded", Weights::kSharded}};
+}
+
 /// How a model is opened, whatever its family.
 struct ModelUse {
   std::string path;  ///< folder, name or file
   Precision precision = Precision::kAuto;
   bool checkpointing = false;  ///< of the network's blocks and the decoder's
   Offload offload = Offload::kNone;
+  Weights weights = Weights::kResident;
 };
 
 }  // namespace vggflow

@@ -12,6 +12,7 @@
 #include <fstream>
 #include <sstream>
 #include <string>
+#include <utility>
 
 #include "vggflow/core/error.h"
 
@@ -29,21 +30,28 @@ std::string holder_of(int descriptor) {
 
 }  // namespace
 
-FolderLock::FolderLock(const fs::path& folder) {
-  descriptor_ = ::open((folder / kName).c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
-  VGGFLOW_CHECK(descriptor_ >= 0, "[files] cannot write {}: {}", (folder / kName).string(),
+FolderLock::FolderLock(const fs::path& folder, const char* name)
+    : descriptor_(
+          ::open((folder / name).c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644)) {
+  VGGFLOW_CHECK(descriptor_ >= 0, "[files] cannot write {}: {}", (folder / name).string(),
                 std::strerror(errno));
-  if (::flock(descriptor_, LOCK_EX | LOCK_NB) == 0) {
-    const std::string number = fmt::to_string(::getpid());
-    if (::ftruncate(descriptor_, 0) == 0)
-      (void)!::pwrite(descriptor_, number.data(), number.size(), 0);
-    return;
-  }
-  if (errno != EWOULDBLOCK) return;
-  const std::string holder = holder_of(descriptor_);
-  ::close(descriptor_);
-  fail("[files] {} is in use by {}: wait for its end, stop it, or choose another folder",
-       folder.string(), holder);
+  const bool locked = ::flock(descriptor_, LOCK_EX | LOCK_NB) == 0;
+  taken_ = !locked && errno == EWOULDBLOCK;
+  if (!locked) return;
+  const std::string number = fmt::to_string(::getpid());
+  if (::ftruncate(descriptor_, 0) == 0)
+    (void)!::pwrite(descriptor_, number.data(), number.size(), 0);
+}
+
+FolderLock::FolderLock(const fs::path& folder) : FolderLock(folder, kName) {
+  VGGFLOW_CHECK(!taken_,
+                "[files] {} is in use by {}: wait for its end, stop it, or choose another folder",
+                folder.string(), holder_of(descriptor_));
+}
+
+std::unique_ptr<FolderLock> FolderLock::unless_taken(const fs::path& folder, const char* name) {
+  std::unique_ptr<FolderLock> lock(new FolderLock(folder, name));
+  return lock->taken_ ? nullptr : std::move(lock);
 }
 
 FolderLock::~FolderLock() { ::close(descriptor_); }

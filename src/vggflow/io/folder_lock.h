@@ -2,6 +2,7 @@
 // One process in a folder at a time.
 
 #include <filesystem>
+#include <memory>
 
 namespace vggflow {
 
@@ -13,12 +14,21 @@ class FolderLock {
   static constexpr const char* kName = ".lock";
   /// Throws where another process holds `folder`, naming it.
   explicit FolderLock(const std::filesystem::path& folder);
+  /// The same with another lock of the folder, the file `name`; null where another process has it.
+  static std::unique_ptr<FolderLock> unless_taken(const std::filesystem::path& folder,
+                                                  const char* name);
   ~FolderLock();
   FolderLock(const FolderLock&) = delete;
   FolderLock& operator=(const FolderLock&) = delete;
 
+  /// A child that inherits it holds the lock too, until it ends.
+  int descriptor() const { return descriptor_; }
+
  private:
+  FolderLock(const std::filesystem::path& folder, const char* name);
+
   int descriptor_ = -1;
+  bool taken_ = false;  ///< by another process
 };
 
 /// Whether a process of this machine holds `folder`, as the system's list of locks says; asking

@@ -49,6 +49,17 @@ struct TransformerKernels {
                     int64_t begin, int64_t end);
   void (*attention_backward)(const T* gout, const T* qkv, const T* out, const float* lse, int64_t n,
                              int64_t d, int64_t heads, T* gqkv, int64_t begin, int64_t end);
+
+  // A value and a difference (ops/pair.h): y = f(x) and dy = f(x + dx) - f(x), without cancellation
+  // where rows are normalised and in GELU; that of attention is taken in fp32.
+
+  /// ln_modulate of (x, shift, scale) and (x + dx, shift + dshift, scale + dscale).
+  void (*ln_modulate_pair)(const float* x, const float* dx, Rows shift, Rows scale, Rows dshift,
+                           Rows dscale, int64_t n, int64_t d, float eps, T* y, T* dy, int64_t begin,
+                           int64_t end);
+  void (*gelu_pair)(const T* x, const T* dx, T* y, T* dy, int64_t begin, int64_t end);
+  void (*attention_pair)(const T* qkv, const T* dqkv, int64_t n, int64_t d, int64_t heads, T* out,
+                         T* dout, int64_t begin, int64_t end);
 };
 
 /// One AdamW update (Loshchilov and Hutter 2019) of the elements [begin, end):

@@ -96,6 +96,43 @@ void ln_modulate_backward(const T* gy, const float* x, Rows scale, const float* 
   }
 }
 
+// Of x = mu + c and dx = dmu + e with c, e of mean zero, and r = 1 / sqrt(mean(c^2) + eps), rt the
+// same of c + e:  mean((c + e)^2) - mean(c^2) = mean(e (2 c + e)) =: m  and  rt - r = -m r^2 rt^2 /
+// (r + rt), so nothing cancels in  xh = c r,  dxh = e rt + c (rt - r).
+template <class T>
+void ln_modulate_pair(const float* x, const float* dx, Rows shift, Rows scale, Rows dshift,
+                      Rows dscale, int64_t n, int64_t d, float eps, T* y, T* dy, int64_t begin,
+                      int64_t end) {
+  const auto count = static_cast<float>(d);
+  for (int64_t b = begin; b < end; ++b) {
+    const float *sh = shift.data + b * shift.stride, *sc = scale.data + b * scale.stride,
+                *dsh = dshift.data + b * dshift.stride, *dsc = dscale.data + b * dscale.stride;
+    for (int64_t row = b * n; row < (b + 1) * n; ++row) {
+      const float *xr = x + row * d, *dr = dx + row * d;
+      float sum = 0, dsum = 0, sq = 0, more = 0;
+      for (int64_t i = 0; i < d; ++i) {
+        sum += xr[i];
+        dsum += dr[i];
+      }
+      const float mu = sum / count, dmu = dsum / count;
+      for (int64_t i = 0; i < d; ++i) {
+        const float c = xr[i] - mu, e = dr[i] - dmu;
+        sq += c * c;
+        more += e * (2.0f * c + e);
+      }
+      const float r = 1.0f / std::sqrt(sq / count + eps),
+                  rt = 1.0f / std::sqrt((sq + more) / count + eps),
+                  change = -(more / count) * (r * rt) * (r * rt) / (r + rt);
+      T *yr = y + row * d, *dyr = dy + row * d;
+      for (int64_t i = 0; i < d; ++i) {
+        const float c = xr[i] - mu, e = dr[i] - dmu, xh = c * r;
+        store(yr[i], xh * (1.0f + sc[i]) + sh[i]);
+        store(dyr[i], (e * rt + c * change) * (1.0f + sc[i] + dsc[i]) + xh * dsc[i] + dsh[i]);
+      }
+    }
+  }
+}
+
 template <class T>
 void gated_add(const float* x, Rows gate, const T* y, int64_t n, int64_t d, float* out,
                int64_t begin, int64_t end) {
@@ -142,6 +179,28 @@ void gelu_backward(const T* x, const T* gy, T* gx, int64_t begin, int64_t end) {
     const float v = load(x[i]), z = kGeluA * (v + kGeluB * v * v * v);
     const float s = 1.0f / (1.0f + exp_fast(-z)), dz = kGeluA * (1.0f + 3.0f * kGeluB * v * v);
     store(gx[i], load(gy[i]) * (s + v * s * (1.0f - s) * dz));
+  }
+}
+
+// tanh(a / 2), to 1e-6 of itself.
+inline float tanh_half(float a) {
+  const float h = 0.5f * a, q = h * h;
+  const float near = h * (1.0f - q * (0.33333333f - q * (0.13333333f - q * 0.053968254f)));
+  const float far = 1.0f - 2.0f / (1.0f + exp_fast(a));
+  return q < 0.015625f ? near : far;
+}
+
+// The logistic function s has s(u) - s(v) = (s(u) (1 - s(v)) + s(v) (1 - s(u))) tanh((u - v) / 2),
+// and z's own difference has the factor dx.
+template <class T>
+void gelu_pair(const T* x, const T* dx, T* y, T* dy, int64_t begin, int64_t end) {
+  for (int64_t i = begin; i < end; ++i) {
+    const float v = load(x[i]), e = load(dx[i]), t = v + e;
+    const float z = kGeluA * (v + kGeluB * v * v * v),
+                dz = kGeluA * e * (1.0f + kGeluB * (t * t + t * v + v * v));
+    const float s = 1.0f / (1.0f + exp_fast(-z)), st = 1.0f / (1.0f + exp_fast(-(z + dz)));
+    store(y[i], v * s);
+    store(dy[i], e * st + v * (st * (1.0f - s) + s * (1.0f - st)) * tanh_half(dz));
   }
 }
 
@@ -252,6 +311,26 @@ void scatter(const float* in, int64_t ld, int64_t n, int64_t dh, float scale, T*
   }
 }
 
+// o = softmax(q k^T) v of one head in scratch memory; lse (N) may be null.
+void attend(const HeadScratch& s, int64_t n, int64_t dh, const float* q, const float* kt,
+            const float* v, float* p, float* o, float* lse) {
+  const int64_t np = s.np, dp = s.dp;
+  for (int64_t first = 0; first < n; first += s.rows) {
+    const int64_t padded = std::min(s.rows, np - first), rows = std::min(s.rows, n - first);
+    product(padded, np, dh, q + first * dp, dp, 1, kt, np, p, np);
+    for (int64_t i = 0; i < rows; ++i) {
+      float* row = p + i * np;
+      float top = row[0], sum = 0;
+      for (int64_t j = 1; j < n; ++j) top = row[j] > top ? row[j] : top;
+      for (int64_t j = 0; j < n; ++j) sum += row[j] = exp_fast(row[j] - top);
+      const float inv = 1.0f / sum;
+      for (int64_t j = 0; j < n; ++j) row[j] *= inv;
+      if (lse) lse[first + i] = top + std::log(sum);
+    }
+    product(padded, dp, n, p, np, 1, v, dp, o + first * dp, dp);
+  }
+}
+
 template <class T>
 void attention(const T* qkv, int64_t n, int64_t d, int64_t heads, T* out, float* lse, int64_t begin,
                int64_t end) {
@@ -266,21 +345,50 @@ void attention(const T* qkv, int64_t n, int64_t d, int64_t heads, T* out, float*
     gather(base, 3 * d, n, dh, scale, q, dp);
     gather_transposed(base + d, 3 * d, n, dh, kt, np);
     gather(base + 2 * d, 3 * d, n, dh, 1.0f, v, dp);
-    for (int64_t first = 0; first < n; first += s.rows) {
-      const int64_t padded = std::min(s.rows, np - first), rows = std::min(s.rows, n - first);
-      product(padded, np, dh, q + first * dp, dp, 1, kt, np, p, np);
-      for (int64_t i = 0; i < rows; ++i) {
-        float* row = p + i * np;
-        float top = row[0], sum = 0;
-        for (int64_t j = 1; j < n; ++j) top = row[j] > top ? row[j] : top;
-        for (int64_t j = 0; j < n; ++j) sum += row[j] = exp_fast(row[j] - top);
-        const float inv = 1.0f / sum;
-        for (int64_t j = 0; j < n; ++j) row[j] *= inv;
-        if (lse) lse[item * n + first + i] = top + std::log(sum);
-      }
-      product(padded, dp, n, p, np, 1, v, dp, o + first * dp, dp);
-    }
+    attend(s, n, dh, q, kt, v, p, o, lse ? lse + item * n : nullptr);
     scatter(o, dp, n, dh, 1.0f, out + b * n * d + h * dh, d);
+  }
+}
+
+// Adds what gather() and gather_transposed() would write.
+template <class T>
+void gather_more(const T* x, int64_t stride, int64_t n, int64_t dh, float scale, float* out,
+                 int64_t ld) {
+  for (int64_t i = 0; i < n; ++i) {
+    for (int64_t c = 0; c < dh; ++c) out[i * ld + c] += load(x[i * stride + c]) * scale;
+  }
+}
+template <class T>
+void gather_more_transposed(const T* x, int64_t stride, int64_t n, int64_t dh, float* out,
+                            int64_t ld) {
+  for (int64_t c = 0; c < dh; ++c) {
+    for (int64_t i = 0; i < n; ++i) out[c * ld + i] += load(x[i * stride + c]);
+  }
+}
+
+template <class T>
+void attention_pair(const T* qkv, const T* dqkv, int64_t n, int64_t d, int64_t heads, T* out,
+                    T* dout, int64_t begin, int64_t end) {
+  const int64_t dh = d / heads, width = 3 * d;
+  const float scale = 1.0f / std::sqrt(static_cast<float>(dh));
+  HeadScratch s(n, dh, 5, 1);
+  const int64_t np = s.np, dp = s.dp;
+  float *q = s.matrix(), *v = s.matrix(), *o = s.matrix(), *ot = s.matrix(), *kt = s.matrix(),
+        *p = s.tile();
+  for (int64_t item = begin; item < end; ++item) {
+    const int64_t b = item / heads, h = item % heads, in = b * n * width + h * dh,
+                  to = b * n * d + h * dh;
+    gather(qkv + in, width, n, dh, scale, q, dp);
+    gather_transposed(qkv + in + d, width, n, dh, kt, np);
+    gather(qkv + in + 2 * d, width, n, dh, 1.0f, v, dp);
+    attend(s, n, dh, q, kt, v, p, o, nullptr);
+    gather_more(dqkv + in, width, n, dh, scale, q, dp);
+    gather_more_transposed(dqkv + in + d, width, n, dh, kt, np);
+    gather_more(dqkv + in + 2 * d, width, n, dh, 1.0f, v, dp);
+    attend(s, n, dh, q, kt, v, p, ot, nullptr);
+    for (int64_t i = 0; i < n * dp; ++i) ot[i] -= o[i];
+    scatter(o, dp, n, dh, 1.0f, out + to, d);
+    scatter(ot, dp, n, dh, 1.0f, dout + to, d);
   }
 }
 
@@ -342,8 +450,17 @@ void adamw(const AdamWStep& s, const float* g, float* p, float* m, float* v, int
 
 template <class T>
 TransformerKernels<T> make_kernels() {
-  return {ln_modulate<T>, ln_modulate_backward<T>, gated_add<T>, gated_add_backward<T>,
-          gelu<T>,        gelu_backward<T>,        attention<T>, attention_backward<T>};
+  return {ln_modulate<T>,
+          ln_modulate_backward<T>,
+          gated_add<T>,
+          gated_add_backward<T>,
+          gelu<T>,
+          gelu_backward<T>,
+          attention<T>,
+          attention_backward<T>,
+          ln_modulate_pair<T>,
+          gelu_pair<T>,
+          attention_pair<T>};
 }
 
 }  // namespace

@@ -266,6 +266,91 @@ TEST(TransformerKernels, AttentionOverLongSequencesEqualsItsPlainTwin) {
   }
 }
 
+using Kernels32 = TransformerKernels<float>;
+
+// y = f(x) and dy = f(x + dx) - f(x) against fp32's f on the same numbers.
+template <class T, class F, class P>
+void check_pair(const KernelTable& table, int64_t inputs, int64_t outputs, const F& f,
+                const P& pair) {
+  const auto x = random_values<T>(1, inputs), dx = random_values<T>(2, inputs);
+  std::vector<float> base, other;
+  for (size_t i = 0; i < x.size(); ++i) {
+    base.push_back(static_cast<float>(to_double(x[i])));
+    other.push_back(base.back() + static_cast<float>(to_double(dx[i])));
+  }
+  std::vector<float> y_base(static_cast<size_t>(outputs)), y_other(y_base);
+  f(table.f32, base.data(), y_base.data());
+  f(table.f32, other.data(), y_other.data());
+  std::vector<T> y(y_base.size()), dy(y);
+  pair(x, dx, y, dy);
+  Floats want, change;
+  for (size_t i = 0; i < y.size(); ++i) {
+    want.push_back(y_base[i]);
+    change.push_back(static_cast<double>(y_other[i]) - y_base[i]);
+  }
+  expect_close(y, want, "y");
+  expect_close(dy, change, "dy");
+}
+
+template <class T>
+void check_pairs(const KernelTable& table, int64_t n, int64_t heads, int64_t d) {
+  const auto gelu = [&](const Kernels32& k, const float* x, float* y) { k.gelu(x, y, 0, n * d); };
+  check_pair<T>(table, n * d, n * d, gelu, [&](auto& x, auto& dx, auto& y, auto& dy) {
+    of<T>(table).gelu_pair(x.data(), dx.data(), y.data(), dy.data(), 0, n * d);
+  });
+  const auto attention = [&](const Kernels32& k, const float* x, float* y) {
+    k.attention(x, n, d, heads, y, nullptr, 0, heads);
+  };
+  check_pair<T>(table, 3 * n * d, n * d, attention, [&](auto& x, auto& dx, auto& y, auto& dy) {
+    of<T>(table).attention_pair(x.data(), dx.data(), n, d, heads, y.data(), dy.data(), 0, heads);
+  });
+}
+
+// The stream and the modulations are fp32 whatever T is.
+template <class T>
+void check_layer_norm_pair(const KernelTable& table, int64_t n, int64_t d) {
+  const int64_t batch = 2, count = batch * n * d;
+  const auto x = random_values<float>(1, count), dx = random_values<float>(2, count),
+             mod = random_values<float>(3, batch * 2 * d),
+             dmod = random_values<float>(4, batch * 2 * d);
+  std::vector<float> far(x), far_mod(mod), y_base(x.size()), y_far(x.size()),
+      mean(static_cast<size_t>(batch * n)), rstd(mean);
+  for (size_t i = 0; i < x.size(); ++i) far[i] += dx[i];
+  for (size_t i = 0; i < mod.size(); ++i) far_mod[i] += dmod[i];
+  const auto run = [&](const std::vector<float>& of_x, const std::vector<float>& m,
+                       std::vector<float>& y) {
+    table.f32.ln_modulate(of_x.data(), {m.data(), 2 * d}, {m.data() + d, 2 * d}, n, d, 1e-6f,
+                          y.data(), mean.data(), rstd.data(), 0, batch);
+  };
+  run(x, mod, y_base);
+  run(far, far_mod, y_far);
+  std::vector<T> y(x.size()), dy(y);
+  of<T>(table).ln_modulate_pair(x.data(), dx.data(), {mod.data(), 2 * d}, {mod.data() + d, 2 * d},
+                                {dmod.data(), 2 * d}, {dmod.data() + d, 2 * d}, n, d, 1e-6f,
+                                y.data(), dy.data(), 0, batch);
+  Floats want, change;
+  for (size_t i = 0; i < y.size(); ++i) {
+    want.push_back(y_base[i]);
+    change.push_back(static_cast<double>(y_far[i]) - y_base[i]);
+  }
+  expect_close(y, want, "y");
+  expect_close(dy, change, "dy");
+}
+
+TEST(TransformerKernels, PairsGiveTheValueAndItsDifference) {
+  for (const auto* table : tables()) {
+    for (const int64_t n : {1, 33, 76}) {
+      for (const int64_t dh : {8, 40}) {
+        SCOPED_TRACE(table->isa + " tokens " + std::to_string(n) + " head " + std::to_string(dh));
+        check_pairs<float>(*table, n, 2, 2 * dh);
+        check_pairs<bf16>(*table, n, 2, 2 * dh);
+        check_layer_norm_pair<float>(*table, n, dh);
+        check_layer_norm_pair<bf16>(*table, n, dh);
+      }
+    }
+  }
+}
+
 TEST(TransformerKernels, AdamWFollowsItsFormula) {
   for (const auto* table : tables()) {
     const int64_t n = 37;

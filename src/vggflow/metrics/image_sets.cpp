@@ -1,10 +1,12 @@
 #include "vggflow/metrics/image_sets.h"
 
 #include <ATen/ATen.h>
+#include <c10/util/accumulate.h>
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <cctype>
+#include <iterator>
 #include <map>
 #include <memory>
 #include <set>
@@ -255,6 +257,11 @@ ImageSet subset(const ImageSet& set, const std::vector<int64_t>& places) {
   return out;
 }
 
+void agree_on_images(const Group& group, const ImageSet& set) {
+  group.agree("the images of " + set.name,
+              fmt::format("{}\n{}", fmt::join(set.labels, "\n"), fmt::join(set.prompts, "\n")));
+}
+
 GroupedImages group_images(const ImageSet& set) {
   GroupedImages out;
   std::map<std::string, size_t> known;
@@ -301,10 +308,18 @@ ImageSet resized(ImageSet set, int64_t size) {
 
 namespace {
 
+using Shape = std::vector<int64_t>;
+
 // As many as fit into what 64 images of 1024 x 1024 take, 768 MB, and at least one.
-int64_t fitting(int64_t batch, const Tensor& image) {
+int64_t fitting(int64_t batch, const Shape& image) {
   constexpr int64_t kMostNumbers = int64_t{64} * 3 * 1024 * 1024;
-  return std::clamp<int64_t>(kMostNumbers / std::max<int64_t>(image.numel(), 1), 1, batch);
+  return std::clamp<int64_t>(kMostNumbers / std::max<int64_t>(c10::multiply_integers(image), 1), 1,
+                             batch);
+}
+
+// Whether a run of `length` images, the last of them (3, H, W) in `last`, ends before `next`.
+bool ends_before(const Shape& next, int64_t length, const Shape& last, int64_t batch) {
+  return length == fitting(batch, last) || last != next;
 }
 
 // Of a lone image without a copy.
@@ -312,21 +327,70 @@ Tensor stacked(const std::vector<Tensor>& images) {
   return images.size() == 1 ? images[0].unsqueeze(0) : at::stack(images);
 }
 
-}  // namespace
-
-void for_batches(const ImageSet& set, int64_t batch,
-                 const std::function<void(int64_t, const Tensor&)>& f) {
+// By one process, which reads every image once.
+std::vector<int64_t> for_all_batches(const ImageSet& set, int64_t batch,
+                                     const std::function<void(int64_t, const Tensor&)>& f) {
+  std::vector<int64_t> lengths;
   std::vector<Tensor> run;
+  const auto end_before = [&](int64_t next) {
+    lengths.push_back(std::ssize(run));
+    f(next - lengths.back(), stacked(run));
+    run.clear();
+  };
   for (int64_t i = 0; i < set.size(); ++i) {
     Tensor x = set.pixels(i);
-    if (!run.empty() && (static_cast<int64_t>(run.size()) == fitting(batch, run.back()) ||
-                         run.back().sizes() != x.sizes())) {
-      f(i - static_cast<int64_t>(run.size()), stacked(run));
-      run.clear();
-    }
+    if (!run.empty() &&
+        ends_before(x.sizes().vec(), std::ssize(run), run.back().sizes().vec(), batch))
+      end_before(i);
     run.push_back(std::move(x));
   }
-  if (!run.empty()) f(set.size() - static_cast<int64_t>(run.size()), stacked(run));
+  if (!run.empty()) end_before(set.size());
+  return lengths;
+}
+
+// Of all images, each read by one process.
+std::vector<Shape> shapes_of(const ImageSet& set, const Group& group) {
+  std::vector<Tensor> own;
+  for (int64_t i = group.rank(); i < set.size(); i += group.size())
+    own.push_back(at::tensor(set.pixels(i).sizes(), at::kLong).unsqueeze(0));
+  const Tensor all =
+      gather_dealt(group, own, std::vector<int64_t>(static_cast<size_t>(set.size()), 1));
+  std::vector<Shape> shapes;
+  for (int64_t i = 0; i < set.size(); ++i) {
+    const int64_t* row = all.const_data_ptr<int64_t>() + 3 * i;
+    shapes.emplace_back(row, row + 3);
+  }
+  return shapes;
+}
+
+std::vector<int64_t> lengths_of_runs(const std::vector<Shape>& shapes, int64_t batch) {
+  std::vector<int64_t> lengths;
+  for (size_t i = 0; i < shapes.size(); ++i) {
+    if (i == 0 || ends_before(shapes[i], lengths.back(), shapes[i - 1], batch))
+      lengths.push_back(0);
+    ++lengths.back();
+  }
+  return lengths;
+}
+
+}  // namespace
+
+std::vector<int64_t> for_batches(const ImageSet& set, int64_t batch,
+                                 const std::function<void(int64_t, const Tensor&)>& f,
+                                 const Group& group) {
+  if (group.size() == 1) return for_all_batches(set, batch, f);
+  std::vector<int64_t> lengths = lengths_of_runs(shapes_of(set, group), batch);
+  int64_t first = 0;
+  for (int64_t run = 0; run < std::ssize(lengths); ++run) {
+    const int64_t length = lengths[static_cast<size_t>(run)];
+    if (run % group.size() == group.rank()) {
+      std::vector<Tensor> images;
+      for (int64_t i = first; i < first + length; ++i) images.push_back(set.pixels(i));
+      f(first, stacked(images));
+    }
+    first += length;
+  }
+  return lengths;
 }
 
 }  // namespace vggflow

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "vggflow/dist/group.h"
 #include "vggflow/ops/dual.h"
 
 namespace vggflow {
@@ -47,6 +48,9 @@ ImageSet image_set_of(std::string name, const Tensor& images, std::vector<std::s
 /// The images of `set` at `places`, in that order.
 ImageSet subset(const ImageSet& set, const std::vector<int64_t>& places);
 
+/// Throws on every rank where the images and prompts of `set` are not rank 0's.
+void agree_on_images(const Group& group, const ImageSet& set);
+
 /// Places of each group's images; groups in order of their first image.
 struct GroupedImages {
   std::vector<std::string> groups;
@@ -62,8 +66,10 @@ ImageSet first_of_each(const ImageSet& set, int64_t count);
 ImageSet resized(ImageSet set, int64_t size);
 
 /// Calls f(first place, images (B, 3, H, W)) on runs of at most `batch` images of one size, fewer
-/// where that many would be larger than 64 of 1024 x 1024.
-void for_batches(const ImageSet& set, int64_t batch,
-                 const std::function<void(int64_t first, const Tensor& images)>& f);
+/// where that many would be larger than 64 of 1024 x 1024. The runs are dealt to the processes of
+/// `group` in turn, and f is called for this one's. Returns the lengths of all runs.
+std::vector<int64_t> for_batches(const ImageSet& set, int64_t batch,
+                                 const std::function<void(int64_t first, const Tensor& images)>& f,
+                                 const Group& group = {});
 
 }  // namespace vggflow

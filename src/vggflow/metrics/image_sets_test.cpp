@@ -11,6 +11,7 @@
 #include "vggflow/io/grid_file.h"
 #include "vggflow/io/image_file.h"
 #include "vggflow/testing/message.h"
+#include "vggflow/testing/ranks.h"
 #include "vggflow/testing/temporary_folder.h"
 
 namespace vggflow {
@@ -185,6 +186,39 @@ TEST_F(ImageSets, ComeInBatchesOfOneSize) {
     runs.emplace_back(first, images.size(0));
   });
   EXPECT_THAT(runs, ElementsAre(Pair(0, 1), Pair(1, 1), Pair(2, 1), Pair(3, 1), Pair(4, 1)));
+}
+
+TEST_F(ImageSets, AreDealtToRanksInTheBatchesOfOneProcess) {
+  ImageSet set = image_set_of("mixed", at::zeros({7, 3, 2, 2}), {"", "", "", "", "", "", ""});
+  set.pixels = [](int64_t i) { return at::full({3, i < 4 ? 2 : 4, 2}, static_cast<double>(i)); };
+  const auto batches = [&](const Group& group, std::vector<std::pair<int64_t, int64_t>>& own) {
+    return for_batches(
+        set, 3,
+        [&](int64_t first, const Tensor& images) {
+          own.emplace_back(first, images.size(0));
+          EXPECT_EQ(images[-1].mean().item<double>(),
+                    static_cast<double>(first + images.size(0) - 1));
+        },
+        group);
+  };
+  std::vector<std::pair<int64_t, int64_t>> alone, of_two[2];
+  EXPECT_THAT(batches({}, alone), ElementsAre(3, 1, 3));
+  testing::on_threads(2, [&](const Group& group) {
+    EXPECT_THAT(batches(group, of_two[group.rank()]), ElementsAre(3, 1, 3));
+  });
+  EXPECT_THAT(alone, ElementsAre(Pair(0, 3), Pair(3, 1), Pair(4, 3)));
+  EXPECT_THAT(of_two[0], ElementsAre(Pair(0, 3), Pair(4, 3)));
+  EXPECT_THAT(of_two[1], ElementsAre(Pair(3, 1)));
+}
+
+TEST_F(ImageSets, ThatRanksSeeDifferentlyAreRefused) {
+  EXPECT_THAT(message_of([] {
+                testing::on_threads(2, [](const Group& group) {
+                  agree_on_images(group, image_set_of("some", at::zeros({1, 3, 2, 2}),
+                                                      {group.leads() ? "cat" : "dog"}));
+                });
+              }),
+              HasSubstr("the images of some to be the same on all ranks; rank 1 differs"));
 }
 
 TEST_F(ImageSets, RefuseWhatHoldsNoImages) {

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <functional>
 #include <iterator>
 #include <map>
@@ -387,8 +388,27 @@ void find_shared(SetComparison& c) {
   }
 }
 
-int64_t identical_images(const ImageSet& set, const std::vector<uint64_t>& hashes) {
-  return audit_batch(set.groups, hashes).repeated();
+// Hashes as the bits of whole numbers.
+Tensor tensor_of(const std::vector<uint64_t>& hashes) {
+  Tensor out = at::empty({std::ssize(hashes)}, at::kLong);
+  std::memcpy(out.data_ptr(), hashes.data(), out.nbytes());
+  return out;
+}
+
+int64_t identical_images(const ImageSet& set, const Tensor& hashes) {
+  std::vector<uint64_t> bits(static_cast<size_t>(hashes.numel()));
+  std::memcpy(bits.data(), hashes.const_data_ptr(), hashes.nbytes());
+  return audit_batch(set.groups, bits).repeated();
+}
+
+// The sum of the first column over that of the second, added row by row.
+double share_of(const Tensor& counts) {
+  double some = 0, all = 0;
+  for (int64_t i = 0; i < counts.size(0); ++i) {
+    some += counts[i][0].item<double>();
+    all += counts[i][1].item<double>();
+  }
+  return some / all;
 }
 
 template <class Number>
@@ -440,7 +460,7 @@ std::vector<std::pair<std::string, int64_t>> MeasuredSet::unscored() const {
 }
 
 MeasuredSet measure(const ImageSet& set, const FeatureNetworks& networks, const RewardPanel& panel,
-                    int64_t batch) {
+                    int64_t batch, const Group& group) {
   at::NoGradGuard no_grad;
   VGGFLOW_CHECK(set.size() > 0, "[set_metrics] {} holds no image", set.name);
   MeasuredSet out;
@@ -450,10 +470,9 @@ MeasuredSet measure(const ImageSet& set, const FeatureNetworks& networks, const 
   out.unread = set.unread;
   out.without_prompt = set.without_prompt();
   std::vector<std::vector<Tensor>> features(networks.size()), scores(panel.size());
-  std::vector<uint64_t> hashes;
-  double saturated = 0, values = 0;
+  std::vector<Tensor> hashes, counts;  // counts: (1, 2) a batch, saturated values and all
   Progress bar("measure", set.size());
-  for_batches(set, batch, [&](int64_t first, const Tensor& images) {
+  const auto measure_batch = [&](int64_t first, const Tensor& images) {
     const Tensor shown = images.to(current_device());
     const std::vector<std::string> prompts(set.prompts.begin() + first,
                                            set.prompts.begin() + first + images.size(0));
@@ -461,17 +480,18 @@ MeasuredSet measure(const ImageSet& set, const FeatureNetworks& networks, const 
       features[n].push_back(networks[n]->features(shown).to(at::kCPU, at::kFloat));
     for (size_t r = 0; r < panel.size(); ++r)
       scores[r].push_back(panel[r].second->score(shown, prompts).to(at::kCPU, at::kFloat));
-    const auto rows = row_hashes(images);
-    hashes.insert(hashes.end(), rows.begin(), rows.end());
-    saturated += saturated_share(images) * static_cast<double>(images.numel());
-    values += static_cast<double>(images.numel());
-    bar.add(images.size(0));
-  });
-  for (const auto& parts : features) out.features.push_back(at::cat(parts));
+    hashes.push_back(tensor_of(row_hashes(images)));
+    const auto numbers = static_cast<double>(images.numel());
+    counts.push_back(
+        at::tensor({saturated_share(images) * numbers, numbers}, at::kDouble).unsqueeze(0));
+    bar.advance(first + images.size(0));
+  };
+  const std::vector<int64_t> lengths = for_batches(set, batch, measure_batch, group);
+  for (const auto& parts : features) out.features.push_back(gather_dealt(group, parts, lengths));
   for (size_t r = 0; r < panel.size(); ++r)
-    out.scores.emplace_back(panel[r].first, at::cat(scores[r]));
-  out.saturated = saturated / values;
-  out.identical = identical_images(set, hashes);
+    out.scores.emplace_back(panel[r].first, gather_dealt(group, scores[r], lengths));
+  out.saturated = share_of(gather_dealt(group, counts, std::vector<int64_t>(lengths.size(), 1)));
+  out.identical = identical_images(set, gather_dealt(group, hashes, lengths));
   return out;
 }
 

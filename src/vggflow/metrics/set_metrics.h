@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "vggflow/core/field.h"
+#include "vggflow/dist/group.h"
 #include "vggflow/features/feature_network.h"
 #include "vggflow/io/jsonl.h"
 #include "vggflow/metrics/image_sets.h"
@@ -67,8 +68,10 @@ struct MeasuredSet {
   /// means.
   std::vector<std::pair<std::string, int64_t>> unscored() const;
 };
+/// The processes of `group` read and measure the images between them (for_batches), and all get the
+/// figures of one process.
 MeasuredSet measure(const ImageSet& set, const FeatureNetworks& networks, const RewardPanel& panel,
-                    int64_t batch);
+                    int64_t batch, const Group& group = {});
 
 /// A mean over prompts; over images where there is no prompt and no subfolder to tell them apart.
 struct PromptMean {

@@ -15,6 +15,7 @@
 #include "vggflow/report/set_sheet.h"
 #include "vggflow/testing/gradient_check.h"
 #include "vggflow/testing/message.h"
+#include "vggflow/testing/ranks.h"
 #include "vggflow/testing/temporary_folder.h"
 
 namespace vggflow {
@@ -61,6 +62,21 @@ ImageSet random_set(uint64_t id, int64_t prompts, int64_t each, double shift = 0
 }
 
 MeasuredSet measured(const ImageSet& set) { return measure(set, networks(), panel(), 7); }
+
+TEST(SetMetrics, OfSeveralRanksAreThoseOfOneProcess) {
+  ImageSet set = random_set(1, 4, 5, /*shift=*/-0.35);
+  set.pixels = [pixels = set.pixels](int64_t i) { return pixels(i % 18); };  // two come twice
+  const MeasuredSet alone = measured(set);
+  EXPECT_GT(alone.saturated, 0);
+  testing::on_threads(3, [&](const Group& group) {
+    const MeasuredSet shared = measure(set, networks(), panel(), 7, group);
+    EXPECT_TRUE(at::equal(shared.features[0], alone.features[0]));
+    EXPECT_TRUE(at::allclose(shared.scores[0].second, alone.scores[0].second, 0, 0,
+                             /*equal_nan=*/true));
+    EXPECT_EQ(shared.saturated, alone.saturated);
+    EXPECT_EQ(shared.identical, alone.identical);
+  });
+}
 
 const PromptMeasure& by_prompt(const SetComparison& c, const std::string& name) {
   for (const PromptMeasure& m : c.by_prompt) {

@@ -34,27 +34,63 @@ bool lies_behind(const Tensor& a, const Tensor& b) {
          b.storage_offset() == a.storage_offset() + a.numel();
 }
 
-BlockRing::BlockRing(const std::vector<Module*>& blocks, at::Device device)
+namespace {
+
+class HostBlocks : public BlockSource {
+ public:
+  explicit HostBlocks(at::Device device)
+      : device_(device),
+        copies_(c10::impl::VirtualGuardImpl(device.type())
+                    .getStreamFromGlobalPool(device, /*isHighPriority=*/false)) {}
+  // What still runs reads the slots.
+  ~HostBlocks() override {
+    copies_.synchronize();
+    current_stream(device_).synchronize();
+  }
+
+  void add(const Tensor& bytes) override {
+    blocks_.push_back(device_.is_cuda() ? bytes.pin_memory() : bytes);
+  }
+  void begin(size_t block, size_t slot, const Tensor& into) override;
+  void finish(size_t slot) override { copied_[slot].block(current_stream(device_)); }
+
+ private:
+  at::Device device_;
+  c10::Stream copies_;
+  std::vector<Tensor> blocks_;
+  std::vector<c10::Event> copied_;  // by slot
+};
+
+void HostBlocks::begin(size_t block, size_t slot, const Tensor& into) {
+  while (copied_.size() <= slot) copied_.emplace_back(device_.type());
+  c10::Event read(device_.type());
+  read.record(current_stream(device_));
+  const c10::StreamGuard on_copies(copies_);
+  read.block(copies_);
+  into.narrow(0, 0, blocks_[block].numel()).copy_(blocks_[block], /*non_blocking=*/true);
+  copied_[slot].record(copies_);
+}
+
+}  // namespace
+
+std::unique_ptr<BlockSource> blocks_on_host(at::Device device) {
+  return std::make_unique<HostBlocks>(device);
+}
+
+BlockRing::BlockRing(const std::vector<Module*>& blocks, at::Device device,
+                     std::unique_ptr<BlockSource> source)
     : device_(device),
       nothing_(at::empty({0}, at::device(device).dtype(at::kByte)).storage()),
-      copies_(c10::impl::VirtualGuardImpl(device.type())
-                  .getStreamFromGlobalPool(device, /*isHighPriority=*/false)) {
+      source_(std::move(source)) {
   const at::NoGradGuard no_graph;
-  int64_t largest = 0;
+  int64_t room = 0;
   for (Module* block : blocks) {
     blocks_.push_back(pack(*block));
-    largest = std::max(largest, blocks_.back().host.numel());
+    room = std::max(room, source_->room_for(blocks_.back().bytes));
   }
   constexpr size_t kSlots = 2;
   while (slots_.size() < std::min(kSlots, blocks_.size()))
-    slots_.push_back({at::empty({largest}, at::device(device).dtype(at::kByte)),
-                      c10::Event(device.type()), /*block=*/-1});
-}
-
-// What still runs reads the slots.
-BlockRing::~BlockRing() {
-  copies_.synchronize();
-  current_stream(device_).synchronize();
+    slots_.push_back({at::empty({room}, at::device(device).dtype(at::kByte)), /*block=*/-1});
 }
 
 // Matrices first: what lay behind one another, as queries', keys' and values' weights do for their
@@ -76,10 +112,10 @@ BlockRing::Block BlockRing::pack(const Module& module) const {
     block.offsets.push_back(bytes);
     bytes += static_cast<int64_t>(parameters[i]->nbytes());
   }
-  block.host = at::empty({bytes}, at::dtype(at::kByte).pinned_memory(device_.is_cuda()));
+  const Tensor packed = at::empty({bytes}, at::kByte);
   for (size_t i = 0; i < parameters.size(); ++i) {
     Tensor& p = *parameters[i];
-    block.host.narrow(0, block.offsets[i], static_cast<int64_t>(p.nbytes()))
+    packed.narrow(0, block.offsets[i], static_cast<int64_t>(p.nbytes()))
         .view(p.scalar_type())
         .view(p.sizes())
         .copy_(p);
@@ -89,6 +125,8 @@ BlockRing::Block BlockRing::pack(const Module& module) const {
     p = there;
     block.tensors.push_back(std::move(there));
   }
+  block.bytes = bytes;
+  source_->add(packed);
   return block;
 }
 
@@ -111,20 +149,12 @@ size_t BlockRing::after(size_t block) const {
   return (block + 1) % blocks_.size();
 }
 
-// All that was asked of the current stream so far may read what lay in the slot.
 void BlockRing::fetch(size_t index, Slot& into) {
   const Block& block = blocks_[index];
   if (into.block >= 0) {
     for (const Tensor& t : blocks_[static_cast<size_t>(into.block)].tensors) point(t, nothing_, 0);
   }
-  c10::Event read(device_.type());
-  read.record(current_stream(device_));
-  {
-    const c10::StreamGuard on_copies(copies_);
-    read.block(copies_);
-    into.bytes.narrow(0, 0, block.host.numel()).copy_(block.host, /*non_blocking=*/true);
-    into.copied.record(copies_);
-  }
+  source_->begin(index, number_of(into), into.bytes);
   into.block = static_cast<std::ptrdiff_t>(index);
   for (size_t i = 0; i < block.tensors.size(); ++i)
     point(block.tensors[i], into.bytes.storage(), block.offsets[i]);
@@ -141,7 +171,7 @@ void BlockRing::acquire(size_t block) {
     fetch(block, *slot);
   }
   last_ = block;
-  slot->copied.block(current_stream(device_));
+  source_->finish(number_of(*slot));
   const size_t next = after(block);
   if (next < blocks_.size() && !slot_of(next)) fetch(next, other_than(block));
 }

@@ -5,13 +5,11 @@
 #include <ATen/Parallel.h>
 #include <torch/csrc/autograd/custom_function.h>
 
-#include <algorithm>
-
 #include "vggflow/core/error.h"
-#include "vggflow/device/device.h"
 #include "vggflow/kernels/transformer.h"
 #include "vggflow/ops/attention.h"
 #include "vggflow/ops/block_functions.h"
+#include "vggflow/ops/cpu_kernels.h"
 #include "vggflow/ops/device_functions.h"
 #include "vggflow/ops/functional.h"
 
@@ -19,45 +17,10 @@ namespace vggflow::ops {
 namespace {
 
 using kernels::best_table;
-using kernels::bf16;
-using kernels::Rows;
 using torch::autograd::AutogradContext;
 using torch::autograd::Function;
 using torch::autograd::Variable;
 using torch::autograd::variable_list;
-
-bool has_kernel(at::ScalarType type) { return type == at::kFloat || type == at::kBFloat16; }
-bool has_kernel(const Tensor& x) {
-  return x.is_cpu() && fused_kernels() && has_kernel(x.scalar_type());
-}
-
-template <class T>
-T* data(const Tensor& x) {
-  return static_cast<T*>(x.data_ptr());
-}
-
-// Calls f(kernels, T{}) for the element type of `x`.
-template <class F>
-void by_type(const Tensor& x, F&& f) {
-  if (x.scalar_type() == at::kFloat) {
-    f(best_table().f32, float{});
-  } else {
-    f(best_table().b16, bf16{});
-  }
-}
-
-// A modulation vector as fp32 rows; a chunk of a wider matrix is used in place.
-Tensor as_rows(const Tensor& x) {
-  const Tensor y = x.to(at::kFloat);
-  return y.stride(1) == 1 ? y : y.contiguous();
-}
-Rows rows(const Tensor& x) { return {data<float>(x), x.stride(0)}; }
-
-// Enough work for one thread, in elements.
-constexpr int64_t kGrain = 16384;
-int64_t grain(int64_t per_item) {
-  return std::max<int64_t>(1, kGrain / std::max<int64_t>(1, per_item));
-}
 
 struct LayerNormModulate : Function<LayerNormModulate> {
   static Variable forward(AutogradContext* ctx, const Variable& x_in, const Variable& shift_in,

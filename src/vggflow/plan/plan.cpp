@@ -12,11 +12,13 @@
 
 #include "vggflow/core/config.h"
 #include "vggflow/core/error.h"
+#include "vggflow/dist/group.h"
 #include "vggflow/families/value_cost.h"
 #include "vggflow/flow/precision.h"
 #include "vggflow/flow/sampling.h"
 #include "vggflow/nn/lora.h"
 #include "vggflow/train/checks.h"
+#include "vggflow/train/shares.h"
 
 namespace vggflow {
 namespace {
@@ -25,13 +27,13 @@ namespace {
 // (program, LibTorch, oneDNN's kernels and threads); what comes and goes leaves holes in the heap,
 // and oneDNN makes reordered copies. GPU: CUDA's context and the libraries' code and workspaces;
 // the allocator keeps blocks that fit nothing else. Where from: docs/plan.md.
-struct Place {
+struct MemoryPlace {
   bool gpu;
   double program;  // bytes
   double heap;     // what comes and goes takes as many times its tensors' bytes
 };
 constexpr double kGiB = 1024.0 * 1024 * 1024;
-constexpr Place kCpu{false, 0.17 * kGiB, 1.75}, kGpu{true, 0.8 * kGiB, 1.3};
+constexpr MemoryPlace kCpu{false, 0.17 * kGiB, 1.75}, kGpu{true, 0.8 * kGiB, 1.3};
 // What runs on a model's own prompts hold besides (emoji, judges and their passes): measured.
 constexpr double kEmoji = 0.06 * kGiB;
 constexpr double kFloat = 4;
@@ -86,7 +88,7 @@ std::vector<std::string> panel_of(const AlignConfig& c) {
 
 class Planner {
  public:
-  Planner(const AlignConfig& config, const ModelShape& shape);
+  Planner(const AlignConfig& config, const ModelShape& shape, int ranks);
   Plan run();
 
  private:
@@ -97,8 +99,9 @@ class Planner {
   double prompt_count() const;
   void note_prompts();
   void note_host();
-  MemoryPlan memory_in(const Place& place);
+  MemoryPlan memory_in(const MemoryPlace& place);
   double network_numbers() const;
+  double gradients_of_shares() const;
   void hold_memory();
   void run_through_moments();
   void add_losses(const Moment& moment);
@@ -109,6 +112,7 @@ class Planner {
   double decode_unwind(double images) const {
     return images * (std::max(s_.decoder.cost.unwind, reward_.cost.unwind) + 2 * pixel_bytes_);
   }
+  bool shards() const { return c_.flow.weights == Weights::kSharded && ranks_ > 1; }
   double kept(const PassCost& pass, double rows) const {
     return rows > 0 ? rows * pass.graph + pass.graph_once : 0;
   }
@@ -117,8 +121,11 @@ class Planner {
   const ModelShape& s_;
   ResolvedMethod resolved_;
   ValueKind value_kind_ = ValueKind::kNone;
-  CostShape cost_shape_;
-  Demand want_;
+  CostShape cost_shape_;  // of the batch
+  Demand want_;           // of the batch
+  double ranks_ = 1, shares_ = 1, own_shares_ = 1;
+  CostShape share_shape_;  // of a share
+  Demand share_;           // of a share
   int64_t steps_ = 0;
   double number_ = 4, adapted_weights_ = 0, adapter_parameters_ = 0, network_parameters_ = 0,
          network_numbers_ = 0;
@@ -126,7 +133,7 @@ class Planner {
   double state_bytes_ = 0, pixel_bytes_ = 0, pixels_graph_ = 0, prompt_bytes_ = 0;
   PassCost network_, with_adapters_, with_input_, value_, value_pairs_, tangent_, policy_input_;
   Rewards reward_, panel_;
-  Place place_ = kCpu;
+  MemoryPlace place_ = kCpu;
   std::vector<Amount> held_;
   MemoryPlan memory_;
   Plan out_;
@@ -143,7 +150,7 @@ double micro(const AlignConfig& c, double transitions) {
 NetworkCall Planner::base_call() const {
   return {.bytes = static_cast<int64_t>(number_),
           .checkpointing = c_.flow.checkpointing,
-          .batched = micro(c_, real(c_.batch)) > 1};
+          .batched = micro(c_, real(c_.batch) / shares_) > 1};
 }
 
 // The layers that adapters sit on, found in the network as it is built, without memory for its
@@ -161,7 +168,7 @@ void find_adapted(const AlignConfig& c, const NetworkSizes& sizes, double& weigh
   }
 }
 
-Planner::Planner(const AlignConfig& c, const ModelShape& s)
+Planner::Planner(const AlignConfig& c, const ModelShape& s, int ranks)
     : c_(c),
       s_(s),
       resolved_(c),
@@ -170,8 +177,15 @@ Planner::Planner(const AlignConfig& c, const ModelShape& s)
   number_ = precision_dtype(c.flow.precision) == at::kFloat ? 4 : 2;
   value_kind_ = resolved_.value.kind;
   steps_ = rollout_steps(c);
-  cost_shape_ = cost_shape_of(c.problem, value_kind_ != ValueKind::kNone, c.batch, steps_);
+  cost_shape_ = cost_shape_of(c.problem, value_kind_ != ValueKind::kNone,
+                              number_ < kFloat && s.network->carries_pairs(), c.batch, steps_);
   want_ = resolved_.method->demand(cost_shape_);
+  out_.ranks = ranks_ = ranks;
+  shares_ = real(c.shares > 0 ? c.shares : default_shares(c.batch, ranks, has_latents(s)));
+  own_shares_ = std::max(1.0, shares_ / ranks_);
+  share_shape_ = cost_shape_;
+  share_shape_.batch = std::max(1.0, cost_shape_.batch / shares_);
+  share_ = resolved_.method->demand(share_shape_);
   find_adapted(c, *s.network, adapted_weights_, adapter_parameters_);
   network_parameters_ = s.network->parameters();
   network_numbers_ = network_parameters_ + s.network->tables();
@@ -288,10 +302,16 @@ double Planner::prompt_count() const {
 }
 
 void Planner::note_host() {
-  if (c_.flow.offload == Offload::kNone) return;
-  out_.notes.push_back(fmt::format(
-      "offload={}: on a GPU {:.1f} GiB of weights lie in the host's memory, page-locked",
-      word_of(c_.flow.offload), number_ * s_.network->offloaded().on_host / kGiB));
+  const double blocks = number_ * s_.network->offloaded().on_host / kGiB;
+  if (c_.flow.offload != Offload::kNone)
+    out_.notes.push_back(fmt::format(
+        "offload={}: on a GPU {:.1f} GiB of weights lie in the host's memory, page-locked",
+        word_of(c_.flow.offload), blocks));
+  if (shards())
+    out_.notes.push_back(fmt::format(
+        "weights={}: of {:.1f} GiB of weights each of {} processes holds {:.1f} GiB in its host's "
+        "memory, and two blocks at a time",
+        word_of(c_.flow.weights), blocks, ranks_, blocks / ranks_));
 }
 
 void Planner::note_prompts() {
@@ -311,9 +331,18 @@ void Planner::note_prompts() {
 
 // Of the network that are held.
 double Planner::network_numbers() const {
-  if (!place_.gpu || c_.flow.offload == Offload::kNone) return network_numbers_;
   const auto [on_host, on_device] = s_.network->offloaded();
-  return network_numbers_ - on_host + on_device;
+  const double visiting = network_numbers_ - on_host + on_device;
+  if (shards()) return place_.gpu ? visiting : visiting + on_host / ranks_;
+  return place_.gpu && c_.flow.offload != Offload::kNone ? visiting : network_numbers_;
+}
+
+// Sums of the own shares, and while all shares' are added up, as many as they are sent and as they
+// come, and the sum.
+double Planner::gradients_of_shares() const {
+  if (shares_ == 1) return 0;
+  return kFloat * (adapter_parameters_ + value_parameters_) *
+         (own_shares_ + (ranks_ > 1 ? 2 * own_shares_ + 1 : 0));
 }
 
 void Planner::hold_memory() {
@@ -329,8 +358,9 @@ void Planner::hold_memory() {
       {"reward", reward_.bytes},
       {"panel", panel_.bytes},
       {"prompt embeddings", s_.embeddings_stay ? prompt_count() * prompt_bytes_ : 0},
-      {"rollout states", state_bytes_ * cost_shape_.batch * (real(steps_) + 1) +
-                             3 * want_.transitions * state_bytes_}};
+      {"gradients of shares", gradients_of_shares()},
+      {"rollout states", own_shares_ * state_bytes_ *
+                             (share_shape_.batch * (real(steps_) + 1) + 3 * share_.transitions)}};
 }
 
 // Transient bytes come on top of what is held; the fullest moment is the peak.
@@ -366,9 +396,9 @@ void Planner::add_losses(const Moment& m) {
 }
 
 void Planner::run_through_moments() {
-  const CostShape& k = cost_shape_;
-  const double rows = micro(c_, want_.transitions), prompts = prompt_bytes_ * k.batch;
-  const double images = micro(c_, want_.reward_gradients);
+  const CostShape& k = share_shape_;
+  const double rows = micro(c_, share_.transitions), prompts = prompt_bytes_ * k.batch;
+  const double images = micro(c_, share_.reward_gradients);
   // Encoders that leave are there before anything else is, but for the decoder.
   if (!s_.text_encoders_stay) {
     const std::vector<Amount> all = held_;
@@ -390,21 +420,21 @@ void Planner::run_through_moments() {
   };
   add_moment("reward", {{"forward", std::max(decoding(k.batch), k.batch * reward_.cost.idle) +
                                         2 * k.batch * pixel_bytes_}});
-  const PassCost& policy = want_.policy_input ? policy_input_ : with_adapters_;
-  const double branches = want_.policy_input ? k.policy_graph : k.known_graph;
+  const PassCost& policy = share_.policy_input ? policy_input_ : with_adapters_;
+  const double branches = share_.policy_input ? k.policy_graph : k.known_graph;
   add_moment("training", {{"graph of the network", kept(policy, rows * branches)},
                           {"backward", rows * branches * policy.unwind},
                           {"prompts of the batch", 2 * prompts + 2 * rows * prompt_bytes_}});
   add_moment("training",
              {{"forward", rows * k.base * network_.idle},
               {"prompts of the batch", 2 * prompts + 2 * rows * k.base * prompt_bytes_}});
-  if (want_.adjoint) {
+  if (share_.adjoint) {
     const double pulled = micro(c_, k.batch) * k.adjoint;
     add_moment("adjoint", {{"graph of the base", kept(with_input_, pulled)},
                            {"backward", pulled * with_input_.unwind},
                            {"prompts of the batch", 2 * prompts}});
   }
-  for (const Moment& moment : want_.moments) add_losses(moment);
+  for (const Moment& moment : share_.moments) add_losses(moment);
   const double shown = std::min(real(at_once(c_, s_)), real(c_.eval.prompts * c_.eval.images));
   add_moment("evaluation", {{"forward", shown * k.rollout * network_.idle},
                             {"prompts of the batch", 3 * shown * k.rollout * prompt_bytes_}});
@@ -414,7 +444,7 @@ void Planner::run_through_moments() {
                                               std::max(reward_.cost.idle, panel_.cost.idle))}});
 }
 
-MemoryPlan Planner::memory_in(const Place& place) {
+MemoryPlan Planner::memory_in(const MemoryPlace& place) {
   place_ = place;
   memory_ = {};
   hold_memory();
@@ -435,16 +465,18 @@ Plan Planner::run() {
 }
 
 // Without the checks: what a switch changes fits where the configuration did.
-Plan planned(const AlignConfig& config, const ModelShape& shape) {
+Plan planned(const AlignConfig& config, const ModelShape& shape, int ranks) {
   const ModelShape now = reshaped(shape, config.flow);
-  return Planner(config, now).run();
+  return Planner(config, now, ranks).run();
 }
 
 }  // namespace
 
-Plan plan(const AlignConfig& config, const ModelShape& shape) {
+Plan plan(const AlignConfig& config, const ModelShape& shape, int ranks) {
   check_settings(config, shape);
-  return planned(config, shape);
+  const Group group(Place{.size = ranks}, nullptr);
+  const Shares shares(group, config.shares > 0 ? config.shares : ranks, config.batch);  // or throws
+  return planned(config, shape, ranks);
 }
 
 // ---- switches
@@ -531,7 +563,7 @@ Changes changes(const ModelShape& shape) {
 
 }  // namespace
 
-std::vector<Switch> switches(const AlignConfig& config, const ModelShape& shape) {
+std::vector<Switch> switches(const AlignConfig& config, const ModelShape& shape, int ranks) {
   std::vector<Switch> all;
   AlignConfig saving = config;
   std::vector<std::string> saved;
@@ -540,7 +572,7 @@ std::vector<Switch> switches(const AlignConfig& config, const ModelShape& shape)
     if (!change.applies(config)) continue;
     AlignConfig changed = config;
     change.apply(changed);
-    all.push_back({change.setting, change.what, planned(changed, shape)});
+    all.push_back({change.setting, change.what, planned(changed, shape, ranks)});
     if (!change.saves_only) continue;
     change.apply(saving);
     std::istringstream words(change.setting);
@@ -550,17 +582,18 @@ std::vector<Switch> switches(const AlignConfig& config, const ModelShape& shape)
   }
   if (!saved.empty())
     all.push_back({fmt::format("{}", fmt::join(saved, " ")),
-                   "all that leave images and method as they are", planned(saving, shape)});
+                   "all that leave images and method as they are", planned(saving, shape, ranks)});
   return all;
 }
 
-void check_memory_limit(const AlignConfig& config, const ModelShape& shape, bool on_gpu) {
+void check_memory_limit(const AlignConfig& config, const ModelShape& shape, bool on_gpu,
+                        int ranks) {
   if (config.memory_limit == 0) return;
-  const Plan whole = plan(config, shape);
+  const Plan whole = plan(config, shape, ranks);
   const MemoryPlan& found = whole.memory_on(on_gpu);
   if (found.peak <= config.memory_limit * kGiB) return;
   std::string saving;
-  for (const Switch& each : switches(config, shape)) {
+  for (const Switch& each : switches(config, shape, ranks)) {
     const double peak = each.plan.memory_on(on_gpu).peak;
     if (peak < found.peak)
       saving += fmt::format("\n  {}: {:.2f} GiB ({})", each.setting, peak / kGiB, each.what);

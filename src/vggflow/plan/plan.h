@@ -52,6 +52,7 @@ struct Plan : MemoryPlan {
   double full_flops = 0;  ///< in fp32: decoder, reward, the other value networks
   std::vector<Amount> work;        ///< the same by part
   std::vector<std::string> notes;  ///< what was not known
+  double ranks = 1;                ///< processes: memory is of each, work is shared by all
   const MemoryPlan& memory_on(bool on_gpu) const { return on_gpu ? gpu : *this; }
   bool memory_fits(const Device& device) const {
     return memory_on(device.gpu).peak <= device.memory;
@@ -59,12 +60,13 @@ struct Plan : MemoryPlan {
   /// Whether the program can run it there.
   bool fits(const Device& device) const { return device.lacks.empty() && memory_fits(device); }
   double seconds(const Device& device) const {
-    return half_flops / device.half + full_flops / device.full;
+    return (half_flops / device.half + full_flops / device.full) / ranks;
   }
 };
 
-/// The plan of a configuration. Throws where check_settings does (checks.h).
-Plan plan(const AlignConfig& config, const ModelShape& shape);
+/// The plan of a configuration on so many processes, each with a device of its own. Throws where
+/// check_settings does (checks.h), and where the processes cannot share the batch (train/shares.h).
+Plan plan(const AlignConfig& config, const ModelShape& shape, int ranks = 1);
 
 /// One setting changed against the configuration, and what it makes of memory and time.
 struct Switch {
@@ -74,11 +76,12 @@ struct Switch {
 };
 /// Every switch that this configuration has not thrown yet, and all that save memory together,
 /// last.
-std::vector<Switch> switches(const AlignConfig& config, const ModelShape& shape);
+std::vector<Switch> switches(const AlignConfig& config, const ModelShape& shape, int ranks = 1);
 
 /// Throws where the run's peak, on a GPU or not, is above config.memory_limit, with the settings
 /// that lower it. No limit: says nothing.
-void check_memory_limit(const AlignConfig& config, const ModelShape& shape, bool on_gpu);
+void check_memory_limit(const AlignConfig& config, const ModelShape& shape, bool on_gpu,
+                        int ranks = 1);
 
 /// A table for people.
 std::string plan_text(const AlignConfig& config, const ModelShape& shape, const Plan& plan,

@@ -224,6 +224,50 @@ TEST(PlanOfAGpu, LeavesTheBlocksOfAnOffloadedNetworkOnTheHost) {
               HasSubstr("checkpointing=true offload=blocks: "));
 }
 
+TEST(PlanOfRanks, SharesTheWorkAndHoldsAShareEach) {
+  AlignConfig c = nano();
+  const ModelShape shape = read_model_shape(c.flow);
+  const Plan alone = plan(c, shape);
+  EXPECT_EQ(amount(alone.memory, "gradients of shares"), 0);
+  c.shares = 8;
+  const Plan shared = plan(c, shape), of_four = plan(c, shape, 4);
+  EXPECT_LT(shared.peak, alone.peak) << "a share of two trajectories at a time";
+  EXPECT_LT(of_four.peak, shared.peak) << "two shares' states and gradients";
+  const double adapters = amount(alone.parameters, "adapters"),
+               value = amount(alone.parameters, "value network");
+  EXPECT_EQ(amount(shared.memory, "gradients of shares"), 4 * 8 * (adapters + value));
+  EXPECT_EQ(amount(of_four.memory, "gradients of shares"), 4 * 7 * (adapters + value))
+      << "two shares thrice, and their sum";
+  const Device device = known_devices("").front();
+  EXPECT_DOUBLE_EQ(of_four.seconds(device), shared.seconds(device) / 4);
+  EXPECT_THAT(message_of([&] { plan(c, shape, 3); }),
+              HasSubstr("expected a number of processes that divides shares=8, got 3"));
+}
+
+TEST(PlanOfRanks, HoldsAPartOfShardedWeights) {
+  AlignConfig c = preset("24gb/sd35-large-512.yaml");
+  c.flow.offload = Offload::kNone;
+  c.shares = 4;
+  const ModelShape shape = read_model_shape(c.flow);
+  const Plan resident = plan(c, shape, 4);
+  c.flow.weights = Weights::kSharded;
+  const Plan sharded = plan(c, shape, 4);
+  // Two of 38 blocks of 36 matrices of 2432 x 2432, in bf16.
+  constexpr double kBlock = 2 * 36 * 2432.0 * 2432.0;
+  EXPECT_NEAR(amount(resident.gpu.memory, "network") - amount(sharded.gpu.memory, "network"),
+              36 * kBlock, 0.5 * kBlock);
+  EXPECT_NEAR(amount(resident.memory, "network") - amount(sharded.memory, "network"),
+              (36 - 38 / 4.0) * kBlock, 0.5 * kBlock);
+  EXPECT_THAT(sharded.notes.back(), HasSubstr("each of 4 processes holds 3.7 GiB"));
+  c.flow.checkpointing = false;
+  EXPECT_THAT(message_of([&] { plan(c, shape, 4); }),
+              HasSubstr("[weights] expected checkpointing=true with weights=sharded"));
+  c.flow.checkpointing = true;
+  c.flow.offload = Offload::kBlocks;
+  EXPECT_THAT(message_of([&] { plan(c, shape, 4); }),
+              HasSubstr("expected offload=none with weights=sharded, got blocks"));
+}
+
 TEST(Plan, AddsUpItsPartsAndTakesTheFullestMoment) {
   for (const AlignConfig& c :
        {nano(), preset("sd3-medium/aesthetic.yaml"), preset("sd3-medium/pickscore-release.yaml")}) {

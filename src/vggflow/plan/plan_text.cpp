@@ -97,6 +97,8 @@ std::string plan_text(const AlignConfig& config, const ModelShape& shape, const 
       config.method, shape.description, shape.state[1] * shape.upscale,
       shape.state[2] * shape.upscale, config.batch, config.micro_batch, config.reward,
       list(plan.parameters, quantity));
+  if (plan.ranks > 1)
+    out += fmt::format("{} processes: memory is of each, the work is shared\n", plan.ranks);
   const MemoryPlan& gpu = plan.gpu;
   out += fmt::format("memory at the fullest moment: {} on a CPU ({}), {} on a GPU ({})\n",
                      bytes(plan.peak), plan.fullest, bytes(gpu.peak), gpu.fullest);
@@ -130,7 +132,8 @@ std::string plan_text(const AlignConfig& config, const ModelShape& shape, const 
 Json plan_json(const Plan& plan, const std::vector<Switch>& all,
                const std::vector<Device>& devices) {
   const Passes& p = plan.passes;
-  Json out{{"parameters", json_of(plan.parameters)},
+  Json out{{"ranks", whole(plan.ranks)},
+           {"parameters", json_of(plan.parameters)},
            {"peak_bytes", whole(plan.peak)},
            {"fullest_moment", plan.fullest},
            {"memory_bytes", json_of(plan.memory)},

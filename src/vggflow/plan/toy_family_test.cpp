@@ -65,7 +65,7 @@ struct ToyFamily : FamilyModel, NetworkSizes {
   ModelShape shape() const override {
     return {.state = {3, kSide, kSide}, .pooled_width = kText, .network = shared()};
   }
-  std::unique_ptr<FlowModel> open() const override { return std::make_unique<Toy>(1); }
+  std::unique_ptr<FlowModel> open(const Group&) const override { return std::make_unique<Toy>(1); }
   std::string network_hash() const override { return "toy"; }
   std::unique_ptr<Module> skeleton() const override { return std::make_unique<Toy>(1); }
   double parameters() const override { return count_parameters<Toy>(1); }

@@ -12,7 +12,6 @@
 #include "vggflow/core/error.h"
 #include "vggflow/core/json.h"
 #include "vggflow/core/log.h"
-#include "vggflow/core/version.h"
 #include "vggflow/device/device.h"
 #include "vggflow/families/lora.h"
 #include "vggflow/io/files.h"
@@ -49,12 +48,6 @@ bool is_finished(const AlignConfig& c) {
   return done == c.updates && fs::exists(fs::path(c.run) / "summary.json");
 }
 
-// Ranks of other programs or settings would compute other numbers, or wait for ever.
-void agree_on_settings(AlignConfig& c, const Group& group) {
-  group.agree("the program", fmt::format("{} {}", version(), commit()));
-  group.agree("the settings", to_yaml(fields_of(c)));
-}
-
 // What rank 0 finds in the run's folder.
 struct Opening {
   ChangedSettings changed;
@@ -67,7 +60,8 @@ void settle_shares(AlignConfig& now, AlignConfig& before) {
   if (now.shares == 1 && before.shares == 0) before.shares = 1;
 }
 
-Opening open_run(AlignConfig& c, const Group& group, std::optional<RunFolder>& folder) {
+Opening open_run(AlignConfig& c, const ModelShape& shape, const Group& group,
+                 std::optional<RunFolder>& folder) {
   Opening out;
   group.lead([&] {
     folder.emplace(c.run);
@@ -77,7 +71,8 @@ Opening open_run(AlignConfig& c, const Group& group, std::optional<RunFolder>& f
       out.finished = is_finished(c);
     } else {
       folder->begin();
-      if (c.shares == 0 && group.size() > 1) c.shares = group.size();
+      if (c.shares == 0 && group.size() > 1)
+        c.shares = default_shares(c.batch, group.size(), has_latents(shape));
     }
   });
   const Json told = parse_json(group.broadcast(Json{{"shares", c.shares},
@@ -110,9 +105,9 @@ void open_log_of(const AlignConfig& c, const Group& group) {
 RunEnd align(AlignConfig& config, const Group& group, const RunCheck& check, RunControl* control) {
   const std::vector<LoraLayer> start = take_init_lora(config);
   std::shared_ptr<const FamilyModel> model = check_run(config, check);
-  agree_on_settings(config, group);
+  agree_on_settings(group, fields_of(config));
   std::optional<RunFolder> folder;
-  const Opening opening = open_run(config, group, folder);
+  const Opening opening = open_run(config, model->shape(), group, folder);
   if (opening.finished) {
     if (!group.leads()) keep_off_terminal();
     log_info(

@@ -9,6 +9,7 @@
 #include "vggflow/algorithms/registry.h"
 #include "vggflow/data/prompt_source.h"
 #include "vggflow/device/device.h"
+#include "vggflow/dist/options.h"
 #include "vggflow/eval/evaluate.h"
 #include "vggflow/families/open_model.h"
 #include "vggflow/families/value_network.h"
@@ -18,18 +19,6 @@
 #include "vggflow/train/optimizer.h"
 
 namespace vggflow {
-
-/// How the processes of a run wait for one another.
-struct DistOptions {
-  double timeout = 600;
-
-  template <class V>
-  void fields(V& v) {
-    v("timeout", timeout,
-      "seconds after which a process that others wait for counts as gone, at the start and later",
-      range(1, 1e6));
-  }
-};
 
 struct AlignConfig {
   std::string run = "runs/nano";
@@ -97,9 +86,9 @@ struct AlignConfig {
     v("updates", updates, "updates of the policy", range(1, 1e7));
     v("batch", batch, "trajectories per update", range(1, 1e6));
     v("shares", shares,
-      "parts that the batch is computed in, whose gradients are added in order: numbers depend on "
-      "this, and not on the number of processes, which divides it; 0: one in one process, else as "
-      "many as processes",
+      "parts of the batch whose gradients are added in order: numbers depend on this, and not on "
+      "the number of processes, which divides it; 0: one in one process; else as many as "
+      "processes, of latents up to 8",
       range(0, 1e6));
     v.section("dist", dist);
     v("micro_batch", micro_batch, "transitions in one forward and backward pass", range(1, 1e6));

@@ -77,6 +77,14 @@ void check_settings(const AlignConfig& c, const ModelShape& shape) {
                 "[offload] expected checkpointing=true with offload={}: a backward pass runs each "
                 "block again while its weights are on the GPU",
                 word_of(c.flow.offload));
+  VGGFLOW_CHECK(c.flow.weights == Weights::kResident || c.flow.checkpointing,
+                "[weights] expected checkpointing=true with weights={}: a backward pass runs each "
+                "block again while its weights are there",
+                word_of(c.flow.weights));
+  VGGFLOW_CHECK(
+      c.flow.weights == Weights::kResident || c.flow.offload == Offload::kNone,
+      "[weights] expected offload=none with weights={}, got {}: one of them holds the blocks",
+      word_of(c.flow.weights), word_of(c.flow.offload));
   check_model_sizes(c.flow, shape);
   check_grid(c);
   check_method(c, shape);

@@ -30,7 +30,8 @@ bool known_by_rollout(const ImageProblemOptions& o, const GuidanceIn& in) {
 
 }  // namespace
 
-CostShape cost_shape_of(const ImageProblemOptions& o, bool value, int64_t batch, int64_t steps) {
+CostShape cost_shape_of(const ImageProblemOptions& o, bool value, bool paired, int64_t batch,
+                        int64_t steps) {
   const GuidanceIn in(o.guidance_in);
   const bool known = known_by_rollout(o, in);
   const auto branches = [&](bool guided) { return guided && o.guidance != 1.0 ? 2.0 : 1.0; };
@@ -44,6 +45,8 @@ CostShape cost_shape_of(const ImageProblemOptions& o, bool value, int64_t batch,
   s.adjoint = branches(in.adjoint);
   s.adjoint_is_base = in.adjoint == in.base;
   s.value = value;
+  s.paired = paired;
+  s.reference = paired ? 2 * branches(in.any()) - s.rollout : s.base;
   return s;
 }
 
@@ -89,10 +92,36 @@ Tensor ImageProblem::policy(const States& s) {
 }
 
 Tensor ImageProblem::policy_known(const States& s, const Tensor& known) {
-  if (!known_by_rollout(options_, guided_)) return policy(s);
+  return known_by_rollout(options_, guided_) ? with_gradient(s, known) : policy(s);
+}
+
+Tensor ImageProblem::with_gradient(const States& s, const Tensor& value) {
   const Tensor branch =
       velocity(models_.adapted.policy(), s.rows, true, true).conditional(s.x, s.t);
-  return known + options_.guidance * (branch - branch.detach());
+  return value + options_.guidance * (branch - branch.detach());
+}
+
+Tensor ImageProblem::difference_known(const States& s, const Tensor& difference) {
+  return known_by_rollout(options_, guided_) ? with_gradient(s, difference)
+                                             : AlignmentProblem::difference_known(s, difference);
+}
+
+Tensor ImageProblem::rollout_rows(const States& s) {
+  return velocity(rollout_network(), s.rows, guided_.rollout, true)(s.x, s.t);
+}
+
+// Each of the three fields takes its own share of both branches.
+VelocityDifference ImageProblem::rollout_difference(const States& s) {
+  const GuidedVelocity v = velocity(models_.adapted.policy(), s.rows, guided_.any(), true);
+  const auto field = [&](const Tensor& branches, bool guided) {
+    return guided ? v.mixed(branches) : v.conditional_of(branches);
+  };
+  const Pair both = v.branches(s.x, s.t);
+  const Tensor change = both.difference.defined() ? both.difference : at::zeros_like(both.base);
+  Tensor difference = field(change, guided_.gradient);
+  if (guided_.gradient != guided_.base)
+    difference = difference + field(both.base, guided_.gradient) - field(both.base, guided_.base);
+  return {field(both.base + change, guided_.rollout), difference};
 }
 
 Dual ImageProblem::policy_tangent(const Dual& x, const Dual& t, const Tensor& rows) {

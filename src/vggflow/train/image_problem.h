@@ -43,6 +43,8 @@ inline OptionWords<GuidedCall> option_words(GuidedCall) {
 struct GuidanceIn {
   bool rollout = true, gradient = true, adjoint = true, base = true;
   explicit GuidanceIn(const std::vector<GuidedCall>& calls);
+  /// Whether a step of a rollout that carries v_theta - v_base runs both branches.
+  bool any() const { return rollout || gradient || base; }
 };
 
 /// How the problem of every batch is posed.
@@ -71,8 +73,8 @@ struct ImageProblemOptions {
 };
 
 /// What the calls of a problem with these options cost, for the methods' formulas; `value`: whether
-/// there is a value network.
-CostShape cost_shape_of(const ImageProblemOptions& options, bool value, int64_t batch,
+/// there is a value network; `paired`: whether v_theta - v_base is carried (has_difference).
+CostShape cost_shape_of(const ImageProblemOptions& options, bool value, bool paired, int64_t batch,
                         int64_t steps);
 
 class ImageProblem : public AlignmentProblem {
@@ -89,6 +91,11 @@ class ImageProblem : public AlignmentProblem {
   /// With the unconditional branch detached and the rollout guided as the gradient is: velocity + w
   /// (v_con - sg(v_con)).
   Tensor policy_known(const States& s, const Tensor& velocity) override;
+  /// The one rule for pairs: where the network computes in bf16.
+  bool has_difference() const override { return models_.model.computes_narrow(); }
+  Tensor rollout_rows(const States& s) override;
+  VelocityDifference rollout_difference(const States& s) override;
+  Tensor difference_known(const States& s, const Tensor& difference) override;
   Dual policy_tangent(const Dual& x, const Dual& t, const Tensor& rows) override;
   Tensor base(const States& s) override;
   Tensor adjoint_base(const States& s) override;
@@ -106,7 +113,7 @@ class ImageProblem : public AlignmentProblem {
   Dual correction_tangent(const Dual& x, const Dual& t, const Tensor& rows) override;
 
   CostShape cost_shape(int64_t batch, int64_t steps) const {
-    return cost_shape_of(options_, has_correction(), batch, steps);
+    return cost_shape_of(options_, has_correction(), has_difference(), batch, steps);
   }
 
  private:
@@ -117,6 +124,7 @@ class ImageProblem : public AlignmentProblem {
   T pixels(const T& x1) const;
   GuidedVelocity velocity(const FlowNetwork& network, const Tensor& rows, bool guided,
                           bool detach) const;
+  Tensor with_gradient(const States& s, const Tensor& value);
   Tensor rollout_field(const FlowNetwork& network, const Tensor& x, const Tensor& t) const;
   Tensor base_field(const States& s, bool guided);
   std::vector<std::string> prompts_of(const Tensor& rows) const;

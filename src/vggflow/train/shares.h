@@ -13,6 +13,12 @@
 
 namespace vggflow {
 
+/// What shares=0 stands for in a new run: one in one process. In several, as many as processes
+/// where states are images, whose passes are short; of latents the largest number up to 8 that
+/// divides the batch and that the processes divide, so that the run may go on with fewer, if there
+/// is one.
+int64_t default_shares(int64_t batch, int processes, bool latents);
+
 class Shares {
  public:
   /// `count` shares of a batch, one for 0. Throws where they do not divide the batch, or the

@@ -3,10 +3,12 @@
 #include <ATen/ATen.h>
 #include <gmock/gmock.h>
 
+#include <cmath>
 #include <optional>
 #include <vector>
 
 #include "vggflow/testing/message.h"
+#include "vggflow/testing/ranks.h"
 
 namespace vggflow {
 namespace {
@@ -38,6 +40,15 @@ TEST(Shares, ThatDoNotFitAreRefused) {
   EXPECT_EQ(Shares({}, 0, 16).rows(), 16);
 }
 
+TEST(Shares, OfLatentsAreMoreThanProcesses) {
+  EXPECT_EQ(default_shares(32, 1, /*latents=*/true), 1);
+  EXPECT_EQ(default_shares(32, 2, /*latents=*/false), 2);
+  EXPECT_EQ(default_shares(32, 2, /*latents=*/true), 8);
+  EXPECT_EQ(default_shares(20, 2, /*latents=*/true), 4);
+  EXPECT_EQ(default_shares(21, 3, /*latents=*/true), 3);
+  EXPECT_EQ(default_shares(32, 16, /*latents=*/true), 16);
+}
+
 TEST(Shares, GradientsAreAddedInOrder) {
   Trained t;
   Shares({}, 4, 8).run(t.state, [&](size_t i, const Meet& meet) {
@@ -55,6 +66,21 @@ TEST(Shares, GradientsAreAddedInOrder) {
   t.state.zero_grad();
   t.weight.sum().backward();
   EXPECT_TRUE(at::equal(t.state.policy.buffer.gradient(), at::ones({3})));
+}
+
+TEST(Shares, ANumberThatIsNotFiniteOnOneRankStopsTheStepOfAll) {
+  testing::on_threads(2, [](const Group& group) {
+    Trained t;
+    Shares(group, 4, 8).run(t.state, [&](size_t i, const Meet&) {
+      const bool bad = group.rank() == 1 && i == 1;
+      ((bad ? std::nan("") : 1.0) * t.weight).sum().backward();
+      t.other.sum().backward();
+    });
+    const double norm = t.state.policy.buffer.clip(1.0), other = t.state.value->buffer.clip(0);
+    EXPECT_FALSE(t.state.policy.adamw.step(0.1, norm)) << "rank " << group.rank();
+    EXPECT_TRUE(at::equal(t.weight, at::ones({3})));
+    EXPECT_TRUE(t.state.value->adamw.step(0.1, other)) << "the other network is untouched by it";
+  });
 }
 
 // Steps within an update: one per process when all shares have given their gradients, whose sum in

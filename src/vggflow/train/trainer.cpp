@@ -88,7 +88,7 @@ Trainer::Trainer(const AlignConfig& c, std::shared_ptr<const FamilyModel> files,
       new_evaluations_(new_evaluations),
       resolved_(c),
       prompts_(make_prompt_source(c.prompts, c.data)),
-      model_(files->open()),
+      model_(files->open(group)),
       base_hash_(files->network_hash()),
       reward_(make_reward(c.reward, c.reward_files.resources())),
       judge_(judge_of(*prompts_, c.judge, c.reward_files.resources())),
@@ -297,7 +297,11 @@ bool Trainer::advance() {
   ++done_;
   pace_.update(report.seconds);
   mean_reward_ = report.method.rewards.mean().item<double>();
-  if (log_) log_->update(done_, report);
+  if (log_) {
+    log_->update(done_, report);
+  } else if (!report.stepped) {
+    log_info("update {}: step skipped on all ranks: gradient not finite", done_);
+  }
   const RunWishes wishes = grant_wishes();
   stops_ = group_.any(interrupted() || wishes.stop);
   // An evaluation that is left out here is made up for when the run goes on.
@@ -434,10 +438,10 @@ void Trainer::evaluate() {
 void Trainer::log_evaluation(const Evaluation& now, const ImageGenerator& draw,
                              const Stopwatch& watch, Progress& bar) {
   evaluated_ = done_;
-  if (!log_) return;
   const std::vector<std::string> prompts = prompts_->display();
   const Tensor shown =
-      drawn_thumbnails(draw, prompts, config_.eval.batch, model_->state_shape(), &bar);
+      drawn_thumbnails(draw, prompts, config_.eval.batch, model_->state_shape(), group_, &bar);
+  if (!log_) return;
   log_->grid(done_, grid_of(shown), prompts);
   log_->evaluation(done_, now, base_, prompts_->evaluation_kind(Split::kHeldOut), watch.seconds());
 }
@@ -488,7 +492,8 @@ Json Trainer::summary() const {
   const RunRecord& record = log_->record();
   const Json final = record.evaluation.at("metrics");
   const CostShape shape =
-      cost_shape_of(config_.problem, value_ != nullptr, config_.batch, std::ssize(times_) - 1);
+      cost_shape_of(config_.problem, value_ != nullptr, model_->computes_narrow(), config_.batch,
+                    std::ssize(times_) - 1);
   VGGFLOW_CHECK(!record.update.empty(),
                 "[align] {} holds no update: the run's log was changed, and its summary cannot be "
                 "written. lora.safetensors is whole",

@@ -6,11 +6,13 @@
 
 #include "vggflow/core/config.h"
 #include "vggflow/core/error.h"
+#include "vggflow/device/device.h"
 #include "vggflow/families/nano/model.h"
 #include "vggflow/families/sd3/mmdit_sizes.h"
 #include "vggflow/io/content_hash.h"
 #include "vggflow/io/safetensors.h"
 #include "vggflow/networks/autoencoders/decoder_cost.h"
+#include "vggflow/weights/sharded_blocks.h"
 
 namespace vggflow {
 namespace {
@@ -21,6 +23,11 @@ NanoOptions options_of(const fs::path& folder) {
   NanoOptions options;
   load_yaml(fields_of(options), folder / "config.yaml");
   return options;
+}
+
+void shard(Mmdit& network, const Group& group) {
+  for (const auto& block : network.blocks) block->to(at::Device(at::kCPU));
+  network.bring_blocks_from(sharded_blocks(group), current_device());
 }
 
 class NanoFamily : public FamilyModel {
@@ -44,9 +51,10 @@ class NanoFamily : public FamilyModel {
     return shape;
   }
 
-  std::unique_ptr<FlowModel> open() const override {
+  std::unique_ptr<FlowModel> open(const Group& group) const override {
     auto nano = NanoModel::load(use_.path, precision_dtype(use_.precision));
     nano->transformer.checkpointing = use_.checkpointing;
+    if (use_.weights == Weights::kSharded && group.size() > 1) shard(nano->transformer, group);
     nano->open_decoder(taesd_);
     return nano;
   }

@@ -17,6 +17,7 @@
 #include "vggflow/networks/autoencoders/decoder_cost.h"
 #include "vggflow/networks/clip/clip_text.h"
 #include "vggflow/networks/text/t5_encoder.h"
+#include "vggflow/weights/sharded_blocks.h"
 
 namespace vggflow {
 namespace {
@@ -88,13 +89,14 @@ class Sd3Family : public FamilyModel {
   void check() const override {
     check_sd3_options(options_, parts().network, parts().vae.downscale());
   }
-  std::unique_ptr<FlowModel> open() const override {
+  std::unique_ptr<FlowModel> open(const Group& group) const override {
     const at::ScalarType dtype = precision_dtype(use_.precision);
-    const bool offload = offloads();
+    auto blocks = source(group);
     if (files_)
       return std::make_unique<Sd3Model>(*files_, use_.path, options_, dtype, use_.checkpointing,
-                                        offload);
-    return std::make_unique<Sd3Model>(use_.path, options_, dtype, use_.checkpointing, offload);
+                                        std::move(blocks), group);
+    return std::make_unique<Sd3Model>(use_.path, options_, dtype, use_.checkpointing,
+                                      std::move(blocks), group);
   }
 
   std::string network_hash() const override {
@@ -110,7 +112,7 @@ class Sd3Family : public FamilyModel {
     return *parts_;
   }
   bool tiny() const { return options_.decoder == Sd3Decoder::kTaesd3; }
-  bool offloads() const;
+  std::unique_ptr<BlockSource> source(const Group& group) const;
   DecoderSizes decoder(int64_t h, int64_t w) const;
   std::vector<ModelSwitch> switches(int64_t height) const;
 
@@ -120,16 +122,16 @@ class Sd3Family : public FamilyModel {
   mutable std::shared_ptr<const Parts> parts_;  // once asked for
 };
 
-// A run that was begun on a GPU goes on on a CPU, and mapping its files is what offloading does
-// there.
-bool Sd3Family::offloads() const {
-  if (use_.offload == Offload::kNone) return false;
-  const bool on_cpu = current_device().is_cpu();
-  if (on_cpu)
-    log_info(
-        "offload=blocks changes nothing on the CPU: the weights are views of the files, which the "
-        "system drops and reads again as it needs memory");
-  return !on_cpu;
+// Where the blocks of the transformer come from; null: they stay. A run that was begun on a GPU
+// goes on on a CPU, and mapping its files is what offloading does there.
+std::unique_ptr<BlockSource> Sd3Family::source(const Group& group) const {
+  if (use_.weights == Weights::kSharded && group.size() > 1) return sharded_blocks(group);
+  if (use_.offload == Offload::kNone) return nullptr;
+  if (!current_device().is_cpu()) return blocks_on_host(current_device());
+  log_info(
+      "offload=blocks changes nothing on the CPU: the weights are views of the files, which the "
+      "system drops and reads again as it needs memory");
+  return nullptr;
 }
 
 DecoderSizes Sd3Family::decoder(int64_t h, int64_t w) const {
@@ -145,7 +147,7 @@ DecoderSizes Sd3Family::decoder(int64_t h, int64_t w) const {
 
 std::vector<ModelSwitch> Sd3Family::switches(int64_t height) const {
   std::vector<ModelSwitch> list;
-  if (use_.offload == Offload::kNone)
+  if (use_.offload == Offload::kNone && use_.weights == Weights::kResident)
     list.push_back({"checkpointing=true offload=blocks",
                     "on a GPU two blocks' weights at a time",
                     {"checkpointing=true", "offload=blocks"}});

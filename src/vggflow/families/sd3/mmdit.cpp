@@ -6,6 +6,7 @@
 
 #include <cmath>
 #include <concepts>
+#include <utility>
 
 #include "vggflow/core/error.h"
 #include "vggflow/nn/checkpoint.h"
@@ -17,7 +18,7 @@ namespace {
 constexpr double kNormEps = 1e-6;
 
 // `count` equal slices of the last dimension.
-template <TensorLike T>
+template <NetworkValue T>
 std::vector<T> chunks(const T& x, int64_t count) {
   std::vector<T> parts;
   const int64_t width = primal(x).size(-1) / count;
@@ -48,14 +49,38 @@ void join(Linear& q, Linear& k, Linear& v) {
   lay_out(q.bias, k.bias, v.bias);
 }
 
+Tensor joint_weight(const Linear& q, const Linear& k, const Linear& v, at::ScalarType dtype) {
+  return joined(q.weight.to(dtype), k.weight.to(dtype), v.weight.to(dtype));
+}
+Tensor joint_bias(const Linear& q, const Linear& k, const Linear& v, at::ScalarType dtype) {
+  return joined(q.bias, k.bias, v.bias).to(dtype);
+}
+
 // Three projections as one product: (..., D) -> (..., 3 D). Adapters are added per projection.
 template <TensorLike T>
 T joint_projection(const T& x, const Linear& q, const Linear& k, const Linear& v) {
   const bool adapters = q.lora.a.defined() || k.lora.a.defined() || v.lora.a.defined();
   if (adapters) return ops::cat(std::vector<T>{q.forward(x), k.forward(x), v.forward(x)}, -1);
   const auto dtype = primal(x).scalar_type();
-  return ops::linear(x, joined(q.weight.to(dtype), k.weight.to(dtype), v.weight.to(dtype)),
-                     joined(q.bias, k.bias, v.bias).to(dtype));
+  return ops::linear(x, joint_weight(q, k, v, dtype), joint_bias(q, k, v, dtype));
+}
+
+// The base's products are one here too, whatever adapters there are.
+Pair joint_projection(const Pair& x, const Linear& q, const Linear& k, const Linear& v) {
+  const auto dtype = x.base.scalar_type();
+  Pair y = ops::linear(x, joint_weight(q, k, v, dtype), joint_bias(q, k, v, dtype));
+  std::vector<Tensor> parts;
+  bool adapters = false;
+  for (const Linear* layer : {&q, &k, &v}) {
+    parts.push_back(adapters_part(*layer, x));
+    adapters = adapters || parts.back().defined();
+  }
+  if (!adapters) return y;
+  for (Tensor& part : parts) {
+    if (!part.defined()) part = at::zeros_like(x.base);
+  }
+  y.difference = sum_of(y.difference, at::cat(parts, -1));
+  return y;
 }
 
 ops::QkWeights weights_of(const RmsNorm& q, const RmsNorm& k) { return {q.weight, k.weight}; }
@@ -80,6 +105,22 @@ Tensor sincos_axis(int64_t cells, int64_t base, int64_t width) {
   return out;
 }
 
+// A layer's `count` equal parts of modulation. Where its weights are narrower than x, one part at a
+// time is widened: all of them would be a third of a block once more, and in fp32.
+template <NetworkValue T>
+std::vector<T> modulations(const Linear& layer, const T& x, int64_t count) {
+  const auto dtype = primal(x).scalar_type();
+  if (layer.weight.scalar_type() == dtype || layer.lora.a.defined())
+    return chunks(through(layer, x), count);
+  const int64_t width = layer.out / count;
+  std::vector<T> parts;
+  for (int64_t i = 0; i < count; ++i) {
+    const auto part = [&](const Tensor& y) { return y.narrow(0, i * width, width).to(dtype); };
+    parts.push_back(ops::linear(x, part(layer.weight), part(layer.bias)));
+  }
+  return parts;
+}
+
 // The tensors of values, or of values and tangents in turn, and back: checkpoint() knows tensors
 // alone.
 std::vector<Tensor> flat(const std::vector<Tensor>& values) { return values; }
@@ -100,10 +141,11 @@ std::vector<T> unflat(const std::vector<Tensor>& all) {
 }
 
 template <TensorLike T>
-void forward_checkpointed(const JointBlock& block, T& image, T& text, const T& silu_embedding) {
-  const auto f = [&block](const std::vector<Tensor>& inputs) {
+void forward_checkpointed(const JointBlock& block, T& image, T& text, const T& silu_embedding,
+                          at::ScalarType dtype) {
+  const auto f = [&block, dtype](const std::vector<Tensor>& inputs) {
     auto v = unflat<T>(inputs);
-    block.forward(v[0], v[1], v[2]);
+    block.forward(v[0], v[1], v[2], dtype);
     v.resize(block.context_pre_only ? 1 : 2);  // an input must not be returned as a result
     return flat(v);
   };
@@ -111,6 +153,12 @@ void forward_checkpointed(const JointBlock& block, T& image, T& text, const T& s
       unflat<T>(checkpoint(block, f, flat(std::vector<T>{image, text, silu_embedding})));
   image = out[0];
   if (!block.context_pre_only) text = out[1];
+}
+
+// Pairs have no graph that would hold on to anything.
+void forward_checkpointed(const JointBlock& block, Pair& image, Pair& text,
+                          const Pair& silu_embedding, at::ScalarType dtype) {
+  block.forward(image, text, silu_embedding, dtype);
 }
 
 void init_xavier(Linear& layer, RandomStream& random) {
@@ -162,7 +210,7 @@ JointAttention::JointAttention(const MmditOptions& o, bool pre_only)
   }
 }
 
-template <TensorLike T>
+template <NetworkValue T>
 JointAttention::Streams<T> JointAttention::forward(const T& image, const T& text) const {
   const int64_t n = primal(image).size(1), m = primal(text).size(1);
   const T qkv_image = joint_projection(image, to_q, to_k, to_v);
@@ -172,13 +220,14 @@ JointAttention::Streams<T> JointAttention::forward(const T& image, const T& text
                                  weights_of(*norm_added_q, *norm_added_k), heads, norm_q->eps)
              : ops::cat(std::vector<T>{qkv_image, qkv_text}, 1);
   const T out = ops::attention(qkv, heads);  // (B, N + M, D)
-  Streams<T> result{to_out.forward(ops::narrow(out, 1, 0, n)), T{}};
-  if (to_add_out) result.text = to_add_out->forward(ops::narrow(out, 1, n, m));
+  Streams<T> result{through(to_out, ops::narrow(out, 1, 0, n)), T{}};
+  if (to_add_out) result.text = through(*to_add_out, ops::narrow(out, 1, n, m));
   return result;
 }
 template JointAttention::Streams<Tensor> JointAttention::forward(const Tensor&,
                                                                  const Tensor&) const;
 template JointAttention::Streams<Dual> JointAttention::forward(const Dual&, const Dual&) const;
+template JointAttention::Streams<Pair> JointAttention::forward(const Pair&, const Pair&) const;
 
 SelfAttention::SelfAttention(const MmditOptions& o)
     : heads(o.heads),
@@ -199,14 +248,15 @@ SelfAttention::SelfAttention(const MmditOptions& o)
   }
 }
 
-template <TensorLike T>
+template <NetworkValue T>
 T SelfAttention::forward(const T& x) const {
   T qkv = joint_projection(x, to_q, to_k, to_v);
   if (norm_q) qkv = ops::normalize_qk(qkv, weights_of(*norm_q, *norm_k), heads, norm_q->eps);
-  return to_out.forward(ops::attention(qkv, heads));
+  return through(to_out, ops::attention(qkv, heads));
 }
 template Tensor SelfAttention::forward(const Tensor&) const;
 template Dual SelfAttention::forward(const Dual&) const;
+template Pair SelfAttention::forward(const Pair&) const;
 
 JointBlock::JointBlock(const MmditOptions& o, bool pre_only, bool dual)
     : context_pre_only(pre_only),
@@ -228,12 +278,11 @@ JointBlock::JointBlock(const MmditOptions& o, bool pre_only, bool dual)
   }
 }
 
-template <TensorLike T>
-void JointBlock::forward(T& image, T& text, const T& silu_embedding) const {
+template <NetworkValue T>
+void JointBlock::forward(T& image, T& text, const T& silu_embedding, at::ScalarType dtype) const {
   bring_weights();
-  const auto dtype = primal(silu_embedding).scalar_type();
-  const auto mod = chunks(norm1.forward(silu_embedding), attn2 ? 9 : 6);
-  const auto mod_text = chunks(norm1_context.forward(silu_embedding), context_pre_only ? 2 : 6);
+  const auto mod = modulations(norm1, silu_embedding, attn2 ? 9 : 6);
+  const auto mod_text = modulations(norm1_context, silu_embedding, context_pre_only ? 2 : 6);
   // The last block's text modulation has diffusers' AdaLayerNormContinuous order: scale, shift.
   const T& text_shift = mod_text[context_pre_only ? 1 : 0];
   const T& text_scale = mod_text[context_pre_only ? 0 : 1];
@@ -254,8 +303,9 @@ void JointBlock::forward(T& image, T& text, const T& silu_embedding) const {
       ops::gated_add_modulate(text, mod_text[2], out.text, mod_text[3], mod_text[4], kNormEps);
   text = ops::gated_add(next_text.stream, mod_text[5], ff_context->forward(next_text.modulated));
 }
-template void JointBlock::forward(Tensor&, Tensor&, const Tensor&) const;
-template void JointBlock::forward(Dual&, Dual&, const Dual&) const;
+template void JointBlock::forward(Tensor&, Tensor&, const Tensor&, at::ScalarType) const;
+template void JointBlock::forward(Dual&, Dual&, const Dual&, at::ScalarType) const;
+template void JointBlock::forward(Pair&, Pair&, const Pair&, at::ScalarType) const;
 
 Mmdit::Mmdit(const MmditOptions& o)
     : options(o),
@@ -327,10 +377,10 @@ void Mmdit::join_projections() {
   }
 }
 
-void Mmdit::offload_blocks(at::Device device) {
+void Mmdit::bring_blocks_from(std::unique_ptr<BlockSource> source, at::Device device) {
   std::vector<Module*> all;
   for (const auto& block : blocks) all.push_back(block.get());
-  const auto ring = std::make_shared<BlockRing>(all, device);
+  const auto ring = std::make_shared<BlockRing>(all, device, std::move(source));
   for (size_t i = 0; i < blocks.size(); ++i) blocks[i]->place = {ring, i};
 }
 
@@ -365,7 +415,7 @@ std::unique_ptr<Mmdit> Mmdit::view() const {
   return other;
 }
 
-template <TensorLike T>
+template <NetworkValue T>
 T Mmdit::forward(const T& x, const T& timestep, const Conditioning& conditioning) const {
   const Tensor& xv = primal(x);
   const int64_t p = options.patch_size, d = options.width(), c = options.channels;
@@ -385,25 +435,26 @@ T Mmdit::forward(const T& x, const T& timestep, const Conditioning& conditioning
   const auto dtype = stream == at::kFloat ? compute : stream;
   const int64_t b = xv.size(0), rows = xv.size(2) / p, columns = xv.size(3) / p;
 
-  T image = ops::to_dtype(pos_embed.forward(x), stream);  // (B, D, rows, columns)
+  T image = ops::to_dtype(through(pos_embed, x), stream);  // (B, D, rows, columns)
   image = ops::permute(ops::reshape(image, {b, d, rows * columns}), {0, 2, 1}) +
           positions_like(rows, columns, xv);  // (B, N, D)
-  T text = ops::to_dtype(context_embedder.forward(lift<T>(conditioning.context.to(dtype))), stream);
+  T text =
+      ops::to_dtype(through(context_embedder, constant<T>(conditioning.context.to(dtype))), stream);
   const T time =
-      timestep_embedder.forward(ops::to_dtype(ops::timestep_embedding(timestep, 256), dtype));
+      through(timestep_embedder, ops::to_dtype(ops::timestep_embedding(timestep, 256), stream));
   const T embedding =
-      ops::silu(time + text_embedder.forward(lift<T>(conditioning.pooled.to(dtype))));
+      ops::silu(time + through(text_embedder, constant<T>(conditioning.pooled.to(stream))));
   for (const auto& block : blocks) {
     if (checkpointing || block->place.ring) {
-      forward_checkpointed(*block, image, text, embedding);
+      forward_checkpointed(*block, image, text, embedding, dtype);
     } else {
-      block->forward(image, text, embedding);
+      block->forward(image, text, embedding, dtype);
     }
   }
 
-  const auto mod = chunks(norm_out.forward(embedding), 2);  // scale, shift
+  const auto mod = modulations(norm_out, embedding, 2);  // scale, shift
   const T out = ops::to_dtype(
-      proj_out.forward(ops::layer_norm_modulate(image, mod[1], mod[0], kNormEps, dtype)), stream);
+      through(proj_out, ops::layer_norm_modulate(image, mod[1], mod[0], kNormEps, dtype)), stream);
   return counted(
       ops::reshape(ops::permute(ops::reshape(out, {b, rows, columns, p, p, c}), {0, 5, 1, 3, 2, 4}),
                    xv.sizes()),
@@ -411,6 +462,7 @@ T Mmdit::forward(const T& x, const T& timestep, const Conditioning& conditioning
 }
 template Tensor Mmdit::forward(const Tensor&, const Tensor&, const Conditioning&) const;
 template Dual Mmdit::forward(const Dual&, const Dual&, const Conditioning&) const;
+template Pair Mmdit::forward(const Pair&, const Pair&, const Conditioning&) const;
 
 std::string Mmdit::description() const {
   const int64_t patches = options.sample_size / options.patch_size;

@@ -17,6 +17,7 @@
 #include "vggflow/nn/block_ring.h"
 #include "vggflow/nn/embedder_mlp.h"
 #include "vggflow/nn/module.h"
+#include "vggflow/nn/pair_layers.h"
 #include "vggflow/nn/pass_counter.h"
 
 namespace vggflow {
@@ -25,9 +26,9 @@ namespace vggflow {
 class FeedForward : public Module {
  public:
   explicit FeedForward(int64_t width);
-  template <TensorLike T>
+  template <NetworkValue T>
   T forward(const T& x) const {
-    return project_out.forward(ops::gelu_tanh(project_in.forward(x)));
+    return through(project_out, ops::gelu_tanh(through(project_in, x)));
   }
   Linear project_in, project_out;
 };
@@ -37,11 +38,11 @@ class JointAttention : public Module {
  public:
   JointAttention(const MmditOptions& options, bool context_pre_only);
   /// Results for both streams; the text result is unset in a context_pre_only block.
-  template <TensorLike T>
+  template <NetworkValue T>
   struct Streams {
     T image, text;
   };
-  template <TensorLike T>
+  template <NetworkValue T>
   Streams<T> forward(const T& image, const T& text) const;
 
   int64_t heads, head_dim;
@@ -55,7 +56,7 @@ class JointAttention : public Module {
 class SelfAttention : public Module {
  public:
   explicit SelfAttention(const MmditOptions& options);
-  template <TensorLike T>
+  template <NetworkValue T>
   T forward(const T& x) const;
 
   int64_t heads, head_dim;
@@ -68,10 +69,11 @@ class SelfAttention : public Module {
 class JointBlock : public Module, public Visitor {
  public:
   JointBlock(const MmditOptions& options, bool context_pre_only, bool dual);
-  /// silu_embedding is silu(emb) (B, D). Updates image (B, N, D) and text (B, T, D), fp32 streams;
-  /// the last block leaves the text.
-  template <TensorLike T>
-  void forward(T& image, T& text, const T& silu_embedding) const;
+  /// silu_embedding is silu(emb) (B, D), of the streams' type: modulations act on all tokens alike,
+  /// so their rounding does not average out. Updates image (B, N, D) and text (B, T, D), fp32
+  /// streams, by matrix products in `compute`; the last block leaves the text.
+  template <NetworkValue T>
+  void forward(T& image, T& text, const T& silu_embedding, at::ScalarType compute) const;
   void bring_weights() const override { place.acquire(); }
 
   RingPlace place;  ///< where the weights lie on the host
@@ -90,8 +92,10 @@ class Mmdit : public Module {
   explicit Mmdit(const MmditOptions& options);
   /// u (B, C, H, W) fp32 from x (B, C, H, W) fp32 and timestep (B) in [0, 1000]. H and W are
   /// multiples of patch_size, at most pos_embed_max patches. `compute` is the dtype of the matrix
-  /// products.
-  template <TensorLike T>
+  /// products of tokens; what is made of time and pooled text, one row a sample, stays in x's. Of
+  /// pairs: u without this network's adapters, and what they change of it, without
+  /// gradient; x and timestep have no difference.
+  template <NetworkValue T>
   T forward(const T& x, const T& timestep, const Conditioning& conditioning) const;
   /// What a diffusers checkpoint holds: the parameters and the position grid, here made to receive
   /// it. A checkpoint's grid is used in place of the computed one, as in diffusers, where it is a
@@ -102,10 +106,10 @@ class Mmdit : public Module {
   /// Lays the frozen weights of queries, keys and values behind one another, so that their joint
   /// product takes them as they lie. Else it joins copies at every call.
   void join_projections();
-  /// Leaves the blocks' weights, which are on the host, there: each block's visit `device` while it
-  /// computes, two at a time. Blocks then run again in backward passes, whatever `checkpointing`
-  /// says, since a graph would hold on to weights that have left.
-  void offload_blocks(at::Device device);
+  /// Gives the blocks' weights, which are on the host, to `source`: each block's visit `device`
+  /// while it computes, two at a time. Blocks then run again in backward passes, whatever
+  /// `checkpointing` says, since a graph would hold on to weights that have left.
+  void bring_blocks_from(std::unique_ptr<BlockSource> source, at::Device device);
   /// Xavier-uniform linear layers; modulations and the output projection start at zero (DiT).
   void init(uint64_t seed);
   /// A second network that shares this one's tensors: held once, and a tensor that is set on a

@@ -1,6 +1,7 @@
 #include "vggflow/families/sd3/mmdit_network.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include <vector>
 
@@ -22,6 +23,13 @@ Tensor mmdit_velocity(const Mmdit& network, const Tensor& x, const Tensor& t,
 Dual mmdit_velocity(const Mmdit& network, const Dual& x, const Dual& t, const Conditioning& c) {
   const Dual u = network.forward(x, timestep_of(t), c);
   return {-u.value, -u.tangent};
+}
+
+Pair mmdit_velocity_pair(const Mmdit& network, const Tensor& x, const Tensor& t,
+                         const Conditioning& c) {
+  const at::NoGradGuard no_graph;
+  const Pair u = network.forward(Pair{x, {}}, Pair{timestep_of(t), {}}, c);
+  return {-u.base, u.difference.defined() ? -u.difference : u.difference};
 }
 
 NetworkInputs mmdit_inputs(const MmditOptions& o) {

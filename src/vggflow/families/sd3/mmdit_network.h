@@ -16,6 +16,9 @@ Tensor mmdit_velocity(const Mmdit& network, const Tensor& x, const Tensor& t,
                       const Conditioning& conditioning);
 Dual mmdit_velocity(const Mmdit& network, const Dual& x, const Dual& t,
                     const Conditioning& conditioning);
+/// Of a network with adapters: (v without them, what they change of it).
+Pair mmdit_velocity_pair(const Mmdit& network, const Tensor& x, const Tensor& t,
+                         const Conditioning& conditioning);
 NetworkInputs mmdit_inputs(const MmditOptions& options);
 /// Shares the tensors of `network` (FlowNetwork::view).
 std::unique_ptr<FlowNetwork> mmdit_view(const Mmdit& network);
@@ -35,6 +38,10 @@ class OnMmdit : public Base {
   }
   Dual velocity(const Dual& x, const Dual& t, const Conditioning& c) const override {
     return mmdit_velocity(mmdit(), x, t, c);
+  }
+  bool computes_narrow() const override { return mmdit().compute == at::kBFloat16; }
+  Pair velocity_pair(const Tensor& x, const Tensor& t, const Conditioning& c) const override {
+    return mmdit_velocity_pair(mmdit(), x, t, c);
   }
   NetworkInputs inputs() const override { return mmdit_inputs(mmdit().options); }
   Module& network() override { return mmdit(); }

@@ -37,6 +37,7 @@ class MmditSizes : public NetworkSizes {
     }
     return {all, kVisiting * largest};
   }
+  bool carries_pairs() const override { return true; }
   PassCost cost(const NetworkCall& call) const override {
     return mmdit_cost(options_, call_of(call));
   }

@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <functional>
 #include <nlohmann/json.hpp>
+#include <optional>
+#include <utility>
 
 #include "vggflow/core/error.h"
 #include "vggflow/core/log.h"
@@ -116,7 +118,7 @@ FlowSchedule read_sd3_schedule(const fs::path& file) {
 // -------------------------------------------------------------------------------------------------------
 
 std::unique_ptr<Mmdit> load_sd3_transformer(const Sd3Files& files, at::ScalarType dtype,
-                                            bool offload) {
+                                            std::unique_ptr<BlockSource> blocks) {
   const MmditOptions options =
       mmdit_options_from_json(read_model_config(files.folder("transformer")));
   auto net = [&] {
@@ -129,14 +131,14 @@ std::unique_ptr<Mmdit> load_sd3_transformer(const Sd3Files& files, at::ScalarTyp
   targets.push_back({"pos_embed.pos_embed", &net->position_grid});
   {
     // Blocks that visit the device start from the host.
-    const DeviceScope place(offload ? at::Device(at::kCPU) : current_device());
+    const DeviceScope place(blocks ? at::Device(at::kCPU) : current_device());
     adopt_weights(targets, files.weights("transformer"), dtype);
   }
   net->compute = dtype;
   // On the CPU the weights stay views of the file.
   if (!current_device().is_cpu()) net->join_projections();
-  if (offload) {
-    net->offload_blocks(current_device());
+  if (blocks) {
+    net->bring_blocks_from(std::move(blocks), current_device());
     for (const NamedTensor& target : targets) *target.tensor = target.tensor->to(current_device());
   }
   return net;
@@ -155,14 +157,15 @@ void check_sd3_options(const Sd3Options& o, const MmditOptions& transformer, int
 }
 
 Sd3Model::Sd3Model(const std::string& path, const Sd3Options& o, at::ScalarType dtype,
-                   bool checkpointing, bool offload)
-    : Sd3Model(Sd3Files(path, o), path, o, dtype, checkpointing, offload) {}
+                   bool checkpointing, std::unique_ptr<BlockSource> blocks, const Group& group)
+    : Sd3Model(Sd3Files(path, o), path, o, dtype, checkpointing, std::move(blocks), group) {}
 
 Sd3Model::Sd3Model(const Sd3Files& files, const std::string& path, const Sd3Options& o,
-                   at::ScalarType dtype, bool checkpointing, bool offload)
-    : options_(o) {
+                   at::ScalarType dtype, bool checkpointing, std::unique_ptr<BlockSource> blocks,
+                   const Group& group)
+    : options_(o), group_(group) {
   schedule_ = read_sd3_schedule(files.folder("scheduler") / "scheduler_config.json");
-  transformer_ = load_sd3_transformer(files, dtype, offload);
+  transformer_ = load_sd3_transformer(files, dtype, std::move(blocks));
   transformer_->checkpointing = checkpointing;
   const auto vae_options = AutoencoderKlOptions::read(files.folder("vae") / "config.json");
   downscale_ = vae_options.downscale();
@@ -216,8 +219,8 @@ std::string Sd3Model::description() const {
 // ---- prompts
 // ---------------------------------------------------------------------------------------------------------
 
-void Sd3Model::prepare(const std::vector<std::string>& prompts) const {
-  const bool keep = options_.embedding_cache.empty();
+// Those of the prompts, and of the negative one, that are not held in memory, each once.
+std::vector<std::string> Sd3Model::missing(const std::vector<std::string>& prompts) const {
   std::vector<std::string> missing;
   const auto want = [&](const std::string& prompt) {
     if (!embeddings_.contains(prompt) &&
@@ -226,28 +229,55 @@ void Sd3Model::prepare(const std::vector<std::string>& prompts) const {
   };
   want(options_.negative_prompt);
   for (const std::string& prompt : prompts) want(prompt);
-  if (missing.empty()) return;
-  const Sd3Prompt encoded = prompts_->encode(missing);
+  return missing;
+}
+
+Conditioning Sd3Model::encode_missing(const std::vector<std::string>& prompts) const {
+  const Sd3Prompt encoded = prompts_->encode(prompts);
   prompts_->drop_encoders();
   for (const std::string& warning : encoded.warnings) {
     if (warned_.insert(warning).second) log_info("warning: {}", warning);
   }
-  for (size_t i = 0; i < missing.size(); ++i) {
-    if (!keep && missing[i] != options_.negative_prompt) continue;
+  return encoded.embeddings;
+}
+
+// With a cache folder the negative prompt alone is held.
+void Sd3Model::keep(const std::vector<std::string>& prompts, const Conditioning& rows) const {
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    if (!options_.embedding_cache.empty() && prompts[i] != options_.negative_prompt) continue;
+    const Conditioning row = rows.rows(static_cast<int64_t>(i), 1);
+    embeddings_[prompts[i]] = {row.context.clone(), row.pooled.clone()};
+  }
+}
+
+void Sd3Model::prepare_here(const std::vector<std::string>& prompts) const {
+  const std::vector<std::string> all = missing(prompts);
+  if (!all.empty()) keep(all, encode_missing(all));
+}
+
+// A row at a time, since every rank's memory holds what all send at once.
+void Sd3Model::prepare(const std::vector<std::string>& prompts) const {
+  if (group_.size() == 1) return prepare_here(prompts);
+  const std::vector<std::string> all = missing(prompts);
+  if (all.empty()) return;
+  std::optional<Conditioning> rows;
+  group_.lead([&] { rows = encode_missing(all); });
+  const Tensor nothing = at::empty({0}, at::device(current_device()));
+  for (size_t i = 0; i < all.size(); ++i) {
+    if (!options_.embedding_cache.empty() && all[i] != options_.negative_prompt) continue;
     const auto at = static_cast<int64_t>(i);
-    const Conditioning row = encoded.embeddings.rows(at, 1);
-    embeddings_[missing[i]] = {row.context.clone(), row.pooled.clone()};
+    embeddings_[all[i]] = {group_.broadcast(rows ? rows->rows(at, 1).context : nothing).clone(),
+                           group_.broadcast(rows ? rows->rows(at, 1).pooled : nothing).clone()};
   }
 }
 
 Conditioning Sd3Model::encode(const std::vector<std::string>& prompts) const {
-  if (options_.embedding_cache.empty()) {
-    prepare(prompts);
-  } else {
+  if (!options_.embedding_cache.empty()) {
     const Conditioning all = prompts_->encode(prompts).embeddings;
     prompts_->drop_encoders();
     return all;
   }
+  prepare_here(prompts);
   std::vector<Tensor> context, pooled;
   for (const std::string& prompt : prompts) {
     context.push_back(embeddings_.at(prompt).context);
@@ -257,7 +287,7 @@ Conditioning Sd3Model::encode(const std::vector<std::string>& prompts) const {
 }
 
 Conditioning Sd3Model::unconditional(int64_t count) const {
-  prepare({});
+  prepare_here({});
   return embeddings_.at(options_.negative_prompt).expand(count);
 }
 

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "vggflow/core/field.h"
+#include "vggflow/dist/group.h"
 #include "vggflow/families/sd3/mmdit_network.h"
 #include "vggflow/families/sd3/prompts.h"
 #include "vggflow/io/model_files.h"
@@ -105,20 +106,24 @@ class Sd3Files {
 FlowSchedule read_sd3_schedule(const std::filesystem::path& file);
 
 /// The transformer with its weights, frozen, as views of the files where their dtype is `dtype`, in
-/// which it computes. `offload`: Mmdit::offload_blocks, on a device that is not the CPU.
+/// which it computes. `blocks`: where those of its blocks go (Mmdit::bring_blocks_from); null: they
+/// stay on the device.
 std::unique_ptr<Mmdit> load_sd3_transformer(const Sd3Files& files, at::ScalarType dtype,
-                                            bool offload = false);
+                                            std::unique_ptr<BlockSource> blocks = nullptr);
 
 class Sd3Model : public OnMmdit<FlowModel> {
  public:
   /// `dtype` of the transformer, the text encoders and their matrix products; the autoencoder is
-  /// fp32. `checkpointing`: of the transformer's blocks and the decoder's. `offload`: of the
-  /// transformer's blocks (load_sd3_transformer).
+  /// fp32. `checkpointing`: of the transformer's blocks and the decoder's. `blocks`: where those of
+  /// the transformer go (load_sd3_transformer). Of the processes of `group` rank 0 alone loads the
+  /// text encoders, for prompts that are prepared.
   Sd3Model(const std::string& path, const Sd3Options& options, at::ScalarType dtype,
-           bool checkpointing, bool offload = false);
+           bool checkpointing, std::unique_ptr<BlockSource> blocks = nullptr,
+           const Group& group = {});
   /// The same of files that are open already; `path` is their name for people.
   Sd3Model(const Sd3Files& files, const std::string& path, const Sd3Options& options,
-           at::ScalarType dtype, bool checkpointing, bool offload = false);
+           at::ScalarType dtype, bool checkpointing, std::unique_ptr<BlockSource> blocks = nullptr,
+           const Group& group = {});
 
   Mmdit& mmdit() override { return *transformer_; }
   const Mmdit& mmdit() const override { return *transformer_; }
@@ -136,8 +141,13 @@ class Sd3Model : public OnMmdit<FlowModel> {
  private:
   template <TensorLike T>
   T decode_all(const T& x1) const;
+  std::vector<std::string> missing(const std::vector<std::string>& prompts) const;
+  Conditioning encode_missing(const std::vector<std::string>& prompts) const;
+  void keep(const std::vector<std::string>& prompts, const Conditioning& rows) const;
+  void prepare_here(const std::vector<std::string>& prompts) const;
 
   Sd3Options options_;
+  Group group_;
   FlowSchedule schedule_;
   std::unique_ptr<Mmdit> transformer_;
   std::unique_ptr<AutoencoderKl> vae_;
