@@ -309,7 +309,7 @@ TEST(VggFlow, TheLeanAdjointHasNoResidualOverAStep) {
                   std::make_shared<LinearField>(0 * one), nu);
   VggFlowOptions options;
   options.consistency.kind = ConsistencyKind::kStep;
-  const Rollout path = roll_out(problem, update_input(1, 0, 4, 2, times));
+  const Rollout path = roll_out(problem, update_input(1, 0, 4, 2, times), StepsOfSamples{});
   const Transitions at = all_steps(path), next = following(path, at);
   const Tensor end =
       reward_part(Eta::kConstant, next.states.t,

@@ -10,6 +10,7 @@
 #include "vggflow/core/random.h"
 #include "vggflow/data/votes.h"
 #include "vggflow/io/files.h"
+#include "vggflow/io/image.h"
 #include "vggflow/pretrain/pretrain.h"
 #include "vggflow/testing/message.h"
 #include "vggflow/testing/temporary_folder.h"
