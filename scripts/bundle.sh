@@ -55,5 +55,6 @@ Then, in this folder:
 TEXT
 
 [ "${VGGFLOW_BUNDLE_TARBALL:-yes}" = yes ] || exit 0  # scripts/wheel.sh takes the folder
-tar -C "$out" --owner=0 --group=0 --sort=name -c "$name" | xz -T0 -6 >"$folder.tar.xz"
+# One block with a dictionary as large as the folder: the program and its GPU tests hold much of the same code.
+tar -C "$out" --owner=0 --group=0 --sort=name -c "$name" | xz -T1 -9 >"$folder.tar.xz"
 echo "bundle: $folder.tar.xz, $(stat -c %s "$folder.tar.xz") bytes; unpacked $(du -sb "$folder" | cut -f1)"

@@ -44,15 +44,9 @@ class AlignmentProblem {
   virtual Tensor rollout_rows(const States& s) { return rollout_velocity(s.x, s.t); }
   /// The same with v_theta - v_base, guided as policy() and base() are, carried beside it; without
   /// gradient.
-  virtual VelocityDifference rollout_difference(const States& s) {
-    const Tensor velocity = rollout_rows(s);
-    return {velocity, policy(s) - base(s)};
-  }
+  virtual VelocityDifference rollout_difference(const States& s);
   /// v_theta - v_base whose value is known, differentiable to theta alone.
-  virtual Tensor difference_known(const States& s, const Tensor& difference) {
-    const Tensor v = policy(s);
-    return difference + (v - v.detach());
-  }
+  virtual Tensor difference_known(const States& s, const Tensor& difference);
   /// v_theta with its derivative along (x.tangent, t.tangent), without gradient.
   virtual Dual policy_tangent(const Dual& x, const Dual& t, const Tensor& rows) = 0;
   /// v_base(x, t) as the regression's reference; differentiable to x where x asks for it.

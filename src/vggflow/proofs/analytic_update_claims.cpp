@@ -221,7 +221,7 @@ void counted_passes(AnalyticReport& report) {
       shape.batch = 7;
       shape.steps = 6;
       shape.rollout = shape.policy = shape.policy_graph = shape.known = shape.tangent = shape.base =
-          shape.adjoint = 1;
+          shape.adjoint = shape.reference = 1;
       shape.value = value;
       const Passes want = method->cost(shape, found);
       report.below("passes of " + v.label + (value ? " with nu" : "") + ": counted - formula",
