@@ -67,7 +67,7 @@ while state["pair"] >= 0:
     state = json.loads(ask("vote", {"pair": state["pair"], "choice": "left" if left > right else "right" if right > left else "tie"}))
 assert state["result"]["votes"] == 120 and state["result"]["low"] <= state["result"]["rate"] <= state["result"]["high"], state
 PY
-refuse "403" curl -sf "http://127.0.0.1:$(url | sed 's/.*:\([0-9]*\).*/\1/')/next"
+refuse "403" curl -sSf "http://127.0.0.1:$(url | sed 's/.*:\([0-9]*\).*/\1/')/next"
 finish
 grep -q "of 120 votes (95 %: " "$out/url" || die "no win rate: $(cat "$out/url")"
 [ "$(wc -l <"$out/votes/votes.jsonl")" = 120 ] || die "expected 120 lines of votes.jsonl"
