@@ -36,13 +36,13 @@ wait_for_update() {
   done
   cat "$1".*.log >&2; die "no update within a minute"
 }
-# expect_end RUN RANK EXIT TEXT [SECONDS]: the rank ends by itself within 10 s, so, and says that.
+# expect_end RUN RANK EXIT TEXT [SECONDS]: the rank ends by itself within so many s (60), so, and says that.
 expect_end() {
   local begin=$SECONDS code=0
   wait "${pids[$2]}" || code=$?
-  [ "$code" = "$3" ] && [ $((SECONDS - begin)) -le "${5:-10}" ] && grep -q "$4" "$1.$2.log" && return
+  [ "$code" = "$3" ] && [ $((SECONDS - begin)) -le "${5:-60}" ] && grep -q "$4" "$1.$2.log" && return
   tail -5 "$1.$2.log" >&2
-  die "expected rank $2 to end by $3 within ${5:-10} s saying '$4', got $code after $((SECONDS - begin)) s"
+  die "expected rank $2 to end by $3 within ${5:-60} s saying '$4', got $code after $((SECONDS - begin)) s"
 }
 # expect_success RUN: both ranks come to the end of their run.
 expect_success() {
@@ -66,7 +66,7 @@ run=$out/killed
 begin "$run" updates=1000
 wait_for_update "$run"
 kill -KILL "${pids[1]}"
-expect_end "$run" 0 1 "rank 1 on .* is gone"
+expect_end "$run" 0 1 "rank 1 on .* is gone" 10
 echo "dist_faults: a rank that is killed ends the other, which names it"
 
 # The launcher starts both again: they go on without a word of the user's, to the end of a run that was left alone.
@@ -145,16 +145,9 @@ expect_error "$run" "the disk full\|No space left on device" "the disk full\|No 
 echo "dist_faults: a disk that is full for rank 0 ends both"
 
 "${CC:-cc}" -O1 -shared -fPIC -I include -o "$out/reward.so" tests/rank_reward.c -lm || die "cannot build tests/rank_reward.c"
-for there in nan 3e17; do
-  run=$out/$there
-  begin "$run" updates=2 method=draft value.kind=none "reward=plugin:$out/reward.so?there=$there" trust=plugins
-  expect_success "$run"
-done
-grep -q '"dropped":2,"stepped":true' "$out/nan/metrics.jsonl" || die "the samples without a score were not left out: $(cat "$out/nan/metrics.jsonl")"
-[ "$(grep -c '"stepped":false' "$out/3e17/metrics.jsonl")" = 2 ] || die "a step was made with numbers that are not finite: $(cat "$out/3e17/metrics.jsonl")"
-grep -q "step skipped: gradient not finite" "$out/3e17/log.txt" || die "rank 0 does not say so"
-grep -q "update 2: step skipped on all ranks" "$out/3e17/log.rank1.txt" || die "rank 1 does not say so"
-echo "dist_faults: numbers that are not finite on one rank are left out, or stop the step, on all"
+begin "$out/nan" updates=2 method=draft value.kind=none "reward=plugin:$out/reward.so?there=nan" trust=plugins
+expect_error "$out/nan" "rank 1 on .* ended: .*gave a score that is not finite" "gave a score that is not finite"
+echo "dist_faults: a score that is no number on one rank ends both, which name it"
 
 if [ "$(id -u)" = 0 ] && ip netns add "vggflow-$$-0" 2>/dev/null; then
   spaces=("vggflow-$$-0" "vggflow-$$-1")

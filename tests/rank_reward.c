@@ -1,5 +1,5 @@
 /* A reward for tests/dist_faults.sh: the mean level of an image, but on the rank of the variable
- * RANK=1 as the option `there` says: `nan`, no score; a number, which multiplies the gradient.
+ * RANK=1 as the option `there` says: `nan`, no score.
  */
 #include <math.h>
 #include <stdint.h>
