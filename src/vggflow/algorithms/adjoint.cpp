@@ -51,12 +51,6 @@ std::vector<int64_t> places(const std::vector<int64_t>& rows, int64_t largest) {
   return out;
 }
 
-// The numbers on the host, in one copy.
-std::vector<int64_t> numbers(const Tensor& rows) {
-  const Tensor list = rows.cpu().contiguous();
-  return {list.const_data_ptr<int64_t>(), list.const_data_ptr<int64_t>() + list.numel()};
-}
-
 }  // namespace
 
 Tensor gather(const std::vector<Tensor>& adjoints, const Transitions& transitions,

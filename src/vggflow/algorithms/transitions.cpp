@@ -112,29 +112,46 @@ Rollout roll_out(AlignmentProblem& problem, const UpdateInput& input,
   return roll_out(problem, input, draw_steps(options, input));
 }
 
-Transitions pick(const Trajectory& trajectory, const StepsOfSamples& steps) {
+namespace {
+
+// The transitions that start at step k of a row, one for each pair (row, k). x_N starts one of
+// velocity 0.
+Transitions starting_at(const Trajectory& trajectory,
+                        const std::vector<std::pair<int64_t, int64_t>>& places) {
   const auto& times = trajectory.times;
+  const Tensor& like = trajectory.final_state();
   std::vector<Tensor> x, v;
   std::vector<double> t;
   std::vector<int64_t> rows;
   Transitions out;
-  for (size_t i = 0; i < steps.size(); ++i) {
-    const auto row = static_cast<int64_t>(i);
-    for (const int64_t k : steps[i]) {
-      const auto at = static_cast<size_t>(k);
-      const Tensor here = trajectory.states[at][row], next = trajectory.states[at + 1][row];
-      x.push_back(here);
-      v.push_back((next - here) / (times[at + 1] - times[at]));
-      t.push_back(times[at]);
-      rows.push_back(row);
-      out.steps.push_back(k);
-    }
+  for (const auto& [row, k] : places) {
+    const auto at = static_cast<size_t>(k);
+    const Tensor here = trajectory.states[at][row];
+    x.push_back(here);
+    v.push_back(at + 1 == times.size()
+                    ? at::zeros_like(here)
+                    : (trajectory.states[at + 1][row] - here) / (times[at + 1] - times[at]));
+    t.push_back(times[at]);
+    rows.push_back(row);
+    out.steps.push_back(k);
   }
-  const Tensor states = at::stack(x);
-  out.states = {states, at::tensor(t, at::kDouble).to(states.scalar_type()).to(states.device()),
-                at::tensor(rows).to(states.device())};
-  out.velocity = at::stack(v);
+  const auto stacked = [&](const std::vector<Tensor>& list) {
+    return list.empty() ? joined(list, like) : at::stack(list);
+  };
+  out.states = {stacked(x), at::tensor(t, at::kDouble).to(like.scalar_type()).to(like.device()),
+                at::tensor(rows, at::kLong).to(like.device())};
+  out.velocity = stacked(v);
   return out;
+}
+
+}  // namespace
+
+Transitions pick(const Trajectory& trajectory, const StepsOfSamples& steps) {
+  std::vector<std::pair<int64_t, int64_t>> places;
+  for (size_t i = 0; i < steps.size(); ++i) {
+    for (const int64_t k : steps[i]) places.emplace_back(static_cast<int64_t>(i), k);
+  }
+  return starting_at(trajectory, places);
 }
 
 Transitions pick(const Rollout& rollout, const StepsOfSamples& steps) {
@@ -177,10 +194,9 @@ Transitions all_steps(const Rollout& rollout) {
 
 Tensor places_of(const Transitions& all, const StepsOfSamples& steps) {
   std::map<std::pair<int64_t, int64_t>, int64_t> place;  // of (row, step)
-  const Tensor rows = all.states.rows.cpu().contiguous();
-  const auto* row = rows.const_data_ptr<int64_t>();
+  const std::vector<int64_t> rows = numbers(all.states.rows);
   for (size_t i = 0; i < all.steps.size(); ++i)
-    place[{row[i], all.steps[i]}] = static_cast<int64_t>(i);
+    place[{rows[i], all.steps[i]}] = static_cast<int64_t>(i);
   std::vector<int64_t> out;
   for (size_t i = 0; i < steps.size(); ++i) {
     for (const int64_t k : steps[i]) {
@@ -192,37 +208,23 @@ Tensor places_of(const Transitions& all, const StepsOfSamples& steps) {
 }
 
 Transitions following(const Trajectory& trajectory, const Transitions& at) {
-  const size_t end = trajectory.times.size() - 1;
-  const Tensor rows = at.states.rows.cpu().contiguous();
-  const auto* row = rows.const_data_ptr<int64_t>();
-  std::vector<Tensor> x, v;
-  std::vector<double> t;
-  Transitions out;
-  for (size_t i = 0; i < at.steps.size(); ++i) {
-    const auto k = static_cast<size_t>(at.steps[i]) + 1;
-    const Tensor here = trajectory.states[k][row[i]];
-    x.push_back(here);
-    v.push_back(k == end ? at::zeros_like(here)
-                         : (trajectory.states[k + 1][row[i]] - here) /
-                               (trajectory.times[k + 1] - trajectory.times[k]));
-    t.push_back(trajectory.times[k]);
-    out.steps.push_back(static_cast<int64_t>(k));
-  }
-  const Tensor& like = at.states.x;
-  out.states = {x.empty() ? like : at::stack(x),
-                at::tensor(t, at::kDouble).to(at.states.t.options()), at.states.rows};
-  out.velocity = x.empty() ? like : at::stack(v);
-  return out;
+  const std::vector<int64_t> rows = numbers(at.states.rows);
+  std::vector<std::pair<int64_t, int64_t>> places;
+  for (size_t i = 0; i < at.steps.size(); ++i) places.emplace_back(rows[i], at.steps[i] + 1);
+  return starting_at(trajectory, places);
 }
 
 Transitions choose(const Transitions& all, const Tensor& places) {
   Transitions out{select(all.states, places), all.velocity.index_select(0, places), {}};
   if (all.difference.defined()) out.difference = all.difference.index_select(0, places);
-  const Tensor list = places.cpu().contiguous();
-  const auto* place = list.const_data_ptr<int64_t>();
-  for (int64_t i = 0; i < list.numel(); ++i)
-    out.steps.push_back(all.steps[static_cast<size_t>(place[i])]);
+  for (const int64_t place : numbers(places))
+    out.steps.push_back(all.steps[static_cast<size_t>(place)]);
   return out;
+}
+
+std::vector<int64_t> numbers(const Tensor& rows) {
+  const Tensor list = rows.cpu().contiguous();
+  return {list.const_data_ptr<int64_t>(), list.const_data_ptr<int64_t>() + list.numel()};
 }
 
 Tensor row_numbers(int64_t count, const Tensor& like) {

@@ -92,6 +92,9 @@ Transitions following(const Trajectory& trajectory, const Transitions& at);
 /// The transitions at these places.
 Transitions choose(const Transitions& all, const Tensor& places);
 
+/// The numbers of rows (M) on the host, in one copy.
+std::vector<int64_t> numbers(const Tensor& rows);
+
 /// 0 ... count - 1, the numbers of rows, on the device of `like`.
 Tensor row_numbers(int64_t count, const Tensor& like);
 
