@@ -81,14 +81,14 @@ std::vector<Tensor> gather_through(Transport& transport, const Tensor& own) {
   return out;
 }
 
-Tensor sum_of(const Tensor& rows) {
+}  // namespace
+
+Tensor sum_in_order(const Tensor& rows) {
   VGGFLOW_CHECK(rows.size(0) > 0, "[ranks] expected a row to add up, got none");
   Tensor sum = rows[0].clone();
   for (int64_t i = 1; i < rows.size(0); ++i) sum.add_(rows[i]);
   return sum;
 }
-
-}  // namespace
 
 Group Group::open(const Place& place, std::chrono::milliseconds timeout) {
   if (place.size == 1) return {};
@@ -132,7 +132,7 @@ Tensor Group::gather_rows(const Tensor& rows) const {
 
 Tensor Group::ordered_sum(const Tensor& rows) const {
   if (!transport_ || static_cast<int64_t>(rows.nbytes()) <= kPacket - kHead)
-    return sum_of(gather_rows(rows));
+    return sum_in_order(gather_rows(rows));
   const Stopwatch watch;
   const Tensor own = rows.detach().flatten(1).cpu();
   const int64_t count = own.size(0), length = own.size(1), part = (length + size() - 1) / size();
@@ -142,7 +142,7 @@ Tensor Group::ordered_sum(const Tensor& rows) const {
   const Tensor came = transport_->exchange(sent.view({-1}).view(at::kByte))
                           .view(own.scalar_type())
                           .view({size() * count, part});
-  const Tensor bytes = sum_of(came).view(at::kByte);
+  const Tensor bytes = sum_in_order(came).view(at::kByte);
   const Tensor all = at::cat(transport_->gather(bytes)).view(own.scalar_type());
   *seconds_ += watch.seconds();
   return all.narrow(0, 0, length).reshape(rows[0].sizes()).to(rows.device());

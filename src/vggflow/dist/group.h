@@ -15,6 +15,9 @@
 
 namespace vggflow {
 
+/// The sum of rows (k, ...), added one by one in their order; throws where there are none.
+Tensor sum_in_order(const Tensor& rows);
+
 class Group {
  public:
   /// One process.

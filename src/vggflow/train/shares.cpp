@@ -99,8 +99,7 @@ void Shares::step_value(TrainState& state, const Meet& meet,
   const Tensor all = meet(buffer.accumulated().unsqueeze(0));
   buffer.accumulated().zero_();
   if (stepping_++ % own_ != 0) return;
-  buffer.gradient().copy_(all[0]);
-  for (int64_t i = 1; i < all.size(0); ++i) buffer.gradient().add_(all[i]);
+  buffer.gradient().copy_(sum_in_order(all));
   step();
 }
 
