@@ -27,9 +27,7 @@ std::string event_of(size_t run, Json data) {
 }
 
 std::optional<int64_t> number_in(const WebRequest& request, const char* name) {
-  const auto found = request.query.find(name);
-  if (found == request.query.end()) return std::nullopt;
-  const std::string& word = found->second;
+  const std::string word = request.word(name);
   int64_t value = 0;
   const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), value);
   if (error != std::errc() || end != word.data() + word.size()) return std::nullopt;

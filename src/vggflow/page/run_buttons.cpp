@@ -106,15 +106,12 @@ WebReply RunButtons::wish_sample(const std::string& body) {
 }
 
 WebReply RunButtons::image(const WebRequest& request) const {
-  const auto word = [&](const char* name) {
-    const auto found = request.query.find(name);
-    return found == request.query.end() ? "" : found->second;
-  };
   const std::lock_guard lock(mutex_);
   for (const Sample& sample : samples_) {
-    if (fmt::to_string(sample.wish.number) != word("number") || sample.state != "drawn") continue;
-    if (word("image") == "base") return {.type = "image/png", .body = sample.base};
-    if (word("image") == "aligned") return {.type = "image/png", .body = sample.aligned};
+    if (fmt::to_string(sample.wish.number) != request.word("number") || sample.state != "drawn")
+      continue;
+    if (request.word("image") == "base") return {.type = "image/png", .body = sample.base};
+    if (request.word("image") == "aligned") return {.type = "image/png", .body = sample.aligned};
   }
   return {.status = 404, .body = "there is no such image"};
 }

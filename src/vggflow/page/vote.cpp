@@ -2,9 +2,7 @@
 
 #include <fmt/format.h>
 
-#include <chrono>
 #include <filesystem>
-#include <thread>
 
 #include "vggflow/core/config.h"
 #include "vggflow/core/error.h"
@@ -66,7 +64,7 @@ void vote(VoteConfig& config) {
       [&](const WebRequest& request) { return page.post(request); });
   print_result(server.url());
   log_line("arrow keys vote; Ctrl-C ends, and the same command goes on");
-  while (!interrupted()) std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  serve_until_interrupted();
   const WinRate r = page.result();
   print_result(fmt::format(
       "{} won {:.1f} % of {} votes (95 %: {:.1f} to {:.1f}), {} ties, against {}", b, 100 * r.rate,

@@ -116,11 +116,11 @@ WebReply VotePage::vote(const Json& asked) {
 }
 
 WebReply VotePage::image(const WebRequest& request) const {
-  const auto number = request.query.find("pair"), side = request.query.find("side");
-  if (number == request.query.end() || side == request.query.end()) return no(404, "no image");
+  const std::string number = request.word("pair"), side = request.word("side");
+  if (number.empty() || side.empty()) return no(404, "no image");
   for (const Pair& pair : pairs_) {
-    if (fmt::to_string(pair.vote.pair) != number->second) continue;
-    const bool a = (side->second == "left") == pair.vote.a_left;
+    if (fmt::to_string(pair.vote.pair) != number) continue;
+    const bool a = (side == "left") == pair.vote.a_left;
     const std::string bytes = read_plain_file(
         folder_ / (a ? "a" : "b") / fmt::format("{:05}.png", pair.vote.pair), kMostImage);
     if (!bytes.empty()) return {.type = "image/png", .body = bytes};

@@ -1,8 +1,6 @@
 #include "vggflow/page/watch.h"
 
-#include <chrono>
 #include <filesystem>
-#include <thread>
 
 #include "vggflow/core/error.h"
 #include "vggflow/core/log.h"
@@ -25,7 +23,7 @@ void watch(const WatchConfig& config) {
                          [&](const WebRequest& request) { return page.get(request); });
   print_result(server.url());
   log_line("this page is read only; Ctrl-C ends it, and the runs go on");
-  while (!interrupted()) std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  serve_until_interrupted();
 }
 
 }  // namespace vggflow

@@ -22,6 +22,7 @@
 #include <utility>
 
 #include "vggflow/core/error.h"
+#include "vggflow/core/log.h"
 
 namespace vggflow {
 namespace {
@@ -245,6 +246,15 @@ std::string without_port(const std::string& host) {
 }
 
 }  // namespace
+
+std::string WebRequest::word(const std::string& name) const {
+  const auto found = query.find(name);
+  return found == query.end() ? "" : found->second;
+}
+
+void serve_until_interrupted() {
+  while (!interrupted()) std::this_thread::sleep_for(std::chrono::milliseconds(100));
+}
 
 bool is_own_host(const std::string& host, const std::string& own) {
   const std::string name = without_port(host);

@@ -24,6 +24,9 @@ struct WebRequest {
   std::string path;                               ///< decoded, without the token: "/", "/events"
   std::map<std::string, std::string> query = {};  ///< decoded
   std::string body = {};                          ///< of a POST
+
+  /// The query's value of a name; empty where it has none.
+  std::string word(const std::string& name) const;
 };
 
 struct WebReply {
@@ -58,6 +61,9 @@ class WebServer {
   class Impl;
   std::unique_ptr<Impl> impl_;
 };
+
+/// Waits for Ctrl-C or SIGTERM, which must be caught (core/log.h), while a server answers.
+void serve_until_interrupted();
 
 /// Whether a Host header names this machine as a browser may that was not led here by a name of
 /// somebody else's (DNS rebinding): an IP address, localhost, or `own`.
