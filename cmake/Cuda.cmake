@@ -39,6 +39,7 @@ function(vggflow_cuda_plugin)
   target_include_directories(vggflow_cuda_kernels PRIVATE "${PROJECT_SOURCE_DIR}/src")
 
   add_library(vggflow_cuda MODULE "${PROJECT_SOURCE_DIR}/src/vggflow/device/cuda_plugin.cpp"
+    "${PROJECT_SOURCE_DIR}/src/vggflow/device/nccl_plugin.cpp"
     $<TARGET_OBJECTS:vggflow_cuda_kernels>)
   set_target_properties(vggflow_cuda PROPERTIES LINKER_LANGUAGE CXX CXX_VISIBILITY_PRESET hidden
     LIBRARY_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}/lib" BUILD_RPATH "${_torch_lib};${CUDAToolkit_LIBRARY_DIR}")
