@@ -216,6 +216,7 @@ TEST_F(PluginOnGpu, ReplaysACapturedGraphOnNewNumbers) {
 
 // Of one rank: NCCL takes no second one on the same GPU.
 TEST_F(PluginOnGpu, GathersAndExchangesThroughNccl) {
+  ASSERT_NE(cuda_api()->nccl, nullptr) << "the plug-in was built without NCCL";
   const device::NcclApi& nccl = *cuda_api()->nccl;
   char identity[128] = {};
   ASSERT_EQ(nccl.identity(gpu().index(), identity, sizeof identity), nullptr);

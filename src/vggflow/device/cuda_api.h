@@ -45,7 +45,7 @@ struct CudaApi {
   const char* (*graph_capture)(void (*work)(void*), void* context, void** graph);
   const char* (*graph_replay)(void* graph);
   void (*graph_free)(void* graph);
-  const NcclApi* nccl;  ///< gathers between the GPUs of several ranks
+  const NcclApi* nccl;  ///< gathers between the GPUs of several ranks; null: built without
 };
 
 /// The one symbol of the plug-in.

@@ -27,7 +27,11 @@ const DeviceTable* cuda_table(void* (*stream)());  // device_kernels.cu
 
 namespace device {
 
+#ifdef USE_C10D_NCCL
 const NcclApi* nccl_table();  // nccl_plugin.cpp
+#else
+const NcclApi* nccl_table() { return nullptr; }
+#endif
 
 namespace {
 

@@ -9,6 +9,8 @@
 
 #include <cstdio>
 #include <memory>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "vggflow/device/guarded.h"
@@ -19,9 +21,7 @@ namespace {
 
 using Work = c10::intrusive_ptr<c10d::Work>;
 
-struct NcclGroup {
-  c10::intrusive_ptr<c10d::ProcessGroupNCCL> group;
-};
+using NcclGroup = c10::intrusive_ptr<c10d::ProcessGroupNCCL>;
 
 c10::DeviceIndex index_of(int32_t device) { return static_cast<c10::DeviceIndex>(device); }
 const at::Tensor& tensor_of(const void* tensor) { return *static_cast<const at::Tensor*>(tensor); }
@@ -49,19 +49,18 @@ const char* open(const void* store, int32_t rank, int32_t size, int32_t device, 
     const auto& given = *static_cast<const c10::intrusive_ptr<c10d::Store>*>(store);
     const at::Device gpu(at::kCUDA, index_of(device));
     const c10::cuda::CUDAGuard guard(gpu);
-    auto made = std::make_unique<NcclGroup>();
-    made->group = c10::make_intrusive<c10d::ProcessGroupNCCL>(
+    auto made = c10::make_intrusive<c10d::ProcessGroupNCCL>(
         c10::make_intrusive<c10d::PrefixStore>("nccl", given), rank, size,
         c10d::ProcessGroupNCCL::Options::create());
-    made->group->eagerConnectSingleDevice(gpu);
-    *group = made.release();
+    made->eagerConnectSingleDevice(gpu);
+    *group = new NcclGroup(std::move(made));
   });
 }
 
 const char* gather(void* group, const void* bytes, const void* into, void** work) {
   return guarded([&] {
     at::Tensor in = tensor_of(bytes), out = tensor_of(into);
-    *work = new Work(group_of(group).group->_allgather_base(out, in));
+    *work = new Work(group_of(group)->_allgather_base(out, in));
   });
 }
 
@@ -69,7 +68,7 @@ const char* exchange(void* group, const void* bytes, const void* into, void** wo
   return guarded([&] {
     at::Tensor in = tensor_of(bytes), out = tensor_of(into);
     std::vector<int64_t> equal_in, equal_out;
-    *work = new Work(group_of(group).group->alltoall_base(out, in, equal_out, equal_in));
+    *work = new Work(group_of(group)->alltoall_base(out, in, equal_out, equal_in));
   });
 }
 
@@ -85,7 +84,7 @@ void free_work(void* work) { delete static_cast<Work*>(work); }
 
 void close(void* group, bool lost) {
   const std::unique_ptr<NcclGroup> owned(static_cast<NcclGroup*>(group));
-  (void)guarded([&] { lost ? owned->group->abort() : owned->group->shutdown(); });
+  (void)guarded([&] { lost ? (*owned)->abort() : (*owned)->shutdown(); });
 }
 
 }  // namespace

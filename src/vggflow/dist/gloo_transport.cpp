@@ -191,7 +191,7 @@ std::string GlooTransport::problem_of_nccl(const GpuRank& gpu,
   std::map<std::string, int> owners;
   for (int rank = 0; rank < place_.size; ++rank) {
     const std::string& identity = identities[static_cast<size_t>(rank)];
-    if (identity.empty()) return fmt::format("rank {} has no GPU with our plug-in", rank);
+    if (identity.empty()) return fmt::format("rank {} has no GPU, or no plug-in with NCCL", rank);
     const auto [other, alone] = owners.try_emplace(identity, rank);
     if (!alone) return fmt::format("ranks {} and {} share a GPU", other->second, rank);
   }
