@@ -11,6 +11,7 @@
 
 #include "vggflow/core/error.h"
 #include "vggflow/core/home.h"
+#include "vggflow/core/json.h"
 #include "vggflow/core/nearest.h"
 #include "vggflow/core/secret.h"
 
@@ -196,6 +197,13 @@ bool is_list(const Field& field) {
 }
 
 std::string yaml_scalar(const std::string& text) {
+  // The emitter would put other signs in place of bytes that are no UTF-8, such as those of a
+  // file's name; the parser takes them as they are.
+  if (!is_utf8(text)) {
+    std::string quoted = "'";
+    for (const char c : text) quoted += c == '\'' ? "''" : std::string(1, c);
+    return quoted + "'";
+  }
   YAML::Emitter out;
   out << YAML::DoubleQuoted << text;
   return out.c_str();

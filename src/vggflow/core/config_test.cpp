@@ -143,6 +143,10 @@ TEST(Config, TextAsAScalarReadsBackWhateverItHolds) {
     apply_override(fields_of(config), "text=" + yaml_scalar(text));
     EXPECT_EQ(config.text, text);
   }
+  for (const std::string text : {"runs/\xff\xfe", "it's \xe1 # no: comment"}) {  // no UTF-8
+    apply_override(fields_of(config), "text=" + yaml_scalar(text));
+    EXPECT_EQ(config.text, text);
+  }
   apply_override(fields_of(config), "number=" + yaml_scalar("7.5"));
   EXPECT_EQ(config.number, 7.5);
 }

@@ -21,6 +21,7 @@
 #include "vggflow/families/lora.h"
 #include "vggflow/flow/guided_velocity.h"
 #include "vggflow/io/files.h"
+#include "vggflow/io/finite.h"
 #include "vggflow/io/grid_file.h"
 #include "vggflow/io/image.h"
 #include "vggflow/io/model_files.h"
@@ -54,7 +55,9 @@ void Generator::set_strength(double strength) {
 Tensor Generator::generate(const std::vector<std::string>& captions, const Tensor& noise,
                            bool aligned) const {
   at::NoGradGuard no_grad;
-  return model_->decode(latents(captions, noise, aligned));
+  const Tensor images = model_->decode(latents(captions, noise, aligned));
+  require_finite_image(images);
+  return images;
 }
 
 Tensor Generator::latents(const std::vector<std::string>& captions, const Tensor& noise,
@@ -346,11 +349,14 @@ void run_eval(const EvalConfig& c, const Group& group) {
                                                 100 * aligned.judge_change.mean,
                                                 error_text(aligned.judge_change.se, 1, 100))
                                   : "";
+    const std::string in_sd =
+        sd > 0 ? fmt::format(", which is {:+.2f}{} sd of the base within a prompt",
+                             aligned.reward_change.mean / sd,
+                             error_text(aligned.reward_change.se, 2, 1 / sd))
+               : " (the base's images of a prompt have all one score)";
     print_result(fmt::format(
-        "{} moved by {:+.3f}{}, which is {:+.2f}{} sd of the base within a prompt{} (paired by "
-        "prompt); diversity kept: {:.0f} %",
-        setup.reward_name, aligned.reward_change.mean, error_text(aligned.reward_change.se, 3),
-        aligned.reward_change.mean / sd, error_text(aligned.reward_change.se, 2, 1 / sd), judge,
+        "{} moved by {:+.3f}{}{}{} (paired by prompt); diversity kept: {:.0f} %", setup.reward_name,
+        aligned.reward_change.mean, error_text(aligned.reward_change.se, 3), in_sd, judge,
         100 * aligned.diversity.mean / base.diversity.mean));
     for (const auto& [name, text] : complaints(base, aligned, c.eval.diversity_floor))
       log_info("warning: {}", text);

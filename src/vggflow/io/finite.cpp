@@ -8,6 +8,8 @@
 #include <atomic>
 #include <cstdint>
 
+#include "vggflow/core/error.h"
+
 namespace vggflow {
 namespace {
 
@@ -54,6 +56,12 @@ std::string weight_fault(const at::Tensor& x) {
   if (!x.is_floating_point())
     return fmt::format("has dtype {}, expected floating point", c10::toString(x.scalar_type()));
   return all_finite(x) ? "" : "holds numbers that are not finite";
+}
+
+void require_finite_image(const at::Tensor& pixels) {
+  VGGFLOW_CHECK(all_finite(pixels),
+                "[image] the image holds numbers that are not finite: it is none. Look for weights "
+                "or a LoRA that diverged, or for a range that is too small (precision fp16)");
 }
 
 }  // namespace vggflow

@@ -15,4 +15,7 @@ bool all_finite(const at::Tensor& x);
 /// point", "holds numbers that are not finite"; empty where nothing is.
 std::string weight_fault(const at::Tensor& x);
 
+/// Throws where pixels hold a number that is not finite.
+void require_finite_image(const at::Tensor& pixels);
+
 }  // namespace vggflow

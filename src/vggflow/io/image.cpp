@@ -16,9 +16,7 @@ namespace vggflow {
 Image to_image(const at::Tensor& pixels) {
   VGGFLOW_CHECK(pixels.dim() == 3 && pixels.size(0) == 3,
                 "[image] expected pixels (3, H, W), got {} dimensions", pixels.dim());
-  VGGFLOW_CHECK(all_finite(pixels),
-                "[image] the image holds numbers that are not finite: it is none. Look for weights "
-                "or a LoRA that diverged, or for a range that is too small (precision fp16)");
+  require_finite_image(pixels);
   const at::Tensor bytes = (pixels.detach().to(at::kCPU, at::kFloat).clamp(0, 1) * 255)
                                .round()
                                .to(at::kByte)

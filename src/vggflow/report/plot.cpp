@@ -190,8 +190,8 @@ std::string escape_html(const std::string& text) {
       case '\'':
         out += "&#39;";
         break;
-      default:
-        out += c;
+      default:  // control signs have no place in a page, but for the white ones
+        out += static_cast<unsigned char>(c) < ' ' && c != '\n' && c != '\t' ? '?' : c;
     }
   }
   return out;

@@ -90,6 +90,7 @@ TEST(Plot, DrawsErrorsAsABandOrAsBarsWhereXHasOneToo) {
 
 TEST(Plot, EscapesWhatTheReaderOfTheFileWouldTakeForMarkup) {
   EXPECT_EQ(escape_html("<a b='c'>&\""), "&lt;a b=&#39;c&#39;&gt;&amp;&quot;");
+  EXPECT_EQ(escape_html("\x1b[31mred\n\x07"), "?[31mred\n?");
   Chart chart = chart_of({{0, 1, 0, "<b>"}});
   chart.title = "<script>";
   EXPECT_THAT(chart_svg(chart), Not(HasSubstr("<script>")));

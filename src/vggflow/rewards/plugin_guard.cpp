@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -26,15 +27,20 @@ std::mutex words_mutex;
 std::array<char, 1024> words;  // "vggflow: [plugin] PATH"
 const char* volatile doing_now = "";
 std::atomic<int> inside = 0;
+std::atomic<pid_t> process = 0;  // whose plug-in runs: a child that it forks ends as it likes
 std::array<struct sigaction, NSIG> before;
 
-// A handler may call write and _exit alone.
+[[noreturn]] void leave(int status) {
+  for (;;) ::syscall(SYS_exit_group, status);
+}
+
+// A handler may call write and end the process alone.
 [[noreturn]] void end(const char* what) {
   for (const char* part :
        {static_cast<const char*>(words.data()), what, " in ", static_cast<const char*>(doing_now),
         "; this is a fault of the plug-in\n"})
     (void)!::write(STDERR_FILENO, part, std::strlen(part));
-  ::_exit(1);
+  leave(1);
 }
 
 void on_fault(int signal, siginfo_t* info, void*) {
@@ -52,7 +58,7 @@ void on_fault(int signal, siginfo_t* info, void*) {
 }
 
 void on_exit() {
-  if (inside > 0) end(" ended the program");
+  if (inside > 0 && process == ::getpid()) end(" ended the program");
 }
 
 void install() {
@@ -74,6 +80,11 @@ void install() {
   ::at_quick_exit(on_exit);
 }
 
+[[noreturn]] void exit_now(int status) {
+  on_exit();
+  leave(status);
+}
+
 size_t rounded_up(size_t size, size_t unit) { return (size + unit - 1) / unit * unit; }
 
 }  // namespace
@@ -84,6 +95,7 @@ PluginScope::PluginScope(const std::string& path, const char* doing) {
   const std::lock_guard lock(words_mutex);
   *fmt::format_to_n(words.data(), words.size() - 1, "vggflow: [plugin] {}", path).out = '\0';
   doing_now = doing;
+  process = ::getpid();
   ++inside;
 }
 
@@ -120,3 +132,13 @@ bool GuardedFloats::untouched_around() const {
 }
 
 }  // namespace vggflow
+
+// Sanitizers have their own.
+#ifndef VGGFLOW_SANITIZED
+extern "C" {
+__attribute__((visibility("default"))) void _exit(int status) { vggflow::exit_now(status); }
+__attribute__((visibility("default"))) void _Exit(int status) noexcept {
+  vggflow::exit_now(status);
+}
+}
+#endif

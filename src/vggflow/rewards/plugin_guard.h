@@ -1,7 +1,8 @@
 #pragma once
 // What stands between this program and the code of a plug-in. While a PluginScope lives, a crash,
 // an abort or an exit is the plug-in's: it is said so in one line, and the program ends with status
-// 1, never with success. (A plug-in that calls _exit is out of reach.)
+// 1, never with success. _exit and _Exit are the program's own for this, which it exports to what
+// it loads.
 
 #include <cstdint>
 #include <exception>

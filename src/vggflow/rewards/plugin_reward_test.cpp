@@ -248,14 +248,21 @@ TEST(PluginRewardDeathTest, ThatEndsTheProgramIsNamedAndIsNoSuccess) {
   };
   ends("exit", "ended the program");
   ends("quick_exit", "ended the program");
+  ends("_exit", "ended the program");
+  ends("_Exit", "ended the program");
   ends("abort", "called abort");
   ends("far", "crashed .it used memory that is not its own, .*");
+}
+
+TEST(PluginReward, ThatForksAChildMayEndIt) {
+  EXPECT_EQ(failing("child")->score(images(), kPrompts)[0].item<double>(), 3);
 }
 
 // Outside of a plug-in's code all is as it was.
 TEST(PluginRewardDeathTest, LeavesOtherEndsAlone) {
   failing("")->score(images(), kPrompts);
   EXPECT_EXIT(std::exit(0), ::testing::ExitedWithCode(0), "^$");
+  EXPECT_EXIT(::_exit(4), ::testing::ExitedWithCode(4), "^$");
   EXPECT_EXIT(std::abort(), ::testing::KilledBySignal(SIGABRT), "^$");
   EXPECT_EXIT(::raise(SIGSEGV), ::testing::KilledBySignal(SIGSEGV), "^$");
 }

@@ -24,10 +24,24 @@ namespace vggflow {
 namespace fs = std::filesystem;
 namespace {
 
+// Of a run whose state is in a checkpoint, the settings that its init_lora gave: the file is not
+// needed any more.
+bool take_from_checkpoint(AlignConfig& c) {
+  const fs::path before = fs::path(c.run) / "config.yaml";
+  if (!c.resume || !fs::exists(before) || !last_checkpoint(c.run)) return false;
+  AlignConfig begun;
+  load_yaml(fields_of(begun), before);
+  if (begun.init_lora != c.init_lora) return false;
+  c.lora_rank = begun.lora_rank;
+  c.lora_alpha = begun.lora_alpha;
+  c.lora_targets = begun.lora_targets;
+  return true;
+}
+
 // The adapters that a new run starts from. The settings of fresh ones become theirs, so that
 // config.yaml says what was trained.
 std::vector<LoraLayer> take_init_lora(AlignConfig& c) {
-  if (c.init_lora.empty()) return {};
+  if (c.init_lora.empty() || take_from_checkpoint(c)) return {};
   std::vector<LoraLayer> layers = read_lora(c.init_lora).layers;
   const auto largest =
       std::max_element(layers.begin(), layers.end(),
@@ -41,7 +55,15 @@ std::vector<LoraLayer> take_init_lora(AlignConfig& c) {
 
 // Whether the run has all its updates and their summary; one with fewer is refused.
 bool is_finished(const AlignConfig& c) {
-  const int64_t done = last_checkpoint(c.run).value_or(0);
+  const std::optional<int64_t> last = last_checkpoint(c.run);
+  const bool results = fs::exists(fs::path(c.run) / "summary.json") ||
+                       fs::exists(fs::path(c.run) / "lora.safetensors");
+  VGGFLOW_CHECK(last || !results,
+                "[resume] {} holds a run's results, but no checkpoint to go on from: expected one "
+                "in its checkpoints/. Put that folder back, or start a new run from the adapters "
+                "with init_lora={}/lora.safetensors and another run=FOLDER",
+                c.run, c.run);
+  const int64_t done = last.value_or(0);
   VGGFLOW_CHECK(done <= c.updates,
                 "[resume] expected updates={} or more, as many as {} has, got {}", done, c.run,
                 c.updates);
@@ -118,8 +140,10 @@ RunEnd align(AlignConfig& config, const Group& group, const RunCheck& check, Run
   }
   open_log_of(config, group);
   if (!start.empty())
-    log_info("the adapters start from {}: {} layers of rank {}", config.init_lora, start.size(),
-             config.lora_rank);
+    log_info(
+        "the adapters start from {}: {} layers of rank {} (lora_rank, lora_alpha and lora_targets "
+        "are that file's). The evaluation after 0 updates is the base's, without them",
+        config.init_lora, start.size(), config.lora_rank);
   if (!opening.changed.rounding.empty())
     log_info("{} changed since the run's start: its numbers may now differ by rounding",
              fmt::join(opening.changed.rounding, ", "));

@@ -262,7 +262,7 @@ TEST(Resume, NoticesAnotherBaseModelAndMissingLines) {
   flip_bit(weights, fs::file_size(weights) - 2);
   c = longer(c, 4);
   EXPECT_THAT(message_of([&] { align(c); }),
-              HasSubstr("expected the base model that the run was started on, whose weights have"));
+              HasSubstr("expected the base model that the run was started with, with the hash"));
   flip_bit(weights, fs::file_size(weights) - 2);
   const fs::path metrics = fs::path(c.run) / "metrics.jsonl";
   std::string kept;
@@ -273,6 +273,32 @@ TEST(Resume, NoticesAnotherBaseModelAndMissingLines) {
   ASSERT_EQ(align(c), RunEnd::kFinished);
   EXPECT_THAT(read_text(fs::path(c.run) / "log.txt"),
               HasSubstr("metrics.jsonl holds 1 of the 2 updates that the checkpoint has"));
+}
+
+TEST(Resume, NoticesOtherPromptsInTheirFile) {
+  AlignConfig c = quick("other_prompts");
+  c.prompts.train = (models() / "train.txt").string();
+  c.judge.clear();
+  write_text(c.prompts.train, "red heart\ncat\nblue star\n");
+  c.updates = 2;
+  ASSERT_EQ(align(c), RunEnd::kFinished);
+  write_text(c.prompts.train, "red heart\ncat\nblue moon\n");
+  EXPECT_THAT(message_of([&] { align(c = longer(c, 4)); }),
+              AllOf(HasSubstr("expected the prompts that the run was started with"),
+                    HasSubstr("train.txt")));
+  write_text(c.prompts.train, "red heart\ncat\nblue star\n");
+  EXPECT_EQ(align(c), RunEnd::kFinished);
+}
+
+TEST(Resume, RefusesResultsWithoutTheirCheckpoints) {
+  AlignConfig c = quick("no_checkpoints");
+  c.updates = 2;
+  ASSERT_EQ(align(c), RunEnd::kFinished);
+  fs::remove_all(fs::path(c.run) / "checkpoints");
+  const auto before = contents(c.run);
+  EXPECT_THAT(message_of([&] { align(c = longer(c, 4)); }),
+              HasSubstr("holds a run's results, but no checkpoint to go on from"));
+  EXPECT_EQ(contents(c.run), before);
 }
 
 TEST(Resume, RefusesAllElseByName) {
@@ -361,6 +387,26 @@ TEST(Start, TakesAnInitialLoraOfAnyLayout) {
     EXPECT_NE(summary_of(c)["final"]["reward"], base["reward"]);
     EXPECT_THAT(read_text(fs::path(c.run) / "log.txt"), HasSubstr("the adapters start from "));
   }
+}
+
+TEST(Resume, NeedsNoInitialLoraAnyMore) {
+  AlignConfig first = quick("init_once");
+  ASSERT_EQ(align(first), RunEnd::kFinished);
+  AlignConfig c = quick("init_gone"), whole = quick("init_whole");
+  const fs::path file = models() / "start_gone.safetensors";
+  fs::copy(fs::path(first.run) / "lora.safetensors", file);
+  c.init_lora = whole.init_lora = file.string();
+  c.lora_rank = whole.lora_rank = 5;
+  c.updates = 2;
+  ASSERT_EQ(align(c), RunEnd::kFinished);
+  ASSERT_EQ(align(whole), RunEnd::kFinished);
+  fs::remove(file);
+  c = quick("init_gone");
+  c.init_lora = file.string();
+  c.lora_rank = 5;
+  ASSERT_EQ(align(c = longer(c, 4)), RunEnd::kFinished);
+  expect_same_tensors(fs::path(c.run) / "lora.safetensors",
+                      fs::path(whole.run) / "lora.safetensors");
 }
 
 TEST(Start, RefusesAFolderThatAnotherProcessWorksIn) {

@@ -16,6 +16,7 @@
 
 #include "vggflow/core/config.h"
 #include "vggflow/core/error.h"
+#include "vggflow/core/hash.h"
 #include "vggflow/core/interrupt.h"
 #include "vggflow/core/json.h"
 #include "vggflow/core/secret.h"
@@ -74,6 +75,23 @@ MethodReport report_of(const Json& line) {
   return report;
 }
 
+std::string hash_of(const std::vector<std::string>& texts) {
+  if (texts.empty()) return "";
+  uint64_t hash = kHashStart;
+  for (const std::string& text : texts) hash = fnv1a(std::string_view("\0", 1), fnv1a(text, hash));
+  return fmt::format("{:016x}", hash);
+}
+
+// What a checkpoint says of the run's `what` is as now; older checkpoints do not say it.
+void check_same(const Checkpoint& saved, const char* key, const std::string& now, const char* what,
+                const std::string& place) {
+  const auto before = saved.metadata.find(key);
+  VGGFLOW_CHECK(before == saved.metadata.end() || before->second == now,
+                "[resume] expected the {} that the run was started with, with the hash {}, got {} "
+                "in {}: put the files back, or start a new run",
+                what, before->second, now, place);
+}
+
 }  // namespace
 
 Trainer::Trainer(const AlignConfig& c, std::shared_ptr<const FamilyModel> files,
@@ -90,6 +108,7 @@ Trainer::Trainer(const AlignConfig& c, std::shared_ptr<const FamilyModel> files,
       prompts_(make_prompt_source(c.prompts, c.data)),
       model_(files->open(group)),
       base_hash_(files->network_hash()),
+      prompts_hash_(hash_of(prompts_->all())),
       reward_(make_reward(c.reward, c.reward_files.resources())),
       judge_(judge_of(*prompts_, c.judge, c.reward_files.resources())),
       lora_options_{c.lora_rank, c.lora_alpha, c.lora_targets},
@@ -275,11 +294,9 @@ void Trainer::begin() {
 }
 
 void Trainer::resume_from(const Checkpoint& saved) {
-  const auto base = saved.metadata.find("base_model");  // older checkpoints have none
-  VGGFLOW_CHECK(base == saved.metadata.end() || base->second == base_hash_,
-                "[resume] expected the base model that the run was started on, whose weights have "
-                "the hash {}, got one with {} in {}: put its files back, or start a new run",
-                base->second, base_hash_, config_.flow.model);
+  check_same(saved, "base_model", base_hash_, "base model", config_.flow.model);
+  check_same(saved, "prompts", prompts_hash_, "prompts",
+             fmt::format("{} {}", config_.prompts.train, config_.prompts.eval));
   state_.load(saved);
   losses_of_g_ = !saved.metadata.contains("value_losses");
   base_json_ = parse_json(checkpoint_text(saved, "base"), "the checkpoint's base evaluation");
@@ -465,6 +482,7 @@ Checkpoint Trainer::checkpoint() const {
                .tensors = {},
                .metadata = {{"base", json_text(base_json_)},
                             {"base_model", base_hash_},
+                            {"prompts", prompts_hash_},
                             {"evaluated", fmt::to_string(evaluated_)}}};
   if (!losses_of_g_) c.metadata["value_losses"] = "of beta g";
   state_.save(c);

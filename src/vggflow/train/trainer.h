@@ -87,7 +87,8 @@ class Trainer {
   ResolvedMethod resolved_;
   std::unique_ptr<PromptSource> prompts_;
   std::unique_ptr<FlowModel> model_;
-  std::string base_hash_;  ///< of the content of the model's network
+  std::string base_hash_;     ///< of the content of the model's network
+  std::string prompts_hash_;  ///< of the prompts of files; empty: those that come with the program
   std::unique_ptr<Reward> reward_;
   std::unique_ptr<ImageJudge> judge_;
   LoraOptions lora_options_;

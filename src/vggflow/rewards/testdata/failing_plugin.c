@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #if defined(OTHER_ABI) || defined(NO_NUMBER)
@@ -70,6 +71,17 @@ int vggflow_reward_score(void* reward, const vggflow_reward_batch* batch, float*
   if (fails(f, "throw_number")) throw_number();
   if (fails(f, "exit")) exit(0);
   if (fails(f, "quick_exit")) quick_exit(0);
+  if (fails(f, "_exit")) _exit(0);
+  if (fails(f, "_Exit")) _Exit(0);
+  if (fails(f, "child")) {
+    const pid_t child = fork();
+    if (child == 0) _exit(3);
+    int status = 0;
+    waitpid(child, &status, 0);
+    scores[0] = (float)WEXITSTATUS(status);
+    for (int64_t i = 1; i < batch->count; ++i) scores[i] = 0;
+    return 0;
+  }
   if (fails(f, "abort")) abort();
   if (fails(f, "one_more")) scores[batch->count] = 0;
   if (fails(f, "far")) scores[batch->count + 16] = 0;
