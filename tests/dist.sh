@@ -41,7 +41,7 @@ for method in $methods; do
     align "$world" "$method" "$run" "updates=$updates"
     end=$(date +%s.%N)
     now=$(hashes "$run")
-    echo "$method on $world: $(tr '\n' ' ' <<<"$now")| $(python3 -c "print(f'{$end - $begin:.1f} s')"), gathers $(share_of_gathers "$run")"
+    echo "$method on $world: $(tr '\n' ' ' <<<"$now")| $(python3 -c "print(f'{$end - $begin:.1f} s')"), $(times_of "$run")"
     [ -n "$first" ] || first=$now
     same "$method on $world processes" "$first" "$now"
   done

@@ -44,8 +44,10 @@ grep -q "^2 trajectories of held-out prompts" "$out/gradient.txt" || die "no tra
 grep -q "^colorfulness, guidance 3, grid single_shift:4:1" "$out/gradient.txt" || die "no setting in: $(cat "$out/gradient.txt")"
 refuse "expected a whole number for 'steps', got 'x'" "$vggflow" check --value-gradient "gradient.grids=[single_shift:x:1]"
 
-"$vggflow" check --analytic --figures "$out/figures" >"$out/analytic.txt" 2>&1 || die "check --analytic: $(tail -5 "$out/analytic.txt")"
-grep -qE "^[0-9]+ claims, [0-9]+ numbers, 0 outside their bounds" "$out/analytic.txt" || die "no sum in: $(tail -2 "$out/analytic.txt")"
+# Each claim is a test of its own too (proofs_test): here are two.
+refuse "expected claims=[...] with a part of a name, such as ExactValueGradients" "$vggflow" check --analytic "claims=[NoSuchThing]"
+"$vggflow" check --analytic --figures "$out/figures" "claims=[AdjointsAreValueGradients,TiltedDistribution]" >"$out/analytic.txt" 2>&1 || die "check --analytic: $(tail -5 "$out/analytic.txt")"
+grep -qE "^2 claims, [0-9]+ numbers, 0 outside their bounds" "$out/analytic.txt" || die "no sum in: $(tail -2 "$out/analytic.txt")"
 figures=0
 for figure in "$out"/figures/*.svg; do
   python3 -c 'import sys, xml.dom.minidom; xml.dom.minidom.parse(sys.argv[1])' "$figure" || die "$figure is no SVG"

@@ -55,12 +55,13 @@ print("metrics.jsonl", len(lines), hashlib.sha256("\n".join(lines).encode()).hex
 PY
 }
 
-# Share of the updates' seconds that rank 0 spent in gathers, waiting for other ranks among it.
-share_of_gathers() {
+# Seconds of an update, and the share that rank 0 spent in gathers, waiting for other ranks among it.
+times_of() {
   python3 - "$1" <<'PY'
 import json, pathlib, sys
 lines = [json.loads(line) for line in (pathlib.Path(sys.argv[1]) / "metrics.jsonl").read_text().splitlines()]
 seconds = [line["seconds"] for line in lines if line["kind"] == "update"]
-print(f"{100 * sum(s.get('ranks', 0) for s in seconds) / sum(sum(s.values()) for s in seconds):.1f} %")
+whole = sum(sum(s.values()) for s in seconds)
+print(f"{whole / len(seconds):.2f} s per update, gathers {100 * sum(s.get('ranks', 0) for s in seconds) / whole:.1f} %")
 PY
 }

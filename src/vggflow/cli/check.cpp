@@ -1,4 +1,5 @@
 #include <string>
+#include <vector>
 
 #include "vggflow/cli/checks.h"
 #include "vggflow/cli/command.h"
@@ -14,6 +15,7 @@ struct CheckConfig {
   bool analytic = false;
   bool value_gradient = false;
   std::string figures, reward;
+  std::vector<std::string> claims;
   ValueGradientOptions gradient;
   RewardFiles reward_files;
   RewardCheckOptions options;
@@ -29,6 +31,8 @@ struct CheckConfig {
       "hold VGG-Flow's choices of g against the whole adjoint of a model's own trajectories, "
       "instead of the installation");
     v("figures", figures, "folder for the figures of analytic=true");
+    v("claims", claims,
+      "of analytic=true: the claims whose name holds one of these texts; empty: all");
     device.fields(v);
     reward_files.fields(v);
     options.fields(v);
@@ -37,16 +41,16 @@ struct CheckConfig {
 };
 
 Syntax syntax() {
-  return {
-      .flags = {{"--analytic", "analytic"},
-                {"--value-gradient", "value_gradient"},
-                {"--figures", "figures"},
-                {"--reward", "reward"},
-                {"--device", "device"}},
-      .common = {"reward_weights", "size", "prompts"},
-      .notes =
-          "Settings gradient.* are of value_gradient=true; all others but analytic, figures and "
-          "those of the device are of reward=NAME."};
+  return {.flags = {{"--analytic", "analytic"},
+                    {"--value-gradient", "value_gradient"},
+                    {"--figures", "figures"},
+                    {"--reward", "reward"},
+                    {"--device", "device"}},
+          .common = {"reward_weights", "size", "prompts"},
+          .notes =
+              "Settings gradient.* are of value_gradient=true; all others but analytic, figures, "
+              "claims "
+              "and those of the device are of reward=NAME."};
 }
 
 // What one of the four proofs would ignore without a word.
@@ -60,6 +64,7 @@ void check_settings(CheckConfig config) {
   plain.analytic = config.analytic;
   plain.value_gradient = config.value_gradient;
   plain.figures = config.figures;
+  if (config.analytic) plain.claims = config.claims;
   plain.reward = config.reward;
   if (!config.analytic) plain.device = config.device;
   if (config.value_gradient) {
@@ -74,7 +79,8 @@ void check_settings(CheckConfig config) {
   if (ignored.empty()) return;
   const std::string owner = ignored.front().starts_with("gradient.")
                                 ? "; it belongs to value_gradient=true"
-                                : "; it belongs to reward=NAME";
+                            : ignored.front() == "claims" ? "; it belongs to analytic=true"
+                                                          : "; it belongs to reward=NAME";
   const char* by = config.analytic          ? "analytic=true"
                    : config.value_gradient  ? "value_gradient=true"
                    : !config.reward.empty() ? "reward=NAME"
@@ -89,7 +95,7 @@ int check(const Call& call) {
   CheckConfig config;
   if (!read_settings(call, syntax(), config)) return kDone;
   check_settings(config);
-  if (config.analytic) return check_analytic(config.figures) ? kDone : kFailed;
+  if (config.analytic) return check_analytic(config.figures, config.claims) ? kDone : kFailed;
   if (config.reward.empty() && !config.value_gradient)
     config.device.tf32 = false;  // held against double precision
   const auto device = open_device(config.device);

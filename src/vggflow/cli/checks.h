@@ -16,8 +16,9 @@ namespace vggflow::cli {
 /// The installation: kernels against plain twins and gradients, on the device that is open.
 bool check_installation(const DeviceScope& device);
 
-/// Every method against closed forms; the figures go to a folder unless it is empty.
-bool check_analytic(const std::string& figures);
+/// Every method against closed forms, by the claims whose name holds one of `claims`, or all; the
+/// figures go to a folder unless it is empty.
+bool check_analytic(const std::string& figures, const std::vector<std::string>& claims);
 
 /// What rewards promise, asked of the one called `name`.
 bool check_reward(const std::string& name, const RewardFiles& files, RewardCheckOptions options);
