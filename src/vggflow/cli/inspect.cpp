@@ -7,34 +7,35 @@
 #include "vggflow/cli/commands.h"
 #include "vggflow/core/error.h"
 #include "vggflow/core/result.h"
-#include "vggflow/io/safetensors.h"
+#include "vggflow/io/weights_file.h"
 
 namespace vggflow::cli {
 namespace {
 
 void inspect_file(const std::filesystem::path& path) {
-  const SafetensorsFile file(path);
+  const WeightsListing file = list_weights(path);
   int64_t parameters = 0;
   print_result(path.string());
-  for (const auto& [key, value] : file.metadata()) {
+  for (const auto& [key, value] : file.metadata) {
     print_result(
         fmt::format("  {}: {}", key, value.size() > 120 ? value.substr(0, 117) + "..." : value));
   }
-  for (const auto& [name, entry] : file.tensors()) {
+  for (const WeightsListing::Item& item : file.tensors) {
     int64_t count = 1;
-    for (const int64_t d : entry.shape) count *= d;
+    for (const int64_t d : item.shape) count *= d;
     parameters += count;
-    print_result(fmt::format("  {:<70} {:<9} ({})", name, c10::toString(entry.dtype),
-                             fmt::join(entry.shape, ", ")));
+    print_result(fmt::format("  {:<70} {:<9} ({})", item.name, c10::toString(item.dtype),
+                             fmt::join(item.shape, ", ")));
   }
-  print_result(fmt::format("  {} tensors, {} numbers", file.tensors().size(), parameters));
+  print_result(fmt::format("  {} tensors, {} numbers", file.tensors.size(), parameters));
 }
 
 struct InspectConfig {
   std::string path;
   template <class V>
   void fields(V& v) {
-    v("path", path, "a safetensors file, a model folder or a run folder");
+    v("path", path,
+      "a file of weights (safetensors, or of torch.save), a model folder or a run folder");
   }
 };
 

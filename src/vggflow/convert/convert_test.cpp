@@ -216,6 +216,18 @@ TEST_F(Sd3Write, WeightsThatDoNotFitTheirConfigurationAreListedAndNotWritten) {
   EXPECT_THAT(convert(good, "y"), HasSubstr("read back exactly"));
 }
 
+TEST_F(Sd3Write, CopiesNoPointerInATokenizersPlace) {
+  for (const char* file :
+       {"tokenizer/merges.txt", "tokenizer_3/spiece.model", "scheduler/scheduler_config.json"}) {
+    const fs::path bad = copied("bad");
+    write_text(bad / file, "version https://git-lfs.github.com/spec/v1\noid sha256:77\nsize 9\n");
+    EXPECT_THAT(message_of([&] { convert(bad, "x"); }),
+                HasSubstr(std::string(file) + " is a Git LFS pointer and not the file itself"));
+    fs::remove_all(bad);
+  }
+  EXPECT_THAT(names(), ElementsAre());
+}
+
 TEST_F(Sd3Write, AMergeThatRoundingDrownsIsRefusedAndLeavesNothing) {
   const std::string adapters = lora(/*strength=*/0.005);
   for (const char* out : {"x", "x.safetensors"}) {

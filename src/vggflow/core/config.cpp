@@ -10,6 +10,7 @@
 #include <type_traits>
 
 #include "vggflow/core/error.h"
+#include "vggflow/core/foreign_file.h"
 #include "vggflow/core/home.h"
 #include "vggflow/core/json.h"
 #include "vggflow/core/nearest.h"
@@ -210,6 +211,7 @@ std::string yaml_scalar(const std::string& text) {
 }
 
 void load_yaml_text(const Fields& fields, const std::string& text, const std::string& origin) {
+  refuse_foreign(text, fmt::format("[config] {}", origin));
   YAML::Node root;
   try {
     root = YAML::Load(text);

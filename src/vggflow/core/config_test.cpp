@@ -207,6 +207,12 @@ TEST(Config, TellsWhatAFieldMayHold) {
   EXPECT_EQ(type_text(fields[2]), "text, one of none | unet | mmdit");
 }
 
+TEST(Config, NamesAWebPageInTheSettingsPlace) {
+  Outer o;
+  EXPECT_THAT(message_of([&] { load_yaml_text(fields_of(o), "<html>no</html>", "run.yaml"); }),
+              HasSubstr("[config] run.yaml is a web page and not the file"));
+}
+
 // As of JSON, deep nesting would overflow the stack of whatever walks it.
 TEST(Config, RefusesYamlThatIsNestedTooDeeply) {
   Outer o;

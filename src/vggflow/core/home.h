@@ -7,8 +7,10 @@
 namespace vggflow {
 
 /// "~" and "~/x" with the home folder (HOME, else the user's entry in the system's list) in place
-/// of "~"; the same after '=' and ':' ("name=~/x", "plugin:~/x.so"), as shells do in assignments,
-/// but not within an address ("http://host/?of=~/x"). "~user" is left as it is.
+/// of "~", and "~user" and "~user/x" with that user's; the same after '=' and ':' ("name=~/x",
+/// "plugin:~/x.so"), as shells do in assignments, but not within an address
+/// ("http://host/?of=~/x"). Throws for "~user/x" without such a user: a folder of that name is
+/// nobody's wish.
 std::string with_home(const std::string& text);
 
 }  // namespace vggflow

@@ -1,7 +1,12 @@
 #include "vggflow/core/home.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <pwd.h>
 
+#include <string>
+
+#include "vggflow/testing/message.h"
 #include "vggflow/testing/variable.h"
 
 namespace vggflow {
@@ -18,8 +23,22 @@ TEST(WithHome, ExpandsWhereAPathBegins) {
 
 TEST(WithHome, LeavesEverythingElse) {
   const testing::Variable home("HOME", "/me");
-  for (const char* text : {"", "a~/b", "runs/~/x", "~user/x", "about ~ 5", "http://host/?of=~/x"})
+  for (const char* text : {"", "a~/b", "runs/~/x", "about ~ 5", "~ 5 cats", "~no such user", "=~",
+                           "~no-such-user-here", "http://host/?of=~/x"})
     EXPECT_EQ(with_home(text), text);
+}
+
+TEST(WithHome, ExpandsTheHomeOfAnyUserAndRefusesAUserThatIsNone) {
+  const passwd* root = ::getpwuid(0);
+  ASSERT_NE(root, nullptr);
+  const std::string name = root->pw_name, home = root->pw_dir;
+  EXPECT_EQ(with_home("~" + name), home);
+  EXPECT_EQ(with_home("~" + name + "/a b"), home + "/a b");
+  EXPECT_EQ(with_home("plugin:~" + name + "/x.so"), "plugin:" + home + "/x.so");
+  EXPECT_EQ(with_home("~" + name + " the cat"), "~" + name + " the cat");
+  const std::string message = testing::message_of([] { with_home("~no-such-user-here/runs"); });
+  EXPECT_THAT(message, ::testing::HasSubstr("there is no user 'no-such-user-here'"));
+  EXPECT_THAT(message, ::testing::HasSubstr("'./~no-such-user-here' for a folder of that name"));
 }
 
 TEST(WithHome, AsksTheSystemWhereTheVariableIsEmpty) {

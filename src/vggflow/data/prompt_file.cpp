@@ -7,6 +7,7 @@
 #include <sstream>
 #include <utility>
 
+#include "vggflow/core/listing.h"
 #include "vggflow/core/log.h"
 #include "vggflow/data/table.h"
 
@@ -25,7 +26,7 @@ std::vector<std::string> from_table(const fs::path& file) {
   if (table.rows.empty()) return {};
   const auto column = table.column("prompt");
   VGGFLOW_CHECK(column, "[prompts] {}: expected a column 'prompt', got the columns {}",
-                file.string(), fmt::join(table.columns, ", "));
+                file.string(), examples_of(table.columns, ", "));
   std::vector<std::string> prompts;
   for (size_t i = 0; i < table.rows.size(); ++i) {
     prompts.push_back(trim(table.rows[i][*column]));

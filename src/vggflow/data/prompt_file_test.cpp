@@ -81,6 +81,19 @@ TEST_F(PromptFile, RefusesWhatHoldsNoPrompts) {
   EXPECT_THAT(message_of([&] { read_prompts(folder_.path()); }), HasSubstr("cannot read"));
 }
 
+TEST_F(PromptFile, NamesAFileOfAnotherKind) {
+  for (const char* name : {"list.txt", "list.csv", "list.json", "list"}) {
+    EXPECT_THAT(
+        refusal(name, "version https://git-lfs.github.com/spec/v1\noid sha256:77\nsize 9\n"),
+        HasSubstr("is a Git LFS pointer and not the file itself: run `git lfs pull`"));
+    EXPECT_THAT(refusal(name, "\n<html><body>Not found</body></html>"),
+                HasSubstr("is a web page and not the file"));
+    EXPECT_THAT(refusal(name, "\x1f\x8b\x08\x00"), HasSubstr("is compressed by gzip: unpack it"));
+  }
+  EXPECT_THAT(read_prompts(write("list.txt", "Rar! says the parrot\n")),
+              ElementsAre("Rar! says the parrot"));
+}
+
 TEST_F(PromptFile, RefusesWhatIsNotUtf8AndNamesTheLine) {
   EXPECT_THAT(refusal("latin.txt", "good\nf\xFCr\n"),
               HasSubstr("latin.txt:2: expected UTF-8 text"));

@@ -1,5 +1,7 @@
 #include "vggflow/data/table.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cctype>
 #include <cstddef>
@@ -9,6 +11,7 @@
 #include <utility>
 
 #include "vggflow/core/error.h"
+#include "vggflow/core/foreign_file.h"
 #include "vggflow/core/json.h"
 #include "vggflow/text/unicode.h"
 
@@ -179,6 +182,7 @@ std::string read_utf8(const fs::path& file) {
   VGGFLOW_CHECK(in && !fs::is_directory(file), "[text] cannot read {}", file.string());
   std::stringstream bytes;
   bytes << in.rdbuf();
+  refuse_foreign(bytes.view(), fmt::format("[text] {}", file.string()));
   const std::string text = with_newlines(bytes.str());
   int64_t number = 0;
   std::istringstream all(text);

@@ -7,7 +7,6 @@
 #include <ATen/ATen.h>
 #include <c10/util/Logging.h>
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
@@ -22,6 +21,7 @@
 #include <utility>
 
 #include "vggflow/core/error.h"
+#include "vggflow/core/listing.h"
 #include "vggflow/core/log.h"
 #include "vggflow/dist/transport.h"
 
@@ -154,20 +154,20 @@ std::string GlooTransport::value(const std::string& name) const {
 // Waits until every rank has said that it is here.
 void GlooTransport::meet_all() {
   const Stopwatch watch;
-  std::vector<int> missing;
+  std::vector<std::string> missing;
   for (int rank = 0; rank < place_.size; ++rank) {
     const auto left = timeout_ - milliseconds(static_cast<int64_t>(1000 * watch.seconds()));
     try {
       store_->wait({key("here", rank)}, std::max(left, milliseconds(1)));
     } catch (const std::exception&) {
-      missing.push_back(rank);
+      missing.push_back(std::to_string(rank));
     }
   }
   VGGFLOW_CHECK(missing.empty(),
                 "[ranks] expected {} ranks at {}:{} within {} s, got none of rank {}: look at what "
                 "those wrote, or allow more time (ranks_timeout)",
                 place_.size, place_.address, place_.port, timeout_.count() / 1000,
-                fmt::join(missing, ", "));
+                examples_of(missing, ", "));
 }
 
 void GlooTransport::find_hosts() {
@@ -292,7 +292,7 @@ void GlooTransport::report_loss(const std::string& problem) {
   }
   if (lost.empty()) lost.push_back("some rank did not answer in time");
   loss_ = fmt::format("[ranks] rank {} of {} on {} ends, since {} ({})", place_.rank, place_.size,
-                      hosts_[static_cast<size_t>(place_.rank)], fmt::join(lost, "; "),
+                      hosts_[static_cast<size_t>(place_.rank)], examples_of(lost),
                       problem.substr(0, problem.find('\n')));
   fail("{}", loss_);
 }

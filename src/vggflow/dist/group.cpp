@@ -1,14 +1,18 @@
 #include "vggflow/dist/group.h"
 
 #include <ATen/ATen.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <array>
 #include <cstring>
 #include <exception>
 #include <iterator>
+#include <string>
+#include <vector>
 
 #include "vggflow/core/error.h"
+#include "vggflow/core/listing.h"
 #include "vggflow/core/log.h"
 #include "vggflow/core/version.h"
 
@@ -169,15 +173,14 @@ bool Group::any(bool said) const {
 void Group::agree(const std::string& what, const std::string& text) const {
   if (!transport_) return;
   const std::vector<Tensor> all = gather(bytes_of(text));
-  std::vector<size_t> others;
+  std::vector<std::string> others;
   for (size_t r = 0; r < all.size(); ++r) {
-    if (!at::equal(all[r], all[0])) others.push_back(r);
+    if (!at::equal(all[r], all[0])) others.push_back(fmt::format("rank {}", r));
   }
-  VGGFLOW_CHECK(
-      others.empty(),
-      "[ranks] expected {} to be the same on all ranks; rank {} differs from rank 0. Start "
-      "all with the same program, words and files",
-      what, fmt::join(others, ", rank "));
+  VGGFLOW_CHECK(others.empty(),
+                "[ranks] expected {} to be the same on all ranks; {} differs from rank 0. Start "
+                "all with the same program, words and files",
+                what, examples_of(others, ", "));
 }
 
 void Group::lead(const std::function<void()>& f) const {

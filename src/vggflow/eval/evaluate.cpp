@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "vggflow/core/error.h"
+#include "vggflow/core/listing.h"
 #include "vggflow/families/open_model.h"
 #include "vggflow/features/pixel_features.h"
 #include "vggflow/io/image.h"
@@ -170,7 +171,7 @@ std::unique_ptr<ImageJudge> judge_of(const PromptSource& prompts, const std::str
   VGGFLOW_CHECK(
       judge->classes() == prompts.classes(),
       "[judge] {} names the classes {}, but the prompts' are {}: pass judge=FOLDER of theirs",
-      folder, fmt::join(judge->classes(), ", "), fmt::join(prompts.classes(), ", "));
+      folder, examples_of(judge->classes(), ", "), examples_of(prompts.classes(), ", "));
   return judge;
 }
 

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "vggflow/core/error.h"
+#include "vggflow/core/foreign_file.h"
 #include "vggflow/core/home.h"
 #include "vggflow/core/nearest.h"
 #include "vggflow/core/secret.h"
@@ -307,6 +308,7 @@ bool ComparisonConfig::tunes() const {
 
 ComparisonConfig parse_comparison(const std::string& text, const std::string& origin,
                                   const std::vector<std::string>& settings) {
+  refuse_foreign(text, fmt::format("[compare] {}", origin));
   YAML::Node root;
   try {
     root = YAML::Load(text);

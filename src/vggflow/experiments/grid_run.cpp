@@ -25,6 +25,7 @@
 
 #include "vggflow/core/duration.h"
 #include "vggflow/core/error.h"
+#include "vggflow/core/listing.h"
 #include "vggflow/core/log.h"
 #include "vggflow/core/progress.h"
 #include "vggflow/core/secret.h"
@@ -390,7 +391,7 @@ RunStatus status_of(const PlannedRun& run, const RunCommand& command) {
       return {RunState::kRefused, fmt::format("{} was started with other settings: {} differ. Take "
                                               "another out=, leave the settings as they were, or "
                                               "remove that folder to run it anew",
-                                              run.folder.string(), fmt::join(changed, ", "))};
+                                              run.folder.string(), examples_of(changed, ", "))};
     }
     if (fs::exists(run.folder / "summary.json")) return {RunState::kFinished, ""};
     return {RunState::kHalfDone, fmt::format("{} updates", last_update(run.folder))};

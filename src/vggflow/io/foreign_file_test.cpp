@@ -1,4 +1,4 @@
-#include "vggflow/io/foreign_file.h"
+#include "vggflow/core/foreign_file.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -46,30 +46,6 @@ TEST(ForeignFile, EveryReaderOfWeightsAndImagesNamesTheKind) {
     write_text(folder / "config.json", c.bytes);
     EXPECT_THAT(message_of([&] { read_model_config(folder.path()); }), HasSubstr(c.said));
   }
-}
-
-TEST(ForeignFile, OrdinaryBytesAreNoKind) {
-  for (const std::string& bytes :
-       {std::string(), std::string("{}"), std::string("GGU"), std::string("version 1"),
-        std::string("PK\x03\x04"), std::string(64, '\0'), std::string("\x89PNG\r\n\x1a\n")})
-    EXPECT_EQ(foreign_kind(bytes), "") << bytes;
-}
-
-TEST(ForeignFile, TheLengthOfASafetensorsHeaderIsNoMark) {
-  for (const char* begin : {"\x1f\x8b\x08", "PK\x03\x04", "\x80\x02\x8a\x0a"}) {
-    const std::string bytes = std::string(begin) + std::string(8 - std::string(begin).size(), '\0');
-    EXPECT_EQ(foreign_kind(bytes + "{\"a\""), "");
-    EXPECT_FALSE(looks_like_torch(bytes + "{\"a\""));
-  }
-  EXPECT_TRUE(looks_like_torch("PK\x03\x04 and so on"));
-}
-
-TEST(ForeignFile, QuantisedWeightsAreKnownByTheirNames) {
-  EXPECT_EQ(quantised_kind({"a.weight", "a.bias", "norm.scale"}), "");
-  EXPECT_THAT(quantised_kind({"a.weight", "a.scale_weight"}),
-              HasSubstr("scaled fp8 ('a.scale_weight' is there)"));
-  EXPECT_THAT(quantised_kind({"a.weight", "a.weight.absmax"}), HasSubstr("bitsandbytes"));
-  EXPECT_THAT(quantised_kind({"a.qweight"}), HasSubstr("packed integers"));
 }
 
 }  // namespace

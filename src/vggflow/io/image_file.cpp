@@ -1,6 +1,7 @@
 #include "vggflow/io/image_file.h"
 
 #include <ATen/ATen.h>
+#include <fmt/format.h>
 #include <jerror.h>
 #include <jpeglib.h>  // needs cstdio before it
 #include <png.h>
@@ -15,9 +16,9 @@
 #include <cstring>
 
 #include "vggflow/core/error.h"
+#include "vggflow/core/foreign_file.h"
 #include "vggflow/core/log.h"
 #include "vggflow/io/files.h"
-#include "vggflow/io/foreign_file.h"
 
 namespace vggflow {
 namespace {
@@ -314,9 +315,8 @@ bool is_png(std::span<const uint8_t> bytes) {
 ImageFile decode_image(std::span<const uint8_t> bytes, const std::string& name) {
   if (is_png(bytes)) return decode_png(bytes, name);
   if (begins_with(bytes, {0xFF, 0xD8, 0xFF})) return decode_jpeg(bytes, name);
-  const std::string foreign =
-      foreign_kind({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
-  VGGFLOW_CHECK(foreign.empty(), "[image] {} {}", name, foreign);
+  refuse_foreign({reinterpret_cast<const char*>(bytes.data()), bytes.size()},
+                 fmt::format("[image] {}", name));
   fail("[image] {} is neither a PNG nor a JPEG file. Convert it", name);
 }
 

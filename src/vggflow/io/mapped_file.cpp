@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -12,7 +13,7 @@
 #include <utility>
 
 #include "vggflow/core/error.h"
-#include "vggflow/io/foreign_file.h"
+#include "vggflow/core/foreign_file.h"
 
 namespace vggflow {
 
@@ -34,8 +35,7 @@ std::shared_ptr<const MappedFile> MappedFile::open(const std::filesystem::path& 
   VGGFLOW_CHECK(map != MAP_FAILED, "[{}] cannot map {}: {}", reader, file.string(), reason);
   out->data_ = static_cast<const char*>(map);
   out->mapped_ = map != nullptr;
-  const std::string foreign = foreign_kind({out->data_, out->size_});
-  VGGFLOW_CHECK(foreign.empty(), "[{}] {} {}", reader, file.string(), foreign);
+  refuse_foreign({out->data_, out->size_}, fmt::format("[{}] {}", reader, file.string()));
   return out;
 }
 

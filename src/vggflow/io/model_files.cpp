@@ -12,13 +12,13 @@
 #include <system_error>
 
 #include "vggflow/core/error.h"
+#include "vggflow/core/foreign_file.h"
 #include "vggflow/core/hash.h"
 #include "vggflow/core/json.h"
 #include "vggflow/core/listing.h"
 #include "vggflow/core/log.h"
 #include "vggflow/core/shipped_files.h"
 #include "vggflow/io/files.h"
-#include "vggflow/io/foreign_file.h"
 #include "vggflow/io/hub_cache.h"
 #include "vggflow/io/weights_file.h"
 
@@ -28,8 +28,7 @@ using Json = nlohmann::json;
 
 Json read_json_file(const fs::path& file) {
   const std::string text = read_text(file);
-  const std::string foreign = foreign_kind(text);
-  VGGFLOW_CHECK(foreign.empty(), "[model_files] {} {}", file.string(), foreign);
+  refuse_foreign(text, fmt::format("[model_files] {}", file.string()));
   return parse_json<Json>(text, file.string());
 }
 
@@ -109,8 +108,8 @@ fs::path snapshot_of(const fs::path& repo, const std::string& revision) {
                 "[model_files] {} has no snapshot of revision '{}': looked for {} and {}; there "
                 "are the refs [{}] and the snapshots [{}]",
                 repo.string(), revision, ref.string(), snapshot.string(),
-                fmt::join(names_in(repo / "refs"), ", "),
-                fmt::join(names_in(repo / "snapshots"), ", "));
+                examples_of(names_in(repo / "refs"), ", "),
+                examples_of(names_in(repo / "snapshots"), ", "));
   return snapshot;
 }
 
@@ -148,7 +147,7 @@ fs::path ModelIndex::at(const std::string& component) const {
     if (c.present) present.push_back(name);
   }
   VGGFLOW_CHECK(has(component), "[model_files] {} has no component '{}'; it has {}",
-                folder.string(), component, fmt::join(present, ", "));
+                folder.string(), component, examples_of(present, ", "));
   return folder / component;
 }
 
@@ -176,7 +175,7 @@ ModelIndex read_model_index(const fs::path& folder) {
   VGGFLOW_CHECK(missing.empty(),
                 "[model_files] {} lists the components {}, but {} has no such folders; the model "
                 "is not complete, get it again",
-                file.string(), fmt::join(missing, ", "), folder.string());
+                file.string(), examples_of(missing, ", "), folder.string());
   return index;
 }
 
@@ -225,7 +224,7 @@ bool is_shard(const std::string& variant) { return variant.find("-of-") != std::
 std::string in_words(const std::set<std::string>& variants) {
   std::vector<std::string> names;
   for (const std::string& variant : variants) names.push_back(variant.empty() ? "(none)" : variant);
-  return fmt::format("{}", fmt::join(names, ", "));
+  return examples_of(names, ", ");
 }
 
 std::map<std::string, std::string> weight_map(const fs::path& index) {

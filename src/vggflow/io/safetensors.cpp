@@ -10,11 +10,11 @@
 #include <set>
 
 #include "vggflow/core/error.h"
+#include "vggflow/core/foreign_file.h"
 #include "vggflow/core/json.h"
 #include "vggflow/core/listing.h"
 #include "vggflow/io/files.h"
 #include "vggflow/io/finite.h"
-#include "vggflow/io/foreign_file.h"
 
 namespace vggflow {
 namespace {
@@ -145,8 +145,8 @@ void SafetensorsFile::parse_header() {
       "[safetensors] {} has {} bytes, too few for a header; the file is damaged, get it again",
       path_.string(), bytes_->size());
   VGGFLOW_CHECK(!looks_like_torch({bytes_->data(), bytes_->size()}),
-                "[safetensors] {} is a file of torch.save and no safetensors file: name it .bin or "
-                ".pt",
+                "[safetensors] {} is a file of torch.save and no safetensors file: name a model's "
+                "weights .bin or .pt; save other files again with safetensors",
                 path_.string());
   uint64_t length = 0;
   std::memcpy(&length, bytes_->data(), 8);

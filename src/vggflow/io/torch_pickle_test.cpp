@@ -6,6 +6,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <map>
 #include <string>
 #include <utility>
@@ -13,9 +14,11 @@
 
 #include "vggflow/core/error.h"
 #include "vggflow/io/files.h"
+#include "vggflow/io/weights_file.h"
 #include "vggflow/io/zip.h"
 #include "vggflow/testing/message.h"
 #include "vggflow/testing/stored_zip.h"
+#include "vggflow/testing/temporary_folder.h"
 
 namespace vggflow {
 namespace {
@@ -93,6 +96,24 @@ class TorchPickleFiles : public ::testing::TestWithParam<const char*> {
 };
 INSTANTIATE_TEST_SUITE_P(Protocols, TorchPickleFiles,
                          ::testing::Values("protocol2.pth", "protocol4.pth"));
+
+// Whatever the file is called: inspect lists what torch.save wrote as it lists safetensors files.
+TEST_P(TorchPickleFiles, AreListedByNameTypeAndShape) {
+  const testing::TemporaryFolder folder;
+  for (const char* name : {"a.pt", "a.safetensors", "a"}) {
+    std::filesystem::copy_file(kData / GetParam(), folder / name);
+    const WeightsListing listing = list_weights(folder / name);
+    ASSERT_EQ(listing.tensors.size(), 17u) << name;
+    EXPECT_EQ(listing.tensors.front().name, "state_dict.whole");
+    EXPECT_EQ(listing.tensors.front().dtype, at::kFloat);
+    EXPECT_EQ(listing.tensors.front().shape, (std::vector<int64_t>{3, 4}));
+  }
+  write_safetensors(folder / "b.pt", {{"w", at::ones({2, 5}, at::kHalf)}}, {{"made", "here"}});
+  const WeightsListing plain = list_weights(folder / "b.pt");
+  ASSERT_EQ(plain.tensors.size(), 1u);
+  EXPECT_EQ(plain.tensors[0].dtype, at::kHalf);
+  EXPECT_EQ(plain.metadata.at("made"), "here");
+}
 
 TEST_P(TorchPickleFiles, GiveEveryTensorOfTorchSave) {
   const TensorList all = read_torch_pickle(kData / GetParam());

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "vggflow/core/error.h"
-#include "vggflow/io/foreign_file.h"
+#include "vggflow/core/foreign_file.h"
 #include "vggflow/io/mapped_file.h"
 #include "vggflow/io/torch_pickle.h"
 
@@ -26,6 +26,21 @@ WeightsFile read_weights(const fs::path& file) {
   const std::string quantised = quantised_kind(names);
   VGGFLOW_CHECK(quantised.empty(), "[weights] {} holds quantised weights, {}", file.string(),
                 quantised);
+  return out;
+}
+
+WeightsListing list_weights(const fs::path& file) {
+  const auto bytes = MappedFile::open(file, "weights");
+  WeightsListing out;
+  if (looks_like_torch({bytes->data(), bytes->size()})) {
+    for (const auto& [name, tensor] : read_torch_pickle(bytes))
+      out.tensors.push_back({name, tensor.scalar_type(), tensor.sizes().vec()});
+    return out;
+  }
+  const SafetensorsFile safetensors(bytes);
+  for (const auto& [name, entry] : safetensors.tensors())
+    out.tensors.push_back({name, entry.dtype, entry.shape});
+  out.metadata = safetensors.metadata();
   return out;
 }
 

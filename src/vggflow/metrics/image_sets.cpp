@@ -128,7 +128,7 @@ size_t column_of(const Table& table, std::initializer_list<const char*> names) {
     if (const auto found = table.column(name)) return *found;
   }
   fail("[image_set] {}: expected a column {}, got the columns {}", table.file.string(),
-       fmt::join(names, " or "), fmt::join(table.columns, ", "));
+       fmt::join(names, " or "), examples_of(table.columns, ", "));
 }
 
 void add_list(const fs::path& file, std::vector<Entry>& entries) {

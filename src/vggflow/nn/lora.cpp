@@ -52,11 +52,11 @@ LoraSet::LoraSet(Module& network, const LoraOptions& options, uint64_t seed) {
   }
   for (size_t i = 0; i < used.size(); ++i) {
     VGGFLOW_CHECK(used[i], "[lora] target '{}' matches no linear layer; the layers are: {}",
-                  options.targets[i], fmt::join(known, ", "));
+                  options.targets[i], examples_of(known, ", "));
   }
   VGGFLOW_CHECK(!layers_.empty(),
                 "[lora] expected at least one target pattern, got none; the layers are: {}",
-                fmt::join(known, ", "));
+                examples_of(known, ", "));
 }
 
 LoraSet::LoraSet(Module& network, const std::vector<LoraLayer>& adapters) {

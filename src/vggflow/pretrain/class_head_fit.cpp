@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "vggflow/core/error.h"
+#include "vggflow/core/listing.h"
 #include "vggflow/core/log.h"
 #include "vggflow/core/progress.h"
 #include "vggflow/data/photo_set.h"
@@ -48,7 +49,7 @@ HeadTask::HeadTask(ClassHeadOptions options, const HeadData& d) {
                  test_photos = read_photo_zip(d.test_photos, d.test_per_class);
   VGGFLOW_CHECK(photos.classes == test_photos.classes,
                 "[class-head] expected test photographs of the classes {}, got {}",
-                fmt::join(photos.classes, ", "), fmt::join(test_photos.classes, ", "));
+                examples_of(photos.classes, ", "), examples_of(test_photos.classes, ", "));
   auto network = load_head_network(options.network, d.network);
   options.classes = photos.classes;
   options.network_hash = network->options.hash;

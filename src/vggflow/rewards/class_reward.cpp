@@ -8,6 +8,7 @@
 
 #include "vggflow/core/config.h"
 #include "vggflow/core/error.h"
+#include "vggflow/core/listing.h"
 #include "vggflow/ops/resize.h"
 
 namespace vggflow {
@@ -80,7 +81,7 @@ int64_t place_in_prompt(const std::string& prompt, const std::vector<std::string
   }
   VGGFLOW_CHECK(found.size() == 1,
                 "[{}] expected a prompt that names one of {} (\"a photo of a {}\"), got {} in '{}'",
-                reward, fmt::join(classes, ", "), classes.back(),
+                reward, examples_of(classes, ", "), classes.back(),
                 found.empty() ? "none" : "several", prompt);
   return found.front();
 }

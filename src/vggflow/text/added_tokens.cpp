@@ -1,5 +1,7 @@
 #include "vggflow/text/added_tokens.h"
 
+#include <fmt/format.h>
+
 #include <exception>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -7,6 +9,7 @@
 #include <utility>
 
 #include "vggflow/core/error.h"
+#include "vggflow/core/foreign_file.h"
 #include "vggflow/core/json.h"
 #include "vggflow/text/unicode.h"
 
@@ -59,6 +62,7 @@ std::string read_tokenizer_file(const std::filesystem::path& file) {
                 file.string());
   std::ostringstream text;
   text << in.rdbuf();
+  refuse_foreign(text.view(), fmt::format("[tokenizer] {}", file.string()));
   return text.str();
 }
 

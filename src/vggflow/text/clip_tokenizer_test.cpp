@@ -126,6 +126,16 @@ TEST(ClipWords, SplitsAsTheExpressionDoes) {
   EXPECT_THAT(clip_words(U"<|endoftext|>"), ElementsAre(U"<|", U"endoftext", U"|>"));
 }
 
+TEST_F(ClipFolder, NamesAPointerOrAWebPageInTheFilesPlace) {
+  const auto message = [&] { return message_of([&] { ClipTokenizer t(folder); }); };
+  for (const char* file : {"tokenizer_config.json", "merges.txt", "vocab.json"}) {
+    write(file, "version https://git-lfs.github.com/spec/v1\noid sha256:77\nsize 9\n");
+    EXPECT_THAT(message(), HasSubstr(std::string(file) + " is a Git LFS pointer"));
+    write(file, "<!DOCTYPE html><title>Sign in</title>");
+    EXPECT_THAT(message(), HasSubstr(std::string(file) + " is a web page and not the file"));
+  }
+}
+
 TEST_F(ClipFolder, RefusesFilesThatDoNotBelongTogether) {
   const auto message = [&] { return message_of([&] { ClipTokenizer t(folder); }); };
   write("merges.txt", "#version: 0.2\nx y\n");

@@ -129,6 +129,8 @@ TEST(CharacterMap, RefusesLengthsThatDoNotFit) {
 }
 
 TEST_F(T5Folder, RefusesFilesThatAreCutOrOfAnotherKind) {
+  write("spiece.model", "version https://git-lfs.github.com/spec/v1\noid sha256:77\nsize 9\n");
+  EXPECT_THAT(refusal(), HasSubstr("spiece.model is a Git LFS pointer and not the file itself"));
   write("spiece.model", model().substr(0, model().size() - 3));
   EXPECT_THAT(refusal(), HasSubstr("expected a sentencepiece unigram model"));
   EXPECT_THAT(refusal(), HasSubstr("copy the file again"));

@@ -3,12 +3,12 @@
 #include <fmt/format.h>
 
 #include <array>
-#include <fstream>
 #include <set>
 #include <sstream>
 
 #include "vggflow/core/error.h"
 #include "vggflow/core/nearest.h"
+#include "vggflow/text/added_tokens.h"
 
 namespace vggflow {
 namespace {
@@ -58,8 +58,7 @@ void Vocabulary::index() {
 }
 
 Vocabulary Vocabulary::load(const std::filesystem::path& file) {
-  std::ifstream in(file);
-  VGGFLOW_CHECK(in, "[vocabulary] cannot read {}: the model folder is incomplete", file.string());
+  std::istringstream in(read_tokenizer_file(file));
   Vocabulary v;
   std::string key;
   in >> key >> v.max_tokens_;

@@ -55,6 +55,9 @@ TEST(Vocabulary, RefusesAFileWithoutItsHead) {
   const auto file = folder / "vocabulary.txt";
   std::ofstream(file) << "heart\n";
   EXPECT_THROW(Vocabulary::load(file), Error);
+  std::ofstream(file) << "version https://git-lfs.github.com/spec/v1\noid sha256:77\nsize 9\n";
+  EXPECT_THAT(testing::message_of([&] { Vocabulary::load(file); }),
+              HasSubstr("vocabulary.txt is a Git LFS pointer and not the file itself"));
 }
 
 }  // namespace

@@ -42,7 +42,7 @@ bool take_from_checkpoint(AlignConfig& c) {
 // config.yaml says what was trained.
 std::vector<LoraLayer> take_init_lora(AlignConfig& c) {
   if (c.init_lora.empty() || take_from_checkpoint(c)) return {};
-  std::vector<LoraLayer> layers = read_lora(c.init_lora).layers;
+  std::vector<LoraLayer> layers = read_lora(c.init_lora, c.init_lora_text_encoders).layers;
   const auto largest =
       std::max_element(layers.begin(), layers.end(),
                        [](const auto& a, const auto& b) { return a.rank() < b.rank(); });

@@ -17,6 +17,7 @@
 #include "vggflow/rewards/reward.h"
 #include "vggflow/train/image_problem.h"
 #include "vggflow/train/optimizer.h"
+#include "vggflow/weights/lora_formats.h"
 
 namespace vggflow {
 
@@ -52,6 +53,7 @@ struct AlignConfig {
       "transformer_blocks.*.attn.to_q", "transformer_blocks.*.attn.to_k",
       "transformer_blocks.*.attn.to_v", "transformer_blocks.*.attn.to_out.0"};
   std::string init_lora;
+  TextAdapters init_lora_text_encoders = TextAdapters::kRefuse;
   PromptFiles prompts;
   EmojiOptions data;
   TimeGridOptions time_grid;
@@ -110,6 +112,8 @@ struct AlignConfig {
     v("init_lora", init_lora,
       "LoRA of any layout that a new run starts from; lora_rank, lora_alpha and lora_targets are "
       "then the file's; empty: adapters that change nothing yet");
+    v("init_lora_text_encoders", init_lora_text_encoders,
+      "what becomes of init_lora's adapters of text encoders, which are not adapted here");
     v.section("data", data);
     v.section("time_grid", time_grid);
     methods.fields(v);

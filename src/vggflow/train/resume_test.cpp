@@ -12,12 +12,14 @@
 #include <csignal>
 #include <map>
 
+#include "vggflow/core/config.h"
 #include "vggflow/core/error.h"
 #include "vggflow/core/interrupt.h"
 #include "vggflow/core/log.h"
 #include "vggflow/families/lora.h"
 #include "vggflow/io/files.h"
 #include "vggflow/io/folder_lock.h"
+#include "vggflow/io/safetensors.h"
 #include "vggflow/testing/message.h"
 #include "vggflow/train/align.h"
 #include "vggflow/train/align_fixture_test.h"
@@ -387,6 +389,27 @@ TEST(Start, TakesAnInitialLoraOfAnyLayout) {
     EXPECT_NE(summary_of(c)["final"]["reward"], base["reward"]);
     EXPECT_THAT(read_text(fs::path(c.run) / "log.txt"), HasSubstr("the adapters start from "));
   }
+}
+
+TEST(Start, LeavesOutAnInitialLorasTextEncodersWhereAskedTo) {
+  AlignConfig first = quick("text_first");
+  first.updates = 1;
+  ASSERT_EQ(align(first), RunEnd::kFinished);
+  const SafetensorsFile trained(fs::path(first.run) / "lora.safetensors");
+  TensorList tensors{{"text_encoder.q_proj.lora_A.weight", at::ones({2, 4})},
+                     {"text_encoder.q_proj.lora_B.weight", at::ones({4, 2})}};
+  for (const auto& [name, tensor] : trained.views()) tensors.emplace_back(name, tensor);
+  const fs::path both = models() / "start_text.safetensors";
+  write_safetensors(both, tensors, trained.metadata());
+  AlignConfig c = quick("text_second");
+  c.updates = 1;
+  c.init_lora = both.string();
+  EXPECT_THAT(message_of([&] { align(c); }),
+              HasSubstr("init_lora_text_encoders=skip (align): text_encoder.q_proj"));
+  apply_override(fields_of(c), "init_lora_text_encoders=skip");
+  ASSERT_EQ(align(c), RunEnd::kFinished);
+  EXPECT_EQ(read_lora(fs::path(c.run) / "lora.safetensors").layers.size(),
+            read_lora(fs::path(first.run) / "lora.safetensors").layers.size());
 }
 
 TEST(Resume, NeedsNoInitialLoraAnyMore) {

@@ -26,9 +26,24 @@ namespace vggflow {
 namespace {
 
 namespace fs = std::filesystem;
-using Problems = std::vector<std::string>;
+
+// What has no place: a line each, of one tensor or adapter or of many of a kind.
+struct Problems {
+  std::vector<std::string> lines;
+  size_t count = 0;
+  void push_back(std::string line) {
+    lines.push_back(std::move(line));
+    ++count;
+  }
+  // Of many, which is told before single ones: five lines are shown.
+  void put_first(std::string line, size_t of) {
+    lines.insert(lines.begin(), std::move(line));
+    count += of;
+  }
+};
 
 constexpr const char* kPeftPrefix = "base_model.model.";
+constexpr size_t kShownName = 120;  // bytes of a name before the rest of its line
 
 // ---- tensors to adapters
 
@@ -151,14 +166,13 @@ class Collector {
 
   // The adapters; other kinds are reported, each once and before all else.
   Adapters finish() {
-    Problems found;
     for (const auto& [kind, names] : kinds_) {
-      found.push_back(
+      problems_.put_first(
           fmt::format("{} tensors of {}, which is not read ('{}'): expected pairs of matrices; "
                       "merge it into the model with the program that made it",
-                      names.size(), kind, names.front()));
+                      names.size(), kind, clipped(names.front(), kShownName)),
+          names.size());
     }
-    problems_.insert(problems_.begin(), found.begin(), found.end());
     std::erase_if(adapters_, [&](const auto& entry) { return told_.contains(entry.first); });
     return std::move(adapters_);
   }
@@ -236,6 +250,14 @@ std::string in_peft(const std::string& name) {
   return name.starts_with(prefix) ? name.substr(prefix.size()) : name;
 }
 
+double scale_by(const LoraSettings& settings, const std::string& path, int64_t rank,
+                Problems& problems) {
+  std::vector<std::string> found;
+  const double scale = settings.scale(path, rank, found);
+  for (std::string& line : found) problems.push_back(std::move(line));
+  return scale;
+}
+
 // By diffusers' paths; the scale of a fused projection is that of its fused matrices.
 std::vector<LoraLayer> layers_from(const LoraNames& names, const std::string& name,
                                    const Adapter& adapter, const LoraSettings& settings,
@@ -249,7 +271,7 @@ std::vector<LoraLayer> layers_from(const LoraNames& names, const std::string& na
   const std::string path = named.original ? in_peft(name) : named.paths[0];
   const double scale = adapter.alpha.defined()
                            ? adapter.alpha.item<double>() / static_cast<double>(rank)
-                           : settings.scale(path, rank, problems);
+                           : scale_by(settings, path, rank, problems);
   if (named.paths.size() == 3) {
     if (adapter.up.size(0) % 3 == 0) return split_fused(named.paths, adapter, scale);
     problems.push_back(
@@ -318,11 +340,13 @@ void report_text_encoders(const fs::path& file, const std::set<std::string>& nam
     log_info("{}: skipped {} adapters of text encoders: {}", file.string(), names.size(), shown);
     return;
   }
-  problems.push_back(
-      fmt::format("{} adapters of text encoders, which are not adapted here ({}); to leave them "
-                  "out, write a file without them: vggflow export LORA OUT --lora-text-encoders "
-                  "skip, or pass generator.lora_text_encoders=skip",
-                  names.size(), shown));
+  // The way out comes first: a line is cut at its end.
+  problems.put_first(
+      fmt::format("{} adapters of text encoders, which are not adapted here. Leave them out by "
+                  "--lora-text-encoders skip (export), generator.lora_text_encoders=skip (sample, "
+                  "eval) or init_lora_text_encoders=skip (align): {}",
+                  names.size(), shown),
+      names.size());
 }
 
 }  // namespace
@@ -365,9 +389,9 @@ LoraFile read_lora(const LoraNames& names, const fs::path& path, TextAdapters te
         problems.push_back(fmt::format("'{}' adapts '{}' a second time", name, layer.path));
     }
   }
-  VGGFLOW_CHECK(problems.empty(),
+  VGGFLOW_CHECK(problems.lines.empty(),
                 "[lora] {} (read as {}) has {} tensors or adapters without a place: {}",
-                place.string(), name_of(lora.layout), problems.size(), examples_of(problems));
+                place.string(), name_of(lora.layout), problems.count, examples_of(problems.lines));
   VGGFLOW_CHECK(!layers.empty(),
                 "[lora] {} holds no adapter: expected lora_A/lora_B or lora_down/lora_up matrices",
                 place.string());

@@ -5,11 +5,12 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <regex>
 #include <set>
 
 #include "vggflow/core/error.h"
+#include "vggflow/core/foreign_file.h"
 #include "vggflow/core/json.h"
+#include "vggflow/weights/peft_pattern.h"
 
 namespace vggflow {
 namespace {
@@ -77,6 +78,7 @@ std::string reason(const std::string& key) {
 }  // namespace
 
 LoraSettings::LoraSettings(const std::string& text, const std::string& origin) : origin_(origin) {
+  refuse_foreign(text, fmt::format("[lora] {}", origin));
   const Json json = parse_json(text, origin);
   VGGFLOW_CHECK(json.is_object(), "[lora] {}: expected a JSON object of settings", origin);
   // diffusers' pipelines put the component before every key, its models and PEFT do not.
@@ -139,35 +141,6 @@ double LoraSettings::number_of(const std::string& key, const Json& value) const 
   VGGFLOW_CHECK(value.is_number(), "[lora] {}: expected a number for the setting '{}', got {}",
                 origin_, key, value.dump());
   return value.get<double>();
-}
-
-bool peft_pattern_matches(const std::string& pattern, const std::string& path) {
-  constexpr size_t kLongest = 2000;  // of either, so that a search ends soon
-  constexpr const char* kNameSigns =
-      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.";
-  VGGFLOW_CHECK(pattern.size() <= kLongest && path.size() <= kLongest,
-                "[lora] a pattern or a name of {} and {} bytes, expected at most {}",
-                pattern.size(), path.size(), kLongest);
-  // A name without other signs of an expression, of which a file has one per layer: '.' is any
-  // sign.
-  if (pattern.find_first_not_of(kNameSigns) == std::string::npos) {
-    if (path.size() < pattern.size()) return false;
-    const size_t at = path.size() - pattern.size();
-    return (at == 0 || path[at - 1] == '.') &&
-           std::equal(pattern.begin(), pattern.end(),
-                      path.begin() + static_cast<std::ptrdiff_t>(at),
-                      [](char p, char c) { return p == '.' || p == c; });
-  }
-  // libstdc++'s second engine takes polynomial time whatever the expression.
-  constexpr auto kSyntax = std::regex::ECMAScript | std::regex_constants::__polynomial;
-  try {
-    return std::regex_match(path, std::regex("(?:.*\\.)?(?:" + pattern + ")", kSyntax));
-  } catch (const std::regex_error&) {
-    fail(
-        "[lora] the settings name layers by the regular expression '{}', which is not read: write "
-        "it without Python's own constructs, or name the layers",
-        pattern);
-  }
 }
 
 }  // namespace vggflow

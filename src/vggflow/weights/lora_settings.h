@@ -33,8 +33,4 @@ class LoraSettings {
   std::string origin_;
 };
 
-/// Whether PEFT's pattern names the module: Python's re.match(rf"(.*\.)?({pattern})$", path).
-/// Throws for an expression that C++ does not have, such as a lookbehind.
-bool peft_pattern_matches(const std::string& pattern, const std::string& path);
-
 }  // namespace vggflow

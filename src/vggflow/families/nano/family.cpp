@@ -2,10 +2,12 @@
 
 #include <fmt/format.h>
 
+#include <string>
 #include <vector>
 
 #include "vggflow/core/config.h"
 #include "vggflow/core/error.h"
+#include "vggflow/core/listing.h"
 #include "vggflow/device/device.h"
 #include "vggflow/families/nano/model.h"
 #include "vggflow/families/sd3/mmdit_sizes.h"
@@ -74,9 +76,10 @@ bool is_nano_folder(const fs::path& folder) { return NanoModel::is_folder(folder
 void check_nano_settings(const std::string& model, const Sd3Options& sd3, Offload offload) {
   Sd3Options given = sd3, plain;
   given.taesd.clear();
-  const auto changed = differences(fields_of(given), fields_of(plain));
-  VGGFLOW_CHECK(changed.empty(), "[model] {} is a nano model, which has no sd3.{}", model,
-                fmt::join(changed, ", sd3."));
+  std::vector<std::string> changed = differences(fields_of(given), fields_of(plain));
+  for (std::string& key : changed) key = "sd3." + key;
+  VGGFLOW_CHECK(changed.empty(), "[model] {} is a nano model, which has no {}", model,
+                examples_of(changed, ", "));
   VGGFLOW_CHECK(
       offload == Offload::kNone,
       "[model] {} is a nano model, whose weights any GPU holds: expected offload=none, got "

@@ -9,6 +9,7 @@
 #include <set>
 
 #include "vggflow/core/error.h"
+#include "vggflow/core/foreign_file.h"
 #include "vggflow/core/json.h"
 #include "vggflow/core/listing.h"
 #include "vggflow/core/log.h"
@@ -115,16 +116,21 @@ Pieces pieces_of(const Sd3Files& files, const ModelCopy& copy) {
 // ---- the two layouts
 // -------------------------------------------------------------------------------------------------
 
-// The files beside the weights: configurations and tokenizers.
+// The files beside the weights: configurations and tokenizers. Those that a model is opened with
+// are what their names say: a pointer that was copied would make a folder that does not open.
 void copy_settings(const fs::path& from, const fs::path& to) {
   fs::create_directories(to);
   for (const auto& entry : fs::directory_iterator(from)) {
     const std::string name = entry.path().filename();
+    const std::string ending = entry.path().extension();
     const std::set<std::string> weights{".safetensors", ".bin",     ".pth", ".pt",
                                         ".ckpt",        ".msgpack", ".h5",  ".onnx"};
-    if (entry.is_regular_file() && !weights.contains(entry.path().extension()) &&
-        !name.ends_with(".index.json"))
-      fs::copy_file(entry.path(), to / name);
+    const std::set<std::string> opened{".json", ".txt", ".model"};
+    if (!entry.is_regular_file() || weights.contains(ending) || name.ends_with(".index.json"))
+      continue;
+    if (opened.contains(ending))
+      refuse_foreign(read_text(entry.path()), fmt::format("[export] {}", entry.path().string()));
+    fs::copy_file(entry.path(), to / name);
   }
 }
 

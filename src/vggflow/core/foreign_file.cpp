@@ -1,10 +1,12 @@
-#include "vggflow/io/foreign_file.h"
+#include "vggflow/core/foreign_file.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <array>
 #include <cctype>
+
+#include "vggflow/core/error.h"
 
 namespace vggflow {
 namespace {
@@ -43,12 +45,17 @@ const auto& kinds() {
       Kind{"\xfd"
            "7zxz"sv,
            false, "is compressed by xz: unpack it"},
-      Kind{"7z\xbc\xaf"sv, false, "is a 7-Zip archive: unpack it"},
+      Kind{"7z\xbc\xaf\x27\x1c"sv, false, "is a 7-Zip archive: unpack it"},
       Kind{"rar!"sv, false, "is a RAR archive: unpack it"}};
   return all;
 }
 
+// A mark of letters alone may begin a text too; behind the mark of a binary file is no letter.
 bool begins(std::string_view bytes, const Kind& kind) {
+  const size_t behind = kind.begin.size();
+  if (!kind.text && bytes.size() > behind &&
+      std::isprint(static_cast<unsigned char>(bytes[behind])))
+    return false;
   if (kind.text) {
     if (bytes.starts_with("\xEF\xBB\xBF"sv)) bytes.remove_prefix(3);
     while (!bytes.empty() && std::isspace(static_cast<unsigned char>(bytes.front())))
@@ -88,6 +95,11 @@ std::string foreign_kind(std::string_view bytes) {
     if (begins(bytes, kind)) return kind.what;
   }
   return "";
+}
+
+void refuse_foreign(std::string_view bytes, const std::string& where) {
+  const std::string kind = foreign_kind(bytes);
+  VGGFLOW_CHECK(kind.empty(), "{} {}", where, kind);
 }
 
 bool looks_like_torch(std::string_view bytes) {
