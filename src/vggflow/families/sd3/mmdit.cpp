@@ -4,6 +4,7 @@
 #include <ATen/core/grad_mode.h>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <concepts>
 #include <utility>
@@ -278,11 +279,60 @@ JointBlock::JointBlock(const MmditOptions& o, bool pre_only, bool dual)
   }
 }
 
+namespace {
+
+ops::LayerWeights weights_of(const Linear& layer) { return {layer.weight, layer.bias}; }
+
+bool has_adapter(const Linear& layer) { return layer.lora.a.defined(); }
+
+// Of modulations in this order; the stream that ends with the last block has two.
+ops::StreamModulations modulations_of(const std::vector<Tensor>& m) {
+  return m.size() == 2 ? ops::StreamModulations{m[1], m[0], {}, {}, {}, {}}
+                       : ops::StreamModulations{m[0], m[1], m[2], m[3], m[4], m[5]};
+}
+
+}  // namespace
+
+bool JointBlock::forward_at_once(Tensor& image, Tensor& text, const std::vector<Tensor>& mod,
+                                 const std::vector<Tensor>& mod_text, at::ScalarType dtype) const {
+  if (dtype != at::kBFloat16 || attn2 || attn.norm_q) return false;
+  std::vector<const Linear*> adapted{&attn.to_q,       &attn.to_k,       &attn.to_v,
+                                     &attn.add_q_proj, &attn.add_k_proj, &attn.add_v_proj,
+                                     &attn.to_out,     &ff.project_in,   &ff.project_out};
+  if (!context_pre_only)
+    adapted.insert(adapted.end(),
+                   {attn.to_add_out.get(), &ff_context->project_in, &ff_context->project_out});
+  if (std::any_of(adapted.begin(), adapted.end(), [](const Linear* l) { return has_adapter(*l); }))
+    return false;
+  const ops::BlockStream image_part{
+      {weights_of(attn.to_q), weights_of(attn.to_k), weights_of(attn.to_v), weights_of(attn.to_out),
+       weights_of(ff.project_in), weights_of(ff.project_out)},
+      modulations_of(mod)};
+  ops::BlockStream text_part{{weights_of(attn.add_q_proj),
+                              weights_of(attn.add_k_proj),
+                              weights_of(attn.add_v_proj),
+                              {},
+                              {},
+                              {}},
+                             modulations_of(mod_text)};
+  if (!context_pre_only) {
+    text_part.layers.out = weights_of(*attn.to_add_out);
+    text_part.layers.in = weights_of(ff_context->project_in);
+    text_part.layers.back = weights_of(ff_context->project_out);
+  }
+  if (!ops::JointBlockKernel::takes(image, text, image_part, text_part, attn.heads)) return false;
+  kernel_.run(image, text, image_part, text_part, attn.heads, kNormEps);
+  return true;
+}
+
 template <NetworkValue T>
 void JointBlock::forward(T& image, T& text, const T& silu_embedding, at::ScalarType dtype) const {
   bring_weights();
   const auto mod = modulations(norm1, silu_embedding, attn2 ? 9 : 6);
   const auto mod_text = modulations(norm1_context, silu_embedding, context_pre_only ? 2 : 6);
+  if constexpr (std::same_as<T, Tensor>) {
+    if (forward_at_once(image, text, mod, mod_text, dtype)) return;
+  }
   // The last block's text modulation has diffusers' AdaLayerNormContinuous order: scale, shift.
   const T& text_shift = mod_text[context_pre_only ? 1 : 0];
   const T& text_scale = mod_text[context_pre_only ? 0 : 1];
