@@ -6,9 +6,16 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <vector>
 
 #include "vggflow/kernels/narrow.h"
 #include "vggflow/ops/cpu_kernels.h"
+#include "vggflow/ops/functional.h"
+#include "vggflow/ops/random_tensor.h"
 
 namespace vggflow::ops {
 namespace {
@@ -93,30 +100,53 @@ kernels::Stream stream_of(const PackedStream& p, const Modulated& m, const Tenso
           !y.defined()};
 }
 
-}  // namespace
-
-struct JointBlockKernel::Packed {
-  Packed(const StreamLayers& image_layers, const StreamLayers& text_layers)
-      : sources(tensors_of(image_layers, text_layers)), image(image_layers), text(text_layers) {
-    for (const Tensor& t : sources) versions.push_back(t._version());
+// A block's weights in the kernel's layout. The tensors that they were made of are held weakly:
+// their addresses are not given to others, and they may go.
+class PackedBlock {
+ public:
+  PackedBlock(const StreamLayers& image_layers, const StreamLayers& text_layers)
+      : image(image_layers), text(text_layers) {
+    for (const Tensor& t : tensors_of(image_layers, text_layers))
+      sources_.push_back({WeakTensor(t.getIntrusivePtr()), t._version()});
   }
   bool is_of(const std::vector<Tensor>& now) const {
-    if (now.size() != sources.size()) return false;
-    for (size_t i = 0; i < now.size(); ++i) {
-      if (!now[i].is_same(sources[i]) || now[i]._version() != versions[i]) return false;
-    }
-    return true;
+    return std::equal(now.begin(), now.end(), sources_.begin(), sources_.end(),
+                      [](const Tensor& t, const Source& source) {
+                        return t.unsafeGetTensorImpl() == source.tensor._unsafe_get_target() &&
+                               t._version() == source.version;
+                      });
   }
-  std::vector<Tensor> sources;
-  std::vector<int64_t> versions;
-  PackedStream image, text;
+  bool outlives_its_source() const {
+    return std::any_of(sources_.begin(), sources_.end(),
+                       [](const Source& source) { return source.tensor.expired(); });
+  }
+  const PackedStream image, text;
+
+ private:
+  using WeakTensor = c10::weak_intrusive_ptr<c10::TensorImpl, c10::UndefinedTensorImpl>;
+  struct Source {
+    WeakTensor tensor;
+    int64_t version;
+  };
+  std::vector<Source> sources_;
 };
 
-JointBlockKernel::JointBlockKernel() = default;
-JointBlockKernel::~JointBlockKernel() = default;
+std::shared_ptr<const PackedBlock> packed(const StreamLayers& image, const StreamLayers& text) {
+  static std::mutex mutex;
+  static std::map<const void*, std::shared_ptr<const PackedBlock>> all;  // by the first weight
+  const std::lock_guard lock(mutex);
+  const void* place = image.q.weight.unsafeGetTensorImpl();
+  const auto found = all.find(place);
+  if (found != all.end() && found->second->is_of(tensors_of(image, text))) return found->second;
+  std::erase_if(all, [](const auto& entry) { return entry.second->outlives_its_source(); });
+  const at::NoGradGuard no_graph;
+  return all[place] = std::make_shared<const PackedBlock>(image, text);
+}
 
-bool JointBlockKernel::takes(const Tensor& image, const Tensor& text, const BlockStream& image_part,
-                             const BlockStream& text_part, int64_t heads) {
+}  // namespace
+
+bool joint_block_takes(const Tensor& image, const Tensor& text, const BlockStream& image_part,
+                       const BlockStream& text_part, int64_t heads) {
   const int64_t d = image.size(2);
   if (!kernels::narrow_kernels() || !has_kernel(image) || d > kWidest || d / heads % 2 != 0)
     return false;
@@ -136,18 +166,8 @@ bool JointBlockKernel::takes(const Tensor& image, const Tensor& text, const Bloc
   });
 }
 
-std::shared_ptr<const JointBlockKernel::Packed> JointBlockKernel::packed(
-    const StreamLayers& image, const StreamLayers& text) const {
-  const std::lock_guard lock(mutex_);
-  if (!packed_ || !packed_->is_of(tensors_of(image, text))) {
-    const at::NoGradGuard no_graph;
-    packed_ = std::make_shared<const Packed>(image, text);
-  }
-  return packed_;
-}
-
-void JointBlockKernel::run(Tensor& image, Tensor& text, const BlockStream& image_part,
-                           const BlockStream& text_part, int64_t heads, double eps) const {
+void joint_block(Tensor& image, Tensor& text, const BlockStream& image_part,
+                 const BlockStream& text_part, int64_t heads, double eps) {
   const auto weights = packed(image_part.layers, text_part.layers);
   const Tensor x = image.contiguous(), c = text.contiguous();
   const bool text_ends = !text_part.layers.out.weight.defined();
@@ -162,6 +182,100 @@ void JointBlockKernel::run(Tensor& image, Tensor& text, const BlockStream& image
   });
   image = y;
   if (!text_ends) text = yc;
+}
+
+namespace {
+
+Tensor apply(const LayerWeights& layer, const Tensor& x) {
+  return at::linear(x, layer.weight.to(x.scalar_type()), layer.bias.to(x.scalar_type()));
+}
+
+Tensor modulated(const Tensor& x, const Tensor& shift, const Tensor& scale, double eps) {
+  const auto type = x.scalar_type();
+  return layer_norm_modulate(x, shift.to(type), scale.to(type), eps, type);
+}
+
+Tensor queries_keys_values(const BlockStream& p, const Tensor& x, double eps) {
+  const Tensor y = modulated(x, p.modulations.shift, p.modulations.scale, eps);
+  return at::cat({apply(p.layers.q, y), apply(p.layers.k, y), apply(p.layers.v, y)}, -1);
+}
+
+Tensor finished(const BlockStream& p, const Tensor& x, const Tensor& attended, double eps) {
+  const StreamModulations& m = p.modulations;
+  const auto type = x.scalar_type();
+  const Tensor y = gated_add(x, m.gate.to(type), apply(p.layers.out, attended));
+  const Tensor hidden = gelu_tanh(apply(p.layers.in, modulated(y, m.mlp_shift, m.mlp_scale, eps)));
+  return gated_add(y, m.mlp_gate.to(type), apply(p.layers.back, hidden));
+}
+
+}  // namespace
+
+void joint_block_plain(Tensor& image, Tensor& text, const BlockStream& image_part,
+                       const BlockStream& text_part, int64_t heads, double eps) {
+  const int64_t n = image.size(1), m = text.size(1);
+  const Tensor out = attention(at::cat({queries_keys_values(image_part, image, eps),
+                                        queries_keys_values(text_part, text, eps)},
+                                       1),
+                               heads);
+  image = finished(image_part, image, out.narrow(1, 0, n), eps);
+  if (text_part.layers.out.weight.defined())
+    text = finished(text_part, text, out.narrow(1, n, m), eps);
+}
+
+namespace {
+
+constexpr double kCheckedEps = 1e-6;
+
+Tensor draw(uint64_t id, at::IntArrayRef shape, double scale) {
+  return keyed_normal(31, Purpose::kTest, 0, id, 1, shape).squeeze(0) * scale;
+}
+
+LayerWeights random_layer(uint64_t id, int64_t out, int64_t in) {
+  const double scale = 0.7 / std::sqrt(static_cast<double>(in));
+  return {draw(id, {out, in}, scale).to(at::kBFloat16), draw(id + 1, {out}, 0.2).to(at::kBFloat16)};
+}
+
+BlockStream random_part(uint64_t id, int64_t batch, int64_t d, bool ends) {
+  BlockStream p{
+      {random_layer(id, d, d), random_layer(id + 2, d, d), random_layer(id + 4, d, d), {}, {}, {}},
+      {}};
+  // A slice of wider rows, as modulations may be.
+  const auto rows = [&](uint64_t i) { return draw(id + i, {batch, d + 3}, 0.5).narrow(1, 1, d); };
+  p.modulations.shift = rows(20);
+  p.modulations.scale = rows(21);
+  if (ends) return p;
+  p.layers.out = random_layer(id + 6, d, d);
+  p.layers.in = random_layer(id + 8, 4 * d, d);
+  p.layers.back = random_layer(id + 10, d, 4 * d);
+  p.modulations.gate = rows(22);
+  p.modulations.mlp_shift = rows(23);
+  p.modulations.mlp_scale = rows(24);
+  p.modulations.mlp_gate = rows(25);
+  return p;
+}
+
+double change_error(const Tensor& from, const Tensor& got, const Tensor& want) {
+  const Tensor change = want - from.to(at::kDouble), found = got.to(at::kDouble) - from;
+  return ((found - change).norm() / change.norm()).item<double>();
+}
+
+}  // namespace
+
+RandomBlock::RandomBlock(int64_t batch, int64_t image_tokens, int64_t text_tokens, int64_t heads_,
+                         int64_t head_dim, bool text_ends)
+    : image(draw(1, {batch, image_tokens, heads_ * head_dim}, 1)),
+      text(draw(2, {batch, text_tokens, heads_ * head_dim}, 1)),
+      image_part(random_part(100, batch, heads_ * head_dim, false)),
+      text_part(random_part(200, batch, heads_ * head_dim, text_ends)),
+      heads(heads_) {}
+
+double RandomBlock::error() const {
+  const at::NoGradGuard no_graph;
+  Tensor x = image, c = text, exact_x = image.to(at::kDouble), exact_c = text.to(at::kDouble);
+  joint_block(x, c, image_part, text_part, heads, kCheckedEps);
+  joint_block_plain(exact_x, exact_c, image_part, text_part, heads, kCheckedEps);
+  const double worst = change_error(image, x, exact_x);
+  return c.is_same(text) ? worst : std::max(worst, change_error(text, c, exact_c));
 }
 
 }  // namespace vggflow::ops

@@ -10,10 +10,6 @@
 // the composition of functional.h's functions, but for roundings to bf16: GELU takes the sum of a
 // product before it is rounded, and so does the gate; attention's weights are rounded.
 
-#include <memory>
-#include <mutex>
-#include <vector>
-
 #include "vggflow/ops/dual.h"
 
 namespace vggflow::ops {
@@ -36,26 +32,31 @@ struct BlockStream {
   StreamModulations modulations;
 };
 
-/// Runs a block, and keeps its weights as the kernel wants them: they are laid out again where a
-/// tensor is another one or was written to. Calls from several threads are safe.
-class JointBlockKernel {
- public:
-  JointBlockKernel();
-  ~JointBlockKernel();
-  /// Whether the kernel takes a block with these streams (B, N, D) and layers: this processor has
-  /// it, streams are fp32 and weights bf16 on the CPU, none asks for a gradient, widths are even
-  /// and at most 512 (the layout doubles the memory of weights), and kernels are not off.
-  static bool takes(const Tensor& image, const Tensor& text, const BlockStream& image_part,
-                    const BlockStream& text_part, int64_t heads);
-  /// Replaces image and, unless it ends here, text.
-  void run(Tensor& image, Tensor& text, const BlockStream& image_part, const BlockStream& text_part,
-           int64_t heads, double eps) const;
+/// Whether joint_block takes a block with these streams (B, N, D) and layers: this processor has
+/// the dot products, streams are fp32 and weights bf16 on the CPU, none asks for a gradient, heads
+/// have an even number of channels, the width is at most 512 (laying weights out takes their memory
+/// once more), and kernels are not off.
+bool joint_block_takes(const Tensor& image, const Tensor& text, const BlockStream& image_part,
+                       const BlockStream& text_part, int64_t heads);
+/// Replaces image and, unless it ends here, text. Weights are laid out once for the kernel, and
+/// again where one is another tensor or was written to; the layout goes when the weights have gone
+/// and another block is laid out. Calls from several threads are safe.
+void joint_block(Tensor& image, Tensor& text, const BlockStream& image_part,
+                 const BlockStream& text_part, int64_t heads, double eps);
+/// The composition above, in the streams' type: the kernel's specification.
+void joint_block_plain(Tensor& image, Tensor& text, const BlockStream& image_part,
+                       const BlockStream& text_part, int64_t heads, double eps);
 
- private:
-  struct Packed;
-  std::shared_ptr<const Packed> packed(const StreamLayers& image, const StreamLayers& text) const;
-  mutable std::mutex mutex_;
-  mutable std::shared_ptr<const Packed> packed_;
+/// A block of random numbers: what the kernel is held against its specification on.
+struct RandomBlock {
+  RandomBlock(int64_t batch, int64_t image_tokens, int64_t text_tokens, int64_t heads,
+              int64_t head_dim, bool text_ends);
+  bool taken() const { return joint_block_takes(image, text, image_part, text_part, heads); }
+  /// The error of what the block changes of the streams, relative by norm.
+  double error() const;
+  Tensor image, text;
+  BlockStream image_part, text_part;
+  int64_t heads;
 };
 
 }  // namespace vggflow::ops

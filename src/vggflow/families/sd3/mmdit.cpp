@@ -12,6 +12,7 @@
 #include "vggflow/core/error.h"
 #include "vggflow/nn/checkpoint.h"
 #include "vggflow/ops/block_functions.h"
+#include "vggflow/ops/joint_block.h"
 
 namespace vggflow {
 namespace {
@@ -291,15 +292,19 @@ ops::StreamModulations modulations_of(const std::vector<Tensor>& m) {
                        : ops::StreamModulations{m[0], m[1], m[2], m[3], m[4], m[5]};
 }
 
-}  // namespace
-
-bool JointBlock::forward_at_once(Tensor& image, Tensor& text, const std::vector<Tensor>& mod,
-                                 const std::vector<Tensor>& mod_text, at::ScalarType dtype) const {
-  if (dtype != at::kBFloat16 || attn2 || attn.norm_q) return false;
+// A block in one call (ops/joint_block.h), where that takes it: false, and nothing done, where it
+// does not.
+bool forward_at_once(const JointBlock& block, Tensor& image, Tensor& text,
+                     const std::vector<Tensor>& mod, const std::vector<Tensor>& mod_text,
+                     at::ScalarType dtype) {
+  const JointAttention& attn = block.attn;
+  const FeedForward& ff = block.ff;
+  const auto& ff_context = block.ff_context;
+  if (dtype != at::kBFloat16 || block.attn2 || attn.norm_q) return false;
   std::vector<const Linear*> adapted{&attn.to_q,       &attn.to_k,       &attn.to_v,
                                      &attn.add_q_proj, &attn.add_k_proj, &attn.add_v_proj,
                                      &attn.to_out,     &ff.project_in,   &ff.project_out};
-  if (!context_pre_only)
+  if (!block.context_pre_only)
     adapted.insert(adapted.end(),
                    {attn.to_add_out.get(), &ff_context->project_in, &ff_context->project_out});
   if (std::any_of(adapted.begin(), adapted.end(), [](const Linear* l) { return has_adapter(*l); }))
@@ -315,15 +320,17 @@ bool JointBlock::forward_at_once(Tensor& image, Tensor& text, const std::vector<
                               {},
                               {}},
                              modulations_of(mod_text)};
-  if (!context_pre_only) {
+  if (!block.context_pre_only) {
     text_part.layers.out = weights_of(*attn.to_add_out);
     text_part.layers.in = weights_of(ff_context->project_in);
     text_part.layers.back = weights_of(ff_context->project_out);
   }
-  if (!ops::JointBlockKernel::takes(image, text, image_part, text_part, attn.heads)) return false;
-  kernel_.run(image, text, image_part, text_part, attn.heads, kNormEps);
+  if (!ops::joint_block_takes(image, text, image_part, text_part, attn.heads)) return false;
+  ops::joint_block(image, text, image_part, text_part, attn.heads, kNormEps);
   return true;
 }
+
+}  // namespace
 
 template <NetworkValue T>
 void JointBlock::forward(T& image, T& text, const T& silu_embedding, at::ScalarType dtype) const {
@@ -331,7 +338,7 @@ void JointBlock::forward(T& image, T& text, const T& silu_embedding, at::ScalarT
   const auto mod = modulations(norm1, silu_embedding, attn2 ? 9 : 6);
   const auto mod_text = modulations(norm1_context, silu_embedding, context_pre_only ? 2 : 6);
   if constexpr (std::same_as<T, Tensor>) {
-    if (forward_at_once(image, text, mod, mod_text, dtype)) return;
+    if (forward_at_once(*this, image, text, mod, mod_text, dtype)) return;
   }
   // The last block's text modulation has diffusers' AdaLayerNormContinuous order: scale, shift.
   const T& text_shift = mod_text[context_pre_only ? 1 : 0];

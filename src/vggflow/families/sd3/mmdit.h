@@ -19,7 +19,6 @@
 #include "vggflow/nn/module.h"
 #include "vggflow/nn/pair_layers.h"
 #include "vggflow/nn/pass_counter.h"
-#include "vggflow/ops/joint_block.h"
 
 namespace vggflow {
 
@@ -86,13 +85,6 @@ class JointBlock : public Module, public Visitor {
   std::unique_ptr<SelfAttention> attn2;
   FeedForward ff;
   std::unique_ptr<FeedForward> ff_context;
-
- private:
-  /// The same in one call (ops/joint_block.h), where that takes the block: false, and nothing done,
-  /// where it does not.
-  bool forward_at_once(Tensor& image, Tensor& text, const std::vector<Tensor>& mod,
-                       const std::vector<Tensor>& mod_text, at::ScalarType compute) const;
-  ops::JointBlockKernel kernel_;
 };
 
 class Mmdit : public Module {
