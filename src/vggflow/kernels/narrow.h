@@ -42,6 +42,18 @@ struct Stream {
   bool last;  ///< gives attention its keys and values and ends there: no y, no gates, qkv alone
 };
 
+/// A low-rank adapter of a layer W (n, k): adds (x A^T) B^T. down.n = 0: none.
+struct PackedAdapter {
+  PackedLinear down, up;  ///< A (r, k) and B (n, r), r even, B times its scale; without bias
+};
+/// One stream with and without its adapters, as a value and a difference (ops/pair.h).
+struct PairStream {
+  Stream base;
+  const float* dx;  ///< (B, n, D)
+  float* dy;        ///< the same after the block; may be dx
+  PackedAdapter qkv, out, in, back;
+};
+
 struct NarrowKernels {
   /// Lays out W (n, k), row-major with rows of `stride`, into packed_size(n, k) numbers.
   void (*pack)(const bf16* w, int64_t n, int64_t k, int64_t stride, bf16* out);
@@ -58,6 +70,12 @@ struct NarrowKernels {
   /// of queries, keys and values, attention over both streams, output product with gate, MLP.
   void (*joint_block)(const Stream& image, const Stream& text, int64_t d, int64_t heads, float eps,
                       int64_t begin, int64_t end);
+  /// The same of the base, and what the adapters and dx change of it: linear maps of the
+  /// difference, the rest as transformer.h's functions for pairs. A difference of attention is
+  /// formed from differences of its scores, which are products of their own, so that nothing
+  /// cancels.
+  void (*joint_block_pair)(const PairStream& image, const PairStream& text, int64_t d,
+                           int64_t heads, float eps, int64_t begin, int64_t end);
 };
 
 /// Numbers of a packed W (n, k).

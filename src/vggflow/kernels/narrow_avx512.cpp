@@ -10,6 +10,7 @@
 #include <type_traits>
 
 #include "vggflow/kernels/narrow.h"
+#include "vggflow/kernels/transformer.h"
 
 namespace vggflow::kernels {
 namespace {
@@ -22,6 +23,10 @@ __m512i broadcast_pair(const bf16* p) {
   return _mm512_set1_epi32(both);
 }
 __m256i narrow(__m512 x) { return (__m256i)_mm512_cvtneps_pbh(x); }
+
+__m512 widen(__m256i x) {
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(x), 16));
+}
 
 // 2^t.
 template <int Degree>
@@ -114,8 +119,6 @@ template <int MR, int NV>
 inline __attribute__((always_inline)) void tile(int64_t pairs_of_k, const bf16* a, int64_t lda,
                                                 const bf16* b, int64_t b_stride,
                                                 __m512 (&acc)[MR][NV]) {
-  for (int r = 0; r < MR; ++r)
-    for (int v = 0; v < NV; ++v) acc[r][v] = _mm512_setzero_ps();
   for (int64_t p = 0; p < pairs_of_k; ++p) {
     __m512i bv[NV];
     for (int v = 0; v < NV; ++v) bv[v] = load_pairs(b + p * b_stride + v * 32);
@@ -201,12 +204,30 @@ struct StoreGated {
   }
 };
 
+template <int MR, int NV>
+inline __attribute__((always_inline)) void clear(__m512 (&acc)[MR][NV]) {
+  for (int r = 0; r < MR; ++r)
+    for (int v = 0; v < NV; ++v) acc[r][v] = _mm512_setzero_ps();
+}
+
+// A further product whose sums are added: x of the same rows, w of the same columns.
+struct More {
+  const bf16* x = nullptr;
+  int64_t stride = 0;
+  PackedLinear w = {nullptr, nullptr, 0, 0};
+};
+
 template <int MR, class S>
 inline __attribute__((always_inline)) void product_rows(const NarrowRows& x, const PackedLinear& w,
-                                                        const S& store, const bf16* panel,
+                                                        const More& more, const S& store,
                                                         int64_t row, int64_t column) {
+  const auto panel = [&](const PackedLinear& l) { return l.weight + (l.k + 1) / 2 * 2 * column; };
   __m512 acc[MR][2];
-  tile<MR, 2>((w.k + 1) / 2, x.data + row * x.stride, x.stride, panel, 64, acc);
+  clear(acc);
+  tile<MR, 2>((w.k + 1) / 2, x.data + row * x.stride, x.stride, panel(w), 64, acc);
+  if (more.x)
+    tile<MR, 2>((more.w.k + 1) / 2, more.x + row * more.stride, more.stride, panel(more.w), 64,
+                acc);
   if (w.bias) {
     const __m512 b0 = _mm512_loadu_ps(w.bias + column), b1 = _mm512_loadu_ps(w.bias + column + 16);
     for (int r = 0; r < MR; ++r) {
@@ -218,16 +239,14 @@ inline __attribute__((always_inline)) void product_rows(const NarrowRows& x, con
 }
 
 template <class S>
-void multiply(const NarrowRows& x, const PackedLinear& w, const S& store) {
-  const int64_t panel_size = (w.k + 1) / 2 * 64;
-  const bf16* panel = w.weight;
-  for (int64_t j = 0; j < w.n; j += 32, panel += panel_size) {
+void multiply(const NarrowRows& x, const PackedLinear& w, const S& store, const More& more = {}) {
+  for (int64_t j = 0; j < w.n; j += 32) {
     int64_t r = 0;
-    for (; r + 12 <= x.rows; r += 12) product_rows<12>(x, w, store, panel, r, j);
-    if (x.rows - r >= 8) product_rows<8>(x, w, store, panel, r, j), r += 8;
-    if (x.rows - r >= 4) product_rows<4>(x, w, store, panel, r, j), r += 4;
-    if (x.rows - r >= 2) product_rows<2>(x, w, store, panel, r, j), r += 2;
-    if (x.rows - r >= 1) product_rows<1>(x, w, store, panel, r, j);
+    for (; r + 12 <= x.rows; r += 12) product_rows<12>(x, w, more, store, r, j);
+    if (x.rows - r >= 8) product_rows<8>(x, w, more, store, r, j), r += 8;
+    if (x.rows - r >= 4) product_rows<4>(x, w, more, store, r, j), r += 4;
+    if (x.rows - r >= 2) product_rows<2>(x, w, more, store, r, j), r += 2;
+    if (x.rows - r >= 1) product_rows<1>(x, w, more, store, r, j);
   }
 }
 
@@ -299,6 +318,7 @@ inline __attribute__((always_inline)) void wide_tile(int64_t pairs_of_k, const b
                                                      const int32_t* b, int64_t columns, float* out,
                                                      int64_t ldo) {
   __m512 acc[MR][NV];
+  clear(acc);
   tile<MR, NV>(pairs_of_k, a, lda, reinterpret_cast<const bf16*>(b), 2 * columns, acc);
   for (int r = 0; r < MR; ++r)
     for (int v = 0; v < NV; ++v) _mm512_storeu_ps(out + r * ldo + 16 * v, acc[r][v]);
@@ -383,6 +403,7 @@ inline void attend_rows(const HeadSizes& z, const HeadScratch& m, const bf16* q,
   for (int64_t c = 0; c < z.dp;) {
     const auto columns = [&]<int NV>(std::integral_constant<int, NV>) {
       __m512 acc[MR][NV];
+      clear(acc);
       tile<MR, NV>(z.np / 2, m.p, z.np, reinterpret_cast<const bf16*>(m.v + c), 2 * z.dp, acc);
       for (int r = 0; r < MR; ++r) {
         const __m512 inverse = _mm512_set1_ps(1.0f / total[r]);
@@ -476,8 +497,7 @@ void joint_block(const Stream& image, const Stream& text, int64_t d, int64_t hea
     int64_t at = 0;
     for (const Stream* s : {&image, &text}) {
       modulate(*s, s->x + first * s->n * d, s->shift, s->scale, d, eps, first, count, rows);
-      product({rows, d, count * s->n}, s->qkv,
-              {qkv + at * 3 * d, s->n, tokens * 3 * d, 3 * d});
+      product({rows, d, count * s->n}, s->qkv, {qkv + at * 3 * d, s->n, tokens * 3 * d, 3 * d});
       at += s->n;
     }
     for (int64_t b = 0; b < count; ++b) {
@@ -494,11 +514,272 @@ void joint_block(const Stream& image, const Stream& text, int64_t d, int64_t hea
   }
 }
 
+// ---- pairs
+// 2^t - 1.
+inline __m512 exp2_less_1(__m512 t) {
+  const __m512 n = _mm512_roundscale_ps(t, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  const __m512 f = _mm512_sub_ps(t, n), one = _mm512_set1_ps(1.0f);
+  constexpr float c[] = {0.69314718f, 0.24022651f, 0.05550411f, 0.00961813f, 0.00133336f};
+  __m512 p = _mm512_set1_ps(c[4]);
+  for (int i = 3; i >= 0; --i) p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(c[i]));
+  return _mm512_add_ps(_mm512_scalef_ps(_mm512_mul_ps(p, f), n),
+                       _mm512_sub_ps(_mm512_scalef_ps(one, n), one));
+}
+
+// Weights p of a row of scores s and, of s + ds, how they differ, both times the sum of p's own
+// numerators, which is returned: p = e^s, and with E = e^ds - 1 and m = sum(p E) / sum(p)
+//   dp = p (E - m) sum(p) / (sum(p) + sum(p E)),
+// where nothing cancels. Where ds is large, and numerators would leave fp32's range, the two rows
+// of weights are formed apart. s and ds are overwritten.
+float softmax_pair_row(float* s, float* ds, int64_t n, int64_t np, float scale, bf16* p, bf16* dp) {
+  constexpr float kLarge = 8;  // in powers of 2
+  const __m512 none = _mm512_set1_ps(-INFINITY), c = _mm512_set1_ps(scale * 1.44269504f);
+  const auto valid = [&](int64_t j) { return mask_of(n - j); };
+  __m512 top = none, top_far = none, most = _mm512_setzero_ps();
+  for (int64_t j = 0; j < np; j += 16) {
+    const __m512 x = _mm512_mul_ps(c, _mm512_loadu_ps(s + j)),
+                 d = _mm512_maskz_mul_ps(valid(j), c, _mm512_loadu_ps(ds + j));
+    _mm512_storeu_ps(s + j, x);
+    _mm512_storeu_ps(ds + j, d);
+    top = _mm512_mask_max_ps(top, valid(j), top, x);
+    top_far = _mm512_mask_max_ps(top_far, valid(j), top_far, _mm512_add_ps(x, d));
+    most = _mm512_max_ps(most, _mm512_abs_ps(d));
+  }
+  const bool apart = !(_mm512_reduce_max_ps(most) < kLarge);
+  const __m512 shift = _mm512_set1_ps(_mm512_reduce_max_ps(top)),
+               shift_far = _mm512_set1_ps(_mm512_reduce_max_ps(top_far));
+  __m512 sum = _mm512_setzero_ps(), more = _mm512_setzero_ps();
+  for (int64_t j = 0; j < np; j += 16) {
+    const __m512 x = _mm512_loadu_ps(s + j), d = _mm512_loadu_ps(ds + j);
+    const __m512 w = _mm512_maskz_mov_ps(valid(j), exp2_of<5>(_mm512_sub_ps(x, shift)));
+    const __m512 e = apart
+                         ? _mm512_maskz_mov_ps(
+                               valid(j), exp2_of<5>(_mm512_sub_ps(_mm512_add_ps(x, d), shift_far)))
+                         : exp2_less_1(d);
+    _mm512_storeu_ps(s + j, w);
+    _mm512_storeu_ps(ds + j, e);
+    sum = _mm512_add_ps(sum, w);
+    more = apart ? _mm512_add_ps(more, e) : _mm512_fmadd_ps(w, e, more);
+  }
+  const float total = _mm512_reduce_add_ps(sum), extra = _mm512_reduce_add_ps(more);
+  const __m512 ratio = _mm512_set1_ps(apart ? total / extra : total / (total + extra)),
+               mean = _mm512_set1_ps(extra / total);
+  for (int64_t j = 0; j < np; j += 16) {
+    const __m512 w = _mm512_loadu_ps(s + j), e = _mm512_loadu_ps(ds + j);
+    const __m512 d = apart ? _mm512_fmsub_ps(e, ratio, w)
+                           : _mm512_mul_ps(_mm512_mul_ps(w, ratio), _mm512_sub_ps(e, mean));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p + j), narrow(w));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(dp + j), narrow(d));
+  }
+  return total;
+}
+
+struct PairScratch {
+  static constexpr int64_t kRows = 8;
+  PairScratch(Scratch& m, const HeadSizes& z)
+      : even(up(z.dh, 2)),
+        q(m.take<bf16>(z.n * 2 * even)),
+        k(m.take<bf16>(z.n * 2 * even)),
+        far(m.take<bf16>(z.n * z.dh)),
+        kt(m.take<int32_t>(z.dp / 2 * z.np)),
+        kdt(m.take<int32_t>(up(2 * even, 32) / 2 * z.np)),
+        v(m.take<int32_t>(z.np / 2 * z.dp)),
+        vd(m.take<int32_t>(z.np * z.dp)),
+        s(m.take<float>(kRows * z.np)),
+        ds(m.take<float>(kRows * z.np)),
+        p(m.take<bf16>(kRows * 2 * z.np)) {}
+  static int64_t bytes(const HeadSizes& z) {
+    return 2 * z.n * 5 * (z.dh + 1) + 4 * z.np * (z.dp / 2 + z.dh + 18 + z.dp / 2 + z.dp) +
+           kRows * z.np * 12 + 11 * 64;
+  }
+  int64_t even;
+  bf16 *q, *k, *far;  // rows (dq, q) and (k + dk, dk); v + dv
+  int32_t *kt, *kdt, *v, *vd;
+  float *s, *ds;
+  bf16* p;  // rows (dp, p)
+};
+
+// The sum of two rows of bf16, rounded.
+void add_rows(const bf16* a, const bf16* b, int64_t n, bf16* out) {
+  for (int64_t c = 0; c < n; c += 16) {
+    const __mmask16 m = mask_of(n - c);
+    _mm256_mask_storeu_epi16(out + c, m,
+                             narrow(_mm512_add_ps(widen(_mm256_maskz_loadu_epi16(m, a + c)),
+                                                  widen(_mm256_maskz_loadu_epi16(m, b + c)))));
+  }
+}
+
+template <int MR>
+inline void attend_pair_rows(const HeadSizes& z, const PairScratch& m, const bf16* q, int64_t ld,
+                             float scale, int64_t row, const HeadOutput& out,
+                             const HeadOutput& dout) {
+  constexpr int kStep = MR < 4 ? MR : 4;
+  for (int h = 0; h < MR; h += kStep) {
+    wide_product<kStep>((z.dh + 1) / 2, q + (row + h) * ld, ld, m.kt, z.np, m.s + h * z.np, z.np);
+    wide_product<kStep>(m.even, m.q + (row + h) * 2 * m.even, 2 * m.even, m.kdt, z.np,
+                        m.ds + h * z.np, z.np);
+  }
+  float inverse[MR];
+  for (int r = 0; r < MR; ++r) {
+    bf16* p = m.p + r * 2 * z.np;
+    inverse[r] =
+        1.0f / softmax_pair_row(m.s + r * z.np, m.ds + r * z.np, z.n, z.np, scale, p + z.np, p);
+  }
+  const auto store = [&](const HeadOutput& to, int64_t c, const __m512(&acc)[MR][1]) {
+    for (int r = 0; r < MR; ++r)
+      _mm256_mask_storeu_epi16(to.row(row + r) + c, mask_of(z.dh - c),
+                               narrow(_mm512_mul_ps(acc[r][0], _mm512_set1_ps(inverse[r]))));
+  };
+  for (int64_t c = 0; c < z.dp; c += 16) {
+    __m512 acc[MR][1], dacc[MR][1];
+    clear(acc);
+    clear(dacc);
+    tile<MR, 1>(z.np / 2, m.p + z.np, 2 * z.np, reinterpret_cast<const bf16*>(m.v + c), 2 * z.dp,
+                acc);
+    tile<MR, 1>(z.np, m.p, 2 * z.np, reinterpret_cast<const bf16*>(m.vd + c), 2 * z.dp, dacc);
+    store(out, c, acc);
+    store(dout, c, dacc);
+  }
+}
+
+// ds = dq (k + dk) + q dk, and the difference of the output dp (v + dv) + p dv.
+void attend_pair(const HeadSizes& z, const PairScratch& m, const bf16* q, const bf16* dq, int64_t d,
+                 const HeadOutput& out, const HeadOutput& dout) {
+  const int64_t ld = 3 * d;
+  const float scale = 1.0f / std::sqrt(static_cast<float>(z.dh));
+  const bf16 *k = q + d, *dk = dq + d, *v = q + 2 * d, *dv = dq + 2 * d;
+  const auto bytes = static_cast<size_t>(z.dh) * sizeof(bf16);
+  for (int64_t i = 0; i < z.n; ++i) {
+    bf16 *row = m.q + i * 2 * m.even, *key = m.k + i * 2 * m.even;
+    std::memcpy(row, dq + i * ld, bytes);
+    std::memcpy(row + m.even, q + i * ld, bytes);
+    add_rows(k + i * ld, dk + i * ld, z.dh, key);
+    std::memcpy(key + m.even, dk + i * ld, bytes);
+    add_rows(v + i * ld, dv + i * ld, z.dh, m.far + i * z.dh);
+  }
+  transpose_pairs(k, ld, z.n, z.dh, m.kt, z.np);
+  transpose_pairs(m.k, 2 * m.even, z.n, 2 * m.even, m.kdt, z.np);
+  interleave_tokens(v, ld, z, m.v);
+  interleave_tokens(m.far, z.dh, z, m.vd);
+  interleave_tokens(dv, ld, z, m.vd + z.np / 2 * z.dp);
+  int64_t i = 0;
+  for (; i + 8 <= z.n; i += 8) attend_pair_rows<8>(z, m, q, ld, scale, i, out, dout);
+  if (z.n - i >= 4) attend_pair_rows<4>(z, m, q, ld, scale, i, out, dout), i += 4;
+  for (; i < z.n; ++i) attend_pair_rows<1>(z, m, q, ld, scale, i, out, dout);
+}
+
+// Rows of a value and of its difference through one layer with its adapter.
+struct PairRows {
+  const bf16 *x, *dx;
+  int64_t stride, rows;
+};
+
+// What the adapter adds to the difference: u = (x + dx) A^T, to be multiplied by B.
+More adapted(const PairRows& x, const PackedAdapter& a, bf16* u) {
+  if (a.down.n == 0) return {};
+  multiply(NarrowRows{x.x, x.stride, x.rows}, a.down, Store{{u, x.rows, 0, a.down.n}},
+           More{x.dx, x.stride, a.down});
+  return {u, a.down.n, a.up};
+}
+
+template <class S>
+void multiply_pair(const PairRows& x, const PackedLinear& w, const PackedAdapter& a, bf16* u,
+                   const S& base, const S& difference) {
+  multiply(NarrowRows{x.x, x.stride, x.rows}, w, base);
+  PackedLinear without_bias = w;
+  without_bias.bias = nullptr;
+  multiply(NarrowRows{x.dx, x.stride, x.rows}, without_bias, difference, adapted(x, a, u));
+}
+
+struct PairBuffers {
+  bf16 *rows, *drows, *hidden, *dhidden, *active, *dactive, *u;
+  const float* zeros;  // a row's
+};
+
+void modulate_pair(const PairStream& s, const float* x, const float* dx, Rows shift, Rows scale,
+                   int64_t d, float eps, int64_t first, int64_t count, const PairBuffers& m) {
+  const auto from = [&](Rows r) { return Rows{r.data + first * r.stride, r.stride}; };
+  const Rows none{m.zeros, 0};
+  avx512_table().b16.ln_modulate_pair(x, dx, from(shift), from(scale), none, none, s.base.n, d, eps,
+                                      m.rows, m.drows, 0, count);
+}
+
+void finish_pair(const PairStream& s, const bf16* attended, const bf16* dattended, int64_t d,
+                 float eps, int64_t first, int64_t count, const PairBuffers& m) {
+  const int64_t size = s.base.n * d, n = count * s.base.n;
+  float *y = s.base.y + first * size, *dy = s.dy + first * size;
+  const auto gated = [&](Rows g, const float* from, float* to) {
+    return StoreGated{
+        {g.data + first * g.stride, g.stride}, {from, s.base.n, size, d}, {to, s.base.n, size, d}};
+  };
+  multiply_pair({attended, dattended, d, n}, s.base.out, s.out, m.u,
+                gated(s.base.gate, s.base.x + first * size, y),
+                gated(s.base.gate, s.dx + first * size, dy));
+  modulate_pair(s, y, dy, s.base.mlp_shift, s.base.mlp_scale, d, eps, first, count, m);
+  multiply_pair({m.rows, m.drows, d, n}, s.base.in, s.in, m.u, Store{{m.hidden, n, 0, 4 * d}},
+                Store{{m.dhidden, n, 0, 4 * d}});
+  avx512_table().b16.gelu_pair(m.hidden, m.dhidden, m.active, m.dactive, 0, n * 4 * d);
+  multiply_pair({m.active, m.dactive, 4 * d, n}, s.base.back, s.back, m.u,
+                gated(s.base.mlp_gate, y, y), gated(s.base.mlp_gate, dy, dy));
+}
+
+int64_t widest_rank(const PairStream& s) {
+  return std::max({s.qkv.down.n, s.out.down.n, s.in.down.n, s.back.down.n});
+}
+
+void joint_block_pair(const PairStream& image, const PairStream& text, int64_t d, int64_t heads,
+                      float eps, int64_t begin, int64_t end) {
+  const int64_t n = image.base.n, m = text.base.n, tokens = n + m, widest = std::max(n, m);
+  const HeadSizes z(tokens, d / heads);
+  const int64_t group = std::clamp<int64_t>(96 / widest, 1, std::max<int64_t>(1, end - begin));
+  const int64_t rank = std::max(widest_rank(image), widest_rank(text));
+  thread_local Scratch memory;
+  memory.room(2 * group * (2 * widest * d + 8 * tokens * d + 16 * widest * d + widest * rank) +
+              4 * d + 16 * 64 + PairScratch::bytes(z));
+  const auto rows_of = [&](int64_t rows, int64_t width) {
+    return memory.take<bf16>(group * rows * width);
+  };
+  auto* zeros = memory.take<float>(d);
+  std::fill_n(zeros, d, 0.0f);
+  bf16 *rows = rows_of(widest, d), *drows = rows_of(widest, d), *hidden = rows_of(widest, 4 * d),
+       *dhidden = rows_of(widest, 4 * d), *active = rows_of(widest, 4 * d),
+       *dactive = rows_of(widest, 4 * d), *u = rows_of(widest, rank);
+  const PairBuffers buffers{rows, drows, hidden, dhidden, active, dactive, u, zeros};
+  bf16 *qkv = rows_of(tokens, 3 * d), *dqkv = rows_of(tokens, 3 * d), *o_image = rows_of(n, d),
+       *do_image = rows_of(n, d), *o_text = rows_of(m, d), *do_text = rows_of(m, d);
+  const PairScratch head(memory, z);
+  for (int64_t first = begin; first < end; first += group) {
+    const int64_t count = std::min(group, end - first);
+    int64_t at = 0;
+    for (const PairStream* s : {&image, &text}) {
+      const int64_t size = s->base.n * d;
+      modulate_pair(*s, s->base.x + first * size, s->dx + first * size, s->base.shift,
+                    s->base.scale, d, eps, first, count, buffers);
+      const auto joint = [&](bf16* to) {
+        return Store{{to + at * 3 * d, s->base.n, tokens * 3 * d, 3 * d}};
+      };
+      multiply_pair({rows, drows, d, count * s->base.n}, s->base.qkv, s->qkv, u, joint(qkv),
+                    joint(dqkv));
+      at += s->base.n;
+    }
+    for (int64_t b = 0; b < count; ++b) {
+      for (int64_t h = 0; h < heads; ++h) {
+        const int64_t from = b * tokens * 3 * d + h * z.dh, i = b * n * d + h * z.dh,
+                      t = b * m * d + h * z.dh;
+        attend_pair(z, head, qkv + from, dqkv + from, d, {o_image + i, o_text + t, n, d},
+                    {do_image + i, do_text + t, n, d});
+      }
+    }
+    finish_pair(image, o_image, do_image, d, eps, first, count, buffers);
+    if (!text.base.last) finish_pair(text, o_text, do_text, d, eps, first, count, buffers);
+  }
+}
+
 }  // namespace
 
 const NarrowKernels& avx512_bf16_kernels() {
-  static const NarrowKernels kernels{pack,         product,       product_wide,
-                                     product_gelu, product_gated, joint_block};
+  static const NarrowKernels kernels{pack,          product,     product_wide,    product_gelu,
+                                     product_gated, joint_block, joint_block_pair};
   return kernels;
 }
 

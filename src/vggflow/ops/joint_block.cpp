@@ -41,7 +41,7 @@ struct PackedLayer {
   Tensor weight, bias;
   int64_t n = 0, k = 0;
   kernels::PackedLinear view() const {
-    return {data<kernels::bf16>(weight), data<float>(bias), n, k};
+    return {data<kernels::bf16>(weight), bias.defined() ? data<float>(bias) : nullptr, n, k};
   }
 };
 
@@ -145,8 +145,18 @@ std::shared_ptr<const PackedBlock> packed(const StreamLayers& image, const Strea
 
 }  // namespace
 
-bool joint_block_takes(const Tensor& image, const Tensor& text, const BlockStream& image_part,
-                       const BlockStream& text_part, int64_t heads) {
+namespace {
+
+bool has_adapters(const BlockStream& part) {
+  const StreamLayers& s = part.layers;
+  for (const LayerWeights* layer : {&s.q, &s.k, &s.v, &s.out, &s.in, &s.back}) {
+    if (layer->a.defined()) return true;
+  }
+  return false;
+}
+
+bool takes_streams(const Tensor& image, const Tensor& text, const BlockStream& image_part,
+                   const BlockStream& text_part, int64_t heads) {
   const int64_t d = image.size(2);
   if (!kernels::narrow_kernels() || !has_kernel(image) || d > kWidest || d / heads % 2 != 0)
     return false;
@@ -164,6 +174,20 @@ bool joint_block_takes(const Tensor& image, const Tensor& text, const BlockStrea
   return std::all_of(all.begin(), all.end(), [&](const Tensor& t) {
     return t.defined() && t.is_cpu() && t.scalar_type() == at::kBFloat16 && constant(t);
   });
+}
+
+}  // namespace
+
+bool joint_block_takes(const Tensor& image, const Tensor& text, const BlockStream& image_part,
+                       const BlockStream& text_part, int64_t heads) {
+  return !has_adapters(image_part) && !has_adapters(text_part) &&
+         takes_streams(image, text, image_part, text_part, heads);
+}
+
+bool joint_block_takes(const Pair& image, const Pair& text, const BlockStream& image_part,
+                       const BlockStream& text_part, int64_t heads) {
+  return !at::GradMode::is_enabled() &&
+         takes_streams(image.base, text.base, image_part, text_part, heads);
 }
 
 void joint_block(Tensor& image, Tensor& text, const BlockStream& image_part,
@@ -186,8 +210,106 @@ void joint_block(Tensor& image, Tensor& text, const BlockStream& image_part,
 
 namespace {
 
+// Adapters of layers on the same input as one: A's rows behind one another, and B's as blocks.
+struct PackedAdapterWeights {
+  PackedLayer down, up;
+  kernels::PackedAdapter view() const {
+    return down.n ? kernels::PackedAdapter{down.view(), up.view()} : kernels::PackedAdapter{};
+  }
+};
+
+PackedLayer pack_plain(const Tensor& w) {
+  PackedLayer p{at::empty({kernels::packed_size(w.size(0), w.size(1))}, w.options()),
+                {},
+                w.size(0),
+                w.size(1)};
+  kernels::narrow_kernels()->pack(data<kernels::bf16>(w), p.n, p.k, p.k,
+                                  data<kernels::bf16>(p.weight));
+  return p;
+}
+
+PackedAdapterWeights pack_adapters(const std::vector<LayerWeights>& layers) {
+  int64_t rank = 0, out = 0, in = 0;
+  for (const LayerWeights& layer : layers) {
+    if (layer.weight.defined()) out += layer.weight.size(0);
+    if (!layer.a.defined()) continue;
+    rank += layer.a.size(0);
+    in = layer.a.size(1);
+  }
+  if (rank == 0) return {};
+  const auto options = at::TensorOptions(at::kBFloat16);
+  const Tensor down = at::zeros({(rank + 1) / 2 * 2, in}, options),
+               up = at::zeros({out, down.size(0)}, options);
+  int64_t r = 0, n = 0;
+  for (const LayerWeights& layer : layers) {
+    if (layer.a.defined()) {
+      const int64_t own = layer.a.size(0);
+      down.narrow(0, r, own).copy_(layer.a);
+      up.narrow(0, n, layer.weight.size(0))
+          .narrow(1, r, own)
+          .copy_(layer.scale == 1 ? layer.b : layer.b * layer.scale);
+      r += own;
+    }
+    n += layer.weight.size(0);
+  }
+  return {pack_plain(down), pack_plain(up)};
+}
+
+struct StreamAdapters {
+  explicit StreamAdapters(const StreamLayers& s)
+      : qkv(pack_adapters({s.q, s.k, s.v})),
+        out(pack_adapters({s.out})),
+        in(pack_adapters({s.in})),
+        back(pack_adapters({s.back})) {}
+  PackedAdapterWeights qkv, out, in, back;
+};
+
+kernels::PairStream pair_stream(const kernels::Stream& base, const StreamAdapters& a,
+                                const Tensor& dx, const Tensor& dy) {
+  return {base,         data<float>(dx), dy.defined() ? data<float>(dy) : nullptr,
+          a.qkv.view(), a.out.view(),    a.in.view(),
+          a.back.view()};
+}
+
+Tensor difference_of(const Pair& x) {
+  return x.difference.defined() ? x.difference.contiguous() : at::zeros(x.base.sizes());
+}
+
+}  // namespace
+
+void joint_block(Pair& image, Pair& text, const BlockStream& image_part,
+                 const BlockStream& text_part, int64_t heads, double eps) {
+  const auto weights = packed(image_part.layers, text_part.layers);
+  const Tensor x = image.base.contiguous(), c = text.base.contiguous(), dx = difference_of(image),
+               dc = difference_of(text);
+  const bool text_ends = !text_part.layers.out.weight.defined();
+  const Pair y{at::empty_like(x), at::empty_like(x)},
+      yc = text_ends ? Pair{} : Pair{at::empty_like(c), at::empty_like(c)};
+  const Modulated image_rows(image_part.modulations), text_rows(text_part.modulations);
+  const StreamAdapters image_adapters(image_part.layers), text_adapters(text_part.layers);
+  const kernels::PairStream image_stream =
+                                pair_stream(stream_of(weights->image, image_rows, x, y.base),
+                                            image_adapters, dx, y.difference),
+                            text_stream =
+                                pair_stream(stream_of(weights->text, text_rows, c, yc.base),
+                                            text_adapters, dc, yc.difference);
+  const int64_t d = x.size(2);
+  at::parallel_for(0, x.size(0), 1, [&](int64_t begin, int64_t end) {
+    kernels::narrow_kernels()->joint_block_pair(image_stream, text_stream, d, heads,
+                                                static_cast<float>(eps), begin, end);
+  });
+  image = y;
+  if (!text_ends) text = yc;
+}
+
+namespace {
+
 Tensor apply(const LayerWeights& layer, const Tensor& x) {
-  return at::linear(x, layer.weight.to(x.scalar_type()), layer.bias.to(x.scalar_type()));
+  const auto type = x.scalar_type();
+  const Tensor y = at::linear(x, layer.weight.to(type), layer.bias.to(type));
+  return layer.a.defined()
+             ? lora_up(y, at::linear(x, layer.a.to(type)), layer.b.to(type), layer.scale)
+             : y;
 }
 
 Tensor modulated(const Tensor& x, const Tensor& shift, const Tensor& scale, double eps) {
@@ -276,6 +398,39 @@ double RandomBlock::error() const {
   joint_block_plain(exact_x, exact_c, image_part, text_part, heads, kCheckedEps);
   const double worst = change_error(image, x, exact_x);
   return c.is_same(text) ? worst : std::max(worst, change_error(text, c, exact_c));
+}
+
+double RandomBlock::difference_error(double size) const {
+  const at::NoGradGuard no_graph;
+  BlockStream adapted = image_part;
+  uint64_t id = 300;
+  StreamLayers& l = adapted.layers;
+  for (LayerWeights* layer : {&l.q, &l.k, &l.v, &l.out, &l.in, &l.back}) {
+    layer->a = draw(id++, {3, layer->weight.size(1)}, 0.3).to(at::kBFloat16).to(at::kFloat);
+    layer->b = draw(id++, {layer->weight.size(0), 3}, 0.3 * size).to(at::kBFloat16).to(at::kFloat);
+    layer->scale = 0.5;
+  }
+  const auto shaken = [&](const Tensor& x, uint64_t place) { return draw(place, x.sizes(), size); };
+  Pair x{image, shaken(image, 401)}, c{text, shaken(text, 402)};
+  const auto exactly = [&](const BlockStream& part, bool far) {
+    const auto start = [&](const Pair& p) {
+      const Tensor base = p.base.to(at::kDouble);
+      return far ? base + p.difference : base;
+    };
+    Pair streams{start(x), start(c)};
+    joint_block_plain(streams.base, streams.difference, part, text_part, heads, kCheckedEps);
+    return streams;
+  };
+  const Pair near = exactly(image_part, false), far = exactly(adapted, true);
+  joint_block(x, c, adapted, text_part, heads, kCheckedEps);
+  const auto error = [](const Tensor& got, const Tensor& want) {
+    return ((got - want).norm() / want.norm()).item<double>();
+  };
+  const double worst =
+      std::max(change_error(image, x.base, near.base), error(x.difference, far.base - near.base));
+  return c.base.is_same(text) ? worst
+                              : std::max({worst, change_error(text, c.base, near.difference),
+                                          error(c.difference, far.difference - near.difference)});
 }
 
 }  // namespace vggflow::ops

@@ -10,13 +10,15 @@
 // the composition of functional.h's functions, but for roundings to bf16: GELU takes the sum of a
 // product before it is rounded, and so does the gate; attention's weights are rounded.
 
-#include "vggflow/ops/dual.h"
+#include "vggflow/ops/pair.h"
 
 namespace vggflow::ops {
 
-/// A linear layer: (out, in) and (out), both bf16.
+/// A linear layer: (out, in) and (out), both bf16; with an adapter A (r, in), B (out, r), which
+/// adds scale * (x A^T) B^T, or without.
 struct LayerWeights {
-  Tensor weight, bias;
+  Tensor weight, bias, a = {}, b = {};
+  double scale = 1;
 };
 /// The layers of one stream. One that ends with the block has only q, k and v.
 struct StreamLayers {
@@ -33,7 +35,8 @@ struct BlockStream {
 };
 
 /// Whether joint_block takes a block with these streams (B, N, D) and layers: this processor has
-/// the dot products, streams are fp32 and weights bf16 on the CPU, none asks for a gradient, heads
+/// the dot products, streams are fp32 and weights bf16 on the CPU and without adapters, none asks
+/// for a gradient, heads
 /// have an even number of channels, the width is at most 512 (laying weights out takes their memory
 /// once more), and kernels are not off.
 bool joint_block_takes(const Tensor& image, const Tensor& text, const BlockStream& image_part,
@@ -43,6 +46,13 @@ bool joint_block_takes(const Tensor& image, const Tensor& text, const BlockStrea
 /// and another block is laid out. Calls from several threads are safe.
 void joint_block(Tensor& image, Tensor& text, const BlockStream& image_part,
                  const BlockStream& text_part, int64_t heads, double eps);
+/// The same of pairs: of a base, and what dx and the layers' adapters change of it. Modulations
+/// have no difference; no graph is recorded.
+bool joint_block_takes(const Pair& image, const Pair& text, const BlockStream& image_part,
+                       const BlockStream& text_part, int64_t heads);
+void joint_block(Pair& image, Pair& text, const BlockStream& image_part,
+                 const BlockStream& text_part, int64_t heads, double eps);
+
 /// The composition above, in the streams' type: the kernel's specification.
 void joint_block_plain(Tensor& image, Tensor& text, const BlockStream& image_part,
                        const BlockStream& text_part, int64_t heads, double eps);
@@ -54,6 +64,9 @@ struct RandomBlock {
   bool taken() const { return joint_block_takes(image, text, image_part, text_part, heads); }
   /// The error of what the block changes of the streams, relative by norm.
   double error() const;
+  /// The error of a pair's difference, for dx of `size` and adapters of every layer of the image:
+  /// against two compositions in fp64.
+  double difference_error(double size) const;
   Tensor image, text;
   BlockStream image_part, text_part;
   int64_t heads;

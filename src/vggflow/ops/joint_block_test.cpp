@@ -33,6 +33,20 @@ TEST(JointBlock, EqualsItsCompositionOverOddSizes) {
   }
 }
 
+// A difference keeps its own 8 bits, however small it is beside the value.
+TEST(JointBlock, PairsCarryADifferenceOfAnySize) {
+  if (!kernels::narrow_kernels()) GTEST_SKIP() << "this processor has no dot products of bf16";
+  const at::NoGradGuard no_graph;
+  for (const bool ends : {false, true}) {
+    for (const double size : {1e-5, 1e-2, 1.0, 8.0}) {
+      SCOPED_TRACE(fmt::format("{}, {}", size, ends));
+      EXPECT_LT(RandomBlock(3, 64, 12, 5, 32, ends).difference_error(size), 1.2e-2);
+      EXPECT_LT(RandomBlock(2, 7, 3, 2, 10, ends).difference_error(size), 1.2e-2);
+      EXPECT_LT(RandomBlock(1, 130, 9, 2, 34, ends).difference_error(size), 1.2e-2);
+    }
+  }
+}
+
 TEST(JointBlock, LeavesItsInputsAndATextThatEndsAsTheyAre) {
   if (!kernels::narrow_kernels()) GTEST_SKIP() << "this processor has no dot products of bf16";
   const RandomBlock b(3, 9, 5, 2, 16, true);
@@ -83,6 +97,9 @@ TEST(JointBlock, LeavesToTheCompositionWhatItCannotDo) {
   RandomBlock wide = block();
   wide.image_part.layers.q.weight = wide.image_part.layers.q.weight.to(at::kFloat);
   EXPECT_FALSE(wide.taken());
+  RandomBlock adapted = block();
+  adapted.image_part.layers.q.a = at::zeros({2, 32});
+  EXPECT_FALSE(adapted.taken());
   EXPECT_FALSE(RandomBlock(1, 2, 2, 2, 7, false).taken());
   EXPECT_FALSE(RandomBlock(1, 2, 2, 9, 64, true).taken());
   DeviceOptions off;
