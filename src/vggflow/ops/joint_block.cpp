@@ -20,7 +20,7 @@
 namespace vggflow::ops {
 namespace {
 
-constexpr int64_t kWidest = 512;
+constexpr int64_t kWidest = 192;
 
 std::vector<Tensor> tensors_of(const StreamLayers& image, const StreamLayers& text) {
   std::vector<Tensor> all;

@@ -37,7 +37,7 @@ struct BlockStream {
 /// Whether joint_block takes a block with these streams (B, N, D) and layers: this processor has
 /// the dot products, streams are fp32 and weights bf16 on the CPU and without adapters, none asks
 /// for a gradient, heads
-/// have an even number of channels, the width is at most 512 (laying weights out takes their memory
+/// have an even number of channels, the width is at most 192 (laying weights out takes their memory
 /// once more), and kernels are not off.
 bool joint_block_takes(const Tensor& image, const Tensor& text, const BlockStream& image_part,
                        const BlockStream& text_part, int64_t heads);

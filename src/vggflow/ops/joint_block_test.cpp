@@ -103,7 +103,7 @@ TEST(JointBlock, LeavesToTheCompositionWhatItCannotDo) {
   adapted.image_part.layers.q.a = at::zeros({2, 32});
   EXPECT_FALSE(adapted.taken());
   EXPECT_FALSE(RandomBlock(1, 2, 2, 2, 7, false).taken());
-  EXPECT_FALSE(RandomBlock(1, 2, 2, 9, 64, true).taken());
+  EXPECT_FALSE(RandomBlock(1, 2, 2, 7, 32, true).taken());
   DeviceOptions off;
   off.device = "cpu";
   off.kernels = Kernels::kPlain;
