@@ -43,6 +43,17 @@ function(vggflow_cuda_plugin)
   set_target_properties(vggflow_cuda PROPERTIES LINKER_LANGUAGE CXX CXX_VISIBILITY_PRESET hidden
     LIBRARY_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}/lib" BUILD_RPATH "${_torch_lib};${CUDAToolkit_LIBRARY_DIR}")
   target_include_directories(vggflow_cuda PRIVATE "${PROJECT_SOURCE_DIR}/src")
+  # NCCL's header is in the toolkit or among LibTorch's companions; its code is loaded with LibTorch's.
+  find_path(VGGFLOW_NCCL_INCLUDE nccl.h HINTS ${CUDAToolkit_INCLUDE_DIRS} "${_torch_root}/../nvidia/nccl/include")
+  if(VGGFLOW_NCCL_INCLUDE)
+    target_sources(vggflow_cuda PRIVATE "${PROJECT_SOURCE_DIR}/src/vggflow/device/nccl_plugin.cpp")
+    target_compile_definitions(vggflow_cuda PRIVATE USE_C10D_NCCL)
+    if(NOT VGGFLOW_NCCL_INCLUDE IN_LIST CMAKE_CXX_IMPLICIT_INCLUDE_DIRECTORIES)
+      target_include_directories(vggflow_cuda SYSTEM PRIVATE "${VGGFLOW_NCCL_INCLUDE}")
+    endif()
+  else()
+    message(STATUS "CUDA plug-in: without NCCL, whose header nccl.h is not found; GPUs of several processes gather through Gloo")
+  endif()
   target_link_libraries(vggflow_cuda PRIVATE vggflow_warnings vggflow::torch
     "${_torch_lib}/libtorch_cuda.so" "${_torch_lib}/libc10_cuda.so" CUDA::cudart)
 endfunction()

@@ -251,4 +251,5 @@ put("lora_keys", "good_pattern", lora(["transformer." + block + p for p in pair]
 put("lora_keys", "bad_settings", lora(["transformer." + block + p for p in pair], b"[" * 200))
 put("lora_keys", "bad_names", lora(["a", "b.weight"]))
 put("lora_keys", "bad_empty", b"")
+put("lora_keys", "bad_utf8", b"\xe1")
 print(sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()), "bytes")

@@ -149,6 +149,21 @@ begin "$out/nan" updates=2 method=draft value.kind=none "reward=plugin:$out/rewa
 expect_error "$out/nan" "rank 1 on .* ended: .*gave a score that is not finite" "gave a score that is not finite"
 echo "dist_faults: a score that is no number on one rank ends both, which name it"
 
+run=$out/infinite
+begin "$run" updates=2 method=draft value.kind=none reward_clip.kind=none "reward=plugin:$out/reward.so?there=5e20" trust=plugins
+expect_success "$run"
+for log in "$run/log.txt" "$run/log.rank1.txt"; do
+  [ "$(grep -c "step skipped.*gradient not finite" "$log")" = 2 ] || die "$log does not say that both steps were skipped: $(cat "$log")"
+done
+python3 - "$run/lora.safetensors" <<'PY' || die "a step with a gradient that is not finite changed the LoRA"
+import json, struct, sys
+data = open(sys.argv[1], "rb").read()
+head = 8 + struct.unpack("<Q", data[:8])[0]
+places = [entry["data_offsets"] for name, entry in json.loads(data[8:head]).items() if ".lora_B" in name or "lora.up" in name]
+sys.exit(0 if places and not any(any(data[head + a:head + b]) for a, b in places) else 1)
+PY
+echo "dist_faults: a gradient that is not finite on one rank keeps both from the step, and both say so"
+
 if [ "$(id -u)" = 0 ] && ip netns add "vggflow-$$-0" 2>/dev/null; then
   spaces=("vggflow-$$-0" "vggflow-$$-1")
   ip netns add "${spaces[1]}"

@@ -1,5 +1,5 @@
 /* A reward for tests/dist_faults.sh: the mean level of an image, but on the rank of the variable
- * RANK=1 as the option `there` says: `nan`, no score.
+ * RANK=1 as the option `there` says: `nan`, no score; a number, so many times its gradient.
  */
 #include <math.h>
 #include <stdint.h>

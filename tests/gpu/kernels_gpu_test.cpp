@@ -5,6 +5,7 @@
 #include <ATen/ops/_fused_sdp_choice.h>
 #include <gmock/gmock.h>
 #include <torch/csrc/autograd/autograd.h>
+#include <torch/csrc/distributed/c10d/HashStore.hpp>
 
 #include <cmath>
 #include <cstdio>
@@ -211,6 +212,28 @@ TEST_F(PluginOnGpu, ReplaysACapturedGraphOnNewNumbers) {
   ASSERT_EQ(cuda_api()->graph_replay(graph), nullptr);
   EXPECT_LE(norm_error(work.y.cpu(), at::gelu(work.x.cpu().to(at::kDouble), "tanh")), 1e-6);
   cuda_api()->graph_free(graph);
+}
+
+// Of one rank: NCCL takes no second one on the same GPU.
+TEST_F(PluginOnGpu, GathersAndExchangesThroughNccl) {
+  ASSERT_NE(cuda_api()->nccl, nullptr) << "the plug-in was built without NCCL";
+  const device::NcclApi& nccl = *cuda_api()->nccl;
+  char identity[128] = {};
+  ASSERT_EQ(nccl.identity(gpu().index(), identity, sizeof identity), nullptr);
+  EXPECT_EQ(std::string(identity).size(), 32U) << identity;
+  const c10::intrusive_ptr<c10d::Store> store = c10::make_intrusive<c10d::HashStore>();
+  void* group = nullptr;
+  ASSERT_STREQ(nccl.open(&store, 0, 1, gpu().index(), &group), nullptr);
+  const Tensor bytes = at::arange(1000, at::device(gpu()).dtype(at::kByte));
+  for (const auto begin : {nccl.gather, nccl.exchange}) {
+    const Tensor into = at::zeros_like(bytes);
+    void* work = nullptr;
+    ASSERT_STREQ(begin(group, &bytes, &into, &work), nullptr);
+    for (bool done = false; !done;) ASSERT_STREQ(nccl.poll(work, &done), nullptr);
+    nccl.free_work(work);
+    EXPECT_TRUE(at::equal(into, bytes));
+  }
+  nccl.close(group, /*lost=*/false);
 }
 
 TEST_F(PluginOnGpu, SaysWhatWentWrongInACapture) {

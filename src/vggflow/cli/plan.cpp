@@ -1,4 +1,5 @@
 #include "vggflow/plan/plan.h"
+#include "vggflow/core/json.h"
 
 #include <cstdio>
 
@@ -57,7 +58,7 @@ int plan(const Call& call) {
   const auto ranks = static_cast<int>(config.ranks);
   const Plan found = vggflow::plan(align, shape, ranks);
   const auto all = switches(align, shape, ranks);
-  const std::string text = config.json ? plan_json(found, all, devices).dump(2) + "\n"
+  const std::string text = config.json ? json_text(plan_json(found, all, devices), 2) + "\n"
                                        : visible(plan_text(align, shape, found, all, devices));
   std::fputs(text.c_str(), stdout);
   return kDone;

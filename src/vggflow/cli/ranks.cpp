@@ -24,8 +24,9 @@ void see_own_gpu(const Place& place) {
 }
 
 Group open_group(const Place& place, const DistOptions& options) {
-  return Group::open(place,
-                     std::chrono::milliseconds(static_cast<int64_t>(1000 * options.timeout)));
+  const device::CudaApi* const api = cuda_api();
+  return Group::open(place, std::chrono::milliseconds(static_cast<int64_t>(1000 * options.timeout)),
+                     {options.backend, api ? api->nccl : nullptr, current_device()});
 }
 
 void require_one_process(const Call& call) {

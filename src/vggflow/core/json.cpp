@@ -21,4 +21,13 @@ size_t json_depth(std::string_view text) {
   return deepest;
 }
 
+bool is_utf8(std::string_view text) {
+  try {
+    (void)nlohmann::json(text).dump();
+    return true;
+  } catch (const nlohmann::json::type_error&) {
+    return false;
+  }
+}
+
 }  // namespace vggflow

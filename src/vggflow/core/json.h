@@ -42,4 +42,15 @@ J parse_json(std::string_view text, const std::string& origin) {
   }
 }
 
+/// The text of a value, with `indent` spaces a level (-1: one line). What is not UTF-8 in it, as a
+/// path or a prompt may hold, becomes U+FFFD: a summary is never lost for a file's name. `ascii`:
+/// all other signs as \u escapes.
+template <class J>
+std::string json_text(const J& value, int indent = -1, bool ascii = false) {
+  return value.dump(indent, ' ', ascii, J::error_handler_t::replace);
+}
+
+/// Whether a text is UTF-8, which JSON holds alone.
+bool is_utf8(std::string_view text);
+
 }  // namespace vggflow

@@ -32,6 +32,19 @@ TEST(Json, IsRefusedWhereItIsNestedTooDeeply) {
   EXPECT_EQ(try_parse_json(R"({"a": [1]})")["a"][0], 1);
 }
 
+TEST(Json, KeepsATextWhoseBytesAreNoUtf8) {
+  const nlohmann::ordered_json value{{"run", "runs/\xe1"}, {"captions", {"\xc3\xa9"}}};
+  EXPECT_EQ(json_text(value), "{\"run\":\"runs/\xef\xbf\xbd\",\"captions\":[\"\xc3\xa9\"]}");
+  EXPECT_EQ(json_text(value["captions"], -1, /*ascii=*/true), "[\"\\u00e9\"]");
+  EXPECT_EQ(json_text(value["captions"], 1), "[\n \"\xc3\xa9\"\n]");
+}
+
+TEST(Json, KnowsUtf8) {
+  EXPECT_TRUE(is_utf8("caf\xc3\xa9"));
+  for (const char* text : {"\xe1", "a\xff", "\xc3", "\xed\xa0\x80"})
+    EXPECT_FALSE(is_utf8(text)) << text;
+}
+
 TEST(Json, ThatIsNoneIsNamed) {
   EXPECT_THAT(message_of([] { parse_json("{\"a\":}", "a/config.json"); }),
               HasSubstr("[json] a/config.json is not JSON: "));

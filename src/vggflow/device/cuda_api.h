@@ -4,15 +4,17 @@
 
 #include <cstdint>
 
+#include "vggflow/device/nccl_api.h"
+
 namespace vggflow::kernels {
 struct DeviceTable;  // kernels/device_table.h: fused kernels on raw pointers and a stream
 }
 
 namespace vggflow::device {
 
-/// Raised with every change of CudaApi or of kernels::DeviceTable: a plug-in of another build is
-/// refused.
-inline constexpr int32_t kCudaAbi = 1;
+/// Raised with every change of CudaApi, NcclApi or kernels::DeviceTable: a plug-in of another build
+/// is refused.
+inline constexpr int32_t kCudaAbi = 2;
 
 /// Bytes on one device: what LibTorch's caching allocator holds, and what the card has.
 struct CudaMemory {
@@ -43,6 +45,7 @@ struct CudaApi {
   const char* (*graph_capture)(void (*work)(void*), void* context, void** graph);
   const char* (*graph_replay)(void* graph);
   void (*graph_free)(void* graph);
+  const NcclApi* nccl;  ///< gathers between the GPUs of several ranks; null: built without
 };
 
 /// The one symbol of the plug-in.

@@ -13,11 +13,11 @@
 #include <torch/headeronly/version.h>
 
 #include <cstdio>
-#include <exception>
 #include <memory>
 #include <string>
 
 #include "vggflow/device/cuda_api.h"
+#include "vggflow/device/guarded.h"
 
 namespace vggflow {
 
@@ -26,24 +26,14 @@ const DeviceTable* cuda_table(void* (*stream)());  // device_kernels.cu
 }
 
 namespace device {
-namespace {
 
-// Runs f; its exception as a text that lives until the thread's next call.
-template <class F>
-const char* guarded(F f) {
-  thread_local std::string problem;
-  try {
-    f();
-    return nullptr;
-  } catch (const c10::Error& e) {
-    problem = e.what_without_backtrace();
-  } catch (const std::exception& e) {
-    problem = e.what();
-  } catch (...) {
-    problem = "an unknown exception";
-  }
-  return problem.c_str();
-}
+#ifdef USE_C10D_NCCL
+const NcclApi* nccl_table();  // nccl_plugin.cpp
+#else
+const NcclApi* nccl_table() { return nullptr; }
+#endif
+
+namespace {
 
 c10::DeviceIndex index_of(int32_t device) { return static_cast<c10::DeviceIndex>(device); }
 
@@ -131,6 +121,6 @@ vggflow_cuda_api() {
                            &stream,           &range_push,
                            &range_pop,        vggflow::kernels::cuda_table(&current_stream),
                            &graph_capture,    &graph_replay,
-                           &graph_free};
+                           &graph_free,       nccl_table()};
   return &api;
 }

@@ -16,6 +16,7 @@
 #include <array>
 #include <cstdlib>
 #include <functional>
+#include <map>
 #include <memory>
 #include <thread>
 #include <utility>
@@ -73,7 +74,8 @@ std::vector<uint8_t> bytes_of(const std::string& text) { return {text.begin(), t
 
 class GlooTransport : public Transport {
  public:
-  GlooTransport(const Place& place, milliseconds timeout);
+  GlooTransport(const Place& place, milliseconds timeout, const GpuRank& gpu);
+  bool takes(at::Device device) const override { return device.is_cpu() || by_nccl(device); }
   std::vector<Tensor> gather(const Tensor& bytes) override;
   std::function<void()> begin_gather(const Tensor& bytes, const Tensor& into) override;
   Tensor exchange(const Tensor& bytes) override;
@@ -85,17 +87,31 @@ class GlooTransport : public Transport {
   std::string value(const std::string& name) const;
   void meet_all();
   void find_hosts();
+  std::vector<std::string> gather_words(const std::string& text);
+  void open_nccl(const GpuRank& gpu);
+  std::string problem_of_nccl(const GpuRank& gpu, const std::vector<std::string>& identities);
+  bool by_nccl(at::Device device) const { return nccl_ && nccl_->takes(device); }
+  // Calls f, which waits for other ranks; what it throws is the loss of one.
+  template <class F>
+  auto or_loss(F f) {
+    try {
+      return f();
+    } catch (const std::exception& e) {
+      report_loss(e.what());
+    }
+  }
   [[noreturn]] void report_loss(const std::string& problem);
 
   Place place_;
   milliseconds timeout_;
   c10::intrusive_ptr<c10d::Store> store_;
   c10::intrusive_ptr<c10d::ProcessGroupGloo> group_;
+  std::unique_ptr<NcclRanks> nccl_;
   std::vector<std::string> hosts_;
   std::string loss_;  // of another rank, once it is known
 };
 
-GlooTransport::GlooTransport(const Place& place, milliseconds timeout)
+GlooTransport::GlooTransport(const Place& place, milliseconds timeout, const GpuRank& gpu)
     : place_(place), timeout_(timeout) {
   // c10d's own warnings are stack traces of what our errors say.
   FLAGS_caffe2_log_level = c10::GLOG_ERROR;
@@ -119,14 +135,13 @@ GlooTransport::GlooTransport(const Place& place, milliseconds timeout)
   }
   meet_all();
   find_hosts();
-  try {
+  or_loss([&] {
     auto settings = c10d::ProcessGroupGloo::Options::create(timeout);
     settings->devices.push_back(device_for(place));
     settings->threads = 1;
     group_ = c10::make_intrusive<c10d::ProcessGroupGloo>(store_, place.rank, place.size, settings);
-  } catch (const std::exception& e) {
-    report_loss(e.what());
-  }
+  });
+  if (gpu.backend != Backend::kGloo) open_nccl(gpu);
 }
 
 bool GlooTransport::has(const std::string& name) const { return store_->check({name}); }
@@ -159,39 +174,86 @@ void GlooTransport::find_hosts() {
   for (int rank = 0; rank < place_.size; ++rank) hosts_.push_back(value(key("here", rank)));
 }
 
+// The texts of all ranks, by rank, cut to what a small message holds.
+std::vector<std::string> GlooTransport::gather_words(const std::string& text) {
+  constexpr int64_t kSize = 256;
+  Tensor own = at::zeros({kSize}, at::kByte);
+  text.copy(static_cast<char*>(own.data_ptr()), kSize - 1);
+  std::vector<std::string> words;
+  for (const Tensor& of_rank : gather(own))
+    words.emplace_back(static_cast<const char*>(of_rank.const_data_ptr()));
+  return words;
+}
+
+// Opens NCCL on all ranks or on none, and says what keeps it from them.
+std::string GlooTransport::problem_of_nccl(const GpuRank& gpu,
+                                           const std::vector<std::string>& identities) {
+  std::map<std::string, int> owners;
+  for (int rank = 0; rank < place_.size; ++rank) {
+    const std::string& identity = identities[static_cast<size_t>(rank)];
+    if (identity.empty()) return fmt::format("rank {} has no GPU, or no plug-in with NCCL", rank);
+    const auto [other, alone] = owners.try_emplace(identity, rank);
+    if (!alone) return fmt::format("ranks {} and {} share a GPU", other->second, rank);
+  }
+  std::string own;
+  try {
+    nccl_ = std::make_unique<NcclRanks>(gpu, &store_, place_.rank, place_.size, timeout_);
+  } catch (const std::exception& e) {
+    own = e.what();
+  }
+  const std::vector<std::string> problems = gather_words(own);
+  for (int rank = 0; rank < place_.size; ++rank) {
+    const std::string& problem = problems[static_cast<size_t>(rank)];
+    if (!problem.empty()) return fmt::format("rank {} fails: {}", rank, problem);
+  }
+  return "";
+}
+
+void GlooTransport::open_nccl(const GpuRank& gpu) {
+  const std::vector<std::string> identities = gather_words(identity_of(gpu));
+  const std::string problem = problem_of_nccl(gpu, identities);
+  if (!problem.empty()) nccl_.reset();
+  VGGFLOW_CHECK(problem.empty() || gpu.backend != Backend::kNccl,
+                "[ranks] dist.backend=nccl takes a GPU for each rank, and {}. Pass "
+                "dist.backend=gloo, or mend that",
+                problem);
+  const bool on_gpus = std::any_of(identities.begin(), identities.end(),
+                                   [](const std::string& identity) { return !identity.empty(); });
+  if (!on_gpus || place_.rank > 0) return;
+  log_info("{}", problem.empty() ? "gathers between GPUs go through NCCL"
+                                 : "gathers between GPUs go through Gloo: " + problem);
+}
+
 std::vector<Tensor> GlooTransport::gather(const Tensor& bytes) {
   std::vector<std::vector<Tensor>> out(1);
   for (int rank = 0; rank < place_.size; ++rank) out[0].push_back(at::empty_like(bytes));
   std::vector<Tensor> in{bytes};
-  try {
-    group_->allgather(out, in)->wait();
-  } catch (const std::exception& e) {
-    report_loss(e.what());
-  }
+  or_loss([&] { group_->allgather(out, in)->wait(); });
   return out[0];
 }
 
 std::function<void()> GlooTransport::begin_gather(const Tensor& bytes, const Tensor& into) {
-  std::vector<std::vector<Tensor>> out{into.chunk(place_.size)};
-  std::vector<Tensor> in{bytes};
-  auto work = group_->allgather(out, in);
-  return [this, work = std::move(work)] {
-    try {
-      work->wait();
-    } catch (const std::exception& e) {
-      report_loss(e.what());
-    }
-  };
+  std::function<void()> wait;
+  if (by_nccl(into.device())) {
+    wait = or_loss([&] { return nccl_->begin_gather(bytes, into); });
+  } else {
+    std::vector<std::vector<Tensor>> out{into.chunk(place_.size)};
+    std::vector<Tensor> in{bytes};
+    wait = [work = group_->allgather(out, in)] { work->wait(); };
+  }
+  return [this, wait = std::move(wait)] { or_loss(wait); };
 }
 
 Tensor GlooTransport::exchange(const Tensor& bytes) {
   Tensor in = bytes, out = at::empty_like(bytes);
-  std::vector<int64_t> equal_in, equal_out;
-  try {
-    group_->alltoall_base(out, in, equal_out, equal_in)->wait();
-  } catch (const std::exception& e) {
-    report_loss(e.what());
+  if (by_nccl(bytes.device())) {
+    // NCCL waits for a rank that is gone until its time is up. Here such a one is noticed at once.
+    gather(at::zeros({1}, at::kByte));
+    or_loss([&] { nccl_->exchange(in, out); });
+    return out;
   }
+  std::vector<int64_t> equal_in, equal_out;
+  or_loss([&] { group_->alltoall_base(out, in, equal_out, equal_in)->wait(); });
   return out;
 }
 
@@ -202,6 +264,8 @@ void GlooTransport::leave_word(const std::string& text) {
     store_->set(key("word", place_.rank), bytes_of(text));
   } catch (const std::exception&) {  // the store may be gone with the rank that kept it
   }
+  if (nccl_) nccl_->give_up();
+  nccl_.reset();
   group_.reset();
   if (place_.rank == 0 && !place_.agent_hosts) std::this_thread::sleep_for(2 * kWordTime);
 }
@@ -209,6 +273,7 @@ void GlooTransport::leave_word(const std::string& text) {
 // Every rank that still lives says so and looks who did not: a connection's own words name no rank.
 void GlooTransport::report_loss(const std::string& problem) {
   VGGFLOW_CHECK(loss_.empty(), "{}", loss_);  // told before
+  if (nccl_) nccl_->give_up();
   std::vector<std::string> lost;
   try {
     store_->set(key("alive", place_.rank), bytes_of("yes"));
@@ -234,8 +299,8 @@ void GlooTransport::report_loss(const std::string& problem) {
 
 }  // namespace
 
-std::unique_ptr<Transport> open_gloo(const Place& place, milliseconds timeout) {
-  return std::make_unique<GlooTransport>(place, timeout);
+std::unique_ptr<Transport> open_gloo(const Place& place, milliseconds timeout, const GpuRank& gpu) {
+  return std::make_unique<GlooTransport>(place, timeout, gpu);
 }
 
 }  // namespace vggflow

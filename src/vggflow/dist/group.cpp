@@ -90,9 +90,9 @@ Tensor sum_in_order(const Tensor& rows) {
   return sum;
 }
 
-Group Group::open(const Place& place, std::chrono::milliseconds timeout) {
+Group Group::open(const Place& place, std::chrono::milliseconds timeout, const GpuRank& gpu) {
   if (place.size == 1) return {};
-  return {place, open_gloo(place, timeout)};
+  return {place, open_gloo(place, timeout, gpu)};
 }
 
 std::vector<Tensor> Group::gather(const Tensor& x) const {
@@ -109,12 +109,13 @@ std::function<void()> Group::begin_gather(const Tensor& bytes, const Tensor& int
   VGGFLOW_CHECK(transport_ && bytes.is_cpu() && into.numel() == size() * bytes.numel(),
                 "[ranks] expected room for the bytes of {} ranks, {} each, got {}", size(),
                 bytes.numel(), into.numel());
-  const Tensor here =
-      into.is_cpu() ? into : at::empty(into.sizes(), into.options().device(at::kCPU));
-  return [begun = transport_->begin_gather(bytes, here), here, into, seconds = seconds_] {
+  const bool direct = transport_->takes(into.device());
+  const Tensor here = direct ? into : at::empty(into.sizes(), into.options().device(at::kCPU));
+  return [begun = transport_->begin_gather(bytes.to(here.device()), here), direct, here, into,
+          seconds = seconds_] {
     const Stopwatch watch;
     begun();
-    if (!into.is_cpu()) into.copy_(here);
+    if (!direct) into.copy_(here);
     *seconds += watch.seconds();
   };
 }
@@ -134,7 +135,8 @@ Tensor Group::ordered_sum(const Tensor& rows) const {
   if (!transport_ || static_cast<int64_t>(rows.nbytes()) <= kPacket - kHead)
     return sum_in_order(gather_rows(rows));
   const Stopwatch watch;
-  const Tensor own = rows.detach().flatten(1).cpu();
+  const at::Device where = transport_->takes(rows.device()) ? rows.device() : at::kCPU;
+  const Tensor own = rows.detach().flatten(1).to(where);
   const int64_t count = own.size(0), length = own.size(1), part = (length + size() - 1) / size();
   const Tensor even = at::constant_pad_nd(own, {0, size() * part - length});
   // (ranks, rows, part): to each rank its part of all rows, and from each its rows of this part.
@@ -143,7 +145,9 @@ Tensor Group::ordered_sum(const Tensor& rows) const {
                           .view(own.scalar_type())
                           .view({size() * count, part});
   const Tensor bytes = sum_in_order(came).view(at::kByte);
-  const Tensor all = at::cat(transport_->gather(bytes)).view(own.scalar_type());
+  const Tensor into = at::empty({size() * bytes.numel()}, bytes.options());
+  transport_->begin_gather(bytes, into)();
+  const Tensor all = into.view(own.scalar_type());
   *seconds_ += watch.seconds();
   return all.narrow(0, 0, length).reshape(rows[0].sizes()).to(rows.device());
 }

@@ -22,8 +22,9 @@ class Group {
  public:
   /// One process.
   Group() = default;
-  /// The ranks of a place, met over Gloo; throws where some do not come within `timeout`.
-  static Group open(const Place& place, std::chrono::milliseconds timeout);
+  /// The ranks of a place, met over Gloo; throws where some do not come within `timeout`. What lies
+  /// on GPUs goes through NCCL where `gpu` allows it (open_gloo).
+  static Group open(const Place& place, std::chrono::milliseconds timeout, const GpuRank& gpu = {});
   /// Over a given transport: what tests do.
   Group(Place place, std::shared_ptr<Transport> transport)
       : place_(std::move(place)), transport_(std::move(transport)) {}
@@ -46,11 +47,12 @@ class Group {
   Tensor gather_rows(const Tensor& rows) const;
   /// The sum of all ranks' rows (k, ...), as many on each and of one shape, added one by one in the
   /// order of ranks and rows: the same bits however the rows are spread. Of long rows each rank
-  /// adds up a part, and the parts are gathered.
+  /// adds up a part, and the parts are gathered, between GPUs where the transport takes them.
   Tensor ordered_sum(const Tensor& rows) const;
   /// Begins to gather the (n) uint8 tensors of all ranks, on the CPU, into one (size * n), by rank;
   /// `into` may be of any device. The call that it returns waits for the end; until then both stay
-  /// as they are, and the ranks may do other things.
+  /// as they are, and the ranks may do other things. Between GPUs a rank that is gone is noticed
+  /// when the time is up: gather something small on the CPU beside it.
   std::function<void()> begin_gather(const Tensor& bytes, const Tensor& into) const;
   /// Rank 0's text, and rank 0's tensor, whatever the others give.
   std::string broadcast(const std::string& text) const;

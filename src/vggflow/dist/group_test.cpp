@@ -1,19 +1,17 @@
 #include "vggflow/dist/group.h"
 
-#include <arpa/inet.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <ATen/ATen.h>
 #include <gmock/gmock.h>
 
-#include <functional>
 #include <string>
 #include <vector>
 
 #include "vggflow/core/error.h"
 #include "vggflow/core/log.h"
+#include "vggflow/dist/ranks_fixture_test.h"
 #include "vggflow/testing/message.h"
 
 namespace vggflow {
@@ -21,52 +19,6 @@ namespace {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-
-int free_port() {
-  const int socket = ::socket(AF_INET, SOCK_STREAM, 0);
-  sockaddr_in name{};
-  name.sin_family = AF_INET;
-  name.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t length = sizeof(name);
-  ::bind(socket, reinterpret_cast<sockaddr*>(&name), length);
-  ::getsockname(socket, reinterpret_cast<sockaddr*>(&name), &length);
-  ::close(socket);
-  return ntohs(name.sin_port);
-}
-
-Place place(int rank, int size, int port) {
-  return {.launcher = "torchrun",
-          .rank = rank,
-          .size = size,
-          .local_rank = rank,
-          .address = "127.0.0.1",
-          .port = port};
-}
-
-constexpr std::chrono::milliseconds kLong{60000};
-
-// Runs a body on each of `size` processes; expects all to end as those of `good` do.
-void on_ranks(int size, const std::function<void(const Group&)>& body) {
-  const int port = free_port();
-  std::vector<pid_t> children;
-  for (int rank = 0; rank < size; ++rank) {
-    const pid_t child = ::fork();
-    if (child == 0) {
-      try {
-        body(Group::open(place(rank, size, port), kLong));
-      } catch (const std::exception& e) {
-        ADD_FAILURE() << "rank " << rank << ": " << e.what();
-      }
-      ::_exit(::testing::Test::HasFailure() ? 1 : 0);
-    }
-    children.push_back(child);
-  }
-  for (const pid_t child : children) {
-    int status = 0;
-    ::waitpid(child, &status, 0);
-    EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << "status " << status;
-  }
-}
 
 TEST(Group, OfOneIsTheIdentity) {
   const Group one;

@@ -5,15 +5,30 @@
 
 namespace vggflow {
 
+/// How what lies on GPUs is gathered. Small messages go through Gloo always.
+enum class Backend {
+  kAuto,  ///< NCCL where each rank has a GPU of its own, else Gloo
+  kGloo,  ///< through the hosts' memory
+  kNccl   ///< from GPU to GPU
+};
+inline OptionWords<Backend> option_words(Backend) {
+  return {{"auto", Backend::kAuto}, {"gloo", Backend::kGloo}, {"nccl", Backend::kNccl}};
+}
+
 /// How the processes of a command wait for one another.
 struct DistOptions {
   double timeout = 600;
+  Backend backend = Backend::kAuto;
 
   template <class V>
   void fields(V& v) {
     v("timeout", timeout,
       "seconds after which a process that others wait for counts as gone, at the start and later",
       range(1, 1e6));
+    v("backend", backend,
+      "how gradients and sharded weights on GPUs are gathered: nccl (from GPU to GPU, which each "
+      "process needs for itself), gloo (through the hosts' memory), auto: nccl where it can be "
+      "had");
   }
 };
 

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "vggflow/dist/nccl_ranks.h"
 #include "vggflow/dist/place.h"
 #include "vggflow/ops/dual.h"
 
@@ -15,8 +16,10 @@ namespace vggflow {
 class Transport {
  public:
   virtual ~Transport() = default;
-  /// The (n) uint8 tensors of all ranks, by rank; n is the same on all. Throws Error, naming the
-  /// ranks that are gone, where one ended or did not answer in time.
+  /// Whether begin_gather and exchange take what lies there as it is; the CPU's they take always.
+  virtual bool takes(at::Device device) const { return device.is_cpu(); }
+  /// The (n) uint8 tensors of all ranks, on the CPU, by rank; n is the same on all. Throws Error,
+  /// naming the ranks that are gone, where one ended or did not answer in time.
   virtual std::vector<Tensor> gather(const Tensor& bytes) = 0;
   /// Begins to gather the (n) uint8 tensors of all ranks into one (size * n), by rank. The call
   /// that it returns waits for the end. Both tensors stay as they are until then.
@@ -28,8 +31,11 @@ class Transport {
   virtual void leave_word(const std::string& text) = 0;
 };
 
-/// All ranks of a place with more than one, met at its address. Throws where some do not come
-/// within `timeout`, naming them. `timeout` bounds every gather too.
-std::unique_ptr<Transport> open_gloo(const Place& place, std::chrono::milliseconds timeout);
+/// All ranks of a place with more than one, met at its address over Gloo. What lies on GPUs goes
+/// through NCCL where each rank has one of its own and gpu.backend allows it; kNccl throws where
+/// one has not. Throws where some ranks do not come within `timeout`, naming them. `timeout` bounds
+/// every gather too.
+std::unique_ptr<Transport> open_gloo(const Place& place, std::chrono::milliseconds timeout,
+                                     const GpuRank& gpu);
 
 }  // namespace vggflow

@@ -7,6 +7,7 @@
 #include <set>
 #include <utility>
 
+#include "vggflow/core/json.h"
 #include "vggflow/core/listing.h"
 #include "vggflow/core/log.h"
 #include "vggflow/core/result.h"
@@ -179,8 +180,7 @@ void compare_and_report(const MetricsConfig& c, ImageSet a, std::optional<ImageS
                              overlap->found(), overlap->eval, overlap->train));
   }
   group.lead([&] {
-    write_text(out / "metrics.json",
-               result.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
+    write_text(out / "metrics.json", json_text(result, 2) + "\n");
     write_text(out / "metrics.html", comparison_sheet(comparison, a, b, overlap));
   });
   print_result("wrote " + (out / "metrics.html").string());

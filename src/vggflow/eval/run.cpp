@@ -10,6 +10,7 @@
 #include <iterator>
 
 #include "vggflow/core/error.h"
+#include "vggflow/core/json.h"
 #include "vggflow/core/listing.h"
 #include "vggflow/core/log.h"
 #include "vggflow/core/progress.h"
@@ -355,7 +356,7 @@ void run_eval(const EvalConfig& c, const Group& group) {
       log_info("warning: {}", text);
     result["aligned"] = aligned.to_json();
   }
-  if (!c.out.empty()) group.lead([&] { write_text(c.out, result.dump(2) + "\n"); });
+  if (!c.out.empty()) group.lead([&] { write_text(c.out, json_text(result, 2) + "\n"); });
 }
 
 }  // namespace vggflow

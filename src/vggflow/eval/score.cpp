@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "vggflow/core/error.h"
+#include "vggflow/core/json.h"
 #include "vggflow/core/log.h"
 #include "vggflow/core/progress.h"
 #include "vggflow/core/result.h"
@@ -201,8 +202,7 @@ namespace {
 void write_scores(const ScoreOptions& o, const ImageSet& set, const ScoredImages& scored) {
   const std::filesystem::path out = o.out;
   std::string lines;
-  for (const Json& line : score_lines(set, scored))
-    lines += line.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+  for (const Json& line : score_lines(set, scored)) lines += json_text(line) + "\n";
   write_text(out / "scores.jsonl", lines);
   write_text(out / "scores.html", score_sheet(set, scored, o.most_thumbnails));
 }

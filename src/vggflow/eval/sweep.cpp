@@ -9,6 +9,7 @@
 #include <string>
 
 #include "vggflow/core/error.h"
+#include "vggflow/core/json.h"
 #include "vggflow/core/log.h"
 #include "vggflow/core/progress.h"
 #include "vggflow/core/result.h"
@@ -134,7 +135,7 @@ void run_sweep(const SweepConfig& c, const Group& group) {
     add(strength, setup.evaluator->evaluate(images(true), &bar), true);
   }
   group.lead([&] {
-    write_text(out / "sweep.json", lines.dump(2) + "\n");
+    write_text(out / "sweep.json", json_text(lines, 2) + "\n");
     write_text(out / "sweep.html", page(c, setup.reward_name, stops));
   });
   print_result("report: " + (out / "sweep.html").string());

@@ -293,7 +293,7 @@ void save_value_network(const std::filesystem::path& file, ValueNetwork& network
                              {"scale", scale},
                              {"inputs", word_of(options.inputs)},
                              {"clock", word_of(options.clock)}};
-  write_safetensors(file, trained_tensors(network), {{kKey, about.dump()}});
+  write_safetensors(file, trained_tensors(network), {{kKey, json_text(about)}});
 }
 
 LoadedValueNetwork load_value_network(const std::filesystem::path& file,

@@ -57,8 +57,7 @@ ImageGrid grid_of(const at::Tensor& images) {
 void write_grid(const std::filesystem::path& file, const ImageGrid& grid,
                 const std::vector<std::string>& captions, TextChunks more) {
   more[kColumns] = fmt::to_string(grid.columns);
-  more[kCaptions] =
-      Json(captions).dump(-1, ' ', /*ensure_ascii=*/true, Json::error_handler_t::replace);
+  more[kCaptions] = json_text(Json(captions), -1, /*ascii=*/true);
   write_png(file, grid.image, more);
 }
 

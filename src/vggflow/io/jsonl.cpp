@@ -24,7 +24,7 @@ JsonLines::JsonLines(const std::filesystem::path& file) : path_(file) {
 JsonLines::~JsonLines() { ::close(descriptor_); }
 
 void JsonLines::write(const Json& line) {
-  const std::string text = line.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+  const std::string text = json_text(line) + "\n";
   for (size_t done = 0; done < text.size();) {
     const ssize_t written = ::write(descriptor_, text.data() + done, text.size() - done);
     if (written < 0 && errno == EINTR) continue;
@@ -60,7 +60,7 @@ void truncate_after(const std::filesystem::path& file, int64_t update, int64_t e
   std::string kept;
   for (const Json& line : read_json_lines(file)) {
     const int64_t last = line.value("kind", "") == "update" ? update : evaluation;
-    if (line.value("update", int64_t{0}) <= last) kept += line.dump() + "\n";
+    if (line.value("update", int64_t{0}) <= last) kept += json_text(line) + "\n";
   }
   write_text(file, kept);
 }

@@ -10,6 +10,7 @@
 #include <set>
 
 #include "vggflow/core/error.h"
+#include "vggflow/core/json.h"
 #include "vggflow/core/listing.h"
 #include "vggflow/io/files.h"
 #include "vggflow/io/finite.h"
@@ -239,12 +240,14 @@ void write_safetensors(const std::filesystem::path& file, const std::vector<Lazy
                   "[safetensors] cannot write tensor '{}': its dtype is not supported or its name "
                   "comes twice",
                   t.name);
+    VGGFLOW_CHECK(is_utf8(t.name), "[safetensors] expected tensor names in UTF-8, got '{}'",
+                  t.name);
     const uint64_t end =
         offset + static_cast<uint64_t>(c10::multiply_integers(t.shape)) * c10::elementSize(t.dtype);
     header[t.name] = {{"dtype", found->first}, {"shape", t.shape}, {"data_offsets", {offset, end}}};
     offset = end;
   }
-  std::string text = header.dump();
+  std::string text = json_text(header);
   text.resize((text.size() + 7) / 8 * 8, ' ');
   const uint64_t length = text.size();
   AtomicFile out(file);

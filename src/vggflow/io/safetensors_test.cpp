@@ -57,6 +57,15 @@ TEST(Safetensors, WhatItWritesItReadsBack) {
   EXPECT_THAT(message_of([&] { file.load("x"); }), HasSubstr("holds no tensor 'x'"));
 }
 
+TEST(Safetensors, HoldsNamesInUtf8Alone) {
+  const fs::path path = temporary("utf8.safetensors");
+  EXPECT_THAT(message_of([&] { write_safetensors(path, {{"\xe1", at::ones({1})}}); }),
+              HasSubstr("expected tensor names in UTF-8, got '"));
+  EXPECT_FALSE(fs::exists(path));
+  write_safetensors(path, {{"a", at::ones({1})}}, {{"run", "runs/\xe1"}});
+  EXPECT_EQ(SafetensorsFile(path).metadata().at("run"), "runs/\xef\xbf\xbd");
+}
+
 TEST(Safetensors, RefusesHeadersThatLie) {
   const std::string good = R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})";
   EXPECT_EQ(refusal(good, 8), "no error");

@@ -7,6 +7,7 @@
 #include <optional>
 #include <utility>
 
+#include "vggflow/core/json.h"
 #include "vggflow/page/page_files.h"
 
 namespace vggflow {
@@ -16,14 +17,10 @@ constexpr auto kLook = std::chrono::milliseconds(300), kWait = std::chrono::mill
 constexpr auto kSilence = std::chrono::seconds(15);
 constexpr size_t kMostEvents = 1000, kMostBytes = 8 << 20;
 
-std::string dump(const Json& json) {
-  return json.dump(-1, ' ', /*ensure_ascii=*/false, Json::error_handler_t::replace);
-}
-
 // As a server-sent event: JSON has no line end outside of its strings, and there as \n.
 std::string event_of(size_t run, Json data) {
   data["run"] = run;
-  return "data: " + dump(data) + "\n\n";
+  return "data: " + json_text(data) + "\n\n";
 }
 
 std::optional<int64_t> number_in(const WebRequest& request, const char* name) {
@@ -69,7 +66,7 @@ void LivePage::follow() {
 
 void LivePage::tell(const Json& buttons) {
   const std::lock_guard lock(mutex_);
-  buttons_ = "data: " + dump({{"buttons", buttons}}) + "\n\n";
+  buttons_ = "data: " + json_text(Json{{"buttons", buttons}}) + "\n\n";
   publish(buttons_);
   changed_.notify_all();
 }
@@ -99,7 +96,7 @@ WebReply LivePage::get(const WebRequest& request) {
   const std::lock_guard lock(mutex_);
   Json all = Json::array();
   for (const RunView& run : runs_) all.push_back(run.whole());
-  return {.type = "application/json", .body = dump(all)};
+  return {.type = "application/json", .body = json_text(all)};
 }
 
 WebReply LivePage::grid(const WebRequest& request) const {
@@ -112,7 +109,7 @@ WebReply LivePage::grid(const WebRequest& request) const {
 }
 
 std::string LivePage::everything() const {
-  std::string all = "retry: 2000\n\ndata: " + dump({{"runs", runs_.size()}}) + "\n\n";
+  std::string all = "retry: 2000\n\ndata: " + json_text(Json{{"runs", runs_.size()}}) + "\n\n";
   for (size_t i = 0; i < runs_.size(); ++i) all += event_of(i, runs_[i].whole());
   return all + buttons_;
 }

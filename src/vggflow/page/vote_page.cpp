@@ -37,10 +37,6 @@ std::string prompt_of(const fs::path& image) {
   return prompt == text.end() ? "" : prompt->second;
 }
 
-std::string dump(const Json& json) {
-  return json.dump(-1, ' ', /*ensure_ascii=*/false, Json::error_handler_t::replace);
-}
-
 WebReply no(int status, const char* why) { return {.status = status, .body = why}; }
 
 }  // namespace
@@ -148,7 +144,7 @@ WebReply VotePage::state(int64_t shown) const {
                {"low", r.low},
                {"high", r.high}}}};
   if (shown >= 0) state["prompt"] = pairs_[static_cast<size_t>(shown)].vote.prompt;
-  return {.type = "application/json", .body = dump(state)};
+  return {.type = "application/json", .body = json_text(state)};
 }
 
 WinRate VotePage::rate() const {

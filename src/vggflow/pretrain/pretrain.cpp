@@ -16,6 +16,7 @@
 
 #include "vggflow/core/config.h"
 #include "vggflow/core/error.h"
+#include "vggflow/core/json.h"
 #include "vggflow/core/log.h"
 #include "vggflow/core/result.h"
 #include "vggflow/core/usage_error.h"
@@ -81,7 +82,7 @@ struct EmojiSource {
 void write_loss_curve(const std::vector<LossPoint>& curve, const std::filesystem::path& folder) {
   nlohmann::json points = nlohmann::json::array();
   for (const LossPoint& p : curve) points.push_back({p.update, p.loss});
-  write_text(folder / "loss.json", points.dump());
+  write_text(folder / "loss.json", json_text(points));
   print_result("wrote the model to " + folder.string());
 }
 

@@ -26,7 +26,7 @@ std::string request_of(const std::vector<Tensor>& images, const std::vector<std:
   Json request{{"images", Json::array()}, {"prompts", prompts}};
   for (const Tensor& image : images)
     request["images"].push_back(base64(encode_png(to_image(image))));
-  return request.dump(-1, ' ', /*ensure_ascii=*/false, Json::error_handler_t::replace);
+  return json_text(request);
 }
 
 double score_of(const Json& entry, const std::string& url, size_t index) {

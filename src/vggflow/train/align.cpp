@@ -75,12 +75,12 @@ Opening open_run(AlignConfig& c, const ModelShape& shape, const Group& group,
         c.shares = default_shares(c.batch, group.size(), has_latents(shape));
     }
   });
-  const Json told = parse_json(group.broadcast(Json{{"shares", c.shares},
-                                                    {"resume", c.resume},
-                                                    {"finished", out.finished},
-                                                    {"evaluations", out.changed.evaluations}}
-                                                   .dump()),
-                               "rank 0's word on the run");
+  const Json told =
+      parse_json(group.broadcast(json_text(Json{{"shares", c.shares},
+                                                {"resume", c.resume},
+                                                {"finished", out.finished},
+                                                {"evaluations", out.changed.evaluations}})),
+                 "rank 0's word on the run");
   c.shares = told.at("shares").get<int64_t>();
   c.resume = told.at("resume").get<bool>();
   out.finished = told.at("finished").get<bool>();

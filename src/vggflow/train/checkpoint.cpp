@@ -61,7 +61,7 @@ void write_state(const fs::path& run, const std::string& name, const Checkpoint&
                      {"file", kState},
                      {"bytes", bytes->size()},
                      {"hash", bytes_hash({bytes->data(), bytes->size()})}};
-    write_text(folder / kAbout, about.dump(2) + "\n");
+    write_text(folder / kAbout, json_text(about, 2) + "\n");
   });
 }
 
@@ -153,7 +153,7 @@ std::optional<Checkpoint> broadcast(const Group& group,
       about["tensors"].push_back(name);
     }
   }
-  about = parse_json(group.broadcast(about.dump()), "rank 0's checkpoint");
+  about = parse_json(group.broadcast(json_text(about)), "rank 0's checkpoint");
   if (about.is_null()) return std::nullopt;
   Checkpoint out{about.at("update").get<int64_t>(), {}, about.at("metadata").get<Metadata>()};
   for (size_t i = 0; i < about.at("tensors").size(); ++i) {

@@ -55,6 +55,7 @@ bool is_free(const std::string& key) {
                                           "checkpoint_every",
                                           "page",
                                           "dist.timeout",
+                                          "dist.backend",
                                           "memory_limit",
                                           "offload",
                                           "weights",

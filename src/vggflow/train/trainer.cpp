@@ -367,7 +367,7 @@ void Trainer::finish() {
   if (value_)
     save_value_network(run_ / "value.safetensors", *value_, resolved_.value, config_.lora_targets,
                        resolved_.value_scale());
-  write_text(run_ / "summary.json", summary().dump(2) + "\n");
+  write_text(run_ / "summary.json", json_text(summary(), 2) + "\n");
 }
 
 // ==== evaluations
@@ -463,7 +463,7 @@ void Trainer::weigh(const Evaluation& now) {
 Checkpoint Trainer::checkpoint() const {
   Checkpoint c{.update = done_,
                .tensors = {},
-               .metadata = {{"base", base_json_.dump()},
+               .metadata = {{"base", json_text(base_json_)},
                             {"base_model", base_hash_},
                             {"evaluated", fmt::to_string(evaluated_)}}};
   if (!losses_of_g_) c.metadata["value_losses"] = "of beta g";

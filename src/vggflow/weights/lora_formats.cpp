@@ -11,6 +11,7 @@
 #include <set>
 
 #include "vggflow/core/error.h"
+#include "vggflow/core/json.h"
 #include "vggflow/core/listing.h"
 #include "vggflow/io/files.h"
 #include "vggflow/ops/random_tensor.h"
@@ -217,7 +218,7 @@ LoadBack write_lora(const LoraNames& names, const std::filesystem::path& path,
   header["format"] = "pt";
   header["vggflow.export"] = export_note(layers, layout, dtype);
   if (layout == LoraLayout::kDiffusers)
-    header["lora_adapter_metadata"] = peft_settings(layers, "transformer.").dump();
+    header["lora_adapter_metadata"] = json_text(peft_settings(layers, "transformer."));
   const TensorList tensors = layout == LoraLayout::kKohya ? kohya_tensors(names, layers, dtype)
                              : layout == LoraLayout::kDiffusers
                                  ? pairs(layers, "transformer.", dtype)
@@ -225,7 +226,7 @@ LoadBack write_lora(const LoraNames& names, const std::filesystem::path& path,
   if (layout == LoraLayout::kPeft) {
     make_writable_folder(path);
     write_safetensors(path / "adapter_model.safetensors", tensors, header);
-    write_text(path / "adapter_config.json", adapter_config(layers).dump(2) + "\n");
+    write_text(path / "adapter_config.json", json_text(adapter_config(layers), 2) + "\n");
   } else {
     write_safetensors(path, tensors, header);
   }

@@ -9,6 +9,7 @@
 #include <set>
 
 #include "vggflow/core/error.h"
+#include "vggflow/core/json.h"
 #include "vggflow/core/listing.h"
 #include "vggflow/core/log.h"
 #include "vggflow/families/sd3/mmdit_network.h"
@@ -142,7 +143,7 @@ void write_diffusers(const Sd3Files& files, const Pieces& pieces, const fs::path
     if (!left_out && files.has(component))
       copy_settings(files.folder(component), folder / component);
   }
-  write_text(folder / "model_index.json", index.dump(2) + "\n");
+  write_text(folder / "model_index.json", json_text(index, 2) + "\n");
   for (const auto& [component, tensors] : pieces) {
     std::vector<LazyTensor> all;
     for (const auto& [name, piece] : tensors)

@@ -1,5 +1,7 @@
 #include "vggflow/networks/vision/vote_head.h"
 
+#include <ATen/ATen.h>
+
 #include <optional>
 #include <utility>
 
