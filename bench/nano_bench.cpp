@@ -7,22 +7,34 @@
 //           rollout's), backward to LoRA r = 8, AdamW. In bf16 v_theta - v_base is carried through
 //           the rollout's steps there (ops/pair.h), and the base has no passes of its own
 //   update_apart   bf16 alone: the same with v_theta - v_base as the difference of two calls
+//   evaluate   64 images of the merged network in batches of 16, and their score
 //   value   what the value network (joint blocks 2, width 64, fp32) adds to such an update: nu at
 //   the 80 transitions, the policy's
 //           and nu's directional derivatives along (w, 1), the reward's Hessian product, the base's
 //           vector-Jacobian product, backward of the consistency loss to phi; the same of the
 //           boundary loss at 16 end points; AdamW
+//   step    an update with that value network by the residual over the rollout's own steps
+//   (consistency.kind=step), as the method itself runs it
 // Random weights of the nano shape; --benchmark_filter and VGGFLOW_THREADS choose. Prints images/s.
+// --serve THREADS instead reads jobs (`sample/bf16`) from its input, one a line, runs each once and
+// prints its seconds: bench/compare.py asks it and the twins in turn. `product/bf16` is one product
+// of two matrices of 2048 x 2048, what the machine can do.
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
+#include <ATen/core/grad_mode.h>
 #include <benchmark/benchmark.h>
 #include <fmt/format.h>
 #include <malloc.h>
 
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
 #include <cstdlib>
+#include <functional>
+#include <iostream>
+#include <map>
 #include <memory>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "vggflow/algorithms/matching.h"
@@ -73,23 +85,33 @@ struct Setup {
   std::unique_ptr<Reward> reward;
 };
 
-void finish(benchmark::State& state, int64_t images) {
-  state.counters["images/s"] = benchmark::Counter(static_cast<double>(images * state.iterations()),
-                                                  benchmark::Counter::kIsRate);
-  state.counters["peak GiB"] = memory_peak_gib();
+/// One pass of a job, over and over: what it holds was made before.
+using Pass = std::function<void()>;
+
+Pass sample_pass(at::ScalarType dtype) {
+  const auto setup = std::make_shared<Setup>(dtype);
+  const auto problem = std::make_shared<ImageProblem>(setup->problem(32));
+  const Tensor noise = keyed_normal(1, Purpose::kNoise, 0, 0, 32, {3, 32, 32});
+  return [setup, problem, noise, times = time_grid({})] {
+    benchmark::DoNotOptimize(
+        sample([&](const Tensor& x, const Tensor& t) { return problem->rollout_velocity(x, t); },
+               noise, times));
+  };
 }
 
-void bench_sample(benchmark::State& state, at::ScalarType dtype) {
-  Setup setup(dtype);
-  ImageProblem problem = setup.problem(32);
-  const Tensor noise = keyed_normal(1, Purpose::kNoise, 0, 0, 32, {3, 32, 32});
-  const auto times = time_grid({});
-  for (auto _ : state) {
-    benchmark::DoNotOptimize(
-        sample([&](const Tensor& x, const Tensor& t) { return problem.rollout_velocity(x, t); },
-               noise, times));
-  }
-  finish(state, 32);
+Pass evaluate_pass(at::ScalarType dtype) {
+  const auto setup = std::make_shared<Setup>(dtype);
+  const auto problem = std::make_shared<ImageProblem>(setup->problem(16));
+  const Tensor noise = keyed_normal(1, Purpose::kEvalNoise, 0, 0, 64, {3, 32, 32});
+  return [setup, problem, noise, times = time_grid({})] {
+    const at::NoGradGuard no_graph;
+    setup->lora->merge();
+    const auto velocity = [&](const Tensor& x, const Tensor& t) {
+      return problem->rollout_velocity(x, t);
+    };
+    for (const Tensor& part : noise.split(16))
+      benchmark::DoNotOptimize(problem->reward(sample(velocity, part, times), at::arange(16)));
+  };
 }
 
 // 80 transitions of 16 trajectories.
@@ -106,63 +128,144 @@ Rollout rollout(ImageProblem& problem, const std::vector<double>& times) {
                   kTrained);
 }
 
-void bench_value(benchmark::State& state, at::ScalarType dtype) {
-  Setup setup(dtype);
-  const auto value =
-      make_value_network({.kind = ValueKind::kSmall, .width = 64, .layers = 2}, setup.model, {}, 1);
-  ParameterBuffer buffer(value->parameters());
-  AdamW adamw(buffer, AdamWOptions{});
-  ImageProblem problem = setup.problem(16, value.get());
-  const VggFlowOptions options;
-  const auto times = time_grid({});
-  setup.lora->merge();
-  const Rollout path = rollout(problem, times);
-  const Transitions all = pick(path, kTrained);
-  const RewardGradients guess = guess_of(problem, all);
-  for (auto _ : state) {
-    buffer.zero_grad();
-    const Tensor g = value_gradient(problem, options.eta, all.states, guess.gradient);
-    consistency(problem, options.consistency, options.eta, options.beta,
-                {all.states, guess.gradient, guess.factor, guess.weights, g})
+struct ValueSetup : Setup {
+  explicit ValueSetup(at::ScalarType dtype)
+      : Setup(dtype),
+        network(make_value_network({.kind = ValueKind::kSmall, .width = 64, .layers = 2}, model, {},
+                                   1)),
+        parameters(network->parameters()),
+        optimizer(parameters, AdamWOptions{}),
+        posed(problem(16, network.get())),
+        path(rollout(posed, time_grid({}))),
+        all(pick(path, kTrained)),
+        guess(guess_of(posed, all)) {}
+  std::unique_ptr<ValueNetwork> network;
+  ParameterBuffer parameters;
+  AdamW optimizer;
+  ImageProblem posed;
+  Rollout path;
+  Transitions all;
+  RewardGradients guess;
+};
+
+Pass value_pass(at::ScalarType dtype) {
+  const auto s = std::make_shared<ValueSetup>(dtype);
+  return [s, options = VggFlowOptions{}] {
+    s->parameters.zero_grad();
+    const Tensor g = value_gradient(s->posed, options.eta, s->all.states, s->guess.gradient);
+    consistency(s->posed, options.consistency, options.eta, options.beta,
+                {s->all.states, s->guess.gradient, s->guess.factor, s->guess.weights, g})
         .residual.square()
         .mean()
         .backward();
-    boundary_residual(problem, path.final_state(), at::arange(16)).square().mean().backward();
-    adamw.step(1e-3);
-  }
-  finish(state, 16);
+    boundary_residual(s->posed, s->path.final_state(), at::arange(16)).square().mean().backward();
+    s->optimizer.step(1e-3);
+  };
 }
 
-void bench_update_of(benchmark::State& state, Setup& setup, ImageProblem& problem) {
-  const VggFlowOptions options;
-  const auto times = time_grid({});
-  for (auto _ : state) {
-    setup.buffer->zero_grad();
-    setup.lora->merge();
-    const Transitions all = pick(rollout(problem, times), kTrained);
+Pass step_pass(at::ScalarType dtype) {
+  const auto s = std::make_shared<ValueSetup>(dtype);
+  VggFlowOptions options;
+  options.consistency.kind = ConsistencyKind::kStep;
+  return [s, method = VggFlow(options, {}), times = time_grid({})] {
+    s->buffer->zero_grad();
+    s->parameters.zero_grad();
+    s->lora->merge();
+    const Tensor noise = keyed_normal(1, Purpose::kNoise, 0, 0, 16, {3, 32, 32});
+    method.update(s->posed, {.seed = 1, .x0 = noise, .times = times, .micro_batch = 80});
+    s->adamw->step(1e-3);
+    s->optimizer.step(1e-3);
+  };
+}
+
+Pass update_of(const std::shared_ptr<Setup>& setup, const std::shared_ptr<ImageProblem>& problem) {
+  return [setup, problem, options = VggFlowOptions{}, times = time_grid({})] {
+    setup->buffer->zero_grad();
+    setup->lora->merge();
+    const Transitions all = pick(rollout(*problem, times), kTrained);
     const Tensor g =
-        value_gradient(problem, options.eta, all.states, guess_of(problem, all).gradient);
-    match(problem, options.beta, all, g, 80);
-    setup.adamw->step(1e-3);
-  }
-  finish(state, 16);
+        value_gradient(*problem, options.eta, all.states, guess_of(*problem, all).gradient);
+    match(*problem, options.beta, all, g, 80);
+    setup->adamw->step(1e-3);
+  };
 }
 
-void bench_update(benchmark::State& state, at::ScalarType dtype) {
-  Setup setup(dtype);
-  ImageProblem problem = setup.problem(16);
-  bench_update_of(state, setup, problem);
+Pass update_pass(at::ScalarType dtype) {
+  const auto setup = std::make_shared<Setup>(dtype);
+  return update_of(setup, std::make_shared<ImageProblem>(setup->problem(16)));
 }
 
-void bench_update_apart(benchmark::State& state) {
+Pass update_apart_pass(at::ScalarType dtype) {
   struct Apart : ImageProblem {
     using ImageProblem::ImageProblem;
     bool has_difference() const override { return false; }
   };
-  Setup setup(at::kBFloat16);
-  Apart problem({setup.model, *setup.lora, *setup.reward, nullptr}, {.guidance = 3.0},
-                std::vector<std::string>(16, "a b c"));
-  bench_update_of(state, setup, problem);
+  const auto setup = std::make_shared<Setup>(dtype);
+  return update_of(
+      setup, std::make_shared<Apart>(
+                 AlignmentModels{setup->model, *setup->lora, *setup->reward, nullptr},
+                 ImageProblemOptions{.guidance = 3.0}, std::vector<std::string>(16, "a b c")));
+}
+
+Pass product_pass(at::ScalarType dtype) {
+  const Tensor a = at::ones({2048, 2048}, dtype), b = at::ones({2048, 2048}, dtype);
+  return [a, b] { benchmark::DoNotOptimize(at::matmul(a, b)); };
+}
+
+struct Job {
+  const char* name;
+  int64_t images;
+  Pass (*make)(at::ScalarType);
+};
+struct TypedJob {
+  std::string name;
+  Job job;
+  at::ScalarType dtype;
+};
+std::vector<TypedJob> jobs() {
+  const std::vector<Job> all{{"sample", 32, sample_pass}, {"evaluate", 64, evaluate_pass},
+                             {"update", 16, update_pass}, {"step", 16, step_pass},
+                             {"value", 16, value_pass},   {"update_apart", 16, update_apart_pass},
+                             {"product", 0, product_pass}};
+  std::vector<TypedJob> typed;
+  for (const auto dtype : {at::kFloat, at::kBFloat16}) {
+    const bool wide = dtype == at::kFloat;
+    for (const Job& job : all) {
+      if (wide && job.make == update_apart_pass) continue;
+      typed.push_back({fmt::format("{}/{}", job.name, wide ? "fp32" : "bf16"), job, dtype});
+    }
+  }
+  return typed;
+}
+
+void bench(benchmark::State& state, const TypedJob& typed) {
+  const Pass pass = typed.job.make(typed.dtype);
+  for (auto _ : state) pass();
+  state.counters["images/s"] = benchmark::Counter(
+      static_cast<double>(typed.job.images * state.iterations()), benchmark::Counter::kIsRate);
+  state.counters["peak GiB"] = memory_peak_gib();
+}
+
+int serve() {
+  const std::vector<TypedJob> all = jobs();
+  std::map<std::string, Pass> passes;
+  for (std::string line; std::getline(std::cin, line);) {
+    if (!passes.contains(line)) {
+      const auto found = std::find_if(all.begin(), all.end(),
+                                      [&](const TypedJob& job) { return job.name == line; });
+      if (found == all.end()) {
+        fmt::print(stderr, "nano_bench: no job '{}'\n", line);
+        return 1;
+      }
+      passes[line] = found->job.make(found->dtype);
+    }
+    const auto begin = std::chrono::steady_clock::now();
+    passes[line]();
+    const std::chrono::duration<double> time = std::chrono::steady_clock::now() - begin;
+    fmt::print("{}\n", time.count());
+    std::fflush(stdout);
+  }
+  return 0;
 }
 
 }  // namespace
@@ -171,22 +274,17 @@ void bench_update_apart(benchmark::State& state) {
 int main(int argc, char** argv) {
   mallopt(M_MMAP_THRESHOLD, 1 << 30);
   mallopt(M_TRIM_THRESHOLD, 2000 << 20);
-  using Job = void (*)(benchmark::State&, at::ScalarType);
-  const std::vector<std::pair<const char*, Job>> jobs{{"sample", vggflow::bench_sample},
-                                                      {"update", vggflow::bench_update},
-                                                      {"value", vggflow::bench_value}};
-  for (const auto& [name, dtype] : {std::pair{"fp32", at::kFloat}, {"bf16", at::kBFloat16}}) {
-    for (const auto& [job, run] : jobs) {
-      benchmark::RegisterBenchmark(fmt::format("{}/{}", job, name).c_str(), run, dtype)
-          ->UseRealTime()
-          ->Unit(benchmark::kMillisecond)
-          ->MinTime(4);
-    }
+  if (argc == 3 && std::string(argv[1]) == "--serve") {
+    ::setenv("VGGFLOW_THREADS", argv[2], 1);
+    at::set_num_threads(std::atoi(argv[2]));
+    return vggflow::serve();
   }
-  benchmark::RegisterBenchmark("update_apart/bf16", vggflow::bench_update_apart)
-      ->UseRealTime()
-      ->Unit(benchmark::kMillisecond)
-      ->MinTime(4);
+  for (const vggflow::TypedJob& job : vggflow::jobs()) {
+    benchmark::RegisterBenchmark(job.name.c_str(), vggflow::bench, job)
+        ->UseRealTime()
+        ->Unit(benchmark::kMillisecond)
+        ->MinTime(4);
+  }
   benchmark::Initialize(&argc, argv);
   benchmark::RunSpecifiedBenchmarks();
 }

@@ -1,10 +1,13 @@
 #!/usr/bin/env python3
 """The PyTorch twin of bench/nano_bench.cpp: same shapes, dtypes, threads and passes (listed there), eager or torch.compile.
 
-Usage: twin.py [--compile] [--threads 2]. Needs torch==2.11.0 (tools/reference/requirements.txt).
+Usage: twin.py [--compile] [--threads 2] [--serve]. Needs torch==2.11.0 (tools/reference/requirements.txt).
+--serve reads jobs (`sample/bf16`) from its input, one a line, runs each once and prints its seconds (bench/compare.py asks); `graphs`
+prints how many graphs torch.compile has made.
 """
 import argparse
 import resource
+import sys
 import time
 
 import torch
@@ -104,10 +107,11 @@ class Twin:
         for p in lora:
             p.requires_grad_(True)
         self.optimizer = torch.optim.AdamW(lora, lr=1e-3)
-        self.run = torch.compile(self.net) if compiled else self.net
+        # One graph a mode and batch, each of fixed shapes: none is made anew while it is timed.
+        self.run = torch.compile(self.net, dynamic=False) if compiled else self.net
         self.value = Mmdit(64, 2, 2)
         self.value_optimizer = torch.optim.AdamW(self.value.parameters(), lr=1e-3)
-        self.run_value = torch.compile(self.value) if compiled else self.value
+        self.run_value = torch.compile(self.value, dynamic=False) if compiled else self.value
         self.value_batch = None
         self.cond = torch.randn(80, TOKENS, TEXT), torch.randn(80, TEXT)
         self.unc = torch.randn(80, TOKENS, TEXT), torch.randn(80, TEXT)
@@ -134,30 +138,60 @@ class Twin:
             x = x + self.guided(x, torch.full((n,), k / 20)) / 20
         return states + [x]
 
+    @torch.no_grad()
+    def evaluate(self):
+        for _ in range(4):
+            colorfulness(((self.rollout(16)[-1] + 1) / 2).clamp(0, 1))
+
     def transitions(self):
-        states = self.rollout(16)
-        ks = (2, 6, 10, 14, 18)
+        states, ks = self.rollout(16), (2, 6, 10, 14, 18)
+        return states[-1], *self.guesses(states, ks)
+
+    def guesses(self, states, ks):
+        """x, t, the clipped gradient of the reward at the one-step guess and its factor, at steps ks of a rollout."""
         x, t = torch.cat([states[k] for k in ks]), torch.cat([torch.full((16,), k / 20) for k in ks])
         v = torch.cat([(states[k + 1] - states[k]) * 20 for k in ks])
         guess = (x + (1 - t)[:, None, None, None] * v).requires_grad_(True)
         grad, = torch.autograd.grad(colorfulness(((guess + 1) / 2).clamp(0, 1)).sum(), guess)
         norm = grad.flatten(1).norm(dim=1)
         factor = (norm.quantile(0.8) / norm).clamp(max=1)[:, None, None, None]
-        return states[-1], x, t, grad * factor, factor
+        return x, t, grad * factor, factor
 
     def update(self):
         _, x, t, grad, _ = self.transitions()
-        g = -(t * t)[:, None, None, None] * grad
         with torch.no_grad():
             self.mode("off")
             base = self.guided(x, t)
-            self.mode("on")
+        self.match(x, t, base, -(t * t)[:, None, None, None] * grad)
+
+    def match(self, x, t, base, g):
+        self.mode("on")
+        with torch.no_grad():
             unc = self.run(x, 1000 * (1 - t), *self.unc)
         policy = -(unc * -2 + self.run(x, 1000 * (1 - t), *self.cond) * 3)
         self.optimizer.zero_grad()
         ((policy - base + g) ** 2).mean().backward()
         self.optimizer.step()
 
+    def step_update(self):
+        """An update with the value network by the residual over the rollout's own steps."""
+        states = self.rollout(16)
+        x, t, grad, _ = self.guesses(states, (2, 6, 10, 14, 18))
+        next_x, next_t, next_grad, _ = self.guesses(states, (3, 7, 11, 15, 19))
+        nu = lambda x, t: self.run_value(x, 1000 * (1 - t), self.cond[0][:len(x)], self.cond[1][:len(x)])
+        square = lambda t: (t * t)[:, None, None, None]
+        with torch.no_grad():
+            g = nu(x, t) - square(t) * grad
+        later = nu(next_x, next_t) - square(next_t) * next_grad
+        self.mode("off")
+        leaf = x.detach().requires_grad_(True)
+        base = self.guided(leaf, t)
+        pull, = torch.autograd.grad(base, leaf, later.detach())
+        residual = later - (nu(x, t) - square(t) * grad) + pull / 20
+        self.value_optimizer.zero_grad()
+        (residual ** 2).mean().backward()
+        self.value_optimizer.step()
+        self.match(x, t, base.detach(), g)
 
     def value_pass(self):
         """What the value network adds to an update; exact derivatives by torch.func.jvp (attention by its math kernel: the fused
@@ -199,16 +233,45 @@ def measure(f, seconds=4):
     return sorted(times)[len(times) // 2]
 
 
+def jobs(twin):
+    """name -> (pass, images)"""
+    return {"sample": (lambda: twin.rollout(32), 32), "evaluate": (twin.evaluate, 64), "update": (twin.update, 16),
+            "step": (twin.step_update, 16), "value": (twin.value_pass, 16)}
+
+
+def serve(compiled):
+    twins = {}
+    for line in sys.stdin:
+        if line.strip() == "graphs":
+            print(torch._dynamo.utils.counters["stats"]["unique_graphs"] if compiled else 0, flush=True)
+            continue
+        job, dtype = line.strip().split("/")
+        if dtype not in twins:
+            twins[dtype] = jobs(Twin(DTYPES[dtype], compiled))
+        run, _ = twins[dtype][job]
+        begin = time.perf_counter()
+        run()
+        print(time.perf_counter() - begin, flush=True)
+
+
+def measure_all(compiled):
+    for name, dtype in DTYPES.items():
+        for job, (run, images) in jobs(Twin(dtype, compiled)).items():
+            if job == "value" and compiled:
+                continue  # torch.compile does not trace torch.func.jvp over a compiled module
+            seconds = measure(run)
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+            print(f"{job}/{name} {'compile' if compiled else 'eager'}: median {1e3 * seconds:.0f} ms, {images / seconds:.1f} images/s, peak {peak:.2f} GiB")
+
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 parser = argparse.ArgumentParser()
 parser.add_argument("--compile", action="store_true")
 parser.add_argument("--threads", type=int, default=2)
+parser.add_argument("--serve", action="store_true")
 arguments = parser.parse_args()
 torch.set_num_threads(arguments.threads)
-for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
-    twin = Twin(dtype, arguments.compile)
-    for job, f, images in (("sample", lambda: twin.rollout(32), 32), ("update", twin.update, 16), ("value", twin.value_pass, 16)):
-        if job == "value" and arguments.compile:
-            continue  # torch.compile does not trace torch.func.jvp over a compiled module
-        seconds = measure(f)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-        print(f"{job}/{name} {'compile' if arguments.compile else 'eager'}: median {1e3 * seconds:.0f} ms, {images / seconds:.1f} images/s, peak {peak:.2f} GiB")
+if arguments.compile:
+    import torch._dynamo.utils
+    torch._dynamo.config.recompile_limit = 64
+(serve if arguments.serve else measure_all)(arguments.compile)

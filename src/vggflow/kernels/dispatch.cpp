@@ -1,3 +1,4 @@
+#include "vggflow/kernels/narrow.h"
 #include "vggflow/kernels/transformer.h"
 
 namespace vggflow::kernels {
@@ -10,6 +11,13 @@ const KernelTable& best_table() {
       : __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? avx2_table()
                                                                         : baseline_table();
   return table;
+}
+
+const NarrowKernels* narrow_kernels() {
+  static const NarrowKernels* kernels =
+      __builtin_cpu_supports("avx512bf16") && best_table().isa == "avx512" ? &avx512_bf16_kernels()
+                                                                           : nullptr;
+  return kernels;
 }
 
 }  // namespace vggflow::kernels

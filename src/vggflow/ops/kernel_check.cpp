@@ -11,6 +11,7 @@
 
 #include "vggflow/core/error.h"
 #include "vggflow/ops/block_functions.h"
+#include "vggflow/ops/joint_block.h"
 #include "vggflow/ops/random_tensor.h"
 
 namespace vggflow::ops {
@@ -194,6 +195,11 @@ std::vector<KernelError> kernel_check(at::Device device) {
                            wide ? c.float_bound : c.bfloat16_bound});
       }
     }
+  }
+  if (const RandomBlock block(3, 64, 12, 5, 32, false); device.is_cpu() && block.taken()) {
+    results.push_back({"joint block bf16, width 160", block.error(), 8e-3});
+    results.push_back(
+        {"joint block of pairs bf16, width 160", block.difference_error(1e-2), 1.2e-2});
   }
   results.push_back(check_adamw(device));
   return results;

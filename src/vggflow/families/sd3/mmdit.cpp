@@ -6,11 +6,13 @@
 
 #include <cmath>
 #include <concepts>
+#include <optional>
 #include <utility>
 
 #include "vggflow/core/error.h"
 #include "vggflow/nn/checkpoint.h"
 #include "vggflow/ops/block_functions.h"
+#include "vggflow/ops/joint_block.h"
 
 namespace vggflow {
 namespace {
@@ -278,11 +280,67 @@ JointBlock::JointBlock(const MmditOptions& o, bool pre_only, bool dual)
   }
 }
 
+namespace {
+
+ops::LayerWeights weights_of(const Linear& layer) {
+  return {layer.weight, layer.bias, layer.lora.a, layer.lora.b, layer.lora.scale};
+}
+
+// Modulations in the order of StreamModulations; the stream that ends with the last block has two.
+// Of pairs: none where one has a difference.
+std::optional<ops::StreamModulations> modulations_of(const std::vector<Tensor>& m) {
+  if (m.size() == 2) return ops::StreamModulations{m[1], m[0], {}, {}, {}, {}};
+  return ops::StreamModulations{m[0], m[1], m[2], m[3], m[4], m[5]};
+}
+std::optional<ops::StreamModulations> modulations_of(const std::vector<Pair>& m) {
+  std::vector<Tensor> bases;
+  for (const Pair& part : m) {
+    if (part.difference.defined()) return std::nullopt;
+    bases.push_back(part.base);
+  }
+  return modulations_of(bases);
+}
+
+// A block in one call (ops/joint_block.h), where that takes it: false, and nothing done, where it
+// does not.
+template <class T>
+bool forward_at_once(const JointBlock& block, T& image, T& text, const std::vector<T>& mod,
+                     const std::vector<T>& mod_text, at::ScalarType dtype) {
+  const JointAttention& attn = block.attn;
+  if (dtype != at::kBFloat16 || block.attn2 || attn.norm_q) return false;
+  const auto rows = modulations_of(mod), text_rows = modulations_of(mod_text);
+  if (!rows || !text_rows) return false;
+  const ops::BlockStream image_part{
+      {weights_of(attn.to_q), weights_of(attn.to_k), weights_of(attn.to_v), weights_of(attn.to_out),
+       weights_of(block.ff.project_in), weights_of(block.ff.project_out)},
+      *rows};
+  ops::BlockStream text_part{{weights_of(attn.add_q_proj),
+                              weights_of(attn.add_k_proj),
+                              weights_of(attn.add_v_proj),
+                              {},
+                              {},
+                              {}},
+                             *text_rows};
+  if (!block.context_pre_only) {
+    text_part.layers.out = weights_of(*attn.to_add_out);
+    text_part.layers.in = weights_of(block.ff_context->project_in);
+    text_part.layers.back = weights_of(block.ff_context->project_out);
+  }
+  if (!ops::joint_block_takes(image, text, image_part, text_part, attn.heads)) return false;
+  ops::joint_block(image, text, image_part, text_part, attn.heads, kNormEps);
+  return true;
+}
+
+}  // namespace
+
 template <NetworkValue T>
 void JointBlock::forward(T& image, T& text, const T& silu_embedding, at::ScalarType dtype) const {
   bring_weights();
   const auto mod = modulations(norm1, silu_embedding, attn2 ? 9 : 6);
   const auto mod_text = modulations(norm1_context, silu_embedding, context_pre_only ? 2 : 6);
+  if constexpr (!std::same_as<T, Dual>) {
+    if (forward_at_once(*this, image, text, mod, mod_text, dtype)) return;
+  }
   // The last block's text modulation has diffusers' AdaLayerNormContinuous order: scale, shift.
   const T& text_shift = mod_text[context_pre_only ? 1 : 0];
   const T& text_scale = mod_text[context_pre_only ? 0 : 1];
