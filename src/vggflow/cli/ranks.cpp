@@ -14,6 +14,7 @@
 #include "vggflow/core/error.h"
 #include "vggflow/core/interrupt.h"
 #include "vggflow/core/log.h"
+#include "vggflow/dist/host_name.h"
 
 namespace vggflow::cli {
 
@@ -47,7 +48,7 @@ int as_one_of(const Group& group, const std::function<int()>& work) {
     fail("{}{}", e.what(),
          std::string(e.what()).starts_with("[ranks]")
              ? ""
-             : fmt::format(" (rank {} of {})", group.rank(), group.size()));
+             : fmt::format(" (rank {} of {} on {})", group.rank(), group.size(), host_name()));
   }
 }
 

@@ -15,14 +15,17 @@
 #include <array>
 #include <cstdlib>
 #include <functional>
+#include <future>
 #include <map>
 #include <memory>
 #include <thread>
 #include <utility>
 
 #include "vggflow/core/error.h"
+#include "vggflow/core/interrupt.h"
 #include "vggflow/core/listing.h"
 #include "vggflow/core/log.h"
+#include "vggflow/dist/host_name.h"
 #include "vggflow/dist/transport.h"
 
 namespace vggflow {
@@ -32,11 +35,6 @@ using std::chrono::milliseconds;
 
 // In which ranks that live say so once one is lost.
 constexpr milliseconds kWordTime{2000};
-
-std::string host_name() {
-  std::array<char, 256> name{};
-  return ::gethostname(name.data(), name.size() - 1) == 0 ? name.data() : "an unknown host";
-}
 
 // This host's address on the way to `address`, which is the one that ranks elsewhere reach it by:
 // its own name may stand for a loopback address.
@@ -71,6 +69,38 @@ std::shared_ptr<gloo::transport::Device> device_for(const Place& place) {
 }
 
 std::vector<uint8_t> bytes_of(const std::string& text) { return {text.begin(), text.end()}; }
+
+std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
+
+// Between two looks at whether the user wants to stop while ranks wait for one another.
+constexpr milliseconds kBetweenLooks{200};
+
+void stop_if_asked() {
+  if (interrupted()) throw Interrupted();
+}
+
+using Store = c10::intrusive_ptr<c10d::Store>;
+
+// c10d waits for the store beyond its own time limit where something else listens there, and hears
+// no signal: it waits on a thread of its own, which is left behind then.
+Store open_store(const std::string& address, const c10d::TCPStoreOptions& options) {
+  auto opened = std::make_shared<std::promise<Store>>();
+  std::future<Store> store = opened->get_future();
+  std::thread([opened, address, options] {
+    try {
+      opened->set_value(c10::make_intrusive<c10d::TCPStore>(address, options));
+    } catch (...) {
+      opened->set_exception(std::current_exception());
+    }
+  }).detach();
+  const Stopwatch watch;
+  const double limit = 1e-3 * static_cast<double>(options.timeout.count()) + 1;
+  while (store.wait_for(kBetweenLooks) != std::future_status::ready) {
+    stop_if_asked();
+    VGGFLOW_CHECK(watch.seconds() < limit, "nothing that answers as a rank within {:.0f} s", limit);
+  }
+  return store.get();
+}
 
 class GlooTransport : public Transport {
  public:
@@ -113,8 +143,8 @@ class GlooTransport : public Transport {
 
 GlooTransport::GlooTransport(const Place& place, milliseconds timeout, const GpuRank& gpu)
     : place_(place), timeout_(timeout) {
-  // c10d's own warnings are stack traces of what our errors say.
-  FLAGS_caffe2_log_level = c10::GLOG_ERROR;
+  // c10d's own warnings and errors are stack traces of what our errors say.
+  FLAGS_caffe2_log_level = c10::GLOG_FATAL;
   c10d::TCPStoreOptions options;
   options.port = static_cast<uint16_t>(place.port);
   options.isServer = place.rank == 0 && !place.agent_hosts;
@@ -123,15 +153,17 @@ GlooTransport::GlooTransport(const Place& place, milliseconds timeout, const Gpu
   options.timeout = timeout;
   try {
     // The keys of an attempt are its own: torchrun keeps the store when it starts the ranks again.
-    store_ = c10::make_intrusive<c10d::PrefixStore>(
-        "vggflow/" + place.attempt, c10::make_intrusive<c10d::TCPStore>(place.address, options));
+    store_ = c10::make_intrusive<c10d::PrefixStore>("vggflow/" + place.attempt,
+                                                    open_store(place.address, options));
     store_->set(key("here", place.rank), bytes_of(host_name()));
+  } catch (const Interrupted&) {
+    throw;
   } catch (const std::exception& e) {
     fail(
         "[ranks] rank {} of {} ({}) cannot {} the meeting point {}:{}: {}. Check MASTER_ADDR and "
         "MASTER_PORT, and that rank 0 has started",
         place.rank, place.size, place.launcher, options.isServer ? "open" : "reach", place.address,
-        place.port, e.what());
+        place.port, first_line(e.what()));
   }
   meet_all();
   find_hosts();
@@ -155,17 +187,24 @@ std::string GlooTransport::value(const std::string& name) const {
 void GlooTransport::meet_all() {
   const Stopwatch watch;
   std::vector<std::string> missing;
-  for (int rank = 0; rank < place_.size; ++rank) {
-    const auto left = timeout_ - milliseconds(static_cast<int64_t>(1000 * watch.seconds()));
+  const double limit = 1e-3 * static_cast<double>(timeout_.count());
+  const auto here = [&](int rank) {
     try {
-      store_->wait({key("here", rank)}, std::max(left, milliseconds(1)));
-    } catch (const std::exception&) {
-      missing.push_back(std::to_string(rank));
+      return has(key("here", rank));
+    } catch (const std::exception&) {  // the store is gone with the rank that kept it
+      return false;
     }
+  };
+  for (int rank = 0; rank < place_.size; ++rank) {
+    while (!here(rank) && watch.seconds() < limit) {
+      std::this_thread::sleep_for(kBetweenLooks / 10);
+      stop_if_asked();
+    }
+    if (!here(rank)) missing.push_back(std::to_string(rank));
   }
   VGGFLOW_CHECK(missing.empty(),
                 "[ranks] expected {} ranks at {}:{} within {} s, got none of rank {}: look at what "
-                "those wrote, or allow more time (ranks_timeout)",
+                "those wrote, or allow more time (dist.timeout)",
                 place_.size, place_.address, place_.port, timeout_.count() / 1000,
                 examples_of(missing, ", "));
 }
@@ -291,9 +330,9 @@ void GlooTransport::report_loss(const std::string& problem) {
     lost = {fmt::format("rank 0 on {} is gone, and the meeting point with it", hosts_[0])};
   }
   if (lost.empty()) lost.push_back("some rank did not answer in time");
-  loss_ = fmt::format("[ranks] rank {} of {} on {} ends, since {} ({})", place_.rank, place_.size,
-                      hosts_[static_cast<size_t>(place_.rank)], examples_of(lost),
-                      problem.substr(0, problem.find('\n')));
+  loss_ =
+      fmt::format("[ranks] rank {} of {} on {} ends, since {} ({})", place_.rank, place_.size,
+                  hosts_[static_cast<size_t>(place_.rank)], examples_of(lost), first_line(problem));
   fail("{}", loss_);
 }
 

@@ -1,6 +1,7 @@
 #include "vggflow/dist/group.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -207,6 +208,8 @@ void Group::leave_word(const std::string& text) const {
 void agree_on_settings(const Group& group, const Fields& fields) {
   group.agree("the program", fmt::format("{} {}", version(), commit()));
   group.agree("the settings", to_yaml(fields));
+  // With threads=0 they come from the surroundings, OMP_NUM_THREADS for one.
+  group.agree("the number of threads", std::to_string(at::get_num_threads()));
 }
 
 Tensor gather_dealt(const Group& group, const std::vector<Tensor>& own,

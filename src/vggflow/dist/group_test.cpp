@@ -1,9 +1,12 @@
 #include "vggflow/dist/group.h"
 
+#include <arpa/inet.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 #include <gmock/gmock.h>
 
 #include <string>
@@ -19,6 +22,7 @@ namespace {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 TEST(Group, OfOneIsTheIdentity) {
   const Group one;
@@ -121,7 +125,29 @@ TEST(Group, RefusesOtherSettings) {
     settings.seed = group.rank();
     EXPECT_THAT(testing::message_of([&] { agree_on_settings(group, fields_of(settings)); }),
                 HasSubstr("the settings to be the same on all ranks; rank 1 differs"));
+    settings.seed = 0;
+    at::set_num_threads(1 + group.rank());
+    EXPECT_THAT(testing::message_of([&] { agree_on_settings(group, fields_of(settings)); }),
+                HasSubstr("the number of threads to be the same on all ranks; rank 1 differs"));
   });
+}
+
+TEST(Group, IsNotHeldUpByAStrangerAtTheMeetingPoint) {
+  const int socket = ::socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_in name{};
+  name.sin_family = AF_INET;
+  name.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t length = sizeof(name);
+  ::bind(socket, reinterpret_cast<sockaddr*>(&name), length);
+  ::listen(socket, 1);
+  ::getsockname(socket, reinterpret_cast<sockaddr*>(&name), &length);
+  const Stopwatch watch;
+  const std::string said = testing::message_of(
+      [&] { Group::open(place(1, 2, ntohs(name.sin_port)), std::chrono::milliseconds(1000)); });
+  EXPECT_THAT(said, HasSubstr("rank 1 of 2 (torchrun) cannot reach the meeting point"));
+  EXPECT_THAT(said, Not(HasSubstr("\n")));
+  EXPECT_LT(watch.seconds(), 10);
+  ::close(socket);
 }
 
 TEST(Group, HearsRankZero) {

@@ -46,7 +46,8 @@ Place ranks_by(const Names& names, const Variables& variables) {
   Place place{.launcher = names.launcher};
   place.size = number(variables, names.size, 1, kMostRanks);
   place.rank = number(variables, names.rank, 0, place.size - 1);
-  place.local_rank = number(variables, names.local_rank, 0, place.rank);
+  // One process is the only one of its host, whether the launcher says so or not.
+  if (place.size > 1) place.local_rank = number(variables, names.local_rank, 0, place.rank);
   return place;
 }
 
@@ -74,6 +75,9 @@ bool any(const Variables& variables, std::initializer_list<const char*> names) {
 
 Place by_torchrun(const Variables& variables) {
   Place place = ranks_by(kTorchrun, variables);
+  if (variables("TORCHELASTIC_RESTART_COUNT"))
+    place.attempt = text(variables, "TORCHELASTIC_RESTART_COUNT");
+  place.again = place.attempt != "0";
   if (place.size == 1) return place;
   for (const char* name : {"MASTER_ADDR", "MASTER_PORT"}) {
     VGGFLOW_CHECK(variables(name),
@@ -83,21 +87,18 @@ Place by_torchrun(const Variables& variables) {
   }
   find_meeting_point(variables, "", "", place);
   place.agent_hosts = text(variables, "TORCHELASTIC_USE_AGENT_STORE") == "True";
-  if (variables("TORCHELASTIC_RESTART_COUNT"))
-    place.attempt = text(variables, "TORCHELASTIC_RESTART_COUNT");
-  place.again = place.attempt != "0";
   return place;
 }
 
 Place by_slurm(const Variables& variables) {
   Place place = ranks_by(kSlurm, variables);
+  place.again = text(variables, "SLURM_RESTART_COUNT").find_first_not_of('0') != std::string::npos;
   if (place.size == 1) return place;
   const std::string step = text(variables, "SLURM_JOB_ID") + "." + text(variables, "SLURM_STEP_ID");
   find_meeting_point(variables, first_host(text(variables, "SLURM_STEP_NODELIST")), step, place);
   VGGFLOW_CHECK(!place.address.empty(),
                 "[ranks] expected the hosts of the step in SLURM_STEP_NODELIST, or rank 0's in "
                 "MASTER_ADDR; neither is set");
-  place.again = text(variables, "SLURM_RESTART_COUNT").find_first_not_of('0') != std::string::npos;
   place.attempt = step + "." + text(variables, "SLURM_RESTART_COUNT");
   return place;
 }

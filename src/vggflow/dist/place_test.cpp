@@ -43,6 +43,23 @@ TEST(Place, IsTorchruns) {
   EXPECT_TRUE(place.again);
 }
 
+TEST(Place, OfOneProcessKnowsThatItWasStartedBefore) {
+  const Place first = place_in({{"RANK", "0"}, {"WORLD_SIZE", "1"}});  // not of torchrun's own
+  EXPECT_EQ(first.size, 1);
+  EXPECT_FALSE(first.again);
+  EXPECT_TRUE(place_in({{"RANK", "0"},
+                        {"WORLD_SIZE", "1"},
+                        {"LOCAL_RANK", "0"},
+                        {"TORCHELASTIC_RESTART_COUNT", "1"}})
+                  .again);
+  EXPECT_TRUE(place_in({{"SLURM_PROCID", "0"},
+                        {"SLURM_STEP_NUM_TASKS", "1"},
+                        {"SLURM_LOCALID", "0"},
+                        {"SLURM_STEP_NODELIST", "gpu03"},
+                        {"SLURM_RESTART_COUNT", "1"}})
+                  .again);
+}
+
 TEST(Place, IsASlurmStepsWithoutAWordOfTheUser) {
   std::map<std::string, std::string> step{
       {"SLURM_PROCID", "9"},    {"SLURM_STEP_NUM_TASKS", "16"},

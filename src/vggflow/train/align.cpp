@@ -138,6 +138,7 @@ RunEnd align(AlignConfig& config, const Group& group, const RunCheck& check, Run
         config.run, config.updates);
     return RunEnd::kFinishedBefore;
   }
+  const Shares fitting(group, config.shares, config.batch);  // refused before anything is written
   open_log_of(config, group);
   if (!start.empty())
     log_info(

@@ -297,6 +297,10 @@ void Trainer::resume_from(const Checkpoint& saved) {
   check_same(saved, "base_model", base_hash_, "base model", config_.flow.model);
   check_same(saved, "prompts", prompts_hash_, "prompts",
              fmt::format("{} {}", config_.prompts.train, config_.prompts.eval));
+  const auto threads = saved.metadata.find("threads");
+  if (threads != saved.metadata.end() && threads->second != fmt::to_string(at::get_num_threads()))
+    log_info("{} threads computed before, {} do now: the numbers may now differ by rounding",
+             threads->second, at::get_num_threads());
   state_.load(saved);
   losses_of_g_ = !saved.metadata.contains("value_losses");
   base_json_ = parse_json(checkpoint_text(saved, "base"), "the checkpoint's base evaluation");
@@ -483,6 +487,7 @@ Checkpoint Trainer::checkpoint() const {
                .metadata = {{"base", json_text(base_json_)},
                             {"base_model", base_hash_},
                             {"prompts", prompts_hash_},
+                            {"threads", fmt::to_string(at::get_num_threads())},
                             {"evaluated", fmt::to_string(evaluated_)}}};
   if (!losses_of_g_) c.metadata["value_losses"] = "of beta g";
   state_.save(c);
