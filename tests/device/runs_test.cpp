@@ -75,6 +75,7 @@ AlignConfig config_of(const std::string& method, const std::string& name) {
   for (const char* matched : {"vgg-flow", "vgg-flow-pmp", "fitted-adjoint"})
     c.methods.set(matched, "bins=3 beta=5");
   c.methods.set("refl", "k_min=3 k_max=5");
+  c.methods.set("ram", "group=2");
   c.methods.set("draft", "k=2");
   c.value.width = 32;
   c.value.layers = 1;

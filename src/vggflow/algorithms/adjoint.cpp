@@ -32,10 +32,10 @@ Tensor pull_back_step(const Trajectory& trajectory, size_t k, const Tensor& rows
 }
 
 std::vector<Tensor> sweep(const Trajectory& trajectory, const Tensor& rows, const Tensor& end,
-                          int64_t micro_batch, const StepPullBack& step) {
+                          int64_t micro_batch, const StepPullBack& step, size_t first) {
   std::vector<Tensor> out(trajectory.times.size());
   out.back() = end;
-  for (size_t k = trajectory.times.size() - 1; k-- > 0;)
+  for (size_t k = trajectory.times.size() - 1; k-- > first;)
     out[k] = pull_back_step(trajectory, k, rows, out[k + 1], micro_batch, step);
   return out;
 }

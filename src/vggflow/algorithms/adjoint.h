@@ -24,9 +24,9 @@ Tensor pull_back_step(const Trajectory& trajectory, size_t k, const Tensor& rows
                       int64_t micro_batch, const StepPullBack& step);
 
 /// Cotangents at x_0 ... x_N of the trajectory's kept rows, from `end` at x_N, each step in parts
-/// of `micro_batch` rows.
+/// of `micro_batch` rows; down to x_first, undefined before it.
 std::vector<Tensor> sweep(const Trajectory& trajectory, const Tensor& rows, const Tensor& end,
-                          int64_t micro_batch, const StepPullBack& step);
+                          int64_t micro_batch, const StepPullBack& step, size_t first = 0);
 
 /// The sweep's cotangents that transitions starting at step k see, a_{k+1} = dJ/dx_{k+1}, (M, ...):
 /// with them the regression on v_base - beta a solves the Euler-discretised problem exactly.

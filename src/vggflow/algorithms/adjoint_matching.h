@@ -65,6 +65,7 @@ class AdjointMatching : public Method {
   Passes cost(const CostShape& shape, const MethodReport& report) const override;
   Demand demand(const CostShape& shape) const override;
   std::string cost_formula(const CostShape& shape) const override;
+  bool scales_with_beta() const override { return true; }
 
  private:
   AdjointMatchingOptions options_;

@@ -15,7 +15,7 @@ namespace {
 struct Call {
   AlignmentProblem& problem;
   const ConsistencyOptions& options;
-  Eta schedule;
+  const EtaSchedule& schedule;
   double beta;
   const ValuePoints& p;
 };
@@ -140,7 +140,7 @@ Consistency step(const Call& c) {
 }  // namespace
 
 Consistency consistency(AlignmentProblem& problem, const ConsistencyOptions& options,
-                        Eta eta_schedule, double beta, const ValuePoints& points) {
+                        const EtaSchedule& eta_schedule, double beta, const ValuePoints& points) {
   const Call call{problem, options, eta_schedule, beta, points};
   switch (options.kind) {
     case ConsistencyKind::kExact:

@@ -111,6 +111,6 @@ struct Consistency {
   Tensor residual, base;
 };
 Consistency consistency(AlignmentProblem& problem, const ConsistencyOptions& options,
-                        Eta eta_schedule, double beta, const ValuePoints& points);
+                        const EtaSchedule& eta_schedule, double beta, const ValuePoints& points);
 
 }  // namespace vggflow

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <vector>
 
+#include "vggflow/algorithms/surrogate.h"
 #include "vggflow/algorithms/transitions.h"
 #include "vggflow/core/error.h"
 #include "vggflow/ops/random_tensor.h"
@@ -33,14 +34,6 @@ Seed reward_seed(AlignmentProblem& problem, const RewardClipOptions& clip,
   const Tensor cotangent =
       -expand_time(transform_slope(transform, r.reward), r.gradient) * r.gradient / count;
   return {keep, cotangent.index_select(0, keep)};
-}
-
-// Accumulates theta's gradient of <a, v_theta> and returns x's.
-Tensor policy_pull_back(AlignmentProblem& problem, const States& s, const Tensor& a) {
-  at::AutoGradMode on(true);
-  const Tensor leaf = s.x.detach().requires_grad_(true);
-  (problem.policy({leaf, s.t, s.rows}) * a).sum().backward();
-  return leaf.grad();
 }
 
 // Steps N-1 ... N-K of the trajectory.
@@ -89,7 +82,8 @@ class Draft : public Method {
   Passes cost(const CostShape& s, const MethodReport& report) const override {
     return passes(s, report.values.at("depth"));
   }
-  Passes mean_cost(const CostShape& s) const override;
+  Passes mean_cost(const CostShape& s) const override { return passes(s, mean_depth(s.steps)); }
+  double trained_states(const CostShape& s) const override { return s.batch * mean_depth(s.steps); }
   Demand demand(const CostShape& s) const override {
     return {.transitions = s.batch, .reward_gradients = s.batch, .policy_input = true};
   }
@@ -98,6 +92,7 @@ class Draft : public Method {
   }
 
  private:
+  double mean_depth(double steps) const;
   static Passes passes(const CostShape& s, double depth) {
     return {.f = s.batch * (s.steps * s.rollout + depth * s.policy),
             .b = s.batch * depth * s.policy_graph};
@@ -128,11 +123,11 @@ MethodReport Draft::update(AlignmentProblem& problem, const UpdateInput& input) 
   return report;
 }
 
-Passes Draft::mean_cost(const CostShape& s) const {
+double Draft::mean_depth(double steps) const {
   const auto k = static_cast<double>(options_.k);
-  return passes(s, options_.kind == DraftKind::kFull      ? s.steps
-                   : options_.kind == DraftKind::kUniform ? (1 + k) / 2
-                                                          : k);
+  return options_.kind == DraftKind::kFull      ? steps
+         : options_.kind == DraftKind::kUniform ? (1 + k) / 2
+                                                : k;
 }
 
 // One step from each of several noised copies of the finished end point.
@@ -148,6 +143,7 @@ class DraftLv : public Method {
   Demand demand(const CostShape& s) const override {
     return {.transitions = s.batch, .reward_gradients = s.batch * starts(), .policy_input = true};
   }
+  double trained_states(const CostShape& s) const override { return s.batch * starts(); }
   std::string cost_formula(const CostShape& s) const override {
     return fmt::format("B N {}F + {} B ({}F + {}B)", s.rollout, starts(), s.rollout + s.policy,
                        s.policy_graph);

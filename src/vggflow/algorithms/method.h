@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -124,6 +125,8 @@ class Method {
   virtual Passes mean_cost(const CostShape& shape) const { return cost(shape, {}); }
   /// What an update of that shape asks for besides.
   virtual Demand demand(const CostShape& shape) const = 0;
+  /// States of an update at which v_theta is trained, on average over updates.
+  virtual double trained_states(const CostShape& shape) const { return demand(shape).transitions; }
   /// The cost for a person: "B N r + M (1 + 2)", in the letters that docs/methods.md explains.
   virtual std::string cost_formula(const CostShape& shape) const = 0;
   /// Whether the method trains the value network; the others refuse one.
@@ -134,6 +137,15 @@ class Method {
   /// Whether its fixed point minimises the control's energy less the reward (vgg_flow.h, Eq. 6);
   /// the others raise the reward.
   virtual bool minimises_objective() const { return false; }
+  /// Whether UpdateInput::beta_scale acts on it: a multiplier weighs the reward against the base.
+  virtual bool scales_with_beta() const { return minimises_objective(); }
+  /// Whether the reward must have a gradient.
+  virtual bool needs_reward_gradient() const { return true; }
+  /// Samples of one prompt, which follow one another; they divide the batch.
+  virtual int64_t group() const { return 1; }
+  /// Rollouts follow an average of the trained policy, with decay min(lag, 0.01 n) after n updates;
+  /// none: the trained policy itself.
+  virtual std::optional<double> lag() const { return std::nullopt; }
   /// 1/lambda of the regression target, 1 for methods that have none: the value network emits beta
   /// nu.
   virtual double beta() const { return 1; }

@@ -12,6 +12,13 @@
 // Euler steps: the transition k -> k+1 is matched to a_{k+1}. The full form needs the policy's
 // whole Jacobian: set detach_unconditional to false for it. Costs N pull-backs a trajectory (lean:
 // through v_base, full: through both).
+//
+// Truncated (ODE Adjoint Matching, arXiv 2605.06583): the adjoint is pulled back through the last K
+// steps alone, a_N ... a_{N-K}, which the transitions k >= N - K see. Of the earlier ones
+//   none            no transition is trained: they drift with the weights that all times share
+//   anchor          v* = v_base: they keep the base's layout
+//   frozen_adjoint  see a_{N-K}; K = 0 is Reward Score Matching's end point with eta = 1
+//                   (vgg_flow.h)
 
 #include <string>
 
@@ -27,15 +34,30 @@ inline OptionWords<AdjointForm> option_words(AdjointForm) {
   return {{"lean", AdjointForm::kLean}, {"full", AdjointForm::kFull}};
 }
 
+/// What becomes of the transitions before the truncated adjoint's, as above.
+enum class EarlySteps { kNone, kAnchor, kFrozenAdjoint };
+inline OptionWords<EarlySteps> option_words(EarlySteps) {
+  return {{"none", EarlySteps::kNone},
+          {"anchor", EarlySteps::kAnchor},
+          {"frozen_adjoint", EarlySteps::kFrozenAdjoint}};
+}
+
 struct PmpOptions {
   double beta = 1.0;
   AdjointForm adjoint = AdjointForm::kLean;
+  int64_t steps = -1;
+  EarlySteps early = EarlySteps::kFrozenAdjoint;
   TransitionOptions transitions;
 
   template <class V>
   void fields(V& v) {
     v("beta", beta, "1/lambda: how far the reward may pull the velocity", range(0, 1e12));
     v("adjoint", adjoint, "lean: through v_base alone; full: of the whole running cost");
+    v("steps", steps, "last steps that the adjoint is pulled back through; -1: all",
+      range(-1, 1000));
+    v("early", early,
+      "the transitions before them: not trained, held at the base, or on the adjoint where it "
+      "ends");
     transitions.fields(v);
   }
 
@@ -54,6 +76,8 @@ class Pmp : public Method {
   double beta() const override { return options_.beta; }
 
  private:
+  double pull_backs(double steps) const;
+  int64_t first_trained(int64_t steps) const;
   PmpOptions options_;
   RewardClipOptions clip_;
 };

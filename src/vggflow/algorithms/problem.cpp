@@ -1,8 +1,14 @@
 #include "vggflow/algorithms/problem.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 namespace vggflow {
+
+Tensor AlignmentProblem::lagged(const States& s) {
+  at::NoGradGuard no_grad;
+  return policy(s);
+}
 
 VelocityDifference AlignmentProblem::rollout_difference(const States& s) {
   const Tensor velocity = rollout_rows(s);

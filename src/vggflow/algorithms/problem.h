@@ -36,6 +36,8 @@ class AlignmentProblem {
   /// states since the last optimizer step. A guided policy whose unconditional branch is detached
   /// then needs its conditional branch only.
   virtual Tensor policy_known(const States& s, const Tensor& velocity) { return policy(s); }
+  /// policy() at a state that is trained on and handed on: a loss reaches theta and x through it.
+  virtual Tensor policy_trained(const States& s) { return policy(s); }
   /// Whether the networks are rounded so far above the states that v_theta - v_base, a small
   /// difference, must not be taken of two calls. Regressions then ask for the three below, and for
   /// v_base only where it stands alone.
@@ -47,6 +49,9 @@ class AlignmentProblem {
   virtual VelocityDifference rollout_difference(const States& s);
   /// v_theta - v_base whose value is known, differentiable to theta alone.
   virtual Tensor difference_known(const States& s, const Tensor& difference);
+  /// The velocity of the policy that rollouts follow, guided as policy() is, without gradient: an
+  /// average that lags behind the trained policy where the method asks for one (Method::lag).
+  virtual Tensor lagged(const States& s);
   /// v_theta with its derivative along (x.tangent, t.tangent), without gradient.
   virtual Dual policy_tangent(const Dual& x, const Dual& t, const Tensor& rows) = 0;
   /// v_base(x, t) as the regression's reference; differentiable to x where x asks for it.

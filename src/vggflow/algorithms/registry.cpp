@@ -9,8 +9,13 @@
 
 #include "vggflow/algorithms/adjoint_matching.h"
 #include "vggflow/algorithms/draft.h"
+#include "vggflow/algorithms/drtune.h"
+#include "vggflow/algorithms/eam.h"
 #include "vggflow/algorithms/fitted_adjoint.h"
+#include "vggflow/algorithms/flowbp.h"
+#include "vggflow/algorithms/leapalign.h"
 #include "vggflow/algorithms/pmp.h"
+#include "vggflow/algorithms/ram.h"
 #include "vggflow/algorithms/refl.h"
 #include "vggflow/algorithms/vgg_flow.h"
 #include "vggflow/core/config.h"
@@ -58,6 +63,11 @@ const std::vector<Row>& rows() {
       row("draft", "draft", make_draft),
       row("adjoint-matching", "adjoint_matching", make<AdjointMatching, AdjointMatchingOptions>),
       row("fitted-adjoint", "fitted", make<FittedAdjoint, FittedAdjointOptions>),
+      row("drtune", "drtune", make<Drtune, DrtuneOptions>),
+      row("leapalign", "leapalign", make<LeapAlign, LeapAlignOptions>),
+      row("flowbp", "flowbp", make<FlowBp, FlowBpOptions>),
+      row("eam", "eam", make<Eam, EamOptions>),
+      row("ram", "ram", make<Ram, RamOptions>),
   };
   return list;
 }
@@ -102,7 +112,8 @@ std::string method_section(const std::string& name) { return rows()[find(name)].
 
 std::unique_ptr<Method> make_method(const std::string& name, const MethodOptions& options) {
   const size_t place = find(name);
-  return rows()[place].make(options.sections_[place], options.reward_clip);
+  return guarded(rows()[place].make(options.sections_[place], options.reward_clip),
+                 options.norm_guard);
 }
 
 MethodTrials method_trials(const std::string& name) { return rows()[find(name)].trials; }

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "vggflow/algorithms/method.h"
+#include "vggflow/algorithms/norm_guard.h"
 #include "vggflow/algorithms/reward_gradient.h"
 #include "vggflow/core/error.h"
 
@@ -21,6 +22,7 @@ class MethodOptions {
   /// Every method's defaults.
   MethodOptions();
   RewardClipOptions reward_clip;
+  NormGuardOptions norm_guard;
 
   /// The settings of one method, by their type: of<VggFlowOptions>().
   template <class Options>
@@ -37,6 +39,7 @@ class MethodOptions {
   template <class V>
   void fields(V& v) {
     v.section("reward_clip", reward_clip);
+    v.section("norm_guard", norm_guard);
     method_fields(v);
   }
 

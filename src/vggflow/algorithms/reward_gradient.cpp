@@ -85,7 +85,7 @@ Parts part_gradients(AlignmentProblem& problem, const Tensor& weights, bool apar
 
 }  // namespace
 
-Tensor reward_part(Eta schedule, const Tensor& t, const Tensor& gradient) {
+Tensor reward_part(const EtaSchedule& schedule, const Tensor& t, const Tensor& gradient) {
   return -expand_time(eta(schedule, t), gradient) * gradient;
 }
 

@@ -60,7 +60,7 @@ struct RewardTransformOptions {
 };
 
 /// The reward's part of g (VGG-Flow, Eq. 16): -eta(t) grad r at times t (M).
-Tensor reward_part(Eta schedule, const Tensor& t, const Tensor& gradient);
+Tensor reward_part(const EtaSchedule& schedule, const Tensor& t, const Tensor& gradient);
 
 /// Rewards and gradients at M end points. With r = sum_p w_p r_p and n_p the batch's mean of |grad
 /// r_p|, a balanced gradient is sum_p w_p (n / n_p) grad r_p, n = sum_p |w_p| n_p / sum_p |w_p|:

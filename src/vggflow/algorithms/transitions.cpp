@@ -170,13 +170,16 @@ Transitions pick(const Rollout& rollout, const StepsOfSamples& steps) {
   return out;
 }
 
-StepsOfSamples draw_steps(const TransitionOptions& options, const UpdateInput& input) {
+StepsOfSamples draw_steps(const TransitionOptions& given, const UpdateInput& input, int64_t first) {
+  TransitionOptions options = given;
+  options.skip_first_step = given.skip_first_step && first == 0;
   StepsOfSamples steps;
   for (int64_t i = 0; i < input.x0.size(0); ++i) {
     const RandomStream random(
         {input.seed, Purpose::kTime, input.update, input.first_sample + static_cast<uint64_t>(i)});
     steps.push_back(
-        draw_transitions(options, static_cast<int64_t>(input.times.size()) - 1, random));
+        draw_transitions(options, static_cast<int64_t>(input.times.size()) - 1 - first, random));
+    for (int64_t& k : steps.back()) k += first;
   }
   return steps;
 }

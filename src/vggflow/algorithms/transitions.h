@@ -72,8 +72,10 @@ VelocityDifference rollout_difference(AlignmentProblem& problem, const States& s
 Transitions pick(const Trajectory& trajectory, const StepsOfSamples& steps);
 Transitions pick(const Rollout& rollout, const StepsOfSamples& steps);
 
-/// The steps to train on of every trajectory, keyed by (seed, kTime, update, sample).
-StepsOfSamples draw_steps(const TransitionOptions& options, const UpdateInput& input);
+/// The steps to train on of every trajectory, keyed by (seed, kTime, update, sample): of all steps,
+/// or of those from `first` on.
+StepsOfSamples draw_steps(const TransitionOptions& options, const UpdateInput& input,
+                          int64_t first = 0);
 
 /// Draws transitions of every trajectory by them.
 Transitions draw(const Rollout& rollout, const TransitionOptions& options,

@@ -15,8 +15,8 @@
 
 namespace vggflow {
 
-Tensor value_gradient(AlignmentProblem& problem, Eta eta_schedule, const States& states,
-                      const Tensor& reward_gradient) {
+Tensor value_gradient(AlignmentProblem& problem, const EtaSchedule& eta_schedule,
+                      const States& states, const Tensor& reward_gradient) {
   at::NoGradGuard no_grad;
   return corrected(problem, states, reward_part(eta_schedule, states.t, reward_gradient));
 }

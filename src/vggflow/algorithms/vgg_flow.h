@@ -54,7 +54,7 @@ struct VggFlowOptions {
   double alpha = 1.0;
   Guess guess = Guess::kOneStep;
   CoarseOptions coarse;
-  Eta eta = Eta::kQuadratic;
+  EtaSchedule eta;
   TransitionOptions transitions;
   ConsistencyOptions consistency;
   bool boundary = true;
@@ -68,7 +68,7 @@ struct VggFlowOptions {
       "g without nu: the reward's gradient at the one-step guess of the end, at the end point, or "
       "that pulled back through a few of the path's own states");
     coarse.fields(v);
-    v("eta", eta, "schedule of the reward gradient in g, but for a coarse guess: 1, t or t^2");
+    eta.fields(v);
     transitions.fields(v);
     v.section("consistency", consistency);
     v("boundary", boundary,
@@ -110,8 +110,8 @@ class VggFlow : public Method {
 };
 
 /// g(x, t) (M, ...), detached, from c grad r(x1_hat).
-Tensor value_gradient(AlignmentProblem& problem, Eta eta_schedule, const States& states,
-                      const Tensor& reward_gradient);
+Tensor value_gradient(AlignmentProblem& problem, const EtaSchedule& eta_schedule,
+                      const States& states, const Tensor& reward_gradient);
 
 /// g from its part without nu: guess + nu_phi(x, t), detached.
 Tensor corrected(AlignmentProblem& problem, const States& states, const Tensor& guess);

@@ -124,6 +124,20 @@ TEST(WholeBatch, InSharesGivesTheSameGradientsAndFiguresByEveryMethod) {
 
 TEST(WholeBatch, MayHaveSharesWithoutAFiniteSample) { expect_no_difference(/*edge=*/0.4); }
 
+TEST(WholeBatch, IsGuardedInSharesAsInOne) {
+  for (const std::string& name : method_names()) {
+    MethodOptions options;
+    options.norm_guard.weight = 3;
+    options.set(name, method_trials(name).small);
+    if (name == "adjoint-matching") options.set(name, "clip=quantile");
+    const auto method = make_method(name, options);
+    const Found whole = update_in_shares(*method, 1, 1e9), cut = update_in_shares(*method, 3, 1e9);
+    EXPECT_LE(gap(cut.policy, whole.policy), 1e-11) << name;
+    expect_same_report(cut.reports.back(), whole.reports.front(), name);
+    EXPECT_GT(whole.reports.front().values.at("norm_ratio"), 0) << name;
+  }
+}
+
 TEST(WholeBatch, WithoutAFiniteSampleIsRefused) {
   const auto method = make_method("vgg-flow-pmp", [] {
     MethodOptions o;

@@ -31,7 +31,7 @@ inline OptionWords<GuideKind> option_words(GuideKind) {
 struct GuideOptions {
   GuideKind kind = GuideKind::kNone;
   double beta = 3.0;
-  Eta eta = Eta::kQuadratic;
+  EtaSchedule eta = {};
   double clip_norm = 0;
   std::string reward = "colorfulness";
   RewardFiles reward_files = {};
@@ -44,7 +44,7 @@ struct GuideOptions {
       "value-gradient guidance of the base model: none, by the one-step guess, or with a learned "
       "value network");
     v("beta", beta, "1/lambda: how far the reward may pull the velocity", range(0, 1e12));
-    v("eta", eta, "schedule of the reward gradient in g: 1, t or t^2");
+    eta.fields(v);
     v("clip_norm", clip_norm, "bound on each sample's reward gradient; 0 for none", range(0, 1e12));
     v("reward", reward, "reward, or a weighted sum");
     reward_files.fields(v);

@@ -1,20 +1,53 @@
 #pragma once
 // eta(t), the schedule of the reward gradient in the forward-looking value gradient g = -eta(t)
-// grad r(x1_hat) + nu (VGG-Flow, Eq. 16).
+// grad r(x1_hat) + nu (VGG-Flow, Eq. 16), with eta(1) = 1:
+//
+//   constant    1
+//   linear      t
+//   quadratic   t^2
+//   gaussian    s / sqrt(D),  D = t^2 s^2 + (1 - t)^2: d x_1 / d x_t along the flow from N(0, I) to
+//               N(0, s^2 I). A gradient taken at the end point is then the adjoint of that base.
+//   damped      1 / (1 + d V),  V = s^2 (1 - t)^2 / D, the variance of x_1 given x_t of such data,
+//               d the reward's multiplier times its curvature: the tilt by -(k/2) |x - m|^2 at
+//               multiplier lambda pulls by lambda / (1 + lambda k V) grad r at the mean of x_1
+//               (arXiv 2606.02884)
 
 #include "vggflow/core/field.h"
 #include "vggflow/ops/dual.h"
 
 namespace vggflow {
 
-/// 1, t, t^2.
-enum class Eta { kConstant, kLinear, kQuadratic };
+/// The kinds above.
+enum class Eta { kConstant, kLinear, kQuadratic, kGaussian, kDamped };
 inline OptionWords<Eta> option_words(Eta) {
-  return {{"constant", Eta::kConstant}, {"linear", Eta::kLinear}, {"quadratic", Eta::kQuadratic}};
+  return {{"constant", Eta::kConstant},
+          {"linear", Eta::kLinear},
+          {"quadratic", Eta::kQuadratic},
+          {"gaussian", Eta::kGaussian},
+          {"damped", Eta::kDamped}};
 }
 
-Tensor eta(Eta schedule, const Tensor& t);
+/// A kind with what it needs besides: width s, damping d.
+struct EtaSchedule {
+  EtaSchedule(Eta of = Eta::kQuadratic) : kind(of) {}
+  Eta kind;
+  double width = 1;
+  double damping = 1;
+
+  template <class V>
+  void fields(V& v) {
+    v("eta", kind,
+      "schedule of the reward gradient in g (a coarse guess has none): 1, t, t^2, that of Gaussian "
+      "data, or damped where the end is uncertain");
+    v("eta_width", width, "of gaussian and damped: the data's standard deviation",
+      range(1e-3, 1e3));
+    v("eta_damping", damping, "of damped: the reward's multiplier times its curvature",
+      range(0, 1e12));
+  }
+};
+
+Tensor eta(const EtaSchedule& schedule, const Tensor& t);
 /// d eta / d t.
-Tensor eta_derivative(Eta schedule, const Tensor& t);
+Tensor eta_derivative(const EtaSchedule& schedule, const Tensor& t);
 
 }  // namespace vggflow

@@ -353,7 +353,7 @@ void Planner::hold_memory() {
       {"network", number_ * (network_numbers() + (s_.text_encoders_stay ? s_.text_parameters : 0))},
       {"merged weights", c_.problem.merge ? number_ * adapted_weights_ : 0},
       {s_.decoder.name, kFloat * s_.decoder.parameters},
-      {"adapters and optimizer", kFloat * 5 * adapter_parameters_},
+      {"adapters and optimizer", kFloat * (resolved_.method->lag() ? 6 : 5) * adapter_parameters_},
       {"value network and optimizer", kFloat * 4 * value_parameters_},
       {"reward", reward_.bytes},
       {"panel", panel_.bytes},
@@ -518,7 +518,7 @@ Changes harmless_changes(const ModelShape& shape) {
            },
            [](AlignConfig& c) { c.reward_files.reward_recompute = true; }},
           {"merge=false", "adapters beside the weights in rollouts, too",
-           [](const AlignConfig& c) { return c.problem.merge; },
+           [](const AlignConfig& c) { return c.problem.merge && !ResolvedMethod(c).method->lag(); },
            [](AlignConfig& c) { c.problem.merge = false; }}};
 }
 

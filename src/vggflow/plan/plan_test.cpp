@@ -302,6 +302,20 @@ TEST(Plan, WorksForEveryMethod) {
   }
 }
 
+// Rollouts of a lagged policy run on merged weights of their own.
+TEST(Plan, OffersNoSwitchThatTheMethodRefuses) {
+  AlignConfig c = nano();
+  c.value.kind = ValueKind::kNone;
+  const ModelShape shape = read_model_shape(c.flow);
+  const auto offers = [&](const std::string& method) {
+    c.method = method;
+    const auto all = switches(c, shape);
+    return std::ranges::any_of(all, [](const Switch& s) { return s.setting == "merge=false"; });
+  };
+  EXPECT_TRUE(offers("vgg-flow"));
+  EXPECT_FALSE(offers("ram"));
+}
+
 TEST(Plan, FindsThatEachSwitchSavesWhatItSays) {
   const AlignConfig c = [] {
     AlignConfig large = preset("sd3-medium/aesthetic.yaml");

@@ -88,6 +88,7 @@ TEST(ToyFamily, IsPlannedAlignedAndSampledLikeAnyOther) {
   c.flow.model = "toy", c.reward = "colorfulness", c.lora_targets = {"first"};
   c.prompts.train = c.prompts.eval = (scratch / "prompts.txt").string();
   c.updates = c.eval.prompts = c.eval.images = c.batch = c.lora_rank = 2, c.threads = 1;
+  c.methods.set("ram", "group=2");
   for (const std::string& method : method_names()) {
     c.method = method, c.run = scratch / method;
     EXPECT_GT(plan(c, read_model_shape(c.flow)).peak, 1e5) << method;

@@ -22,6 +22,19 @@ void adjoints_on_optimal_paths(AnalyticReport& report);
 void fitted_adjoints(AnalyticReport& report);
 void coarse_adjoints(AnalyticReport& report);
 
+// ---- analytic_mode_claims.cpp: truncated adjoints and schedules on one Gaussian mode
+// ------------------------------------------------------------------------------------
+void truncated_adjoints(AnalyticReport& report);
+
+// ---- analytic_ascent_claims.cpp: direct ascent without a graph over time
+// ------------------------------------------------------------------------------------
+void surrogate_gradients(AnalyticReport& report);
+
+// ---- analytic_renoised_claims.cpp: training on noise added to end points
+// ------------------------------------------------------------------------------------
+void renoised_targets(AnalyticReport& report);
+void reinforced_targets(AnalyticReport& report);
+
 // ---- analytic_training_claims.cpp: what training reaches
 // ---------------------------------------------------------------
 void learned_correction(AnalyticReport& report);

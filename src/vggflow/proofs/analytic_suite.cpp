@@ -36,6 +36,10 @@ const std::vector<AnalyticClaim>& analytic_claims() {
       {"MethodsRunThePassesTheyCount", counted_passes},
       {"UpdatesDoNotDependOnHowTheyAreSplit", split_updates},
       {"BalancedRewardsShareTheGradientByWeight", balanced_rewards},
+      {"TruncatedAdjointsReachTheirClosedFixedPoints", truncated_adjoints},
+      {"SurrogatesOfARolloutHaveTheirGraphsGradients", surrogate_gradients},
+      {"RenoisedEndPointsReachTheTiltedDistribution", renoised_targets},
+      {"RewardsWithoutGradientTiltLinearlyExactly", reinforced_targets},
   };
   return list;
 }

@@ -216,9 +216,9 @@ void counted_passes(AnalyticReport& report) {
       const Nonlinear n;
       Problem inner = n.problem(value);
       Counted problem(inner);
-      const MethodReport found = method->update(problem, input_of(n));
+      const MethodReport found = method->update(problem, input_of(n, 8));
       CostShape shape;
-      shape.batch = 7;
+      shape.batch = 8;
       shape.steps = 6;
       shape.rollout = shape.policy = shape.policy_graph = shape.known = shape.tangent = shape.base =
           shape.adjoint = shape.reference = 1;

@@ -235,8 +235,8 @@ RewardResources RewardFiles::resources() const {
 
 void fail_without_gradient(const std::string& name) {
   fail(
-      "[reward] {} has no gradient: it can judge (eval, eval.panel, check), but a run cannot be "
-      "trained on it, nor sampling be guided by it",
+      "[reward] {} has no gradient: it can judge (eval, eval.panel, check), and a run can be "
+      "trained on it by method=ram, but not by other methods, nor can sampling be guided by it",
       name);
 }
 

@@ -15,6 +15,7 @@
 #include "vggflow/families/value_network.h"
 #include "vggflow/flow/sampling.h"
 #include "vggflow/rewards/reward.h"
+#include "vggflow/train/beta_steering.h"
 #include "vggflow/train/image_problem.h"
 #include "vggflow/train/optimizer.h"
 #include "vggflow/weights/lora_formats.h"
@@ -58,6 +59,8 @@ struct AlignConfig {
   EmojiOptions data;
   TimeGridOptions time_grid;
   MethodOptions methods;
+  BetaOptions beta;
+  MonitorOptions monitor;
   ValueOptions value;
   AdamWOptions policy_optimizer;
   AdamWOptions value_optimizer;
@@ -117,6 +120,8 @@ struct AlignConfig {
     v.section("data", data);
     v.section("time_grid", time_grid);
     methods.fields(v);
+    v.section("beta", beta);
+    v.section("monitor", monitor);
     v.section("value", value);
     v.section("policy_optimizer", policy_optimizer);
     v.section("value_optimizer", value_optimizer);

@@ -79,6 +79,7 @@ inline AlignConfig tiny_config(const std::string& name) {
   for (const char* matched : {"vgg-flow", "vgg-flow-pmp", "fitted-adjoint"})
     c.methods.set(matched, "bins=3 beta=5");
   c.methods.set("refl", "k_min=3 k_max=5");
+  c.methods.set("ram", "group=3");
   c.value.width = 32;
   c.value.layers = 1;
   c.eval.prompts = 3;

@@ -190,7 +190,9 @@ TEST(Align, RefusesAValueNetworkForAMethodThatTrainsNone) {
               HasSubstr("refl trains no value network, got value.kind=mmdit"));
   EXPECT_THAT(
       testing::message_of([] { make_method("vggflow", {}); }),
-      HasSubstr("known are adjoint-matching, draft, fitted-adjoint, refl, vgg-flow, vgg-flow-pmp"));
+      HasSubstr(
+          "known are adjoint-matching, draft, drtune, eam, fitted-adjoint, flowbp, leapalign, "
+          "ram, refl, vgg-flow, vgg-flow-pmp"));
 }
 
 // As a judge the same reward is welcome.

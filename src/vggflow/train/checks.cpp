@@ -26,6 +26,19 @@ void check_method(const AlignConfig& c, const ModelShape& shape) {
                 "it differentiates nu, or evaluates it where no guess is known; step and return do "
                 "not");
   check_value_options(value, shape.state);
+  VGGFLOW_CHECK(c.batch % method->group() == 0,
+                "[align] expected a batch that {}'s groups of {} samples divide, got {}", c.method,
+                method->group(), c.batch);
+  VGGFLOW_CHECK(!method->lag() || c.problem.merge,
+                "[align] expected merge=true with {}: its rollouts run on an average of the "
+                "adapters, which is merged into weights of its own",
+                c.method);
+  VGGFLOW_CHECK(
+      (c.beta.budget == 0 && c.monitor.action != MonitorAction::kLowerBeta) ||
+          method->scales_with_beta(),
+      "[align] {} has no beta to lower, got beta.budget={} and monitor.action={}: expected 0, and "
+      "warn or stop",
+      c.method, c.beta.budget, word_of(c.monitor.action));
 }
 
 void check_grid(const AlignConfig& c) {
@@ -62,8 +75,19 @@ int64_t rollout_steps(const AlignConfig& c) {
                                                  : c.time_grid.steps;
 }
 
+namespace {
+
+// A budget of control energy asks for it at every update.
+MethodOptions measured(const AlignConfig& c) {
+  MethodOptions options = c.methods;
+  if (c.beta.budget > 0) options.norm_guard.every = 1;
+  return options;
+}
+
+}  // namespace
+
 ResolvedMethod::ResolvedMethod(const AlignConfig& c)
-    : method(make_method(c.method, c.methods)), value(c.value) {
+    : method(make_method(c.method, measured(c))), value(c.value) {
   if (value.kind == ValueKind::kAuto)
     value.kind = method->trains_value() ? ValueKind::kSmall : ValueKind::kNone;
   value.resolve(method->shows_guess());

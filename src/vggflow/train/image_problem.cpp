@@ -106,6 +106,11 @@ Tensor ImageProblem::difference_known(const States& s, const Tensor& difference)
                                              : AlignmentProblem::difference_known(s, difference);
 }
 
+Tensor ImageProblem::lagged(const States& s) {
+  at::NoGradGuard no_grad;
+  return velocity(rollout_network(), s.rows, guided_.gradient, true)(s.x, s.t);
+}
+
 Tensor ImageProblem::rollout_rows(const States& s) {
   return velocity(rollout_network(), s.rows, guided_.rollout, true)(s.x, s.t);
 }

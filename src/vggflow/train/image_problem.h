@@ -96,6 +96,8 @@ class ImageProblem : public AlignmentProblem {
   Tensor rollout_rows(const States& s) override;
   VelocityDifference rollout_difference(const States& s) override;
   Tensor difference_known(const States& s, const Tensor& difference) override;
+  /// By the weights that rollouts run on.
+  Tensor lagged(const States& s) override;
   Dual policy_tangent(const Dual& x, const Dual& t, const Tensor& rows) override;
   Tensor base(const States& s) override;
   Tensor adjoint_base(const States& s) override;

@@ -90,6 +90,7 @@ MethodOptions tiny_methods(const std::string& consistency) {
     o.set(matched, "bins=3");
   o.set("vgg-flow", "consistency.kind=" + consistency);
   o.set("refl", "k_min=3 k_max=5");
+  o.set("ram", "group=3");
   o.set("draft", "k=2");
   return o;
 }

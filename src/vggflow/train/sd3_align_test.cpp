@@ -51,6 +51,7 @@ struct Tiny {
     for (const char* matched : {"vgg-flow", "vgg-flow-pmp", "fitted-adjoint"})
       o.set(matched, "bins=4 beta=5");
     o.set("refl", "k_min=3 k_max=5");
+    o.set("ram", "group=4");
     o.set("draft", "k=2");
     method = make_method(name, o);
     lora = std::make_unique<AdaptedFlow>(*model,

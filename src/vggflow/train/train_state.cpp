@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <string>
 #include <type_traits>
 
@@ -14,9 +15,15 @@ namespace vggflow {
 TrainState::TrainState(const std::vector<NamedTensor>& policy_parameters,
                        const AdamWOptions& policy_options, double ema_decay,
                        const std::vector<NamedTensor>& value_parameters,
-                       const AdamWOptions& value_options)
+                       const AdamWOptions& value_options, std::optional<double> lag)
     : policy(policy_parameters, policy_options), ema(policy.buffer, ema_decay) {
+  if (lag) lagged = Lagged{policy.buffer.values().clone(), 0, *lag};
   if (!value_parameters.empty()) value.emplace(value_parameters, value_options);
+}
+
+void TrainState::Lagged::update(const ParameterBuffer& policy) {
+  const double decay = std::min(most, 0.01 * static_cast<double>(updates++));
+  values.mul_(decay).add_(policy.values(), 1 - decay);
 }
 
 void TrainState::zero_grad() {
@@ -34,6 +41,10 @@ void TrainState::walk(Self& s, Visit visit) {
   visit("policy_v", s.policy.adamw.v);
   visit("policy_steps", s.policy.adamw.steps);
   visit("ema_updates", s.ema.updates);
+  if (s.lagged) {
+    visit("policy_lagged", s.lagged->values);
+    visit("lagged_updates", s.lagged->updates);
+  }
   if (!s.value) return;
   visit("value", s.value->buffer.values());
   visit("value_m", s.value->adamw.m);

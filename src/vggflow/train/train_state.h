@@ -16,7 +16,7 @@ class TrainState {
   /// trained.
   TrainState(const std::vector<NamedTensor>& policy, const AdamWOptions& policy_options,
              double ema_decay, const std::vector<NamedTensor>& value,
-             const AdamWOptions& value_options);
+             const AdamWOptions& value_options, std::optional<double> lag = std::nullopt);
 
   /// One network's parameters and their optimizer.
   struct Trained {
@@ -28,6 +28,15 @@ class TrainState {
     AdamW adamw;
   };
 
+  /// The average of the policy's parameters that rollouts follow.
+  struct Lagged {
+    Tensor values;
+    int64_t updates = 0;
+    double most = 0;  ///< largest decay
+    /// values <- d values + (1 - d) policy, d = min(most, 0.01 updates).
+    void update(const ParameterBuffer& policy);
+  };
+
   void zero_grad();
   /// Adds tensors and counters to a checkpoint.
   void save(Checkpoint& checkpoint) const;
@@ -36,6 +45,7 @@ class TrainState {
 
   Trained policy;
   Ema ema;  ///< of the policy's parameters
+  std::optional<Lagged> lagged;
   std::optional<Trained> value;
 
  private:

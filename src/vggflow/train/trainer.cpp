@@ -117,12 +117,14 @@ Trainer::Trainer(const AlignConfig& c, std::shared_ptr<const FamilyModel> files,
       policy_passes_(std::make_shared<PassCounter>()),
       value_passes_(std::make_shared<PassCounter>()),
       state_(lora_->parameters(), c.policy_optimizer, c.ema_decay,
-             value_ ? value_->trainable() : std::vector<NamedTensor>{}, c.value_optimizer),
+             value_ ? value_->trainable() : std::vector<NamedTensor>{}, c.value_optimizer,
+             resolved_.method->lag()),
       times_(time_grid(training_grid(c, *model_))),
       eval_times_(time_grid(evaluation_grid(c, *model_))),
       monitor_(c.eval.diversity_floor),
+      steering_(c.beta),
       pace_(c.updates, c.eval_every) {
-  require_differentiable(*reward_, c.reward);
+  if (resolved_.method->needs_reward_gradient()) require_differentiable(*reward_, c.reward);
   model_->count_passes(policy_passes_);
   lora_->count_passes(policy_passes_);
   if (value_) value_->passes = value_passes_;
@@ -143,16 +145,28 @@ UpdateReport Trainer::step(int64_t index) {
   Stopwatch watch;
   UpdateReport report;
   UpdateInput input = draw_noise(index);
-  const std::vector<std::string> prompts =
-      captions_of(prompts_->draw(seed_, input.update, 0, config_.batch));
+  const std::vector<std::string> prompts = draw_prompts(input.update);
   report.audit = audit_batch(prompts, row_hashes(input.x0));
   input.x0 = input.x0.to(current_device());
   find_gradients(prompts, input, report);
+  if (const auto energy = report.method.values.find("policy_energy");
+      energy != report.method.values.end())
+    steering_.weigh(energy->second);
   Stopwatch optimizers;
   clip_and_step(index, report);
   report.method.seconds["step"] = optimizers.lap();
   report.seconds = watch.lap();
   return report;
+}
+
+// One for each group of samples, which follow one another.
+std::vector<std::string> Trainer::draw_prompts(uint64_t update) const {
+  const int64_t group = resolved_.method->group();
+  std::vector<std::string> prompts;
+  for (const std::string& prompt :
+       captions_of(prompts_->draw(seed_, update, 0, config_.batch / group)))
+    prompts.insert(prompts.end(), static_cast<size_t>(group), prompt);
+  return prompts;
 }
 
 UpdateInput Trainer::draw_noise(int64_t index) const {
@@ -162,7 +176,7 @@ UpdateInput Trainer::draw_noise(int64_t index) const {
                     .x0 = {},
                     .times = times_,
                     .micro_batch = config_.micro_batch,
-                    .beta_scale = warm_up(index, config_.beta_warmup),
+                    .beta_scale = warm_up(index, config_.beta_warmup) * steering_.scale(),
                     .losses_of_g = losses_of_g_};
   input.x0 =
       keyed_normal(seed_, Purpose::kNoise, input.update, 0, config_.batch, model_->state_shape());
@@ -174,11 +188,19 @@ ImageProblem Trainer::pose(const std::vector<std::string>& prompts) const {
       {*model_, *lora_, *reward_, value_.get(), resolved_.value_scale()}, config_.problem, prompts};
 }
 
+// Rollouts run on the merged weights: those of the average where the method has one.
+void Trainer::merge_for_rollouts() {
+  if (!config_.problem.merge) return;
+  std::optional<ValuesScope> averaged;
+  if (state_.lagged) averaged.emplace(state_.policy.buffer, state_.lagged->values);
+  lora_->merge();
+}
+
 // The method rolls out, scores the end points and leaves the gradients of its losses in the
 // buffers, share by share.
 void Trainer::find_gradients(const std::vector<std::string>& prompts, const UpdateInput& input,
                              UpdateReport& report) {
-  if (config_.problem.merge) lora_->merge();
+  merge_for_rollouts();
   state_.zero_grad();
   *policy_passes_ = *value_passes_ = {};
   const double waited = group_.seconds();
@@ -231,6 +253,7 @@ void Trainer::clip_and_step(int64_t index, UpdateReport& report) {
     report.policy_norm = state_.policy.buffer.clip(config_.grad_clip);
     report.stepped = state_.policy.adamw.step(report.lr, report.policy_norm);
     state_.ema.update(state_.policy.buffer);
+    if (state_.lagged) state_.lagged->update(state_.policy.buffer);
   }
   if (state_.value && report.method.trains_value) report.value_norm = step_value(index);
 }
@@ -254,6 +277,7 @@ RunEnd Trainer::run() {
       const bool goes_on = advance();
       progress.advance(done_, fmt::format("reward {:.3f}", mean_reward_),
                        pace_.seconds_left(done_));
+      if (warned_off_) break;
       if (!goes_on) return interrupted_end();
     }
   } catch (const Interrupted&) {
@@ -305,6 +329,7 @@ void Trainer::resume_from(const Checkpoint& saved) {
   losses_of_g_ = !saved.metadata.contains("value_losses");
   base_json_ = parse_json(checkpoint_text(saved, "base"), "the checkpoint's base evaluation");
   if (!new_evaluations_) monitor_.load(saved);
+  steering_.load(saved);
   done_ = saved.update;
   evaluated_ = saved.metadata.contains("evaluated") ? checkpoint_number(saved, "evaluated") : done_;
   // The summary of a run that had fewer updates is not this run's.
@@ -328,7 +353,7 @@ bool Trainer::advance() {
   // An evaluation that is left out here is made up for when the run goes on.
   if (evaluation_due() && !stops_) {
     evaluate();
-    stops_ = group_.any(interrupted());
+    stops_ = group_.any(interrupted()) || warned_off_;
   }
   if (done_ % config_.checkpoint_every == 0 || done_ == config_.updates || stops_ || wishes.save)
     keep();
@@ -470,12 +495,30 @@ void Trainer::log_evaluation(const Evaluation& now, const ImageGenerator& draw,
 // Warns of what speaks against this evaluation, and keeps the best one's adapters. Called with the
 // average in force.
 void Trainer::weigh(const Evaluation& now) {
-  for (const auto& [name, text] : monitor_.weigh(done_, base_, now))
+  const auto warnings = monitor_.weigh(done_, base_, now);
+  for (const auto& [name, text] : warnings)
     if (log_) log_->warning(done_, name, text);
+  if (group_.any(log_ && !warnings.empty())) answer_warning();
   if (!log_ || !monitor_.is_best(done_)) return;
   Metadata metadata = lora_metadata();
   metadata["vggflow.best_update"] = fmt::to_string(done_);
   save_lora(run_ / "lora_best.safetensors", lora_->lora(), lora_options_, metadata);
+}
+
+void Trainer::answer_warning() {
+  switch (config_.monitor.action) {
+    case MonitorAction::kStop:
+      warned_off_ = true;
+      log_info("the run ends after update {} of {}: monitor.action=stop", done_, config_.updates);
+      break;
+    case MonitorAction::kLowerBeta:
+      steering_.lower(config_.monitor.factor);
+      log_info("beta is at most {:.3g} of its setting from here on: monitor.action=lower_beta",
+               steering_.scale());
+      break;
+    case MonitorAction::kWarn:
+      break;
+  }
 }
 
 // ==== what stays
@@ -492,6 +535,7 @@ Checkpoint Trainer::checkpoint() const {
   if (!losses_of_g_) c.metadata["value_losses"] = "of beta g";
   state_.save(c);
   monitor_.save(c);
+  steering_.save(c);
   return c;
 }
 
@@ -547,6 +591,7 @@ Json Trainer::summary() const {
            {"date", date_text()},
            {"environment", machine}};
   const auto& best = monitor_.best();
+  if (warned_off_) out["stopped_after"] = done_;
   if (best) out["best"] = {{"update", best->update}, {"metrics", best->metrics}};
   const std::vector<std::string> drawn =
       prompts_->emoji() ? std::vector<std::string>{} : std::vector{prompts_->display().front()};

@@ -15,6 +15,7 @@
 #include "vggflow/flow/adapted_flow.h"
 #include "vggflow/nn/lora.h"
 #include "vggflow/train/align.h"
+#include "vggflow/train/beta_steering.h"
 #include "vggflow/train/checkpoint.h"
 #include "vggflow/train/checks.h"
 #include "vggflow/train/image_problem.h"
@@ -53,7 +54,9 @@ class Trainer {
 
   // One update.
   UpdateReport step(int64_t index);
+  std::vector<std::string> draw_prompts(uint64_t update) const;
   UpdateInput draw_noise(int64_t index) const;
+  void merge_for_rollouts();
   void find_gradients(const std::vector<std::string>& prompts, const UpdateInput& input,
                       UpdateReport& report);
   MethodReport whole_report(std::vector<MethodReport> reports) const;
@@ -71,6 +74,7 @@ class Trainer {
   void log_evaluation(const Evaluation& now, const ImageGenerator& draw, const Stopwatch& watch,
                       Progress& bar);
   void weigh(const Evaluation& now);
+  void answer_warning();
 
   // What stays.
   Checkpoint checkpoint() const;
@@ -99,11 +103,13 @@ class Trainer {
   std::vector<double> times_, eval_times_;
   std::unique_ptr<Evaluator> evaluator_;
   Monitor monitor_;
+  BetaSteering steering_;
   Pace pace_;
   std::optional<RunLog> log_;  ///< rank 0's
   bool losses_of_g_ = false;   ///< the run was begun with nu's losses in units of g
   int64_t done_ = 0;           ///< updates
   bool stops_ = false;         ///< a process was asked to end
+  bool warned_off_ = false;    ///< the monitor ended the run
   double mean_reward_ = 0;     ///< mean of the last update's
   int64_t evaluated_ = 0;      ///< updates that the last evaluation came after
   Evaluation base_;            ///< as this process measured it

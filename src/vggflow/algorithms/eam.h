@@ -1,0 +1,65 @@
+#pragma once
+// Efficient Adjoint Matching (arXiv 2605.11480), after its idea: a reference process with a linear,
+// memoryless drift and the reward's tilt moved to its end, so that the adjoint is closed-form, end
+// points come from an ODE rollout and states from noise added to them. The target below is our
+// derivation (docs/renoised.md); the fixed point samples p*(x_1) ~ p_base(x_1) exp(lambda r(x_1)).
+//
+//   x_1 = x_N of a rollout of v_theta, without gradient
+//   q = lambda grad r(x_1) + s(x_1),   s = grad log p_base by Tweedie's formula at t' = 1 - delta:
+//     s(x) = t' (t' v_base(t' x, t') - t' x) / (1 - t')
+//   t uniform (one from each of `draws` equal parts of [0, 1]), e ~ N(0, I), x_t = t x_1 + (1 - t)
+//   e kappa_t = (1 - t) c^2 / (t^2 c^2 + (1 - t)^2) v* = (x_1 - e) + kappa_t (q + t / (1 - t) e),
+//   all detached loss = mean |v_theta(x_t, t) - v*|^2 over elements and draws
+//
+// It is flow matching on the model's own samples with a control variate that carries the reward:
+// E[q + t / (1 - t) e | x_t] is the mean of grad log(p* / p_theta)(x_1), which vanishes where
+// p_theta = p*, for every c. c sets speed and variance: at or below the data's width, 1 for
+// latents. v_base is not asked for at the states.
+//
+// The target is of one law: guidance_in=[rollout] or [] trains the conditional velocity, as Adjoint
+// Matching does.
+
+#include <string>
+
+#include "vggflow/algorithms/method.h"
+#include "vggflow/algorithms/reward_gradient.h"
+
+namespace vggflow {
+
+struct EamOptions {
+  double lambda = 1.0;
+  int64_t draws = 4;
+  double width = 1.0;
+  double delta = 0.02;
+
+  template <class V>
+  void fields(V& v) {
+    v("lambda", lambda, "reward multiplier: the target is p_base exp(lambda r)", range(0, 1e12));
+    v("draws", draws, "noised states of an end point", range(1, 1000));
+    v("width", width, "c, of the reference law N(0, c^2 I): speed against variance",
+      range(1e-3, 1e3));
+    v("delta", delta, "noise level at which the base's score of end points is taken",
+      range(1e-4, 0.5));
+  }
+
+  static MethodTrials trials();
+};
+
+class Eam : public Method {
+ public:
+  Eam(const EamOptions& options, const RewardClipOptions& clip) : options_(options), clip_(clip) {}
+  MethodReport update(AlignmentProblem& problem, const UpdateInput& input) const override;
+  Passes cost(const CostShape& shape, const MethodReport& report) const override;
+  Demand demand(const CostShape& shape) const override;
+  std::string cost_formula(const CostShape& shape) const override;
+  bool scales_with_beta() const override { return true; }
+
+ private:
+  EamOptions options_;
+  RewardClipOptions clip_;
+};
+
+/// s(x_1) (M, ...) of the base, without gradient; one call of v_base.
+Tensor base_score(AlignmentProblem& problem, const Tensor& x1, const Tensor& rows, double delta);
+
+}  // namespace vggflow
