@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Runs of nano on one, two and four processes under torchrun: the LoRA, its average, the value network and metrics.jsonl (but for times) must be the
 # same to the bit, whatever the number of processes and where a run goes on with another number. Prints the hashes and the times.
-# Usage: dist.sh SOURCE_DIR VGGFLOW [short]   ("short": two methods, a few updates, one and two processes: what the tests run)
+# Usage: dist.sh SOURCE_DIR VGGFLOW [short|METHOD]   ("short": two methods, a few updates, one and two processes: what the tests run;
+# a method: the whole form of this one alone)
 set -euo pipefail
 source "$1/tests/functions.sh"
 cd "$1"
@@ -14,6 +15,7 @@ export OMP_NUM_THREADS=1
 find_torchrun
 
 updates=20 methods="vgg-flow vgg-flow-pmp adjoint-matching draft" worlds="1 2 4" steps=6 batch=8
+case $form in short | whole) ;; *) methods=$form ;; esac
 if [ "$form" = short ]; then updates=2 methods="vgg-flow adjoint-matching" worlds="1 2" steps=2 batch=4; fi
 
 # The words of a small run: words_of METHOD RUN [settings]
