@@ -148,7 +148,7 @@ refuse "expected generator.lora" "$vggflow" sweep "out=$out/sweep"
   die "guided eval failed: $(tail -3 "$out/guided.log")"
 grep -q '"guide": "value"' "$out/guided.json" || die "the guided evaluation does not say so"
 refuse "has no 'vggflow.value' metadata" "$vggflow" sample "out=$out/s" generator.guide.kind=value "generator.guide.value=$out/a/lora.safetensors"
-refuse "to be one of adjoint-matching, draft, fitted-adjoint" "$vggflow" align --config configs/nano.yaml "run=$out/method" method=vggflow
+refuse "to be one of adjoint-matching, draft, drtune" "$vggflow" align --config configs/nano.yaml "run=$out/method" method=vggflow
 refuse "trains no value network" "$vggflow" align --config configs/nano.yaml "run=$out/method2" method=refl value.kind=unet
 
 "$vggflow" inspect "$out/a/lora.safetensors" | grep -q "transformer.transformer_blocks.0.attn.to_q.lora_A.weight" || die "inspect lists no adapter"
