@@ -46,7 +46,7 @@ refuse "expected a whole number for 'steps', got 'x'" "$vggflow" check --value-g
 
 # Each claim is a test of its own too (proofs_test): here are two.
 refuse "expected claims=[...] with a part of a name, such as ExactValueGradients" "$vggflow" check --analytic "claims=[NoSuchThing]"
-"$vggflow" check --analytic --figures "$out/figures" "claims=[AdjointsAreValueGradients,TiltedDistribution]" >"$out/analytic.txt" 2>&1 || die "check --analytic: $(tail -5 "$out/analytic.txt")"
+"$vggflow" check --analytic --figures "$out/figures" "claims=[AdjointsAreValueGradients,AdjointMatchingSamples]" >"$out/analytic.txt" 2>&1 || die "check --analytic: $(tail -5 "$out/analytic.txt")"
 grep -qE "^2 claims, [0-9]+ numbers, 0 outside their bounds" "$out/analytic.txt" || die "no sum in: $(tail -2 "$out/analytic.txt")"
 figures=0
 for figure in "$out"/figures/*.svg; do
