@@ -148,30 +148,22 @@ __mmask16 mask_of(int64_t columns) {
   return static_cast<__mmask16>(columns >= 16 ? 0xffff : (1u << std::max<int64_t>(columns, 0)) - 1);
 }
 
-struct Store {
+template <bool Gelu>
+struct StoreNarrow {
   Pieces<bf16> y;
+  static __m256i made(__m512 sum) { return narrow(Gelu ? gelu_of(sum) : sum); }
   void rows(int64_t row, int64_t column, int64_t count, int64_t n, const __m512* acc) const {
     Cursor<bf16> to(y, row);
     const __mmask16 low = mask_of(n - column), high = mask_of(n - column - 16);
     for (int64_t r = 0; r < count; ++r, to.next()) {
       bf16* p = to.at() + column;
-      _mm256_mask_storeu_epi16(p, low, narrow(acc[2 * r]));
-      _mm256_mask_storeu_epi16(p + 16, high, narrow(acc[2 * r + 1]));
+      _mm256_mask_storeu_epi16(p, low, made(acc[2 * r]));
+      _mm256_mask_storeu_epi16(p + 16, high, made(acc[2 * r + 1]));
     }
   }
 };
-struct StoreGelu {
-  Pieces<bf16> y;
-  void rows(int64_t row, int64_t column, int64_t count, int64_t n, const __m512* acc) const {
-    Cursor<bf16> to(y, row);
-    const __mmask16 low = mask_of(n - column), high = mask_of(n - column - 16);
-    for (int64_t r = 0; r < count; ++r, to.next()) {
-      bf16* p = to.at() + column;
-      _mm256_mask_storeu_epi16(p, low, narrow(gelu_of(acc[2 * r])));
-      _mm256_mask_storeu_epi16(p + 16, high, narrow(gelu_of(acc[2 * r + 1])));
-    }
-  }
-};
+using Store = StoreNarrow<false>;
+using StoreGelu = StoreNarrow<true>;
 struct StoreWide {
   Pieces<float> y;
   void rows(int64_t row, int64_t column, int64_t count, int64_t n, const __m512* acc) const {
