@@ -37,7 +37,8 @@ struct DeviceOptions {
   void fields(V& v) {
     v("device", device,
       "where it computes: cpu, cuda, cuda:N (the GPU of that number), or auto: a GPU where there "
-      "is one, else the CPU");
+      "is one, else the CPU; or the name of another accelerator whose back end is loaded into "
+      "LibTorch (PrivateUse1)");
     v("deterministic", deterministic,
       "on a GPU only kernels that give the same bits again; slower, and an operation without such "
       "a kernel is an error");
@@ -80,7 +81,8 @@ class DeviceScope {
   std::string description_, description_before_;
 };
 
-/// Whether the setting is one of cpu, cuda, cuda:N, auto; throws with these words.
+/// Whether the setting is one of cpu, cuda, cuda:N, auto or a loaded back end's name; throws with
+/// these words.
 void check_device_options(const DeviceOptions& options);
 
 /// What LibTorch's allocator holds on the current device; none on the CPU, whose memory is the

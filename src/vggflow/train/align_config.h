@@ -22,10 +22,22 @@
 
 namespace vggflow {
 
+/// What a resume does where its numbers may differ by rounding from those of a run of one piece:
+/// other threads, micro_batch, checkpointing, device, deterministic, tf32 or kernels.
+enum class Rounding {
+  kAuto,   ///< kRefuse in a run of shares or on several processes, else kAllow
+  kAllow,  ///< a line in the log that names what changed
+  kRefuse  ///< an error that names it
+};
+inline OptionWords<Rounding> option_words(Rounding) {
+  return {{"auto", Rounding::kAuto}, {"allow", Rounding::kAllow}, {"refuse", Rounding::kRefuse}};
+}
+
 struct AlignConfig {
   std::string run = "runs/nano";
   std::string method = default_method();
   bool resume = false;
+  Rounding rounding = Rounding::kAuto;
   int64_t seed = 0;
   int64_t threads = 0;
   DeviceOptions device;
@@ -72,6 +84,10 @@ struct AlignConfig {
     v("method", method, "alignment method", choices(method_names()));
     v("resume", resume,
       "go on from the run's last checkpoint; a finished run goes on where updates is larger");
+    v("rounding", rounding,
+      "what a resume does where its numbers may differ by rounding (other threads, micro_batch, "
+      "checkpointing, device, deterministic, tf32 or kernels): allow says so in a line, refuse is "
+      "an error, auto: refuse in a run of shares or on several processes, else allow");
     v("seed", seed, "seed of prompts, noise, time bins and initialisation", range(0, 1e15));
     v("threads", threads, "CPU threads; 0 takes all", range(0, 1024));
     device.fields(v);

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
+#include <c10/core/DeviceType.h>
 #include <torch/version.h>
 
 #include <fmt/format.h>
@@ -28,6 +29,7 @@
 #include "vggflow/io/grid_file.h"
 #include "vggflow/io/image.h"
 #include "vggflow/ops/random_tensor.h"
+#include "vggflow/train/checks.h"
 #include "vggflow/train/next_commands.h"
 
 namespace vggflow {
@@ -91,6 +93,9 @@ void check_same(const Checkpoint& saved, const char* key, const std::string& now
                 "in {}: put the files back, or start a new run",
                 what, before->second, now, place);
 }
+
+// What computes, whatever the setting said: `auto` may mean either.
+std::string device_kind() { return c10::DeviceTypeName(current_device().type(), true); }
 
 }  // namespace
 
@@ -317,14 +322,25 @@ void Trainer::begin() {
   keep();
 }
 
+// Of what changes numbers by rounding: refused, or said.
+void Trainer::hear_rounding(const Checkpoint& saved, const std::string& key,
+                            const std::string& now) const {
+  const auto before = saved.metadata.find(key);
+  if (before == saved.metadata.end() || before->second == now) return;
+  VGGFLOW_CHECK(!refuses_rounding(config_, group_.size()),
+                "[resume] expected {}={}, as before, so that the run's numbers are those of a run "
+                "of one piece to the last bit, got {}; pass {}={} or rounding=allow",
+                key, before->second, now, key, before->second);
+  log_info("{}={} computed before, {} does now: the numbers may now differ by rounding", key,
+           before->second, now);
+}
+
 void Trainer::resume_from(const Checkpoint& saved) {
   check_same(saved, "base_model", base_hash_, "base model", config_.flow.model);
   check_same(saved, "prompts", prompts_hash_, "prompts",
              fmt::format("{} {}", config_.prompts.train, config_.prompts.eval));
-  const auto threads = saved.metadata.find("threads");
-  if (threads != saved.metadata.end() && threads->second != fmt::to_string(at::get_num_threads()))
-    log_info("{} threads computed before, {} do now: the numbers may now differ by rounding",
-             threads->second, at::get_num_threads());
+  hear_rounding(saved, "threads", fmt::to_string(at::get_num_threads()));
+  hear_rounding(saved, "device", device_kind());
   state_.load(saved);
   losses_of_g_ = !saved.metadata.contains("value_losses");
   base_json_ = parse_json(checkpoint_text(saved, "base"), "the checkpoint's base evaluation");
@@ -531,6 +547,7 @@ Checkpoint Trainer::checkpoint() const {
                             {"base_model", base_hash_},
                             {"prompts", prompts_hash_},
                             {"threads", fmt::to_string(at::get_num_threads())},
+                            {"device", device_kind()},
                             {"evaluated", fmt::to_string(evaluated_)}}};
   if (!losses_of_g_) c.metadata["value_losses"] = "of beta g";
   state_.save(c);

@@ -45,6 +45,7 @@ class Trainer {
   std::optional<Checkpoint> load_last() const;
   void begin();
   void resume_from(const Checkpoint& checkpoint);
+  void hear_rounding(const Checkpoint& saved, const std::string& key, const std::string& now) const;
   bool advance();
   void keep();
   RunWishes grant_wishes();
