@@ -7,9 +7,11 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <utility>
 
 #include "vggflow/core/error.h"
 #include "vggflow/device/cuda_driver.h"
+#include "vggflow/device/cuda_setup.h"
 #include "vggflow/device/device.h"
 #include "vggflow/device/installation.h"
 
@@ -72,6 +74,30 @@ fs::path find_plugin() {
   return {};
 }
 
+// A file as a plug-in, or, where it is none of this build, what differs.
+struct Plugin {
+  const device::CudaApi* api = nullptr;
+  device::Problem problem = {};
+};
+
+Plugin look_at_plugin(const std::string& file) {
+  const auto refused = [](const std::string& what) {
+    return Plugin{nullptr, {what, "build it together with this program, or remove the file"}};
+  };
+  void* const library = dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL);
+  if (!library) return refused(fmt::format("{} does not load ({})", file, dlerror()));
+  const auto function = reinterpret_cast<device::CudaApiFunction>(dlsym(library, device::kCudaApiSymbol));
+  if (!function)
+    return refused(
+        fmt::format("{} is no plug-in of vggflow: it has no {}", file, device::kCudaApiSymbol));
+  const device::CudaApi& api = *function();
+  if (api.abi != device::kCudaAbi || std::strcmp(api.torch_version, TORCH_VERSION) != 0)
+    return refused(
+        fmt::format("{} was built for interface {} and LibTorch {}, this program for {} and {}",
+                    file, api.abi, api.torch_version, device::kCudaAbi, TORCH_VERSION));
+  return {&api, {}};
+}
+
 }  // namespace
 
 const device::CudaApi* cuda_api() { return current_device().is_cpu() ? nullptr : plugin; }
@@ -85,18 +111,13 @@ std::string missing_for_cuda() {
 }
 
 const CudaApi& open_plugin(const std::string& file) {
-  void* const library = dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL);
-  VGGFLOW_CHECK(library, "[device] {} does not load: {}", file, dlerror());
-  const auto function = reinterpret_cast<CudaApiFunction>(dlsym(library, kCudaApiSymbol));
-  VGGFLOW_CHECK(function, "[device] {} is no plug-in of vggflow: it has no {}", file,
-                kCudaApiSymbol);
-  const CudaApi& api = *function();
-  VGGFLOW_CHECK(api.abi == kCudaAbi && std::strcmp(api.torch_version, TORCH_VERSION) == 0,
-                "[device] {} was built for interface {} and LibTorch {}, this program for {} and "
-                "{}: build both together, or remove the file",
-                file, api.abi, api.torch_version, kCudaAbi, TORCH_VERSION);
-  return api;
+  const Plugin found = look_at_plugin(file);
+  VGGFLOW_CHECK(found.api, "[device] {}; {}", found.problem.what, found.problem.remedy);
+  return *found.api;
 }
+
+PluginScope::PluginScope(const CudaApi& api) : before_(std::exchange(plugin, &api)) {}
+PluginScope::~PluginScope() { plugin = before_; }
 
 Problem open_cuda(const CudaFiles& files) {
   if (opened) return {};
@@ -106,7 +127,11 @@ Problem open_cuda(const CudaFiles& files) {
   if (Problem problem = load_torch_cuda(library); !problem.what.empty()) return problem;
   if (Problem problem = check_versions(); !problem.what.empty()) return problem;
   const fs::path ours = files.plugin.empty() ? find_plugin() : fs::path(files.plugin);
-  if (!ours.empty()) plugin = &open_plugin(ours.string());
+  if (!ours.empty()) {
+    const Plugin found = look_at_plugin(ours.string());
+    if (!found.api) return found.problem;
+    plugin = found.api;
+  }
   opened = true;
   return {};
 }
