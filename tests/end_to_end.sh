@@ -45,7 +45,7 @@ refuse "cannot make the folder" "$vggflow" align --config configs/nano.yaml run=
 refuse "holds no metrics.jsonl" "$vggflow" report "$out"
 refuse "holds no file of weights" "$vggflow" inspect "$out"
 
-short=(--config configs/nano.yaml time_grid.steps=6 batch=2 eval.prompts=2 eval.images=2 eval_every=2 value.width=32 value.layers=1)
+short=(--config configs/nano.yaml time_grid.steps=6 grid_images=16 batch=2 eval.prompts=2 eval.images=2 eval_every=2 value.width=32 value.layers=1)
 "$vggflow" align "${short[@]}" "run=$out/a" updates=2 >"$out/said.txt" 2>"$out/a.log" || die "align failed: $(tail -3 "$out/a.log")"
 for file in report.html summary.json lora.safetensors grids/eval_000002.png; do [ -s "$out/a/$file" ] || die "no $file"; done
 refuse "already holds a run" "$vggflow" align "${short[@]}" "run=$out/a" updates=2

@@ -60,6 +60,7 @@ struct AlignConfig {
   int64_t checkpoint_every = 20;
   int64_t eval_every = 30;
   int64_t eval_steps = 0;
+  int64_t grid_images = 64;
   int64_t lora_rank = 8;
   double lora_alpha = 8;
   std::vector<std::string> lora_targets{
@@ -125,6 +126,8 @@ struct AlignConfig {
       "Euler steps of evaluations and grids (not of an explicit grid); 0: as many as training "
       "takes",
       range(0, 1000));
+    v("grid_images", grid_images, "images of the grid that each evaluation draws, at most",
+      range(1, 64));
     v("lora_rank", lora_rank, "rank of the adapters", range(1, 4096));
     v("lora_alpha", lora_alpha, "scale of the adapters is alpha / rank", range(0, 1e6));
     v("lora_targets", lora_targets, "adapted layers, by path with *");

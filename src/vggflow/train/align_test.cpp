@@ -20,6 +20,7 @@
 #include "vggflow/families/lora.h"
 #include "vggflow/families/nano/model.h"
 #include "vggflow/io/files.h"
+#include "vggflow/io/grid_file.h"
 #include "vggflow/pretrain/fit.h"
 #include "vggflow/testing/message.h"
 #include "vggflow/train/align_fixture_test.h"
@@ -84,6 +85,9 @@ TEST(Align, ARunMovesTheAdapterAndLeavesWhatTheReportNeeds) {
               1e-9);
   EXPECT_GT(value(1, "/reward_change/se"), 0);
   EXPECT_TRUE(is_complete(run / "checkpoints/update_000004"));
+  const auto labels = read_grid_labels(run / "grids/eval_000004.png");
+  ASSERT_TRUE(labels);
+  EXPECT_EQ(std::ssize(labels->captions), c.grid_images);
   const Json summary = Json::parse(read_text(run / "summary.json"));
   for (const char* phase : {"rollout", "reward", "train", "boundary", "step", "evaluation"})
     EXPECT_GT(summary["seconds"][phase].get<double>(), 0) << phase;

@@ -451,10 +451,17 @@ ImageGenerator Trainer::generator(bool base) const {
   };
 }
 
+std::vector<std::string> Trainer::shown_prompts() const {
+  std::vector<std::string> prompts = prompts_->display();
+  if (std::ssize(prompts) > config_.grid_images)
+    prompts.resize(static_cast<size_t>(config_.grid_images));
+  return prompts;
+}
+
 // Of the images of so many sets, and those of the grid.
 Progress Trainer::evaluation_bar(int64_t sets) const {
   return {done_ == 0 ? "evaluation of the base" : fmt::format("evaluation {}", done_),
-          sets * evaluator_->set_size() + std::ssize(prompts_->display())};
+          sets * evaluator_->set_size() + std::ssize(shown_prompts())};
 }
 
 // The base's images come from the same keys in every process of the run; the first one keeps its
@@ -500,7 +507,7 @@ void Trainer::evaluate() {
 void Trainer::log_evaluation(const Evaluation& now, const ImageGenerator& draw,
                              const Stopwatch& watch, Progress& bar) {
   evaluated_ = done_;
-  const std::vector<std::string> prompts = prompts_->display();
+  const std::vector<std::string> prompts = shown_prompts();
   const Tensor shown =
       drawn_thumbnails(draw, prompts, config_.eval.batch, model_->state_shape(), group_, &bar);
   if (!log_) return;
