@@ -263,8 +263,7 @@ TEST(Complaints, NameWhatFellWhileTheRewardRose) {
   now.judged = true;
   now.judge_change = {-0.1, 0.04, 20};
   now.panel["emoji-clip"].change = {-1, 0.4, 20};
-  now.diversity.mean = 0.7;
-  now.diversity_change = {-0.3, 0.1, 20};
+  now.diversity_log = {std::log(0.7), 0.1, 20};
   const auto all = complaints(base, now, 0.8);
   ASSERT_EQ(all.size(), 3u);
   EXPECT_EQ(all[0].second,
@@ -286,13 +285,11 @@ TEST(Complaints, MakeNothingOfTwoPrompts) {
   now.judged = true;
   now.judge_change = {-0.1, 0.04, 2};
   now.panel["emoji-clip"].change = {-1, 0.1, 2};
-  now.diversity.mean = 0.7;
-  now.diversity_change = {-0.3, 0.1, 2};
+  now.diversity_log = {std::log(0.7), 0.1, 2};
   EXPECT_TRUE(complaints(base, now, 0.8).empty());
-  now.diversity.mean = 0.02;
-  now.diversity_change = {-0.98, 0.01, 2};
+  now.diversity_log = {std::log(0.02), 0.01, 2};
   EXPECT_EQ(complaints(base, now, 0.8).size(), 1u) << "a collapse shows in two prompts, too";
-  now.diversity_change = {-0.98, std::nullopt, 1};
+  now.diversity_log = {std::log(0.02), std::nullopt, 1};
   EXPECT_EQ(complaints(base, now, 0.8).size(), 1u) << "of one prompt the floor decides";
 }
 

@@ -475,6 +475,8 @@ void Trainer::measure_base() {
   if (done_ == 0) {
     base_json_ = base_.to_json();
     log_evaluation(base_, draw, watch, bar);
+    if (const std::string text = lopsided_diversity(base_); !text.empty())
+      log_info("warning: {}", text);
   } else if (new_evaluations_) {
     base_json_ = base_.to_json();
     log_line(
@@ -598,7 +600,11 @@ Json Trainer::summary() const {
   seconds["evaluation"] = record.evaluation_seconds;
   const double base_reward = figure(base_json_, "/reward/mean"),
                sd = figure(base_json_, "/reward_sd_within_prompt"),
-               diversity = figure(base_json_, "/diversity/mean");
+               diversity = figure(base_json_, "/diversity/mean"),
+               // The last evaluation may be an earlier program's, which has the means alone.
+      kept = final.contains("diversity_kept")
+                 ? figure(final, "/diversity_kept")
+                 : figure(final, "/diversity/mean") / std::max(1e-12, diversity);
   Json out{{"method", config_.method},
            {"reward", config_.reward},
            {"seed", config_.seed},
@@ -606,7 +612,7 @@ Json Trainer::summary() const {
            {"base", base_json_},
            {"final", final},
            {"reward_gain_sd", (figure(final, "/reward/mean") - base_reward) / std::max(1e-12, sd)},
-           {"diversity_kept", figure(final, "/diversity/mean") / std::max(1e-12, diversity)},
+           {"diversity_kept", kept},
            {"seconds", seconds},
            {"passes", record.update.at("passes")},
            {"expected_passes", json_of(as_counter(expected), as_value_counter(expected))},
