@@ -307,8 +307,8 @@ void Trainer::begin() {
       config_.lora_rank, state_.policy.buffer.values().numel(), word_of(resolved_.value.kind),
       config_.seed);
   log_info("times {:.3f}", fmt::join(times_, " "));
-  if (saved) log_info("going on after update {}", done_);
-  if (config_.resume && !saved) log_info("no checkpoint yet: beginning at update 0 again");
+  if (saved) log_info("resuming after update {}", done_);
+  if (config_.resume && !saved) log_info("no checkpoint yet: starting again at update 0");
   const bool missed = group_.any(log_ && done_ > 0 && evaluation_due() &&
                                  log_->record().evaluation.value("update", int64_t{0}) < done_);
   if (done_ < config_.updates || missed) measure_base();
@@ -323,7 +323,7 @@ void Trainer::resume_from(const Checkpoint& saved) {
              fmt::format("{} {}", config_.prompts.train, config_.prompts.eval));
   const auto threads = saved.metadata.find("threads");
   if (threads != saved.metadata.end() && threads->second != fmt::to_string(at::get_num_threads()))
-    log_info("{} threads computed before, {} do now: the numbers may now differ by rounding",
+    log_info("the run used {} threads before and uses {} now: numbers may differ by rounding",
              threads->second, at::get_num_threads());
   state_.load(saved);
   losses_of_g_ = !saved.metadata.contains("value_losses");
@@ -363,8 +363,9 @@ bool Trainer::advance() {
 // Rank 0's; what is left to do of them is to save and to stop.
 RunWishes Trainer::grant_wishes() {
   if (!control_ || !log_) return {};
+  control_->updated(log_->record().update, log_->record().evaluation);
   const RunWishes wishes = control_->take();
-  if (wishes.stop) log_line("asked on the live page to stop after this update");
+  if (wishes.stop) log_line("asked to stop after this update");
   for (const SampleWish& wish : wishes.samples) draw(wish);
   return wishes;
 }
