@@ -30,6 +30,29 @@ done
 refuse "[judge] expected a file or folder at models/none or $prefix/share/vggflow/models/none" "$prefix/bin/vggflow" align "${short[@]}" run=a judge=models/none
 refuse " and models/none or $prefix/share/vggflow/models/none" "$prefix/bin/vggflow" sample out=a generator.model=models/none
 
+# libvggflow_c.so finds its models from any folder, and a C program needs nothing but its header.
+cat >client.c <<'C'
+#include <stdio.h>
+#include "vggflow/c_api.h"
+int main(void) {
+  const char* settings[] = {"time_grid.steps=1", "device=cpu"};
+  const char* prompt = "ghost";
+  const int64_t seed = 0;
+  static uint8_t pixels[32 * 32 * 3];
+  const vggflow_images images = {1, 32, 32, VGGFLOW_UINT8_NHWC, pixels};
+  vggflow_model* model = vggflow_model_open(settings, 2);
+  if (vggflow_abi() == VGGFLOW_C_ABI && model && vggflow_model_sample(model, &prompt, &seed, &images) == VGGFLOW_DONE) return 0;
+  fprintf(stderr, "%s\n", vggflow_last_error());
+  return 1;
+}
+C
+library=$(find "$prefix" -name libvggflow_c.so)
+cc -std=c99 -Wall -Werror -I "$prefix/include" client.c -o client "$library" -Wl,--allow-shlib-undefined "-Wl,-rpath,$(dirname "$library")" ||
+  die "a C program does not build against libvggflow_c.so"
+./client >client.log 2>&1 || die "a C program cannot sample: $(tail -1 client.log)"
+shown=$(nm -D --defined-only "$library" | awk '{ print $3 }' | grep -v '^vggflow_')
+[ -z "$shown" ] || die "libvggflow_c.so shows more than its interface: $(head -3 <<<"$shown")"
+
 cache() { sed -n "s/^$1:[A-Z]*=//p" "$build/CMakeCache.txt"; }
 launcher=()
 # In each run the prefix has another name; ccache is told to see past it.

@@ -116,5 +116,5 @@ else
 fi
 wait "$trainer"
 [ $? = 130 ] || die "the run did not stop as after Ctrl-C: $(tail -2 "$out/align.log")"
-grep -q "asked on the live page to stop" "$run/log.txt" && grep -q "the state is saved" "$run/log.txt" || die "the run does not say why it stopped"
+grep -q "asked to stop after this update" "$run/log.txt" && grep -q "the state is saved" "$run/log.txt" || die "the run does not say why it stopped"
 echo "page: events, 50 viewers, refusals, a killed and resumed run, buttons$said"

@@ -25,6 +25,14 @@ begin() {
 url() { grep -o 'http[^ ]*' "$out/url"; }
 finish() { kill -INT "$server"; wait "$server" || die "vote ended with $?"; server=; }
 
+if command -v chromium >/dev/null; then
+  begin "out=$out/by_hand" images=1
+  python3 tests/votes_in_browser.py "$out" "$(url)" || die "the votes in Chromium: $(tail -1 "$out/chromium.log")"
+  finish
+else
+  echo "left out: the votes in Chromium (scripts/setup.sh --test installs it)"
+fi
+
 begin
 python3 - "$(url)" <<'PY' || die "the voter cannot vote: $(cat "$out/vote.log")"
 import json, struct, sys, urllib.request, zlib

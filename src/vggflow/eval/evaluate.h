@@ -33,23 +33,22 @@ struct EvalOptions {
 
   template <class V>
   void fields(V& v) {
-    v("prompts", prompts, "prompts to evaluate on; the report says whether they are held out",
+    v("prompts", prompts, "number of evaluation prompts; the report says whether they are held out",
       range(1, 100000));
     v("images", images, "images per prompt", range(2, 10000));
     v("seed", seed, "seed of prompts and noise", range(0, 1e15));
     v("batch", batch,
-      "images sampled at once; 0: 64, of latents fewer, as many as 64 images of 128 x 128 pixels "
-      "have pixels",
+      "batch size for sampling; 0: 64, and for latents fewer: as many as have the pixels of 64 "
+      "images of 128 x 128",
       range(0, 100000));
     v("diversity_floor", diversity_floor,
-      "share of the base's diversity below which a model counts as collapsed", range(0, 1));
+      "fraction of the base's diversity below which a model counts as collapsed", range(0, 1));
     v("panel", panel,
-      "rewards that judge besides the judge; those that the run is trained on are left out; "
-      "[auto]: emoji-clip for the emoji's prompts, none for others");
+      "rewards reported besides the judge; those that the run trains on are left out; [auto]: "
+      "emoji-clip for emoji prompts, none for others");
     v("features", features,
-      "network on which diversity and distances are taken: auto (the judge, without one "
-      "pixels-8x8), judge, emoji-clip, or NAME=PATH "
-      "(docs/metrics.md)");
+      "feature network for diversity and distances: auto (the judge, or pixels-8x8 without one), "
+      "judge, emoji-clip, or NAME=PATH (docs/metrics.md)");
   }
 };
 

@@ -312,8 +312,8 @@ void Trainer::begin() {
       config_.lora_rank, state_.policy.buffer.values().numel(), word_of(resolved_.value.kind),
       config_.seed);
   log_info("times {:.3f}", fmt::join(times_, " "));
-  if (saved) log_info("going on after update {}", done_);
-  if (config_.resume && !saved) log_info("no checkpoint yet: beginning at update 0 again");
+  if (saved) log_info("resuming after update {}", done_);
+  if (config_.resume && !saved) log_info("no checkpoint yet: starting again at update 0");
   const bool missed = group_.any(log_ && done_ > 0 && evaluation_due() &&
                                  log_->record().evaluation.value("update", int64_t{0}) < done_);
   if (done_ < config_.updates || missed) measure_base();
@@ -331,7 +331,7 @@ void Trainer::hear_rounding(const Checkpoint& saved, const std::string& key,
                 "[resume] expected {}={}, as before, so that the run's numbers are those of a run "
                 "of one piece to the last bit, got {}; pass {}={} or rounding=allow",
                 key, before->second, now, key, before->second);
-  log_info("{}={} computed before, {} does now: the numbers may now differ by rounding", key,
+  log_info("the run used {}={} before and uses {} now: numbers may differ by rounding", key,
            before->second, now);
 }
 
@@ -379,8 +379,9 @@ bool Trainer::advance() {
 // Rank 0's; what is left to do of them is to save and to stop.
 RunWishes Trainer::grant_wishes() {
   if (!control_ || !log_) return {};
+  control_->updated(log_->record().update, log_->record().evaluation);
   const RunWishes wishes = control_->take();
-  if (wishes.stop) log_line("asked on the live page to stop after this update");
+  if (wishes.stop) log_line("asked to stop after this update");
   for (const SampleWish& wish : wishes.samples) draw(wish);
   return wishes;
 }
