@@ -16,18 +16,12 @@ find_torchrun
 
 updates=20 methods="vgg-flow vgg-flow-pmp adjoint-matching draft" worlds="1 2 4" steps=6 batch=8
 case $form in short | whole) ;; *) methods=$form ;; esac
-few=()
-if [ "$form" = short ]; then
-  updates=2 methods="vgg-flow adjoint-matching" worlds="1 2" steps=2 batch=4
-  # Prompts of no class: without a judge an evaluation takes a quarter of the time.
-  printf '%s\n' "red heart" ghost "cat face" pizza >"$out/prompts.txt"
-  few=("prompts.train=$out/prompts.txt" "prompts.eval=$out/prompts.txt" "eval.panel=[]")
-fi
+if [ "$form" = short ]; then updates=2 methods="vgg-flow adjoint-matching" worlds="1 2" steps=2 batch=4; fi
 
 # The words of a small run: words_of METHOD RUN [settings]
 words_of() {
   words=("$vggflow" align --config configs/nano.yaml "run=$2" "method=$1" reward=emoji-clip precision=fp32 threads=1 seed=7
-    "time_grid.steps=$steps" vgg.bins=2 "batch=$batch" shares=4 warmup=2 value.width=32 value.layers=1 eval_every=1000 eval.prompts=2 eval.images=2 ${few[@]+"${few[@]}"} "${@:3}")
+    "time_grid.steps=$steps" vgg.bins=2 "batch=$batch" shares=4 warmup=2 value.width=32 value.layers=1 eval_every=1000 eval.prompts=2 eval.images=2 grid_images=4 "${@:3}")
 }
 
 # align WORLD METHOD RUN [settings]

@@ -1,6 +1,7 @@
 #include "vggflow/core/log.h"
 
 #include <poll.h>
+#include <signal.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -63,6 +64,8 @@ double status_gib(const std::string& key) {
 }
 
 volatile std::sig_atomic_t interrupts = 0;
+// Ctrl-C's before an InterruptsScope.
+struct sigaction interrupt_before;
 // What takes the status line away where a signal comes.
 const char* volatile erase = "";
 // What is said at the first signal, and at a second one that does not end the program.
@@ -141,9 +144,15 @@ void open_log(const std::filesystem::path& file) {
                 std::strerror(errno));
 }
 
-void keep_off_terminal() {
+void close_log() {
   const std::lock_guard lock(log_mutex);
-  off_terminal = true;
+  if (log_file) std::fclose(log_file);
+  log_file = nullptr;
+}
+
+void keep_off_terminal(bool off) {
+  const std::lock_guard lock(log_mutex);
+  off_terminal = off;
 }
 
 size_t status_columns() {
@@ -186,6 +195,21 @@ void catch_interrupts() {
 }
 
 bool interrupted() { return interrupts != 0; }
+
+InterruptsScope::InterruptsScope(const char* words) {
+  first_words = words;
+  interrupts = 0;
+  if (can_redraw()) erase = may_escape() ? "\r\x1b[K" : "\n";
+  struct sigaction ours{};
+  ours.sa_handler = on_signal;
+  ours.sa_flags = SA_RESTART;
+  ::sigaction(SIGINT, &ours, &interrupt_before);
+}
+
+InterruptsScope::~InterruptsScope() {
+  ::sigaction(SIGINT, &interrupt_before, nullptr);
+  interrupts = 0;
+}
 
 SecondInterruptThrows::SecondInterruptThrows(const char* second) { second_words = second; }
 SecondInterruptThrows::~SecondInterruptThrows() { second_words = nullptr; }

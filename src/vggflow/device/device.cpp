@@ -12,7 +12,6 @@
 #include <vector>
 
 #include "vggflow/core/error.h"
-#include "vggflow/device/cuda_setup.h"
 #include "vggflow/device/range.h"
 
 namespace vggflow {

@@ -10,8 +10,8 @@
 #include <utility>
 
 #include "vggflow/core/error.h"
+#include "vggflow/core/module_file.h"
 #include "vggflow/device/cuda_driver.h"
-#include "vggflow/device/cuda_setup.h"
 #include "vggflow/device/device.h"
 #include "vggflow/device/installation.h"
 
@@ -66,36 +66,11 @@ device::Problem check_versions() {
 }
 
 fs::path find_plugin() {
-  std::error_code ignored;
-  const fs::path program = fs::read_symlink("/proc/self/exe", ignored).parent_path();
+  const fs::path program = module_file().parent_path();
   for (const fs::path& folder : {program, program / "lib", program / ".." / "lib"}) {
     if (fs::exists(folder / "libvggflow_cuda.so")) return folder / "libvggflow_cuda.so";
   }
   return {};
-}
-
-// A file as a plug-in, or, where it is none of this build, what differs.
-struct Plugin {
-  const device::CudaApi* api = nullptr;
-  device::Problem problem = {};
-};
-
-Plugin look_at_plugin(const std::string& file) {
-  const auto refused = [](const std::string& what) {
-    return Plugin{nullptr, {what, "build it together with this program, or remove the file"}};
-  };
-  void* const library = dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL);
-  if (!library) return refused(fmt::format("{} does not load ({})", file, dlerror()));
-  const auto function = reinterpret_cast<device::CudaApiFunction>(dlsym(library, device::kCudaApiSymbol));
-  if (!function)
-    return refused(
-        fmt::format("{} is no plug-in of vggflow: it has no {}", file, device::kCudaApiSymbol));
-  const device::CudaApi& api = *function();
-  if (api.abi != device::kCudaAbi || std::strcmp(api.torch_version, TORCH_VERSION) != 0)
-    return refused(
-        fmt::format("{} was built for interface {} and LibTorch {}, this program for {} and {}",
-                    file, api.abi, api.torch_version, device::kCudaAbi, TORCH_VERSION));
-  return {&api, {}};
 }
 
 }  // namespace
@@ -110,10 +85,22 @@ std::string missing_for_cuda() {
   return fs::exists(torch_folder() / "libtorch_cuda.so") ? "" : kNoCuda;
 }
 
-const CudaApi& open_plugin(const std::string& file) {
-  const Plugin found = look_at_plugin(file);
-  VGGFLOW_CHECK(found.api, "[device] {}; {}", found.problem.what, found.problem.remedy);
-  return *found.api;
+Plugin open_plugin(const std::string& file) {
+  const auto refused = [](const std::string& what) {
+    return Plugin{nullptr, {what, "build it together with this program, or remove the file"}};
+  };
+  void* const library = dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL);
+  if (!library) return refused(fmt::format("{} does not load ({})", file, dlerror()));
+  const auto function = reinterpret_cast<CudaApiFunction>(dlsym(library, kCudaApiSymbol));
+  if (!function)
+    return refused(
+        fmt::format("{} is no plug-in of vggflow: it has no {}", file, kCudaApiSymbol));
+  const CudaApi& api = *function();
+  if (api.abi != kCudaAbi || std::strcmp(api.torch_version, TORCH_VERSION) != 0)
+    return refused(
+        fmt::format("{} was built for interface {} and LibTorch {}, this program for {} and {}",
+                    file, api.abi, api.torch_version, kCudaAbi, TORCH_VERSION));
+  return {&api, {}};
 }
 
 PluginScope::PluginScope(const CudaApi& api) : before_(std::exchange(plugin, &api)) {}
@@ -128,7 +115,7 @@ Problem open_cuda(const CudaFiles& files) {
   if (Problem problem = check_versions(); !problem.what.empty()) return problem;
   const fs::path ours = files.plugin.empty() ? find_plugin() : fs::path(files.plugin);
   if (!ours.empty()) {
-    const Plugin found = look_at_plugin(ours.string());
+    const Plugin found = open_plugin(ours.string());
     if (!found.api) return found.problem;
     plugin = found.api;
   }

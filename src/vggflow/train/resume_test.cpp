@@ -179,7 +179,7 @@ TEST(Resume, MayChangeEvaluationsAndWhatChangesNumbersByRoundingAlone) {
   c.micro_batch = 2;
   ASSERT_EQ(align(c), RunEnd::kFinished);
   const std::string log = read_text(fs::path(c.run) / "log.txt");
-  EXPECT_THAT(log, HasSubstr("going on after update 2\n"));
+  EXPECT_THAT(log, HasSubstr("resuming after update 2\n"));
   EXPECT_THAT(log,
               HasSubstr("micro_batch changed since the run's start: its numbers may now differ "
                         "by rounding\n"));
@@ -270,7 +270,7 @@ TEST(Resume, GoesBackToTheCheckpointBeforeADamagedOne) {
   const fs::path run = damaged.run;
   flip_bit(run / "checkpoints/update_000004/state.safetensors", 1000);
   ASSERT_EQ(align(damaged = longer(damaged, 6)), RunEnd::kFinished);
-  EXPECT_THAT(read_text(run / "log.txt"), HasSubstr("going on after update 2\n"));
+  EXPECT_THAT(read_text(run / "log.txt"), HasSubstr("resuming after update 2\n"));
   expect_same_tensors(fs::path(whole.run) / "lora.safetensors", run / "lora.safetensors");
   for (const char* kind : {"update", "eval", "warning"})
     EXPECT_EQ(lines_of(damaged.run, kind), lines_of(whole.run, kind)) << kind;

@@ -49,10 +49,22 @@ bool is_evaluation(const std::string& key) {
   return key.starts_with("eval.") || key == "eval_steps";
 }
 bool is_free(const std::string& key) {
-  static const std::set<std::string> keys{
-      "resume",  "rounding",     "run",           "updates",           "checkpoint_every",
-      "page",    "dist.timeout", "dist.backend",  "memory_limit",      "offload",
-      "weights", "eval_every",   "fit.log_every", "fit.preview_every", "fit.checkpoint_every"};
+  static const std::set<std::string> keys{"resume",
+                                          "rounding",
+                                          "run",
+                                          "updates",
+                                          "checkpoint_every",
+                                          "page",
+                                          "dist.timeout",
+                                          "dist.backend",
+                                          "memory_limit",
+                                          "offload",
+                                          "weights",
+                                          "eval_every",
+                                          "grid_images",
+                                          "fit.log_every",
+                                          "fit.preview_every",
+                                          "fit.checkpoint_every"};
   return keys.contains(key) || is_evaluation(key);
 }
 bool is_rounding(const std::string& key) {

@@ -316,8 +316,8 @@ void Trainer::begin() {
       config_.lora_rank, state_.policy.buffer.values().numel(), word_of(resolved_.value.kind),
       config_.seed);
   log_info("times {:.3f}", fmt::join(times_, " "));
-  if (saved) log_info("going on after update {}", done_);
-  if (config_.resume && !saved) log_info("no checkpoint yet: beginning at update 0 again");
+  if (saved) log_info("resuming after update {}", done_);
+  if (config_.resume && !saved) log_info("no checkpoint yet: starting again at update 0");
   const bool missed = group_.any(log_ && done_ > 0 && evaluation_due() &&
                                  log_->record().evaluation.value("update", int64_t{0}) < done_);
   if (done_ < config_.updates || missed) measure_base();
@@ -335,7 +335,7 @@ void Trainer::hear_rounding(const Checkpoint& saved, const std::string& key,
                 "[resume] expected {}={}, as before, so that the run's numbers are those of a run "
                 "of one piece to the last bit, got {}; pass {}={} or rounding=allow",
                 key, before->second, now, key, before->second);
-  log_info("{}={} computed before, {} does now: the numbers may now differ by rounding", key,
+  log_info("the run used {}={} before and uses {} now: numbers may differ by rounding", key,
            before->second, now);
 }
 
@@ -383,8 +383,9 @@ bool Trainer::advance() {
 // Rank 0's; what is left to do of them is to save and to stop.
 RunWishes Trainer::grant_wishes() {
   if (!control_ || !log_) return {};
+  control_->updated(log_->record().update, log_->record().evaluation);
   const RunWishes wishes = control_->take();
-  if (wishes.stop) log_line("asked on the live page to stop after this update");
+  if (wishes.stop) log_line("asked to stop after this update");
   for (const SampleWish& wish : wishes.samples) draw(wish);
   return wishes;
 }
@@ -455,10 +456,17 @@ ImageGenerator Trainer::generator(bool base) const {
   };
 }
 
+std::vector<std::string> Trainer::shown_prompts() const {
+  std::vector<std::string> prompts = prompts_->display();
+  if (std::ssize(prompts) > config_.grid_images)
+    prompts.resize(static_cast<size_t>(config_.grid_images));
+  return prompts;
+}
+
 // Of the images of so many sets, and those of the grid.
 Progress Trainer::evaluation_bar(int64_t sets) const {
   return {done_ == 0 ? "evaluation of the base" : fmt::format("evaluation {}", done_),
-          sets * evaluator_->set_size() + std::ssize(prompts_->display())};
+          sets * evaluator_->set_size() + std::ssize(shown_prompts())};
 }
 
 // The base's images come from the same keys in every process of the run; the first one keeps its
@@ -472,6 +480,8 @@ void Trainer::measure_base() {
   if (done_ == 0) {
     base_json_ = base_.to_json();
     log_evaluation(base_, draw, watch, bar);
+    if (const std::string text = lopsided_diversity(base_); !text.empty())
+      log_info("warning: {}", text);
   } else if (new_evaluations_) {
     base_json_ = base_.to_json();
     log_line(
@@ -505,7 +515,7 @@ void Trainer::evaluate() {
 void Trainer::log_evaluation(const Evaluation& now, const ImageGenerator& draw,
                              const Stopwatch& watch, Progress& bar) {
   evaluated_ = done_;
-  const std::vector<std::string> prompts = prompts_->display();
+  const std::vector<std::string> prompts = shown_prompts();
   const Tensor shown =
       drawn_thumbnails(draw, prompts, config_.eval.batch, model_->state_shape(), group_, &bar);
   if (!log_) return;
@@ -596,7 +606,11 @@ Json Trainer::summary() const {
   seconds["evaluation"] = record.evaluation_seconds;
   const double base_reward = figure(base_json_, "/reward/mean"),
                sd = figure(base_json_, "/reward_sd_within_prompt"),
-               diversity = figure(base_json_, "/diversity/mean");
+               diversity = figure(base_json_, "/diversity/mean"),
+               // The last evaluation may be an earlier program's, which has the means alone.
+      kept = final.contains("diversity_kept")
+                 ? figure(final, "/diversity_kept")
+                 : figure(final, "/diversity/mean") / std::max(1e-12, diversity);
   Json out{{"method", config_.method},
            {"reward", config_.reward},
            {"seed", config_.seed},
@@ -604,7 +618,7 @@ Json Trainer::summary() const {
            {"base", base_json_},
            {"final", final},
            {"reward_gain_sd", (figure(final, "/reward/mean") - base_reward) / std::max(1e-12, sd)},
-           {"diversity_kept", figure(final, "/diversity/mean") / std::max(1e-12, diversity)},
+           {"diversity_kept", kept},
            {"seconds", seconds},
            {"passes", record.update.at("passes")},
            {"expected_passes", json_of(as_counter(expected), as_value_counter(expected))},
