@@ -16,9 +16,9 @@
 //   step    an update with that value network by the residual over the rollout's own steps
 //   (consistency.kind=step), as the method itself runs it
 // Random weights of the nano shape; --benchmark_filter and VGGFLOW_THREADS choose. Prints images/s.
-// --serve THREADS instead reads jobs (`sample/bf16`) from its input, one a line, runs each once and
-// prints its seconds: bench/compare.py asks it and the twins in turn. `product/bf16` is one product
-// of two matrices of 2048 x 2048, what the machine can do.
+// --serve THREADS instead reads jobs (`sample/bf16`) from its input, one per line, runs each once
+// and prints its seconds: bench/compare.py asks it and the twins in turn. `product/bf16` is one
+// product of two matrices of 2048 x 2048, what the machine can do.
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>

@@ -91,7 +91,7 @@ std::shared_ptr<const FeatureNetwork> load_evaluation_features(const EvalOptions
                                                                const OwnFeatures& own,
                                                                const ImageJudge* judge);
 
-/// Throws where that many prompts and images a prompt are too few for distances between sets.
+/// Throws where that many prompts and images per prompt are too few for distances between sets.
 void check_set_size(int64_t prompts, int64_t images);
 
 /// Thumbnails (n, 3, h, w) in [0, 1] of prompts that people look at, the i-th from the noise of
@@ -153,8 +153,8 @@ class Evaluator {
 
   EvalOptions options_;
   std::vector<Prompt> prompts_;
-  std::vector<std::string> captions_;  ///< one an image
-  std::vector<int64_t> classes_;       ///< one an image
+  std::vector<std::string> captions_;  ///< one per image
+  std::vector<int64_t> classes_;       ///< one per image
   const Reward& reward_;
   const ImageJudge* judge_;
   std::shared_ptr<const FeatureNetwork> features_;

@@ -117,7 +117,7 @@ void require_prompts(const ModelOptions& model, const PromptFiles& files);
 /// Threads of all CPU work; 0 leaves all.
 void set_threads(int64_t threads);
 
-/// Writes one PNG an image (settings in its text chunks) and grid.png. The processes of `group`
+/// Writes one PNG per image (settings in its text chunks) and grid.png. The processes of `group`
 /// draw the images between them, and rank 0 writes them; all return once they lie there. So it is
 /// with the jobs below.
 void sample_images(const SampleConfig& config, const Group& group = {});

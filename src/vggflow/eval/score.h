@@ -61,7 +61,7 @@ struct ScoredImages {
 ScoredImages score_images(const ImageSet& set, const std::vector<std::string>& expressions,
                           const RewardResources& resources, int64_t batch, const Group& group = {});
 
-/// One object an image, in order: rank, image, prompt, scores by reward (null for none), parts of
+/// One object per image, in order: rank, image, prompt, scores by reward (null for none), parts of
 /// sums.
 std::vector<Json> score_lines(const ImageSet& set, const ScoredImages& scored);
 
