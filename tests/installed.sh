@@ -22,7 +22,7 @@ done
 
 # models/nano, models/judge, models/emoji-clip and configs/ are those of the checkout or of the prefix, wherever the program is called.
 cd "$elsewhere" || exit 1
-short=(time_grid.steps=6 updates=1 batch=2 eval.prompts=2 eval.images=2 value.kind=none)
+short=(time_grid.steps=6 updates=1 batch=2 grid_images=4 eval.prompts=2 eval.images=2 value.kind=none)
 for program in "$prefix/bin/vggflow" "$build/vggflow"; do
   rm -rf run
   "$program" align --config configs/nano.yaml "${short[@]}" run=run >align.log 2>&1 || die "$program finds no models: $(tail -1 align.log)"

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <cerrno>
 #include <chrono>
 #include <csignal>
 #include <cstdio>
@@ -17,6 +18,7 @@
 #include <sstream>
 #include <thread>
 
+#include "vggflow/core/descriptors.h"
 #include "vggflow/core/interrupt.h"
 #include "vggflow/core/result.h"
 #include "vggflow/core/secret.h"
@@ -136,8 +138,10 @@ void print_result(const std::string& line) { write_line(stdout, line); }
 void open_log(const std::filesystem::path& file) {
   const std::lock_guard lock(log_mutex);
   if (log_file) std::fclose(log_file);
-  log_file = std::fopen(file.c_str(), "a");
-  VGGFLOW_CHECK(log_file, "[log] cannot write {}: choose another run folder", file.string());
+  const int descriptor = open_to_append(file);
+  log_file = descriptor >= 0 ? ::fdopen(descriptor, "a") : nullptr;
+  VGGFLOW_CHECK(log_file, "[log] cannot write {}: {}. Choose another run folder", file.string(),
+                std::strerror(errno));
 }
 
 void close_log() {

@@ -3,6 +3,7 @@
 #include <ATen/Context.h>
 #include <ATen/DeviceAccelerator.h>
 #include <c10/core/CachingDeviceAllocator.h>
+#include <c10/core/DeviceType.h>
 
 #include <algorithm>
 #include <charconv>
@@ -11,6 +12,7 @@
 #include <vector>
 
 #include "vggflow/core/error.h"
+#include "vggflow/device/range.h"
 
 namespace vggflow {
 namespace {
@@ -26,11 +28,17 @@ constexpr double kGib = 1024.0 * 1024.0 * 1024.0;
 
 // What a setting asks for.
 struct Wanted {
-  bool cuda = false, needed = false;
+  bool cuda = false, needed = false, other = false;
   c10::DeviceIndex index = 0;
 };
 
+// LibTorch has a place for one accelerator besides those that it knows, by a name of its own.
+bool is_loaded_backend(const std::string& name) {
+  return c10::is_privateuse1_backend_registered() && name == c10::get_privateuse1_backend();
+}
+
 Wanted parse(const std::string& setting) {
+  if (is_loaded_backend(setting)) return {.other = true};
   if (setting == "auto") return {.cuda = true};
   if (setting == "cpu") return {};
   if (setting == "cuda") return {.cuda = true, .needed = true};
@@ -61,26 +69,6 @@ std::vector<int64_t> attention_order() {
   return order;
 }
 
-// Attention runs on cuDNN's, the flash or the memory-efficient kernels: the plain formula holds
-// all tokens against all tokens, and a silent fall to it would take a hundred times the memory.
-// cuDNN's backward pass is not deterministic.
-void set_up_cuda(const DeviceOptions& o) {
-  at::Context& context = at::globalContext();
-  context.setSDPPriorityOrder(attention_order());
-  context.setSDPUseCuDNN(!o.deterministic);
-  context.setSDPUseFlash(true);
-  context.setSDPUseMemEfficient(true);
-  context.setSDPUseMath(false);
-  context.setAllowTF32CuBLAS(o.tf32);
-  context.setAllowTF32CuDNN(o.tf32);
-  // Sums over the parts of a long product stay in fp32.
-  context.setAllowBF16ReductionCuBLAS(false);
-  context.setAllowFP16ReductionCuBLAS(false);
-  context.setDeterministicCuDNN(o.deterministic);
-  context.setDeterministicAlgorithms(o.deterministic, /*warn_only=*/false);
-  context.setDeterministicFillUninitializedMemory(false);
-}
-
 std::string settings_text(const DeviceOptions& o) {
   return fmt::format(
       "attention by {}flash or memory-efficient kernels, TF32 {}, {}kernels {}{}",
@@ -96,6 +84,10 @@ struct Opened {
 
 Opened open(const DeviceOptions& o) {
   const Wanted wanted = parse(o.device);
+  if (wanted.other) {
+    const at::Device place(at::kPrivateUse1, 0);
+    return {place, fmt::format("{}, an accelerator that was loaded into LibTorch", place.str())};
+  }
   if (!wanted.cuda) return {};
   const auto [problem, remedy] = device::open_cuda({});
   VGGFLOW_CHECK(problem.empty() || !wanted.needed, "[device] device={}: {}; {}", o.device, problem,
@@ -105,13 +97,33 @@ Opened open(const DeviceOptions& o) {
   VGGFLOW_CHECK(wanted.index < count, "[device] expected device=cuda:0 to cuda:{}, got '{}'",
                 count - 1, o.device);
   at::accelerator::setDeviceIndex(wanted.index);
-  set_up_cuda(o);
+  device::set_up_cuda(o);
   const at::Device place(at::kCUDA, wanted.index);
   return {place, fmt::format("{}, {}; {}", place.str(), device::describe_card(wanted.index),
                              settings_text(o))};
 }
 
 }  // namespace
+
+// Attention runs on cuDNN's, the flash or the memory-efficient kernels: the plain formula holds
+// all tokens against all tokens, and a silent fall to it would take a hundred times the memory.
+// cuDNN's backward pass is not deterministic.
+void device::set_up_cuda(const DeviceOptions& o) {
+  at::Context& context = at::globalContext();
+  context.setSDPPriorityOrder(attention_order());
+  context.setSDPUseCuDNN(!o.deterministic);
+  context.setSDPUseFlash(true);
+  context.setSDPUseMemEfficient(true);
+  context.setSDPUseMath(false);
+  context.setAllowTF32CuBLAS(o.tf32);
+  context.setAllowTF32CuDNN(o.tf32);
+  // Sums over the parts of a long product stay in fp32.
+  context.setAllowBF16ReductionCuBLAS(false);
+  context.setAllowFP16ReductionCuBLAS(false);
+  context.setDeterministicCuDNN(o.deterministic);
+  context.setDeterministicAlgorithms(o.deterministic, /*warn_only=*/false);
+  context.setDeterministicFillUninitializedMemory(false);
+}
 
 at::Device current_device() { return current; }
 const std::string& device_description() { return current_description(); }
@@ -141,6 +153,13 @@ DeviceScope::~DeviceScope() {
   current = before_;
   fused = fused_before_;
   current_description() = std::move(description_before_);
+}
+
+DeviceRange::DeviceRange(const char* name) : api_(cuda_api()) {
+  if (api_) api_->range_push(name);
+}
+DeviceRange::~DeviceRange() {
+  if (api_) api_->range_pop();
 }
 
 namespace {

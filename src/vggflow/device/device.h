@@ -36,7 +36,8 @@ struct DeviceOptions {
   template <class V>
   void fields(V& v) {
     v("device", device,
-      "device: cpu, cuda, cuda:N (GPU number N), or auto: a GPU if there is one, else the CPU");
+      "device: cpu, cuda, cuda:N (GPU number N), or auto: a GPU if there is one, else the CPU; or "
+      "the name of another accelerator whose back end is loaded into LibTorch (PrivateUse1)");
     v("deterministic", deterministic,
       "on a GPU, use deterministic kernels only; slower, and an operation without one is an error");
     v("tf32", tf32,
@@ -78,7 +79,8 @@ class DeviceScope {
   std::string description_, description_before_;
 };
 
-/// Whether the setting is one of cpu, cuda, cuda:N, auto; throws with these words.
+/// Whether the setting is one of cpu, cuda, cuda:N, auto or a loaded back end's name; throws with
+/// these words.
 void check_device_options(const DeviceOptions& options);
 
 /// What LibTorch's allocator holds on the current device; none on the CPU, whose memory is the
@@ -109,8 +111,28 @@ Problem open_cuda(const CudaFiles& files);
 /// The plug-in that open_cuda found; null: none.
 const CudaApi* opened_plugin();
 
-/// Opens a plug-in and checks that it is of this build; throws with what differs.
-const CudaApi& open_plugin(const std::string& file);
+/// What a file is as a plug-in.
+struct Plugin {
+  const CudaApi* api = nullptr;  ///< null where it is none of this build
+  Problem problem = {};          ///< then, what differs
+};
+Plugin open_plugin(const std::string& file);
+
+/// While one lives, a table of the tests is the plug-in.
+class PluginScope {
+ public:
+  explicit PluginScope(const CudaApi& api);
+  ~PluginScope();
+  PluginScope(const PluginScope&) = delete;
+  PluginScope& operator=(const PluginScope&) = delete;
+
+ private:
+  const CudaApi* before_;
+};
+
+/// Which of LibTorch's kernels a run on CUDA takes: attention by cuDNN's, flash, then the
+/// memory-efficient ones, never by the plain formula, and what the options say.
+void set_up_cuda(const DeviceOptions& options);
 
 }  // namespace device
 }  // namespace vggflow

@@ -2,6 +2,7 @@
 // An evaluation: images of prompts, held-out ones as a rule, from fixed noise, scored by the reward
 // and by the judge and compared with the base model's images.
 
+#include <cmath>
 #include <functional>
 #include <map>
 #include <memory>
@@ -62,6 +63,16 @@ struct Evaluation {
       diversity;  ///< means over prompts; judge_score is the right class's probability
   /// Against the base's first set, paired by prompt: same prompts, same noise; the base's own is 0.
   Estimate reward_change{0, 0.0}, judge_change{0, 0.0}, diversity_change{0, 0.0};
+  /// Mean over prompts of log(d / d_base), d a prompt's diversity: each prompt counts alike,
+  /// however much its images differ. Prompts on whose images the base gives one and the same
+  /// features are left out; ratios count as 1e-3 at least. `right`: the same among the images that
+  /// the judge calls right, over prompts with two of them before and now; none: no number.
+  Estimate diversity_log{0, 0.0}, diversity_log_right{NAN, std::nullopt};
+  /// exp of it: the share of the base's diversity that is kept.
+  double diversity_kept() const { return std::exp(diversity_log.mean); }
+  /// The prompt with the largest diversity, and its share of the sum over prompts.
+  std::string widest_prompt;
+  double widest_share = 0;
   bool judged = false;   ///< whether there is a judge: without one its figures are left out
   std::string features;  ///< the network that diversity and distances are taken on
   double reward_sd_within_prompt = 0, saturated = 0;
@@ -109,6 +120,10 @@ std::vector<std::pair<std::string, std::string>> complaints(const Evaluation& ba
                                                             const Evaluation& now,
                                                             double diversity_floor);
 
+/// A sentence where one of eight prompts or more has over 30 % of the base's diversity, so that the
+/// mean over prompts is mostly that prompt's; empty of others.
+std::string lopsided_diversity(const Evaluation& base);
+
 /// The judge of these prompts: null where they carry no class, and an error where its classes are
 /// not theirs.
 std::unique_ptr<ImageJudge> judge_of(const PromptSource& prompts, const std::string& folder,
@@ -136,6 +151,7 @@ class Evaluator {
  private:
   struct Scores {
     std::vector<double> reward, judge, diversity;  ///< of each prompt's images
+    std::vector<double> right_diversity;           ///< of those that the judge calls right; or NaN
     std::map<std::string, std::vector<double>> panel;
   };
   /// What is kept of a set of images: the images themselves are not, they would not fit in memory
@@ -149,7 +165,8 @@ class Evaluator {
                         int64_t length) const;
   Measured measure(const ImageGenerator& model, uint64_t set, bool scores, Progress* bar) const;
   Evaluation summarize(const Measured& m, Scores& scores) const;
-  std::vector<double> prompt_diversity(const Tensor& features) const;
+  /// `chosen` (n): of these images alone; NaN of a prompt with fewer than two.
+  std::vector<double> prompt_diversity(const Tensor& features, const Tensor& chosen = {}) const;
 
   EvalOptions options_;
   std::vector<Prompt> prompts_;

@@ -22,10 +22,22 @@
 
 namespace vggflow {
 
+/// What a resume does where its numbers may differ by rounding from those of a run of one piece:
+/// other threads, micro_batch, checkpointing, device, deterministic, tf32 or kernels.
+enum class Rounding {
+  kAuto,   ///< kRefuse in a run of shares or on several processes, else kAllow
+  kAllow,  ///< a line in the log that names what changed
+  kRefuse  ///< an error that names it
+};
+inline OptionWords<Rounding> option_words(Rounding) {
+  return {{"auto", Rounding::kAuto}, {"allow", Rounding::kAllow}, {"refuse", Rounding::kRefuse}};
+}
+
 struct AlignConfig {
   std::string run = "runs/nano";
   std::string method = default_method();
   bool resume = false;
+  Rounding rounding = Rounding::kAuto;
   int64_t seed = 0;
   int64_t threads = 0;
   DeviceOptions device;
@@ -48,6 +60,7 @@ struct AlignConfig {
   int64_t checkpoint_every = 20;
   int64_t eval_every = 30;
   int64_t eval_steps = 0;
+  int64_t grid_images = 64;
   int64_t lora_rank = 8;
   double lora_alpha = 8;
   std::vector<std::string> lora_targets{
@@ -72,6 +85,10 @@ struct AlignConfig {
     v("method", method, "alignment method", choices(method_names()));
     v("resume", resume,
       "resume from the run's last checkpoint; a finished run continues if updates is larger");
+    v("rounding", rounding,
+      "what a resume does if its numbers may differ by rounding (other threads, micro_batch, "
+      "checkpointing, device, deterministic, tf32 or kernels): allow logs a line, refuse is an "
+      "error; auto: refuse in a run of shares or on several processes, else allow");
     v("seed", seed, "random seed of prompts, noise, time bins and initialisation", range(0, 1e15));
     v("threads", threads, "CPU threads; 0: all", range(0, 1024));
     device.fields(v);
@@ -111,6 +128,8 @@ struct AlignConfig {
       "Euler steps for evaluations and image grids; 0: as in training. Not with an explicit time "
       "grid",
       range(0, 1000));
+    v("grid_images", grid_images, "largest number of images in the grid of an evaluation",
+      range(1, 64));
     v("lora_rank", lora_rank, "LoRA rank", range(1, 4096));
     v("lora_alpha", lora_alpha, "LoRA alpha: the adapters are scaled by alpha / rank",
       range(0, 1e6));

@@ -188,6 +188,42 @@ TEST(Resume, MayChangeEvaluationsAndWhatChangesNumbersByRoundingAlone) {
   EXPECT_THAT(read_text(fs::path(c.run) / "config.yaml"), HasSubstr("micro_batch: 2 "));
 }
 
+// A run of shares is one whose numbers are to be the same however it is computed.
+TEST(Resume, OfSharesRefusesWhatChangesNumbersByRoundingUnlessItIsAllowed) {
+  AlignConfig c = quick("changed_shares");
+  c.shares = 2;
+  c.updates = 2;
+  ASSERT_EQ(align(c), RunEnd::kFinished);
+  AlignConfig parts = longer(c, 4);
+  parts.micro_batch = 2;
+  EXPECT_THAT(message_of([&] { align(parts); }),
+              AllOf(HasSubstr("expected micro_batch to be as at the start of"),
+                    HasSubstr("put back what differs, or pass rounding=allow")));
+  AlignConfig threads = longer(c, 4);
+  const int before = at::get_num_threads();
+  at::set_num_threads(before + 1);
+  EXPECT_THAT(message_of([&] { align(threads); }),
+              AllOf(HasSubstr(fmt::format("expected threads={}, as before", before)),
+                    HasSubstr(fmt::format("got {}; pass threads={} or rounding=allow", before + 1,
+                                          before))));
+  at::set_num_threads(before);
+  parts.rounding = Rounding::kAllow;
+  EXPECT_EQ(align(parts), RunEnd::kFinished);
+  EXPECT_THAT(read_text(fs::path(c.run) / "log.txt"),
+              HasSubstr("micro_batch changed since the run's start: its numbers may now differ"));
+}
+
+TEST(Resume, OfOneProcessRefusesToRoundOtherwiseWhereItIsTold) {
+  AlignConfig c = quick("changed_refused");
+  c.updates = 2;
+  ASSERT_EQ(align(c), RunEnd::kFinished);
+  c = longer(c, 4);
+  c.flow.checkpointing = !c.flow.checkpointing;
+  c.rounding = Rounding::kRefuse;
+  EXPECT_THAT(message_of([&] { align(c); }),
+              HasSubstr("expected checkpointing to be as at the start of"));
+}
+
 void flip_bit(const fs::path& file, size_t byte) {
   std::string bytes = read_text(file);
   bytes.at(byte) = static_cast<char>(bytes.at(byte) ^ 4);

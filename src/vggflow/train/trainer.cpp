@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
+#include <c10/core/DeviceType.h>
 #include <torch/version.h>
 
 #include <fmt/format.h>
@@ -22,12 +23,14 @@
 #include "vggflow/core/secret.h"
 #include "vggflow/data/prompt_sets.h"
 #include "vggflow/device/device.h"
+#include "vggflow/device/range.h"
 #include "vggflow/families/lora.h"
 #include "vggflow/flow/sampling.h"
 #include "vggflow/io/files.h"
 #include "vggflow/io/grid_file.h"
 #include "vggflow/io/image.h"
 #include "vggflow/ops/random_tensor.h"
+#include "vggflow/train/checks.h"
 #include "vggflow/train/next_commands.h"
 
 namespace vggflow {
@@ -92,6 +95,9 @@ void check_same(const Checkpoint& saved, const char* key, const std::string& now
                 what, before->second, now, place);
 }
 
+// What computes, whatever the setting said: `auto` may mean either.
+std::string device_kind() { return c10::DeviceTypeName(current_device().type(), true); }
+
 }  // namespace
 
 Trainer::Trainer(const AlignConfig& c, std::shared_ptr<const FamilyModel> files,
@@ -142,6 +148,7 @@ Trainer::Trainer(const AlignConfig& c, std::shared_ptr<const FamilyModel> files,
 // ====================
 
 UpdateReport Trainer::step(int64_t index) {
+  const DeviceRange range("update");
   Stopwatch watch;
   UpdateReport report;
   UpdateInput input = draw_noise(index);
@@ -191,6 +198,7 @@ ImageProblem Trainer::pose(const std::vector<std::string>& prompts) const {
 // Rollouts run on the merged weights: those of the average where the method has one.
 void Trainer::merge_for_rollouts() {
   if (!config_.problem.merge) return;
+  const DeviceRange range("merge");
   std::optional<ValuesScope> averaged;
   if (state_.lagged) averaged.emplace(state_.policy.buffer, state_.lagged->values);
   lora_->merge();
@@ -248,6 +256,7 @@ void Trainer::count_passes(UpdateReport& report) const {
 }
 
 void Trainer::clip_and_step(int64_t index, UpdateReport& report) {
+  const DeviceRange range("step");
   report.lr = config_.policy_optimizer.lr * warm_up(index, config_.warmup);
   if (report.method.trains_policy) {
     report.policy_norm = state_.policy.buffer.clip(config_.grad_clip);
@@ -317,14 +326,25 @@ void Trainer::begin() {
   keep();
 }
 
+// Of what changes numbers by rounding: refused, or said.
+void Trainer::hear_rounding(const Checkpoint& saved, const std::string& key,
+                            const std::string& now) const {
+  const auto before = saved.metadata.find(key);
+  if (before == saved.metadata.end() || before->second == now) return;
+  VGGFLOW_CHECK(!refuses_rounding(config_, group_.size()),
+                "[resume] expected {}={}, as before, so that the run's numbers are those of a run "
+                "of one piece to the last bit, got {}; pass {}={} or rounding=allow",
+                key, before->second, now, key, before->second);
+  log_info("the run used {}={} before and uses {} now: numbers may differ by rounding", key,
+           before->second, now);
+}
+
 void Trainer::resume_from(const Checkpoint& saved) {
   check_same(saved, "base_model", base_hash_, "base model", config_.flow.model);
   check_same(saved, "prompts", prompts_hash_, "prompts",
              fmt::format("{} {}", config_.prompts.train, config_.prompts.eval));
-  const auto threads = saved.metadata.find("threads");
-  if (threads != saved.metadata.end() && threads->second != fmt::to_string(at::get_num_threads()))
-    log_info("the run used {} threads before and uses {} now: numbers may differ by rounding",
-             threads->second, at::get_num_threads());
+  hear_rounding(saved, "threads", fmt::to_string(at::get_num_threads()));
+  hear_rounding(saved, "device", device_kind());
   state_.load(saved);
   losses_of_g_ = !saved.metadata.contains("value_losses");
   base_json_ = parse_json(checkpoint_text(saved, "base"), "the checkpoint's base evaluation");
@@ -436,10 +456,17 @@ ImageGenerator Trainer::generator(bool base) const {
   };
 }
 
+std::vector<std::string> Trainer::shown_prompts() const {
+  std::vector<std::string> prompts = prompts_->display();
+  if (std::ssize(prompts) > config_.grid_images)
+    prompts.resize(static_cast<size_t>(config_.grid_images));
+  return prompts;
+}
+
 // Of the images of so many sets, and those of the grid.
 Progress Trainer::evaluation_bar(int64_t sets) const {
   return {done_ == 0 ? "evaluation of the base" : fmt::format("evaluation {}", done_),
-          sets * evaluator_->set_size() + std::ssize(prompts_->display())};
+          sets * evaluator_->set_size() + std::ssize(shown_prompts())};
 }
 
 // The base's images come from the same keys in every process of the run; the first one keeps its
@@ -453,6 +480,8 @@ void Trainer::measure_base() {
   if (done_ == 0) {
     base_json_ = base_.to_json();
     log_evaluation(base_, draw, watch, bar);
+    if (const std::string text = lopsided_diversity(base_); !text.empty())
+      log_info("warning: {}", text);
   } else if (new_evaluations_) {
     base_json_ = base_.to_json();
     log_line(
@@ -467,6 +496,7 @@ void Trainer::measure_base() {
 // holds.
 void Trainer::evaluate() {
   {
+    const DeviceRange range("evaluation");
     const Stopwatch watch;
     const ImageGenerator draw = generator(/*base=*/false);
     const ValuesScope averaged(state_.policy.buffer, state_.ema.values);
@@ -485,7 +515,7 @@ void Trainer::evaluate() {
 void Trainer::log_evaluation(const Evaluation& now, const ImageGenerator& draw,
                              const Stopwatch& watch, Progress& bar) {
   evaluated_ = done_;
-  const std::vector<std::string> prompts = prompts_->display();
+  const std::vector<std::string> prompts = shown_prompts();
   const Tensor shown =
       drawn_thumbnails(draw, prompts, config_.eval.batch, model_->state_shape(), group_, &bar);
   if (!log_) return;
@@ -532,6 +562,7 @@ Checkpoint Trainer::checkpoint() const {
                             {"base_model", base_hash_},
                             {"prompts", prompts_hash_},
                             {"threads", fmt::to_string(at::get_num_threads())},
+                            {"device", device_kind()},
                             {"evaluated", fmt::to_string(evaluated_)}}};
   if (!losses_of_g_) c.metadata["value_losses"] = "of beta g";
   state_.save(c);
@@ -575,7 +606,11 @@ Json Trainer::summary() const {
   seconds["evaluation"] = record.evaluation_seconds;
   const double base_reward = figure(base_json_, "/reward/mean"),
                sd = figure(base_json_, "/reward_sd_within_prompt"),
-               diversity = figure(base_json_, "/diversity/mean");
+               diversity = figure(base_json_, "/diversity/mean"),
+               // The last evaluation may be an earlier program's, which has the means alone.
+      kept = final.contains("diversity_kept")
+                 ? figure(final, "/diversity_kept")
+                 : figure(final, "/diversity/mean") / std::max(1e-12, diversity);
   Json out{{"method", config_.method},
            {"reward", config_.reward},
            {"seed", config_.seed},
@@ -583,7 +618,7 @@ Json Trainer::summary() const {
            {"base", base_json_},
            {"final", final},
            {"reward_gain_sd", (figure(final, "/reward/mean") - base_reward) / std::max(1e-12, sd)},
-           {"diversity_kept", figure(final, "/diversity/mean") / std::max(1e-12, diversity)},
+           {"diversity_kept", kept},
            {"seconds", seconds},
            {"passes", record.update.at("passes")},
            {"expected_passes", json_of(as_counter(expected), as_value_counter(expected))},

@@ -79,11 +79,11 @@ ModelShape mmdit_shape(const MmditOptions& o, const std::vector<int64_t>& state,
   return shape;
 }
 
-DecoderSizes taesd3_sizes(int64_t channels, int64_t h, int64_t w) {
+DecoderSizes taesd3_sizes(int64_t channels, int64_t h, int64_t w, bool checkpointing) {
   const TaesdOptions options{.latent_channels = channels};
   return {.name = "TAESD3",
           .parameters = taesd_decoder_parameters(options),
-          .cost = taesd_decoder_cost(options, h, w)};
+          .cost = taesd_decoder_cost(options, h, w, checkpointing)};
 }
 
 }  // namespace vggflow

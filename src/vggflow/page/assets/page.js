@@ -72,7 +72,10 @@ const colour = (i) => `var(--c${i % kColours})`;
 const estimate = (e, ...path) => ({ y: num(e, "metrics", ...path, "mean"), e: num(e, "metrics", ...path, "se") });
 const warned = (run) => new Set(run.warnings.map((w) => w.update));
 
+// The mean over prompts of the log ratio to the base; runs of earlier programs have the means alone.
 function kept(run, e) {
+  const logs = estimate(e, "diversity_log_ratio");
+  if (logs.y !== null) return { y: 100 * Math.exp(logs.y), e: logs.e === null ? null : 100 * Math.exp(logs.y) * logs.e };
   const base = run.evaluations.length ? estimate(run.evaluations[0], "diversity").y : null;
   const now = estimate(e, "diversity"), change = estimate(e, "diversity_change");
   if (!base || now.y === null) return { y: null, e: null };
