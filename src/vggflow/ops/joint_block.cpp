@@ -176,6 +176,10 @@ std::shared_ptr<const PackedBlock> packed(const StreamLayers& image, const Strea
 
 }  // namespace
 
+bool joint_block_serves(int64_t width, int64_t head_dim) {
+  return kernels::narrow_kernels() && width <= kWidest && head_dim % 2 == 0;
+}
+
 namespace {
 
 bool has_adapter(const LayerWeights& layer) { return layer.a.defined(); }
@@ -187,8 +191,7 @@ bool asks_gradient(const Tensor& t) {
 bool takes_streams(const Tensor& image, const Tensor& text, const BlockStream& image_part,
                    const BlockStream& text_part, int64_t heads) {
   const int64_t d = image.size(2);
-  if (!kernels::narrow_kernels() || !has_kernel(image) || d > kWidest || d / heads % 2 != 0)
-    return false;
+  if (!has_kernel(image) || !joint_block_serves(d, d / heads)) return false;
   if (image.scalar_type() != at::kFloat || text.scalar_type() != at::kFloat) return false;
   for (const BlockStream* part : {&image_part, &text_part}) {
     for (const Tensor* m : parts_of(part->modulations)) {

@@ -34,6 +34,8 @@ struct BlockStream {
   StreamModulations modulations;
 };
 
+/// Whether this processor has the kernel, for blocks of that width.
+bool joint_block_serves(int64_t width, int64_t head_dim);
 /// Whether joint_block takes a block with these streams (B, N, D) and layers: this processor has
 /// the dot products, streams are fp32 and weights bf16 on the CPU, only q, k, v and out have
 /// adapters, gradients are asked for streams and adapters alone, heads have an even number of
