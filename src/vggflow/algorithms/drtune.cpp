@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 
 #include "vggflow/core/error.h"
 
@@ -49,34 +50,18 @@ void Drtune::check(int64_t steps) const {
       least, options_.k);
 }
 
-MethodReport Drtune::update(AlignmentProblem& problem, const UpdateInput& input) const {
-  const auto steps = static_cast<int64_t>(input.times.size()) - 1;
-  check(steps);
-  return ascend(problem, input, {"drtune", options_.transform, clip_},
-                [&](const Trajectory& trajectory) {
-                  Surrogates out;
-                  StepsOfSamples scored;
-                  for (int64_t i = 0; i < input.x0.size(0); ++i) {
-                    const DrtuneSteps drawn = draw_drtune(options_, steps, steps_stream(input, i));
-                    scored.push_back({drawn.scored});
-                    out.of.push_back(drtune_surrogate(input.times, drawn));
-                  }
-                  const Transitions at = pick(trajectory, scored);
-                  out.scored = one_step_guess(at.states.x, at.states.t, at.velocity);
-                  return out;
-                });
-}
-
-Passes Drtune::cost(const CostShape& s, const MethodReport&) const {
-  return ascent_passes(s, s.batch * static_cast<double>(options_.k), /*joint=*/false);
-}
-
-Demand Drtune::demand(const CostShape& s) const {
-  return {.transitions = s.batch * static_cast<double>(options_.k), .reward_gradients = s.batch};
-}
-
-std::string Drtune::cost_formula(const CostShape& s) const {
-  return ascent_formula(s, static_cast<double>(options_.k), /*joint=*/false);
+Surrogates Drtune::draw(const Trajectory& trajectory, const UpdateInput& input) const {
+  const int64_t steps = std::ssize(input.times) - 1;
+  Surrogates out;
+  StepsOfSamples scored;
+  for (int64_t i = 0; i < input.x0.size(0); ++i) {
+    const DrtuneSteps drawn = draw_drtune(options_, steps, steps_stream(input, i));
+    scored.push_back({drawn.scored});
+    out.of.push_back(drtune_surrogate(input.times, drawn));
+  }
+  const Transitions at = pick(trajectory, scored);
+  out.scored = one_step_guess(at.states.x, at.states.t, at.velocity);
+  return out;
 }
 
 }  // namespace vggflow

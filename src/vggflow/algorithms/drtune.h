@@ -32,19 +32,19 @@ struct DrtuneOptions {
   static MethodTrials trials();
 };
 
-class Drtune : public Method {
+class Drtune : public Ascent {
  public:
   Drtune(const DrtuneOptions& options, const RewardClipOptions& clip)
-      : options_(options), clip_(clip) {}
-  MethodReport update(AlignmentProblem& problem, const UpdateInput& input) const override;
+      : Ascent("drtune", options.transform, clip), options_(options) {}
   void check(int64_t steps) const override;
-  Passes cost(const CostShape& shape, const MethodReport& report) const override;
-  Demand demand(const CostShape& shape) const override;
-  std::string cost_formula(const CostShape& shape) const override;
+
+ protected:
+  Surrogates draw(const Trajectory& trajectory, const UpdateInput& input) const override;
+  double terms() const override { return static_cast<double>(options_.k); }
+  bool has_joint() const override { return false; }
 
  private:
   DrtuneOptions options_;
-  RewardClipOptions clip_;
 };
 
 /// The scored step and the trained ones, increasing, of one trajectory.

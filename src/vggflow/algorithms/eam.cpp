@@ -65,14 +65,11 @@ MethodReport Eam::update(AlignmentProblem& problem, const UpdateInput& input) co
   const Tensor target =
       target_of(at, (pull + score).repeat_interleave(options_.draws, 0), options_.width);
   const double total = whole.sum(static_cast<double>(target.numel()));
-  Tensor sum = at::zeros({}, x1.options().dtype(at::kDouble));
-  in_parts(target.size(0), input.micro_batch, [&](int64_t start, int64_t length) {
-    const Tensor v = problem.policy_trained(slice(at.states, start, length));
-    const Tensor loss = (v - target.narrow(0, start, length)).square().sum() / total;
-    loss.backward();
-    sum += loss.detach();
-  });
-  report.loss["matching"] = whole.sum(sum.item<double>());
+  report.loss["matching"] = descend_in_parts(
+      target.size(0), input.micro_batch, x1, whole, [&](int64_t start, int64_t length) {
+        const Tensor v = problem.policy_trained(slice(at.states, start, length));
+        return (v - target.narrow(0, start, length)).square().sum() / total;
+      });
   report.seconds["train"] = watch.lap();
   return report;
 }

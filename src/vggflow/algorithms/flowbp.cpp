@@ -199,8 +199,7 @@ Surrogate draw_sparse(const SparseOptions& o, const std::vector<double>& times,
 Surrogate draw_bridge(const BridgeOptions& o, const std::vector<double>& times,
                       RandomStream& random) {
   const int64_t steps = std::ssize(times) - 1;
-  const int64_t a = random.below(steps), other = random.below(steps - 1),
-                j = std::max(a, other + (other >= a ? 1 : 0));
+  const int64_t j = draw_two_steps(steps, random).second;
   const int64_t before = std::clamp<int64_t>(
       std::llround(static_cast<double>(o.k * j) / static_cast<double>(steps)), 1, o.k - 1);
   std::vector<int64_t> active = draw_late(0, j, before, o.late_bias, random);
@@ -244,25 +243,22 @@ DrawnSurrogate draw_flowbp(const FlowBpOptions& o, const std::vector<double>& ti
   return draw_lagrange(o.lagrange, times, random);
 }
 
-MethodReport FlowBp::update(AlignmentProblem& problem, const UpdateInput& input) const {
-  check(std::ssize(input.times) - 1);
+Surrogates FlowBp::draw(const Trajectory& trajectory, const UpdateInput& input) const {
+  const bool lagrange = options_.kind == FlowBpKind::kLagrange;
+  Surrogates out{.of = {},
+                 .scored = trajectory.final_state(),
+                 .alpha = lagrange ? options_.lagrange.alpha : options_.bridge.alpha};
   std::vector<std::pair<Leg, Leg>> legs;
-  MethodReport report = ascend(
-      problem, input, {"flowbp", options_.transform, clip_}, [&](const Trajectory& trajectory) {
-        Surrogates out{{}, trajectory.final_state(), {}, 0};
-        for (int64_t i = 0; i < input.x0.size(0); ++i) {
-          const DrawnSurrogate drawn = draw_flowbp(options_, input.times, steps_stream(input, i));
-          out.of.push_back(drawn.terms);
-          if (drawn.legs) legs.push_back(*drawn.legs);
-        }
-        out.alpha =
-            options_.kind == FlowBpKind::kBridge ? options_.bridge.alpha : options_.lagrange.alpha;
-        if (!legs.empty()) out.weight = gap_weights(trajectory, legs, options_.lagrange.tau);
-        return out;
-      });
-  if (options_.kind == FlowBpKind::kLagrange)
-    report.values["negative_start_weight"] = negative_starts(legs, input.whole);
-  return report;
+  for (int64_t i = 0; i < input.x0.size(0); ++i) {
+    const DrawnSurrogate drawn = draw_flowbp(options_, input.times, steps_stream(input, i));
+    out.of.push_back(drawn.terms);
+    if (drawn.legs) legs.push_back(*drawn.legs);
+  }
+  if (lagrange) {
+    out.weight = gap_weights(trajectory, legs, options_.lagrange.tau);
+    out.values["negative_start_weight"] = negative_starts(legs, input.whole);
+  }
+  return out;
 }
 
 // Without p, of a trajectory; a leg of one step has no second support.
@@ -276,22 +272,6 @@ double FlowBp::terms() const {
       break;
   }
   return options_.lagrange.order > 1 ? 3 : 1;
-}
-
-Passes FlowBp::cost(const CostShape& s, const MethodReport& report) const {
-  const auto counted = report.values.find("terms");
-  return ascent_passes(s, counted == report.values.end() ? s.batch * terms() : counted->second,
-                       has_joint());
-}
-
-Demand FlowBp::demand(const CostShape& s) const {
-  return {.transitions = s.batch * (terms() + (has_joint() ? 1 : 0)),
-          .reward_gradients = s.batch,
-          .policy_input = has_joint()};
-}
-
-std::string FlowBp::cost_formula(const CostShape& s) const {
-  return ascent_formula(s, terms(), has_joint());
 }
 
 }  // namespace vggflow

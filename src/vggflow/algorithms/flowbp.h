@@ -116,21 +116,19 @@ struct FlowBpOptions {
   static MethodTrials trials();
 };
 
-class FlowBp : public Method {
+class FlowBp : public Ascent {
  public:
   FlowBp(const FlowBpOptions& options, const RewardClipOptions& clip)
-      : options_(options), clip_(clip) {}
-  MethodReport update(AlignmentProblem& problem, const UpdateInput& input) const override;
+      : Ascent("flowbp", options.transform, clip), options_(options) {}
   void check(int64_t steps) const override;
-  Passes cost(const CostShape& shape, const MethodReport& report) const override;
-  Demand demand(const CostShape& shape) const override;
-  std::string cost_formula(const CostShape& shape) const override;
+
+ protected:
+  Surrogates draw(const Trajectory& trajectory, const UpdateInput& input) const override;
+  double terms() const override;
+  bool has_joint() const override { return options_.kind != FlowBpKind::kSparse; }
 
  private:
-  double terms() const;
-  bool has_joint() const { return options_.kind != FlowBpKind::kSparse; }
   FlowBpOptions options_;
-  RewardClipOptions clip_;
 };
 
 /// `count` of the steps first ... first + length - 1, increasing, drawn without replacement with

@@ -37,23 +37,20 @@ struct LeapAlignOptions {
   static MethodTrials trials();
 };
 
-class LeapAlign : public Method {
+class LeapAlign : public Ascent {
  public:
   LeapAlign(const LeapAlignOptions& options, const RewardClipOptions& clip)
-      : options_(options), clip_(clip) {}
-  MethodReport update(AlignmentProblem& problem, const UpdateInput& input) const override;
+      : Ascent("leapalign", options.transform, clip), options_(options) {}
   void check(int64_t steps) const override;
-  Passes cost(const CostShape& shape, const MethodReport& report) const override;
-  Demand demand(const CostShape& shape) const override;
-  std::string cost_formula(const CostShape& shape) const override;
+
+ protected:
+  Surrogates draw(const Trajectory& trajectory, const UpdateInput& input) const override;
+  double terms() const override { return 1; }
+  bool has_joint() const override { return true; }
 
  private:
   LeapAlignOptions options_;
-  RewardClipOptions clip_;
 };
-
-/// Two distinct steps, the earlier one first.
-std::pair<int64_t, int64_t> draw_two_steps(int64_t steps, RandomStream& random);
 
 /// The terms of leaps from k to j and from j to the end.
 Surrogate leap_surrogate(const std::vector<double>& times, int64_t k, int64_t j);

@@ -24,19 +24,15 @@ Tensor difference_loss(AlignmentProblem& problem, const States& states, const Te
 double match(AlignmentProblem& problem, double beta, const Transitions& all, const Tensor& g,
              int64_t micro_batch, const WholeBatch& whole) {
   const double total = whole.sum(static_cast<double>(g.numel()));
-  Tensor sum = at::zeros({}, g.options().dtype(at::kDouble));
-  in_parts(g.size(0), micro_batch, [&](int64_t start, int64_t length) {
+  return descend_in_parts(g.size(0), micro_batch, g, whole, [&](int64_t start, int64_t length) {
     const States states = slice(all.states, start, length);
     const Tensor push = beta * g.narrow(0, start, length);
-    const Tensor loss =
-        all.difference.defined()
-            ? difference_loss(problem, states, all.difference.narrow(0, start, length), push, total)
-            : matching_loss(problem, states, all.velocity.narrow(0, start, length),
-                            base_value(problem, states) - push, total);
-    loss.backward();
-    sum += loss.detach();
+    return all.difference.defined()
+               ? difference_loss(problem, states, all.difference.narrow(0, start, length), push,
+                                 total)
+               : matching_loss(problem, states, all.velocity.narrow(0, start, length),
+                               base_value(problem, states) - push, total);
   });
-  return whole.sum(sum.item<double>());
 }
 
 }  // namespace vggflow

@@ -36,6 +36,13 @@ inline RandomStream whole_update(const UpdateInput& input) {
   return RandomStream({input.seed, Purpose::kTime, input.update, 0xFFFFFFFF});
 }
 
+/// Random numbers for what is drawn of the steps of one of input's samples, keyed by (seed, kTime,
+/// update, sample).
+inline RandomStream steps_stream(const UpdateInput& input, int64_t sample) {
+  return RandomStream({input.seed, Purpose::kTime, input.update,
+                       input.first_sample + static_cast<uint64_t>(sample)});
+}
+
 /// Passes of one update through the flow model and the value network, each over one sample and one
 /// guidance branch: f forward, j the tangents that a forward-mode pass carries besides (about one
 /// forward each), b backward (two for a pair of value and tangent).

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "vggflow/algorithms/wrapped_problem.h"
 #include "vggflow/flow/sampling.h"
 #include "vggflow/ops/row_norms.h"
 
@@ -21,11 +22,11 @@ constexpr double kTiny = 1e-12;
 enum Column : int64_t { kStates, kRatio, kAbove, kCosine, kEnergy, kPenalty, kColumns };
 
 // A problem whose policy is watched where it is trained.
-class GuardedProblem : public AlignmentProblem {
+class GuardedProblem : public WrappedProblem {
  public:
   GuardedProblem(AlignmentProblem& problem, const NormGuardOptions& options,
                  const std::vector<double>& times, const Tensor& like, double states)
-      : problem_(problem),
+      : WrappedProblem(problem),
         options_(options),
         starts_(at::tensor(std::vector<double>(times.begin(), times.end() - 1), at::kDouble)
                     .to(like.options())),
@@ -66,23 +67,6 @@ class GuardedProblem : public AlignmentProblem {
   Tensor base(const States& s) override { return problem_.base(s); }
   Tensor adjoint_base(const States& s) override { return problem_.adjoint_base(s); }
   bool adjoint_is_base() const override { return problem_.adjoint_is_base(); }
-  Tensor reward(const Tensor& x1, const Tensor& rows) override { return problem_.reward(x1, rows); }
-  Dual reward_tangent(const Dual& x1, const Tensor& rows) override {
-    return problem_.reward_tangent(x1, rows);
-  }
-  Tensor reward_parts(const Tensor& x1, const Tensor& rows) override {
-    return problem_.reward_parts(x1, rows);
-  }
-  Dual reward_parts_tangent(const Dual& x1, const Tensor& rows) override {
-    return problem_.reward_parts_tangent(x1, rows);
-  }
-  std::vector<double> reward_weights() const override { return problem_.reward_weights(); }
-  bool has_correction() const override { return problem_.has_correction(); }
-  bool correction_sees_guess() const override { return problem_.correction_sees_guess(); }
-  Tensor correction(const States& s) override { return problem_.correction(s); }
-  Dual correction_tangent(const Dual& x, const Dual& t, const Tensor& rows) override {
-    return problem_.correction_tangent(x, t, rows);
-  }
 
  private:
   Tensor base_value(const States& s) const {
@@ -109,7 +93,6 @@ class GuardedProblem : public AlignmentProblem {
     trained.register_hook([pull](const Tensor& gradient) { return gradient + pull; });
   }
 
-  AlignmentProblem& problem_;
   const NormGuardOptions& options_;
   Tensor starts_;
   double states_;

@@ -65,20 +65,18 @@ MethodReport Ram::update(AlignmentProblem& problem, const UpdateInput& input) co
   const Renoised at = renoise(input, x1, rows, options_.draws, NoiseLevels::kHigh);
   const Tensor weight = strength * a.repeat_interleave(options_.draws, 0).to(x1.options());
   const double total = whole.sum(static_cast<double>(at.end.numel()));
-  Tensor sum = at::zeros({}, x1.options().dtype(at::kDouble));
-  in_parts(at.end.size(0), input.micro_batch, [&](int64_t start, int64_t length) {
-    const auto part = [&](const Tensor& x) { return x.narrow(0, start, length); };
-    const States s = slice(at.states, start, length);
-    const Tensor straight = part(at.end) - part(at.noise);
-    const Tensor push = -expand_time(part(weight), straight) * (straight - problem.lagged(s));
-    const Tensor loss =
-        problem.has_difference()
-            ? difference_loss(problem, s, rollout_difference(problem, s).difference, push, total)
-            : (problem.policy_trained(s) - base_value(problem, s) + push).square().sum() / total;
-    loss.backward();
-    sum += loss.detach();
-  });
-  report.loss["matching"] = whole.sum(sum.item<double>());
+  report.loss["matching"] = descend_in_parts(
+      at.end.size(0), input.micro_batch, x1, whole, [&](int64_t start, int64_t length) {
+        const auto part = [&](const Tensor& x) { return x.narrow(0, start, length); };
+        const States s = slice(at.states, start, length);
+        const Tensor straight = part(at.end) - part(at.noise);
+        const Tensor push = -expand_time(part(weight), straight) * (straight - problem.lagged(s));
+        return problem.has_difference()
+                   ? difference_loss(problem, s, rollout_difference(problem, s).difference, push,
+                                     total)
+                   : (problem.policy_trained(s) - base_value(problem, s) + push).square().sum() /
+                         total;
+      });
   report.seconds["train"] = watch.lap();
   return report;
 }

@@ -26,8 +26,7 @@ MethodReport Refl::update(AlignmentProblem& problem, const UpdateInput& input) c
   const int64_t batch = input.x0.size(0);
   std::vector<std::vector<int64_t>> chosen;
   for (int64_t i = 0; i < batch; ++i) {
-    RandomStream random(
-        {input.seed, Purpose::kTime, input.update, input.first_sample + static_cast<uint64_t>(i)});
+    RandomStream random = steps_stream(input, i);
     chosen.push_back({options_.k_min + random.below(options_.k_max - options_.k_min + 1)});
   }
   const Transitions all = pick(trajectory, chosen);

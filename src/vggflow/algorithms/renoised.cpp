@@ -21,8 +21,7 @@ Renoised renoise(const UpdateInput& input, const Tensor& x1, const Tensor& rows,
           .to(x1.options());
   std::vector<double> times;
   for (int64_t i = 0; i < batch; ++i) {
-    RandomStream random(
-        {input.seed, Purpose::kTime, input.update, input.first_sample + static_cast<uint64_t>(i)});
+    RandomStream random = steps_stream(input, i);
     for (int64_t d = 0; d < draws; ++d) {
       const double u = (static_cast<double>(d) + random.uniform()) / static_cast<double>(draws);
       times.push_back(levels == NoiseLevels::kHigh ? 1 - std::sqrt(u) : u);

@@ -4,6 +4,8 @@
 #include <ATen/core/grad_mode.h>
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <iterator>
 #include <utility>
 
 namespace vggflow {
@@ -98,9 +100,8 @@ Tensor policy_pull_back(AlignmentProblem& problem, const States& s, const Tensor
   return leaf.grad();
 }
 
-MethodReport ascend(AlignmentProblem& problem, const UpdateInput& input,
-                    const AscentOptions& options,
-                    const std::function<Surrogates(const Trajectory&)>& draw) {
+MethodReport Ascent::update(AlignmentProblem& problem, const UpdateInput& input) const {
+  check(std::ssize(input.times) - 1);
   MethodReport report;
   const WholeBatch& whole = input.whole;
   PhaseWatch watch(whole);
@@ -109,20 +110,21 @@ MethodReport ascend(AlignmentProblem& problem, const UpdateInput& input,
   const Tensor rows = row_numbers(x1.size(0), x1);
   report.seconds["rollout"] = watch.lap();
 
-  const Surrogates all = draw(trajectory);
+  const Surrogates all = draw(trajectory, input);
+  report.values = all.values;
   const bool at_end = all.scored.is_same(x1);
   const RewardGradients r =
-      reward_gradients(problem, options.clip, all.scored, rows, input.micro_batch, whole);
+      reward_gradients(problem, clip_, all.scored, rows, input.micro_batch, whole);
   report.rewards = whole.rows(at_end ? r.reward : reward_values(problem, x1));
-  const Tensor keep = finite_rows(r.finite, options.name, whole);
+  const Tensor keep = finite_rows(r.finite, name_, whole);
   report.dropped = whole.count(rows.numel() - keep.numel());
   report.values["clip_threshold"] = r.threshold;
   const Tensor w = all.weight.defined() ? all.weight : at::ones_like(r.reward);
   const auto kept = [&](const Tensor& x) { return x.index_select(0, keep); };
-  report.loss["reward"] = -whole.mean(kept(w) * transformed(options.transform, kept(r.reward)));
+  report.loss["reward"] = -whole.mean(kept(w) * transformed(transform_, kept(r.reward)));
   if (all.weight.defined()) report.values["sample_weight"] = whole.mean(kept(w));
-  const Tensor slope = w * transform_slope(options.transform, r.reward) /
-                       static_cast<double>(whole.count(keep.numel()));
+  const Tensor slope =
+      w * transform_slope(transform_, r.reward) / static_cast<double>(whole.count(keep.numel()));
   const Tensor cotangent = -expand_time(kept(slope), r.gradient) * kept(r.gradient);
   report.seconds["reward"] = watch.lap();
 
@@ -132,20 +134,29 @@ MethodReport ascend(AlignmentProblem& problem, const UpdateInput& input,
   return report;
 }
 
-Passes ascent_passes(const CostShape& s, double terms, bool joint) {
-  const double joints = joint ? s.batch : 0;
-  return {.f = s.batch * s.steps * s.rollout + terms * s.known + joints * s.policy,
-          .b = terms * s.known_graph + joints * s.policy_graph};
+Passes Ascent::cost(const CostShape& s, const MethodReport& report) const {
+  const auto counted = report.values.find("terms");
+  const double products = counted == report.values.end() ? s.batch * terms() : counted->second,
+               joints = has_joint() ? s.batch : 0;
+  return {.f = s.batch * s.steps * s.rollout + products * s.known + joints * s.policy,
+          .b = products * s.known_graph + joints * s.policy_graph};
 }
 
-std::string ascent_formula(const CostShape& s, double terms, bool joint) {
-  return fmt::format("B N {}F + {:g} B ({}F + {}B){}", s.rollout, terms, s.known, s.known_graph,
-                     joint ? fmt::format(" + B ({}F + {}B)", s.policy, s.policy_graph) : "");
+Demand Ascent::demand(const CostShape& s) const {
+  return {.transitions = s.batch * (terms() + (has_joint() ? 1 : 0)),
+          .reward_gradients = s.batch,
+          .policy_input = has_joint()};
 }
 
-RandomStream steps_stream(const UpdateInput& input, int64_t sample) {
-  return RandomStream({input.seed, Purpose::kTime, input.update,
-                       input.first_sample + static_cast<uint64_t>(sample)});
+std::string Ascent::cost_formula(const CostShape& s) const {
+  return fmt::format("B N {}F + {:g} B ({}F + {}B){}", s.rollout, terms(), s.known, s.known_graph,
+                     has_joint() ? fmt::format(" + B ({}F + {}B)", s.policy, s.policy_graph) : "");
+}
+
+std::pair<int64_t, int64_t> draw_two_steps(int64_t steps, RandomStream& random) {
+  const int64_t a = random.below(steps), other = random.below(steps - 1);
+  const int64_t b = other + (other >= a ? 1 : 0);
+  return std::minmax(a, b);
 }
 
 Tensor gap(const Trajectory& trajectory, int64_t sample, const Leg& leg) {

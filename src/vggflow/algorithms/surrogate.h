@@ -11,7 +11,7 @@
 // So no graph spans two steps, and memory is that of one. With the unconditional branch detached
 // every product is the guidance scale times the conditional branch's, that of p too.
 
-#include <functional>
+#include <map>
 #include <optional>
 #include <string>
 #include <utility>
@@ -42,30 +42,38 @@ struct Surrogates {
   Tensor scored;              ///< (B, ...) where the reward is asked, detached
   Tensor weight = {};         ///< (B) w; undefined: 1
   double alpha = 0;
+  std::map<std::string, double> values = {};  ///< telemetry of the whole batch
 };
 
-/// Settings that all share.
-struct AscentOptions {
-  const char* name;  ///< of the method, in messages
-  RewardTransformOptions transform;
-  RewardClipOptions clip;
-};
+/// A method that is told by its surrogates. An update rolls out, draws them, and accumulates the
+/// gradient of -mean w f(r); it reports `terms`, the products without p, of the whole batch.
+class Ascent : public Method {
+ public:
+  /// `name`: of the method, in messages.
+  Ascent(const char* name, const RewardTransformOptions& transform, const RewardClipOptions& clip)
+      : name_(name), transform_(transform), clip_(clip) {}
+  MethodReport update(AlignmentProblem& problem, const UpdateInput& input) const override;
+  Passes cost(const CostShape& shape, const MethodReport& report) const override;
+  Demand demand(const CostShape& shape) const override;
+  std::string cost_formula(const CostShape& shape) const override;
 
-/// One update: rolls out, asks `draw` for the surrogates, and accumulates the gradient of -mean w
-/// f(r). Reports `terms`, the products without p, of the whole batch.
-MethodReport ascend(AlignmentProblem& problem, const UpdateInput& input,
-                    const AscentOptions& options,
-                    const std::function<Surrogates(const Trajectory& trajectory)>& draw);
+ protected:
+  virtual Surrogates draw(const Trajectory& trajectory, const UpdateInput& input) const = 0;
+  /// Products without p of a trajectory, at most.
+  virtual double terms() const = 0;
+  virtual bool has_joint() const = 0;
+
+ private:
+  const char* name_;
+  RewardTransformOptions transform_;
+  RewardClipOptions clip_;
+};
 
 /// Accumulates theta's gradient of <a, v_theta> and returns the input's, [d v / d x]^T a.
 Tensor policy_pull_back(AlignmentProblem& problem, const States& states, const Tensor& a);
 
-/// Passes of an update whose trajectories have so many terms without p, and a joint one or not.
-Passes ascent_passes(const CostShape& shape, double terms, bool joint);
-std::string ascent_formula(const CostShape& shape, double terms, bool joint);
-
-/// The random numbers of one sample's steps.
-RandomStream steps_stream(const UpdateInput& input, int64_t sample);
+/// Two distinct steps, the earlier one first.
+std::pair<int64_t, int64_t> draw_two_steps(int64_t steps, RandomStream& random);
 
 /// The part of a rollout between two of its states, and what stands for it: x_target ~ x_start +
 /// sum_i weight_i v_i.

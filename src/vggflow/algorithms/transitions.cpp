@@ -175,10 +175,8 @@ StepsOfSamples draw_steps(const TransitionOptions& given, const UpdateInput& inp
   options.skip_first_step = given.skip_first_step && first == 0;
   StepsOfSamples steps;
   for (int64_t i = 0; i < input.x0.size(0); ++i) {
-    const RandomStream random(
-        {input.seed, Purpose::kTime, input.update, input.first_sample + static_cast<uint64_t>(i)});
-    steps.push_back(
-        draw_transitions(options, static_cast<int64_t>(input.times.size()) - 1 - first, random));
+    steps.push_back(draw_transitions(options, static_cast<int64_t>(input.times.size()) - 1 - first,
+                                     steps_stream(input, i)));
     for (int64_t& k : steps.back()) k += first;
   }
   return steps;
@@ -257,6 +255,18 @@ void in_parts(int64_t count, int64_t micro_batch,
               const std::function<void(int64_t start, int64_t length)>& f) {
   for (int64_t start = 0; start < count; start += micro_batch)
     f(start, std::min(micro_batch, count - start));
+}
+
+double descend_in_parts(int64_t count, int64_t micro_batch, const Tensor& like,
+                        const WholeBatch& whole,
+                        const std::function<Tensor(int64_t start, int64_t length)>& loss) {
+  Tensor sum = at::zeros({}, like.options().dtype(at::kDouble));
+  in_parts(count, micro_batch, [&](int64_t start, int64_t length) {
+    const Tensor part = loss(start, length);
+    part.backward();
+    sum += part.detach();
+  });
+  return whole.sum(sum.item<double>());
 }
 
 Tensor joined(const std::vector<Tensor>& parts, const Tensor& like) {

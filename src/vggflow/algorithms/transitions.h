@@ -107,6 +107,12 @@ States slice(const States& s, int64_t start, int64_t length);
 void in_parts(int64_t count, int64_t micro_batch,
               const std::function<void(int64_t start, int64_t length)>& f);
 
+/// The sum of loss(start, length) over such chunks and all shares, each with its backward pass;
+/// `like`: on its device.
+double descend_in_parts(int64_t count, int64_t micro_batch, const Tensor& like,
+                        const WholeBatch& whole,
+                        const std::function<Tensor(int64_t start, int64_t length)>& loss);
+
 /// Results by chunk put together; of no chunk, no rows like those of `like`.
 Tensor joined(const std::vector<Tensor>& parts, const Tensor& like);
 

@@ -1,6 +1,5 @@
 #include "vggflow/dist/group.h"
 
-#include <arpa/inet.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -133,21 +132,14 @@ TEST(Group, RefusesOtherSettings) {
 }
 
 TEST(Group, IsNotHeldUpByAStrangerAtTheMeetingPoint) {
-  const int socket = ::socket(AF_INET, SOCK_STREAM, 0);
-  sockaddr_in name{};
-  name.sin_family = AF_INET;
-  name.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t length = sizeof(name);
-  ::bind(socket, reinterpret_cast<sockaddr*>(&name), length);
-  ::listen(socket, 1);
-  ::getsockname(socket, reinterpret_cast<sockaddr*>(&name), &length);
+  const BoundSocket stranger;
+  ::listen(stranger.descriptor, 1);
   const Stopwatch watch;
   const std::string said = testing::message_of(
-      [&] { Group::open(place(1, 2, ntohs(name.sin_port)), std::chrono::milliseconds(1000)); });
+      [&] { Group::open(place(1, 2, stranger.port), std::chrono::milliseconds(1000)); });
   EXPECT_THAT(said, HasSubstr("rank 1 of 2 (torchrun) cannot reach the meeting point"));
   EXPECT_THAT(said, Not(HasSubstr("\n")));
   EXPECT_LT(watch.seconds(), 10);
-  ::close(socket);
 }
 
 TEST(Group, HearsRankZero) {

@@ -16,17 +16,24 @@
 
 namespace vggflow {
 
-inline int free_port() {
-  const int socket = ::socket(AF_INET, SOCK_STREAM, 0);
-  sockaddr_in name{};
-  name.sin_family = AF_INET;
-  name.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t length = sizeof(name);
-  ::bind(socket, reinterpret_cast<sockaddr*>(&name), length);
-  ::getsockname(socket, reinterpret_cast<sockaddr*>(&name), &length);
-  ::close(socket);
-  return ntohs(name.sin_port);
-}
+/// A socket on a free port of loopback.
+struct BoundSocket {
+  BoundSocket() : descriptor(::socket(AF_INET, SOCK_STREAM, 0)) {
+    sockaddr_in name{};
+    name.sin_family = AF_INET;
+    name.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t length = sizeof(name);
+    ::bind(descriptor, reinterpret_cast<sockaddr*>(&name), length);
+    ::getsockname(descriptor, reinterpret_cast<sockaddr*>(&name), &length);
+    port = ntohs(name.sin_port);
+  }
+  ~BoundSocket() { ::close(descriptor); }
+  BoundSocket(const BoundSocket&) = delete;
+  BoundSocket& operator=(const BoundSocket&) = delete;
+  int descriptor, port;
+};
+
+inline int free_port() { return BoundSocket().port; }
 
 inline Place place(int rank, int size, int port) {
   return {.launcher = "torchrun",

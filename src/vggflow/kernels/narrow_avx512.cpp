@@ -149,36 +149,30 @@ __mmask16 mask_of(int64_t columns) {
   return static_cast<__mmask16>(columns >= 16 ? 0xffff : (1u << std::max<int64_t>(columns, 0)) - 1);
 }
 
-struct Store {
+template <bool Gelu>
+struct StoreNarrow {
   Pieces<bf16> y;
+  bf16* before = nullptr;  // what GELU takes, rounded, in one piece of the same rows; or null
+  static __m256i made(__m512 sum) { return narrow(Gelu ? gelu_of(sum) : sum); }
   void rows(int64_t row, int64_t column, int64_t count, int64_t n, const __m512* acc) const {
     Cursor<bf16> to(y, row);
     const __mmask16 low = mask_of(n - column), high = mask_of(n - column - 16);
     for (int64_t r = 0; r < count; ++r, to.next()) {
       bf16* p = to.at() + column;
-      _mm256_mask_storeu_epi16(p, low, narrow(acc[2 * r]));
-      _mm256_mask_storeu_epi16(p + 16, high, narrow(acc[2 * r + 1]));
-    }
-  }
-};
-struct StoreGelu {
-  Pieces<bf16> y;
-  bf16* before;  // what GELU takes, rounded, in one piece of the same rows; or null
-  void rows(int64_t row, int64_t column, int64_t count, int64_t n, const __m512* acc) const {
-    Cursor<bf16> to(y, row);
-    const __mmask16 low = mask_of(n - column), high = mask_of(n - column - 16);
-    for (int64_t r = 0; r < count; ++r, to.next()) {
-      bf16* p = to.at() + column;
-      if (before) {
-        bf16* q = before + (row + r) * y.row + column;
-        _mm256_mask_storeu_epi16(q, low, narrow(acc[2 * r]));
-        _mm256_mask_storeu_epi16(q + 16, high, narrow(acc[2 * r + 1]));
+      if constexpr (Gelu) {
+        if (before) {
+          bf16* q = before + (row + r) * y.row + column;
+          _mm256_mask_storeu_epi16(q, low, narrow(acc[2 * r]));
+          _mm256_mask_storeu_epi16(q + 16, high, narrow(acc[2 * r + 1]));
+        }
       }
-      _mm256_mask_storeu_epi16(p, low, narrow(gelu_of(acc[2 * r])));
-      _mm256_mask_storeu_epi16(p + 16, high, narrow(gelu_of(acc[2 * r + 1])));
+      _mm256_mask_storeu_epi16(p, low, made(acc[2 * r]));
+      _mm256_mask_storeu_epi16(p + 16, high, made(acc[2 * r + 1]));
     }
   }
 };
+using Store = StoreNarrow<false>;
+using StoreGelu = StoreNarrow<true>;
 struct StoreWide {
   Pieces<float> y;
   void rows(int64_t row, int64_t column, int64_t count, int64_t n, const __m512* acc) const {
@@ -262,7 +256,7 @@ void product_wide(NarrowRows x, const PackedLinear& w, Pieces<float> y) {
   multiply(x, w, StoreWide{y});
 }
 void product_gelu(NarrowRows x, const PackedLinear& w, Pieces<bf16> y) {
-  multiply(x, w, StoreGelu{y, nullptr});
+  multiply(x, w, StoreGelu{y});
 }
 void product_gated(NarrowRows x, const PackedLinear& w, Rows gate, Pieces<const float> r,
                    Pieces<float> y) {
@@ -499,7 +493,7 @@ void finish_stream(const Stream& s, const StreamTape& tape, const bf16* attended
   if (tape.hidden) {
     multiply(rows, s.in, StoreGelu{{m.hidden, n, 0, 4 * d}, tape.hidden + first * 4 * size});
   } else {
-    multiply(rows, s.in, StoreGelu{{m.hidden, n, 0, 4 * d}, nullptr});
+    multiply(rows, s.in, StoreGelu{{m.hidden, n, 0, 4 * d}});
   }
   product_gated({m.hidden, 4 * d, n}, s.back, from(s.mlp_gate, first), {middle, s.n, size, d},
                 {y, s.n, size, d});

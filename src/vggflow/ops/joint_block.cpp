@@ -26,10 +26,15 @@ namespace {
 
 constexpr int64_t kWidest = 192;
 
+template <class Layers>
+auto layers_of(Layers& s) {
+  return std::array{&s.q, &s.k, &s.v, &s.out, &s.in, &s.back};
+}
+
 std::vector<Tensor> tensors_of(const StreamLayers& image, const StreamLayers& text) {
   std::vector<Tensor> all;
   for (const StreamLayers* s : {&image, &text}) {
-    for (const LayerWeights* layer : {&s->q, &s->k, &s->v, &s->out, &s->in, &s->back}) {
+    for (const LayerWeights* layer : layers_of(*s)) {
       if (layer->weight.defined()) all.insert(all.end(), {layer->weight, layer->bias});
     }
   }
@@ -50,25 +55,6 @@ struct PackedLayer {
   }
 };
 
-PackedLayer pack(const std::vector<LayerWeights>& layers) {
-  PackedLayer p;
-  if (!layers.front().weight.defined()) return p;
-  std::vector<Tensor> weights, biases;
-  for (const LayerWeights& layer : layers) {
-    weights.push_back(layer.weight);
-    biases.push_back(layer.bias.to(at::kFloat));
-  }
-  const Tensor w = at::cat(weights).contiguous();
-  p.n = w.size(0);
-  p.k = w.size(1);
-  p.weight = at::empty({kernels::packed_size(p.n, p.k)}, w.options());
-  p.bias = at::zeros({(p.n + 31) / 32 * 32}, at::kFloat);
-  p.bias.narrow(0, 0, p.n).copy_(at::cat(biases));
-  kernels::narrow_kernels()->pack(data<kernels::bf16>(w), p.n, p.k, p.k,
-                                  data<kernels::bf16>(p.weight));
-  return p;
-}
-
 PackedLayer pack_plain(const Tensor& w) {
   PackedLayer p{at::empty({kernels::packed_size(w.size(0), w.size(1))}, w.options()),
                 {},
@@ -76,6 +62,19 @@ PackedLayer pack_plain(const Tensor& w) {
                 w.size(1)};
   kernels::narrow_kernels()->pack(data<kernels::bf16>(w), p.n, p.k, p.k,
                                   data<kernels::bf16>(p.weight));
+  return p;
+}
+
+PackedLayer pack(const std::vector<LayerWeights>& layers) {
+  if (!layers.front().weight.defined()) return {};
+  std::vector<Tensor> weights, biases;
+  for (const LayerWeights& layer : layers) {
+    weights.push_back(layer.weight);
+    biases.push_back(layer.bias.to(at::kFloat));
+  }
+  PackedLayer p = pack_plain(at::cat(weights).contiguous());
+  p.bias = at::zeros({(p.n + 31) / 32 * 32}, at::kFloat);
+  p.bias.narrow(0, 0, p.n).copy_(at::cat(biases));
   return p;
 }
 
@@ -642,8 +641,7 @@ double RandomBlock::difference_error(double size) const {
   const at::NoGradGuard no_graph;
   BlockStream adapted = image_part;
   uint64_t id = 300;
-  StreamLayers& l = adapted.layers;
-  for (LayerWeights* layer : {&l.q, &l.k, &l.v, &l.out, &l.in, &l.back}) {
+  for (LayerWeights* layer : layers_of(adapted.layers)) {
     layer->a = draw(id++, {3, layer->weight.size(1)}, 0.3).to(at::kBFloat16).to(at::kFloat);
     layer->b = draw(id++, {layer->weight.size(0), 3}, 0.3 * size).to(at::kBFloat16).to(at::kFloat);
     layer->scale = 0.5;

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "vggflow/algorithms/method.h"
+#include "vggflow/algorithms/wrapped_problem.h"
 
 namespace vggflow::analytic {
 
@@ -175,34 +176,21 @@ class Problem : public AlignmentProblem {
 
 /// Another problem with its passes counted: forwards when they are called, backwards by hooks that
 /// fire when a gradient arrives.
-class Counted : public AlignmentProblem {
+class Counted : public WrappedProblem {
  public:
-  explicit Counted(AlignmentProblem& problem) : problem_(problem) {}
+  using WrappedProblem::WrappedProblem;
   Tensor rollout_velocity(const Tensor& x, const Tensor& t) override {
     return flow(problem_.rollout_velocity(x, t));
   }
   Tensor policy(const States& s) override { return flow(problem_.policy(s)); }
   Dual policy_tangent(const Dual& x, const Dual& t, const Tensor& rows) override;
   Tensor base(const States& s) override { return flow(problem_.base(s)); }
-  Tensor reward(const Tensor& x1, const Tensor& rows) override { return problem_.reward(x1, rows); }
-  Dual reward_tangent(const Dual& x1, const Tensor& rows) override {
-    return problem_.reward_tangent(x1, rows);
-  }
-  Tensor reward_parts(const Tensor& x1, const Tensor& rows) override {
-    return problem_.reward_parts(x1, rows);
-  }
-  Dual reward_parts_tangent(const Dual& x1, const Tensor& rows) override {
-    return problem_.reward_parts_tangent(x1, rows);
-  }
-  std::vector<double> reward_weights() const override { return problem_.reward_weights(); }
-  bool has_correction() const override { return problem_.has_correction(); }
   Tensor correction(const States& s) override;
   Dual correction_tangent(const Dual& x, const Dual& t, const Tensor& rows) override;
   Passes passes;
 
  private:
   Tensor flow(const Tensor& out);
-  AlignmentProblem& problem_;
 };
 
 /// Adam without weight decay.
