@@ -152,20 +152,12 @@ __mmask16 mask_of(int64_t columns) {
 template <bool Gelu>
 struct StoreNarrow {
   Pieces<bf16> y;
-  bf16* before = nullptr;  // what GELU takes, rounded, in one piece of the same rows; or null
   static __m256i made(__m512 sum) { return narrow(Gelu ? gelu_of(sum) : sum); }
   void rows(int64_t row, int64_t column, int64_t count, int64_t n, const __m512* acc) const {
     Cursor<bf16> to(y, row);
     const __mmask16 low = mask_of(n - column), high = mask_of(n - column - 16);
     for (int64_t r = 0; r < count; ++r, to.next()) {
       bf16* p = to.at() + column;
-      if constexpr (Gelu) {
-        if (before) {
-          bf16* q = before + (row + r) * y.row + column;
-          _mm256_mask_storeu_epi16(q, low, narrow(acc[2 * r]));
-          _mm256_mask_storeu_epi16(q + 16, high, narrow(acc[2 * r + 1]));
-        }
-      }
       _mm256_mask_storeu_epi16(p, low, made(acc[2 * r]));
       _mm256_mask_storeu_epi16(p + 16, high, made(acc[2 * r + 1]));
     }
@@ -173,6 +165,15 @@ struct StoreNarrow {
 };
 using Store = StoreNarrow<false>;
 using StoreGelu = StoreNarrow<true>;
+// Both what GELU takes, rounded, and what it gives.
+struct StoreGeluTaped {
+  Store before;
+  StoreGelu after;
+  void rows(int64_t row, int64_t column, int64_t count, int64_t n, const __m512* acc) const {
+    before.rows(row, column, count, n, acc);
+    after.rows(row, column, count, n, acc);
+  }
+};
 struct StoreWide {
   Pieces<float> y;
   void rows(int64_t row, int64_t column, int64_t count, int64_t n, const __m512* acc) const {
@@ -218,7 +219,7 @@ struct More {
   PackedLinear w = {nullptr, nullptr, 0, 0};
 };
 
-template <int MR, class S>
+template <int MR, bool kMore, class S>
 inline __attribute__((always_inline)) void product_rows(const NarrowRows& x, const PackedLinear& w,
                                                         const More& more, const S& store,
                                                         int64_t row, int64_t column) {
@@ -226,7 +227,7 @@ inline __attribute__((always_inline)) void product_rows(const NarrowRows& x, con
   __m512 acc[MR][2];
   clear(acc);
   tile<MR, 2>((w.k + 1) / 2, x.data + row * x.stride, x.stride, panel(w), 64, acc);
-  if (more.x)
+  if constexpr (kMore)
     tile<MR, 2>((more.w.k + 1) / 2, more.x + row * more.stride, more.stride, panel(more.w), 64,
                 acc);
   if (w.bias) {
@@ -239,16 +240,22 @@ inline __attribute__((always_inline)) void product_rows(const NarrowRows& x, con
   store.rows(row, column, MR, w.n, &acc[0][0]);
 }
 
-template <class S>
-void multiply(const NarrowRows& x, const PackedLinear& w, const S& store, const More& more = {}) {
+template <bool kMore, class S>
+void multiply_all(const NarrowRows& x, const PackedLinear& w, const S& store, const More& more) {
   for (int64_t j = 0; j < w.n; j += 32) {
     int64_t r = 0;
-    for (; r + 12 <= x.rows; r += 12) product_rows<12>(x, w, more, store, r, j);
-    if (x.rows - r >= 8) product_rows<8>(x, w, more, store, r, j), r += 8;
-    if (x.rows - r >= 4) product_rows<4>(x, w, more, store, r, j), r += 4;
-    if (x.rows - r >= 2) product_rows<2>(x, w, more, store, r, j), r += 2;
-    if (x.rows - r >= 1) product_rows<1>(x, w, more, store, r, j);
+    for (; r + 12 <= x.rows; r += 12) product_rows<12, kMore>(x, w, more, store, r, j);
+    if (x.rows - r >= 8) product_rows<8, kMore>(x, w, more, store, r, j), r += 8;
+    if (x.rows - r >= 4) product_rows<4, kMore>(x, w, more, store, r, j), r += 4;
+    if (x.rows - r >= 2) product_rows<2, kMore>(x, w, more, store, r, j), r += 2;
+    if (x.rows - r >= 1) product_rows<1, kMore>(x, w, more, store, r, j);
   }
+}
+
+// Of two functions, since a choice within the loops would take sums out of their registers.
+template <class S>
+void multiply(const NarrowRows& x, const PackedLinear& w, const S& store, const More& more = {}) {
+  more.x ? multiply_all<true>(x, w, store, more) : multiply_all<false>(x, w, store, more);
 }
 
 void product(NarrowRows x, const PackedLinear& w, Pieces<bf16> y) { multiply(x, w, Store{y}); }
@@ -347,8 +354,12 @@ void wide_product(int64_t pairs_of_k, const bf16* a, int64_t lda, const int32_t*
   }
 }
 
-// p (n rounded up to 16) = exp(scale (s - max s)) as bf16; their sum. lse: of scale s.
-inline float softmax_row(const float* s, int64_t n, int64_t np, float scale, bf16* p, float* lse) {
+// p (n rounded up to 16) = exp(scale (s - max s)) as bf16; their sum.
+struct SoftmaxRow {
+  float sum, lse;  // lse: of scale s
+};
+template <bool kTaped>
+inline SoftmaxRow softmax_row(const float* s, int64_t n, int64_t np, float scale, bf16* p) {
   const __m512 none = _mm512_set1_ps(-INFINITY);
   const int64_t whole = n / 16 * 16;
   const __mmask16 rest = mask_of(n - whole);
@@ -365,8 +376,7 @@ inline float softmax_row(const float* s, int64_t n, int64_t np, float scale, bf1
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(p + j), narrow(x));
   }
   const float total = _mm512_reduce_add_ps(sum);
-  if (lse) *lse = most * scale + std::log(total);
-  return total;
+  return {total, kTaped ? most * scale + std::log(total) : 0};
 }
 
 struct HeadOutput {
@@ -391,16 +401,18 @@ struct HeadScratch {
   }
 };
 
-template <int MR>
+template <int MR, bool kTaped>
 inline void attend_rows(const HeadSizes& z, const HeadScratch& m, const bf16* q, int64_t ld,
                         float scale, int64_t row, const HeadOutput& out, float* lse) {
   for (int h = 0; h < MR; h += 4)
     wide_product<(MR < 4 ? MR : 4)>((z.dh + 1) / 2, q + (row + h) * ld, ld, m.kt, z.np,
                                     m.s + h * z.np, z.np);
   float total[MR];
-  for (int r = 0; r < MR; ++r)
-    total[r] = softmax_row(m.s + r * z.np, z.n, z.np, scale, m.p + r * z.np,
-                           lse ? lse + row + r : nullptr);
+  for (int r = 0; r < MR; ++r) {
+    const SoftmaxRow made = softmax_row<kTaped>(m.s + r * z.np, z.n, z.np, scale, m.p + r * z.np);
+    total[r] = made.sum;
+    if constexpr (kTaped) lse[row + r] = made.lse;
+  }
   for (int64_t c = 0; c < z.dp;) {
     const auto columns = [&]<int NV>(std::integral_constant<int, NV>) {
       __m512 acc[MR][NV];
@@ -422,16 +434,17 @@ inline void attend_rows(const HeadSizes& z, const HeadScratch& m, const bf16* q,
   }
 }
 
-// out = softmax(scale q k^T) v of one head; q, k, v with rows `ld` apart.
+// out = softmax(scale q k^T) v of one head; q, k, v with rows `ld` apart. With a tape also lse.
+template <bool kTaped>
 void attend(const HeadSizes& z, const HeadScratch& m, const bf16* q, const bf16* k, const bf16* v,
             int64_t ld, const HeadOutput& out, float* lse) {
   const float scale = 1.0f / std::sqrt(static_cast<float>(z.dh));
   transpose_pairs(k, ld, z.n, z.dh, m.kt, z.np);
   interleave_tokens(v, ld, z, m.v);
   int64_t i = 0;
-  for (; i + 8 <= z.n; i += 8) attend_rows<8>(z, m, q, ld, scale, i, out, lse);
-  if (z.n - i >= 4) attend_rows<4>(z, m, q, ld, scale, i, out, lse), i += 4;
-  for (; i < z.n; ++i) attend_rows<1>(z, m, q, ld, scale, i, out, lse);
+  for (; i + 8 <= z.n; i += 8) attend_rows<8, kTaped>(z, m, q, ld, scale, i, out, lse);
+  if (z.n - i >= 4) attend_rows<4, kTaped>(z, m, q, ld, scale, i, out, lse), i += 4;
+  for (; i < z.n; ++i) attend_rows<1, kTaped>(z, m, q, ld, scale, i, out, lse);
 }
 
 // ---- the block
@@ -490,10 +503,11 @@ void finish_stream(const Stream& s, const StreamTape& tape, const bf16* attended
            adapted(a, tape.out, m.u));
   modulate(s, middle, s.mlp_shift, s.mlp_scale, d, eps, first, count, m.rows);
   const NarrowRows rows{m.rows, d, n};
+  const Pieces<bf16> after{m.hidden, n, 0, 4 * d};
   if (tape.hidden) {
-    multiply(rows, s.in, StoreGelu{{m.hidden, n, 0, 4 * d}, tape.hidden + first * 4 * size});
+    multiply(rows, s.in, StoreGeluTaped{{{tape.hidden + first * 4 * size, n, 0, 4 * d}}, {after}});
   } else {
-    multiply(rows, s.in, StoreGelu{{m.hidden, n, 0, 4 * d}});
+    multiply(rows, s.in, StoreGelu{after});
   }
   product_gated({m.hidden, 4 * d, n}, s.back, from(s.mlp_gate, first), {middle, s.n, size, d},
                 {y, s.n, size, d});
@@ -540,10 +554,12 @@ void run_block(const Stream& image, const StreamTape& image_tape, const Stream& 
     for (int64_t b = 0; b < count; ++b) {
       for (int64_t h = 0; h < heads; ++h) {
         const bf16* q = qkv + b * tokens * 3 * d + h * z.dh;
-        attend(
-            z, head, q, q + d, q + 2 * d, 3 * d,
-            {o_image + b * image.n * d + h * z.dh, o_text + b * text.n * d + h * z.dh, image.n, d},
-            tape.lse ? tape.lse + ((first + b) * heads + h) * tokens : nullptr);
+        (tape.lse
+             ? attend<true>
+             : attend<false>)(z, head, q, q + d, q + 2 * d, 3 * d,
+                              {o_image + b * image.n * d + h * z.dh,
+                               o_text + b * text.n * d + h * z.dh, image.n, d},
+                              tape.lse ? tape.lse + ((first + b) * heads + h) * tokens : nullptr);
       }
     }
     finish_stream(image, image_tape, o_image, d, eps, first, count, buffers);
