@@ -25,15 +25,17 @@ namespace {
 
 // What a place takes besides the tensors that are counted. CPU: the process without networks
 // (program, LibTorch, oneDNN's kernels and threads); what comes and goes leaves holes in the heap,
-// and oneDNN makes reordered copies. GPU: CUDA's context and the libraries' code and workspaces;
-// the allocator keeps blocks that fit nothing else. Where from: docs/plan.md.
+// and oneDNN makes reordered copies; blocks in one call make few tensors, alike from block to
+// block. GPU: CUDA's context and the libraries' code and workspaces; the allocator keeps blocks
+// that fit nothing else. Where from: docs/plan.md.
 struct MemoryPlace {
   bool gpu;
-  double program;  // bytes
-  double heap;     // what comes and goes takes as many times its tensors' bytes
+  double program;       // bytes
+  double heap;          // what comes and goes takes as many times its tensors' bytes,
+  double heap_of_call;  // and that of networks whose blocks run in one call
 };
 constexpr double kGiB = 1024.0 * 1024 * 1024;
-constexpr MemoryPlace kCpu{false, 0.17 * kGiB, 1.75}, kGpu{true, 0.8 * kGiB, 1.3};
+constexpr MemoryPlace kCpu{false, 0.17 * kGiB, 1.75, 1.15}, kGpu{true, 0.8 * kGiB, 1.3, 1.3};
 // What runs on a model's own prompts hold besides (emoji, judges and their passes): measured.
 constexpr double kEmoji = 0.06 * kGiB;
 constexpr double kFloat = 4;
@@ -105,7 +107,13 @@ class Planner {
   void hold_memory();
   void run_through_moments();
   void add_losses(const Moment& moment);
-  void add_moment(const std::string& name, const std::vector<Amount>& transient);
+  // Bytes of a moment; `of` has blocks in one call, or not.
+  struct Transient {
+    std::string name;
+    double bytes;
+    const PassCost* of = nullptr;
+  };
+  void add_moment(const std::string& name, const std::vector<Transient>& transient);
   double decode_graph(double images) const {
     return images * (s_.decoder.cost.graph + reward_.cost.graph + pixels_graph_);
   }
@@ -364,9 +372,12 @@ void Planner::hold_memory() {
 }
 
 // Transient bytes come on top of what is held; the fullest moment is the peak.
-void Planner::add_moment(const std::string& name, const std::vector<Amount>& transient) {
+void Planner::add_moment(const std::string& name, const std::vector<Transient>& transient) {
   std::vector<Amount> parts = held_;
-  for (const Amount& part : transient) parts.push_back({part.name, place_.heap * part.value});
+  for (const Transient& part : transient) {
+    const bool in_one_call = part.of && part.of->in_one_call;
+    parts.push_back({part.name, part.bytes * (in_one_call ? place_.heap_of_call : place_.heap)});
+  }
   double sum = 0;
   for (const Amount& part : parts) sum += part.value;
   const auto known = std::find_if(memory_.moments.begin(), memory_.moments.end(),
@@ -386,13 +397,15 @@ void Planner::add_losses(const Moment& m) {
   const double rows = micro(c_, m.rows);
   const PassCost& value = m.value_pairs > 0 ? value_pairs_ : value_;
   const double values = m.value_graphs + m.value_pairs, bases = rows * m.base_graphs;
-  const double unwind = values > 0 ? rows * value.unwind : bases * with_input_.unwind;
-  add_moment(m.name, {{"graph of the value network", values * kept(value, rows)},
-                      {"graph of the base", kept(with_input_, bases)},
-                      {"graph of the policy", kept(policy_input_, rows * m.policy_graphs)},
-                      {"graph of decoder and reward", m.reward_graphs * decode_graph(rows)},
-                      {"forward", rows * (m.forwards * network_.idle + m.tangents * tangent_.idle)},
-                      {"backward", unwind + m.reward_graphs * decode_unwind(rows)}});
+  const PassCost& unwound = values > 0 ? value : with_input_;
+  add_moment(m.name,
+             {{"graph of the value network", values * kept(value, rows), &value},
+              {"graph of the base", kept(with_input_, bases), &with_input_},
+              {"graph of the policy", kept(policy_input_, rows * m.policy_graphs), &policy_input_},
+              {"graph of decoder and reward", m.reward_graphs * decode_graph(rows)},
+              {"forward", rows * (m.forwards * network_.idle + m.tangents * tangent_.idle)},
+              {"backward", (values > 0 ? rows : bases) * unwound.unwind, &unwound},
+              {"backward of decoder and reward", m.reward_graphs * decode_unwind(rows)}});
 }
 
 void Planner::run_through_moments() {
@@ -410,7 +423,7 @@ void Planner::run_through_moments() {
     add_moment("prompts", {});
     held_ = all;
   }
-  add_moment("rollout", {{"forward", k.batch * k.rollout * network_.idle},
+  add_moment("rollout", {{"forward", k.batch * k.rollout * network_.idle, &network_},
                          {"prompts of the batch", 3 * k.rollout * prompts}});
   add_moment("reward", {{"graph of decoder and reward", decode_graph(images)},
                         {"backward", decode_unwind(images)},
@@ -422,21 +435,21 @@ void Planner::run_through_moments() {
                                         2 * k.batch * pixel_bytes_}});
   const PassCost& policy = share_.policy_input ? policy_input_ : with_adapters_;
   const double branches = share_.policy_input ? k.policy_graph : k.known_graph;
-  add_moment("training", {{"graph of the network", kept(policy, rows * branches)},
-                          {"backward", rows * branches * policy.unwind},
+  add_moment("training", {{"graph of the network", kept(policy, rows * branches), &policy},
+                          {"backward", rows * branches * policy.unwind, &policy},
                           {"prompts of the batch", 2 * prompts + 2 * rows * prompt_bytes_}});
   add_moment("training",
-             {{"forward", rows * k.base * network_.idle},
+             {{"forward", rows * k.base * network_.idle, &network_},
               {"prompts of the batch", 2 * prompts + 2 * rows * k.base * prompt_bytes_}});
   if (share_.adjoint) {
     const double pulled = micro(c_, k.batch) * k.adjoint;
-    add_moment("adjoint", {{"graph of the base", kept(with_input_, pulled)},
-                           {"backward", pulled * with_input_.unwind},
+    add_moment("adjoint", {{"graph of the base", kept(with_input_, pulled), &with_input_},
+                           {"backward", pulled * with_input_.unwind, &with_input_},
                            {"prompts of the batch", 2 * prompts}});
   }
   for (const Moment& moment : share_.moments) add_losses(moment);
   const double shown = std::min(real(at_once(c_, s_)), real(c_.eval.prompts * c_.eval.images));
-  add_moment("evaluation", {{"forward", shown * k.rollout * network_.idle},
+  add_moment("evaluation", {{"forward", shown * k.rollout * network_.idle, &network_},
                             {"prompts of the batch", 3 * shown * k.rollout * prompt_bytes_}});
   add_moment(
       "evaluation",

@@ -133,6 +133,7 @@ PassCost mmdit_cost(const MmditOptions& o, const MmditCall& c) {
                qkv = e * d * (n + m) * (3 * 2 + 1 + (e < kFloat ? 2 : 0));
   cost.idle = streams + std::max(9 * e * d * n, qkv);
   cost.unwind = kFloat * d * (2 * n + m) + 9 * e * d * n + (c.checkpointing ? block_graph : 0);
+  cost.in_one_call = at_once;
   if (at_once) {
     // Both streams twice; backwards also the gradients of q, k, v and of attention, and the
     // adapters' copies of an image's.
