@@ -6,26 +6,32 @@
 # one that hangs or fails leaves the others' figures. Settings, as environment variables:
 #   GPU_LIMIT    seconds in all (540); what does not fit is listed as left out
 #   GPU_PARTS    some of: check test align ceilings times update compile (all)
-#   GPU_DEVICE   cuda (or cpu: a dry run)         GPU_PYTHON  a Python that imports torch (python3)
+#   GPU_DEVICE   cuda (or another: a dry run)     GPU_PYTHON  a Python that imports torch (python3)
+#   GPU_WRAP     words before each program of the bundle, such as a profiler's     GPU_TWIN_DEVICE  the twin's (GPU_DEVICE)
 #   GPU_SHAPES   sd3-medium sd35-medium           GPU_PIXELS  512 1024
 #   GPU_FLAGS    further flags of gpu_bench and gpu_twin.py    GPU_TRAJECTORIES  of the update at the first size (32)
 set -uo pipefail
 SECONDS=0
 here=$(cd "$(dirname "$0")" && pwd)
-[ $# -ge 1 ] || { sed -n '2,12s/^# //p' "$0"; exit 2; }
+[ $# -ge 1 ] || { sed -n '2,13s/^# //p' "$0"; exit 2; }
 bundle=$(realpath "$1")
 OUT=$(realpath -m "${2:-${OUT:-runs/gpu}}")
 limit=${GPU_LIMIT:-540} device=${GPU_DEVICE:-cuda} python=${GPU_PYTHON:-python3}
 parts=${GPU_PARTS:-check test align ceilings times update compile}
 shapes=${GPU_SHAPES:-sd3-medium sd35-medium} pixels=${GPU_PIXELS:-512 1024}
+twin_device=${GPU_TWIN_DEVICE:-$device}
 read -ra flags <<<"${GPU_FLAGS:-}"
+read -ra wrap <<<"${GPU_WRAP:-}"
 mkdir -p "$OUT"
 for file in parts.tsv log.txt facts.txt; do : >"$OUT/$file"; done
-export PYTHONUNBUFFERED=1
+export PYTHONUNBUFFERED=1 VGGFLOW_GPU_TEST_DEVICE=$device
 
 say() { echo "[$SECONDS s] $*" | tee -a "$OUT/log.txt"; }
 wanted() { [[ " $parts " == *" $1 "* ]]; }
 report() { "$python" "$here/gpu_report.py" "$OUT" >>"$OUT/log.txt" 2>&1; }
+
+# ours NAME CAP PROGRAM...: a part by a program of the bundle.
+ours() { part "$1" "$2" ${wrap[@]+"${wrap[@]}"} "${@:3}"; }
 
 # part NAME CAP COMMAND...: its lines go to the terminal and to the log, where the report finds the JSON among them.
 part() {
@@ -69,12 +75,12 @@ facts >"$OUT/facts.txt" 2>&1
 cat "$OUT/facts.txt"
 
 if wanted check; then
-  part "vggflow check" 60 ./vggflow check --device "$device"
+  ours "vggflow check" 60 ./vggflow check --device "$device"
 fi
 if wanted test; then
   for tests in gpu_test gpu_runs_test; do
     if [ -x "$tests" ]; then
-      part "tests on the device: $tests" 80 "./$tests" --gtest_brief=1 --gtest_output="xml:$OUT/$tests.xml"
+      ours "tests on the device: $tests" 80 "./$tests" --gtest_brief=1 --gtest_output="xml:$OUT/$tests.xml"
     else
       say "left out: the bundle has no $tests"
     fi
@@ -83,40 +89,40 @@ fi
 # A whole run of the program, by prompt files: the emoji's font need not be there.
 if wanted align; then
   printf '%s\n' "red heart" ghost "cat face" pizza "green apple" rocket snowman >prompts.txt
-  part "align nano, 10 updates" 60 ./vggflow align --config configs/nano.yaml run=run device="$device" prompts.train=prompts.txt \
+  ours "align nano, 10 updates" 60 ./vggflow align --config configs/nano.yaml run=run device="$device" prompts.train=prompts.txt \
     prompts.eval=prompts.txt updates=10 eval_every=10 eval.prompts=7 eval.images=8
   cp run/metrics.jsonl "$OUT/align.jsonl" 2>/dev/null
 fi
 if wanted ceilings; then
-  part "ceilings" 40 ./gpu_bench --device "$device" --measures product,copy --seconds 5 ${flags[@]+"${flags[@]}"}
+  ours "ceilings" 40 ./gpu_bench --device "$device" --measures product,copy --seconds 5 ${flags[@]+"${flags[@]}"}
 fi
 
 measures=forward/base,forward/lora,forward/merged,backward,backward/checkpointed,rollout,tangent
-run_part() {  # NAME CAP SHAPE PIXELS PROGRAM...
-  local name=$1 cap=$2 shape=$3 side=$4
-  shift 4
-  part "$name $shape $side px" "$cap" "$@" --device "$device" --shape "$shape" --pixels "$side" ${flags[@]+"${flags[@]}"}
+run_bench() {  # NAME CAP SHAPE PIXELS FLAGS...
+  ours "$1: vggflow $3 $4 px" "$2" ./gpu_bench --device "$device" --shape "$3" --pixels "$4" "${@:5}" ${flags[@]+"${flags[@]}"}
 }
-twin=("$python" "$here/gpu_twin.py")
+run_twin() {  # NAME CAP SHAPE PIXELS FLAGS...
+  part "$1 $3 $4 px" "$2" "$python" "$here/gpu_twin.py" --device "$twin_device" --shape "$3" --pixels "$4" "${@:5}" ${flags[@]+"${flags[@]}"}
+}
 if wanted times; then
   for side in $pixels; do
     for shape in $shapes; do
-      run_part "times: vggflow" 50 "$shape" "$side" ./gpu_bench --measures $measures --trajectories 4 --seconds 5
-      run_part "times: torch eager" 50 "$shape" "$side" "${twin[@]}" --measures $measures --trajectories 4 --seconds 5
+      run_bench times 50 "$shape" "$side" --measures $measures --trajectories 4 --seconds 5
+      run_twin "times: torch eager" 50 "$shape" "$side" --measures $measures --trajectories 4 --seconds 5
     done
   done
 fi
 if wanted update; then
   update=(--measures update --trajectories "${GPU_TRAJECTORIES:-32}" --warm-ups 1 --repeats 2 --seconds 15)
   for shape in $shapes; do
-    run_part "update: vggflow" 60 "$shape" "${pixels%% *}" ./gpu_bench "${update[@]}"
-    run_part "update: torch eager" 60 "$shape" "${pixels%% *}" "${twin[@]}" "${update[@]}"
+    run_bench update 60 "$shape" "${pixels%% *}" "${update[@]}"
+    run_twin "update: torch eager" 60 "$shape" "${pixels%% *}" "${update[@]}"
   done
 fi
 if wanted compile; then
   for side in $pixels; do
     for shape in $shapes; do
-      run_part "times: torch.compile" 90 "$shape" "$side" "${twin[@]}" --compile --measures forward/merged,backward --seconds 5
+      run_twin "times: torch.compile" 90 "$shape" "$side" --compile --measures forward/merged,backward --seconds 5
     done
   done
 fi

@@ -6,7 +6,8 @@
 //           branches, no graph), the policy's conditional branch with graph (the rest of it is the
 //           rollout's), backward to LoRA r = 8, AdamW. In bf16 v_theta - v_base is carried through
 //           the rollout's steps there (ops/pair.h), and the base has no passes of its own
-//   update_apart   bf16 alone: the same with v_theta - v_base as the difference of two calls
+//   update_apart, step_apart, exact_apart   bf16 alone: the same with v_theta - v_base as the
+//   difference of two calls
 //   evaluate   64 images of the merged network in batches of 16, and their score
 //   value   what the value network (joint blocks 2, width 64, fp32) adds to such an update: nu at
 //   the 80 transitions, the policy's
@@ -15,10 +16,11 @@
 //           boundary loss at 16 end points; AdamW
 //   step    an update with that value network by the residual over the rollout's own steps
 //   (consistency.kind=step), as the method itself runs it
+//   exact   the same by the exact residual, the default
 // Random weights of the nano shape; --benchmark_filter and VGGFLOW_THREADS choose. Prints images/s.
-// --serve THREADS instead reads jobs (`sample/bf16`) from its input, one a line, runs each once and
-// prints its seconds: bench/compare.py asks it and the twins in turn. `product/bf16` is one product
-// of two matrices of 2048 x 2048, what the machine can do.
+// --serve THREADS instead reads jobs (`sample/bf16`) from its input, one per line, runs each once
+// and prints its seconds: bench/compare.py asks it and the twins in turn. `product/bf16` is one
+// product of two matrices of 2048 x 2048, what the machine can do.
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
@@ -73,7 +75,8 @@ struct Setup {
     NanoOptions o;
     return o;
   }
-  ImageProblem problem(int64_t rows, ValueNetwork* value = nullptr) {
+  template <class Problem = ImageProblem>
+  Problem problem(int64_t rows, ValueNetwork* value = nullptr) {
     return {{model, *lora, *reward, value},
             {.guidance = 3.0},
             std::vector<std::string>(static_cast<size_t>(rows), "a b c")};
@@ -128,6 +131,12 @@ Rollout rollout(ImageProblem& problem, const std::vector<double>& times) {
                   kTrained);
 }
 
+// v_theta - v_base as the difference of two calls.
+struct Apart : ImageProblem {
+  using ImageProblem::ImageProblem;
+  bool has_difference() const override { return false; }
+};
+
 struct ValueSetup : Setup {
   explicit ValueSetup(at::ScalarType dtype)
       : Setup(dtype),
@@ -163,16 +172,19 @@ Pass value_pass(at::ScalarType dtype) {
   };
 }
 
-Pass step_pass(at::ScalarType dtype) {
+// A whole update with the value network by one kind of residual.
+template <class Problem, ConsistencyKind kind>
+Pass method_pass(at::ScalarType dtype) {
   const auto s = std::make_shared<ValueSetup>(dtype);
   VggFlowOptions options;
-  options.consistency.kind = ConsistencyKind::kStep;
-  return [s, method = VggFlow(options, {}), times = time_grid({})] {
+  options.consistency.kind = kind;
+  return [s, posed = std::make_shared<Problem>(s->problem<Problem>(16, s->network.get())),
+          method = VggFlow(options, {}), times = time_grid({})] {
     s->buffer->zero_grad();
     s->parameters.zero_grad();
     s->lora->merge();
     const Tensor noise = keyed_normal(1, Purpose::kNoise, 0, 0, 16, {3, 32, 32});
-    method.update(s->posed, {.seed = 1, .x0 = noise, .times = times, .micro_batch = 80});
+    method.update(*posed, {.seed = 1, .x0 = noise, .times = times, .micro_batch = 80});
     s->adamw->step(1e-3);
     s->optimizer.step(1e-3);
   };
@@ -190,21 +202,10 @@ Pass update_of(const std::shared_ptr<Setup>& setup, const std::shared_ptr<ImageP
   };
 }
 
+template <class Problem>
 Pass update_pass(at::ScalarType dtype) {
   const auto setup = std::make_shared<Setup>(dtype);
-  return update_of(setup, std::make_shared<ImageProblem>(setup->problem(16)));
-}
-
-Pass update_apart_pass(at::ScalarType dtype) {
-  struct Apart : ImageProblem {
-    using ImageProblem::ImageProblem;
-    bool has_difference() const override { return false; }
-  };
-  const auto setup = std::make_shared<Setup>(dtype);
-  return update_of(
-      setup, std::make_shared<Apart>(
-                 AlignmentModels{setup->model, *setup->lora, *setup->reward, nullptr},
-                 ImageProblemOptions{.guidance = 3.0}, std::vector<std::string>(16, "a b c")));
+  return update_of(setup, std::make_shared<Problem>(setup->problem<Problem>(16)));
 }
 
 Pass product_pass(at::ScalarType dtype) {
@@ -216,6 +217,7 @@ struct Job {
   const char* name;
   int64_t images;
   Pass (*make)(at::ScalarType);
+  bool narrow_alone = false;
 };
 struct TypedJob {
   std::string name;
@@ -223,15 +225,22 @@ struct TypedJob {
   at::ScalarType dtype;
 };
 std::vector<TypedJob> jobs() {
-  const std::vector<Job> all{{"sample", 32, sample_pass}, {"evaluate", 64, evaluate_pass},
-                             {"update", 16, update_pass}, {"step", 16, step_pass},
-                             {"value", 16, value_pass},   {"update_apart", 16, update_apart_pass},
+  constexpr auto kExact = ConsistencyKind::kExact, kStep = ConsistencyKind::kStep;
+  const std::vector<Job> all{{"sample", 32, sample_pass},
+                             {"evaluate", 64, evaluate_pass},
+                             {"update", 16, update_pass<ImageProblem>},
+                             {"step", 16, method_pass<ImageProblem, kStep>},
+                             {"exact", 16, method_pass<ImageProblem, kExact>},
+                             {"value", 16, value_pass},
+                             {"update_apart", 16, update_pass<Apart>, true},
+                             {"step_apart", 16, method_pass<Apart, kStep>, true},
+                             {"exact_apart", 16, method_pass<Apart, kExact>, true},
                              {"product", 0, product_pass}};
   std::vector<TypedJob> typed;
   for (const auto dtype : {at::kFloat, at::kBFloat16}) {
     const bool wide = dtype == at::kFloat;
     for (const Job& job : all) {
-      if (wide && job.make == update_apart_pass) continue;
+      if (wide && job.narrow_alone) continue;
       typed.push_back({fmt::format("{}/{}", job.name, wide ? "fp32" : "bf16"), job, dtype});
     }
   }

@@ -2,7 +2,7 @@
 """The PyTorch twin of bench/nano_bench.cpp: same shapes, dtypes, threads and passes (listed there), eager or torch.compile.
 
 Usage: twin.py [--compile] [--threads 2] [--serve]. Needs torch==2.11.0 (tools/reference/requirements.txt).
---serve reads jobs (`sample/bf16`) from its input, one a line, runs each once and prints its seconds (bench/compare.py asks); `graphs`
+--serve reads jobs (`sample/bf16`) from its input, one per line, runs each once and prints its seconds (bench/compare.py asks); `graphs`
 prints how many graphs torch.compile has made.
 """
 import argparse

@@ -3,9 +3,9 @@
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
-# All layers but those of the tests and of the program, whose live page is its own.
+# All layers but those of the tests, of the program, whose live page is its own, and of the shared library with the C interface.
 get_property(layers GLOBAL PROPERTY VGGFLOW_LAYERS)
-list(REMOVE_ITEM layers vggflow_testing vggflow_cli vggflow_page)
+list(REMOVE_ITEM layers vggflow_testing vggflow_cli vggflow_page vggflow_c_api)
 add_library(vggflow_library INTERFACE)
 set_target_properties(vggflow_library PROPERTIES EXPORT_NAME vggflow)
 target_link_libraries(vggflow_library INTERFACE ${layers})
@@ -14,7 +14,7 @@ target_compile_features(vggflow_library INTERFACE cxx_std_20)
 install(TARGETS vggflow_library ${layers} EXPORT vggflowTargets ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR}/vggflow)
 install(EXPORT vggflowTargets NAMESPACE vggflow:: DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/vggflow)
 install(DIRECTORY "${PROJECT_SOURCE_DIR}/src/vggflow" DESTINATION include
-  FILES_MATCHING PATTERN "*.h" PATTERN "*_test.h" EXCLUDE PATTERN "comparison_fixture.h" EXCLUDE PATTERN "precompiled.h" EXCLUDE PATTERN "testing" EXCLUDE PATTERN "cli" EXCLUDE PATTERN "page" EXCLUDE PATTERN "testdata" EXCLUDE)
+  FILES_MATCHING PATTERN "*.h" PATTERN "*_test.h" EXCLUDE PATTERN "comparison_fixture.h" EXCLUDE PATTERN "precompiled.h" EXCLUDE PATTERN "testing" EXCLUDE PATTERN "cli" EXCLUDE PATTERN "page" EXCLUDE PATTERN "c_api" EXCLUDE PATTERN "testdata" EXCLUDE)
 install(DIRECTORY "${PROJECT_SOURCE_DIR}/include/vggflow" DESTINATION include)
 set(VGGFLOW_MODELS "${CMAKE_INSTALL_DATADIR}/vggflow/models")
 configure_package_config_file("${CMAKE_CURRENT_LIST_DIR}/vggflowConfig.cmake.in" "${PROJECT_BINARY_DIR}/vggflowConfig.cmake"
@@ -25,6 +25,8 @@ install(FILES "${PROJECT_BINARY_DIR}/vggflowConfig.cmake" "${PROJECT_BINARY_DIR}
 
 set_target_properties(vggflow PROPERTIES INSTALL_RPATH "$ORIGIN/../lib;${VGGFLOW_TORCH_LIB}")
 install(TARGETS vggflow RUNTIME)
+set_target_properties(vggflow_c PROPERTIES INSTALL_RPATH "${VGGFLOW_TORCH_LIB}")
+install(TARGETS vggflow_c LIBRARY)
 install(DIRECTORY "${PROJECT_SOURCE_DIR}/models" "${PROJECT_SOURCE_DIR}/configs" DESTINATION ${CMAKE_INSTALL_DATADIR}/vggflow)
 # Completion and the man page, as this program prints them.
 install(CODE "

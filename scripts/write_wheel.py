@@ -17,6 +17,8 @@ Version: {version}
 Summary: Aligns flow-matching image models with differentiable rewards
 Requires-Python: >=3.10
 Requires-Dist: torch ==2.11.*
+Provides-Extra: arrays
+Requires-Dist: numpy >=1.24; extra == "arrays"
 """
 WHEEL = f"""Wheel-Version: 1.0
 Generator: vggflow scripts/wheel.sh

@@ -80,8 +80,11 @@ class Browser:
             time.sleep(0.1)
 
     def press(self, key):
+        # The browser moves the focus by the number, and presses a button by the text.
+        number = {"Tab": 9, "Enter": 13}.get(key, 0)
         for kind in ("keyDown", "keyUp"):
-            self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key)
+            text = {"text": "\r"} if (kind, key) == ("keyDown", "Enter") else {}
+            self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=number, **text)
 
     def screenshot(self, file, whole=True):
         image = self.call("Page.captureScreenshot", captureBeyondViewport=whole)

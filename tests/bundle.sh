@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # scripts/bundle.sh from outside: the tarball is small, runs after a move with an empty environment and with libraries of its own alone,
-# runs in an empty root of another system where one is given, refuses a PyTorch that does not fit; and bench/gpu.sh runs
-# through with it on the CPU. Usage: bundle.sh SOURCE_DIR BUILD_DIR
+# runs in an empty root of another system where one is given, refuses a PyTorch that does not fit; and all parts of bench/gpu.sh
+# run through with it on the pretend device. Usage: bundle.sh SOURCE_DIR BUILD_DIR
 # VGGFLOW_EMPTY_ROOT: a root with only a base system, from `debootstrap --variant=minbase noble FOLDER http://archive.ubuntu.com/ubuntu`.
 set -u
 . "$(dirname "$0")/functions.sh"
@@ -61,8 +61,11 @@ if [ ! -x "$moved/gpu_bench" ]; then
   echo "left out: the dry run of bench/gpu.sh, as gpu_bench is not built"
   exit 0
 fi
-env OMP_NUM_THREADS=1 GPU_DEVICE=cpu GPU_TORCH="$torch" GPU_SHAPES=tiny GPU_PIXELS=64 GPU_TRAJECTORIES=2 GPU_PYTHON="${GPU_PYTHON:-python3}" \
-  GPU_PARTS="ceilings times update" GPU_FLAGS="--text-tokens 5 --side 64 --steps 6 --repeats 1 --warm-ups 1" \
+# bench/gpu.sh with all its parts, on the pretend device: LibTorch is given it by a library that is loaded before the program.
+pretend=$(find "$(realpath "$build")" -name libvggflow_pretend.so | head -1)
+[ -n "$pretend" ] || die "libvggflow_pretend.so is not built"
+env OMP_NUM_THREADS=1 GPU_DEVICE=pretend GPU_WRAP="env LD_PRELOAD=$pretend" GPU_TWIN_DEVICE=cpu GPU_TORCH="$torch" GPU_SHAPES=tiny GPU_PIXELS=64 GPU_TRAJECTORIES=2 \
+  GPU_PYTHON="${GPU_PYTHON:-python3}" GPU_FLAGS="--text-tokens 5 --side 64 --steps 6 --repeats 1 --warm-ups 1" \
   bench/gpu.sh "$tarball" "$out/gpu" >"$out/log.txt" 2>&1 || die "bench/gpu.sh failed: $(tail -5 "$out/log.txt")"
 grep -q '"error"' "$out/gpu/gpu.json" && die "a measure failed: $(grep -m1 '"error"' "$out/gpu/gpu.json")"
 for measure in forward/base forward/lora forward/merged backward backward/checkpointed rollout tangent update; do
@@ -70,7 +73,15 @@ for measure in forward/base forward/lora forward/merged backward backward/checkp
 done
 python3 -c "import json, sys; lines = json.load(open(sys.argv[1]))['lines']; assert all(l['median_ms'] > 0 for l in lines), lines" "$out/gpu/gpu.json" ||
   die "gpu.json holds no figures"
-echo "bench/gpu.sh on the CPU: $(grep -c median_ms "$out/gpu/gpu.json") measures"
+grep -q '"device":"pretend"' "$out/gpu/log.txt" || die "nothing was measured on the pretend device: $(cat "$out/gpu/log.txt")"
+for part in "vggflow check" "align nano, 10 updates" ceilings; do
+  awk -F'\t' -v part="$part" '$1 == part && $3 == 0 { found = 1 } END { exit !found }' "$out/gpu/parts.tsv" || die "expected '$part' to succeed: $(cat "$out/gpu/parts.tsv" "$out/gpu/log.txt")"
+done
+grep -q "everything holds" "$out/gpu/log.txt" || die "vggflow check on the pretend device: $(cat "$out/gpu/log.txt")"
+if [ -x "$moved/gpu_runs_test" ]; then
+  grep -q "PASSED.* 4 tests" "$out/gpu/log.txt" || die "the GPU's runs do not pass on the pretend device: $(grep -A9 gpu_runs_test "$out/gpu/log.txt")"
+fi
+echo "bench/gpu.sh on the pretend device, all parts: $(grep -c median_ms "$out/gpu/gpu.json") measures in $(awk -F'\t' '{ s += $2 } END { print s }' "$out/gpu/parts.tsv") s"
 "${GPU_PYTHON:-python3}" -c "import torch" 2>/dev/null || echo "left out: the PyTorch twin (python3 has no torch; GPU_PYTHON names one that has)"
 
 # A part that hangs or fails leaves the others' figures: without any time nothing is measured, and the report says so.

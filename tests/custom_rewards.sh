@@ -30,7 +30,7 @@ grep -q "white images *1 to 1, 1 of 4 not finite" "$out/remote.txt" || die "whit
 grep -q "images without a score *6 in this check" "$out/remote.txt" || die "the missing scores are not counted: $(cat "$out/remote.txt")"
 
 "$vggflow" align --config configs/nano.yaml "run=$out/run" "reward=0.5*$sharpness + emoji-clip" "eval.panel=['${url/:\/\//://me:secret@}']" batch=2 updates=1 eval.prompts=2 \
-  eval.images=2 eval_every=1 value.width=32 value.layers=1 2>"$out/run.log" || die "align with a plug-in failed: $(tail -3 "$out/run.log")"
+  grid_images=4 eval.images=2 eval_every=1 value.width=32 value.layers=1 2>"$out/run.log" || die "align with a plug-in failed: $(tail -3 "$out/run.log")"
 grep -q '"kind":"eval".*"panel":{"http://127.0.0.1' "$out/run/metrics.jsonl" || die "the judge is not on the panel of the evaluations"
 grep -rlF secret "$out/run" "$out/run.log" && die "a password was written"
 # The run's config.yaml names the plug-in and the judge: a file needs consent, which the command line gives and the file cannot.

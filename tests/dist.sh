@@ -21,7 +21,7 @@ if [ "$form" = short ]; then updates=2 methods="vgg-flow adjoint-matching" world
 # The words of a small run: words_of METHOD RUN [settings]
 words_of() {
   words=("$vggflow" align --config configs/nano.yaml "run=$2" "method=$1" reward=emoji-clip precision=fp32 threads=1 seed=7
-    "time_grid.steps=$steps" vgg.bins=2 "batch=$batch" shares=4 warmup=2 value.width=32 value.layers=1 eval_every=1000 eval.prompts=2 eval.images=2 "${@:3}")
+    "time_grid.steps=$steps" vgg.bins=2 "batch=$batch" shares=4 warmup=2 value.width=32 value.layers=1 eval_every=1000 eval.prompts=2 eval.images=2 grid_images=4 "${@:3}")
 }
 
 # align WORLD METHOD RUN [settings]

@@ -19,7 +19,7 @@ find_torchrun
 # The words of a run: words_of RUN [settings]
 words_of() {
   words=("$vggflow" align --config "$source/configs/nano.yaml" "run=$1" reward=emoji-clip precision=fp32 threads=1 seed=7 time_grid.steps=2 vgg.bins=2
-    batch=4 shares=2 value.width=32 value.layers=1 eval_every=1000 eval.prompts=2 eval.images=2 checkpoint_every=1 "${@:2}")
+    batch=4 shares=2 value.width=32 value.layers=1 eval_every=1000 grid_images=4 eval.prompts=2 eval.images=2 checkpoint_every=1 "${@:2}")
 }
 # begin RUN [settings]: two ranks in the background; FIRST and SECOND are words before those of rank 0 and 1, `apart` settings of rank 1.
 begin() {
@@ -92,7 +92,7 @@ else
   unset TORCHELASTIC_RESTART_COUNT
   expect_success "$run"
 fi
-grep -q "going on after update" "$run/log.txt" || die "the second start began anew: $(cat "$run/log.txt")"
+grep -q "resuming after update" "$run/log.txt" || die "the second start began anew: $(cat "$run/log.txt")"
 [ "$(hashes "$run")" = "$(hashes "$whole")" ] || die "the restarted run is not the one that was left alone"
 echo "dist_faults: ranks that are started again go on to the same end: $(hashes "$run" | head -1)"
 

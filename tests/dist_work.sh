@@ -39,7 +39,7 @@ refuse "vggflow convert runs in one process, and torchrun started 2" env RANK=0 
 cat >"$out/compare.yaml" <<YAML
 out: $out/comparison
 base: configs/nano.yaml
-common: [updates=1, batch=2, eval_every=1, eval.prompts=2, eval.images=2, time_grid.steps=2, value.kind=none]
+common: [updates=1, batch=2, eval_every=1, grid_images=4, eval.prompts=2, eval.images=2, time_grid.steps=2, value.kind=none]
 seeds: [1, 2]
 arms: [{first: [method=draft]}, {second: [method=refl, refl.k_min=1, refl.k_max=1]}]
 YAML

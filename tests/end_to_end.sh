@@ -43,9 +43,9 @@ refuse "does not know the word 'dragonn'" "$vggflow" sample --config /dev/null "
 refuse "unknown reward 'aesthetik'" "$vggflow" align --config configs/nano.yaml "run=$out/reward" reward=aesthetik
 refuse "cannot make the folder" "$vggflow" align --config configs/nano.yaml run=/proc/vggflow
 refuse "holds no metrics.jsonl" "$vggflow" report "$out"
-refuse "holds no .safetensors" "$vggflow" inspect "$out"
+refuse "holds no file of weights" "$vggflow" inspect "$out"
 
-short=(--config configs/nano.yaml time_grid.steps=6 batch=2 eval.prompts=2 eval.images=2 eval_every=2 value.width=32 value.layers=1)
+short=(--config configs/nano.yaml time_grid.steps=6 grid_images=16 batch=2 eval.prompts=2 eval.images=2 eval_every=2 value.width=32 value.layers=1)
 "$vggflow" align "${short[@]}" "run=$out/a" updates=2 >"$out/said.txt" 2>"$out/a.log" || die "align failed: $(tail -3 "$out/a.log")"
 for file in report.html summary.json lora.safetensors grids/eval_000002.png; do [ -s "$out/a/$file" ] || die "no $file"; done
 refuse "already holds a run" "$vggflow" align "${short[@]}" "run=$out/a" updates=2
@@ -82,7 +82,7 @@ kill -INT $job
 sleep 0.1; kill -INT $job  # now: the update under way is dropped, those before it are not
 wait $job
 [ $? = 130 ] || die "a run that was interrupted twice did not exit with 130"
-grep -q "going on after update $done_updates" "$out/c.log" || die "no word of where it goes on: $(tail -3 "$out/c.log")"
+grep -q "resuming after update $done_updates" "$out/c.log" || die "no word of where it goes on: $(tail -3 "$out/c.log")"
 grep -q "the state is saved. Go on with" "$out/c.log" || die "the second Ctrl-C lost the updates before it: $(tail -3 "$out/c.log")"
 grep -q "step $((done_updates + 1))/500" "$out/c.log" || die "the resumed run did not go on at update $((done_updates + 1)): $(tail -3 "$out/c.log")"
 
@@ -151,6 +151,7 @@ refuse "has no 'vggflow.value' metadata" "$vggflow" sample "out=$out/s" generato
 refuse "to be one of adjoint-matching, draft, drtune" "$vggflow" align --config configs/nano.yaml "run=$out/method" method=vggflow
 refuse "trains no value network" "$vggflow" align --config configs/nano.yaml "run=$out/method2" method=refl value.kind=unet
 
+"$vggflow" inspect tests/data/lora | grep -q "lora_state_dict.bin" || die "inspect passes over a folder's torch files"
 "$vggflow" inspect "$out/a/lora.safetensors" | grep -q "transformer.transformer_blocks.0.attn.to_q.lora_A.weight" || die "inspect lists no adapter"
 if [ -x .venv-test/bin/python ]; then
   .venv-test/bin/python tests/tensorboard_reads.py "$out/a/tensorboard" loss/matching grid optimizer/lr time/update memory/process_gib \

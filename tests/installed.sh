@@ -22,13 +22,36 @@ done
 
 # models/nano, models/judge, models/emoji-clip and configs/ are those of the checkout or of the prefix, wherever the program is called.
 cd "$elsewhere" || exit 1
-short=(time_grid.steps=6 updates=1 batch=2 eval.prompts=2 eval.images=2 value.kind=none)
+short=(time_grid.steps=6 updates=1 batch=2 grid_images=4 eval.prompts=2 eval.images=2 value.kind=none)
 for program in "$prefix/bin/vggflow" "$build/vggflow"; do
   rm -rf run
   "$program" align --config configs/nano.yaml "${short[@]}" run=run >align.log 2>&1 || die "$program finds no models: $(tail -1 align.log)"
 done
 refuse "[judge] expected a file or folder at models/none or $prefix/share/vggflow/models/none" "$prefix/bin/vggflow" align "${short[@]}" run=a judge=models/none
 refuse " and models/none or $prefix/share/vggflow/models/none" "$prefix/bin/vggflow" sample out=a generator.model=models/none
+
+# libvggflow_c.so finds its models from any folder, and a C program needs nothing but its header.
+cat >client.c <<'C'
+#include <stdio.h>
+#include "vggflow/c_api.h"
+int main(void) {
+  const char* settings[] = {"time_grid.steps=1", "device=cpu"};
+  const char* prompt = "ghost";
+  const int64_t seed = 0;
+  static uint8_t pixels[32 * 32 * 3];
+  const vggflow_images images = {1, 32, 32, VGGFLOW_UINT8_NHWC, pixels};
+  vggflow_model* model = vggflow_model_open(settings, 2);
+  if (vggflow_abi() == VGGFLOW_C_ABI && model && vggflow_model_sample(model, &prompt, &seed, &images) == VGGFLOW_DONE) return 0;
+  fprintf(stderr, "%s\n", vggflow_last_error());
+  return 1;
+}
+C
+library=$(find "$prefix" -name libvggflow_c.so)
+cc -std=c99 -Wall -Werror -I "$prefix/include" client.c -o client "$library" -Wl,--allow-shlib-undefined "-Wl,-rpath,$(dirname "$library")" ||
+  die "a C program does not build against libvggflow_c.so"
+./client >client.log 2>&1 || die "a C program cannot sample: $(tail -1 client.log)"
+shown=$(nm -D --defined-only "$library" | awk '{ print $3 }' | grep -v '^vggflow_')
+[ -z "$shown" ] || die "libvggflow_c.so shows more than its interface: $(head -3 <<<"$shown")"
 
 cache() { sed -n "s/^$1:[A-Z]*=//p" "$build/CMakeCache.txt"; }
 launcher=()

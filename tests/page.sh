@@ -16,7 +16,7 @@ printf 'a dog\nna\n' >"$out/eval.txt"
 run=$out/run
 settings=(model=tests/data/sd3_tiny precision=fp32 sd3.t5_tokens=20 sd3.height=16 sd3.width=16 "prompts.train=$out/train.txt"
   "prompts.eval=$out/eval.txt" reward=colorfulness value.kind=none updates=100000 batch=2 time_grid.steps=2 vgg.bins=1 eval_every=4
-  checkpoint_every=2 eval.prompts=2 eval.images=2 lora_rank=2 threads=1 "run=$run")
+  checkpoint_every=2 grid_images=4 eval.prompts=2 eval.images=2 lora_rank=2 threads=1 "run=$run")
 train() { "$vggflow" align "${settings[@]}" "$@" >"$out/align.log" 2>&1 & trainer=$!; children+=("$trainer"); }
 
 # A folder from elsewhere, full of what a page must not believe.
@@ -116,5 +116,5 @@ else
 fi
 wait "$trainer"
 [ $? = 130 ] || die "the run did not stop as after Ctrl-C: $(tail -2 "$out/align.log")"
-grep -q "asked on the live page to stop" "$run/log.txt" && grep -q "the state is saved" "$run/log.txt" || die "the run does not say why it stopped"
+grep -q "asked to stop after this update" "$run/log.txt" && grep -q "the state is saved" "$run/log.txt" || die "the run does not say why it stopped"
 echo "page: events, 50 viewers, refusals, a killed and resumed run, buttons$said"

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 from browser import Browser
+from screen_reader import check_focus, check_names, count_speech
 
 out, url, command = sys.argv[1], sys.argv[2], sys.argv[4:]
 keep = os.environ.get("VGGFLOW_KEEP_SCREENSHOTS")
@@ -18,6 +19,26 @@ DONE = "document.querySelector('progress')?.value"
 def check(page, expression, wanted=True):
     got = page.value(expression)
     assert got == wanted, f"{expression}: expected {wanted}, got {got}"
+
+
+def listen(page):
+    """By ear and keyboard, while the run trains (an evaluation every four updates)."""
+    names = check_names(page)
+    charts = [name for name in names["figure"] if name.startswith("chart: ")]
+    assert len(charts) >= 5 and all("Arrow keys read its points" in name for name in charts), charts
+    said = [name for name in names["image"] if ". Last: " in name]
+    assert len(said) == len(charts), f"expected the last figures of each chart in words, got {said}"
+    assert "updates done" in names["progressbar"] and "table of evaluations" in names["region"], names
+    assert check_focus(page) > len(charts)
+    # Nobody hears every update, and nobody's place on the page is taken away.
+    count_speech(page)
+    page.value("window.card = document.querySelector('#runs article'); window.figure = document.querySelector('#runs dd').firstChild")
+    begun = page.value(DONE)
+    page.wait(f"{DONE} >= {begun} + 8")
+    done, evaluations = page.value(DONE) - begun, page.value("window.spoken.filter((s) => s.includes(': reward ')).length")
+    spoken = page.value("window.spoken")
+    assert 1 <= evaluations and len(spoken) <= done / 4 + 2, f"{done} updates were spoken as {spoken}"
+    check(page, "window.card === document.querySelector('#runs article') && window.figure === document.querySelector('#runs dd').firstChild")
 
 
 def follow(page, process):
@@ -41,6 +62,7 @@ def follow(page, process):
     check(page, "[...document.images].every((i) => i.id.startsWith('grid-'))")
     check(page, "document.querySelectorAll('main script, [onerror]').length", 0)
     # A chart is walked by keyboard, and says its figures.
+    listen(page)
     page.value("document.getElementById('chart-live').focus()")
     page.press("ArrowRight")
     page.wait("document.querySelector('#chart-live figcaption').textContent.startsWith('update ')")

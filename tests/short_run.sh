@@ -10,7 +10,7 @@ make_short_run() {
   printf 'a dog\nna\n' >"$out/eval.txt"
   settings=(model=tests/data/sd3_tiny precision=fp32 sd3.t5_tokens=20 sd3.height=16 sd3.width=16 "prompts.train=$out/train.txt"
     "prompts.eval=$out/eval.txt" reward=colorfulness value.kind=none updates=4 batch=2 time_grid.steps=2 vgg.bins=1 eval_every=2
-    checkpoint_every=1 eval.prompts=2 eval.images=2 lora_rank=2 threads=1 seed=3)
+    checkpoint_every=1 grid_images=4 eval.prompts=2 eval.images=2 lora_rank=2 threads=1 seed=3)
   "$vggflow" align "run=$out/whole" "${settings[@]}" >"$out/whole.log" 2>&1 || die "the run itself fails: $(tail -3 "$out/whole.log")"
 }
 

@@ -11,7 +11,7 @@ server=
 trap '[ -z "$server" ] || kill -9 "$server" 2>/dev/null; rm -rf "$out"' EXIT
 
 # An untrained LoRA is the base: a and b differ in nothing but the noise of the seeds, so the voter decides between images of any kind.
-"$vggflow" align "run=$out/lora" time_grid.steps=6 updates=1 batch=2 eval.prompts=2 eval.images=2 value.kind=none policy_optimizer.lr=0.2 \
+"$vggflow" align "run=$out/lora" time_grid.steps=6 updates=1 batch=2 grid_images=4 eval.prompts=2 eval.images=2 value.kind=none policy_optimizer.lr=0.2 \
   warmup=0 ema_decay=0 lora_rank=2 >"$out/log" 2>&1 || die "no LoRA: $(tail -2 "$out/log")"
 vote=("$vggflow" vote "$out/lora/lora.safetensors" "out=$out/votes" images=30 generator.time_grid.steps=6 port=0
   "prompts=[red heart, ghost, green apple, blue circle]")
@@ -24,6 +24,14 @@ begin() {
 }
 url() { grep -o 'http[^ ]*' "$out/url"; }
 finish() { kill -INT "$server"; wait "$server" || die "vote ended with $?"; server=; }
+
+if command -v chromium >/dev/null; then
+  begin "out=$out/by_hand" images=1
+  python3 tests/votes_in_browser.py "$out" "$(url)" || die "the votes in Chromium: $(tail -1 "$out/chromium.log")"
+  finish
+else
+  echo "left out: the votes in Chromium (scripts/setup.sh --test installs it)"
+fi
 
 begin
 python3 - "$(url)" <<'PY' || die "the voter cannot vote: $(cat "$out/vote.log")"
@@ -87,6 +95,6 @@ refuse "generator.guidance differs" "${vote[@]}" generator.guidance=5
 right=$(grep -o '[0-9.]* % of the votes held out' "$out/log" | tail -1 | cut -d. -f1)
 [ "${right:-0}" -ge 75 ] || die "the head names ${right:-no} % of the winners held out, expected at least 75: $(tail -3 "$out/log")"
 "$vggflow" align "run=$out/run" reward=vote-head "reward_weights=[vote-head=$out/head/model]" time_grid.steps=6 updates=2 batch=2 eval.prompts=2 \
-  eval.images=2 value.kind=none >"$out/log" 2>&1 || die "no run on the votes: $(tail -3 "$out/log")"
+  grid_images=4 eval.images=2 value.kind=none >"$out/log" 2>&1 || die "no run on the votes: $(tail -3 "$out/log")"
 grep -q '"reward":"vote-head"' <(tr -d ' \n' <"$out/run/summary.json") || die "the run was on another reward"
 echo "votes: 120 blind votes, a head that names $right % of the winners held out, a run on it"

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # scripts/wheel.sh from outside: the wheel is installed by pip into an empty virtual environment that has PyTorch, and the console script
-# and the module sample from another folder; without PyTorch they say what to install. Usage: wheel.sh SOURCE_DIR BUILD_DIR
+# and the module sample from another folder; without PyTorch, or NumPy, they say what to install. With NumPy the examples of
+# examples/python run, and tests/python_module.py. Usage: wheel.sh SOURCE_DIR BUILD_DIR
 set -u
 . "$(dirname "$0")/functions.sh"
 cd "$1" || exit 1
-build=$2
+source=$PWD build=$2
 find_torch "$build"
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
@@ -27,6 +28,24 @@ env -i "OMP_NUM_THREADS=1" "$out/venv/bin/vggflow" sample "prompts=[red heart]" 
 "$out/venv/bin/vggflow" plan --config configs/nano.yaml --gflops 100 | grep -q "memory at the fullest moment" || die "configs/nano.yaml of the wheel is not found"
 "$out/venv/bin/python" -m vggflow --version | grep -q "^vggflow " || die "python -m vggflow does not run"
 "$out/venv/bin/python" -c 'import vggflow; vggflow.run("inspect", "models/none").check_returncode()' >/dev/null 2>&1 && die "a failure's exit code is lost"
+packages=$(echo "$out"/venv/lib/python3*/site-packages)
 foreign=$(ldd "$(echo "$out"/venv/lib/python3*/site-packages/vggflow/_program)/vggflow" | awk '/not found/ { print $1 }')
 [ -z "$foreign" ] || die "libraries are missing: $foreign"
+foreign=$(ldd "$packages/vggflow/_program/lib/libvggflow_c.so" | awk '/not found/ { print $1 }')
+[ -z "$foreign" ] || die "libraries of libvggflow_c.so are missing: $foreign"
+refuse "vggflow.Model needs NumPy: pip install numpy" "$out/venv/bin/python" -c 'import vggflow; vggflow.Model()'
 echo "wheel: installed into an empty virtual environment, it samples from another folder"
+
+# NumPy as requirements-test.txt has it; nothing is downloaded here either.
+numpy=$(echo "$source"/.venv-test/lib/python3*/site-packages/numpy)
+[ -d "$numpy" ] || { echo "left out: the Python module, as NumPy is missing (scripts/setup.sh --test installs it)"; exit 0; }
+for folder in "$numpy" "$numpy.libs"; do ln -s "$(realpath "$folder")" "$packages/"; done
+python=$out/venv/bin/python
+"$python" "$source/examples/python/sample.py" images.npy >example.txt 2>&1 || die "examples/python/sample.py fails: $(tail -3 example.txt)"
+grep -q "wrote images.npy (3, 32, 32, 3) uint8" example.txt || die "examples/python/sample.py prints $(cat example.txt)"
+"$python" "$source/examples/python/score.py" 3 >example.txt 2>&1 || die "examples/python/score.py fails: $(tail -3 example.txt)"
+[ "$(grep -c "^seed" example.txt)" = 3 ] && grep -q "^best: seed" example.txt || die "examples/python/score.py prints $(cat example.txt)"
+"$python" "$source/examples/python/align.py" run 2 >example.txt 2>&1 || die "examples/python/align.py fails: $(tail -3 example.txt)"
+grep -q "^update 2/2: reward" example.txt && grep -q "finished after 2 updates" example.txt || die "examples/python/align.py prints $(cat example.txt)"
+"$python" "$source/tests/python_module.py" >module.txt 2>&1 || die "tests/python_module.py fails: $(tail -30 module.txt)"
+echo "wheel: the examples of examples/python run; $(grep '^Ran' module.txt)"

@@ -27,7 +27,7 @@ STYLE = (
 
 
 def first_of_each_class(grid):
-    """A grid has 8 columns, four images a class: the first of each, in the order of the classes."""
+    """A grid has 8 columns, four images per class: the first of each, in the order of the classes."""
     image = Image.open(grid).convert("RGB")
     side = (image.width - GAP) // 8 - GAP
     place = lambda column, row: (GAP + column * (side + GAP), GAP + row * (side + GAP))

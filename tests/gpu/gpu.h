@@ -5,6 +5,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <memory>
 #include <string>
 
@@ -13,8 +14,12 @@
 
 namespace vggflow::testing {
 
-/// Full fp32 products, so that the CPU's numbers can be held against.
-inline DeviceOptions gpu_options() { return {.device = "cuda", .tf32 = false}; }
+/// Full fp32 products, so that the CPU's numbers can be held against. VGGFLOW_GPU_TEST_DEVICE:
+/// another device than CUDA's, for a dry run.
+inline DeviceOptions gpu_options() {
+  const char* const other = std::getenv("VGGFLOW_GPU_TEST_DEVICE");
+  return {.device = other ? other : "cuda", .tf32 = false};
+}
 
 /// Why there is no GPU here; empty where there is one.
 inline const std::string& missing_gpu() {

@@ -1,5 +1,10 @@
-"""The program vggflow as a Python package: `vggflow ...` on the command line, vggflow.run(...) from Python."""
+"""vggflow: flow-matching image models aligned with rewards.
 
+The program is `vggflow ...` on the command line, and run(...) from Python. The library works on NumPy
+arrays: Model samples images, Reward scores them, align() trains a LoRA with a callback per update.
+"""
+
+import importlib
 import importlib.util
 import os
 import pathlib
@@ -7,6 +12,23 @@ import subprocess
 import sys
 
 PROGRAM = pathlib.Path(__file__).parent / "_program" / "vggflow"
+
+# Of the library: loaded when one of them is asked for, so that the program needs no NumPy.
+_ARRAYS = ("Error", "Model", "Reward", "Run", "Update", "align", "show_log", "version")
+
+__all__ = ["PROGRAM", "main", "run", *_ARRAYS]
+
+
+def __getattr__(name):
+    if name not in _ARRAYS:
+        raise AttributeError(f"module 'vggflow' has no attribute '{name}'")
+    if importlib.util.find_spec("numpy") is None:
+        raise ImportError(f"vggflow.{name} needs NumPy: pip install numpy")
+    return getattr(importlib.import_module("vggflow._library"), name)
+
+
+def __dir__():
+    return sorted([*globals(), *_ARRAYS])
 
 
 def _require_torch():

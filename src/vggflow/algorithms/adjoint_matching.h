@@ -45,13 +45,13 @@ struct AdjointMatchingOptions {
   template <class V>
   void fields(V& v) {
     v("lambda", lambda, "reward multiplier: the target is p_base exp(lambda r)", range(0, 1e12));
-    v("tail", tail, "share of the steps, at the end, that are always trained", range(0, 1));
-    v("early", early, "share of the steps drawn from the others", range(0, 1));
+    v("tail", tail, "fraction of the steps, at the end, that are always trained", range(0, 1));
+    v("early", early, "steps sampled from the others, as a fraction of all steps", range(0, 1));
     v("clip", clip,
-      "terms above it have no gradient: clip_constant lambda^2, a quantile of the update's terms, "
-      "or none");
-    v("clip_constant", clip_constant, "the constant", range(0, 1e12));
-    v("clip_quantile", clip_quantile, "the quantile", range(0, 1));
+      "loss terms above this bound get no gradient: clip_constant lambda^2, a quantile of the "
+      "update's terms, or none");
+    v("clip_constant", clip_constant, "bound for constant", range(0, 1e12));
+    v("clip_quantile", clip_quantile, "quantile", range(0, 1));
   }
 
   static MethodTrials trials();

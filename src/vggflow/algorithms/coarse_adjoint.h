@@ -29,14 +29,14 @@ struct CoarseOptions {
   template <class V>
   void fields(V& v) {
     v("nodes", nodes,
-      "pull-backs of the coarse adjoint, placed for the grid; as many as steps is the whole "
+      "pull-backs of the coarse adjoint, placed for the time grid; as many as steps gives the full "
       "adjoint",
       range(1, 1000));
     v("node_steps", node_steps,
-      "the steps that it pulls back through, decreasing, in place of those that nodes places");
+      "steps that the coarse adjoint pulls back through, decreasing, instead of nodes");
     v("damping", damping,
-      "of the coarse adjoint: the most that a step may add, in norms of the cotangent, where it is "
-      "not a longer share of the time left; large leaves it undamped",
+      "damping of the coarse adjoint: largest change per step in norms of the cotangent, unless "
+      "the step covers a larger share of the time left; large values leave it undamped",
       range(1e-6, 1e12));
   }
 };

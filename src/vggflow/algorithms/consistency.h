@@ -76,18 +76,17 @@ struct ConsistencyOptions {
   template <class V>
   void fields(V& v) {
     v("kind", kind,
-      "what nu learns from: the value consistency residual by exact derivatives, by the paper's "
-      "central differences, by the released code's (wrong, for comparison), or over the rollout's "
-      "own steps; return: the adjoint, swept back now and then; or off");
-    v("fd_t", fd_t, "step in t of the paper's differences", range(1e-12, 0.5));
-    v("fd_x", fd_x, "root mean square step in x of the paper's differences", range(1e-12, 10));
-    v("every", every, "updates between sweeps of kind return", range(1, 1e6));
+      "training target of nu: the consistency residual with exact derivatives (exact), the paper's "
+      "central differences (paper), the released code's (release; wrong, for comparison) or over "
+      "the rollout's own steps (step); the adjoint from occasional sweeps (return); or off");
+    v("fd_t", fd_t, "finite-difference step in t, for paper", range(1e-12, 0.5));
+    v("fd_x", fd_x, "root-mean-square finite-difference step in x, for paper", range(1e-12, 10));
+    v("every", every, "updates between adjoint sweeps, for return", range(1, 1e6));
     v("value_steps", value_steps,
-      "steps of nu's optimizer per sweep of kind return: each takes its part of the states, and "
-      "each state is used once",
+      "optimizer steps of nu per sweep, for return; each uses its part of the states once",
       range(1, 1000));
     v("warmup", warmup,
-      "first updates of kind return, in which every update sweeps and the policy stays as it is",
+      "initial updates for return in which every update sweeps and the policy is not trained",
       range(0, 1e6));
   }
 };

@@ -47,11 +47,12 @@ struct DraftOptions {
 
   template <class V>
   void fields(V& v) {
-    v("kind", kind, "which steps carry gradient");
-    v("k", k, "K of fixed, its maximum of uniform, its mean of gaussian", range(1, 1000));
-    v("k_sd", k_sd, "standard deviation of gaussian", range(0, 1000));
-    v("lv_noises", lv_noises, "noises of lv", range(1, 1000));
-    v("lv_own_step", lv_own_step, "lv: average the trajectory's own last step in, as FlowBP does");
+    v("kind", kind, "which steps receive gradients");
+    v("k", k, "K for fixed, its maximum for uniform, its mean for gaussian", range(1, 1000));
+    v("k_sd", k_sd, "standard deviation of K, for gaussian", range(0, 1000));
+    v("lv_noises", lv_noises, "noise samples for lv", range(1, 1000));
+    v("lv_own_step", lv_own_step,
+      "for lv: include the trajectory's own last step in the average, as FlowBP does");
     v.section("transform", transform);
   }
 

@@ -23,8 +23,8 @@ struct DrtuneOptions {
 
   template <class V>
   void fields(V& v) {
-    v("k", k, "steps of a trajectory that are trained", range(1, 1000));
-    v("late", late, "share of the steps, at the end, that the scored one is drawn from",
+    v("k", k, "trained steps per trajectory", range(1, 1000));
+    v("late", late, "fraction of the steps, at the end, from which the scored step is sampled",
       range(0, 1));
     v.section("transform", transform);
   }

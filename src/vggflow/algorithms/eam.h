@@ -35,10 +35,10 @@ struct EamOptions {
   template <class V>
   void fields(V& v) {
     v("lambda", lambda, "reward multiplier: the target is p_base exp(lambda r)", range(0, 1e12));
-    v("draws", draws, "noised states of an end point", range(1, 1000));
-    v("width", width, "c, of the reference law N(0, c^2 I): speed against variance",
+    v("draws", draws, "noised states per end point", range(1, 1000));
+    v("width", width, "c of the reference distribution N(0, c^2 I): speed against variance",
       range(1e-3, 1e3));
-    v("delta", delta, "noise level at which the base's score of end points is taken",
+    v("delta", delta, "noise level at which the base's score at end points is evaluated",
       range(1e-4, 0.5));
   }
 

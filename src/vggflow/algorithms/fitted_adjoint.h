@@ -28,10 +28,11 @@ struct FittedAdjointOptions {
 
   template <class V>
   void fields(V& v) {
-    v("beta", beta, "1/lambda: how far the reward may pull the velocity", range(0, 1e12));
-    v("lambda_return", lambda_return, "mixture of n-step targets: 0 one step, 1 the full adjoint",
+    v("beta", beta, "beta = 1/lambda: strength of the reward", range(0, 1e12));
+    v("lambda_return", lambda_return,
+      "lambda of the lambda-return over n-step targets: 0: one step, 1: the full adjoint",
       range(0, 1));
-    v("steps", steps, "n of a single n-step target; 0 takes the lambda-return", range(0, 1000));
+    v("steps", steps, "n of a single n-step target; 0: the lambda-return", range(0, 1000));
     transitions.fields(v);
   }
 

@@ -44,11 +44,10 @@ struct SparseOptions {
 
   template <class V>
   void fields(V& v) {
-    v("k", k, "steps of a trajectory that are trained", range(1, 1000));
-    v("late_bias", late_bias, "power of a step's place in its weight when they are drawn",
+    v("k", k, "trained steps per trajectory", range(1, 1000));
+    v("late_bias", late_bias, "exponent of a step's position in its sampling weight",
       range(0, 100));
-    v("rescale", rescale, "0: step lengths as weights; 1: scaled so that they add up to 1",
-      range(0, 1));
+    v("rescale", rescale, "0: step lengths as weights; 1: weights scaled to sum to 1", range(0, 1));
   }
 };
 
@@ -60,12 +59,11 @@ struct BridgeOptions {
 
   template <class V>
   void fields(V& v) {
-    v("k", k, "steps of a trajectory that are trained", range(2, 1000));
-    v("late_bias", late_bias, "power of a step's place in its part in its weight when drawn",
-      range(0, 100));
-    v("rescale", rescale, "0: step lengths as weights; 1: scaled so that they add up to 1",
-      range(0, 1));
-    v("alpha", alpha, "share of the gradient through the network's input at the cut", range(0, 1));
+    v("k", k, "trained steps per trajectory", range(2, 1000));
+    v("late_bias", late_bias,
+      "exponent of a step's position within its part in its sampling weight", range(0, 100));
+    v("rescale", rescale, "0: step lengths as weights; 1: weights scaled to sum to 1", range(0, 1));
+    v("alpha", alpha, "scale of the gradient through the network's input at the cut", range(0, 1));
   }
 };
 
@@ -80,20 +78,21 @@ struct LagrangeOptions {
 
   template <class V>
   void fields(V& v) {
-    v("order", order, "supports of a leg", range(1, 5));
-    v("second_scale", second_scale, "gradient's share at a leg's second support", range(0, 1));
-    v("alpha", alpha, "share of the gradient through the network's input where the legs meet",
+    v("order", order, "supports per leg", range(1, 5));
+    v("second_scale", second_scale, "scale of the gradient at a leg's second support", range(0, 1));
+    v("alpha", alpha, "scale of the gradient through the network's input where the legs meet",
       range(0, 1));
     v("tau", tau,
       "mean absolute error of a leg below which it counts as exact; a trajectory's weight falls "
       "with its legs' errors",
       range(1e-6, 1e6));
     v("rescale", rescale,
-      "0: weights as they are; 1: a leg's trained ones scaled to the size of all of them",
+      "0: unchanged weights; 1: the weights of a leg's trained steps scaled to the sum of all",
       range(0, 1));
     v("lengths", lengths,
-      "of the Dirichlet law of the parts' lengths: steps after the legs' meeting, between, before");
-    v("most_after", most_after, "most steps after the legs' meeting", range(1, 1000));
+      "parameters of the Dirichlet distribution of the part lengths: steps after the legs meet, "
+      "between, before");
+    v("most_after", most_after, "maximum steps after the legs meet", range(1, 1000));
   }
 };
 
@@ -106,7 +105,7 @@ struct FlowBpOptions {
 
   template <class V>
   void fields(V& v) {
-    v("kind", kind, "what stands for the rollout where the gradient passes back");
+    v("kind", kind, "surrogate of the rollout for the backward pass");
     v.section("sparse", sparse);
     v.section("bridge", bridge);
     v.section("lagrange", lagrange);

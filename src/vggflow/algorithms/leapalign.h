@@ -25,7 +25,7 @@ struct LeapAlignOptions {
 
   template <class V>
   void fields(V& v) {
-    v("alpha", alpha, "share of the gradient through the network's input at the landing point",
+    v("alpha", alpha, "scale of the gradient through the network's input at the landing point",
       range(0, 1));
     v("tau", tau,
       "mean absolute error of a leap below which it counts as exact; a trajectory's weight falls "

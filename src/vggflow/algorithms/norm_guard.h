@@ -29,13 +29,14 @@ struct NormGuardOptions {
   template <class V>
   void fields(V& v) {
     v("weight", weight,
-      "weight of a hinge on |v_theta| / |v_base| above 1 at the trained states; 0: none",
+      "weight of a hinge loss on |v_theta| / |v_base| above 1 + margin at the trained states; 0: "
+      "no loss",
       range(0, 1e12));
-    v("margin", margin, "how far above 1 the ratio is let be", range(0, 1e6));
+    v("margin", margin, "margin of the hinge above 1", range(0, 1e6));
     v("every", every,
       "updates between measurements of |v_theta| / |v_base|, their cosine and |v_theta - v_base|^2 "
-      "at the trained states, which cost a forward of the base each; weight > 0 measures at every "
-      "update; 0: none",
+      "at the trained states, one forward pass of the base each; weight > 0 measures at every "
+      "update; 0: never",
       range(0, 1e7));
   }
   /// Whether an update measures.

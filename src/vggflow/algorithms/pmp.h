@@ -51,13 +51,13 @@ struct PmpOptions {
 
   template <class V>
   void fields(V& v) {
-    v("beta", beta, "1/lambda: how far the reward may pull the velocity", range(0, 1e12));
-    v("adjoint", adjoint, "lean: through v_base alone; full: of the whole running cost");
-    v("steps", steps, "last steps that the adjoint is pulled back through; -1: all",
+    v("beta", beta, "beta = 1/lambda: strength of the reward", range(0, 1e12));
+    v("adjoint", adjoint, "lean: through v_base only; full: of the whole running cost");
+    v("steps", steps, "number of last steps that the adjoint is pulled back through; -1: all",
       range(-1, 1000));
     v("early", early,
-      "the transitions before them: not trained, held at the base, or on the adjoint where it "
-      "ends");
+      "earlier transitions: not trained, anchored to the base, or trained on the adjoint at the "
+      "last pulled-back step");
     transitions.fields(v);
   }
 

@@ -34,13 +34,12 @@ struct RamOptions {
 
   template <class V>
   void fields(V& v) {
-    v("strength", strength, "multiplier of the advantage: how far the reward may pull",
-      range(0, 1e12));
-    v("group", group, "samples of one prompt, which are compared; divides the batch",
+    v("strength", strength, "multiplier of the advantage: strength of the reward", range(0, 1e12));
+    v("group", group, "group size: samples per prompt that are compared; must divide the batch",
       range(2, 1e6));
-    v("normalize", normalize, "advantages in deviations of their group's rewards");
-    v("draws", draws, "noised states of an end point", range(1, 1000));
-    v("lag", lag, "decay of the average of the policy that draws the samples", range(0, 0.9999));
+    v("normalize", normalize, "divide advantages by the standard deviation of the group's rewards");
+    v("draws", draws, "noised states per end point", range(1, 1000));
+    v("lag", lag, "EMA decay of the policy that samples", range(0, 0.9999));
   }
 
   static MethodTrials trials();

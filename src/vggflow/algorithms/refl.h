@@ -21,8 +21,8 @@ struct ReflOptions {
 
   template <class V>
   void fields(V& v) {
-    v("k_min", k_min, "first step (0-based) that may be trained", range(0, 1000));
-    v("k_max", k_max, "last one, inclusive", range(0, 1000));
+    v("k_min", k_min, "first step (from 0) that may be trained", range(0, 1000));
+    v("k_max", k_max, "last step that may be trained", range(0, 1000));
     v.section("transform", transform);
   }
 

@@ -28,12 +28,12 @@ struct RewardClipOptions {
   template <class V>
   void fields(V& v) {
     v("kind", kind,
-      "bound on reward gradients: quantile of the current batch's norms, fixed norm, or none");
-    v("quantile", quantile, "the quantile", range(0, 1));
-    v("norm", norm, "the fixed norm", range(0, 1e12));
+      "clipping of reward gradients: at a quantile of the batch's norms, at a fixed norm, or none");
+    v("quantile", quantile, "quantile", range(0, 1));
+    v("norm", norm, "fixed norm", range(0, 1e12));
     v("balance", balance,
-      "of a weighted sum: scale each reward so that its gradient's mean norm in the batch is its "
-      "weight's share of the sum's");
+      "for a weighted sum: scale each reward so that its share of the mean gradient norm equals "
+      "its share of the weights");
   }
 };
 
@@ -54,8 +54,8 @@ struct RewardTransformOptions {
 
   template <class V>
   void fields(V& v) {
-    v("kind", kind, "what is maximised: r, relu(r), or -relu(top - r)");
-    v("top", top, "of relu_below", range(-1e9, 1e9));
+    v("kind", kind, "objective: r, relu(r), or -relu(top - r)");
+    v("top", top, "top, for relu_below", range(-1e9, 1e9));
   }
 };
 

@@ -21,11 +21,11 @@ struct TransitionOptions {
 
   template <class V>
   void fields(V& v) {
-    v("bins", bins, "time bins of a trajectory; one transition is drawn from each", range(1, 1000));
+    v("bins", bins, "time bins per trajectory; one transition is trained per bin", range(1, 1000));
     v("force_last_step", force_last_step,
-      "also train the last step of every trajectory, as the released code does");
+      "also train the last step of every trajectory, as in the released code");
     v("skip_first_step", skip_first_step,
-      "never train the step at pure noise, as the released code does");
+      "never train the first step, at pure noise, as in the released code");
   }
 };
 

@@ -62,21 +62,20 @@ struct VggFlowOptions {
 
   template <class V>
   void fields(V& v) {
-    v("beta", beta, "1/lambda: how far the reward may pull the velocity", range(0, 1e12));
+    v("beta", beta, "beta = 1/lambda: strength of the reward", range(0, 1e12));
     v("alpha", alpha, "weight of the boundary loss", range(0, 1e9));
     v("guess", guess,
-      "g without nu: the reward's gradient at the one-step guess of the end, at the end point, or "
-      "that pulled back through a few of the path's own states");
+      "initial guess of the value gradient g, without nu: the reward gradient at the one-step "
+      "prediction, at the end point, or pulled back through a few states of the trajectory");
     coarse.fields(v);
     eta.fields(v);
     transitions.fields(v);
     v.section("consistency", consistency);
     v("boundary", boundary,
-      "the boundary loss on nu at the end points; consistency.kind=step and return have it built "
-      "in");
+      "boundary loss on nu at the end points; built into consistency.kind=step and return");
     v("probe_every", probe_every,
-      "updates between measurements of g against the whole adjoint of 8 trajectories, whose passes "
-      "they cost; 0: none",
+      "updates between comparisons of g with the full adjoint on 8 trajectories, which cost its "
+      "passes; 0: never",
       range(0, 1e7));
   }
 

@@ -25,8 +25,8 @@ void print_card(at::Device device) {
   if (api && !api->describe(device.index(), text.data(), text.size()))
     fmt::print("{:<18} {}\n", "card", text.data());
   const DeviceSpeed speed = device_speed(device);
-  fmt::print("{:<18} {:.0f} TFLOP/s (bf16 product of 8192^3), {:.0f} GB/s (copy, read and write)\n",
-             "speed", speed.tflops, speed.gbytes);
+  fmt::print("{:<18} {:.0f} TFLOP/s (bf16 product of {}^3), {:.0f} GB/s (copy, read and write)\n",
+             "speed", speed.tflops, speed.side, speed.gbytes);
 }
 
 }  // namespace

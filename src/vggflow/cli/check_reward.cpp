@@ -14,7 +14,7 @@ bool check_reward(const std::string& name, const RewardFiles& files, RewardCheck
   const std::string description = reward->describe();
   print_result(name);
   print_result("preprocessing: " +
-               (description.empty() ? "the reward does not tell" : description));
+               (description.empty() ? "not described by the reward" : description));
   bool ok = true;
   std::vector<std::string> left_out;
   for (const RewardCheckRow& r : vggflow::check_reward(*reward, name, options)) {

@@ -38,14 +38,14 @@ struct ValueGradientOptions {
   template <class V>
   void fields(V& v) {
     flow.fields(v);
-    v("rewards", rewards, "rewards whose gradients are taken");
-    v("guidance", guidance, "guidance scales, of the rollout and of the pull-backs");
-    v("grids", grids, "time grids, each KIND:STEPS:SHIFT of the settings time_grid.*");
+    v("rewards", rewards, "rewards whose gradients are used");
+    v("guidance", guidance, "guidance scales of the rollout and the pull-backs");
+    v("grids", grids, "time grids, as KIND:STEPS:SHIFT (time_grid.*)");
     v("prompts", prompts, "held-out prompts, one trajectory each", range(1, 1e5));
     v("seed", seed, "seed of prompts and noise", range(0, 1e15));
     v("damping", damping, "as vgg.damping", range(1e-6, 1e12));
-    v("value", value, "file of a value network to be held against it too: value.safetensors");
-    v("value_guess", value_guess, "the vgg.guess that it was trained on top of");
+    v("value", value, "value network to compare as well: value.safetensors");
+    v("value_guess", value_guess, "vgg.guess that the value network was trained with");
   }
 };
 

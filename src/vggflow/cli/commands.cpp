@@ -5,7 +5,7 @@ namespace {
 
 constexpr Command kCommands[] = {
     {"align", align, "Align a flow model with a reward, evaluate it, write the report."},
-    {"sample", sample, "Write images of prompts as PNG files."},
+    {"sample", sample, "Sample images for prompts and write them as PNG files."},
     {"eval", eval, "Compare a LoRA or a guided base with the base on held-out prompts."},
     {"sweep", sweep, "Evaluate a LoRA at several strengths: reward against diversity."},
     {"metrics", metrics, "Compare two sets of images: folders, lists, models or LoRAs."},

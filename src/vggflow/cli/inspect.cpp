@@ -1,7 +1,11 @@
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
+#include <algorithm>
+#include <array>
 #include <filesystem>
 #include <string>
+#include <string_view>
 
 #include "vggflow/cli/command.h"
 #include "vggflow/cli/commands.h"
@@ -11,6 +15,13 @@
 
 namespace vggflow::cli {
 namespace {
+
+// The endings under which weights are saved. A folder holds other files too: only these are opened.
+constexpr std::array<std::string_view, 5> kWeights{".safetensors", ".bin", ".pt", ".pth", ".ckpt"};
+
+bool is_weights_name(const std::filesystem::path& file) {
+  return std::find(kWeights.begin(), kWeights.end(), file.extension().string()) != kWeights.end();
+}
 
 void inspect_file(const std::filesystem::path& path) {
   const WeightsListing file = list_weights(path);
@@ -43,14 +54,14 @@ void inspect_path(const std::string& path) {
   if (!std::filesystem::is_directory(path)) return inspect_file(path);
   bool any = false;
   for (const auto& entry : std::filesystem::recursive_directory_iterator(path)) {
-    if (entry.path().extension() != ".safetensors") continue;
+    if (!entry.is_regular_file() || !is_weights_name(entry.path())) continue;
     inspect_file(entry.path());
     any = true;
   }
-  VGGFLOW_CHECK(
-      any,
-      "[inspect] {} holds no .safetensors file: expected a model folder, a run folder or a file",
-      path);
+  VGGFLOW_CHECK(any,
+                "[inspect] {} holds no file of weights ({}): expected a model folder, a run folder "
+                "or a file",
+                path, fmt::join(kWeights, ", "));
 }
 
 }  // namespace

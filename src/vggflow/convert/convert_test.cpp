@@ -160,7 +160,7 @@ TEST_F(Sd3Write, WhatASingleFileLacksIsLeftOutAndLogged) {
     ::testing::internal::CaptureStderr();
     EXPECT_THAT(run(), HasSubstr("wrote " + path(out)));
     EXPECT_THAT(::testing::internal::GetCapturedStderr(),
-                HasSubstr("not there and left out: text_encoder, text_encoder_2, text_encoder_3"));
+                HasSubstr("missing, skipped: text_encoder, text_encoder_2, text_encoder_3"));
   };
   for (const std::string out : {"out", "out.safetensors"}) {
     write(out, [&] {

@@ -29,20 +29,18 @@ struct ExportOptions {
   template <class V>
   void fields(V& v) {
     v("lora", lora,
-      "LoRA in any layout. A run holds lora.safetensors (the last update's weights), "
-      "lora_ema.safetensors (their average, what its evaluations show) and lora_best.safetensors: "
-      "you choose");
+      "LoRA in any layout. A run writes lora.safetensors (last update), lora_ema.safetensors (EMA, "
+      "as evaluated) and lora_best.safetensors (best evaluation)");
     v("out", out,
-      "file to write; a folder for peft and merged (of an SD3 model also NAME.safetensors: one "
-      "file in Stability's layout). What exists is not overwritten");
+      "file to write; for peft and merged a folder (merged SD3 also NAME.safetensors, one file in "
+      "Stability's layout). Existing files are not overwritten");
     v("format", format, "layout");
-    v("dtype", dtype, "number format; fp16 and bf16 round A and B (merged: every weight) once");
+    v("dtype", dtype, "number format; fp16 and bf16 round A and B (for merged: every weight) once");
     v("model", base.model,
-      "the base model, nano or Stable Diffusion 3 (a folder, org/name in the Hugging Face cache, a "
-      "single file): merged needs it; with it the check compares the network's output too");
+      "base model, nano or Stable Diffusion 3 (a folder, org/name in the Hugging Face cache, or a "
+      "single file): required for merged; otherwise the check also compares the network's outputs");
     v("lora_text_encoders", lora_text_encoders,
-      "adapters of text encoders in the LoRA, which are not adapted here: refuse the file, or skip "
-      "them");
+      "text-encoder adapters in the LoRA, which are not supported: refuse the file, or skip them");
     base.fields(v);
   }
 };

@@ -25,11 +25,11 @@ struct ConvertOptions {
   template <class V>
   void fields(V& v) {
     v("model", files.model,
-      "a folder in diffusers' layout (shards, variants, pickles), org/name in the Hugging Face "
-      "cache, a single file, or a nano folder");
+      "model: a folder in diffusers' layout (shards, variants, pickles), org/name in the Hugging "
+      "Face cache, a single file, or a nano folder");
     v("out", out,
-      "of Stable Diffusion 3 NAME.safetensors: one file in Stability's layout; else a folder in "
-      "diffusers' layout. What exists is not overwritten");
+      "output: a folder in diffusers' layout, or NAME.safetensors, one file in Stability's layout "
+      "(Stable Diffusion 3 only). Existing files are not overwritten");
     v("dtype", dtype, "number format");
     files.fields(v);
   }

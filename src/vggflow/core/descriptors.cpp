@@ -15,4 +15,8 @@ void open_standard_descriptors() {
   }
 }
 
+int open_to_append(const std::filesystem::path& file) {
+  return ::open(file.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0644);
+}
+
 }  // namespace vggflow

@@ -6,6 +6,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cerrno>
+#include <filesystem>
+
+#include "vggflow/testing/temporary_folder.h"
+
 namespace vggflow {
 namespace {
 
@@ -33,6 +38,21 @@ bool reopened(int closed) {
 
 TEST(StandardDescriptors, AreOpenedOnDevNullWhereTheyAreClosed) {
   for (int closed = 0; closed < 8; ++closed) EXPECT_TRUE(reopened(closed)) << closed;
+}
+
+TEST(OpenToAppend, GoesOnWithAFileAndFollowsNoLink) {
+  const testing::TemporaryFolder folder;
+  const auto file = folder.path() / "file", link = folder.path() / "link";
+  for (const char text : {'a', 'b'}) {
+    const int opened = open_to_append(file);
+    ASSERT_GE(opened, 0);
+    EXPECT_EQ(::write(opened, &text, 1), 1);
+    ::close(opened);
+  }
+  EXPECT_EQ(std::filesystem::file_size(file), 2);
+  std::filesystem::create_symlink(file, link);
+  EXPECT_EQ(open_to_append(link), -1);
+  EXPECT_EQ(errno, ELOOP);
 }
 
 }  // namespace

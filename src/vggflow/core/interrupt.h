@@ -11,6 +11,17 @@ namespace vggflow {
 /// the program.
 void catch_interrupts_saying(const char* words);
 
+/// While one lives, Ctrl-C is caught as by catch_interrupts_saying, and has not come yet;
+/// afterwards it is again what it was before: for a library, whose signals are its program's. One
+/// at a time.
+class InterruptsScope {
+ public:
+  explicit InterruptsScope(const char* words);
+  ~InterruptsScope();
+  InterruptsScope(const InterruptsScope&) = delete;
+  InterruptsScope& operator=(const InterruptsScope&) = delete;
+};
+
 /// Work that was broken off because the user asked for it; whoever lets it go by has said so.
 class Interrupted : public std::exception {
  public:

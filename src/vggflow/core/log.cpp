@@ -1,10 +1,12 @@
 #include "vggflow/core/log.h"
 
 #include <poll.h>
+#include <signal.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <array>
+#include <cerrno>
 #include <chrono>
 #include <csignal>
 #include <cstdio>
@@ -16,6 +18,7 @@
 #include <sstream>
 #include <thread>
 
+#include "vggflow/core/descriptors.h"
 #include "vggflow/core/interrupt.h"
 #include "vggflow/core/result.h"
 #include "vggflow/core/secret.h"
@@ -61,6 +64,8 @@ double status_gib(const std::string& key) {
 }
 
 volatile std::sig_atomic_t interrupts = 0;
+// Ctrl-C's before an InterruptsScope.
+struct sigaction interrupt_before;
 // What takes the status line away where a signal comes.
 const char* volatile erase = "";
 // What is said at the first signal, and at a second one that does not end the program.
@@ -133,13 +138,21 @@ void print_result(const std::string& line) { write_line(stdout, line); }
 void open_log(const std::filesystem::path& file) {
   const std::lock_guard lock(log_mutex);
   if (log_file) std::fclose(log_file);
-  log_file = std::fopen(file.c_str(), "a");
-  VGGFLOW_CHECK(log_file, "[log] cannot write {}: choose another run folder", file.string());
+  const int descriptor = open_to_append(file);
+  log_file = descriptor >= 0 ? ::fdopen(descriptor, "a") : nullptr;
+  VGGFLOW_CHECK(log_file, "[log] cannot write {}: {}. Choose another run folder", file.string(),
+                std::strerror(errno));
 }
 
-void keep_off_terminal() {
+void close_log() {
   const std::lock_guard lock(log_mutex);
-  off_terminal = true;
+  if (log_file) std::fclose(log_file);
+  log_file = nullptr;
+}
+
+void keep_off_terminal(bool off) {
+  const std::lock_guard lock(log_mutex);
+  off_terminal = off;
 }
 
 size_t status_columns() {
@@ -182,6 +195,21 @@ void catch_interrupts() {
 }
 
 bool interrupted() { return interrupts != 0; }
+
+InterruptsScope::InterruptsScope(const char* words) {
+  first_words = words;
+  interrupts = 0;
+  if (can_redraw()) erase = may_escape() ? "\r\x1b[K" : "\n";
+  struct sigaction ours{};
+  ours.sa_handler = on_signal;
+  ours.sa_flags = SA_RESTART;
+  ::sigaction(SIGINT, &ours, &interrupt_before);
+}
+
+InterruptsScope::~InterruptsScope() {
+  ::sigaction(SIGINT, &interrupt_before, nullptr);
+  interrupts = 0;
+}
 
 SecondInterruptThrows::SecondInterruptThrows(const char* second) { second_words = second; }
 SecondInterruptThrows::~SecondInterruptThrows() { second_words = nullptr; }

@@ -24,9 +24,12 @@ void log_info(fmt::format_string<Args...> format, Args&&... args) {
 }
 /// Appends all further lines to `file` too.
 void open_log(const std::filesystem::path& file);
+/// Further lines go to no file. A program ends with its run and needs not ask for it.
+void close_log();
 /// From now on lines go to that file alone, and there is no status line: processes of one run share
-/// a terminal, which one of them has. Errors that end the program are printed as ever.
-void keep_off_terminal();
+/// a terminal, which one of them has, and a library's terminal is its program's. Errors that end
+/// the program are printed as ever. `off` = false takes it back.
+void keep_off_terminal(bool off = true);
 
 /// Makes Ctrl-C (and SIGTERM) set a flag; a second one ends the program at once.
 void catch_interrupts();

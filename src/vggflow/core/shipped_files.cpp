@@ -7,17 +7,28 @@
 #include <vector>
 
 #include "vggflow/core/error.h"
+#include "vggflow/core/module_file.h"
 
 namespace vggflow {
 namespace fs = std::filesystem;
 namespace {
 
-// The folders that hold models/ and configs/ for the program that runs.
+// The folders that hold models/ and configs/ for the program that runs, or for the library in a
+// program of others.
 std::vector<fs::path> roots() {
   std::error_code unknown;
-  const fs::path folder = fs::read_symlink("/proc/self/exe", unknown).parent_path();
+  const fs::path folder = module_file().parent_path();
   if (folder.filename() == "bin") return {folder.parent_path() / "share/vggflow"};
-  std::vector<fs::path> all{folder};
+  std::vector<fs::path> all;
+  if (!in_shared_library()) {
+    all.push_back(folder);
+  } else {
+    // A bundle's or a wheel's lib/; PREFIX/lib or PREFIX/lib/x86_64-linux-gnu.
+    for (const char* root : {"..", "../share/vggflow", "../../share/vggflow"}) {
+      const fs::path place = (folder / root).lexically_normal();
+      if (fs::exists(place / "models", unknown)) all.push_back(place);
+    }
+  }
   for (fs::path above = folder; above.has_relative_path(); above = above.parent_path()) {
     if (fs::exists(above / "CMakePresets.json", unknown)) all.push_back(above);
   }

@@ -9,7 +9,8 @@ namespace vggflow {
 
 /// `path` where it exists. Else, for a relative path into models/ or configs/, the one that came
 /// with the program: PREFIX/share/vggflow of PREFIX/bin/vggflow, the program's own folder (a
-/// bundle), or the checkout that it was built in. `path` itself where that is not there either.
+/// bundle), or the checkout that it was built in; with libvggflow_c.so likewise, from its lib/.
+/// `path` itself where that is not there either.
 std::filesystem::path find_shipped(const std::filesystem::path& path);
 
 /// The same, but throws where nothing is found. The error begins with "[where]" and names every

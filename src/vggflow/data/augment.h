@@ -20,7 +20,7 @@ struct AugmentOptions {
     v("noise", noise, "largest standard deviation of Gaussian noise", range(0, 1));
     v("color", color, "largest relative change of brightness and contrast", range(0, 1));
     v("saturation", saturation, "largest relative change of saturation", range(0, 1));
-    v("blur", blur, "chance of a blur", range(0, 1));
+    v("blur", blur, "probability of a blur", range(0, 1));
   }
 };
 

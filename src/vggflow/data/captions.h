@@ -18,10 +18,10 @@ struct CaptionOptions {
 
   template <class V>
   void fields(V& v) {
-    v("empty", empty, "share of empty captions, for guidance", range(0, 1));
-    v("subgroup", subgroup, "share of captions that name the subgroup only", range(0, 1));
-    v("drop_skin_tone", drop_skin_tone, "chance to leave the skin tone out of a name that has one",
-      range(0, 1));
+    v("empty", empty, "fraction of empty captions, for classifier-free guidance", range(0, 1));
+    v("subgroup", subgroup, "fraction of captions that name the subgroup only", range(0, 1));
+    v("drop_skin_tone", drop_skin_tone,
+      "probability of dropping the skin tone from a name that has one", range(0, 1));
   }
 };
 

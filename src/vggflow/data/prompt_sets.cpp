@@ -113,7 +113,7 @@ PromptOverlap prompt_overlap(const std::vector<std::string>& train,
 BatchAudit audit_batch(const std::vector<std::string>& prompts,
                        const std::vector<uint64_t>& noise) {
   VGGFLOW_CHECK(prompts.size() == noise.size(),
-                "[batch_audit] expected one noise a prompt, got {} prompts and {} noises",
+                "[batch_audit] expected one noise per prompt, got {} prompts and {} noises",
                 prompts.size(), noise.size());
   BatchAudit audit;
   std::map<std::pair<std::string, uint64_t>, int64_t> pairs;

@@ -62,7 +62,7 @@ TEST(BatchAudit, CountsPairsAndNotPromptsOrNoisesAlone) {
   EXPECT_EQ(a.unique_noise, 2);
   EXPECT_EQ(a.repeated_prompt, "");
   EXPECT_THAT(message_of([] { audit_batch({"x"}, {}); }),
-              HasSubstr("expected one noise a prompt, got 1 prompts and 0 noises"));
+              HasSubstr("expected one noise per prompt, got 1 prompts and 0 noises"));
 }
 
 TEST(BatchAudit, HashesRowsByTheirBytes) {

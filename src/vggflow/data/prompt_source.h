@@ -23,14 +23,14 @@ struct PromptFiles {
   template <class V>
   void fields(V& v) {
     v("train", train,
-      "file of the prompts to train on: a line each, or a column 'prompt' of CSV, TSV or JSON; "
-      "with prompts.eval alone there is no training");
+      "file of training prompts: one per line, or the column 'prompt' of a CSV, TSV or JSON file; "
+      "required for training if prompts.eval is given");
     v("eval", eval,
-      "file of the prompts to evaluate on, in its order; empty: the emoji's, or where "
-      "prompts.train is given those");
+      "file of evaluation prompts, used in order; empty: prompts.train if given, else the emoji "
+      "captions");
     v("classes", classes,
-      "in place of files: classes whose captions, 'a photo of a CLASS', are the prompts of "
-      "training and evaluation; the judge's, in its order");
+      "instead of files: class names, whose captions 'a photo of a CLASS' are the prompts for "
+      "training and evaluation; in the judge's order");
   }
 };
 

@@ -146,7 +146,7 @@ Table read_json(const fs::path& file, bool lines) {
   } else {
     const Json all = value_of(text, file, 1);
     VGGFLOW_CHECK(all.is_array(),
-                  "[table] {}: expected a JSON array, got {}. One object a line is a .jsonl file",
+                  "[table] {}: expected a JSON array, got {}. One object per line is a .jsonl file",
                   file.string(), all.type_name());
     for (const Json& value : all)
       add_json(table, value, static_cast<int64_t>(table.rows.size()) + 1);

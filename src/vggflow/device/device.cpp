@@ -3,6 +3,7 @@
 #include <ATen/Context.h>
 #include <ATen/DeviceAccelerator.h>
 #include <c10/core/CachingDeviceAllocator.h>
+#include <c10/core/DeviceType.h>
 
 #include <algorithm>
 #include <charconv>
@@ -26,11 +27,17 @@ constexpr double kGib = 1024.0 * 1024.0 * 1024.0;
 
 // What a setting asks for.
 struct Wanted {
-  bool cuda = false, needed = false;
+  bool cuda = false, needed = false, other = false;
   c10::DeviceIndex index = 0;
 };
 
+// LibTorch has a place for one accelerator besides those that it knows, by a name of its own.
+bool is_loaded_backend(const std::string& name) {
+  return c10::is_privateuse1_backend_registered() && name == c10::get_privateuse1_backend();
+}
+
 Wanted parse(const std::string& setting) {
+  if (is_loaded_backend(setting)) return {.other = true};
   if (setting == "auto") return {.cuda = true};
   if (setting == "cpu") return {};
   if (setting == "cuda") return {.cuda = true, .needed = true};
@@ -96,6 +103,10 @@ struct Opened {
 
 Opened open(const DeviceOptions& o) {
   const Wanted wanted = parse(o.device);
+  if (wanted.other) {
+    const at::Device place(at::kPrivateUse1, 0);
+    return {place, fmt::format("{}, an accelerator that was loaded into LibTorch", place.str())};
+  }
   if (!wanted.cuda) return {};
   const auto [problem, remedy] = device::open_cuda({});
   VGGFLOW_CHECK(problem.empty() || !wanted.needed, "[device] device={}: {}; {}", o.device, problem,

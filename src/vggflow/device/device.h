@@ -36,17 +36,16 @@ struct DeviceOptions {
   template <class V>
   void fields(V& v) {
     v("device", device,
-      "where it computes: cpu, cuda, cuda:N (the GPU of that number), or auto: a GPU where there "
-      "is one, else the CPU");
+      "device: cpu, cuda, cuda:N (GPU number N), or auto: a GPU if there is one, else the CPU; or "
+      "the name of another accelerator whose back end is loaded into LibTorch (PrivateUse1)");
     v("deterministic", deterministic,
-      "on a GPU only kernels that give the same bits again; slower, and an operation without such "
-      "a kernel is an error");
+      "on a GPU, use deterministic kernels only; slower, and an operation without one is an error");
     v("tf32", tf32,
-      "on a GPU the fp32 products of decoders, rewards and value networks round their factors to "
-      "10 bits; false to compare with the CPU");
+      "TF32 on a GPU: fp32 matrix products of decoders, rewards and value networks round their "
+      "inputs to 10 mantissa bits; set false to compare with the CPU");
     v("kernels", kernels,
-      "auto: the fused kernels of the device; plain: LibTorch's own operations, which are their "
-      "specification");
+      "auto: fused kernels of the device; plain: LibTorch operations, the reference "
+      "implementation");
   }
 };
 
@@ -80,7 +79,8 @@ class DeviceScope {
   std::string description_, description_before_;
 };
 
-/// Whether the setting is one of cpu, cuda, cuda:N, auto; throws with these words.
+/// Whether the setting is one of cpu, cuda, cuda:N, auto or a loaded back end's name; throws with
+/// these words.
 void check_device_options(const DeviceOptions& options);
 
 /// What LibTorch's allocator holds on the current device; none on the CPU, whose memory is the

@@ -9,6 +9,7 @@
 #include <filesystem>
 
 #include "vggflow/core/error.h"
+#include "vggflow/core/module_file.h"
 #include "vggflow/device/cuda_driver.h"
 #include "vggflow/device/device.h"
 #include "vggflow/device/installation.h"
@@ -64,8 +65,7 @@ device::Problem check_versions() {
 }
 
 fs::path find_plugin() {
-  std::error_code ignored;
-  const fs::path program = fs::read_symlink("/proc/self/exe", ignored).parent_path();
+  const fs::path program = module_file().parent_path();
   for (const fs::path& folder : {program, program / "lib", program / ".." / "lib"}) {
     if (fs::exists(folder / "libvggflow_cuda.so")) return folder / "libvggflow_cuda.so";
   }

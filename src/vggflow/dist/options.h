@@ -23,12 +23,12 @@ struct DistOptions {
   template <class V>
   void fields(V& v) {
     v("timeout", timeout,
-      "seconds after which a process that others wait for counts as gone, at the start and later",
+      "timeout in seconds after which a process that others wait for is considered dead, at the "
+      "start and later",
       range(1, 1e6));
     v("backend", backend,
-      "how gradients and sharded weights on GPUs are gathered: nccl (from GPU to GPU, which each "
-      "process needs for itself), gloo (through the hosts' memory), auto: nccl where it can be "
-      "had");
+      "communication of gradients and sharded weights between GPUs: nccl (GPU to GPU, one GPU per "
+      "process), gloo (through host memory), or auto: nccl if available");
   }
 };
 

@@ -52,6 +52,20 @@ int64_t of_round(const std::vector<int64_t>& lengths, int64_t part, const Group&
   return std::accumulate(lengths.begin() + first, lengths.begin() + last, int64_t{0});
 }
 
+// Least ratio that log_ratio tells from none.
+constexpr double kLeastRatio = 1e-3;
+
+// Mean of log(now / before); what has no ratio is left out.
+Estimate log_ratio(const std::vector<double>& now, const std::vector<double>& before) {
+  std::vector<double> logs;
+  for (size_t i = 0; i < now.size(); ++i) {
+    const double ratio = now[i] / before[i];
+    if (std::isfinite(ratio) && before[i] > 1e-9)
+      logs.push_back(std::log(std::max(kLeastRatio, ratio)));
+  }
+  return estimate_known(logs);
+}
+
 Estimate paired_change(std::vector<double> now, const std::vector<double>& before) {
   for (size_t i = 0; i < now.size(); ++i) now[i] -= before[i];
   return estimate_known(now);
@@ -73,6 +87,9 @@ Json Evaluation::to_json() const {
             {"features", features},
             {"diversity", json_of(diversity)},
             {"diversity_change", json_of(diversity_change)},
+            {"diversity_log_ratio", json_of(diversity_log)},
+            {"diversity_kept", diversity_kept()},
+            {"diversity_widest", {{"prompt", widest_prompt}, {"share", widest_share}}},
             {"fd", fd},
             {"fd_floor", fd_floor},
             {"kid", kid.mean},
@@ -80,6 +97,8 @@ Json Evaluation::to_json() const {
             {"kid_floor", kid_floor.mean},
             {"saturated", saturated}};
   if (unscored > 0) json["unscored"] = unscored;
+  if (std::isfinite(diversity_log_right.mean))
+    json["diversity_log_ratio_right"] = json_of(diversity_log_right);
   if (judged)
     json.update({{"judge_change", json_of(judge_change)},
                  {"judge_accuracy", json_of(judge_accuracy)},
@@ -153,14 +172,25 @@ std::vector<std::pair<std::string, std::string>> complaints(const Evaluation& ba
                                  error_text(o.change.se, 3), ending));
   }
   const bool may_be_chance =
-      now.diversity_change.se && !fell_beyond_chance(now.diversity_change, /*least=*/2);
-  if (now.diversity.mean < diversity_floor * base.diversity.mean && !may_be_chance) {
+      now.diversity_log.se && !fell_beyond_chance(now.diversity_log, /*least=*/2);
+  if (now.diversity_kept() < diversity_floor && !may_be_chance) {
     all.emplace_back(
         "diversity",
         fmt::format("diversity is {:.0f} % of the base model's, below the floor of {:.0f} %",
-                    100 * now.diversity.mean / base.diversity.mean, 100 * diversity_floor));
+                    100 * now.diversity_kept(), 100 * diversity_floor));
   }
   return all;
+}
+
+std::string lopsided_diversity(const Evaluation& base) {
+  constexpr int64_t kFewest = 8;
+  constexpr double kLargest = 0.3;
+  if (base.diversity.n < kFewest || base.widest_share <= kLargest) return "";
+  return fmt::format(
+      "the prompt '{}' has {:.0f} % of the base's diversity over {} prompts: the mean is mostly "
+      "its "
+      "own. The share that is kept counts each prompt alike; more prompts (eval.prompts) say more",
+      base.widest_prompt, 100 * base.widest_share, base.diversity.n);
 }
 
 std::unique_ptr<ImageJudge> judge_of(const PromptSource& prompts, const std::string& folder,
@@ -259,11 +289,14 @@ Evaluator::Measured Evaluator::measure(const ImageGenerator& model, uint64_t set
   return m;
 }
 
-std::vector<double> Evaluator::prompt_diversity(const Tensor& f) const {
+std::vector<double> Evaluator::prompt_diversity(const Tensor& f, const Tensor& chosen) const {
   std::vector<double> spread;
   for (size_t p = 0; p < prompts_.size(); ++p) {
-    spread.push_back(
-        diversity(f.narrow(0, static_cast<int64_t>(p) * options_.images, options_.images)));
+    const int64_t start = static_cast<int64_t>(p) * options_.images;
+    Tensor own = f.narrow(0, start, options_.images);
+    if (chosen.defined())
+      own = own.index_select(0, at::nonzero(chosen.narrow(0, start, options_.images)).flatten());
+    spread.push_back(own.size(0) < 2 ? NAN : diversity(own));
   }
   return spread;
 }
@@ -287,7 +320,12 @@ Evaluation Evaluator::summarize(const Measured& m, Scores& scores) const {
     e.judge_score = estimate(group_means(m.confidence, options_.images));
   }
   scores.diversity = prompt_diversity(m.features);
+  if (judge_) scores.right_diversity = prompt_diversity(m.features, m.right);
   e.diversity = estimate(scores.diversity);
+  const auto widest = std::max_element(scores.diversity.begin(), scores.diversity.end());
+  const double sum = std::accumulate(scores.diversity.begin(), scores.diversity.end(), 0.0);
+  e.widest_prompt = prompts_[static_cast<size_t>(widest - scores.diversity.begin())].caption;
+  e.widest_share = sum > 0 ? *widest / sum : 0;
   for (int64_t i = 0; i < m.saturated.numel(); ++i) e.saturated += m.saturated[i].item<double>();
   const auto seed = static_cast<uint64_t>(options_.seed);
   e.fd = frechet_distance(m.features, reference_features_);
@@ -310,7 +348,11 @@ Evaluation Evaluator::evaluate(const ImageGenerator& model, Progress* bar) const
   Evaluation e = summarize(measure(model, 0, /*scores=*/true, bar), scores);
   e.reward_change = paired_change(scores.reward, base_scores_.reward);
   e.diversity_change = paired_change(scores.diversity, base_scores_.diversity);
-  if (judge_) e.judge_change = paired_change(scores.judge, base_scores_.judge);
+  e.diversity_log = log_ratio(scores.diversity, base_scores_.diversity);
+  if (judge_) {
+    e.judge_change = paired_change(scores.judge, base_scores_.judge);
+    e.diversity_log_right = log_ratio(scores.right_diversity, base_scores_.right_diversity);
+  }
   for (auto& [name, o] : e.panel)
     o.change = paired_change(scores.panel.at(name), base_scores_.panel.at(name));
   return e;

@@ -2,6 +2,7 @@
 // An evaluation: images of prompts, held-out ones as a rule, from fixed noise, scored by the reward
 // and by the judge and compared with the base model's images.
 
+#include <cmath>
 #include <functional>
 #include <map>
 #include <memory>
@@ -32,23 +33,22 @@ struct EvalOptions {
 
   template <class V>
   void fields(V& v) {
-    v("prompts", prompts, "prompts to evaluate on; the report says whether they are held out",
+    v("prompts", prompts, "number of evaluation prompts; the report says whether they are held out",
       range(1, 100000));
     v("images", images, "images per prompt", range(2, 10000));
     v("seed", seed, "seed of prompts and noise", range(0, 1e15));
     v("batch", batch,
-      "images sampled at once; 0: 64, of latents fewer, as many as 64 images of 128 x 128 pixels "
-      "have pixels",
+      "batch size for sampling; 0: 64, and for latents fewer: as many as have the pixels of 64 "
+      "images of 128 x 128",
       range(0, 100000));
     v("diversity_floor", diversity_floor,
-      "share of the base's diversity below which a model counts as collapsed", range(0, 1));
+      "fraction of the base's diversity below which a model counts as collapsed", range(0, 1));
     v("panel", panel,
-      "rewards that judge besides the judge; those that the run is trained on are left out; "
-      "[auto]: emoji-clip for the emoji's prompts, none for others");
+      "rewards reported besides the judge; those that the run trains on are left out; [auto]: "
+      "emoji-clip for emoji prompts, none for others");
     v("features", features,
-      "network on which diversity and distances are taken: auto (the judge, without one "
-      "pixels-8x8), judge, emoji-clip, or NAME=PATH "
-      "(docs/metrics.md)");
+      "feature network for diversity and distances: auto (the judge, or pixels-8x8 without one), "
+      "judge, emoji-clip, or NAME=PATH (docs/metrics.md)");
   }
 };
 
@@ -63,6 +63,16 @@ struct Evaluation {
       diversity;  ///< means over prompts; judge_score is the right class's probability
   /// Against the base's first set, paired by prompt: same prompts, same noise; the base's own is 0.
   Estimate reward_change{0, 0.0}, judge_change{0, 0.0}, diversity_change{0, 0.0};
+  /// Mean over prompts of log(d / d_base), d a prompt's diversity: each prompt counts alike,
+  /// however much its images differ. Prompts on whose images the base gives one and the same
+  /// features are left out; ratios count as 1e-3 at least. `right`: the same among the images that
+  /// the judge calls right, over prompts with two of them before and now; none: no number.
+  Estimate diversity_log{0, 0.0}, diversity_log_right{NAN, std::nullopt};
+  /// exp of it: the share of the base's diversity that is kept.
+  double diversity_kept() const { return std::exp(diversity_log.mean); }
+  /// The prompt with the largest diversity, and its share of the sum over prompts.
+  std::string widest_prompt;
+  double widest_share = 0;
   bool judged = false;   ///< whether there is a judge: without one its figures are left out
   std::string features;  ///< the network that diversity and distances are taken on
   double reward_sd_within_prompt = 0, saturated = 0;
@@ -92,7 +102,7 @@ std::shared_ptr<const FeatureNetwork> load_evaluation_features(const EvalOptions
                                                                const OwnFeatures& own,
                                                                const ImageJudge* judge);
 
-/// Throws where that many prompts and images a prompt are too few for distances between sets.
+/// Throws where that many prompts and images per prompt are too few for distances between sets.
 void check_set_size(int64_t prompts, int64_t images);
 
 /// Thumbnails (n, 3, h, w) in [0, 1] of prompts that people look at, the i-th from the noise of
@@ -109,6 +119,10 @@ Tensor drawn_thumbnails(const ImageGenerator& model, const std::vector<std::stri
 std::vector<std::pair<std::string, std::string>> complaints(const Evaluation& base,
                                                             const Evaluation& now,
                                                             double diversity_floor);
+
+/// A sentence where one of eight prompts or more has over 30 % of the base's diversity, so that the
+/// mean over prompts is mostly that prompt's; empty of others.
+std::string lopsided_diversity(const Evaluation& base);
 
 /// The judge of these prompts: null where they carry no class, and an error where its classes are
 /// not theirs.
@@ -137,6 +151,7 @@ class Evaluator {
  private:
   struct Scores {
     std::vector<double> reward, judge, diversity;  ///< of each prompt's images
+    std::vector<double> right_diversity;           ///< of those that the judge calls right; or NaN
     std::map<std::string, std::vector<double>> panel;
   };
   /// What is kept of a set of images: the images themselves are not, they would not fit in memory
@@ -150,12 +165,13 @@ class Evaluator {
                         int64_t length) const;
   Measured measure(const ImageGenerator& model, uint64_t set, bool scores, Progress* bar) const;
   Evaluation summarize(const Measured& m, Scores& scores) const;
-  std::vector<double> prompt_diversity(const Tensor& features) const;
+  /// `chosen` (n): of these images alone; NaN of a prompt with fewer than two.
+  std::vector<double> prompt_diversity(const Tensor& features, const Tensor& chosen = {}) const;
 
   EvalOptions options_;
   std::vector<Prompt> prompts_;
-  std::vector<std::string> captions_;  ///< one an image
-  std::vector<int64_t> classes_;       ///< one an image
+  std::vector<std::string> captions_;  ///< one per image
+  std::vector<int64_t> classes_;       ///< one per image
   const Reward& reward_;
   const ImageJudge* judge_;
   std::shared_ptr<const FeatureNetwork> features_;

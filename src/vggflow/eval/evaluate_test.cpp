@@ -47,6 +47,47 @@ TEST(Evaluator, TakesDiversityAndDistancesOnTheNamedNetwork) {
               HasSubstr("expected the path of dreamsim's weights: dreamsim=PATH"));
 }
 
+// Pixels are linear, so a prompt's diversity goes with the square of its images' contrast.
+TEST(Evaluator, KeepsTheShareOfDiversityThatPromptsKeepOnAverage) {
+  EvalOptions options;
+  options.images = 8;
+  const auto reward = make_reward("colorfulness", {});
+  Evaluator evaluator(options, {{"a"}, {"b"}}, *reward, nullptr, nullptr, {}, {3, 32, 32});
+  const auto drawn = [](double a, double b) {
+    return [a, b](const std::vector<std::string>& captions, const Tensor& noise) {
+      Tensor images = noise.clone();
+      for (size_t i = 0; i < captions.size(); ++i)
+        images[static_cast<int64_t>(i)] *= captions[i] == "a" ? a : b;
+      return images;
+    };
+  };
+  const Evaluation base = evaluator.evaluate_base(drawn(0.1, 0.02));
+  EXPECT_EQ(base.diversity_kept(), 1);
+  EXPECT_EQ(base.widest_prompt, "a");
+  EXPECT_NEAR(base.widest_share, 25.0 / 26, 0.02);
+  // The mean of the diversities is a quarter: it is all a's.
+  const Evaluation now = evaluator.evaluate(drawn(0.05, 0.04));
+  EXPECT_NEAR(now.diversity_kept(), 1, 0.02);
+  EXPECT_NEAR(now.diversity_log.se.value(), std::log(4), 0.02);
+  EXPECT_LT(now.diversity.mean, 0.4 * base.diversity.mean);
+  EXPECT_EQ(now.to_json()["diversity_kept"], now.diversity_kept());
+  EXPECT_FALSE(now.to_json().contains("diversity_log_ratio_right")) << "there is no judge";
+}
+
+TEST(LopsidedDiversity, IsSaidOfEightPromptsAndMore) {
+  Evaluation base;
+  base.diversity.n = 8;
+  base.widest_prompt = "left-facing fist";
+  base.widest_share = 0.67;
+  EXPECT_THAT(lopsided_diversity(base),
+              HasSubstr("the prompt 'left-facing fist' has 67 % of the base's diversity over 8"));
+  base.widest_share = 0.3;
+  EXPECT_EQ(lopsided_diversity(base), "");
+  base.widest_share = 0.67;
+  base.diversity.n = 7;
+  EXPECT_EQ(lopsided_diversity(base), "");
+}
+
 // Eight images in three parts.
 TEST(Evaluator, OfSeveralRanksGivesTheFiguresOfOneProcess) {
   const Json alone = evaluated("auto", 3).to_json();

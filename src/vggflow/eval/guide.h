@@ -41,14 +41,15 @@ struct GuideOptions {
   template <class V>
   void fields(V& v) {
     v("kind", kind,
-      "value-gradient guidance of the base model: none, by the one-step guess, or with a learned "
-      "value network");
-    v("beta", beta, "1/lambda: how far the reward may pull the velocity", range(0, 1e12));
+      "value-gradient guidance of the base model: none, the one-step guess, or a learned value "
+      "network");
+    v("beta", beta, "beta = 1/lambda: strength of the reward", range(0, 1e12));
     eta.fields(v);
-    v("clip_norm", clip_norm, "bound on each sample's reward gradient; 0 for none", range(0, 1e12));
+    v("clip_norm", clip_norm, "clipping of each sample's reward gradient norm; 0: no clipping",
+      range(0, 1e12));
     v("reward", reward, "reward, or a weighted sum");
     reward_files.fields(v);
-    v("clamp", clamp, "clip of pixels before the reward");
+    v("clamp", clamp, "how pixels are clamped to [0, 1] before the reward");
     v("value", value, "file of the value network (kind value): value.safetensors of a run");
   }
 };

@@ -32,23 +32,23 @@ struct MetricsConfig {
   template <class V>
   void fields(V& v) {
     v("a", a,
-      "the set in question: folders, images or lists (CSV, JSON lines) of images with prompts; or "
-      "a model's folder or a LoRA, whose images are drawn first, or base");
-    v("b", b, "the set it is compared with, as a rule the base model's images; empty: a alone");
+      "the image set to evaluate: folders, images or lists (CSV, JSON Lines) of images with "
+      "prompts; or a model folder, a LoRA or base, whose images are sampled first");
+    v("b", b, "the reference set, usually the base model's images; empty: a alone");
     v("base", base,
-      "a second set of the base's images, from other noise: its distance to b is the floor; empty: "
-      "halves of b, and where b is a model, images of other seeds");
+      "a second set of base images from other noise, whose distance to b is the floor; empty: "
+      "halves of b, or images of other seeds if b is a model");
     v("out", out, "folder of metrics.json and metrics.html");
     v("features", features,
-      "networks whose features are compared, [judge, dreamsim=DIR, inception-v3=FILE]: "
-      "docs/metrics.md");
+      "feature networks: [judge, dreamsim=DIR, inception-v3=FILE] (docs/metrics.md)");
     v("judge", judge, "folder of the judge");
     v("panel", panel, "rewards to score by, [colorfulness, emoji-clip]");
     reward_files.fields(v);
     v("train_prompts", train_prompts,
-      "file of the training prompts: prompts of a that are among them are counted");
-    v("size", size, "side that images are resized to first; 0: as they are", range(0, 8192));
-    v("threads", threads, "CPU threads; 0 takes all", range(0, 1024));
+      "file of training prompts, to count the prompts of a that are among them");
+    v("size", size, "size in pixels that images are resized to first; 0: no resizing",
+      range(0, 8192));
+    v("threads", threads, "CPU threads; 0: all", range(0, 1024));
     device.fields(v);
     v.section("dist", dist);
     v.section("metrics", metrics);

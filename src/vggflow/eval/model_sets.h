@@ -29,16 +29,16 @@ struct ModelSetOptions {
   template <class V>
   void fields(V& v) {
     v.section("prompts", prompts);
-    v("split", split, "which of the emoji's prompts");
-    v("prompt_count", prompt_count, "prompts that models draw", range(1, 100000));
-    v("images", images, "images per prompt that models draw", range(2, 100000));
+    v("split", split, "split of the emoji prompts");
+    v("prompt_count", prompt_count, "number of prompts to sample from models", range(1, 100000));
+    v("images", images, "images per prompt to sample from models", range(2, 100000));
     v("seed", seed,
-      "seed of the prompts, and of a prompt's first image; the second set of the base goes on from "
-      "the last",
+      "random seed of the prompts and of each prompt's first image; the second base set continues "
+      "after the last seed",
       range(0, 1e15));
     v("batch", batch,
-      "images drawn at once; 0: 64, of latents fewer, as many as 64 images of 128 x 128 pixels "
-      "have pixels",
+      "batch size for sampling; 0: 64, and for latents fewer: as many as have the pixels of 64 "
+      "images of 128 x 128",
       range(0, 100000));
     v.section("data", data);
     v.section("generator", generator);

@@ -338,6 +338,8 @@ void run_eval(const EvalConfig& c, const Group& group) {
   const int64_t sets = c.generator.aligned() ? 3 : 2;  // two of the base
   Progress bar("eval", sets * setup.evaluator->set_size());
   const Evaluation base = setup.evaluator->evaluate_base(with(false), &bar);
+  if (const std::string text = lopsided_diversity(base); !text.empty())
+    log_info("warning: {}", text);
   print_result(describe("base", setup.reward_name, base));
   result["base"] = base.to_json();
   if (c.generator.aligned()) {
@@ -357,7 +359,7 @@ void run_eval(const EvalConfig& c, const Group& group) {
     print_result(fmt::format(
         "{} moved by {:+.3f}{}{}{} (paired by prompt); diversity kept: {:.0f} %", setup.reward_name,
         aligned.reward_change.mean, error_text(aligned.reward_change.se, 3), in_sd, judge,
-        100 * aligned.diversity.mean / base.diversity.mean));
+        100 * aligned.diversity_kept()));
     for (const auto& [name, text] : complaints(base, aligned, c.eval.diversity_floor))
       log_info("warning: {}", text);
     result["aligned"] = aligned.to_json();

@@ -32,11 +32,11 @@ struct GeneratorOptions {
   template <class V>
   void fields(V& v) {
     flow.fields(v);
-    v("lora", lora, "LoRA: a diffusers or kohya file or a PEFT folder; empty: the base model");
+    v("lora", lora, "LoRA: a diffusers or kohya file, or a PEFT folder; empty: the base model");
     v("lora_text_encoders", lora_text_encoders,
-      "what becomes of a LoRA's adapters of text encoders, which are not adapted here");
-    v("lora_scale", lora_scale, "strength of the LoRA", range(-10, 10));
-    v("guidance", guidance, "guidance scale; 1 is none", range(0, 100));
+      "text-encoder adapters in the LoRA, which are not supported: refuse the file, or skip them");
+    v("lora_scale", lora_scale, "LoRA strength", range(-10, 10));
+    v("guidance", guidance, "classifier-free guidance scale; 1: no guidance", range(0, 100));
     v.section("time_grid", time_grid);
     v.section("guide", guide);
   }
@@ -90,19 +90,20 @@ struct SampleConfig {
   void fields(V& v) {
     v("out", out, "folder of the images");
     v("prompts", prompts,
-      "captions, [red heart, ghost]; empty with no file: the 64 display captions of the nano model "
-      "of emoji");
+      "prompts: [red heart, ghost]; empty without a file: the 64 display captions of the emoji "
+      "model nano");
     v("prompts_file", prompts_file,
-      "file of prompts: one per line, or a column 'prompt' of CSV, TSV or JSON");
+      "file of prompts: one per line, or the column 'prompt' of a CSV, TSV or JSON file");
     v("images", images, "images per prompt", range(1, 100000));
-    v("seed", seed, "seed of a prompt's first image; the others count on from it", range(0, 1e15));
-    v("seeds", seeds, "seeds of a prompt's images, one each, in place of images and seed");
+    v("seed", seed, "random seed of each prompt's first image; further images use the next seeds",
+      range(0, 1e15));
+    v("seeds", seeds, "one random seed per image of a prompt, instead of images and seed");
     v("batch", batch,
-      "images sampled at once; 0: 64, of latents fewer, as many as 64 images of 128 x 128 pixels "
-      "have pixels",
+      "batch size for sampling; 0: 64, and for latents fewer: as many as have the pixels of 64 "
+      "images of 128 x 128",
       range(0, 100000));
-    v("enlarge", enlarge, "whole-number enlargement of the PNG files", range(1, 64));
-    v("threads", threads, "CPU threads; 0 takes all", range(0, 1024));
+    v("enlarge", enlarge, "integer upscaling factor of the PNG files", range(1, 64));
+    v("threads", threads, "CPU threads; 0: all", range(0, 1024));
     device.fields(v);
     v.section("dist", dist);
     v.section("generator", generator);
@@ -116,7 +117,7 @@ void require_prompts(const ModelOptions& model, const PromptFiles& files);
 /// Threads of all CPU work; 0 leaves all.
 void set_threads(int64_t threads);
 
-/// Writes one PNG an image (settings in its text chunks) and grid.png. The processes of `group`
+/// Writes one PNG per image (settings in its text chunks) and grid.png. The processes of `group`
 /// draw the images between them, and rank 0 writes them; all return once they lie there. So it is
 /// with the jobs below.
 void sample_images(const SampleConfig& config, const Group& group = {});
@@ -139,13 +140,13 @@ struct EvalConfig {
   void fields(V& v) {
     v("out", out, "JSON file to write; empty: print only");
     v("reward", reward,
-      "reward, or a weighted sum; auto: the one that the LoRA was trained on, and where its file "
-      "does not say, emoji-clip");
+      "reward, or a weighted sum; auto: the reward that the LoRA was trained on, or emoji-clip if "
+      "its file does not say");
     reward_files.fields(v);
-    v("judge", judge, "folder of the judge, which sees prompts with classes alone");
+    v("judge", judge, "folder of the judge; it scores only prompts that have a class");
     v.section("prompts", prompts);
-    v("split", split, "which prompts");
-    v("threads", threads, "CPU threads; 0 takes all", range(0, 1024));
+    v("split", split, "prompt split");
+    v("threads", threads, "CPU threads; 0: all", range(0, 1024));
     device.fields(v);
     v.section("dist", dist);
     v.section("generator", generator);

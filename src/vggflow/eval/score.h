@@ -33,14 +33,16 @@ struct ScoreOptions {
   void fields(V& v) {
     v("images", images,
       "folders, image files, or lists (CSV, JSON lines) with the columns image and prompt");
-    v("rewards", rewards, "rewards, or weighted sums, one column each; the first one sorts");
+    v("rewards", rewards,
+      "rewards or weighted sums, one column each; images are sorted by the first");
     v("prompt", prompt,
-      "prompt of the images that have none in their PNG, in a text file beside them or in a list");
+      "prompt for images that have none in their PNG metadata, a text file beside them, or a list");
     v("out", out, "folder of scores.jsonl and scores.html");
-    v("size", size, "side that images are resized to first; 0: as they are", range(0, 8192));
-    v("batch", batch, "images scored together", range(1, 100000));
-    v("thumbnails", most_thumbnails, "most pictures on the sheet", range(2, 1e6));
-    v("threads", threads, "CPU threads; 0 takes all", range(0, 1024));
+    v("size", size, "size in pixels that images are resized to first; 0: no resizing",
+      range(0, 8192));
+    v("batch", batch, "batch size for scoring", range(1, 100000));
+    v("thumbnails", most_thumbnails, "maximum number of thumbnails on the sheet", range(2, 1e6));
+    v("threads", threads, "CPU threads; 0: all", range(0, 1024));
     device.fields(v);
     v.section("dist", dist);
     files.fields(v);
@@ -59,7 +61,7 @@ struct ScoredImages {
 ScoredImages score_images(const ImageSet& set, const std::vector<std::string>& expressions,
                           const RewardResources& resources, int64_t batch, const Group& group = {});
 
-/// One object an image, in order: rank, image, prompt, scores by reward (null for none), parts of
+/// One object per image, in order: rank, image, prompt, scores by reward (null for none), parts of
 /// sums.
 std::vector<Json> score_lines(const ImageSet& set, const ScoredImages& scored);
 

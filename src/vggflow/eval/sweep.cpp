@@ -51,7 +51,7 @@ std::string table(const std::vector<Stop>& stops) {
         "%</td><td>{:.2f}</td><td>{:.4f}</td></tr>",
         s.strength, shown(e.reward, 3), shown_change(e.reward_change, 3),
         e.reward_change.mean / std::max(1e-12, base.reward_sd_within_prompt), judge,
-        100 * e.diversity.mean / std::max(1e-12, base.diversity.mean), e.fd, e.kid.mean);
+        100 * e.diversity_kept(), e.fd, e.kid.mean);
   }
   return std::string(
              "<div class='box scroll'><table><tr><th>strength</th><th>reward</th><th>its change, "
@@ -122,11 +122,11 @@ void run_sweep(const SweepConfig& c, const Group& group) {
     const Tensor grid = drawn_thumbnails(images(aligned), shown, c.eval.eval.batch,
                                          generator.model().state_shape(), group, &bar);
     group.lead([&] { write_grid(stops.back().grid, grid_of(grid), shown); });
-    print_result(fmt::format(
-        "strength {:.2f} | reward {:.3f}{}{} | diversity {:.0f} % | FD {:.2f}", strength,
-        e.reward.mean, error_text(e.reward.se, 3),
-        e.judged ? fmt::format(" | judge {:.1f} %", 100 * e.judge_accuracy.mean) : "",
-        100 * e.diversity.mean / std::max(1e-12, stops.front().evaluation.diversity.mean), e.fd));
+    print_result(
+        fmt::format("strength {:.2f} | reward {:.3f}{}{} | diversity {:.0f} % | FD {:.2f}",
+                    strength, e.reward.mean, error_text(e.reward.se, 3),
+                    e.judged ? fmt::format(" | judge {:.1f} %", 100 * e.judge_accuracy.mean) : "",
+                    100 * e.diversity_kept(), e.fd));
   };
   add(0, setup.evaluator->evaluate_base(images(false), &bar), false);
   for (const double strength : c.strengths) {

@@ -16,7 +16,7 @@ struct SweepConfig {
   template <class V>
   void fields(V& v) {
     eval.fields(v);
-    v("strengths", strengths, "factors of the LoRA's trained scale; 0, the base, is always there");
+    v("strengths", strengths, "LoRA strengths to evaluate; 0 (the base) is always included");
   }
 };
 

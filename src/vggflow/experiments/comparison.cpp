@@ -84,7 +84,10 @@ EvalPoint point_of(const Json& line, const Json& base) {
   p.judge = number(m, "/judge_accuracy/mean");
   p.judge_change = number(m, "/judge_change/mean");
   p.diversity = number(m, "/diversity/mean");
-  p.diversity_kept = p.diversity / std::max(kTiny, number(base, "/diversity/mean"));
+  // Runs of earlier programs have the ratio of the means alone.
+  p.diversity_kept = m.contains("diversity_kept")
+                         ? number(m, "/diversity_kept")
+                         : p.diversity / std::max(kTiny, number(base, "/diversity/mean"));
   p.fd = number(m, "/fd");
   p.kid = number(m, "/kid");
   p.saturated = number(m, "/saturated");

@@ -11,7 +11,7 @@ namespace vggflow {
 /// Writes the three files from what is there; what is missing is named in them.
 void write_comparison_report(const ComparisonData& data);
 
-/// One line an evaluation of every finished run: arm, setting, seed, whether it is in the tables,
+/// One line per evaluation of every finished run: arm, setting, seed, whether it is in the tables,
 /// update, seconds and memory so far, gain and diversity kept, and all of the evaluation's own
 /// numbers by dotted name.
 std::string results_csv(const ComparisonData& data);

@@ -269,14 +269,15 @@ std::string passes_text(const Json& summary) {
 }  // namespace
 
 ReportTable cost_table(const ComparisonView& view) {
-  ReportTable t{"Cost",
-                "Seconds of an update (median of a run, evaluation left out), images a second, and "
-                "the process's peak memory: mean ± standard error over "
-                "seeds, largest peak. Phases and counted network passes are those of the first "
-                "seed's updates.",
-                {"arm", "s / update", "images / s", "peak GiB", "s / run", "phases (s)",
-                 "network passes", "formula"},
-                {}};
+  ReportTable t{
+      "Cost",
+      "Seconds of an update (median of a run, evaluation left out), images per second, and "
+      "the process's peak memory: mean ± standard error over "
+      "seeds, largest peak. Phases and counted network passes are those of the first "
+      "seed's updates.",
+      {"arm", "s / update", "images / s", "peak GiB", "s / run", "phases (s)", "network passes",
+       "formula"},
+      {}};
   for (size_t arm = 0; arm < view.runs.size(); ++arm) {
     const auto& runs = view.runs[arm];
     double peak = std::nan("");

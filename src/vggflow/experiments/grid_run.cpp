@@ -23,6 +23,7 @@
 #include <thread>
 #include <utility>
 
+#include "vggflow/core/descriptors.h"
 #include "vggflow/core/duration.h"
 #include "vggflow/core/error.h"
 #include "vggflow/core/listing.h"
@@ -43,7 +44,7 @@ namespace {
 // Output is appended to `console`. It holds `claim` as we do: a run that outlives us stays taken.
 pid_t start_process(const std::vector<std::string>& command, const fs::path& console,
                     const FolderLock& claim) {
-  const int out = ::open(console.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+  const int out = open_to_append(console);
   VGGFLOW_CHECK(out >= 0, "[compare] cannot write {}: {}", console.string(), std::strerror(errno));
   std::vector<char*> argv;
   for (const std::string& word : command) argv.push_back(const_cast<char*>(word.c_str()));

@@ -41,7 +41,7 @@ struct ComparisonData {
   std::vector<ArmSelection> selections;  ///< one an arm
   std::vector<RunFailure> failures;      ///< failed, refused or unreadable
   std::vector<std::string> open;         ///< labels of runs that are not done yet
-  Json records = Json::array();          ///< lines of OUT/grid.jsonl: one a process that ended
+  Json records = Json::array();          ///< lines of OUT/grid.jsonl: one per process that ended
 };
 ComparisonData collect(const ComparisonConfig& config, const RunCommand& command);
 

@@ -28,16 +28,17 @@ struct ModelOptions {
       "the flow model: a nano folder, a Stable Diffusion 3 folder in diffusers' layout, its "
       "org/name in the Hugging Face cache, or a single file");
     v("precision", precision,
-      "of the frozen weights and matrix products; auto: bf16 where the device has it");
+      "number format of the frozen weights and matrix products; auto: bf16 if the device supports "
+      "it");
     v("checkpointing", checkpointing,
-      "blocks of the network and of the decoder keep their inputs alone and run again for "
-      "gradients: less memory, one more forward pass");
+      "gradient checkpointing: recompute the activations of the network's and the decoder's blocks "
+      "in the backward pass; less memory, one more forward pass");
     v("offload", offload,
-      "blocks: on a GPU the frozen weights of the network's blocks lie in the host's memory, and "
-      "two blocks at a time on the GPU: for networks that are larger than it");
+      "blocks: keep the network's frozen block weights in host memory, with two blocks at a time "
+      "on the GPU, for networks larger than the GPU's memory");
     v("weights", weights,
-      "sharded: each process of a run holds a part of the frozen weights of the network's blocks, "
-      "and two blocks at a time: for networks that are larger than a process's memory");
+      "sharded: each process holds a shard of the network's frozen block weights, and two whole "
+      "blocks at a time, for networks larger than a process's memory");
     v.section("sd3", sd3);
   }
 };
@@ -52,10 +53,11 @@ struct ModelSource {
   template <class V>
   void fields(V& v) {
     v("model_config", config,
-      "of a single-file model: a diffusers folder with its configurations and tokenizers");
+      "for a single-file model: a diffusers folder with its configurations and tokenizers");
     v("variant", variant,
       "variant of the weight files, such as fp16; components that lack it use the default files");
-    v("revision", revision, "of a model in the Hugging Face cache: branch, tag or commit");
+    v("revision", revision,
+      "branch, tag or commit of a model in the Hugging Face cache (org/name)");
   }
 };
 

@@ -111,20 +111,21 @@ TEST_F(MixedVariants, OpenWithTheVariantAndWithoutAndSaySoInOneLine) {
   EXPECT_THAT(
       opened("fp16"),
       AllOf(
-          HasSubstr("no weights of variant 'fp16' of transformer, vae: the plain ones are taken\n"),
+          HasSubstr("no weights of variant 'fp16' of transformer, vae: using the default files\n"),
           Not(HasSubstr("text_encoder"))));
   EXPECT_THAT(opened(""),
-              AllOf(HasSubstr("no plain weights of text_encoder, text_encoder_2, text_encoder_3: "
-                              "those of the only variant, 'fp16', are taken\n"),
+              AllOf(HasSubstr("no default weights of text_encoder, text_encoder_2, text_encoder_3: "
+                              "using the only variant, 'fp16'\n"),
                     Not(HasSubstr("vae"))));
 }
 
 TEST_F(MixedVariants, WhatNoComponentHasOrWhatLeavesAChoiceIsRefused) {
   fs::copy_file(model / "text_encoder/model.fp16.safetensors",
                 model / "text_encoder/model.ema.safetensors");
-  EXPECT_THAT(message_of([&] { Sd3Files(model, {}); }),
-              HasSubstr("text_encoder has no plain weights, but several variants, ema, fp16: pass "
-                        "the one to take as variant"));
+  EXPECT_THAT(
+      message_of([&] { Sd3Files(model, {}); }),
+      HasSubstr("text_encoder has no default weights, but several variants, ema, fp16: pass "
+                "the one to take as variant"));
   EXPECT_THAT(message_of([&] { Sd3Files(model, with_variant("bf16")); }),
               HasSubstr("text_encoder has no weights of variant 'bf16' and no plain ones"));
   EXPECT_THAT(

@@ -63,19 +63,19 @@ struct ValueOptions {
   template <class V>
   void fields(V& v) {
     v("kind", kind,
-      "value network nu: a small MMDiT, a small U-Net, the flow model with adapters and an output "
-      "layer of its own, or none; "
-      "auto: mmdit where the method trains one");
-    v("width", width, "its width (a multiple of 32)", range(32, 4096));
+      "value network nu: a small MMDiT, a small U-Net, the flow model with adapters and its own "
+      "output layer (lora), or none; auto: mmdit if the method trains one");
+    v("width", width, "width of the value network (a multiple of 32)", range(32, 4096));
     v("layers", layers, "joint blocks, or levels of the U-Net", range(1, 100));
-    v("rank", rank, "rank of lora's adapters, which sit where the policy's do", range(1, 4096));
+    v("rank", rank, "rank of the adapters for kind=lora, on the policy's target layers",
+      range(1, 4096));
     v("inputs", inputs,
-      "what nu sees besides time and prompt: the state, or also the guess, which is the estimate "
-      "of the end point and the reward's gradient there; auto: the guess where the method's losses "
-      "allow it, and the state else and with kind lora");
+      "inputs of nu besides time and prompt: the state, or also the guess (the predicted end point "
+      "and the reward gradient there); auto: the guess if the method's losses allow it, else, and "
+      "with kind=lora, the state");
     v("clock", clock,
-      "the time features of mmdit and unet: network, as the flow model has them, or slow, "
-      "sinusoids of 5 (1 - t); auto: slow where nu sees the guess by auto");
+      "time features of mmdit and unet: network (those of the flow model) or slow (sinusoids of 5 "
+      "(1 - t)); auto: slow if inputs=auto chose the guess");
   }
 };
 

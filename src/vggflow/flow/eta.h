@@ -37,11 +37,11 @@ struct EtaSchedule {
   template <class V>
   void fields(V& v) {
     v("eta", kind,
-      "schedule of the reward gradient in g (a coarse guess has none): 1, t, t^2, that of Gaussian "
-      "data, or damped where the end is uncertain");
-    v("eta_width", width, "of gaussian and damped: the data's standard deviation",
+      "weight of the reward gradient in g by time: 1, t, t^2, that of Gaussian data, or damped "
+      "where the end point is uncertain; not used by a coarse guess");
+    v("eta_width", width, "for gaussian and damped: standard deviation of the data",
       range(1e-3, 1e3));
-    v("eta_damping", damping, "of damped: the reward's multiplier times its curvature",
+    v("eta_damping", damping, "for damped: reward multiplier times reward curvature",
       range(0, 1e12));
   }
 };

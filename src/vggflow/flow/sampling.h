@@ -36,8 +36,7 @@ struct TimeGridOptions {
       "single_shift: shift of linspace(1, 1/steps); diffusers_default: SD3's scheduler, which "
       "shifts twice; explicit; auto: what the model's own "
       "pipeline does (nano: single_shift)");
-    v("shift", shift,
-      "static shift of the noise levels; 1 leaves them uniform; 0 is the model's own",
+    v("shift", shift, "static shift of the noise levels; 1: uniform; 0: the model's own shift",
       range(0, 100));
     v("sigmas", sigmas, "noise levels of an explicit grid, decreasing from 1, without the final 0");
   }

@@ -44,13 +44,11 @@ struct RetryOptions {
 
   template <class V>
   void fields(V& v) {
-    v("timeout", timeout, "seconds for one try, from connecting to the last byte",
-      range(0.01, 86400));
-    v("retries", retries, "further tries where there is no reply or the server is busy",
-      range(0, 100));
+    v("timeout", timeout, "timeout of a request in seconds", range(0.01, 86400));
+    v("retries", retries, "retries if there is no reply or the server is busy", range(0, 100));
     v("backoff", backoff,
-      "seconds before the second try, doubled with each, at most 60; the server's Retry-After is "
-      "waited for too",
+      "seconds before the first retry, doubled for each further one up to 60; Retry-After of the "
+      "server is respected",
       range(0, 60));
   }
 };

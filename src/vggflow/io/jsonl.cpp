@@ -1,6 +1,5 @@
 #include "vggflow/io/jsonl.h"
 
-#include <fcntl.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -9,6 +8,7 @@
 #include <string>
 #include <utility>
 
+#include "vggflow/core/descriptors.h"
 #include "vggflow/core/error.h"
 #include "vggflow/core/json.h"
 #include "vggflow/io/files.h"
@@ -16,7 +16,7 @@
 namespace vggflow {
 
 JsonLines::JsonLines(const std::filesystem::path& file) : path_(file) {
-  descriptor_ = ::open(file.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0644);
+  descriptor_ = open_to_append(file);
   VGGFLOW_CHECK(descriptor_ >= 0, "[jsonl] cannot write {}: {}. Choose another run folder",
                 file.string(), std::strerror(errno));
 }

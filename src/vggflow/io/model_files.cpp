@@ -329,10 +329,11 @@ std::string variant_to_open(const fs::path& folder, const std::string& wanted) {
                 "[model_files] {} has no weights of variant '{}' and no plain ones; it has the "
                 "variants {}: pass one of them",
                 folder.string(), wanted, in_words(there));
-  VGGFLOW_CHECK(there.size() == 1,
-                "[model_files] {} has no plain weights, but several variants, {}: pass the one to "
-                "take as variant",
-                folder.string(), in_words(there));
+  VGGFLOW_CHECK(
+      there.size() == 1,
+      "[model_files] {} has no default weights, but several variants, {}: pass the one to "
+      "take as variant",
+      folder.string(), in_words(there));
   return *there.begin();
 }
 
@@ -343,11 +344,9 @@ ComponentWeights open_component(const fs::path& folder, const std::string& wante
       folder.string());
   const std::string variant = variant_to_open(folder, wanted);
   if (variant != wanted && variant.empty())
-    log_info("{} has no weights of variant '{}': the plain ones are taken", folder.string(),
-             wanted);
+    log_info("{} has no weights of variant '{}': using the default files", folder.string(), wanted);
   if (variant != wanted && wanted.empty())
-    log_info("{} has no plain weights: those of its only variant, '{}', are taken", folder.string(),
-             variant);
+    log_info("{} has no default weights: using its only variant, '{}'", folder.string(), variant);
   std::vector<std::string> looked_for;
   for (const Kind& kind : kinds()) {
     const fs::path single = folder / single_name(kind, variant);

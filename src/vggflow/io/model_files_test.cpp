@@ -112,14 +112,13 @@ TEST_F(ModelFiles, AVariantThatIsNotThereGivesWayToThePlainFilesAndThePlainOnesT
   weights("model.fp16.safetensors", {"a"}, 2);
   EXPECT_EQ(logged("", 1) + logged("fp16", 2), "");
   EXPECT_THAT(logged("bf16", 1),
-              HasSubstr("has no weights of variant 'bf16': the plain ones are taken"));
+              HasSubstr("has no weights of variant 'bf16': using the default files"));
   fs::remove(folder_ / "model.safetensors");
-  EXPECT_THAT(logged("", 2),
-              HasSubstr("has no plain weights: those of its only variant, 'fp16', are taken"));
+  EXPECT_THAT(logged("", 2), HasSubstr("has no default weights: using its only variant, 'fp16'"));
   EXPECT_THAT(refusal("bf16"), HasSubstr("has no weights of variant 'bf16' and no plain ones; it "
                                          "has the variants fp16: pass one of them"));
   weights("model.ema.safetensors", {"a"}, 3);
-  EXPECT_THAT(refusal(), HasSubstr("has no plain weights, but several variants, ema, fp16: pass "
+  EXPECT_THAT(refusal(), HasSubstr("has no default weights, but several variants, ema, fp16: pass "
                                    "the one to take as variant"));
   EXPECT_EQ(logged("ema", 3), "");
 }

@@ -14,8 +14,8 @@ namespace vggflow {
 
 struct ImageSet {
   std::string name;                       ///< what reports call it
-  std::vector<std::string> labels;        ///< a file's path, one an image
-  std::vector<std::string> prompts;       ///< one an image; empty where there is none
+  std::vector<std::string> labels;        ///< a file's path, one per image
+  std::vector<std::string> prompts;       ///< one per image; empty where there is none
   std::vector<std::string> groups;        ///< images of one group are compared with each other: the
                                           ///< prompt, or else the subfolder
   std::function<Tensor(int64_t)> pixels;  ///< image i, (3, H, W) in [0, 1]

@@ -18,7 +18,7 @@ struct Estimate {
   int64_t n = 0;  ///< values that it is the mean of; 0: it is no such mean
 };
 
-/// Mean of independent values (one a prompt) with its standard error; one value has none.
+/// Mean of independent values (one per prompt) with its standard error; one value has none.
 Estimate estimate(const std::vector<double>& values);
 
 /// a - b of independent estimates.
@@ -33,8 +33,8 @@ struct Interval {
   double low = 0, high = 0;
 };
 
-/// Percentile bootstrap of the mean of independent values (one a prompt): the middle `level` of the
-/// means of `resamples` draws with replacement, keyed by seed. At least two values: one has no
+/// Percentile bootstrap of the mean of independent values (one per prompt): the middle `level` of
+/// the means of `resamples` draws with replacement, keyed by seed. At least two values: one has no
 /// interval.
 Interval bootstrap_interval(const std::vector<double>& values, uint64_t seed,
                             int64_t resamples = 2000, double level = 0.95);

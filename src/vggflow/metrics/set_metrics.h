@@ -36,19 +36,21 @@ struct SetMetricOptions {
   template <class V>
   void fields(V& v) {
     v("images_per_prompt", images_per_prompt,
-      "images of each prompt that count, the first ones; 0: all", range(0, 1e6));
+      "number of images per prompt to use, from the first; 0: all", range(0, 1e6));
     v("per_prompt_fd", per_prompt_fd,
-      "also the paper's distance: FD of each prompt's images to the base's, averaged over prompts");
+      "also compute the paper's distance: per-prompt FD to the base's images, averaged over "
+      "prompts");
     v("neighbours", neighbours, "k of precision and recall", range(1, 1000));
-    v("kid_subsets", kid_subsets, "random subsets of KID", range(1, 1e6));
-    v("kid_size", kid_size, "most images a subset of KID; half a set at most", range(2, 1e6));
-    v("bootstrap", bootstrap, "draws of prompts for the intervals", range(10, 1e7));
+    v("kid_subsets", kid_subsets, "number of random KID subsets", range(1, 1e6));
+    v("kid_size", kid_size, "maximum images per KID subset; at most half a set", range(2, 1e6));
+    v("bootstrap", bootstrap, "bootstrap resamples of prompts for the confidence intervals",
+      range(10, 1e7));
     v("jackknife", jackknife,
-      "groups of prompts (without prompts, of images) left out in turn for the errors of set "
+      "jackknife groups of prompts (or of images, without prompts) for the standard errors of set "
       "distances; 0: no errors",
       range(0, 1e6));
-    v("seed", seed, "seed of subsets and bootstrap", range(0, 1e15));
-    v("batch", batch, "images looked at together", range(1, 1e5));
+    v("seed", seed, "random seed of subsets and bootstrap", range(0, 1e15));
+    v("batch", batch, "batch size", range(1, 1e5));
   }
 };
 

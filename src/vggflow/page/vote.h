@@ -21,18 +21,18 @@ struct VoteConfig {
 
   template <class V>
   void fields(V& v) {
-    v("loras", loras, "one LoRA, voted on against the base, or two");
+    v("loras", loras, "one LoRA to compare with the base, or two to compare with each other");
     v("out", sample.out,
-      "folder of the images and of votes.jsonl; votes go on in one that is there");
-    v("prompts", sample.prompts, "captions, [red heart, ghost]");
+      "folder of the images and votes.jsonl; voting continues in an existing one");
+    v("prompts", sample.prompts, "prompts: [red heart, ghost]");
     v("prompts_file", sample.prompts_file,
-      "file of prompts: one per line, or a column 'prompt' of CSV, TSV or JSON");
+      "file of prompts: one per line, or the column 'prompt' of a CSV, TSV or JSON file");
     v("images", sample.images, "pairs per prompt", range(1, 1000));
-    v("seed", sample.seed, "seed of a prompt's first pair; the others count on from it",
-      range(0, 1e15));
-    v("port", port, "port of the page; 0: any that is free", range(0, 65535));
-    v("batch", sample.batch, "images sampled at once; 0: as sample does", range(0, 100000));
-    v("threads", sample.threads, "CPU threads; 0 takes all", range(0, 1024));
+    v("seed", sample.seed,
+      "random seed of each prompt's first pair; further pairs use the next seeds", range(0, 1e15));
+    v("port", port, "port of the page; 0: any free port", range(0, 65535));
+    v("batch", sample.batch, "batch size for sampling; 0: as in vggflow sample", range(0, 100000));
+    v("threads", sample.threads, "CPU threads; 0: all", range(0, 1024));
     sample.device.fields(v);
     v.section("generator", sample.generator);
   }

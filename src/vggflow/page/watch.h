@@ -16,11 +16,11 @@ struct WatchConfig {
 
   template <class V>
   void fields(V& v) {
-    v("runs", runs, "run folders, at most ten, shown over one another");
-    v("port", port, "port of the page; 0: any that is free", range(0, 65535));
+    v("runs", runs, "run folders to show together, at most ten");
+    v("port", port, "port of the page; 0: any free port", range(0, 65535));
     v("address", address,
-      "address of this machine that the page can be reached at; any but this machine's own "
-      "(127.0.0.1) puts a random token in the page's address, for whoever you give it to");
+      "address to listen on; any but 127.0.0.1 adds a random token to the page's URL, which grants "
+      "access");
   }
 };
 

@@ -560,7 +560,7 @@ Changes changes(const ModelShape& shape) {
                   [](AlignConfig& c) { c.reward_files.reward_dtype = RewardDtype::kBf16; }, false});
   add_models(/*harmless=*/false);
   const Changes others{
-      {"batch=8", "fewer trajectories an update", [](const AlignConfig& c) { return c.batch > 8; },
+      {"batch=8", "fewer trajectories per update", [](const AlignConfig& c) { return c.batch > 8; },
        [](AlignConfig& c) { c.batch = 8; }, false},
       {"guidance=1", "no guidance: one branch a step",
        [](const AlignConfig& c) { return c.problem.guidance != 1.0; },

@@ -21,17 +21,16 @@ struct HeadData {
 
   template <class V>
   void fields(V& v) {
-    v("photos", photos, "zip of CLASS/NAME.jpg to learn from");
-    v("test_photos", test_photos, "zip of the same classes to be tested on");
+    v("photos", photos, "zip file of CLASS/NAME.jpg to train on");
+    v("test_photos", test_photos, "zip file with the same classes to test on");
     v("network", network, "file of the network's weights");
-    v("per_class", per_class, "images of each class to learn from; 0: all", range(0, 1e7));
-    v("test_per_class", test_per_class, "images of each class to be tested on; 0: all",
-      range(0, 1e7));
+    v("per_class", per_class, "training images per class; 0: all", range(0, 1e7));
+    v("test_per_class", test_per_class, "test images per class; 0: all", range(0, 1e7));
     v("photo_size", photo_size,
       "side in pixels that photographs are resized to first (bicubic, antialiased): that of the "
       "flow model's images",
       range(8, 4096));
-    v("batch", batch, "images whose features are taken at once", range(1, 4096));
+    v("batch", batch, "batch size for the features", range(1, 4096));
   }
 };
 

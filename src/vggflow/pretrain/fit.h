@@ -29,13 +29,14 @@ struct FitOptions {
   template <class V>
   void fields(V& v) {
     v("updates", updates, "updates of the weights; the cosine schedule ends there", range(1, 1e8));
-    v("batch", batch, "images per update", range(1, 1e6));
-    v("seed", seed, "seed of initialisation, data order and noise", range(0, 1e15));
-    v("warmup", warmup, "updates of linear warm-up", range(0, 1e6));
-    v("final_lr", final_lr, "learning rate at the end, as a fraction of its peak", range(0, 1));
-    v("ema_decay", ema_decay, "decay of the weights' average, which is what gets saved",
+    v("batch", batch, "batch size: images per update", range(1, 1e6));
+    v("seed", seed, "random seed of initialisation, data order and noise", range(0, 1e15));
+    v("warmup", warmup, "linear warmup of the learning rate, in updates", range(0, 1e6));
+    v("final_lr", final_lr, "final learning rate, as a fraction of its peak", range(0, 1));
+    v("ema_decay", ema_decay,
+      "decay of the exponential moving average (EMA) of the weights, which is what is saved",
       range(0, 1));
-    v("grad_clip", grad_clip, "largest gradient norm; 0 leaves it", range(0, 1e9));
+    v("grad_clip", grad_clip, "gradient clipping: largest norm; 0: no clipping", range(0, 1e9));
     v("checkpoint_every", checkpoint_every, "updates between checkpoints", range(1, 1e8));
     v("log_every", log_every, "updates between log lines", range(1, 1e8));
     v("preview_every", preview_every, "updates between previews", range(1, 1e8));

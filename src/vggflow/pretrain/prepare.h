@@ -24,19 +24,16 @@ struct PrepareConfig {
 
   template <class V>
   void fields(V& v) {
-    v("photos", photos, "zip of CLASS/NAME.jpg, stored without compression");
-    v("taesd", taesd,
-      "folder of taesd3_encoder.safetensors; empty: taesd3 in the folder that VGGFLOW_ASSETS "
-      "names");
-    v("out", out,
-      "file to write; one that is there already is kept if it was made by the same encoder");
+    v("photos", photos, "zip file of CLASS/NAME.jpg, stored without compression");
+    v("taesd", taesd, "folder of taesd3_encoder.safetensors; empty: $VGGFLOW_ASSETS/taesd3");
+    v("out", out, "file to write; an existing one from the same encoder is kept");
     v("size", size,
       "side in pixels that images are resized to (bicubic, antialiased) before they are encoded",
       range(8, 4096));
-    v("per_class", per_class, "images of each class; 0: all", range(0, 1e7));
-    v("mirrored", mirrored, "each image also mirrored left to right");
-    v("batch", batch, "images encoded at once", range(1, 4096));
-    v("threads", threads, "CPU threads; 0 takes all", range(0, 1024));
+    v("per_class", per_class, "images per class; 0: all", range(0, 1e7));
+    v("mirrored", mirrored, "also encode each image mirrored");
+    v("batch", batch, "batch size for encoding", range(1, 4096));
+    v("threads", threads, "CPU threads; 0: all", range(0, 1024));
     device.fields(v);
   }
 };

@@ -59,20 +59,20 @@ struct PretrainConfig {
     v("run", run, "folder of the run");
     v("target", target, "what to train");
     v("latents", latents,
-      "what a flow model with a decoder learns from, a file of `vggflow prepare`; empty: emoji");
-    v("taesd", taesd,
-      "folder of taesd3_decoder.safetensors; empty: taesd3 in the folder that VGGFLOW_ASSETS "
-      "names");
-    v("resume", resume, "go on from the run's last checkpoint");
-    v("precision", precision, "of matrix products; auto: bf16 where the processor has it");
-    v("threads", threads, "CPU threads; 0 takes all", range(0, 1024));
+      "training latents for a flow model with a decoder, from `vggflow prepare`; empty: emoji "
+      "images");
+    v("taesd", taesd, "folder of taesd3_decoder.safetensors; empty: $VGGFLOW_ASSETS/taesd3");
+    v("resume", resume, "resume from the run's last checkpoint");
+    v("precision", precision,
+      "number format of matrix products; auto: bf16 if the processor supports it");
+    v("threads", threads, "CPU threads; 0: all", range(0, 1024));
     device.fields(v);
     v("time_mean", time_mean, "mean of the logit of t", range(-5, 5));
     v("time_sd", time_sd, "standard deviation of the logit of t", range(0.01, 10));
     v("preview_guidance", preview_guidance, "guidance scale of the preview grids", range(0, 100));
     v("adversarial", adversarial,
-      "emoji-clip only: L2 norm of a one-step adversarial change of each image, pixels in 0..1; 0 "
-      "for none",
+      "emoji-clip only: L2 norm of a one-step adversarial perturbation of each image, with pixels "
+      "in [0, 1]; 0: none",
       range(0, 100));
     v.section("data", data);
     v.section("captions", captions);

@@ -20,10 +20,10 @@ struct VoteData {
 
   template <class V>
   void fields(V& v) {
-    v("folders", folders, "folders of vggflow vote");
+    v("folders", folders, "folders written by vggflow vote");
     v("network", network,
-      "emoji-clip's folder (empty: models/emoji-clip), or the file of CLIP's weights");
-    v("held_out", held_out, "share of the votes to be tested on", range(0, 0.9));
+      "feature network: emoji-clip's folder (empty: models/emoji-clip), or CLIP's weight file");
+    v("held_out", held_out, "fraction of the votes held out for testing", range(0, 0.9));
   }
 };
 

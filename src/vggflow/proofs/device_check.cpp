@@ -13,21 +13,42 @@
 namespace vggflow {
 namespace {
 
-// Median seconds of one call among `rounds`, each of several calls behind one wait.
+// Of a product of 512^3, whose start alone takes a GPU most of its time: what is slower than this
+// would take minutes over the large one.
+constexpr double kFastTflops = 2;
+
+// Seconds of `calls` behind one wait.
+double seconds_of(at::Device device, int calls, const std::function<void()>& work) {
+  at::accelerator::synchronizeDevice(device.index());
+  const auto start = std::chrono::steady_clock::now();
+  for (int i = 0; i < calls; ++i) work();
+  at::accelerator::synchronizeDevice(device.index());
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+// Median seconds of one call among five rounds of ten calls, after one round.
 double median_seconds(at::Device device, const std::function<void()>& work) {
   constexpr int kRounds = 5, kCalls = 10;
-  const auto seconds = [&] {
-    at::accelerator::synchronizeDevice(device.index());
-    const auto start = std::chrono::steady_clock::now();
-    for (int i = 0; i < kCalls; ++i) work();
-    at::accelerator::synchronizeDevice(device.index());
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() / kCalls;
-  };
-  seconds();
+  seconds_of(device, kCalls, work);
   std::vector<double> all(kRounds);
-  std::generate(all.begin(), all.end(), seconds);
+  std::generate(all.begin(), all.end(), [&] { return seconds_of(device, kCalls, work) / kCalls; });
   std::nth_element(all.begin(), all.begin() + kRounds / 2, all.end());
   return all[kRounds / 2];
+}
+
+double product_tflops(at::Device device, int64_t side) {
+  const auto bf16 = at::device(device).dtype(at::kBFloat16);
+  const at::Tensor a = at::randn({side, side}, bf16), b = at::randn({side, side}, bf16);
+  at::Tensor c = at::empty({side, side}, bf16);
+  const double seconds = median_seconds(device, [&] { at::mm_out(c, a, b); });
+  return 2e-12 * static_cast<double>(side * side * side) / seconds;
+}
+
+double copy_gbytes(at::Device device, int64_t bytes) {
+  const at::Tensor from = at::zeros({bytes}, at::device(device).dtype(at::kByte));
+  at::Tensor to = at::empty_like(from);
+  const double seconds = median_seconds(device, [&] { to.copy_(from); });
+  return 2e-9 * static_cast<double>(bytes) / seconds;
 }
 
 }  // namespace
@@ -40,16 +61,10 @@ std::vector<CheckResult> device_check(at::Device device) {
 }
 
 DeviceSpeed device_speed(at::Device device) {
-  constexpr int64_t n = 8192, bytes = int64_t{1} << 30;
   const at::NoGradGuard no_graph;
-  const auto bf16 = at::device(device).dtype(at::kBFloat16);
-  const at::Tensor a = at::randn({n, n}, bf16), b = at::randn({n, n}, bf16);
-  at::Tensor c = at::empty({n, n}, bf16);
-  const double product = median_seconds(device, [&] { at::mm_out(c, a, b); });
-  const at::Tensor from = at::zeros({bytes}, at::device(device).dtype(at::kByte));
-  at::Tensor to = at::empty_like(from);
-  const double copy = median_seconds(device, [&] { to.copy_(from); });
-  return {2.0 * n * n * n / product * 1e-12, 2.0 * static_cast<double>(bytes) / copy * 1e-9};
+  const double small = product_tflops(device, 512);
+  if (small < kFastTflops) return {small, copy_gbytes(device, int64_t{1} << 24), 512};
+  return {product_tflops(device, 8192), copy_gbytes(device, int64_t{1} << 30), 8192};
 }
 
 }  // namespace vggflow

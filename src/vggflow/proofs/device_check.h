@@ -4,6 +4,7 @@
 
 #include <c10/core/Device.h>
 
+#include <cstdint>
 #include <vector>
 
 #include "vggflow/proofs/self_check.h"
@@ -15,10 +16,12 @@ std::vector<CheckResult> device_check(at::Device device);
 
 /// What a device reaches at its best: the figures that a run's are shares of.
 struct DeviceSpeed {
-  double tflops;  ///< 10^12 operations per second, a bf16 product of 8192 x 8192 matrices
+  double tflops;  ///< 10^12 operations per second, a bf16 product of square matrices
   double gbytes;  ///< 10^9 bytes per second read and written, a copy of 1 GiB
+  int64_t side;   ///< of the matrices: 8192
 };
-/// The medians of a few repeats after a warm-up; takes about a second and 2.5 GB of the device.
+/// The medians of a few repeats after a warm-up; takes about a second and 2.5 GB of a GPU. A device
+/// that is no faster than a CPU is measured on matrices of 512 and a copy of 16 MiB.
 DeviceSpeed device_speed(at::Device device);
 
 }  // namespace vggflow

@@ -163,13 +163,19 @@ std::string diversity_tile(const Json& base, const Json& now, bool compared) {
   const Estimate d0 = estimate_of(base, "diversity"), d1 = estimate_of(now, "diversity"),
                  moved = estimate_of(now, "diversity_change");
   if (!compared) return tile("Diversity", shown(d1.mean, 3), error_note(d1.se, 3));
-  const Estimate kept{d1.mean / d0.mean,
-                      moved.se ? std::optional(*moved.se / d0.mean) : std::nullopt};
+  // Runs of earlier programs have the ratio of the means alone.
+  const Estimate logs = estimate_of(now, "diversity_log_ratio");
+  const double share = std::isfinite(logs.mean) ? std::exp(logs.mean) : d1.mean / d0.mean;
+  const std::optional<double> relative = std::isfinite(logs.mean) ? logs.se
+                                         : moved.se ? std::optional(*moved.se / d1.mean)
+                                                    : std::nullopt;
+  const Estimate kept{share, relative ? std::optional(*relative * share) : std::nullopt};
   return tile("Diversity kept", shown(kept, 0, 100) + " %",
               shown(d0.mean, 3) + " → " + shown(d1.mean, 3) +
-                  (moved.se ? ", paired by prompt"
-                   : d1.se  ? " ± " + shown(*d1.se, 3)
-                            : "; no error"));
+                  (std::isfinite(logs.mean) ? "; the share is a mean over prompts"
+                   : moved.se               ? ", paired by prompt"
+                   : d1.se                  ? " ± " + shown(*d1.se, 3)
+                                            : "; no error"));
 }
 
 std::string tiles(const RunData& data) {

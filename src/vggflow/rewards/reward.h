@@ -78,17 +78,15 @@ struct RewardFiles {
   void fields(V& v) {
     v("reward_model", reward_model, "folder of emoji-clip");
     v("reward_weights", reward_weights,
-      "weights of the other rewards as name=path, [clip-vit-l14=DIR, aesthetic-head=FILE]: "
-      "docs/rewards.md");
-    v("reward_dtype", reward_dtype, "arithmetic of the large rewards' products");
+      "weights of the other rewards, as name=path: [clip-vit-l14=DIR, aesthetic-head=FILE] "
+      "(docs/rewards.md)");
+    v("reward_dtype", reward_dtype, "number format of matrix products in the large rewards");
     v("reward_recompute", reward_recompute,
-      "the large rewards' layers run again in the backward pass: less memory, one more forward "
-      "pass");
-    v("nima_size", nima_size,
-      "side in pixels at which nima-aesthetic and nima-technical see an image", range(32, 4096));
-    v("mobilenet_size", mobilenet_size, "side in pixels at which mobilenet-class sees an image",
+      "gradient checkpointing for the large rewards: less memory, one more forward pass");
+    v("nima_size", nima_size, "input size in pixels of nima-aesthetic and nima-technical",
       range(32, 4096));
-    v("jpeg_quality", jpeg_quality, "quality of the judge jpeg", range(1, 100));
+    v("mobilenet_size", mobilenet_size, "input size in pixels of mobilenet-class", range(32, 4096));
+    v("jpeg_quality", jpeg_quality, "JPEG quality of the reward jpeg", range(1, 100));
   }
   RewardResources resources() const;
 };

@@ -27,14 +27,13 @@ struct RewardCheckOptions {
 
   template <class V>
   void fields(V& v) {
-    v("size", size, "side of the images that the check makes", range(2, 4096));
+    v("size", size, "size in pixels of the test images", range(2, 4096));
     v("prompts", prompts, "prompts, one per image; empty: those of the stored scores");
     v("precision", precision,
-      "of the images; slopes are taken in fp64 where the reward computes in it");
+      "number format of the images; slopes use fp64 if the reward supports it");
     v("stored", stored,
-      "JSON file of stored scores; empty: models/reward-scores.json here, or else the one that "
-      "came with the program");
-    v("seed", seed, "seed of the random images and directions", range(0, 1e15));
+      "JSON file of reference scores; empty: models/reward-scores.json here, or the program's own");
+    v("seed", seed, "random seed of the images and directions", range(0, 1e15));
   }
 };
 

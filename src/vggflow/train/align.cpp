@@ -16,6 +16,7 @@
 #include "vggflow/families/lora.h"
 #include "vggflow/io/files.h"
 #include "vggflow/train/checkpoint.h"
+#include "vggflow/train/checks.h"
 #include "vggflow/train/run_folder.h"
 #include "vggflow/train/shares.h"
 #include "vggflow/train/trainer.h"
@@ -90,6 +91,13 @@ Opening open_run(AlignConfig& c, const ModelShape& shape, const Group& group,
     if (group.started_again() && fs::exists(fs::path(c.run) / "config.yaml")) c.resume = true;
     if (c.resume) {
       out.changed = folder->go_on(c, settle_shares);
+      // What computed is in the checkpoint, which tells more than the setting's words.
+      std::erase(out.changed.rounding, "device");
+      VGGFLOW_CHECK(
+          out.changed.rounding.empty() || !refuses_rounding(c, group.size()),
+          "[resume] expected {} to be as at the start of {}, so that its numbers are those of a "
+          "run of one piece to the last bit; put back what differs, or pass rounding=allow",
+          fmt::join(out.changed.rounding, ", "), c.run);
       out.finished = is_finished(c);
     } else {
       folder->begin();

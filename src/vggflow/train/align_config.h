@@ -22,10 +22,22 @@
 
 namespace vggflow {
 
+/// What a resume does where its numbers may differ by rounding from those of a run of one piece:
+/// other threads, micro_batch, checkpointing, device, deterministic, tf32 or kernels.
+enum class Rounding {
+  kAuto,   ///< kRefuse in a run of shares or on several processes, else kAllow
+  kAllow,  ///< a line in the log that names what changed
+  kRefuse  ///< an error that names it
+};
+inline OptionWords<Rounding> option_words(Rounding) {
+  return {{"auto", Rounding::kAuto}, {"allow", Rounding::kAllow}, {"refuse", Rounding::kRefuse}};
+}
+
 struct AlignConfig {
   std::string run = "runs/nano";
   std::string method = default_method();
   bool resume = false;
+  Rounding rounding = Rounding::kAuto;
   int64_t seed = 0;
   int64_t threads = 0;
   DeviceOptions device;
@@ -48,6 +60,7 @@ struct AlignConfig {
   int64_t checkpoint_every = 20;
   int64_t eval_every = 30;
   int64_t eval_steps = 0;
+  int64_t grid_images = 64;
   int64_t lora_rank = 8;
   double lora_alpha = 8;
   std::vector<std::string> lora_targets{
@@ -71,52 +84,62 @@ struct AlignConfig {
     v("run", run, "folder of the run");
     v("method", method, "alignment method", choices(method_names()));
     v("resume", resume,
-      "go on from the run's last checkpoint; a finished run goes on where updates is larger");
-    v("seed", seed, "seed of prompts, noise, time bins and initialisation", range(0, 1e15));
-    v("threads", threads, "CPU threads; 0 takes all", range(0, 1024));
+      "resume from the run's last checkpoint; a finished run continues if updates is larger");
+    v("rounding", rounding,
+      "what a resume does if its numbers may differ by rounding (other threads, micro_batch, "
+      "checkpointing, device, deterministic, tf32 or kernels): allow logs a line, refuse is an "
+      "error; auto: refuse in a run of shares or on several processes, else allow");
+    v("seed", seed, "random seed of prompts, noise, time bins and initialisation", range(0, 1e15));
+    v("threads", threads, "CPU threads; 0: all", range(0, 1024));
     device.fields(v);
     v("memory_limit", memory_limit,
-      "GiB that the run may take by vggflow plan's count, of the GPU's memory where it runs on "
-      "one, else of the process; a run above it is refused before anything is loaded; 0: no limit",
+      "memory limit in GiB: of the GPU if the run uses one, else of the process. A run that "
+      "vggflow plan estimates above it is refused before anything is loaded; 0: no limit",
       range(0, 1e6));
     v("page", page,
-      "port of a live page with buttons to draw, save and stop, whose address with its token is "
-      "printed at the start (docs/watch.md): 8675; 0: none",
+      "port of a live page with buttons to sample, save and stop, such as 8675; its address and "
+      "token are printed at the start (docs/watch.md); 0: no page",
       range(0, 65535));
     flow.fields(v);
     v("reward", reward, "reward, or a weighted sum: 0.7*emoji-clip + 0.3*colorfulness");
     reward_files.fields(v);
-    v("judge", judge, "folder of the judge, which sees prompts with classes alone");
+    v("judge", judge, "folder of the judge; it scores only prompts that have a class");
     v.section("prompts", prompts);
     v("updates", updates, "updates of the policy", range(1, 1e7));
-    v("batch", batch, "trajectories per update", range(1, 1e6));
+    v("batch", batch, "batch size: trajectories per update", range(1, 1e6));
     v("shares", shares,
-      "parts of the batch whose gradients are added in order: numbers depend on this, and not on "
-      "the number of processes, which divides it; 0: one in one process; else as many as "
-      "processes, of latents up to 8",
+      "shares of the batch whose gradients are summed in a fixed order, so that results depend on "
+      "this number and not on the number of processes, which must divide it; 0: one for a single "
+      "process, else one per process (up to 8 for latents)",
       range(0, 1e6));
     v.section("dist", dist);
-    v("micro_batch", micro_batch, "transitions in one forward and backward pass", range(1, 1e6));
+    v("micro_batch", micro_batch, "transitions per forward and backward pass", range(1, 1e6));
     problem.fields(v);  // its keys have no section of their own
-    v("warmup", warmup, "updates of linear warm-up of the learning rates", range(0, 1e6));
-    v("beta_warmup", beta_warmup, "updates of linear warm-up of beta (Adjoint Matching: of lambda)",
-      range(0, 1e6));
-    v("grad_clip", grad_clip, "largest gradient norm of each network; 0 leaves it", range(0, 1e9));
-    v("ema_decay", ema_decay, "decay of the LoRA's average", range(0, 1));
+    v("warmup", warmup, "linear warmup of the learning rates, in updates", range(0, 1e6));
+    v("beta_warmup", beta_warmup,
+      "linear warmup of beta (of lambda for Adjoint Matching), in updates", range(0, 1e6));
+    v("grad_clip", grad_clip, "gradient clipping: largest norm per network; 0: no clipping",
+      range(0, 1e9));
+    v("ema_decay", ema_decay, "decay of the exponential moving average (EMA) of the LoRA",
+      range(0, 1));
     v("checkpoint_every", checkpoint_every, "updates between checkpoints", range(1, 1e7));
     v("eval_every", eval_every, "updates between evaluations", range(1, 1e7));
     v("eval_steps", eval_steps,
-      "Euler steps of evaluations and grids (not of an explicit grid); 0: as many as training "
-      "takes",
+      "Euler steps for evaluations and image grids; 0: as in training. Not with an explicit time "
+      "grid",
       range(0, 1000));
-    v("lora_rank", lora_rank, "rank of the adapters", range(1, 4096));
-    v("lora_alpha", lora_alpha, "scale of the adapters is alpha / rank", range(0, 1e6));
-    v("lora_targets", lora_targets, "adapted layers, by path with *");
+    v("grid_images", grid_images, "largest number of images in the grid of an evaluation",
+      range(1, 64));
+    v("lora_rank", lora_rank, "LoRA rank", range(1, 4096));
+    v("lora_alpha", lora_alpha, "LoRA alpha: the adapters are scaled by alpha / rank",
+      range(0, 1e6));
+    v("lora_targets", lora_targets, "layers that get an adapter, as paths with * as a wildcard");
     v("init_lora", init_lora,
-      "LoRA of any layout that a new run starts from; lora_rank, lora_alpha and lora_targets are "
-      "then the file's; empty: adapters that change nothing yet");
+      "LoRA file of any layout to start from; lora_rank, lora_alpha and lora_targets are then "
+      "taken from it; empty: fresh adapters that change nothing yet");
     v("init_lora_text_encoders", init_lora_text_encoders,
-      "what becomes of init_lora's adapters of text encoders, which are not adapted here");
+      "text-encoder adapters in init_lora, which cannot be trained here: refuse the file, or skip "
+      "them");
     v.section("data", data);
     v.section("time_grid", time_grid);
     methods.fields(v);

@@ -82,6 +82,7 @@ inline AlignConfig tiny_config(const std::string& name) {
   c.methods.set("ram", "group=3");
   c.value.width = 32;
   c.value.layers = 1;
+  c.grid_images = 8;
   c.eval.prompts = 3;
   c.eval.images = 4;
   c.lora_rank = 2;

@@ -20,6 +20,7 @@
 #include "vggflow/families/lora.h"
 #include "vggflow/families/nano/model.h"
 #include "vggflow/io/files.h"
+#include "vggflow/io/grid_file.h"
 #include "vggflow/pretrain/fit.h"
 #include "vggflow/testing/message.h"
 #include "vggflow/train/align_fixture_test.h"
@@ -84,6 +85,9 @@ TEST(Align, ARunMovesTheAdapterAndLeavesWhatTheReportNeeds) {
               1e-9);
   EXPECT_GT(value(1, "/reward_change/se"), 0);
   EXPECT_TRUE(is_complete(run / "checkpoints/update_000004"));
+  const auto labels = read_grid_labels(run / "grids/eval_000004.png");
+  ASSERT_TRUE(labels);
+  EXPECT_EQ(std::ssize(labels->captions), c.grid_images);
   const Json summary = Json::parse(read_text(run / "summary.json"));
   for (const char* phase : {"rollout", "reward", "train", "boundary", "step", "evaluation"})
     EXPECT_GT(summary["seconds"][phase].get<double>(), 0) << phase;
@@ -259,8 +263,7 @@ TEST(Complaints, NameWhatFellWhileTheRewardRose) {
   now.judged = true;
   now.judge_change = {-0.1, 0.04, 20};
   now.panel["emoji-clip"].change = {-1, 0.4, 20};
-  now.diversity.mean = 0.7;
-  now.diversity_change = {-0.3, 0.1, 20};
+  now.diversity_log = {std::log(0.7), 0.1, 20};
   const auto all = complaints(base, now, 0.8);
   ASSERT_EQ(all.size(), 3u);
   EXPECT_EQ(all[0].second,
@@ -282,13 +285,11 @@ TEST(Complaints, MakeNothingOfTwoPrompts) {
   now.judged = true;
   now.judge_change = {-0.1, 0.04, 2};
   now.panel["emoji-clip"].change = {-1, 0.1, 2};
-  now.diversity.mean = 0.7;
-  now.diversity_change = {-0.3, 0.1, 2};
+  now.diversity_log = {std::log(0.7), 0.1, 2};
   EXPECT_TRUE(complaints(base, now, 0.8).empty());
-  now.diversity.mean = 0.02;
-  now.diversity_change = {-0.98, 0.01, 2};
+  now.diversity_log = {std::log(0.02), 0.01, 2};
   EXPECT_EQ(complaints(base, now, 0.8).size(), 1u) << "a collapse shows in two prompts, too";
-  now.diversity_change = {-0.98, std::nullopt, 1};
+  now.diversity_log = {std::log(0.02), std::nullopt, 1};
   EXPECT_EQ(complaints(base, now, 0.8).size(), 1u) << "of one prompt the floor decides";
 }
 

@@ -22,11 +22,10 @@ struct BetaOptions {
   template <class V>
   void fields(V& v) {
     v("budget", budget,
-      "control energy, the mean of (v_theta - v_base)^2 at the trained states, that beta is "
-      "lowered "
-      "to keep; costs a forward of the base at each; 0: beta stays",
+      "budget of control energy, the mean of (v_theta - v_base)^2 at the trained states, which "
+      "beta is lowered to keep; costs one forward pass of the base per state; 0: beta is fixed",
       range(0, 1e12));
-    v("rate", rate, "largest change of log(beta) in one update", range(0, 10));
+    v("rate", rate, "largest change of log(beta) per update", range(0, 10));
   }
 };
 
@@ -45,9 +44,9 @@ struct MonitorOptions {
   template <class V>
   void fields(V& v) {
     v("action", action,
-      "what a warning of the monitor does: nothing more, end the run after that evaluation, or "
-      "multiply beta by monitor.factor from then on");
-    v("factor", factor, "of lower_beta", range(0, 1));
+      "action on a reward-hacking warning: warn only, stop the run after that evaluation, or "
+      "multiply beta by monitor.factor");
+    v("factor", factor, "factor on beta for lower_beta", range(0, 1));
   }
 };
 

@@ -75,6 +75,11 @@ int64_t rollout_steps(const AlignConfig& c) {
                                                  : c.time_grid.steps;
 }
 
+bool refuses_rounding(const AlignConfig& config, int processes) {
+  if (config.rounding != Rounding::kAuto) return config.rounding == Rounding::kRefuse;
+  return processes > 1 || config.shares > 1;
+}
+
 namespace {
 
 // A budget of control energy asks for it at every update.

@@ -13,6 +13,9 @@ namespace vggflow {
 /// Steps of a rollout.
 int64_t rollout_steps(const AlignConfig& config);
 
+/// Whether a resume is refused where its numbers may differ by rounding: see Rounding.
+bool refuses_rounding(const AlignConfig& config, int processes);
+
 /// The method of a run and its value network, for the checks, the plan and the trainer alike.
 struct ResolvedMethod {
   explicit ResolvedMethod(const AlignConfig& config);

@@ -59,16 +59,15 @@ struct ImageProblemOptions {
   template <class V>
   void fields(V& v) {
     v("merge", merge,
-      "rollouts run on weights with the adapters merged, which are held besides the base's; false "
-      "saves that memory and costs time");
-    v("guidance", guidance, "guidance scale", range(0, 100));
+      "merge the adapters into a copy of the weights for rollouts; false saves the copy's memory "
+      "and costs time");
+    v("guidance", guidance, "classifier-free guidance scale", range(0, 100));
     v("guidance_in", guidance_in,
-      "where it acts: rollout, gradient (the policy as it is trained), adjoint (the base that "
-      "cotangents are pulled "
-      "back through), base (the base that the policy is regressed on)");
+      "where guidance applies: rollout, gradient (the policy in training), adjoint (the base that "
+      "cotangents are pulled back through), base (the base in the regression target)");
     v("detach_unconditional", detach_unconditional,
       "no gradient through the policy's unconditional branch");
-    v("clamp", clamp, "clip of pixels before the reward");
+    v("clamp", clamp, "how pixels are clamped to [0, 1] before the reward");
   }
 };
 

@@ -43,9 +43,9 @@ struct AdamWOptions {
   template <class V>
   void fields(V& v) {
     v("lr", lr, "learning rate", range(0, 1));
-    v("beta1", beta1, "decay of the gradient's mean", range(0, 1));
-    v("beta2", beta2, "decay of the gradient's square", range(0, 1));
-    v("eps", eps, "added to the root", range(0, 1));
+    v("beta1", beta1, "decay of the first moment", range(0, 1));
+    v("beta2", beta2, "decay of the second moment", range(0, 1));
+    v("eps", eps, "epsilon added to the denominator", range(0, 1));
     v("weight_decay", weight_decay, "decoupled weight decay", range(0, 10));
   }
 };

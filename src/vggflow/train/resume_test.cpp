@@ -179,13 +179,49 @@ TEST(Resume, MayChangeEvaluationsAndWhatChangesNumbersByRoundingAlone) {
   c.micro_batch = 2;
   ASSERT_EQ(align(c), RunEnd::kFinished);
   const std::string log = read_text(fs::path(c.run) / "log.txt");
-  EXPECT_THAT(log, HasSubstr("going on after update 2\n"));
+  EXPECT_THAT(log, HasSubstr("resuming after update 2\n"));
   EXPECT_THAT(log,
               HasSubstr("micro_batch changed since the run's start: its numbers may now differ "
                         "by rounding\n"));
   EXPECT_THAT(log, HasSubstr("the base is measured anew"));
   EXPECT_EQ(lines_of(c.run, "eval").back()["images_per_prompt"], 5);
   EXPECT_THAT(read_text(fs::path(c.run) / "config.yaml"), HasSubstr("micro_batch: 2 "));
+}
+
+// A run of shares is one whose numbers are to be the same however it is computed.
+TEST(Resume, OfSharesRefusesWhatChangesNumbersByRoundingUnlessItIsAllowed) {
+  AlignConfig c = quick("changed_shares");
+  c.shares = 2;
+  c.updates = 2;
+  ASSERT_EQ(align(c), RunEnd::kFinished);
+  AlignConfig parts = longer(c, 4);
+  parts.micro_batch = 2;
+  EXPECT_THAT(message_of([&] { align(parts); }),
+              AllOf(HasSubstr("expected micro_batch to be as at the start of"),
+                    HasSubstr("put back what differs, or pass rounding=allow")));
+  AlignConfig threads = longer(c, 4);
+  const int before = at::get_num_threads();
+  at::set_num_threads(before + 1);
+  EXPECT_THAT(message_of([&] { align(threads); }),
+              AllOf(HasSubstr(fmt::format("expected threads={}, as before", before)),
+                    HasSubstr(fmt::format("got {}; pass threads={} or rounding=allow", before + 1,
+                                          before))));
+  at::set_num_threads(before);
+  parts.rounding = Rounding::kAllow;
+  EXPECT_EQ(align(parts), RunEnd::kFinished);
+  EXPECT_THAT(read_text(fs::path(c.run) / "log.txt"),
+              HasSubstr("micro_batch changed since the run's start: its numbers may now differ"));
+}
+
+TEST(Resume, OfOneProcessRefusesToRoundOtherwiseWhereItIsTold) {
+  AlignConfig c = quick("changed_refused");
+  c.updates = 2;
+  ASSERT_EQ(align(c), RunEnd::kFinished);
+  c = longer(c, 4);
+  c.flow.checkpointing = !c.flow.checkpointing;
+  c.rounding = Rounding::kRefuse;
+  EXPECT_THAT(message_of([&] { align(c); }),
+              HasSubstr("expected checkpointing to be as at the start of"));
 }
 
 void flip_bit(const fs::path& file, size_t byte) {
@@ -234,7 +270,7 @@ TEST(Resume, GoesBackToTheCheckpointBeforeADamagedOne) {
   const fs::path run = damaged.run;
   flip_bit(run / "checkpoints/update_000004/state.safetensors", 1000);
   ASSERT_EQ(align(damaged = longer(damaged, 6)), RunEnd::kFinished);
-  EXPECT_THAT(read_text(run / "log.txt"), HasSubstr("going on after update 2\n"));
+  EXPECT_THAT(read_text(run / "log.txt"), HasSubstr("resuming after update 2\n"));
   expect_same_tensors(fs::path(whole.run) / "lora.safetensors", run / "lora.safetensors");
   for (const char* kind : {"update", "eval", "warning"})
     EXPECT_EQ(lines_of(damaged.run, kind), lines_of(whole.run, kind)) << kind;

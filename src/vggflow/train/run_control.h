@@ -1,12 +1,13 @@
 #pragma once
-// What a person asks of a run while it trains, taken up between two updates: by the buttons of the
-// live page.
+// What a person or a program asks of a run while it trains, taken up between two updates: by the
+// buttons of the live page, or by the callback of the C library.
 
 #include <cstdint>
 #include <string>
 #include <vector>
 
 #include "vggflow/io/image.h"
+#include "vggflow/io/jsonl.h"
 
 namespace vggflow {
 
@@ -29,6 +30,9 @@ class RunControl {
   virtual ~RunControl() = default;
   /// The wishes since the last call.
   virtual RunWishes take() = 0;
+  /// The lines of metrics.jsonl of the update that was just made and of the last evaluation, which
+  /// is an empty object before the first.
+  virtual void updated(const Json& update, const Json& evaluation) {}
   /// A checkpoint of the first `update` updates is on the disk.
   virtual void saved(int64_t update) = 0;
   /// The base's image and that of the averaged adapters after `update` updates.

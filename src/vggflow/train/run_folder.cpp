@@ -50,6 +50,7 @@ bool is_evaluation(const std::string& key) {
 }
 bool is_free(const std::string& key) {
   static const std::set<std::string> keys{"resume",
+                                          "rounding",
                                           "run",
                                           "updates",
                                           "checkpoint_every",
@@ -60,6 +61,7 @@ bool is_free(const std::string& key) {
                                           "offload",
                                           "weights",
                                           "eval_every",
+                                          "grid_images",
                                           "fit.log_every",
                                           "fit.preview_every",
                                           "fit.checkpoint_every"};

@@ -165,9 +165,8 @@ void RunLog::evaluation(int64_t done, const Evaluation& now, const Evaluation& b
       "eval {} | reward {:.3f} ({:+.3f}{} paired, {:+.2f} sd) | {}diversity {:.3f} ({:.0f} %) | FD "
       "{:.2f} (floor {:.2f}) | KID {:.4f} | {}",
       done, now.reward.mean, now.reward_change.mean, error_text(now.reward_change.se, 3),
-      in_sd(now.reward_change.mean, base), judge, now.diversity.mean,
-      100 * now.diversity.mean / std::max(1e-12, base.diversity.mean), now.fd, now.fd_floor,
-      now.kid.mean, duration_text(seconds));
+      in_sd(now.reward_change.mean, base), judge, now.diversity.mean, 100 * now.diversity_kept(),
+      now.fd, now.fd_floor, now.kid.mean, duration_text(seconds));
 }
 
 void RunLog::show_evaluation(int64_t done, const Evaluation& now, double seconds) {
@@ -175,6 +174,7 @@ void RunLog::show_evaluation(int64_t done, const Evaluation& now, double seconds
                                       {"eval/reward_change", now.reward_change.mean},
                                       {"eval/diversity", now.diversity.mean},
                                       {"eval/diversity_change", now.diversity_change.mean},
+                                      {"eval/diversity_kept", now.diversity_kept()},
                                       {"eval/fd", now.fd},
                                       {"eval/kid", now.kid.mean},
                                       {"time/evaluation", seconds}};

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
+#include <c10/core/DeviceType.h>
 #include <torch/version.h>
 
 #include <fmt/format.h>
@@ -28,6 +29,7 @@
 #include "vggflow/io/grid_file.h"
 #include "vggflow/io/image.h"
 #include "vggflow/ops/random_tensor.h"
+#include "vggflow/train/checks.h"
 #include "vggflow/train/next_commands.h"
 
 namespace vggflow {
@@ -91,6 +93,9 @@ void check_same(const Checkpoint& saved, const char* key, const std::string& now
                 "in {}: put the files back, or start a new run",
                 what, before->second, now, place);
 }
+
+// What computes, whatever the setting said: `auto` may mean either.
+std::string device_kind() { return c10::DeviceTypeName(current_device().type(), true); }
 
 }  // namespace
 
@@ -307,8 +312,8 @@ void Trainer::begin() {
       config_.lora_rank, state_.policy.buffer.values().numel(), word_of(resolved_.value.kind),
       config_.seed);
   log_info("times {:.3f}", fmt::join(times_, " "));
-  if (saved) log_info("going on after update {}", done_);
-  if (config_.resume && !saved) log_info("no checkpoint yet: beginning at update 0 again");
+  if (saved) log_info("resuming after update {}", done_);
+  if (config_.resume && !saved) log_info("no checkpoint yet: starting again at update 0");
   const bool missed = group_.any(log_ && done_ > 0 && evaluation_due() &&
                                  log_->record().evaluation.value("update", int64_t{0}) < done_);
   if (done_ < config_.updates || missed) measure_base();
@@ -317,14 +322,25 @@ void Trainer::begin() {
   keep();
 }
 
+// Of what changes numbers by rounding: refused, or said.
+void Trainer::hear_rounding(const Checkpoint& saved, const std::string& key,
+                            const std::string& now) const {
+  const auto before = saved.metadata.find(key);
+  if (before == saved.metadata.end() || before->second == now) return;
+  VGGFLOW_CHECK(!refuses_rounding(config_, group_.size()),
+                "[resume] expected {}={}, as before, so that the run's numbers are those of a run "
+                "of one piece to the last bit, got {}; pass {}={} or rounding=allow",
+                key, before->second, now, key, before->second);
+  log_info("the run used {}={} before and uses {} now: numbers may differ by rounding", key,
+           before->second, now);
+}
+
 void Trainer::resume_from(const Checkpoint& saved) {
   check_same(saved, "base_model", base_hash_, "base model", config_.flow.model);
   check_same(saved, "prompts", prompts_hash_, "prompts",
              fmt::format("{} {}", config_.prompts.train, config_.prompts.eval));
-  const auto threads = saved.metadata.find("threads");
-  if (threads != saved.metadata.end() && threads->second != fmt::to_string(at::get_num_threads()))
-    log_info("{} threads computed before, {} do now: the numbers may now differ by rounding",
-             threads->second, at::get_num_threads());
+  hear_rounding(saved, "threads", fmt::to_string(at::get_num_threads()));
+  hear_rounding(saved, "device", device_kind());
   state_.load(saved);
   losses_of_g_ = !saved.metadata.contains("value_losses");
   base_json_ = parse_json(checkpoint_text(saved, "base"), "the checkpoint's base evaluation");
@@ -363,8 +379,9 @@ bool Trainer::advance() {
 // Rank 0's; what is left to do of them is to save and to stop.
 RunWishes Trainer::grant_wishes() {
   if (!control_ || !log_) return {};
+  control_->updated(log_->record().update, log_->record().evaluation);
   const RunWishes wishes = control_->take();
-  if (wishes.stop) log_line("asked on the live page to stop after this update");
+  if (wishes.stop) log_line("asked to stop after this update");
   for (const SampleWish& wish : wishes.samples) draw(wish);
   return wishes;
 }
@@ -435,10 +452,17 @@ ImageGenerator Trainer::generator(bool base) const {
   };
 }
 
+std::vector<std::string> Trainer::shown_prompts() const {
+  std::vector<std::string> prompts = prompts_->display();
+  if (std::ssize(prompts) > config_.grid_images)
+    prompts.resize(static_cast<size_t>(config_.grid_images));
+  return prompts;
+}
+
 // Of the images of so many sets, and those of the grid.
 Progress Trainer::evaluation_bar(int64_t sets) const {
   return {done_ == 0 ? "evaluation of the base" : fmt::format("evaluation {}", done_),
-          sets * evaluator_->set_size() + std::ssize(prompts_->display())};
+          sets * evaluator_->set_size() + std::ssize(shown_prompts())};
 }
 
 // The base's images come from the same keys in every process of the run; the first one keeps its
@@ -452,6 +476,8 @@ void Trainer::measure_base() {
   if (done_ == 0) {
     base_json_ = base_.to_json();
     log_evaluation(base_, draw, watch, bar);
+    if (const std::string text = lopsided_diversity(base_); !text.empty())
+      log_info("warning: {}", text);
   } else if (new_evaluations_) {
     base_json_ = base_.to_json();
     log_line(
@@ -484,7 +510,7 @@ void Trainer::evaluate() {
 void Trainer::log_evaluation(const Evaluation& now, const ImageGenerator& draw,
                              const Stopwatch& watch, Progress& bar) {
   evaluated_ = done_;
-  const std::vector<std::string> prompts = prompts_->display();
+  const std::vector<std::string> prompts = shown_prompts();
   const Tensor shown =
       drawn_thumbnails(draw, prompts, config_.eval.batch, model_->state_shape(), group_, &bar);
   if (!log_) return;
@@ -531,6 +557,7 @@ Checkpoint Trainer::checkpoint() const {
                             {"base_model", base_hash_},
                             {"prompts", prompts_hash_},
                             {"threads", fmt::to_string(at::get_num_threads())},
+                            {"device", device_kind()},
                             {"evaluated", fmt::to_string(evaluated_)}}};
   if (!losses_of_g_) c.metadata["value_losses"] = "of beta g";
   state_.save(c);
@@ -574,7 +601,11 @@ Json Trainer::summary() const {
   seconds["evaluation"] = record.evaluation_seconds;
   const double base_reward = figure(base_json_, "/reward/mean"),
                sd = figure(base_json_, "/reward_sd_within_prompt"),
-               diversity = figure(base_json_, "/diversity/mean");
+               diversity = figure(base_json_, "/diversity/mean"),
+               // The last evaluation may be an earlier program's, which has the means alone.
+      kept = final.contains("diversity_kept")
+                 ? figure(final, "/diversity_kept")
+                 : figure(final, "/diversity/mean") / std::max(1e-12, diversity);
   Json out{{"method", config_.method},
            {"reward", config_.reward},
            {"seed", config_.seed},
@@ -582,7 +613,7 @@ Json Trainer::summary() const {
            {"base", base_json_},
            {"final", final},
            {"reward_gain_sd", (figure(final, "/reward/mean") - base_reward) / std::max(1e-12, sd)},
-           {"diversity_kept", figure(final, "/diversity/mean") / std::max(1e-12, diversity)},
+           {"diversity_kept", kept},
            {"seconds", seconds},
            {"passes", record.update.at("passes")},
            {"expected_passes", json_of(as_counter(expected), as_value_counter(expected))},

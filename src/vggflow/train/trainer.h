@@ -44,7 +44,9 @@ class Trainer {
  private:
   std::optional<Checkpoint> load_last() const;
   void begin();
+  std::vector<std::string> shown_prompts() const;
   void resume_from(const Checkpoint& checkpoint);
+  void hear_rounding(const Checkpoint& saved, const std::string& key, const std::string& now) const;
   bool advance();
   void keep();
   RunWishes grant_wishes();

@@ -326,9 +326,8 @@ LoraSettings settings_of(const fs::path& file, const Metadata& metadata, LoraLay
                 "[lora] {} has PEFT's keys, but no adapter_config.json lies beside it: alpha is "
                 "there; keep both in one folder",
                 file.string());
-  log_info(
-      "{} has PEFT's keys, but no adapter_config.json beside it: alpha is taken to be the rank",
-      file.string());
+  log_info("{} has PEFT's keys, but no adapter_config.json beside it: assuming alpha = rank",
+           file.string());
   return {};
 }
 

@@ -36,7 +36,7 @@ struct NanoOptions {
   void fields(V& v) {
     v("text_width", text_width,
       "channels of a word embedding; network.context_dim and pooled_dim must equal it");
-    v("decoder", decoder, "what makes images of states: none (they are images), or taesd3");
+    v("decoder", decoder, "decoder of the states: none (states are images), or taesd3");
     v("decoder_hash", decoder_hash, "of the decoder's weights that the model was trained for");
     v.section("network", network);
   }

@@ -43,11 +43,11 @@ void check_variants(const Sd3Files& files, const std::string& wanted,
                 "the plain files",
                 files.root().string(), wanted);
   if (!plain.empty())
-    log_info("no weights of variant '{}' of {}: the plain ones are taken", wanted,
+    log_info("no weights of variant '{}' of {}: using the default files", wanted,
              fmt::join(plain, ", "));
   for (const auto& [variant, components] : only)
-    log_info("no plain weights of {}: those of the only variant, '{}', are taken",
-             fmt::join(components, ", "), variant);
+    log_info("no default weights of {}: using the only variant, '{}'", fmt::join(components, ", "),
+             variant);
 }
 
 }  // namespace

@@ -46,28 +46,27 @@ struct Sd3Options {
   template <class V>
   void fields(V& v) {
     v("variant", variant,
-      "variant of the weight files, such as fp16; components without it give their plain files; "
-      "empty: the plain files, or the only variant there is");
+      "variant of the weight files, such as fp16; components that lack it use the default files; "
+      "empty: the default files, or the only variant there is");
     v("revision", revision,
-      "branch, tag or commit, where the model is named org/name and lies in the Hugging Face "
-      "cache");
+      "branch, tag or commit of a model in the Hugging Face cache (org/name)");
     v("config", config,
       "for a single-file checkpoint: a diffusers folder with its configs and tokenizers, and the "
       "text encoders if the file has none");
-    v("height", height, "of the images in pixels; 0: what the model was trained for",
+    v("height", height, "image height in pixels; 0: the size that the model was trained for",
       range(0, 65536));
-    v("width", width, "of the images in pixels; 0: what the model was trained for",
+    v("width", width, "image width in pixels; 0: the size that the model was trained for",
       range(0, 65536));
-    v("decoder", decoder, "from latents to images: the model's autoencoder, or the tiny TAESD3");
+    v("decoder", decoder, "decoder of the latents: the model's autoencoder, or the tiny TAESD3");
     v("taesd", taesd,
-      "folder of taesd3_decoder.safetensors, for decoder=taesd3 and for models of ours that it "
-      "decodes; empty: taesd3 in the folder that VGGFLOW_ASSETS names");
-    v("tiling", tiling, "decode large images tile by tile");
-    v("negative_prompt", negative_prompt, "what guidance leads away from");
-    v("t5", t5, "use the T5 encoder where the model has it; without it its tokens are zeros");
-    v("t5_tokens", t5_tokens, "length of the T5 part of a prompt", range(1, 512));
+      "folder of taesd3_decoder.safetensors, for decoder=taesd3 and for nano models that use it; "
+      "empty: $VGGFLOW_ASSETS/taesd3");
+    v("tiling", tiling, "decode large images in tiles");
+    v("negative_prompt", negative_prompt, "negative prompt; empty: the empty prompt");
+    v("t5", t5, "use the T5 encoder if the model has one; without it, its tokens are zeros");
+    v("t5_tokens", t5_tokens, "maximum T5 tokens per prompt", range(1, 512));
     v("embedding_cache", embedding_cache,
-      "folder that keeps prompt embeddings; empty: they are held in memory");
+      "folder that caches prompt embeddings; empty: keep them in memory");
   }
 };
 

@@ -108,7 +108,7 @@ Pieces pieces_of(const Sd3Files& files, const ModelCopy& copy) {
   VGGFLOW_CHECK(problems.empty(),
                 "[export] the weights do not fit their configurations, nothing is written: {}",
                 examples_of(problems));
-  if (!absent.empty()) log_info("not there and left out: {}", fmt::join(absent, ", "));
+  if (!absent.empty()) log_info("missing, skipped: {}", fmt::join(absent, ", "));
   attach(pieces.at("transformer"), copy.adapters);
   return pieces;
 }

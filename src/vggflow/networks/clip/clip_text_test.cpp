@@ -143,7 +143,7 @@ TEST_F(ClipTextFolder, TakesTheVariantThatIsAskedForOrTheOnlyOneThereIs) {
               HasSubstr("has no weights of variant 'bf16' and no plain ones; it has the variants "
                         "fp16: pass one of them"));
   std::filesystem::copy_file(folder / "model.fp16.safetensors", folder / "model.bf16.safetensors");
-  EXPECT_THAT(refusal(), HasSubstr("has no plain weights, but several variants, bf16, fp16: pass "
+  EXPECT_THAT(refusal(), HasSubstr("has no default weights, but several variants, bf16, fp16: pass "
                                    "the one to take as variant"));
 }
 

@@ -13,13 +13,30 @@ function fill(node, attributes, children) {
 const el = (tag, attributes = {}, ...children) => fill(document.createElement(tag), attributes, children);
 const shape = (tag, attributes = {}, ...children) => fill(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
 
-// Replaces what a node holds where that is another thing than before, so that focus and selection stay.
+// Makes what a node holds what it is to hold, and touches nothing else: focus, selection, what was opened and the place of a screen
+// reader stay. Buttons and images have listeners of their own and are put in whole.
+function patch(old, wanted) {
+  [...old.childNodes].slice(wanted.length).forEach((extra) => extra.remove());
+  wanted.forEach((now, i) => {
+    const before = old.childNodes[i];
+    if (before === now) return;
+    if (!before) old.append(now);
+    else if (before.nodeName !== now.nodeName || ["BUTTON", "IMG"].includes(now.nodeName)) before.replaceWith(now);
+    else if (now.nodeType === Node.TEXT_NODE) before.data === now.data || (before.data = now.data);
+    else {
+      for (const { name } of [...before.attributes]) if (!now.hasAttribute(name) && name !== "open") before.removeAttribute(name);
+      for (const { name, value } of now.attributes) if (before.getAttribute(name) !== value) before.setAttribute(name, value);
+      patch(before, [...now.childNodes]);
+    }
+  });
+}
+// The same where that is another thing than before.
 const shown = new Map();
 function show(node, key, build) {
   const text = JSON.stringify(key);
   if (shown.get(node) === text) return;
   shown.set(node, text);
-  node.replaceChildren(...build());
+  patch(node, build().map((part) => (typeof part === "string" ? document.createTextNode(part) : part)));
 }
 
 // ---- numbers
@@ -55,7 +72,10 @@ const colour = (i) => `var(--c${i % kColours})`;
 const estimate = (e, ...path) => ({ y: num(e, "metrics", ...path, "mean"), e: num(e, "metrics", ...path, "se") });
 const warned = (run) => new Set(run.warnings.map((w) => w.update));
 
+// The mean over prompts of the log ratio to the base; runs of earlier programs have the means alone.
 function kept(run, e) {
+  const logs = estimate(e, "diversity_log_ratio");
+  if (logs.y !== null) return { y: 100 * Math.exp(logs.y), e: logs.e === null ? null : 100 * Math.exp(logs.y) * logs.e };
   const base = run.evaluations.length ? estimate(run.evaluations[0], "diversity").y : null;
   const now = estimate(e, "diversity"), change = estimate(e, "diversity_change");
   if (!base || now.y === null) return { y: null, e: null };
@@ -201,6 +221,7 @@ function drawChart(id, chart) {
   const ends = chart.series.filter((s) => !s.dashed).map((s) => [s.name, last(s.points.filter((p) => p.y !== null))]).filter(([, p]) => p);
   made.rest = ends.length === 0 ? "nothing yet" : chart.note || "";
   made.svg.setAttribute("aria-label", `${chart.title}, ${chart.y} by ${chart.x}. Last: ${ends.map(([name, p]) => `${name} ${digits(p.y)}${error(p.e ?? null)}`).join(", ") || "nothing yet"}`);
+  made.figure.setAttribute("aria-label", `chart: ${chart.title}. Arrow keys read its points`);
   made.stops = stopsOf(chart, x, y);
   moveCursor(made, made.place);
   return made.figure;
@@ -253,7 +274,8 @@ function renderCharts() {
   wanted.push(["diversity", fromEvaluations("Diversity", "feature variance", ["diversity"], ["diversity_change"])], ["fd", distances("Fréchet distance to the base", "FD", "fd")], ["kid", distances("KID to the base", "KID", "kid")]);
   if (runs.length === 1) wanted.push(["losses", losses()]);
   const figures = wanted.map(([id, chart]) => drawChart(id, chart));
-  show($("charts"), wanted.map(([id]) => id), () => figures);
+  const there = [...$("charts").children];
+  if (there.length !== figures.length || figures.some((figure, i) => figure !== there[i])) $("charts").replaceChildren(...figures);
 }
 
 // ---- the parts of the page
@@ -483,9 +505,7 @@ function renderSoon() {
   setTimeout(render, 100);
 }
 
-function speak(text) {
-  $("spoken").textContent = text;
-}
+// What a screen reader says of its own accord: states, evaluations and warnings, not every update.
 function add(news) {
   const at = news.run, old = runs[at];
   if (news.anew) {
@@ -495,11 +515,12 @@ function add(news) {
     for (const list of ["updates", "evaluations", "warnings", "lines"]) old[list].push(...news[list]);
     old.grids = [...new Set([...old.grids, ...news.grids])].sort((a, b) => a - b);
     old.lines.splice(0, old.lines.length - kLines);
-    const before = old.status.state;
+    const before = old.status.state, words = [];
     old.status = news.status;
-    if (before !== old.status.state) speak(`${nameOf(old)} is ${old.status.state}`);
-    for (const e of news.evaluations) speak(`${nameOf(old)}, after ${e.update} updates: reward ${digits(estimate(e, "reward").y)}, diversity ${digits(estimate(e, "diversity").y)}`);
-    for (const w of news.warnings) speak(`warning of ${nameOf(old)}: ${w.text}`);
+    if (before !== old.status.state) words.push(`${nameOf(old)} is ${old.status.state}`);
+    for (const e of news.evaluations) words.push(`${nameOf(old)}, after ${e.update} updates: reward ${digits(estimate(e, "reward").y)}, diversity ${digits(estimate(e, "diversity").y)}`);
+    for (const w of news.warnings) words.push(`warning of ${nameOf(old)}: ${w.text}`);
+    if (words.length) $("spoken").textContent = words.join(". ");
   }
   renderSoon();
 }
