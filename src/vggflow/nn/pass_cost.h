@@ -16,7 +16,6 @@ struct PassCost {
   double idle = 0;        ///< largest bytes that live at once in a pass without gradient
   double unwind = 0;  ///< bytes that the backward pass, with one recomputed block where blocks are
                       ///< checkpointed, takes at most besides the graph
-  bool in_one_call = false;  ///< blocks run in one call each on the CPU, which leaves few tensors
 };
 
 /// Parameters of a network as it is built, without memory for its numbers.

@@ -13,6 +13,7 @@
 #include "vggflow/core/config.h"
 #include "vggflow/core/error.h"
 #include "vggflow/dist/group.h"
+#include "vggflow/families/network_cost.h"
 #include "vggflow/families/value_cost.h"
 #include "vggflow/flow/precision.h"
 #include "vggflow/flow/sampling.h"
@@ -32,7 +33,7 @@ struct MemoryPlace {
   bool gpu;
   double program;       // bytes
   double heap;          // what comes and goes takes as many times its tensors' bytes,
-  double heap_of_call;  // and that of networks whose blocks run in one call
+  double heap_at_once;  // and that of networks whose blocks run in one call
 };
 constexpr double kGiB = 1024.0 * 1024 * 1024;
 constexpr MemoryPlace kCpu{false, 0.17 * kGiB, 1.75, 1.15}, kGpu{true, 0.8 * kGiB, 1.3, 1.3};
@@ -107,11 +108,11 @@ class Planner {
   void hold_memory();
   void run_through_moments();
   void add_losses(const Moment& moment);
-  // Bytes of a moment; `of` has blocks in one call, or not.
+  // Bytes of a moment.
   struct Transient {
     std::string name;
     double bytes;
-    const PassCost* of = nullptr;
+    bool of_network = false;
   };
   void add_moment(const std::string& name, const std::vector<Transient>& transient);
   double decode_graph(double images) const {
@@ -129,6 +130,7 @@ class Planner {
   const ModelShape& s_;
   ResolvedMethod resolved_;
   ValueKind value_kind_ = ValueKind::kNone;
+  bool network_at_once_ = false;
   CostShape cost_shape_;  // of the batch
   Demand want_;           // of the batch
   double ranks_ = 1, shares_ = 1, own_shares_ = 1;
@@ -199,6 +201,7 @@ Planner::Planner(const AlignConfig& c, const ModelShape& s, int ranks)
   network_numbers_ = network_parameters_ + s.network->tables();
 
   NetworkCall call = base_call();
+  network_at_once_ = runs_at_once(*s.network, call);
   network_ = s.network->cost(call);
   tangent_ = s.network->tangent_cost(call);
   call.rank = c.lora_rank;
@@ -375,8 +378,8 @@ void Planner::hold_memory() {
 void Planner::add_moment(const std::string& name, const std::vector<Transient>& transient) {
   std::vector<Amount> parts = held_;
   for (const Transient& part : transient) {
-    const bool in_one_call = part.of && part.of->in_one_call;
-    parts.push_back({part.name, part.bytes * (in_one_call ? place_.heap_of_call : place_.heap)});
+    const bool at_once = part.of_network && network_at_once_;
+    parts.push_back({part.name, part.bytes * (at_once ? place_.heap_at_once : place_.heap)});
   }
   double sum = 0;
   for (const Amount& part : parts) sum += part.value;
@@ -397,15 +400,14 @@ void Planner::add_losses(const Moment& m) {
   const double rows = micro(c_, m.rows);
   const PassCost& value = m.value_pairs > 0 ? value_pairs_ : value_;
   const double values = m.value_graphs + m.value_pairs, bases = rows * m.base_graphs;
-  const PassCost& unwound = values > 0 ? value : with_input_;
-  add_moment(m.name,
-             {{"graph of the value network", values * kept(value, rows), &value},
-              {"graph of the base", kept(with_input_, bases), &with_input_},
-              {"graph of the policy", kept(policy_input_, rows * m.policy_graphs), &policy_input_},
-              {"graph of decoder and reward", m.reward_graphs * decode_graph(rows)},
-              {"forward", rows * (m.forwards * network_.idle + m.tangents * tangent_.idle)},
-              {"backward", (values > 0 ? rows : bases) * unwound.unwind, &unwound},
-              {"backward of decoder and reward", m.reward_graphs * decode_unwind(rows)}});
+  const double unwind = values > 0 ? rows * value.unwind : bases * with_input_.unwind;
+  add_moment(m.name, {{"graph of the value network", values * kept(value, rows)},
+                      {"graph of the base", kept(with_input_, bases), true},
+                      {"graph of the policy", kept(policy_input_, rows * m.policy_graphs), true},
+                      {"graph of decoder and reward", m.reward_graphs * decode_graph(rows)},
+                      {"forward", rows * (m.forwards * network_.idle + m.tangents * tangent_.idle)},
+                      {"backward", unwind, values == 0},
+                      {"backward of decoder and reward", m.reward_graphs * decode_unwind(rows)}});
 }
 
 void Planner::run_through_moments() {
@@ -423,7 +425,7 @@ void Planner::run_through_moments() {
     add_moment("prompts", {});
     held_ = all;
   }
-  add_moment("rollout", {{"forward", k.batch * k.rollout * network_.idle, &network_},
+  add_moment("rollout", {{"forward", k.batch * k.rollout * network_.idle, true},
                          {"prompts of the batch", 3 * k.rollout * prompts}});
   add_moment("reward", {{"graph of decoder and reward", decode_graph(images)},
                         {"backward", decode_unwind(images)},
@@ -435,21 +437,21 @@ void Planner::run_through_moments() {
                                         2 * k.batch * pixel_bytes_}});
   const PassCost& policy = share_.policy_input ? policy_input_ : with_adapters_;
   const double branches = share_.policy_input ? k.policy_graph : k.known_graph;
-  add_moment("training", {{"graph of the network", kept(policy, rows * branches), &policy},
-                          {"backward", rows * branches * policy.unwind, &policy},
+  add_moment("training", {{"graph of the network", kept(policy, rows * branches), true},
+                          {"backward", rows * branches * policy.unwind, true},
                           {"prompts of the batch", 2 * prompts + 2 * rows * prompt_bytes_}});
   add_moment("training",
-             {{"forward", rows * k.base * network_.idle, &network_},
+             {{"forward", rows * k.base * network_.idle, true},
               {"prompts of the batch", 2 * prompts + 2 * rows * k.base * prompt_bytes_}});
   if (share_.adjoint) {
     const double pulled = micro(c_, k.batch) * k.adjoint;
-    add_moment("adjoint", {{"graph of the base", kept(with_input_, pulled), &with_input_},
-                           {"backward", pulled * with_input_.unwind, &with_input_},
+    add_moment("adjoint", {{"graph of the base", kept(with_input_, pulled), true},
+                           {"backward", pulled * with_input_.unwind, true},
                            {"prompts of the batch", 2 * prompts}});
   }
   for (const Moment& moment : share_.moments) add_losses(moment);
   const double shown = std::min(real(at_once(c_, s_)), real(c_.eval.prompts * c_.eval.images));
-  add_moment("evaluation", {{"forward", shown * k.rollout * network_.idle, &network_},
+  add_moment("evaluation", {{"forward", shown * k.rollout * network_.idle, true},
                             {"prompts of the batch", 3 * shown * k.rollout * prompt_bytes_}});
   add_moment(
       "evaluation",

@@ -70,13 +70,6 @@ BlockCost block_cost(const MmditOptions& o, const MmditCall& c, const BlockPlace
   return b;
 }
 
-// Whether blocks run in one call on this machine's CPU. Asked of every device: on a GPU so narrow a
-// network's bytes do not count.
-bool runs_at_once(const MmditOptions& o, const MmditCall& c) {
-  return c.bytes == 2 && !c.trained && !o.qk_norm && o.dual_attention_layers.empty() &&
-         ops::joint_block_serves(o.width(), o.head_dim);
-}
-
 // What is kept then: the streams before the block, queries, keys and values with attention's result
 // and log-sum-exp, and of each stream that goes on what lies between attention and MLP, and before
 // GELU. Weights are laid out twice, also transposed.
@@ -94,6 +87,11 @@ void over_blocks(const MmditOptions& o, F f) {
 }
 
 }  // namespace
+
+bool runs_at_once(const MmditOptions& o, const MmditCall& c) {
+  return c.bytes == 2 && !c.trained && !o.qk_norm && o.dual_attention_layers.empty() &&
+         ops::joint_block_serves(o.width(), o.head_dim);
+}
 
 double mmdit_grid(const MmditOptions& o) {
   return real(o.pos_embed_max * o.pos_embed_max * o.width());
@@ -133,7 +131,6 @@ PassCost mmdit_cost(const MmditOptions& o, const MmditCall& c) {
                qkv = e * d * (n + m) * (3 * 2 + 1 + (e < kFloat ? 2 : 0));
   cost.idle = streams + std::max(9 * e * d * n, qkv);
   cost.unwind = kFloat * d * (2 * n + m) + 9 * e * d * n + (c.checkpointing ? block_graph : 0);
-  cost.in_one_call = at_once;
   if (at_once) {
     // Both streams twice; backwards also the gradients of q, k, v and of attention, and the
     // adapters' copies of an image's.
