@@ -4,6 +4,8 @@
 //   product, copy     ceilings: a square bf16 product, and a device-to-device copy (read + written)
 //   forward/base, forward/lora, forward/merged
 //                     F: one call without gradient; adapters off, beside the weights, merged
+//   forward/graph     forward/merged replayed as one CUDA graph: what its launches cost; last, and
+//                     only where the plug-in is
 //   tangent           J: value and derivative along (dx, dt) by forward mode, without gradient
 //   backward, backward/checkpointed
 //                     B: forward and backward to x and to the adapters (r = 8 on q, k, v, out)
@@ -116,6 +118,7 @@ class RandomModel : public OnMmdit<FlowModel> {
     fill(*network_, noise, at::kBFloat16);
     fill(*decoder_, noise, at::kFloat);
     network_->compute = at::kBFloat16;
+    network_->join_projections();
     const MmditOptions& shape = network_->options;
     prompt_ = {noise({1, o.text_tokens, shape.context_dim}, 1, at::kBFloat16),
                noise({1, shape.pooled_dim}, 1, at::kBFloat16)};
@@ -169,6 +172,7 @@ class Bench {
   void backward();
   void rollout();
   void update();
+  void graph();
   Tensor states(int64_t rows) { return noise_({rows, x_.size(1), x_.size(2), x_.size(3)}, 1); }
   MmditCall call() const;
   ImageProblem problem() {
@@ -370,6 +374,32 @@ void Bench::update() {
                   {"micro_batch", o_.micro_batch}}});
 }
 
+// Last, since CUDA may not go on after a capture that failed.
+void Bench::graph() {
+  const device::CudaApi* const api = cuda_api();
+  if (!api) return;
+  std::function<void()> forward = [this] {
+    const at::NoGradGuard no_grad;
+    lora_->merged().velocity(x_, t_, conditioning_);
+  };
+  void* graph = nullptr;
+  const auto check = [](const char* problem) {
+    VGGFLOW_CHECK(!problem, "[gpu_bench] {}", problem);
+  };
+  time({.name = "forward/graph",
+        .run =
+            [&] {
+              if (!graph)
+                check(api->graph_capture(
+                    [](void* work) { (*static_cast<std::function<void()>*>(work))(); }, &forward,
+                    &graph));
+              check(api->graph_replay(graph));
+            },
+        .flops =
+            static_cast<double>(o_.rows) * mmdit_cost(model_->mmdit().options, call()).forward});
+  if (graph) api->graph_free(graph);
+}
+
 void Bench::run() {
   ceilings();
   if (!wants_network()) return;
@@ -379,11 +409,12 @@ void Bench::run() {
   rollout();
   tangent();
   update();
+  graph();
 }
 
 const std::vector<std::string> kMeasures{
-    "product", "copy",     "forward/base",          "forward/lora", "forward/merged",
-    "tangent", "backward", "backward/checkpointed", "rollout",      "update"};
+    "product",  "copy",    "forward/base",          "forward/lora", "forward/merged", "forward/graph",
+    "backward", "tangent", "backward/checkpointed", "rollout",      "update"};
 
 // Of a flag that is given twice the last one holds, so that a script's flags can be overruled.
 void add_options(CLI::App& app, Options& o) {

@@ -18,12 +18,18 @@
 namespace vggflow::cli {
 namespace {
 
+constexpr double kGib = 1024.0 * 1024.0 * 1024.0;
+
 // What the plug-in knows of the card, and the ceilings that a run's speed is a share of.
 void print_card(at::Device device) {
   std::array<char, 512> text{};
   const auto* api = cuda_api();
   if (api && !api->describe(device.index(), text.data(), text.size()))
     fmt::print("{:<18} {}\n", "card", text.data());
+  device::CudaMemory memory{};
+  if (api && !api->memory(device.index(), &memory))
+    fmt::print("{:<18} {:.1f} of {:.1f} GiB free\n", "memory",
+               static_cast<double>(memory.free) / kGib, static_cast<double>(memory.total) / kGib);
   const DeviceSpeed speed = device_speed(device);
   fmt::print("{:<18} {:.0f} TFLOP/s (bf16 product of {}^3), {:.0f} GB/s (copy, read and write)\n",
              "speed", speed.tflops, speed.side, speed.gbytes);

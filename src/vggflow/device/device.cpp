@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "vggflow/core/error.h"
+#include "vggflow/device/range.h"
 
 namespace vggflow {
 namespace {
@@ -68,26 +69,6 @@ std::vector<int64_t> attention_order() {
   return order;
 }
 
-// Attention runs on cuDNN's, the flash or the memory-efficient kernels: the plain formula holds
-// all tokens against all tokens, and a silent fall to it would take a hundred times the memory.
-// cuDNN's backward pass is not deterministic.
-void set_up_cuda(const DeviceOptions& o) {
-  at::Context& context = at::globalContext();
-  context.setSDPPriorityOrder(attention_order());
-  context.setSDPUseCuDNN(!o.deterministic);
-  context.setSDPUseFlash(true);
-  context.setSDPUseMemEfficient(true);
-  context.setSDPUseMath(false);
-  context.setAllowTF32CuBLAS(o.tf32);
-  context.setAllowTF32CuDNN(o.tf32);
-  // Sums over the parts of a long product stay in fp32.
-  context.setAllowBF16ReductionCuBLAS(false);
-  context.setAllowFP16ReductionCuBLAS(false);
-  context.setDeterministicCuDNN(o.deterministic);
-  context.setDeterministicAlgorithms(o.deterministic, /*warn_only=*/false);
-  context.setDeterministicFillUninitializedMemory(false);
-}
-
 std::string settings_text(const DeviceOptions& o) {
   return fmt::format(
       "attention by {}flash or memory-efficient kernels, TF32 {}, {}kernels {}{}",
@@ -116,13 +97,33 @@ Opened open(const DeviceOptions& o) {
   VGGFLOW_CHECK(wanted.index < count, "[device] expected device=cuda:0 to cuda:{}, got '{}'",
                 count - 1, o.device);
   at::accelerator::setDeviceIndex(wanted.index);
-  set_up_cuda(o);
+  device::set_up_cuda(o);
   const at::Device place(at::kCUDA, wanted.index);
   return {place, fmt::format("{}, {}; {}", place.str(), device::describe_card(wanted.index),
                              settings_text(o))};
 }
 
 }  // namespace
+
+// Attention runs on cuDNN's, the flash or the memory-efficient kernels: the plain formula holds
+// all tokens against all tokens, and a silent fall to it would take a hundred times the memory.
+// cuDNN's backward pass is not deterministic.
+void device::set_up_cuda(const DeviceOptions& o) {
+  at::Context& context = at::globalContext();
+  context.setSDPPriorityOrder(attention_order());
+  context.setSDPUseCuDNN(!o.deterministic);
+  context.setSDPUseFlash(true);
+  context.setSDPUseMemEfficient(true);
+  context.setSDPUseMath(false);
+  context.setAllowTF32CuBLAS(o.tf32);
+  context.setAllowTF32CuDNN(o.tf32);
+  // Sums over the parts of a long product stay in fp32.
+  context.setAllowBF16ReductionCuBLAS(false);
+  context.setAllowFP16ReductionCuBLAS(false);
+  context.setDeterministicCuDNN(o.deterministic);
+  context.setDeterministicAlgorithms(o.deterministic, /*warn_only=*/false);
+  context.setDeterministicFillUninitializedMemory(false);
+}
 
 at::Device current_device() { return current; }
 const std::string& device_description() { return current_description(); }
@@ -152,6 +153,13 @@ DeviceScope::~DeviceScope() {
   current = before_;
   fused = fused_before_;
   current_description() = std::move(description_before_);
+}
+
+DeviceRange::DeviceRange(const char* name) : api_(cuda_api()) {
+  if (api_) api_->range_push(name);
+}
+DeviceRange::~DeviceRange() {
+  if (api_) api_->range_pop();
 }
 
 namespace {

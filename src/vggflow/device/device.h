@@ -111,8 +111,28 @@ Problem open_cuda(const CudaFiles& files);
 /// The plug-in that open_cuda found; null: none.
 const CudaApi* opened_plugin();
 
-/// Opens a plug-in and checks that it is of this build; throws with what differs.
-const CudaApi& open_plugin(const std::string& file);
+/// What a file is as a plug-in.
+struct Plugin {
+  const CudaApi* api = nullptr;  ///< null where it is none of this build
+  Problem problem = {};          ///< then, what differs
+};
+Plugin open_plugin(const std::string& file);
+
+/// While one lives, a table of the tests is the plug-in.
+class PluginScope {
+ public:
+  explicit PluginScope(const CudaApi& api);
+  ~PluginScope();
+  PluginScope(const PluginScope&) = delete;
+  PluginScope& operator=(const PluginScope&) = delete;
+
+ private:
+  const CudaApi* before_;
+};
+
+/// Which of LibTorch's kernels a run on CUDA takes: attention by cuDNN's, flash, then the
+/// memory-efficient ones, never by the plain formula, and what the options say.
+void set_up_cuda(const DeviceOptions& options);
 
 }  // namespace device
 }  // namespace vggflow

@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <utility>
 
 #include "vggflow/core/error.h"
 #include "vggflow/core/module_file.h"
@@ -84,19 +85,26 @@ std::string missing_for_cuda() {
   return fs::exists(torch_folder() / "libtorch_cuda.so") ? "" : kNoCuda;
 }
 
-const CudaApi& open_plugin(const std::string& file) {
+Plugin open_plugin(const std::string& file) {
+  const auto refused = [](const std::string& what) {
+    return Plugin{nullptr, {what, "build it together with this program, or remove the file"}};
+  };
   void* const library = dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL);
-  VGGFLOW_CHECK(library, "[device] {} does not load: {}", file, dlerror());
+  if (!library) return refused(fmt::format("{} does not load ({})", file, dlerror()));
   const auto function = reinterpret_cast<CudaApiFunction>(dlsym(library, kCudaApiSymbol));
-  VGGFLOW_CHECK(function, "[device] {} is no plug-in of vggflow: it has no {}", file,
-                kCudaApiSymbol);
+  if (!function)
+    return refused(
+        fmt::format("{} is no plug-in of vggflow: it has no {}", file, kCudaApiSymbol));
   const CudaApi& api = *function();
-  VGGFLOW_CHECK(api.abi == kCudaAbi && std::strcmp(api.torch_version, TORCH_VERSION) == 0,
-                "[device] {} was built for interface {} and LibTorch {}, this program for {} and "
-                "{}: build both together, or remove the file",
-                file, api.abi, api.torch_version, kCudaAbi, TORCH_VERSION);
-  return api;
+  if (api.abi != kCudaAbi || std::strcmp(api.torch_version, TORCH_VERSION) != 0)
+    return refused(
+        fmt::format("{} was built for interface {} and LibTorch {}, this program for {} and {}",
+                    file, api.abi, api.torch_version, kCudaAbi, TORCH_VERSION));
+  return {&api, {}};
 }
+
+PluginScope::PluginScope(const CudaApi& api) : before_(std::exchange(plugin, &api)) {}
+PluginScope::~PluginScope() { plugin = before_; }
 
 Problem open_cuda(const CudaFiles& files) {
   if (opened) return {};
@@ -106,7 +114,11 @@ Problem open_cuda(const CudaFiles& files) {
   if (Problem problem = load_torch_cuda(library); !problem.what.empty()) return problem;
   if (Problem problem = check_versions(); !problem.what.empty()) return problem;
   const fs::path ours = files.plugin.empty() ? find_plugin() : fs::path(files.plugin);
-  if (!ours.empty()) plugin = &open_plugin(ours.string());
+  if (!ours.empty()) {
+    const Plugin found = open_plugin(ours.string());
+    if (!found.api) return found.problem;
+    plugin = found.api;
+  }
   opened = true;
   return {};
 }

@@ -224,12 +224,16 @@ TEST(NetworkCost, PredictsTheBytesOfTaesd3) {
   TaesdDecoder taesd;
   taesd.set_requires_grad(false);
   Tensor z = at::randn({2, 16, 16, 16}).requires_grad_(true);
-  const PassCost cost = taesd_decoder_cost({}, 16, 16);
-  const Bytes bytes = measure([&] { return taesd.decode(z); }, z);
-  expect_near(2 * cost.graph, bytes.graph, "graph");
-  expect_near(2 * (cost.graph + cost.unwind), bytes.peak, "peak");
-  expect_near(2 * cost.idle, measure_idle([&] { return taesd.decode(z.detach()); }),
-              "without gradient");
+  for (const bool checkpointing : {false, true}) {
+    taesd.checkpointing = checkpointing;
+    const PassCost cost = taesd_decoder_cost({}, 16, 16, checkpointing);
+    const Bytes bytes = measure([&] { return taesd.decode(z); }, z);
+    expect_near(2 * cost.graph, bytes.graph, fmt::format("graph, checkpointing {}", checkpointing));
+    expect_near(2 * (cost.graph + cost.unwind), bytes.peak,
+                fmt::format("peak, checkpointing {}", checkpointing));
+    expect_near(2 * cost.idle, measure_idle([&] { return taesd.decode(z.detach()); }),
+                "without gradient");
+  }
 }
 
 TEST(NetworkCost, PredictsTheBytesAndParametersOfTheValueUnet) {
@@ -260,7 +264,7 @@ TEST(NetworkCost, KnowsTheSizesOfStableDiffusion3) {
   EXPECT_NEAR(mmdit_cost(sd3, {.image_tokens = 4096, .text_tokens = 333, .bytes = 2}).backward,
               13.24e12, 0.1e12);
   EXPECT_NEAR(vae_decoder_cost({}, 128, 128, false).forward, 10.47e12, 0.2e12);
-  EXPECT_NEAR(taesd_decoder_cost({}, 128, 128).forward, 0.566e12, 0.02e12);
+  EXPECT_NEAR(taesd_decoder_cost({}, 128, 128, false).forward, 0.566e12, 0.02e12);
 }
 
 }  // namespace

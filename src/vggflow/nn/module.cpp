@@ -12,6 +12,7 @@
 #include "vggflow/core/error.h"
 #include "vggflow/device/device.h"
 #include "vggflow/ops/block_functions.h"
+#include "vggflow/ops/cast_linear.h"
 
 namespace vggflow {
 namespace {
@@ -119,7 +120,7 @@ T Linear::forward(const T& x) const {
   const auto dtype = primal(x).scalar_type();
   VGGFLOW_CHECK(primal(x).size(-1) == in, "[linear] expected x (..., {}), got {}", in,
                 shape_string(primal(x)));
-  const T y = ops::linear(x, weight.to(dtype), cast_bias(bias, dtype));
+  const T y = ops::cast_linear(x, weight, bias);
   if (!lora.a.defined()) return y;
   return ops::lora_up(y, ops::linear(x, lora.a.to(dtype), Tensor()), lora.b, lora.scale);
 }

@@ -4,6 +4,7 @@
 #include <ATen/ops/linear.h>
 
 #include "vggflow/core/error.h"
+#include "vggflow/ops/cast_linear.h"
 
 namespace vggflow {
 namespace {
@@ -22,10 +23,9 @@ Tensor adapters_part(const Linear& layer, const Pair& x) {
 }
 
 Pair through(const Linear& layer, const Pair& x) {
-  const auto dtype = x.base.scalar_type();
   VGGFLOW_CHECK(x.base.size(-1) == layer.in, "[linear] expected x (..., {}), got {}", layer.in,
                 shape_string(x.base));
-  const Pair y = ops::linear(x, layer.weight.to(dtype), cast(layer.bias, dtype));
+  const Pair y = ops::cast_linear(x, layer.weight, layer.bias);
   return {y.base, sum_of(y.difference, adapters_part(layer, x))};
 }
 

@@ -580,7 +580,7 @@ TEST(Plan, CountsTheDecoderOfALatentNano) {
   EXPECT_EQ(amount(p.parameters, "TAESD3"), taesd_decoder_parameters({}));
   EXPECT_EQ(amount(p.memory, "TAESD3"), 4 * taesd_decoder_parameters({}));
   EXPECT_EQ(amount(p.memory, "emoji and judges"), 0);
-  EXPECT_GT(amount(p.work, "decoder and reward"), 16 * taesd_decoder_cost({}, 8, 8).forward);
+  EXPECT_GT(amount(p.work, "decoder and reward"), 16 * taesd_decoder_cost({}, 8, 8, false).forward);
   EXPECT_THAT(plan_text(c, shape, p, {}, known_devices("")), HasSubstr("64x64 pixels"));
 }
 

@@ -299,6 +299,16 @@ void on_twins(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
   TwinCall(op).run(stack);
 }
 
+// The CPU has no product of bf16 with a result in fp32.
+Tensor wide_product(const Tensor& a, const Tensor& b, at::ScalarType dtype) {
+  ++counted().operations;
+  TORCH_CHECK(ours(a) && ours(b), "[pretend device] aten::mm: expected all on one device");
+  const Tensor y = at::mm(on_host(a).to(dtype), on_host(b).to(dtype));
+  const Tensor out = at::empty(y.sizes(), y.options().device(pretend_device()));
+  on_host(out).copy_(y);
+  return out;
+}
+
 int64_t plain_attention(const Tensor&, const Tensor&, const Tensor&, const std::optional<Tensor>&,
                         double, bool, std::optional<double>, bool) {
   return 0;
@@ -320,6 +330,7 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, library) {
   library.impl("_reshape_alias", at::native::_reshape_alias);
   library.impl("unfold", at::native::unfold);
   library.impl("_fused_sdp_choice", plain_attention);
+  library.impl("mm.dtype", wide_product);
   // LibTorch has formulas of simpler operations for these, which would come before the fallback and
   // are not what the CPU, or CUDA, runs.
   for (const char* name : {"native_layer_norm", "native_layer_norm_backward", "native_group_norm",

@@ -8,6 +8,7 @@
 
 #include "vggflow/core/error.h"
 #include "vggflow/core/interrupt.h"
+#include "vggflow/device/range.h"
 #include "vggflow/rewards/pixels.h"
 
 namespace vggflow {
@@ -81,12 +82,14 @@ Tensor ImageProblem::base_rollout_velocity(const Tensor& x, const Tensor& t) {
 Tensor ImageProblem::rollout_field(const FlowNetwork& network, const Tensor& x,
                                    const Tensor& t) const {
   leave_if_asked();
+  const DeviceRange range("rollout");
   GuidedVelocity v = velocity_.of(network);
   if (!guided_.rollout) v.set_guidance(1.0);
   return v(x, t);
 }
 
 Tensor ImageProblem::policy(const States& s) {
+  const DeviceRange range("policy");
   return velocity(models_.adapted.policy(), s.rows, guided_.gradient,
                   options_.detach_unconditional)(s.x, s.t);
 }
@@ -96,6 +99,7 @@ Tensor ImageProblem::policy_known(const States& s, const Tensor& known) {
 }
 
 Tensor ImageProblem::with_gradient(const States& s, const Tensor& value) {
+  const DeviceRange range("policy");
   const Tensor branch =
       velocity(models_.adapted.policy(), s.rows, true, true).conditional(s.x, s.t);
   return value + options_.guidance * (branch - branch.detach());
@@ -117,6 +121,7 @@ Tensor ImageProblem::rollout_rows(const States& s) {
 
 // Each of the three fields takes its own share of both branches.
 VelocityDifference ImageProblem::rollout_difference(const States& s) {
+  const DeviceRange range("rollout");
   const GuidedVelocity v = velocity(models_.adapted.policy(), s.rows, guided_.any(), true);
   const auto field = [&](const Tensor& branches, bool guided) {
     return guided ? v.mixed(branches) : v.conditional_of(branches);
@@ -136,6 +141,7 @@ Dual ImageProblem::policy_tangent(const Dual& x, const Dual& t, const Tensor& ro
 
 // The unconditional half belongs to the base's Jacobian when x asks for a gradient.
 Tensor ImageProblem::base_field(const States& s, bool guided) {
+  const DeviceRange range("base");
   return velocity(models_.model, s.rows, guided, false)(s.x, s.t);
 }
 
@@ -149,22 +155,27 @@ T ImageProblem::pixels(const T& x1) const {
 }
 
 Tensor ImageProblem::reward(const Tensor& x1, const Tensor& rows) {
+  const DeviceRange range("reward");
   return models_.reward.score(pixels(x1), prompts_of(rows));
 }
 
 Dual ImageProblem::reward_tangent(const Dual& x1, const Tensor& rows) {
+  const DeviceRange range("reward");
   return models_.reward.score(pixels(x1), prompts_of(rows));
 }
 
 Tensor ImageProblem::reward_parts(const Tensor& x1, const Tensor& rows) {
+  const DeviceRange range("reward");
   return models_.reward.parts(pixels(x1), prompts_of(rows));
 }
 
 Dual ImageProblem::reward_parts_tangent(const Dual& x1, const Tensor& rows) {
+  const DeviceRange range("reward");
   return models_.reward.parts(pixels(x1), prompts_of(rows));
 }
 
 Tensor ImageProblem::correction(const States& s) {
+  const DeviceRange range("value network");
   return value_correction(*models_.value, models_.value_scale, s.x, s.t, conditioning_of(s.rows),
                           {s.end, s.gradient});
 }

@@ -23,6 +23,7 @@
 #include "vggflow/core/secret.h"
 #include "vggflow/data/prompt_sets.h"
 #include "vggflow/device/device.h"
+#include "vggflow/device/range.h"
 #include "vggflow/families/lora.h"
 #include "vggflow/flow/sampling.h"
 #include "vggflow/io/files.h"
@@ -147,6 +148,7 @@ Trainer::Trainer(const AlignConfig& c, std::shared_ptr<const FamilyModel> files,
 // ====================
 
 UpdateReport Trainer::step(int64_t index) {
+  const DeviceRange range("update");
   Stopwatch watch;
   UpdateReport report;
   UpdateInput input = draw_noise(index);
@@ -196,6 +198,7 @@ ImageProblem Trainer::pose(const std::vector<std::string>& prompts) const {
 // Rollouts run on the merged weights: those of the average where the method has one.
 void Trainer::merge_for_rollouts() {
   if (!config_.problem.merge) return;
+  const DeviceRange range("merge");
   std::optional<ValuesScope> averaged;
   if (state_.lagged) averaged.emplace(state_.policy.buffer, state_.lagged->values);
   lora_->merge();
@@ -253,6 +256,7 @@ void Trainer::count_passes(UpdateReport& report) const {
 }
 
 void Trainer::clip_and_step(int64_t index, UpdateReport& report) {
+  const DeviceRange range("step");
   report.lr = config_.policy_optimizer.lr * warm_up(index, config_.warmup);
   if (report.method.trains_policy) {
     report.policy_norm = state_.policy.buffer.clip(config_.grad_clip);
@@ -492,6 +496,7 @@ void Trainer::measure_base() {
 // holds.
 void Trainer::evaluate() {
   {
+    const DeviceRange range("evaluation");
     const Stopwatch watch;
     const ImageGenerator draw = generator(/*base=*/false);
     const ValuesScope averaged(state_.policy.buffer, state_.ema.values);

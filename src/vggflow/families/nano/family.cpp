@@ -48,7 +48,7 @@ class NanoFamily : public FamilyModel {
     shape.text_encoders_stay = true;
     shape.has_own_prompts = options.decoder == NanoDecoder::kNone;
     if (options.decoder == NanoDecoder::kNone) return shape;
-    shape.decoder = taesd3_sizes(o.channels, o.sample_size, o.sample_size);
+    shape.decoder = taesd3_sizes(o.channels, o.sample_size, o.sample_size, use_.checkpointing);
     shape.upscale = AutoencoderKlOptions{}.downscale();
     return shape;
   }

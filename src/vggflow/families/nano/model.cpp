@@ -55,6 +55,7 @@ void NanoModel::open_decoder(const std::string& taesd) {
   if (options.decoder == NanoDecoder::kNone) return;
   const auto folder = taesd_folder(taesd);
   decoder_ = TaesdDecoder::load(folder);
+  decoder_->checkpointing = transformer.checkpointing;
   VGGFLOW_CHECK(options.network.channels == decoder_->options.latent_channels,
                 "[nano] TAESD3 reads {} latent channels, the network has {}",
                 decoder_->options.latent_channels, options.network.channels);

@@ -135,7 +135,7 @@ std::unique_ptr<BlockSource> Sd3Family::source(const Group& group) const {
 }
 
 DecoderSizes Sd3Family::decoder(int64_t h, int64_t w) const {
-  if (tiny()) return taesd3_sizes(parts().network.channels, h, w);
+  if (tiny()) return taesd3_sizes(parts().network.channels, h, w, use_.checkpointing);
   const AutoencoderKlOptions& vae = parts().vae;
   const int64_t tile = vae.sample_size / vae.downscale();
   const bool tiled = options_.tiling;

@@ -12,6 +12,7 @@
 #include "vggflow/core/error.h"
 #include "vggflow/nn/checkpoint.h"
 #include "vggflow/ops/block_functions.h"
+#include "vggflow/ops/cast_linear.h"
 #include "vggflow/ops/joint_block.h"
 
 namespace vggflow {
@@ -107,12 +108,13 @@ Tensor sincos_axis(int64_t cells, int64_t base, int64_t width) {
   return out;
 }
 
-// A layer's `count` equal parts of modulation. Where its weights are narrower than x, one part at a
-// time is widened: all of them would be a third of a block once more, and in fp32.
+// A layer's `count` equal parts of modulation. Where its weights must be widened to x's dtype, one
+// part at a time is: all of them would be a third of a block once more, and in fp32.
 template <NetworkValue T>
 std::vector<T> modulations(const Linear& layer, const T& x, int64_t count) {
   const auto dtype = primal(x).scalar_type();
-  if (layer.weight.scalar_type() == dtype || layer.lora.a.defined())
+  if (layer.weight.scalar_type() == dtype || layer.lora.a.defined() ||
+      ops::multiplies_as_it_lies(primal(x), layer.weight))
     return chunks(through(layer, x), count);
   const int64_t width = layer.out / count;
   std::vector<T> parts;

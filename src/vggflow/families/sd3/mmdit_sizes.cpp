@@ -85,11 +85,11 @@ bool mmdit_runs_at_once(const NetworkSizes& network, const NetworkCall& call) {
   return mmdit && mmdit->at_once(call);
 }
 
-DecoderSizes taesd3_sizes(int64_t channels, int64_t h, int64_t w) {
+DecoderSizes taesd3_sizes(int64_t channels, int64_t h, int64_t w, bool checkpointing) {
   const TaesdOptions options{.latent_channels = channels};
   return {.name = "TAESD3",
           .parameters = taesd_decoder_parameters(options),
-          .cost = taesd_decoder_cost(options, h, w)};
+          .cost = taesd_decoder_cost(options, h, w, checkpointing)};
 }
 
 }  // namespace vggflow

@@ -17,6 +17,6 @@ ModelShape mmdit_shape(const MmditOptions& options, const std::vector<int64_t>& 
 bool mmdit_runs_at_once(const NetworkSizes& network, const NetworkCall& call);
 
 /// TAESD3 on latents of h x w.
-DecoderSizes taesd3_sizes(int64_t channels, int64_t h, int64_t w);
+DecoderSizes taesd3_sizes(int64_t channels, int64_t h, int64_t w, bool checkpointing);
 
 }  // namespace vggflow

@@ -175,6 +175,7 @@ Sd3Model::Sd3Model(const Sd3Files& files, const std::string& path, const Sd3Opti
                 vae_options.latent_channels, transformer_->options.channels);
   if (o.decoder == Sd3Decoder::kTaesd3) {
     taesd_ = TaesdDecoder::load(taesd_folder(o.taesd));
+    taesd_->checkpointing = checkpointing;
     VGGFLOW_CHECK(taesd_->options.latent_channels == transformer_->options.channels,
                   "[sd3] {}: TAESD3 reads {} latent channels, the transformer has {}", path,
                   taesd_->options.latent_channels, transformer_->options.channels);

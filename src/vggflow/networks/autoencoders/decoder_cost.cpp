@@ -39,25 +39,29 @@ PassCost vae_decoder_cost(const AutoencoderKlOptions& o, int64_t h, int64_t w, b
   return walk.finish(5 * width * pixels);
 }
 
-PassCost taesd_decoder_cost(const TaesdOptions& o, int64_t h, int64_t w) {
+PassCost taesd_decoder_cost(const TaesdOptions& o, int64_t h, int64_t w, bool checkpointing) {
   constexpr int kStages = 3, kBlocks = 3;
-  ConvolutionWalk walk{};
+  ConvolutionWalk walk{.checkpointing = checkpointing};
   double pixels = real(h * w);
   const double width = real(o.width);
-  const auto block = [&] {
-    walk.work(3 * convolution_work(width, width, pixels));
-    walk.keep(3 * width * pixels);  // the results of its relus
+  // It keeps the results of its relus, or, where it runs again, none but the last, if that is an
+  // input of what follows.
+  const auto block = [&](bool result_is_kept) {
+    const double flops = 3 * convolution_work(width, width, pixels);
+    walk.work(flops);
+    if (checkpointing) walk.cost.backward += flops;
+    walk.block(result_is_kept ? width * pixels : 0, 3 * width * pixels, width * pixels);
     walk.live(8 * width * pixels);  // the steps of one expression
   };
   walk.work(convolution_work(real(o.latent_channels), width, pixels));
   walk.keep((width + 2 * real(o.latent_channels)) * pixels);
   for (int stage = 0; stage < kStages; ++stage) {
-    for (int i = 0; i < kBlocks; ++i) block();
+    for (int i = 1; i <= kBlocks; ++i) block(/*result_is_kept=*/i < kBlocks);
     pixels *= 4;
     walk.work(convolution_work(width, width, pixels));
     walk.keep(2 * width * pixels);  // the doubled image and its convolution
   }
-  block();
+  block(/*result_is_kept=*/true);
   walk.work(convolution_work(width, 3, pixels));
   return walk.finish(5 * width * pixels);
 }

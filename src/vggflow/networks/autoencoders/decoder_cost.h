@@ -12,7 +12,7 @@ namespace vggflow {
 /// Decoding one latent of h x w, fp32.
 PassCost vae_decoder_cost(const AutoencoderKlOptions& options, int64_t h, int64_t w,
                           bool checkpointing);
-PassCost taesd_decoder_cost(const TaesdOptions& options, int64_t h, int64_t w);
+PassCost taesd_decoder_cost(const TaesdOptions& options, int64_t h, int64_t w, bool checkpointing);
 
 double vae_parameters(const AutoencoderKlOptions& options);
 double taesd_decoder_parameters(const TaesdOptions& options);

@@ -8,6 +8,7 @@
 
 #include "vggflow/core/error.h"
 #include "vggflow/io/model_files.h"
+#include "vggflow/nn/checkpoint.h"
 #include "vggflow/weights/frozen_weights.h"
 
 namespace vggflow {
@@ -128,7 +129,7 @@ T TaesdDecoder::decode(const T& latents) const {
                 shape_string(primal(latents)));
   T x = ops::relu(conv_in.forward(packed(ops::tanh(latents * (1.0 / 3)) * 3.0)));
   for (size_t i = 0; i < blocks.size(); ++i) {
-    x = blocks[i]->forward(x);
+    x = checkpointing ? checkpoint(*blocks[i], x) : blocks[i]->forward(x);
     if ((i + 1) % kBlocks == 0) x = upsamplers[i / kBlocks]->forward(packed(ops::upsample2x(x)));
   }
   return conv_out.forward(x);

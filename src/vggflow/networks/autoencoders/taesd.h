@@ -43,6 +43,8 @@ class TaesdDecoder : public Module {
   T decode(const T& latents) const;
 
   TaesdOptions options;
+  bool checkpointing = false;  ///< blocks keep their inputs alone and run again in the backward
+                               ///< pass (nn/checkpoint.h)
   Conv2d conv_in;
   std::vector<std::unique_ptr<TaesdBlock>>
       blocks;  ///< three before each up-sampling and one after the last
