@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "vggflow/core/error.h"
+#include "vggflow/core/processor.h"
 #include "vggflow/device/range.h"
 
 namespace vggflow {
@@ -185,8 +186,8 @@ void reset_device_peak() {
 }
 
 at::ScalarType fast_dtype(at::Device place) {
-  const bool fast = place.is_cuda() ? device::card_multiplies_bf16(place.index())
-                                    : __builtin_cpu_supports("avx512bf16") != 0;
+  const bool fast =
+      place.is_cuda() ? device::card_multiplies_bf16(place.index()) : processor().avx512_bf16;
   return fast ? at::kBFloat16 : at::kFloat;
 }
 

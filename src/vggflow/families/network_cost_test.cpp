@@ -164,6 +164,23 @@ TEST(NetworkCost, PredictsTheBytesOfAnMmditPassWithoutGradient) {
               measure_idle([&] { return network.forward(dx, dt, text).tangent; }), "forward mode");
 }
 
+// The sizes of nano, whose blocks run in one call where the processor can.
+TEST(NetworkCost, PredictsTheBytesOfANarrowMmdit) {
+  const MmditOptions options;
+  Mmdit network(options);
+  network.init(0);
+  network.to(at::kBFloat16);
+  network.compute = at::kBFloat16;
+  const LoraSet lora(network, LoraOptions{8, 8, {"transformer_blocks.*.attn.to_*"}}, 0);
+  const Tensor x = at::randn({16, 3, 32, 32}), t = at::full({16}, 500.0);
+  const Conditioning text{at::randn({16, 12, 96}).to(at::kBFloat16),
+                          at::randn({16, 96}).to(at::kBFloat16)};
+  const MmditCall call{.image_tokens = 64, .text_tokens = 12, .bytes = 2, .rank = 8};
+  const PassCost cost = mmdit_cost(options, call);
+  const Bytes bytes = measure([&] { return network.forward(x, t, text); }, {});
+  expect_near(16 * (cost.graph + cost.unwind) + cost.graph_once, bytes.peak, "peak");
+}
+
 TEST(NetworkCost, PredictsTheBytesOfATrainedMmdit) {
   MmditOptions options = medium();
   options.head_dim = 32;

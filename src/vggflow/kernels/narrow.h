@@ -54,6 +54,31 @@ struct PairStream {
   PackedAdapter qkv, out, in, back;
 };
 
+/// What the backward pass of a block needs of its forward pass, of both streams.
+struct BlockTape {
+  bf16* qkv;   ///< (B, n + m, 3D), image first
+  float* lse;  ///< (B, H, n + m)
+};
+/// And of one stream; of one that ends, `attended` alone.
+struct StreamTape {
+  PackedAdapter qkv, out;
+  bf16* attended;  ///< (B, n, D)
+  float* middle;   ///< (B, n, D), the stream between attention and MLP
+  bf16* hidden;    ///< (B, n, 4D), before GELU
+};
+/// One stream of a backward pass. Weights are the forward's, transposed: their n is its k.
+struct StreamBack {
+  PackedLinear qkv, out, in, back;  ///< without bias
+  PackedAdapter qkv_adapter, out_adapter;
+  const float *x, *gy;  ///< (B, n, D), the stream before the block, and the gradient of its result
+  float* gx;
+  Rows scale, gate, mlp_scale, mlp_gate;
+  int64_t n;
+  StreamTape tape;
+  bf16* gout;  ///< (B, n, D), the gradient of the output layer's result, for its adapter
+  bool last;
+};
+
 struct NarrowKernels {
   /// Lays out W (n, k), row-major with rows of `stride`, into packed_size(n, k) numbers.
   void (*pack)(const bf16* w, int64_t n, int64_t k, int64_t stride, bf16* out);
@@ -76,6 +101,14 @@ struct NarrowKernels {
   /// cancels.
   void (*joint_block_pair)(const PairStream& image, const PairStream& text, int64_t d,
                            int64_t heads, float eps, int64_t begin, int64_t end);
+  /// joint_block with adapters of queries, keys, values and output, and a tape.
+  void (*joint_block_taped)(const Stream& image, const StreamTape& image_tape, const Stream& text,
+                            const StreamTape& text_tape, const BlockTape& tape, int64_t d,
+                            int64_t heads, float eps, int64_t begin, int64_t end);
+  /// Gradients of both streams, and of queries, keys and values: gqkv (B, n + m, 3D).
+  void (*joint_block_back)(const StreamBack& image, const StreamBack& text, const BlockTape& tape,
+                           bf16* gqkv, int64_t d, int64_t heads, float eps, int64_t begin,
+                           int64_t end);
 };
 
 /// Numbers of a packed W (n, k).

@@ -8,6 +8,7 @@
 #include <cstring>
 #include <memory>
 #include <type_traits>
+#include <utility>
 
 #include "vggflow/kernels/narrow.h"
 #include "vggflow/kernels/transformer.h"
@@ -164,6 +165,15 @@ struct StoreNarrow {
 };
 using Store = StoreNarrow<false>;
 using StoreGelu = StoreNarrow<true>;
+// Both what GELU takes, rounded, and what it gives.
+struct StoreGeluTaped {
+  Store before;
+  StoreGelu after;
+  void rows(int64_t row, int64_t column, int64_t count, int64_t n, const __m512* acc) const {
+    before.rows(row, column, count, n, acc);
+    after.rows(row, column, count, n, acc);
+  }
+};
 struct StoreWide {
   Pieces<float> y;
   void rows(int64_t row, int64_t column, int64_t count, int64_t n, const __m512* acc) const {
@@ -209,7 +219,7 @@ struct More {
   PackedLinear w = {nullptr, nullptr, 0, 0};
 };
 
-template <int MR, class S>
+template <int MR, bool kMore, class S>
 inline __attribute__((always_inline)) void product_rows(const NarrowRows& x, const PackedLinear& w,
                                                         const More& more, const S& store,
                                                         int64_t row, int64_t column) {
@@ -217,7 +227,7 @@ inline __attribute__((always_inline)) void product_rows(const NarrowRows& x, con
   __m512 acc[MR][2];
   clear(acc);
   tile<MR, 2>((w.k + 1) / 2, x.data + row * x.stride, x.stride, panel(w), 64, acc);
-  if (more.x)
+  if constexpr (kMore)
     tile<MR, 2>((more.w.k + 1) / 2, more.x + row * more.stride, more.stride, panel(more.w), 64,
                 acc);
   if (w.bias) {
@@ -230,16 +240,22 @@ inline __attribute__((always_inline)) void product_rows(const NarrowRows& x, con
   store.rows(row, column, MR, w.n, &acc[0][0]);
 }
 
-template <class S>
-void multiply(const NarrowRows& x, const PackedLinear& w, const S& store, const More& more = {}) {
+template <bool kMore, class S>
+void multiply_all(const NarrowRows& x, const PackedLinear& w, const S& store, const More& more) {
   for (int64_t j = 0; j < w.n; j += 32) {
     int64_t r = 0;
-    for (; r + 12 <= x.rows; r += 12) product_rows<12>(x, w, more, store, r, j);
-    if (x.rows - r >= 8) product_rows<8>(x, w, more, store, r, j), r += 8;
-    if (x.rows - r >= 4) product_rows<4>(x, w, more, store, r, j), r += 4;
-    if (x.rows - r >= 2) product_rows<2>(x, w, more, store, r, j), r += 2;
-    if (x.rows - r >= 1) product_rows<1>(x, w, more, store, r, j);
+    for (; r + 12 <= x.rows; r += 12) product_rows<12, kMore>(x, w, more, store, r, j);
+    if (x.rows - r >= 8) product_rows<8, kMore>(x, w, more, store, r, j), r += 8;
+    if (x.rows - r >= 4) product_rows<4, kMore>(x, w, more, store, r, j), r += 4;
+    if (x.rows - r >= 2) product_rows<2, kMore>(x, w, more, store, r, j), r += 2;
+    if (x.rows - r >= 1) product_rows<1, kMore>(x, w, more, store, r, j);
   }
+}
+
+// Of two functions, since a choice within the loops would take sums out of their registers.
+template <class S>
+void multiply(const NarrowRows& x, const PackedLinear& w, const S& store, const More& more = {}) {
+  more.x ? multiply_all<true>(x, w, store, more) : multiply_all<false>(x, w, store, more);
 }
 
 void product(NarrowRows x, const PackedLinear& w, Pieces<bf16> y) { multiply(x, w, Store{y}); }
@@ -338,8 +354,12 @@ void wide_product(int64_t pairs_of_k, const bf16* a, int64_t lda, const int32_t*
   }
 }
 
-// p (n rounded up to 16) = exp(scale (s - max s)) as bf16; their sum. lse: of scale s.
-inline float softmax_row(const float* s, int64_t n, int64_t np, float scale, bf16* p, float* lse) {
+// p (n rounded up to 16) = exp(scale (s - max s)) as bf16; their sum.
+struct SoftmaxRow {
+  float sum, lse;  // lse: of scale s
+};
+template <bool kTaped>
+inline SoftmaxRow softmax_row(const float* s, int64_t n, int64_t np, float scale, bf16* p) {
   const __m512 none = _mm512_set1_ps(-INFINITY);
   const int64_t whole = n / 16 * 16;
   const __mmask16 rest = mask_of(n - whole);
@@ -356,8 +376,7 @@ inline float softmax_row(const float* s, int64_t n, int64_t np, float scale, bf1
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(p + j), narrow(x));
   }
   const float total = _mm512_reduce_add_ps(sum);
-  if (lse) *lse = most * scale + std::log(total);
-  return total;
+  return {total, kTaped ? most * scale + std::log(total) : 0};
 }
 
 struct HeadOutput {
@@ -382,16 +401,18 @@ struct HeadScratch {
   }
 };
 
-template <int MR>
+template <int MR, bool kTaped>
 inline void attend_rows(const HeadSizes& z, const HeadScratch& m, const bf16* q, int64_t ld,
                         float scale, int64_t row, const HeadOutput& out, float* lse) {
   for (int h = 0; h < MR; h += 4)
     wide_product<(MR < 4 ? MR : 4)>((z.dh + 1) / 2, q + (row + h) * ld, ld, m.kt, z.np,
                                     m.s + h * z.np, z.np);
   float total[MR];
-  for (int r = 0; r < MR; ++r)
-    total[r] = softmax_row(m.s + r * z.np, z.n, z.np, scale, m.p + r * z.np,
-                           lse ? lse + row + r : nullptr);
+  for (int r = 0; r < MR; ++r) {
+    const SoftmaxRow made = softmax_row<kTaped>(m.s + r * z.np, z.n, z.np, scale, m.p + r * z.np);
+    total[r] = made.sum;
+    if constexpr (kTaped) lse[row + r] = made.lse;
+  }
   for (int64_t c = 0; c < z.dp;) {
     const auto columns = [&]<int NV>(std::integral_constant<int, NV>) {
       __m512 acc[MR][NV];
@@ -413,16 +434,17 @@ inline void attend_rows(const HeadSizes& z, const HeadScratch& m, const bf16* q,
   }
 }
 
-// out = softmax(scale q k^T) v of one head; q, k, v with rows `ld` apart.
+// out = softmax(scale q k^T) v of one head; q, k, v with rows `ld` apart. With a tape also lse.
+template <bool kTaped>
 void attend(const HeadSizes& z, const HeadScratch& m, const bf16* q, const bf16* k, const bf16* v,
             int64_t ld, const HeadOutput& out, float* lse) {
   const float scale = 1.0f / std::sqrt(static_cast<float>(z.dh));
   transpose_pairs(k, ld, z.n, z.dh, m.kt, z.np);
   interleave_tokens(v, ld, z, m.v);
   int64_t i = 0;
-  for (; i + 8 <= z.n; i += 8) attend_rows<8>(z, m, q, ld, scale, i, out, lse);
-  if (z.n - i >= 4) attend_rows<4>(z, m, q, ld, scale, i, out, lse), i += 4;
-  for (; i < z.n; ++i) attend_rows<1>(z, m, q, ld, scale, i, out, lse);
+  for (; i + 8 <= z.n; i += 8) attend_rows<8, kTaped>(z, m, q, ld, scale, i, out, lse);
+  if (z.n - i >= 4) attend_rows<4, kTaped>(z, m, q, ld, scale, i, out, lse), i += 4;
+  for (; i < z.n; ++i) attend_rows<1, kTaped>(z, m, q, ld, scale, i, out, lse);
 }
 
 // ---- the block
@@ -456,53 +478,366 @@ void modulate(const Stream& s, const float* x, Rows shift, Rows scale, int64_t d
   }
 }
 
-// The MLP of the samples [first, first + count) and the two gated sums.
-void finish_stream(const Stream& s, const bf16* attended, int64_t d, float eps, int64_t first,
-                   int64_t count, bf16* rows, bf16* hidden) {
-  const int64_t size = s.n * d, n = count * s.n;
-  const float* x = s.x + first * size;
-  float* y = s.y + first * size;
-  const auto gate = [&](Rows g) { return Rows{g.data + first * g.stride, g.stride}; };
-  product_gated({attended, d, n}, s.out, gate(s.gate), {x, s.n, size, d}, {y, s.n, size, d});
-  modulate(s, y, s.mlp_shift, s.mlp_scale, d, eps, first, count, rows);
-  product_gelu({rows, d, n}, s.in, {hidden, n, 0, 4 * d});
-  product_gated({hidden, 4 * d, n}, s.back, gate(s.mlp_gate), {y, s.n, size, d}, {y, s.n, size, d});
+// What an adapter adds to x W^T: u = x A^T, to be multiplied by B. u has room for x's rows.
+More adapted(const NarrowRows& x, const PackedAdapter& a, bf16* u) {
+  if (a.down.n == 0) return {};
+  multiply(x, a.down, Store{{u, x.rows, 0, a.down.n}});
+  return {u, a.down.n, a.up};
 }
 
-void joint_block(const Stream& image, const Stream& text, int64_t d, int64_t heads, float eps,
-                 int64_t begin, int64_t end) {
+// Scratch of a few samples.
+struct BlockBuffers {
+  bf16 *rows, *hidden, *u;
+};
+
+Rows from(const Rows& r, int64_t first) { return {r.data + first * r.stride, r.stride}; }
+
+// The MLP of the samples [first, first + count) and the two gated sums.
+void finish_stream(const Stream& s, const StreamTape& tape, const bf16* attended, int64_t d,
+                   float eps, int64_t first, int64_t count, const BlockBuffers& m) {
+  const int64_t size = s.n * d, n = count * s.n;
+  const float* x = s.x + first * size;
+  float *y = s.y + first * size, *middle = tape.middle ? tape.middle + first * size : y;
+  const NarrowRows a{attended, d, n};
+  multiply(a, s.out, StoreGated{from(s.gate, first), {x, s.n, size, d}, {middle, s.n, size, d}},
+           adapted(a, tape.out, m.u));
+  modulate(s, middle, s.mlp_shift, s.mlp_scale, d, eps, first, count, m.rows);
+  const NarrowRows rows{m.rows, d, n};
+  const Pieces<bf16> after{m.hidden, n, 0, 4 * d};
+  if (tape.hidden) {
+    multiply(rows, s.in, StoreGeluTaped{{{tape.hidden + first * 4 * size, n, 0, 4 * d}}, {after}});
+  } else {
+    multiply(rows, s.in, StoreGelu{after});
+  }
+  product_gated({m.hidden, 4 * d, n}, s.back, from(s.mlp_gate, first), {middle, s.n, size, d},
+                {y, s.n, size, d});
+}
+
+int64_t rank_of(const StreamTape& t) { return std::max(t.qkv.down.n, t.out.down.n); }
+
+// Either with a tape, which then holds what is made on the way, or without: null pointers.
+void run_block(const Stream& image, const StreamTape& image_tape, const Stream& text,
+               const StreamTape& text_tape, const BlockTape& tape, int64_t d, int64_t heads,
+               float eps, int64_t begin, int64_t end) {
   const int64_t tokens = image.n + text.n, widest = std::max(image.n, text.n);
+  const int64_t rank = std::max(rank_of(image_tape), rank_of(text_tape));
   const HeadSizes z(tokens, d / heads);
   // As many samples at a time as keep their rows near and give the products rows enough.
   const int64_t group = std::clamp<int64_t>(192 / widest, 1, std::max<int64_t>(1, end - begin));
   thread_local Scratch memory;
-  memory.room(2 * group * (widest * d + tokens * 3 * d + tokens * d + widest * 4 * d) + 8 * 64 +
+  memory.room(2 * group * (widest * (5 * d + rank) + tokens * 4 * d) + 8 * 64 +
               HeadScratch::bytes(z));
-  bf16 *rows = memory.take<bf16>(group * widest * d),
-       *qkv = memory.take<bf16>(group * tokens * 3 * d),
-       *o_image = memory.take<bf16>(group * image.n * d),
-       *o_text = memory.take<bf16>(group * text.n * d),
-       *hidden = memory.take<bf16>(group * widest * 4 * d);
+  const auto rows_of = [&](int64_t rows, int64_t width) {
+    return memory.take<bf16>(group * rows * width);
+  };
+  bf16 *rows = rows_of(widest, d), *hidden = rows_of(widest, 4 * d), *u = rows_of(widest, rank),
+       *qkv_here = rows_of(tokens, 3 * d), *o_image_here = rows_of(image.n, d),
+       *o_text_here = rows_of(text.n, d);
+  const BlockBuffers buffers{rows, hidden, u};
   const HeadScratch head(memory, z);
   for (int64_t first = begin; first < end; first += group) {
     const int64_t count = std::min(group, end - first);
+    const auto place = [&](bf16* taped, int64_t size, bf16* here) {
+      return taped ? taped + first * size : here;
+    };
+    bf16 *qkv = place(tape.qkv, tokens * 3 * d, qkv_here),
+         *o_image = place(image_tape.attended, image.n * d, o_image_here),
+         *o_text = place(text_tape.attended, text.n * d, o_text_here);
     int64_t at = 0;
-    for (const Stream* s : {&image, &text}) {
+    for (const auto& [s, t] : {std::pair{&image, &image_tape}, std::pair{&text, &text_tape}}) {
       modulate(*s, s->x + first * s->n * d, s->shift, s->scale, d, eps, first, count, rows);
-      product({rows, d, count * s->n}, s->qkv, {qkv + at * 3 * d, s->n, tokens * 3 * d, 3 * d});
+      const NarrowRows x{rows, d, count * s->n};
+      multiply(x, s->qkv, Store{{qkv + at * 3 * d, s->n, tokens * 3 * d, 3 * d}},
+               adapted(x, t->qkv, u));
       at += s->n;
     }
     for (int64_t b = 0; b < count; ++b) {
       for (int64_t h = 0; h < heads; ++h) {
         const bf16* q = qkv + b * tokens * 3 * d + h * z.dh;
-        attend(
-            z, head, q, q + d, q + 2 * d, 3 * d,
-            {o_image + b * image.n * d + h * z.dh, o_text + b * text.n * d + h * z.dh, image.n, d},
-            nullptr);
+        (tape.lse
+             ? attend<true>
+             : attend<false>)(z, head, q, q + d, q + 2 * d, 3 * d,
+                              {o_image + b * image.n * d + h * z.dh,
+                               o_text + b * text.n * d + h * z.dh, image.n, d},
+                              tape.lse ? tape.lse + ((first + b) * heads + h) * tokens : nullptr);
       }
     }
-    finish_stream(image, o_image, d, eps, first, count, rows, hidden);
-    if (!text.last) finish_stream(text, o_text, d, eps, first, count, rows, hidden);
+    finish_stream(image, image_tape, o_image, d, eps, first, count, buffers);
+    if (!text.last) finish_stream(text, text_tape, o_text, d, eps, first, count, buffers);
+  }
+}
+
+void joint_block(const Stream& image, const Stream& text, int64_t d, int64_t heads, float eps,
+                 int64_t begin, int64_t end) {
+  run_block(image, {}, text, {}, {}, d, heads, eps, begin, end);
+}
+
+// ---- the block backwards
+// The gradient of a stream: gx = g + rstd (a - mean(a) - xh mean(a xh)) with a = gy (1 + scale).
+void modulate_back(const float* x, const float* g, const bf16* gy, Rows scale, int64_t n, int64_t d,
+                   float eps, int64_t count, float* gx) {
+  const auto inv = 1.0f / static_cast<float>(d);
+  for (int64_t b = 0; b < count; ++b) {
+    const float* sc = scale.data + b * scale.stride;
+    for (int64_t i = 0; i < n; ++i, x += d, g += d, gy += d, gx += d) {
+      const auto part = [&](int64_t c) { return _mm512_maskz_loadu_ps(mask_of(d - c), x + c); };
+      const auto weighted = [&](int64_t c) {
+        const __mmask16 m = mask_of(d - c);
+        return _mm512_mul_ps(widen(_mm256_maskz_loadu_epi16(m, gy + c)),
+                             _mm512_add_ps(_mm512_set1_ps(1.0f), _mm512_maskz_loadu_ps(m, sc + c)));
+      };
+      __m512 sum = _mm512_setzero_ps(), a_sum = sum, sq = sum, dot = sum;
+      for (int64_t c = 0; c < d; c += 16) {
+        sum = _mm512_add_ps(sum, part(c));
+        a_sum = _mm512_add_ps(a_sum, weighted(c));
+      }
+      const __m512 mu = _mm512_set1_ps(_mm512_reduce_add_ps(sum) * inv);
+      for (int64_t c = 0; c < d; c += 16) {
+        const __m512 e = _mm512_maskz_sub_ps(mask_of(d - c), part(c), mu);
+        sq = _mm512_fmadd_ps(e, e, sq);
+        dot = _mm512_fmadd_ps(e, weighted(c), dot);
+      }
+      const float r = 1.0f / std::sqrt(_mm512_reduce_add_ps(sq) * inv + eps);
+      const __m512 rs = _mm512_set1_ps(r), mean = _mm512_set1_ps(_mm512_reduce_add_ps(a_sum) * inv),
+                   slope = _mm512_set1_ps(_mm512_reduce_add_ps(dot) * inv * r * r);
+      for (int64_t c = 0; c < d; c += 16) {
+        const __mmask16 m = mask_of(d - c);
+        const __m512 e = _mm512_sub_ps(part(c), mu);
+        const __m512 change = _mm512_fnmadd_ps(e, slope, _mm512_sub_ps(weighted(c), mean));
+        _mm512_mask_storeu_ps(gx + c, m,
+                              _mm512_fmadd_ps(change, rs, _mm512_maskz_loadu_ps(m, g + c)));
+      }
+    }
+  }
+}
+
+// y = gate * g, rounded.
+void gate_back(const float* g, Rows gate, int64_t n, int64_t d, int64_t count, bf16* y) {
+  for (int64_t b = 0; b < count; ++b) {
+    for (int64_t i = 0; i < n; ++i, g += d, y += d) {
+      for (int64_t c = 0; c < d; c += 16) {
+        const __mmask16 m = mask_of(d - c);
+        const __m512 v = _mm512_mul_ps(_mm512_maskz_loadu_ps(m, g + c),
+                                       _mm512_maskz_loadu_ps(m, gate.data + b * gate.stride + c));
+        _mm256_mask_storeu_epi16(y + c, m, narrow(v));
+      }
+    }
+  }
+}
+
+// gelu'(x) = s + x s (1 - s) z'.
+inline __m512 gelu_slope(__m512 x) {
+  constexpr float a = 1.5957691216f, b = 0.044715f;
+  const __m512 one = _mm512_set1_ps(1.0f), sq = _mm512_mul_ps(x, x);
+  const __m512 t = _mm512_mul_ps(x, _mm512_fmadd_ps(sq, _mm512_set1_ps(-a * b * 1.44269504f),
+                                                    _mm512_set1_ps(-a * 1.44269504f)));
+  const __m512 s = _mm512_div_ps(one, _mm512_add_ps(one, exp2_of<5>(t)));
+  const __m512 dz = _mm512_fmadd_ps(sq, _mm512_set1_ps(3 * a * b), _mm512_set1_ps(a));
+  return _mm512_fmadd_ps(_mm512_mul_ps(x, _mm512_mul_ps(s, _mm512_sub_ps(one, s))), dz, s);
+}
+
+// A product times gelu' of what lies at `x` in the same layout.
+struct StoreGeluBack {
+  Pieces<bf16> y;
+  const bf16* x;
+  void rows(int64_t row, int64_t column, int64_t count, int64_t n, const __m512* acc) const {
+    for (int64_t r = 0; r < count; ++r) {
+      for (int h = 0; h < 2; ++h) {
+        const int64_t at = (row + r) * y.row + column + 16 * h;
+        const __mmask16 m = mask_of(n - column - 16 * h);
+        const __m512 slope = gelu_slope(widen(_mm256_maskz_loadu_epi16(m, x + at)));
+        _mm256_mask_storeu_epi16(y.data + at, m, narrow(_mm512_mul_ps(acc[2 * r + h], slope)));
+      }
+    }
+  }
+};
+
+struct BackScratch {
+  static constexpr int64_t kRows = 8;
+  BackScratch(Scratch& m, const HeadSizes& z)
+      : go(m.take<bf16>(z.n * z.dp)),
+        qt(transposed(m, z)),
+        kt(transposed(m, z)),
+        vt(transposed(m, z)),
+        got(transposed(m, z)),
+        q(interleaved(m, z)),
+        k(interleaved(m, z)),
+        goi(interleaved(m, z)),
+        s(m.take<float>(kRows * z.np)),
+        dp(m.take<float>(kRows * z.np)),
+        lse(m.take<float>(z.np)),
+        delta(m.take<float>(z.np)),
+        p(m.take<bf16>(kRows * z.np)),
+        ds(m.take<bf16>(kRows * z.np)) {}
+  static int32_t* transposed(Scratch& m, const HeadSizes& z) {
+    return m.take<int32_t>(z.dp / 2 * z.np);
+  }
+  static int32_t* interleaved(Scratch& m, const HeadSizes& z) {
+    return m.take<int32_t>(z.np / 2 * z.dp);
+  }
+  static int64_t bytes(const HeadSizes& z) {
+    return 2 * z.n * z.dp + 14 * z.dp * z.np + z.np * (12 * kRows + 8) + 15 * 64;
+  }
+  bf16* go;                                   // the output's gradient, rows dp apart
+  int32_t *qt, *kt, *vt, *got, *q, *k, *goi;  // transposed pairs of channels; interleaved tokens
+  float *s, *dp, *lse, *delta;
+  bf16 *p, *ds;
+};
+
+// For MR rows i of `a` and of `b`: p = exp(scale a at - lse), ds = p (b bt - delta) scale, where
+// lse and delta are of the rows, or, of the columns.
+template <int MR, bool kOfRows>
+void weights_back(const HeadSizes& z, const BackScratch& m, const bf16* a, int64_t lda,
+                  const int32_t* at, const bf16* b, int64_t ldb, const int32_t* bt, int64_t row) {
+  constexpr int kStep = MR < 4 ? MR : 4;
+  const float scale = 1.0f / std::sqrt(static_cast<float>(z.dh));
+  for (int h = 0; h < MR; h += kStep) {
+    wide_product<kStep>((z.dh + 1) / 2, a + h * lda, lda, at, z.np, m.s + h * z.np, z.np);
+    wide_product<kStep>((z.dh + 1) / 2, b + h * ldb, ldb, bt, z.np, m.dp + h * z.np, z.np);
+  }
+  const __m512 c = _mm512_set1_ps(scale * 1.44269504f), sc = _mm512_set1_ps(scale);
+  for (int r = 0; r < MR; ++r) {
+    for (int64_t j = 0; j < z.np; j += 16) {
+      const __m512 l = kOfRows ? _mm512_set1_ps(m.lse[row + r]) : _mm512_loadu_ps(m.lse + j),
+                   d = kOfRows ? _mm512_set1_ps(m.delta[row + r]) : _mm512_loadu_ps(m.delta + j);
+      const __m512 p = _mm512_maskz_mov_ps(
+          mask_of(z.n - j), exp2_of<5>(_mm512_fmsub_ps(_mm512_loadu_ps(m.s + r * z.np + j), c, l)));
+      const __m512 ds = _mm512_mul_ps(_mm512_mul_ps(p, sc),
+                                      _mm512_sub_ps(_mm512_loadu_ps(m.dp + r * z.np + j), d));
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(m.p + r * z.np + j), narrow(p));
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(m.ds + r * z.np + j), narrow(ds));
+    }
+  }
+}
+
+// MR rows of w (rows of np) times interleaved tokens.
+template <int MR>
+void store_product(const HeadSizes& z, const bf16* w, const int32_t* tokens, bf16* out,
+                   int64_t ld) {
+  for (int64_t c = 0; c < z.dp; c += 16) {
+    __m512 acc[MR][1];
+    clear(acc);
+    tile<MR, 1>(z.np / 2, w, z.np, reinterpret_cast<const bf16*>(tokens + c), 2 * z.dp, acc);
+    for (int r = 0; r < MR; ++r)
+      _mm256_mask_storeu_epi16(out + r * ld + c, mask_of(z.dh - c), narrow(acc[r][0]));
+  }
+}
+
+template <int MR>
+void attend_back_rows(const HeadSizes& z, const BackScratch& m, const bf16* qkv, int64_t d,
+                      bf16* gqkv, int64_t i) {
+  const int64_t ld = 3 * d;
+  weights_back<MR, true>(z, m, qkv + i * ld, ld, m.kt, m.go + i * z.dp, z.dp, m.vt, i);
+  store_product<MR>(z, m.ds, m.k, gqkv + i * ld, ld);
+  weights_back<MR, false>(z, m, qkv + d + i * ld, ld, m.qt, qkv + 2 * d + i * ld, ld, m.got, i);
+  store_product<MR>(z, m.ds, m.q, gqkv + d + i * ld, ld);
+  store_product<MR>(z, m.p, m.goi, gqkv + 2 * d + i * ld, ld);
+}
+
+// One head: dS = P (dO V^T - D) scale, D_i = <dO_i, O_i>; dQ = dS K, and, of the transposed rows,
+// dK = dS^T Q, dV = P^T dO.
+void attend_back(const HeadSizes& z, const BackScratch& m, const bf16* qkv, const HeadOutput& out,
+                 const HeadOutput& gout, const float* lse, int64_t d, bf16* gqkv) {
+  const int64_t ld = 3 * d;
+  for (int64_t i = 0; i < z.np; ++i) {
+    float delta = 0;
+    if (i < z.n) {
+      const bf16 *o = out.row(i), *g = gout.row(i);
+      __m512 sum = _mm512_setzero_ps();
+      for (int64_t c = 0; c < z.dp; c += 16) {
+        const __m256i gi = _mm256_maskz_loadu_epi16(mask_of(z.dh - c), g + c);
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(m.go + i * z.dp + c), gi);
+        sum = _mm512_fmadd_ps(widen(gi), widen(_mm256_maskz_loadu_epi16(mask_of(z.dh - c), o + c)),
+                              sum);
+      }
+      delta = _mm512_reduce_add_ps(sum);
+    }
+    m.delta[i] = delta;
+    m.lse[i] = i < z.n ? lse[i] * 1.44269504f : 0;
+  }
+  transpose_pairs(qkv, ld, z.n, z.dh, m.qt, z.np);
+  transpose_pairs(qkv + d, ld, z.n, z.dh, m.kt, z.np);
+  transpose_pairs(qkv + 2 * d, ld, z.n, z.dh, m.vt, z.np);
+  transpose_pairs(m.go, z.dp, z.n, z.dh, m.got, z.np);
+  interleave_tokens(qkv, ld, z, m.q);
+  interleave_tokens(qkv + d, ld, z, m.k);
+  interleave_tokens(m.go, z.dp, z, m.goi);
+  int64_t i = 0;
+  for (; i + 8 <= z.n; i += 8) attend_back_rows<8>(z, m, qkv, d, gqkv, i);
+  if (z.n - i >= 4) attend_back_rows<4>(z, m, qkv, d, gqkv, i), i += 4;
+  for (; i < z.n; ++i) attend_back_rows<1>(z, m, qkv, d, gqkv, i);
+}
+
+// The MLP and the output product of the samples [first, first + count) backwards: gx holds the
+// gradient of the stream between attention and MLP afterwards, and `attended` that of attention.
+void finish_back(const StreamBack& s, int64_t d, float eps, int64_t first, int64_t count,
+                 const BlockBuffers& m, bf16* attended) {
+  const int64_t size = s.n * d, n = count * s.n;
+  const float* g = s.gy + first * size;
+  float* gx = s.gx + first * size;
+  gate_back(g, from(s.mlp_gate, first), s.n, d, count, m.rows);
+  multiply({m.rows, d, n}, s.back,
+           StoreGeluBack{{m.hidden, n, 0, 4 * d}, s.tape.hidden + first * 4 * size});
+  multiply({m.hidden, 4 * d, n}, s.in, Store{{m.rows, n, 0, d}});
+  modulate_back(s.tape.middle + first * size, g, m.rows, from(s.mlp_scale, first), s.n, d, eps,
+                count, gx);
+  bf16* gout = s.gout + first * size;
+  gate_back(gx, from(s.gate, first), s.n, d, count, gout);
+  const NarrowRows rows{gout, d, n};
+  multiply(rows, s.out, Store{{attended, n, 0, d}}, adapted(rows, s.out_adapter, m.u));
+}
+
+void joint_block_back(const StreamBack& image, const StreamBack& text, const BlockTape& tape,
+                      bf16* gqkv, int64_t d, int64_t heads, float eps, int64_t begin, int64_t end) {
+  const int64_t tokens = image.n + text.n, widest = std::max(image.n, text.n);
+  const HeadSizes z(tokens, d / heads);
+  int64_t rank = 0;
+  for (const StreamBack* s : {&image, &text})
+    rank = std::max({rank, s->qkv_adapter.down.n, s->out_adapter.down.n});
+  const int64_t group = std::clamp<int64_t>(192 / widest, 1, std::max<int64_t>(1, end - begin));
+  thread_local Scratch memory;
+  memory.room(2 * group * (widest * (8 * d + rank) + tokens * d) + 8 * 64 + BackScratch::bytes(z));
+  const auto rows_of = [&](int64_t rows, int64_t width) {
+    return memory.take<bf16>(group * rows * width);
+  };
+  bf16 *rows = rows_of(widest, d), *hidden = rows_of(widest, 4 * d), *u = rows_of(widest, rank),
+       *g_image = rows_of(image.n, d), *g_text = rows_of(text.n, d),
+       *rows_of_qkv = rows_of(widest, 3 * d);
+  const BlockBuffers buffers{rows, hidden, u};
+  const BackScratch head(memory, z);
+  for (int64_t first = begin; first < end; first += group) {
+    const int64_t count = std::min(group, end - first);
+    finish_back(image, d, eps, first, count, buffers, g_image);
+    if (text.last) {
+      std::fill_n(g_text, count * text.n * d, bf16{0});
+      std::fill_n(text.gx + first * text.n * d, count * text.n * d, 0.0f);
+    } else {
+      finish_back(text, d, eps, first, count, buffers, g_text);
+    }
+    for (int64_t b = 0; b < count; ++b) {
+      for (int64_t h = 0; h < heads; ++h) {
+        const int64_t at = (first + b) * tokens * 3 * d + h * z.dh;
+        const auto split = [&](bf16* of_image, bf16* of_text, int64_t sample) {
+          return HeadOutput{of_image + sample * image.n * d + h * z.dh,
+                            of_text + sample * text.n * d + h * z.dh, image.n, d};
+        };
+        attend_back(
+            z, head, tape.qkv + at, split(image.tape.attended, text.tape.attended, first + b),
+            split(g_image, g_text, b), tape.lse + ((first + b) * heads + h) * tokens, d, gqkv + at);
+      }
+    }
+    int64_t at = 0;
+    for (const StreamBack* s : {&image, &text}) {
+      const int64_t size = s->n * d;
+      for (int64_t b = 0; b < count; ++b)
+        std::memcpy(rows_of_qkv + b * s->n * 3 * d, gqkv + ((first + b) * tokens + at) * 3 * d,
+                    static_cast<size_t>(s->n * 3 * d) * sizeof(bf16));
+      const NarrowRows x{rows_of_qkv, 3 * d, count * s->n};
+      multiply(x, s->qkv, Store{{rows, count * s->n, 0, d}}, adapted(x, s->qkv_adapter, u));
+      float* gx = s->gx + first * size;
+      modulate_back(s->x + first * size, gx, rows, from(s->scale, first), s->n, d, eps, count, gx);
+      at += s->n;
+    }
   }
 }
 
@@ -666,7 +1001,7 @@ struct PairRows {
   int64_t stride, rows;
 };
 
-// What the adapter adds to the difference: u = (x + dx) A^T, to be multiplied by B.
+// What the adapter adds to the difference: u = (x + dx) A^T.
 More adapted(const PairRows& x, const PackedAdapter& a, bf16* u) {
   if (a.down.n == 0) return {};
   multiply(NarrowRows{x.x, x.stride, x.rows}, a.down, Store{{u, x.rows, 0, a.down.n}},
@@ -770,8 +1105,9 @@ void joint_block_pair(const PairStream& image, const PairStream& text, int64_t d
 }  // namespace
 
 const NarrowKernels& avx512_bf16_kernels() {
-  static const NarrowKernels kernels{pack,          product,     product_wide,    product_gelu,
-                                     product_gated, joint_block, joint_block_pair};
+  static const NarrowKernels kernels{
+      pack,        product,          product_wide, product_gelu,    product_gated,
+      joint_block, joint_block_pair, run_block,    joint_block_back};
   return kernels;
 }
 

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 namespace vggflow::kernels {
 
@@ -78,10 +79,12 @@ struct KernelTable {
   AdamWKernel adamw;
 };
 
-const KernelTable& avx512_table();
+const KernelTable& avx512_table();  ///< x86 alone, as avx2_table
 const KernelTable& avx2_table();
 const KernelTable& baseline_table();
-/// The fastest table that this processor runs.
+/// The tables that this processor runs, the fastest last: dispatch_x86.cpp, dispatch_baseline.cpp.
+const std::vector<const KernelTable*>& tables();
+/// The fastest.
 const KernelTable& best_table();
 
 }  // namespace vggflow::kernels

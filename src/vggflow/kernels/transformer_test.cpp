@@ -56,13 +56,6 @@ void expect_close(const std::vector<T>& got, const Floats& want, const char* wha
   }
 }
 
-std::vector<const KernelTable*> tables() {
-  std::vector<const KernelTable*> all{&baseline_table()};
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) all.push_back(&avx2_table());
-  if (best_table().isa == "avx512") all.push_back(&avx512_table());
-  return all;
-}
-
 template <class T>
 const TransformerKernels<T>& of(const KernelTable& t) {
   if constexpr (std::is_same_v<T, float>) {

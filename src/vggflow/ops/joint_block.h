@@ -1,6 +1,6 @@
 #pragma once
 // A whole block of joint attention in one call, by the CPU's dot products of bf16
-// (kernels/narrow.h), where no gradient is asked for. What it computes is
+// (kernels/narrow.h), with a backward pass of its own. What it computes is
 //
 //   y = layer_norm_modulate(x, shift, scale)    of each stream, in bf16
 //   a = attention([qkv(y_image), qkv(y_text)])  over both streams
@@ -34,11 +34,13 @@ struct BlockStream {
   StreamModulations modulations;
 };
 
+/// Whether this processor has the kernel, for blocks of that width.
+bool joint_block_serves(int64_t width, int64_t head_dim);
 /// Whether joint_block takes a block with these streams (B, N, D) and layers: this processor has
-/// the dot products, streams are fp32 and weights bf16 on the CPU and without adapters, none asks
-/// for a gradient, heads
-/// have an even number of channels, the width is at most 192 (laying weights out takes their memory
-/// once more), and kernels are not off.
+/// the dot products, streams are fp32 and weights bf16 on the CPU, only q, k, v and out have
+/// adapters, gradients are asked for streams and adapters alone, heads have an even number of
+/// channels, the width is at most 512 (laying weights out takes their memory once more, and for
+/// gradients twice), and kernels are not off.
 bool joint_block_takes(const Tensor& image, const Tensor& text, const BlockStream& image_part,
                        const BlockStream& text_part, int64_t heads);
 /// Replaces image and, unless it ends here, text. Weights are laid out once for the kernel, and
@@ -64,6 +66,9 @@ struct RandomBlock {
   bool taken() const { return joint_block_takes(image, text, image_part, text_part, heads); }
   /// The error of what the block changes of the streams, relative by norm.
   double error() const;
+  /// The same of the gradients of streams and of adapters of q, k, v and out, and of the result
+  /// with these adapters, for random gradients of the results.
+  double gradient_error() const;
   /// The error of a pair's difference, for dx of `size` and adapters of every layer of the image:
   /// against two compositions in fp64.
   double difference_error(double size) const;

@@ -198,6 +198,7 @@ std::vector<KernelError> kernel_check(at::Device device) {
   }
   if (const RandomBlock block(3, 64, 12, 5, 32, false); device.is_cpu() && block.taken()) {
     results.push_back({"joint block bf16, width 160", block.error(), 8e-3});
+    results.push_back({"joint block's gradients bf16, width 160", block.gradient_error(), 1.5e-2});
     results.push_back(
         {"joint block of pairs bf16, width 160", block.difference_error(1e-2), 1.2e-2});
   }

@@ -13,6 +13,7 @@
 #include "vggflow/core/config.h"
 #include "vggflow/core/error.h"
 #include "vggflow/dist/group.h"
+#include "vggflow/families/network_cost.h"
 #include "vggflow/families/value_cost.h"
 #include "vggflow/flow/precision.h"
 #include "vggflow/flow/sampling.h"
@@ -25,15 +26,17 @@ namespace {
 
 // What a place takes besides the tensors that are counted. CPU: the process without networks
 // (program, LibTorch, oneDNN's kernels and threads); what comes and goes leaves holes in the heap,
-// and oneDNN makes reordered copies. GPU: CUDA's context and the libraries' code and workspaces;
-// the allocator keeps blocks that fit nothing else. Where from: docs/plan.md.
+// and oneDNN makes reordered copies; blocks in one call make few tensors, alike from block to
+// block. GPU: CUDA's context and the libraries' code and workspaces; the allocator keeps blocks
+// that fit nothing else. Where from: docs/plan.md.
 struct MemoryPlace {
   bool gpu;
-  double program;  // bytes
-  double heap;     // what comes and goes takes as many times its tensors' bytes
+  double program;       // bytes
+  double heap;          // what comes and goes takes as many times its tensors' bytes,
+  double heap_at_once;  // and that of networks whose blocks run in one call
 };
 constexpr double kGiB = 1024.0 * 1024 * 1024;
-constexpr MemoryPlace kCpu{false, 0.17 * kGiB, 1.75}, kGpu{true, 0.8 * kGiB, 1.3};
+constexpr MemoryPlace kCpu{false, 0.17 * kGiB, 1.75, 1.15}, kGpu{true, 0.8 * kGiB, 1.3, 1.3};
 // What runs on a model's own prompts hold besides (emoji, judges and their passes): measured.
 constexpr double kEmoji = 0.06 * kGiB;
 constexpr double kFloat = 4;
@@ -105,7 +108,13 @@ class Planner {
   void hold_memory();
   void run_through_moments();
   void add_losses(const Moment& moment);
-  void add_moment(const std::string& name, const std::vector<Amount>& transient);
+  // Bytes of a moment.
+  struct Transient {
+    std::string name;
+    double bytes;
+    bool of_network = false;
+  };
+  void add_moment(const std::string& name, const std::vector<Transient>& transient);
   double decode_graph(double images) const {
     return images * (s_.decoder.cost.graph + reward_.cost.graph + pixels_graph_);
   }
@@ -121,6 +130,7 @@ class Planner {
   const ModelShape& s_;
   ResolvedMethod resolved_;
   ValueKind value_kind_ = ValueKind::kNone;
+  bool network_at_once_ = false;
   CostShape cost_shape_;  // of the batch
   Demand want_;           // of the batch
   double ranks_ = 1, shares_ = 1, own_shares_ = 1;
@@ -191,6 +201,7 @@ Planner::Planner(const AlignConfig& c, const ModelShape& s, int ranks)
   network_numbers_ = network_parameters_ + s.network->tables();
 
   NetworkCall call = base_call();
+  network_at_once_ = runs_at_once(*s.network, call);
   network_ = s.network->cost(call);
   tangent_ = s.network->tangent_cost(call);
   call.rank = c.lora_rank;
@@ -364,9 +375,12 @@ void Planner::hold_memory() {
 }
 
 // Transient bytes come on top of what is held; the fullest moment is the peak.
-void Planner::add_moment(const std::string& name, const std::vector<Amount>& transient) {
+void Planner::add_moment(const std::string& name, const std::vector<Transient>& transient) {
   std::vector<Amount> parts = held_;
-  for (const Amount& part : transient) parts.push_back({part.name, place_.heap * part.value});
+  for (const Transient& part : transient) {
+    const bool at_once = part.of_network && network_at_once_;
+    parts.push_back({part.name, part.bytes * (at_once ? place_.heap_at_once : place_.heap)});
+  }
   double sum = 0;
   for (const Amount& part : parts) sum += part.value;
   const auto known = std::find_if(memory_.moments.begin(), memory_.moments.end(),
@@ -388,11 +402,12 @@ void Planner::add_losses(const Moment& m) {
   const double values = m.value_graphs + m.value_pairs, bases = rows * m.base_graphs;
   const double unwind = values > 0 ? rows * value.unwind : bases * with_input_.unwind;
   add_moment(m.name, {{"graph of the value network", values * kept(value, rows)},
-                      {"graph of the base", kept(with_input_, bases)},
-                      {"graph of the policy", kept(policy_input_, rows * m.policy_graphs)},
+                      {"graph of the base", kept(with_input_, bases), true},
+                      {"graph of the policy", kept(policy_input_, rows * m.policy_graphs), true},
                       {"graph of decoder and reward", m.reward_graphs * decode_graph(rows)},
                       {"forward", rows * (m.forwards * network_.idle + m.tangents * tangent_.idle)},
-                      {"backward", unwind + m.reward_graphs * decode_unwind(rows)}});
+                      {"backward", unwind, values == 0},
+                      {"backward of decoder and reward", m.reward_graphs * decode_unwind(rows)}});
 }
 
 void Planner::run_through_moments() {
@@ -410,7 +425,7 @@ void Planner::run_through_moments() {
     add_moment("prompts", {});
     held_ = all;
   }
-  add_moment("rollout", {{"forward", k.batch * k.rollout * network_.idle},
+  add_moment("rollout", {{"forward", k.batch * k.rollout * network_.idle, true},
                          {"prompts of the batch", 3 * k.rollout * prompts}});
   add_moment("reward", {{"graph of decoder and reward", decode_graph(images)},
                         {"backward", decode_unwind(images)},
@@ -422,21 +437,21 @@ void Planner::run_through_moments() {
                                         2 * k.batch * pixel_bytes_}});
   const PassCost& policy = share_.policy_input ? policy_input_ : with_adapters_;
   const double branches = share_.policy_input ? k.policy_graph : k.known_graph;
-  add_moment("training", {{"graph of the network", kept(policy, rows * branches)},
-                          {"backward", rows * branches * policy.unwind},
+  add_moment("training", {{"graph of the network", kept(policy, rows * branches), true},
+                          {"backward", rows * branches * policy.unwind, true},
                           {"prompts of the batch", 2 * prompts + 2 * rows * prompt_bytes_}});
   add_moment("training",
-             {{"forward", rows * k.base * network_.idle},
+             {{"forward", rows * k.base * network_.idle, true},
               {"prompts of the batch", 2 * prompts + 2 * rows * k.base * prompt_bytes_}});
   if (share_.adjoint) {
     const double pulled = micro(c_, k.batch) * k.adjoint;
-    add_moment("adjoint", {{"graph of the base", kept(with_input_, pulled)},
-                           {"backward", pulled * with_input_.unwind},
+    add_moment("adjoint", {{"graph of the base", kept(with_input_, pulled), true},
+                           {"backward", pulled * with_input_.unwind, true},
                            {"prompts of the batch", 2 * prompts}});
   }
   for (const Moment& moment : share_.moments) add_losses(moment);
   const double shown = std::min(real(at_once(c_, s_)), real(c_.eval.prompts * c_.eval.images));
-  add_moment("evaluation", {{"forward", shown * k.rollout * network_.idle},
+  add_moment("evaluation", {{"forward", shown * k.rollout * network_.idle, true},
                             {"prompts of the batch", 3 * shown * k.rollout * prompt_bytes_}});
   add_moment(
       "evaluation",

@@ -4,6 +4,7 @@
 
 #include "vggflow/families/sd3/mmdit.h"
 #include "vggflow/ops/attention_tangent.h"
+#include "vggflow/ops/joint_block.h"
 
 namespace vggflow {
 namespace {
@@ -69,12 +70,28 @@ BlockCost block_cost(const MmditOptions& o, const MmditCall& c, const BlockPlace
   return b;
 }
 
+// What is kept then: the streams before the block, queries, keys and values with attention's result
+// and log-sum-exp, and of each stream that goes on what lies between attention and MLP, and before
+// GELU. Weights are laid out twice, also transposed.
+void keep_at_once(const MmditOptions& o, const MmditCall& c, bool last, BlockCost& b) {
+  const double n = real(c.image_tokens), m = real(c.text_tokens), d = real(o.width()),
+               e = real(c.bytes);
+  b.graph = (n + m) * (kFloat * d + 4 * e * d + kFloat * real(o.heads)) +
+            (n + (last ? 0 : m)) * (kFloat * d + 4 * e * d);
+  b.joined = 2 * 24 * e * d * d;
+}
+
 template <class F>
 void over_blocks(const MmditOptions& o, F f) {
   for (int64_t i = 0; i < o.layers; ++i) f(BlockPlace{i == 0, i + 1 == o.layers, o.is_dual(i)});
 }
 
 }  // namespace
+
+bool runs_at_once(const MmditOptions& o, const MmditCall& c) {
+  return c.bytes == 2 && !c.trained && !o.qk_norm && o.dual_attention_layers.empty() &&
+         ops::joint_block_serves(o.width(), o.head_dim);
+}
 
 double mmdit_grid(const MmditOptions& o) {
   return real(o.pos_embed_max * o.pos_embed_max * o.width());
@@ -84,9 +101,11 @@ PassCost mmdit_cost(const MmditOptions& o, const MmditCall& c) {
   const double n = real(c.image_tokens), m = real(c.text_tokens), d = real(o.width()),
                e = real(c.bytes), pixels = real(o.patch_size * o.patch_size * o.channels);
   PassCost cost;
+  const bool at_once = runs_at_once(o, c);
   double block_graph = 0, linear = 0, modulation = 0, joined = 0;
   over_blocks(o, [&](const BlockPlace& at) {
-    const BlockCost b = block_cost(o, c, at);
+    BlockCost b = block_cost(o, c, at);
+    if (at_once) keep_at_once(o, c, at.last, b);
     linear += b.linear;
     modulation += b.modulation;
     cost.attention += b.attention;
@@ -112,6 +131,13 @@ PassCost mmdit_cost(const MmditOptions& o, const MmditCall& c) {
                qkv = e * d * (n + m) * (3 * 2 + 1 + (e < kFloat ? 2 : 0));
   cost.idle = streams + std::max(9 * e * d * n, qkv);
   cost.unwind = kFloat * d * (2 * n + m) + 9 * e * d * n + (c.checkpointing ? block_graph : 0);
+  if (at_once) {
+    // Both streams twice; backwards also the gradients of q, k, v and of attention, and the
+    // adapters' copies of an image's.
+    cost.idle = 2 * kFloat * d * (n + m) + 2 * e * d * n;
+    cost.unwind = 2 * kFloat * d * (n + m) + e * d * (4 * (n + m) + 5 * n) +
+                  (c.checkpointing ? block_graph : 0);
+  }
   return cost;
 }
 

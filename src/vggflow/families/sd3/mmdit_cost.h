@@ -20,6 +20,9 @@ struct MmditCall {
                         ///< contiguous, and adapters keep copies of them
 };
 
+/// Whether blocks run in one call each on this machine's CPU (ops/joint_block.h). Asked of every
+/// device: on a GPU so narrow a network's bytes do not count.
+bool runs_at_once(const MmditOptions& options, const MmditCall& call);
 /// Numbers of the position grid, a table in the file and no parameter.
 double mmdit_grid(const MmditOptions& options);
 PassCost mmdit_cost(const MmditOptions& options, const MmditCall& call);

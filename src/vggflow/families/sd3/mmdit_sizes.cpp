@@ -49,6 +49,7 @@ class MmditSizes : public NetworkSizes {
     return std::make_unique<MmditSizes>(small_mmdit_options(width, layers, states, options_),
                                         image_tokens_, text_tokens_);
   }
+  bool at_once(const NetworkCall& call) const { return runs_at_once(options_, call_of(call)); }
 
  private:
   MmditCall call_of(const NetworkCall& c) const {
@@ -77,6 +78,11 @@ ModelShape mmdit_shape(const MmditOptions& o, const std::vector<int64_t>& state,
   const int64_t p = o.patch_size;
   shape.network = std::make_shared<MmditSizes>(o, (state[1] / p) * (state[2] / p), text_tokens);
   return shape;
+}
+
+bool mmdit_runs_at_once(const NetworkSizes& network, const NetworkCall& call) {
+  const auto* mmdit = dynamic_cast<const MmditSizes*>(&network);
+  return mmdit && mmdit->at_once(call);
 }
 
 DecoderSizes taesd3_sizes(int64_t channels, int64_t h, int64_t w, bool checkpointing) {

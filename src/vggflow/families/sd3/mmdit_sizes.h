@@ -12,6 +12,10 @@ namespace vggflow {
 ModelShape mmdit_shape(const MmditOptions& options, const std::vector<int64_t>& state,
                        int64_t text_tokens);
 
+/// Whether a network is an MMDiT whose blocks run in one call each on this machine's CPU where it
+/// is called so.
+bool mmdit_runs_at_once(const NetworkSizes& network, const NetworkCall& call);
+
 /// TAESD3 on latents of h x w.
 DecoderSizes taesd3_sizes(int64_t channels, int64_t h, int64_t w, bool checkpointing);
 

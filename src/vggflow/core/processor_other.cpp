@@ -1,0 +1,7 @@
+#include "vggflow/core/processor.h"
+
+namespace vggflow {
+
+Processor processor() { return {}; }
+
+}  // namespace vggflow
