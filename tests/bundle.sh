@@ -61,11 +61,16 @@ if [ ! -x "$moved/gpu_bench" ]; then
   echo "left out: the dry run of bench/gpu.sh, as gpu_bench is not built"
   exit 0
 fi
+# The twin wants a PyTorch that loads: CUDA's wheels, and a few packages besides (docs/gpu.md).
+twin=${GPU_PYTHON:-}
+for candidate in .venv/bin/python python3; do
+  [ -n "$twin" ] || ! "$candidate" -c "import torch, sympy, networkx" 2>/dev/null || twin=$candidate
+done
 # bench/gpu.sh with all its parts, on the pretend device: LibTorch is given it by a library that is loaded before the program.
 pretend=$(find "$(realpath "$build")" -name libvggflow_pretend.so | head -1)
 [ -n "$pretend" ] || die "libvggflow_pretend.so is not built"
 env OMP_NUM_THREADS=1 GPU_DEVICE=pretend GPU_WRAP="env LD_PRELOAD=$pretend" GPU_TWIN_DEVICE=cpu GPU_TORCH="$torch" GPU_SHAPES=tiny GPU_PIXELS=64 GPU_TRAJECTORIES=2 \
-  GPU_PYTHON="${GPU_PYTHON:-python3}" GPU_FLAGS="--text-tokens 5 --side 64 --steps 6 --repeats 1 --warm-ups 1" \
+  GPU_PYTHON="${twin:-python3}" GPU_FLAGS="--text-tokens 5 --side 64 --steps 6 --repeats 1 --warm-ups 1" \
   bench/gpu.sh "$tarball" "$out/gpu" >"$out/log.txt" 2>&1 || die "bench/gpu.sh failed: $(tail -5 "$out/log.txt")"
 grep -q '"error"' "$out/gpu/gpu.json" && die "a measure failed: $(grep -m1 '"error"' "$out/gpu/gpu.json")"
 for measure in forward/base forward/lora forward/merged backward backward/checkpointed rollout tangent update; do
@@ -79,10 +84,10 @@ for part in "vggflow check" "align nano, 10 updates" ceilings; do
 done
 grep -q "everything holds" "$out/gpu/log.txt" || die "vggflow check on the pretend device: $(cat "$out/gpu/log.txt")"
 if [ -x "$moved/gpu_runs_test" ]; then
-  grep -q "PASSED.* 4 tests" "$out/gpu/log.txt" || die "the GPU's runs do not pass on the pretend device: $(grep -A9 gpu_runs_test "$out/gpu/log.txt")"
+  grep -q "PASSED.* 5 tests" "$out/gpu/log.txt" || die "the GPU's runs do not pass on the pretend device: $(grep -A9 gpu_runs_test "$out/gpu/log.txt")"
 fi
 echo "bench/gpu.sh on the pretend device, all parts: $(grep -c median_ms "$out/gpu/gpu.json") measures in $(awk -F'\t' '{ s += $2 } END { print s }' "$out/gpu/parts.tsv") s"
-"${GPU_PYTHON:-python3}" -c "import torch" 2>/dev/null || echo "left out: the PyTorch twin (python3 has no torch; GPU_PYTHON names one that has)"
+[ -n "$twin" ] || echo "left out: the PyTorch twin (no Python here loads torch; GPU_PYTHON names one that does)"
 
 # A part that hangs or fails leaves the others' figures: without any time nothing is measured, and the report says so.
 env GPU_LIMIT=1 GPU_DEVICE=cpu GPU_TORCH="$torch" bench/gpu.sh "$tarball" "$out/late" >"$out/log.txt" 2>&1 && die "expected a failure without any time"

@@ -18,6 +18,7 @@
 #include "vggflow/kernels/device_table.h"
 #include "vggflow/ops/attention.h"
 #include "vggflow/ops/block_functions.h"
+#include "vggflow/ops/cast_linear.h"
 #include "vggflow/ops/device_kernels.h"
 #include "vggflow/ops/kernel_check.h"
 #include "vggflow/ops/random_tensor.h"
@@ -68,6 +69,19 @@ TEST_F(KernelsOnGpu, PlainTakesLibTorchsOwnWithinItsRounding) {
   const DeviceScope scope(plain);
   EXPECT_EQ(ops::device_kernels(x), nullptr);
   EXPECT_LE(norm_error(ops::layer_norm_modulate(x, shift, scale, 1e-6, at::kFloat), fused), 1e-6);
+}
+
+// As modulations are made: fp32 rows by a weight in bf16.
+TEST_F(KernelsOnGpu, MultiplyByNarrowWeightsAsTheyLie) {
+  const Tensor x = draw(1, {8, 1536}, at::kFloat, gpu()),
+               w = draw(2, {6 * 1536, 1536}, at::kBFloat16, gpu()),
+               b = draw(3, {6 * 1536}, at::kBFloat16, gpu()),
+               g = draw(4, {8, 6 * 1536}, at::kFloat, gpu());
+  const auto wide = [](const Tensor& t) { return t.cpu().to(at::kDouble); };
+  const Tensor leaf = x.clone().requires_grad_(true), y = ops::cast_linear(leaf, w, b);
+  EXPECT_LE(norm_error(wide(y), at::linear(wide(x), wide(w), wide(b))), 1e-6);
+  EXPECT_LE(norm_error(wide(torch::autograd::grad({y}, {leaf}, {g})[0]), at::mm(wide(g), wide(w))),
+            1e-6);
 }
 
 TEST_F(KernelsOnGpu, GiveTheSameBitsTwice) {

@@ -15,6 +15,7 @@
 #include "vggflow/testing/gradient_check.h"
 #include "vggflow/testing/temporary_folder.h"
 #include "vggflow/train/align.h"
+#include "vggflow/weights/frozen_weights.h"
 
 namespace vggflow {
 namespace {
@@ -153,6 +154,16 @@ TEST_F(RunOnGpu, GoesOnOnTheCpuAndBack) {
   moved.updates = 3;
   run_on(on_gpu(), moved);
   EXPECT_LE(gradient_difference(whole, moved, 3), 5e-2);
+}
+
+// Through two stages of pinned memory.
+TEST_F(RunOnGpu, WeightsOfAFileComeUpAsTheyAre) {
+  const Tensor large = keyed_normal(4, Purpose::kTest, 0, 0, 1, {25'000'003}).flatten();
+  Tensor target = at::empty(large.sizes(), at::kMeta);
+  adopt_weights({{"w", &target}}, {.tensors = {{"w", large}}, .files = {}, .origin = "[test]"},
+                at::kFloat);
+  EXPECT_EQ(target.device(), gpu());
+  EXPECT_TRUE(at::equal(target.cpu(), large));
 }
 
 }  // namespace
