@@ -14,14 +14,14 @@ trap 'kill $(jobs -p) 2>/dev/null || true; rm -rf "$out"' EXIT
 export OMP_NUM_THREADS=1
 find_torchrun
 
-updates=20 methods="vgg-flow vgg-flow-pmp adjoint-matching draft" worlds="1 2 4" steps=6 batch=8
+updates=20 methods="vgg-flow vgg-flow-pmp adjoint-matching draft" worlds="1 2 4" steps=6 batch=8 shares=4
 case $form in short | whole) ;; *) methods=$form ;; esac
-if [ "$form" = short ]; then updates=2 methods="vgg-flow adjoint-matching" worlds="1 2" steps=2 batch=4; fi
+if [ "$form" = short ]; then updates=2 methods="vgg-flow adjoint-matching" worlds="1 2" steps=2 batch=2 shares=2; fi
 
 # The words of a small run: words_of METHOD RUN [settings]
 words_of() {
   words=("$vggflow" align --config configs/nano.yaml "run=$2" "method=$1" reward=emoji-clip precision=fp32 threads=1 seed=7
-    "time_grid.steps=$steps" vgg.bins=2 "batch=$batch" shares=4 warmup=2 value.width=32 value.layers=1 eval_every=1000 eval.prompts=2 eval.images=2 grid_images=4 "${@:3}")
+    "time_grid.steps=$steps" vgg.bins=2 "batch=$batch" "shares=$shares" warmup=2 value.width=32 value.layers=1 eval_every=1000 eval.prompts=2 eval.images=2 grid_images=4 "${@:3}")
 }
 
 # align WORLD METHOD RUN [settings]

@@ -19,7 +19,7 @@ find_torchrun
 # The words of a run: words_of RUN [settings]
 words_of() {
   words=("$vggflow" align --config "$source/configs/nano.yaml" "run=$1" reward=emoji-clip precision=fp32 threads=1 seed=7 time_grid.steps=2 vgg.bins=2
-    batch=4 shares=2 value.width=32 value.layers=1 eval_every=1000 grid_images=4 eval.prompts=2 eval.images=2 checkpoint_every=1 "${@:2}")
+    batch=2 shares=2 value.width=32 value.layers=1 eval_every=1000 grid_images=4 eval.prompts=2 eval.images=2 checkpoint_every=1 "${@:2}")
 }
 # begin RUN [settings]: two ranks in the background; FIRST and SECOND are words before those of rank 0 and 1, `apart` settings of rank 1.
 begin() {
