@@ -104,7 +104,7 @@ class RewardTest(unittest.TestCase):
             (lambda: reward.score(image.astype(np.int64), "a"), TypeError, "uint8 or floats, got int64"),
             (lambda: reward.score(image[:0], "a"), ValueError, "got (0, 8, 8, 3)"),
             (lambda: reward.score(np.full((1, 3, 8, 8), 255.0), "a"), vggflow.Error, "expected floats in [0, 1], got 255 to 255"),
-            (lambda: reward.score(np.full((1, 3, 8, 8), np.nan), "a"), vggflow.Error, "expected floats in [0, 1], got nan"),
+            (lambda: reward.score(np.full((1, 3, 8, 8), np.nan), "a"), vggflow.Error, "expected floats in [0, 1], got NaN"),
             (lambda: reward.score(image, ["a", "b"]), ValueError, "got 2 prompts and 1 images"),
             (lambda: vggflow.Reward("no-such"), vggflow.Error, "no-such"),
             (lambda: vggflow.Reward(3), TypeError, "expected a reward as text, got int"),

@@ -2,6 +2,8 @@
 
 #include <ATen/ATen.h>
 
+#include <cmath>
+
 #include "vggflow/core/error.h"
 
 namespace vggflow::c_api {
@@ -33,6 +35,9 @@ at::Tensor to_tensor(const vggflow_images& images) {
     return (view(images).permute({0, 3, 1, 2}).to(at::kFloat) / 255).contiguous();
   const at::Tensor floats = view(images).clone();
   const double low = floats.min().item<double>(), high = floats.max().item<double>();
+  VGGFLOW_CHECK(!std::isnan(low),
+                "[images] expected floats in [0, 1], got NaN: look at where the "
+                "images come from");
   VGGFLOW_CHECK(low >= 0 && high <= 1,
                 "[images] expected floats in [0, 1], got {:g} to {:g}; of 0 to 255 pass bytes", low,
                 high);
