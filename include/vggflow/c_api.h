@@ -15,8 +15,8 @@
  *   YAML.
  * - Calls may come from several threads; one after the other is served. A callback may call the
  *   library. A handle that was closed is refused.
- * - The process has one device and one number of threads: those of the last call that named them.
- */
+ * - What was opened computes on the device that it was opened on. The number of threads is the
+ *   process's: the last one that a call named. */
 
 #include <stddef.h>
 #include <stdint.h>

@@ -6,10 +6,15 @@
 #include <torch/csrc/jit/api/module.h>
 
 #include <functional>
+#include <tuple>
+#include <utility>
 
 #include "pretend_run.h"
 #include "tiny_sd35.h"
 #include "vggflow/eval/run.h"
+#include "vggflow/families/nano/model.h"
+#include "vggflow/families/open_model.h"
+#include "vggflow/families/sd3/mmdit_cost.h"
 #include "vggflow/features/clip_features.h"
 #include "vggflow/features/feature_networks.h"
 #include "vggflow/features/pixel_features.h"
@@ -21,9 +26,11 @@
 #include "vggflow/networks/vision/class_head.h"
 #include "vggflow/networks/vision/conv_case_test.h"
 #include "vggflow/networks/vision/mobilenet.h"
+#include "vggflow/networks/vision/vote_head.h"
 #include "vggflow/ops/random_tensor.h"
 #include "vggflow/rewards/image_reward.h"
 #include "vggflow/rewards/reward.h"
+#include "vggflow/testing/count_calls.h"
 #include "vggflow/testing/gradient_check.h"
 #include "vggflow/testing/http_server.h"
 #include "vggflow/testing/pattern.h"
@@ -35,6 +42,7 @@ namespace {
 
 namespace fs = std::filesystem;
 using testing::models_testdata;
+using testing::on_pretend_device;
 
 const std::vector<std::string> kPrompts{"a photo of a horse", "A ship, at night"};
 
@@ -127,6 +135,24 @@ TEST(OnADevice, TheClassHeadIsTheCpus) {
   head.save(folder / "head", {});
   r.weights["class-head"] = folder / "head";
   expect_reward("class-head", r);
+}
+
+// On both networks that votes are learned on.
+TEST(OnADevice, AVoteHeadIsTheCpus) {
+  const testing::TemporaryFolder folder;
+  for (const auto& [network, place, side] :
+       {std::tuple{VoteNetwork::kEmojiClip, clip_resources().emoji_clip, int64_t{32}},
+        {VoteNetwork::kClipVitL14, clip_resources().weights.at("clip-vit-l14"), int64_t{24}}}) {
+    RewardResources r = clip_resources();
+    auto vectors = std::make_unique<VoteVectors>(network, place);
+    const VoteHeadOptions options{
+        .network = network, .network_hash = vectors->hash(), .width = vectors->width()};
+    VoteHead head(options, std::move(vectors));
+    head.head.weight = testing::pattern_weight("head.weight", head.head.weight.sizes());
+    r.weights["vote-head"] = folder / word_of(network);
+    head.save(r.weights["vote-head"], {});
+    expect_reward("vote-head", r, images(side));
+  }
 }
 
 TEST(OnADevice, ImageRewardIsTheCpus) {
@@ -222,7 +248,24 @@ TEST(OnADevice, FeatureNetworksOfTheMetricsAreTheCpus) {
         return std::make_unique<ClipFeatures>(models_testdata("clip") / "transformers_quick");
       },
       24);
+  expect_features(
+      "clip-projected",
+      [] {
+        return make_feature_network("clip-projected",
+                                    models_testdata("clip") / "transformers_quick");
+      },
+      24);
   expect_features("pixels-8x8", [] { return std::make_unique<PixelFeatures>(); }, 24);
+}
+
+TEST(OnADevice, FeaturesOfTheProgramsOwnNetworksAreTheCpus) {
+  const fs::path models = fs::path(VGGFLOW_SOURCE_DIR) / "models";
+  for (const char* name : {"judge", "emoji-clip"}) {
+    expect_same(name, [&] {
+      return open_features(name, {models / "judge", models / "emoji-clip"})
+          ->features(images(32).to(current_device()));
+    });
+  }
 }
 
 TEST(OnADevice, TheAutoencodersDecodeAsOnTheCpu) {
@@ -242,12 +285,59 @@ TEST(OnADevice, TheAutoencodersDecodeAsOnTheCpu) {
     const Tensor x = reference.load("kl.latents").to(current_device()).requires_grad_(true);
     return at::cat({with_gradient(vae.decode(x), x), vae.decode_tiled(x).detach().flatten()});
   });
+  expect_same("AutoencoderKL's encoder", [&] {
+    AutoencoderKl vae(o);
+    adopt_weights(vae.parameters(), testing::weights_under(reference, "kl.weights."), at::kFloat);
+    return vae.encode(images(32).to(current_device()));
+  });
+  expect_same("TAESD3's encoder", [&] {
+    TaesdEncoder encoder({.latent_channels = 16, .width = 4});
+    adopt_weights(encoder.parameters(), testing::weights_under(reference, "taesd.weights.encoder."),
+                  at::kFloat);
+    return encoder.encode(images(32).to(current_device()));
+  });
   expect_same("TAESD3", [&] {
     TaesdDecoder decoder({.latent_channels = 16, .width = 4});
     adopt_weights(decoder.parameters(), testing::weights_under(reference, "taesd.weights.decoder."),
                   at::kFloat);
     const Tensor x = reference.load("taesd.latents").to(current_device()).requires_grad_(true);
     return with_gradient(decoder.decode(x), x);
+  });
+}
+
+// 4429 tokens, as at 1024 pixels, in a narrow network of two blocks: what a Dual forward takes is
+// what plans count, whose figure for Stable Diffusion 3 medium network_cost_test holds.
+TEST(OnADevice, ATangentOfALargeImageTakesWhatPlansCount) {
+  on_pretend_device([] {
+    const MmditOptions o{.sample_size = 64,
+                         .channels = 4,
+                         .patch_size = 1,
+                         .layers = 2,
+                         .heads = 4,
+                         .head_dim = 64,
+                         .context_dim = 32,
+                         .pooled_dim = 32,
+                         .pos_embed_max = 64};
+    Mmdit net(o);
+    net.init(1);
+    net.to(at::kBFloat16);
+    net.compute = at::kBFloat16;
+    const auto drawn = [](uint64_t id, at::IntArrayRef shape) {
+      return keyed_normal(1, Purpose::kTest, 0, id, 1, shape).to(current_device());
+    };
+    const Dual x{drawn(1, {4, 64, 64}), drawn(2, {4, 64, 64})};
+    const Dual t{at::full({1}, 500.0, x.value.options()), at::ones({1}, x.value.options())};
+    const Conditioning text{drawn(3, {333, 32}).to(at::kBFloat16),
+                            drawn(4, {32}).to(at::kBFloat16)};
+    const at::NoGradGuard no_grad;
+    reset_device_peak();
+    const double before = device_memory()->now_gib;
+    net.forward(x, t, text);
+    const double peak = (device_memory()->peak_gib - before) * (1 << 30),
+                 counted =
+                     mmdit_tangent_cost(o, {.image_tokens = 4096, .text_tokens = 333, .bytes = 2})
+                         .idle;
+    EXPECT_NEAR(peak / counted, 1, 0.15) << peak << " of " << counted;
   });
 }
 
@@ -278,6 +368,23 @@ TEST(OnADevice, TheThreeTextEncodersAreTheCpus) {
   });
 }
 
+// What is left of them on the device are the prompts' rows.
+TEST(OnADevice, TheTextEncodersLeaveItAfterTheirPrompts) {
+  on_pretend_device([] {
+    const Generator generator(tiny_sd3(models_testdata("sd3_tiny")));
+    constexpr double kGib = 1024.0 * 1024.0 * 1024.0;
+    reset_device_peak();
+    const double before = device_memory()->now_gib * kGib;
+    const Conditioning rows = generator.model().encode({"a photo of a cat", "it is 42 dogs"});
+    const double row = static_cast<double>(rows.context.nbytes() + rows.pooled.nbytes()) / 2,
+                 left = device_memory()->now_gib * kGib - before,
+                 peak = device_memory()->peak_gib * kGib - before;
+    // Those that are returned, those that are held, and the negative prompt's; in units of 512.
+    EXPECT_LE(left, 5 * row + 10 * 512);
+    EXPECT_GT(peak, 2 * left) << "the encoders were there";
+  });
+}
+
 // Text encoders, transformer and autoencoder.
 TEST(OnADevice, SamplingsOfStableDiffusion3AreTheCpus) {
   const std::vector<std::string> prompts{"a photo of a cat", "it is 42 dogs"};
@@ -297,6 +404,74 @@ GeneratorOptions nano_in(Precision precision, int64_t steps) {
 
 TEST(OnADevice, SamplingsOfNanoAreTheCpus) {
   expect_same("nano", [] { return sampled(nano_in(Precision::kFp32, 3), {"red heart", "ghost"}); });
+}
+
+void write_taesd(const fs::path& folder) {
+  TensorList tensors;
+  const TaesdDecoder decoder;
+  for (const NamedTensor& p : decoder.parameters())
+    tensors.emplace_back(p.name, testing::pattern_weight(p.name, p.tensor->sizes()));
+  write_safetensors(folder / "taesd3_decoder.safetensors", tensors);
+}
+
+// The gradient of an image through a model's decoder.
+Tensor decoders_gradient(const ModelOptions& o) {
+  const auto model = open_flow_model(o);
+  const auto side = model->state_shape();
+  const Tensor x = testing::pattern("x", {2, side[0], side[1], side[2]})
+                       .to(at::kFloat)
+                       .to(current_device())
+                       .requires_grad_(true);
+  return torch::autograd::grad({model->decode(x).square().sum()}, {x})[0];
+}
+
+// TAESD3 in place of its autoencoder; the decoder's blocks run again where the network's do.
+TEST(OnADevice, StableDiffusion3DecodesByTaesd3AsOnTheCpu) {
+  const testing::TemporaryFolder folder;
+  write_taesd(folder.path());
+  const fs::path model = folder / "sd3";
+  testing::write_sd35(model, 2, {{"in_channels", 16}, {"out_channels", 16}});
+  nlohmann::json vae = read_json_file(model / "vae/config.json");
+  vae["latent_channels"] = 16;
+  std::ofstream(model / "vae/config.json") << vae;
+  ModelOptions o = tiny_sd3(model).flow;
+  o.sd3.decoder = Sd3Decoder::kTaesd3;
+  o.sd3.taesd = folder.path().string();
+  const auto convolutions = [&] {
+    return testing::count_calls("aten::conv2d", [&] { decoders_gradient(o); });
+  };
+  const int once = convolutions();
+  o.checkpointing = true;
+  EXPECT_GT(convolutions(), once);
+  expect_same("sd3 by TAESD3", [&] { return decoders_gradient(o); });
+}
+
+// A model of latents, with its decoder.
+TEST(OnADevice, NanoWithADecoderSamplesAsOnTheCpu) {
+  const testing::TemporaryFolder folder;
+  write_taesd(folder.path());
+  NanoOptions options;
+  options.text_width = 8;
+  options.decoder = NanoDecoder::kTaesd3;
+  options.network = {.sample_size = 2,
+                     .channels = 16,
+                     .patch_size = 1,
+                     .layers = 2,
+                     .heads = 2,
+                     .head_dim = 8,
+                     .context_dim = 8,
+                     .pooled_dim = 8,
+                     .pos_embed_max = 2};
+  NanoModel model(options, Vocabulary({"red", "cat"}, 3));
+  model.init(1);
+  model.open_decoder(folder.path().string());
+  model.save(folder / "model", {});
+  GeneratorOptions o = nano_in(Precision::kFp32, 3);
+  o.flow.model = (folder / "model").string();
+  o.flow.sd3.taesd = folder.path().string();
+  expect_same("nano of latents", [&] { return sampled(o, {"red cat", "cat"}); });
+  o.flow.checkpointing = true;
+  expect_same("its gradient", [&] { return decoders_gradient(o.flow); });
 }
 
 TEST(OnADevice, SamplingsInBf16AreTheCpus) {

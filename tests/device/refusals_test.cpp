@@ -177,6 +177,98 @@ TEST(Device, CallsAFallOfAttentionToThePlainFormulaAnError) {
                           HasSubstr("is not taken in silence")));
 }
 
+// What each lack is called, with a library (fake_cuda.cpp) that answers as the driver, LibTorch's
+// CUDA and the plug-in do. In a process of its own, as LibTorch hears of CUDA once.
+void tell_what_lacks() {
+  const auto tell = [](const char* name, const CudaFiles& files,
+                       const std::vector<std::pair<const char*, const char*>>& answers = {}) {
+    for (const auto& [key, value] : answers) setenv(key, value, 1);
+    const auto [what, remedy] = open_cuda(files);
+    std::fprintf(stderr, "%s: %s; %s\n", name, what.c_str(), remedy.c_str());
+    for (const auto& [key, value] : answers) unsetenv(key);
+  };
+  const char* const fake = VGGFLOW_FAKE_CUDA;
+  unsetenv("CUDA_VISIBLE_DEVICES");
+  tell("no card", {.driver = fake}, {{"FAKE_CUDA_INIT", "100"}});
+  tell("none of them", {.driver = fake}, {{"FAKE_CUDA_COUNT", "0"}});
+  tell("hidden", {.driver = fake}, {{"FAKE_CUDA_COUNT", "0"}, {"CUDA_VISIBLE_DEVICES", "7"}});
+  tell("start", {.driver = fake}, {{"FAKE_CUDA_INIT", "3"}});
+  tell("wheels", {.driver = fake, .library = "/nowhere/libtorch_cuda.so"});
+  tell("companions", {.driver = fake, .library = "/proc/version"});
+  const CudaFiles all{.driver = fake, .library = fake, .plugin = fake};
+  tell("old driver", all, {{"FAKE_CUDA_VERSION", "12080"}});
+  tell("late", all, {{"FAKE_TORCH_HAS_CUDA", "0"}});
+  tell("interface", all, {{"FAKE_PLUGIN_ABI", "99"}});
+  tell("release", all, {{"FAKE_PLUGIN_TORCH", "2.10.0"}});
+  const DeviceScope card(at::Device(at::kCUDA, 0));
+  for (const char* major : {"7", "8", "9"}) {
+    setenv("FAKE_CUDA_MAJOR", major, 1);
+    std::fprintf(stderr, "auto on %s.0: %s\n", major,
+                 c10::toString(precision_dtype(Precision::kAuto)));
+  }
+  std::fprintf(stderr, "card: %s\n", device::describe_card(0).c_str());
+  std::exit(0);
+}
+
+TEST(DeviceDeathTest, SaysWhatLacksAndPrecisionAutoAsksTheCard) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  EXPECT_EXIT(
+      tell_what_lacks(), ::testing::ExitedWithCode(0),
+      AllOf(HasSubstr("no card: the NVIDIA driver shows no card; see what nvidia-smi lists\n"),
+            HasSubstr("none of them: the NVIDIA driver shows no card; see"),
+            HasSubstr("hidden: the NVIDIA driver shows no card; CUDA_VISIBLE_DEVICES is '7': "),
+            HasSubstr("start: the NVIDIA driver does not start (error 3); see what nvidia-smi"),
+            HasSubstr("wheels: this LibTorch has no CUDA; install the one that has it with "
+                      "scripts/setup.sh --cuda (/nowhere/libtorch_cuda.so is not there)\n"),
+            HasSubstr("companions: LibTorch's CUDA library does not load (/proc/version: "),
+            HasSubstr("old driver: the NVIDIA driver serves CUDA 12.8, LibTorch needs 13.0; "
+                      "install a newer driver\n"),
+            HasSubstr("late: LibTorch finds no GPU although the driver shows one; "),
+            HasSubstr(fmt::format(" was built for interface 99 and LibTorch {}, this program for "
+                                  "{} and {}; build it together with this program, or remove",
+                                  TORCH_VERSION, device::kCudaAbi, TORCH_VERSION)),
+            HasSubstr(" and LibTorch 2.10.0, this program for "),
+            HasSubstr("auto on 7.0: Float\nauto on 8.0: BFloat16\nauto on 9.0: BFloat16\n"),
+            HasSubstr("card: A card of paper, 24.0 GiB, compute capability 9.0, driver for CUDA "
+                      "13.0\n")));
+}
+
+// What the options say to LibTorch's context, which is there without CUDA too.
+TEST(Device, TakesFusedAttentionInOneOrderAndNeverThePlainFormula) {
+  at::Context& context = at::globalContext();
+  device::set_up_cuda({});
+  const auto order = context.sDPPriorityOrder();
+  ASSERT_GE(order.size(), 3u);
+  EXPECT_EQ(order[0], at::SDPBackend::cudnn_attention);
+  EXPECT_EQ(order[1], at::SDPBackend::flash_attention);
+  EXPECT_EQ(order[2], at::SDPBackend::efficient_attention);
+  EXPECT_TRUE(context.userEnabledCuDNNSDP());
+  EXPECT_FALSE(context.userEnabledMathSDP());
+  EXPECT_FALSE(context.deterministicAlgorithms());
+  device::set_up_cuda({.deterministic = true, .tf32 = false});
+  EXPECT_FALSE(context.userEnabledCuDNNSDP());
+  EXPECT_FALSE(context.userEnabledMathSDP());
+  EXPECT_TRUE(context.deterministicAlgorithms());
+  EXPECT_TRUE(context.deterministicCuDNN());
+  EXPECT_FALSE(context.allowTF32CuBLAS());
+  device::set_up_cuda({});
+  context.setSDPUseMath(true);
+}
+
+// As on a GPU whose fused kernels do not take the inputs.
+TEST(Device, CallsAFallOfAttentionToThePlainFormulaAnError) {
+  at::Context& context = at::globalContext();
+  context.setSDPUseMath(false);
+  context.setSDPUseFlash(false);
+  const at::Tensor x = at::ones({1, 2, 5, 8});
+  const std::string text =
+      message_of([&] { (void)ops::fused_attention(x, x, x, std::nullopt); });
+  context.setSDPUseMath(true);
+  context.setSDPUseFlash(true);
+  EXPECT_THAT(text, AllOf(HasSubstr("[attention] no fused kernel of this GPU takes q (1, 2, 5, 8)"),
+                          HasSubstr("is not taken in silence")));
+}
+
 TEST(Device, TakesPlainKernelsForTheScopeOfACommand) {
   const DeviceScope plain(DeviceOptions{.device = "cpu", .kernels = Kernels::kPlain});
   EXPECT_FALSE(fused_kernels());

@@ -11,6 +11,8 @@
 #include "vggflow/eval/run.h"
 #include "vggflow/families/nano/model.h"
 #include "vggflow/io/jsonl.h"
+#include "vggflow/kernels/device_table.h"
+#include "vggflow/ops/device_kernels.h"
 #include "vggflow/ops/random_tensor.h"
 #include "vggflow/testing/gradient_check.h"
 #include "vggflow/testing/reference.h"
@@ -203,20 +205,24 @@ TEST_P(RunInBf16, IsTheCpusAndSeldomMakesTheDeviceWait) {
   expect_few_waits(config("bf16_counted"));
 }
 
+AlignConfig config_of_sd3(const fs::path& model, const std::string& name) {
+  AlignConfig c = config_of("vgg-flow", name);
+  c.flow.model = model.string();
+  c.flow.checkpointing = true;
+  c.flow.sd3.t5_tokens = 20;
+  c.flow.sd3.height = c.flow.sd3.width = 16;
+  c.value.kind = ValueKind::kLora;
+  return c;
+}
+
 TEST(RunOfStableDiffusion3, IsTheCpus) {
   testing::write_sd35(scratch() / "sd35");
-  for (const fs::path& model : {testing::models_testdata("sd3_tiny"), scratch() / "sd35"}) {
-    const auto tiny = [&](const std::string& name) {
-      AlignConfig c = config_of("vgg-flow", name);
-      c.flow.model = model.string();
-      c.flow.checkpointing = true;
-      c.flow.sd3.t5_tokens = 20;
-      c.flow.sd3.height = c.flow.sd3.width = 16;
-      c.value.kind = ValueKind::kLora;
-      return c;
-    };
-    expect_the_cpus(tiny("sd3_cpu"), tiny("sd3_device"));
-  }
+  for (const fs::path& model : {testing::models_testdata("sd3_tiny"), scratch() / "sd35"})
+    expect_the_cpus(config_of_sd3(model, "sd3_cpu"), config_of_sd3(model, "sd3_device"));
+}
+
+TEST(RunOfStableDiffusion3, SeldomMakesTheDeviceWait) {
+  expect_few_waits(config_of_sd3(testing::models_testdata("sd3_tiny"), "sd3_counted"));
 }
 
 TEST(RunOnADevice, BeginsItsLogWithTheDevice) {
@@ -271,6 +277,56 @@ TEST(RunOnADevice, ItsAdaptersAndItsValueNetworkSampleAsOnTheCpu) {
     EXPECT_EQ(device.device(), testing::pretend_device());
     EXPECT_TRUE(at::equal(device.cpu(), on_plain_cpu(images))) << static_cast<int>(kind);
     EXPECT_FALSE(at::equal(device[0], device[1])) << static_cast<int>(kind);
+  }
+}
+
+// The parts of an update by the names that a profiler shows, each ended.
+TEST(RunOnADevice, NamesItsPartsForProfilers) {
+  static std::vector<std::string> begun;
+  static int64_t ended;
+  begun.clear();
+  ended = 0;
+  device::CudaApi listener{};
+  listener.range_push = [](const char* name) { begun.emplace_back(name); };
+  listener.range_pop = [] { ++ended; };
+  AlignConfig c = config_of("vgg-flow", "profiled");
+  c.updates = 1;
+  {
+    const device::PluginScope plugin(listener);
+    on_plain_cpu([&] { return align(c); });
+    EXPECT_TRUE(begun.empty()) << "on the CPU";
+    fs::remove_all(c.run);
+    fs::create_directories(c.run);
+    on_pretend_device([&] { return align(c); });
+  }
+  EXPECT_EQ(ended, std::ssize(begun));
+  for (const char* part : {"update", "merge", "rollout", "reward", "policy", "base",
+                           "value network", "step", "evaluation"})
+    EXPECT_THAT(begun, ::testing::Contains(part));
+}
+
+// The fused kernels of a device, in a whole run: their host's instantiation as a back end of the
+// CPU, against the compositions that kernels=plain takes.
+TEST(RunOnADevice, ThroughItsFusedKernelsDiffersFromTheCompositionsByRounding) {
+  static int64_t launches;
+  launches = 0;
+  kernels::DeviceTable table = kernels::host_table();
+  table.ln_modulate = [](const kernels::LnModulate& a, void* stream) {
+    ++launches;
+    return kernels::host_table().ln_modulate(a, stream);
+  };
+  for (const char* method : {"vgg-flow", "draft"}) {
+    AlignConfig plain = config_of(method, "composed"), fused = config_of(method, "by_kernels");
+    ASSERT_EQ(on_plain_cpu([&] { return align(plain); }), RunEnd::kFinished);
+    {
+      const ops::DeviceKernelsScope kernels(at::kCPU, table);
+      ASSERT_EQ(align(fused), RunEnd::kFinished);
+    }
+    EXPECT_GT(launches, 0);
+    EXPECT_LE(worst_difference(fs::path(plain.run) / "lora_ema.safetensors",
+                               fs::path(fused.run) / "lora_ema.safetensors"),
+              1e-2)
+        << method;
   }
 }
 

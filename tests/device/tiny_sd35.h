@@ -1,6 +1,7 @@
 #pragma once
 // A tiny Stable Diffusion 3.5: the tiny Stable Diffusion 3 of the test data with a transformer that
-// normalises queries and keys and has a second attention in its first block. Weights are random.
+// normalises queries and keys and has a second attention in its first block, or with `changes` of
+// its configuration. Weights are random.
 
 #include <ATen/ATen.h>
 
@@ -16,7 +17,9 @@
 
 namespace vggflow::testing {
 
-inline void write_sd35(const std::filesystem::path& folder, int64_t layers = 2) {
+inline void write_sd35(const std::filesystem::path& folder, int64_t layers = 2,
+                       const nlohmann::json& changes = nlohmann::json::object(),
+                       double scale = 0.2) {
   namespace fs = std::filesystem;
   fs::copy(models_testdata("sd3_tiny"), folder, fs::copy_options::recursive);
   const fs::path transformer = folder / "transformer";
@@ -24,12 +27,13 @@ inline void write_sd35(const std::filesystem::path& folder, int64_t layers = 2) 
   config["num_layers"] = layers;
   config["qk_norm"] = "rms_norm";
   config["dual_attention_layers"] = {0};
+  config.update(changes);
   std::ofstream(transformer / "config.json") << config;
   Mmdit net(mmdit_options_from_json(config));
   TensorList tensors = net.checkpoint_tensors();
   uint64_t id = 0;
   for (auto& [name, tensor] : tensors)
-    tensor = 0.2 * keyed_normal(4, Purpose::kTest, 0, id++, 1, tensor.sizes()).squeeze(0);
+    tensor = scale * keyed_normal(4, Purpose::kTest, 0, id++, 1, tensor.sizes()).squeeze(0);
   write_safetensors(transformer / "diffusion_pytorch_model.safetensors", tensors);
 }
 

@@ -73,9 +73,9 @@ Settings read(const char* const* given, size_t count) {
   return settings;
 }
 
-// What `open` was told, with the device that it came to.
+// What `open` was told, with the device that its auto came to.
 DeviceOptions settled(DeviceOptions options, at::Device device) {
-  options.device = device.str();
+  if (options.device == "auto") options.device = device.str();
   return options;
 }
 

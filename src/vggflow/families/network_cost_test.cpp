@@ -263,6 +263,9 @@ TEST(NetworkCost, KnowsTheSizesOfStableDiffusion3) {
               2.107e12, 0.02e12);
   EXPECT_NEAR(mmdit_cost(sd3, {.image_tokens = 4096, .text_tokens = 333, .bytes = 2}).backward,
               13.24e12, 0.1e12);
+  // A Dual forward at 1024 pixels: no matrix of all tokens against all.
+  EXPECT_LE(mmdit_tangent_cost(sd3, {.image_tokens = 4096, .text_tokens = 333, .bytes = 2}).idle,
+            1.2e9);
   EXPECT_NEAR(vae_decoder_cost({}, 128, 128, false).forward, 10.47e12, 0.2e12);
   EXPECT_NEAR(taesd_decoder_cost({}, 128, 128, false).forward, 0.566e12, 0.02e12);
 }

@@ -3,9 +3,13 @@
 #include "vggflow/kernels/transformer.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include <bit>
 #include <cmath>
+#include <cstdlib>
+#include <fstream>
 #include <type_traits>
 #include <vector>
 
@@ -249,6 +253,32 @@ TEST(TransformerKernels, AttentionAndItsGradientEqualTheirPlainTwins) {
 }
 
 // Beyond 512 tokens the query rows go in tiles; 529 and 577 leave whole and partial ones.
+// 8192 tokens, whose scores are 268 MB, in 32 MB more than the process has.
+void attend_in_little_memory() {
+  constexpr int64_t kTokens = 8192, kWidth = 16;
+  const auto qkv = random_values<float>(1, kTokens * 3 * kWidth),
+             gout = random_values<float>(2, kTokens * kWidth);
+  std::vector<float> out(kTokens * kWidth), dout(out), lse(kTokens), gqkv(qkv.size());
+  long pages = 0;
+  std::ifstream("/proc/self/statm") >> pages;
+  const rlim_t bytes = static_cast<rlim_t>(pages * sysconf(_SC_PAGESIZE)) + (rlim_t{32} << 20);
+  const rlimit limit{bytes, bytes};
+  setrlimit(RLIMIT_AS, &limit);
+  const auto& k = of<float>(best_table());
+  k.attention(qkv.data(), kTokens, kWidth, 1, out.data(), lse.data(), 0, 1);
+  k.attention_backward(gout.data(), qkv.data(), out.data(), lse.data(), kTokens, kWidth, 1,
+                       gqkv.data(), 0, 1);
+  k.attention_pair(qkv.data(), qkv.data(), kTokens, kWidth, 1, out.data(), dout.data(), 0, 1);
+  std::exit(0);
+}
+
+TEST(TransformerKernelsDeathTest, AttentionOverLongSequencesHoldsNoMatrixOfScores) {
+#ifdef __SANITIZE_ADDRESS__
+  GTEST_SKIP() << "the sanitizer's own memory has no such bound";
+#endif
+  EXPECT_EXIT(attend_in_little_memory(), ::testing::ExitedWithCode(0), "");
+}
+
 TEST(TransformerKernels, AttentionOverLongSequencesEqualsItsPlainTwin) {
   for (const auto* table : tables()) {
     for (const int64_t n : {529, 577}) {

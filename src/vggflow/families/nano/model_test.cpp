@@ -11,6 +11,7 @@
 
 #include "vggflow/families/open_model.h"
 #include "vggflow/networks/model_folder.h"
+#include "vggflow/testing/count_calls.h"
 #include "vggflow/testing/message.h"
 #include "vggflow/testing/pattern.h"
 #include "vggflow/testing/temporary_folder.h"
@@ -74,6 +75,19 @@ TEST(NanoWithADecoder, ItsImagesAreTaesdsOfItsStates) {
   EXPECT_TRUE(at::equal(model->decode(Dual{x, direction}).tangent,
                         decoder->decode(Dual{x, direction}).tangent * 2));
   EXPECT_THAT(model->description(), HasSubstr("decoded by TAESD3 " + weights_hash(*decoder)));
+}
+
+TEST(NanoWithADecoder, CheckpointingIsOfTheDecoderToo) {
+  const Latent l;
+  const auto convolutions = [&](bool checkpointing) {
+    ModelOptions o = l.open(l.taesd);
+    o.checkpointing = checkpointing;
+    const auto model = open_flow_model(o);
+    return testing::count_calls("aten::conv2d", [&] {
+      model->decode(at::ones({1, 16, 2, 2}).requires_grad_(true)).sum().backward();
+    });
+  };
+  EXPECT_GT(convolutions(true), convolutions(false));
 }
 
 // In bf16 an image is off by per cents, and its gradient points where the exact one does: a cosine

@@ -13,6 +13,7 @@
 #include "vggflow/core/error.h"
 #include "vggflow/io/files.h"
 #include "vggflow/ops/random_tensor.h"
+#include "vggflow/testing/count_calls.h"
 #include "vggflow/testing/gradient_check.h"
 #include "vggflow/testing/message.h"
 #include "vggflow/testing/reference.h"
@@ -53,6 +54,31 @@ TEST(Taesd, DecodesAsItsRestatement) {
   const Dual dual = net.decode(Dual{get("latents"), get("direction")});
   EXPECT_LT(scaled_error(dual.value, get("decoded")), 1e-5);
   EXPECT_LT(scaled_error(dual.tangent, get("tangent")), 1e-4);
+}
+
+TEST(Taesd, CheckpointingRunsEachBlockOnceMoreAndChangesNoGradient) {
+  TaesdDecoder net(kNarrow);
+  fill(net, "decoder");
+  const auto gradients = [&] {
+    const Tensor z = get("latents").requires_grad_(true), d = get("direction").requires_grad_(true);
+    auto all = torch::autograd::grad({net.decode(z)}, {z}, {get("cotangent")});
+    for (const Tensor& g :
+         torch::autograd::grad({(net.decode(Dual{z, d}).tangent * get("cotangent")).sum()}, {z, d}))
+      all.push_back(g);
+    return all;
+  };
+  const auto convolutions = [&] {
+    return testing::count_calls(
+        "aten::conv2d", [&] { net.decode(get("latents").requires_grad_(true)).sum().backward(); });
+  };
+  const auto plain = gradients();
+  const int once = convolutions();
+  net.checkpointing = true;
+  const auto again = gradients();
+  constexpr int kOutsideBlocks = 5;  // conv_in, three upsamplers, conv_out
+  EXPECT_EQ(convolutions(), 2 * once - kOutsideBlocks);
+  ASSERT_EQ(plain.size(), 3u);
+  for (size_t i = 0; i < plain.size(); ++i) EXPECT_TRUE(at::equal(plain[i], again[i])) << i;
 }
 
 TEST(Taesd, EncodesAsItsRestatement) {
