@@ -52,7 +52,8 @@ def blocks(text):
 
 
 def sentences(text):
-    """Lengths in words of the sentences of a paragraph; a code span is one word."""
+    """Lengths in words of the sentences of a paragraph; a code span is one word, and a setting's name and type before its text are none."""
+    text = re.sub(r"^- `[^`]*` \([^)]*\): ", "", text)
     words, length = re.sub(r"`[^`]*`", "`code`", text).split(), 0
     for word, following in zip(words, words[1:] + ["."]):
         length += 1
