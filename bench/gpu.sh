@@ -9,11 +9,12 @@
 #   GPU_DEVICE   cuda (or another: a dry run)     GPU_PYTHON  a Python that imports torch (python3)
 #   GPU_WRAP     words before each program of the bundle, such as a profiler's     GPU_TWIN_DEVICE  the twin's (GPU_DEVICE)
 #   GPU_SHAPES   sd3-medium sd35-medium           GPU_PIXELS  512 1024
+#   GPU_ALIGN    settings of the run of nano (updates=10)
 #   GPU_FLAGS    further flags of gpu_bench and gpu_twin.py    GPU_TRAJECTORIES  of the update at the first size (32)
 set -uo pipefail
 SECONDS=0
 here=$(cd "$(dirname "$0")" && pwd)
-[ $# -ge 1 ] || { sed -n '2,13s/^# //p' "$0"; exit 2; }
+[ $# -ge 1 ] || { sed -n '2,14s/^# //p' "$0"; exit 2; }
 bundle=$(realpath "$1")
 OUT=$(realpath -m "${2:-${OUT:-runs/gpu}}")
 limit=${GPU_LIMIT:-540} device=${GPU_DEVICE:-cuda} python=${GPU_PYTHON:-python3}
@@ -22,6 +23,7 @@ shapes=${GPU_SHAPES:-sd3-medium sd35-medium} pixels=${GPU_PIXELS:-512 1024}
 twin_device=${GPU_TWIN_DEVICE:-$device}
 read -ra flags <<<"${GPU_FLAGS:-}"
 read -ra wrap <<<"${GPU_WRAP:-}"
+read -ra align <<<"${GPU_ALIGN:-updates=10}"
 mkdir -p "$OUT"
 for file in parts.tsv log.txt facts.txt; do : >"$OUT/$file"; done
 export PYTHONUNBUFFERED=1 VGGFLOW_GPU_TEST_DEVICE=$device
@@ -89,8 +91,8 @@ fi
 # A whole run of the program, by prompt files: the emoji's font need not be there.
 if wanted align; then
   printf '%s\n' "red heart" ghost "cat face" pizza "green apple" rocket snowman >prompts.txt
-  ours "align nano, 10 updates" 60 ./vggflow align --config configs/nano.yaml run=run device="$device" prompts.train=prompts.txt \
-    prompts.eval=prompts.txt updates=10 eval_every=10 eval.prompts=7 eval.images=8
+  ours "align nano" 60 ./vggflow align --config configs/nano.yaml run=run device="$device" prompts.train=prompts.txt \
+    prompts.eval=prompts.txt eval_every=10 eval.prompts=7 eval.images=8 "${align[@]}"
   cp run/metrics.jsonl "$OUT/align.jsonl" 2>/dev/null
 fi
 if wanted ceilings; then

@@ -47,4 +47,13 @@ class OnGpu : public ::testing::Test {
   std::unique_ptr<DeviceScope> scope_;
 };
 
+/// The same for what CUDA and the plug-in do: another device is left out too.
+class OnCuda : public OnGpu {
+ protected:
+  void SetUp() override {
+    OnGpu::SetUp();
+    if (!IsSkipped() && !gpu().is_cuda()) GTEST_SKIP() << "left out: this asks for CUDA";
+  }
+};
+
 }  // namespace vggflow::testing

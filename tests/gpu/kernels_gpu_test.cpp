@@ -32,9 +32,9 @@ using ::testing::AllOf;
 using ::testing::HasSubstr;
 using testing::norm_error;
 using ::testing::StartsWith;
-using KernelsOnGpu = testing::OnGpu;
-using AttentionOnGpu = testing::OnGpu;
-using PluginOnGpu = testing::OnGpu;
+using KernelsOnGpu = testing::OnCuda;
+using AttentionOnGpu = testing::OnCuda;
+using PluginOnGpu = testing::OnCuda;
 
 Tensor draw(uint64_t id, at::IntArrayRef shape, at::ScalarType dtype, at::Device device) {
   return keyed_normal(31, Purpose::kTest, 0, id, 1, shape).squeeze(0).to(dtype).to(device);
