@@ -335,7 +335,7 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, library) {
   // are not what the CPU, or CUDA, runs.
   for (const char* name : {"native_layer_norm", "native_layer_norm_backward", "native_group_norm",
                            "native_group_norm_backward", "convolution", "convolution_backward",
-                           "silu_backward", "linear_backward"})
+                           "silu_backward", "linear_backward", "mse_loss", "mse_loss_backward"})
     library.impl(name, torch::CppFunction::makeFromBoxedFunction<&on_twins>());
 }
 
