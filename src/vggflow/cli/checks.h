@@ -45,7 +45,7 @@ struct ValueGradientOptions {
     v("seed", seed, "seed of prompts and noise", range(0, 1e15));
     v("damping", damping, "as vgg.damping", range(1e-6, 1e12));
     v("value", value, "value network to compare as well: value.safetensors");
-    v("value_guess", value_guess, "vgg.guess that the value network was trained with");
+    v("value_guess", value_guess, "the vgg.guess that the value network was trained with");
   }
 };
 
