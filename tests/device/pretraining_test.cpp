@@ -1,4 +1,4 @@
-// Targets of `pretrain`, and `prepare`, on the pretend device: what they write is the CPU's,
+// Every target of `pretrain`, and `prepare`, on the pretend device: what they write is the CPU's,
 // bit for bit.
 #include <ATen/ATen.h>
 #include <fmt/format.h>
@@ -129,6 +129,12 @@ class PretrainingOnADevice : public ::testing::Test {
   }();
 };
 
+TEST_F(PretrainingOnADevice, OfTheFlowModelIsTheCpus) {
+  PretrainConfig flow = config(PretrainTarget::kFlow);
+  flow.data = {};  // its previews name other emoji
+  expect_the_cpus(flow);
+}
+
 TEST_F(PretrainingOnADevice, OfTheClipAndTheJudgeOfEmojiIsTheCpus) {
   PretrainConfig clip = config(PretrainTarget::kEmojiClip);
   clip.clip = {.pool = 2, .widths = {8, 16}, .text_width = 8, .embedding = 12};
@@ -158,8 +164,8 @@ TEST_F(PretrainingOnADevice, OfHeadsOnOtherNetworksIsTheCpus) {
   expect_the_cpus(head);
 }
 
-// Photographs become latents.
-TEST_F(PretrainingOnADevice, OfPhotographsEncodesAsTheCpu) {
+// Photographs become latents, and a flow model learns these.
+TEST_F(PretrainingOnADevice, OfPhotographsIsTheCpus) {
   PrepareConfig prepared;
   prepared.photos = write_photos(folder / "photos.zip").string();
   prepared.taesd = write_taesd(folder / "taesd3").string();
@@ -170,6 +176,20 @@ TEST_F(PretrainingOnADevice, OfPhotographsEncodesAsTheCpu) {
     own.out = (run / "latents.safetensors").string();
     prepare(own);
   });
+  PretrainConfig flow = config(PretrainTarget::kFlow);
+  flow.latents = (folder / "cpu/latents.safetensors").string();
+  flow.taesd = prepared.taesd;
+  flow.model.decoder = NanoDecoder::kTaesd3;
+  flow.model.network = {.sample_size = 2,
+                        .channels = 16,
+                        .patch_size = 1,
+                        .layers = 2,
+                        .heads = 2,
+                        .head_dim = 8,
+                        .context_dim = 8,
+                        .pooled_dim = 8,
+                        .pos_embed_max = 2};
+  expect_the_cpus(flow);
 }
 
 }  // namespace
