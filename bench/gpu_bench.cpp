@@ -412,9 +412,10 @@ void Bench::run() {
   graph();
 }
 
-const std::vector<std::string> kMeasures{
-    "product",  "copy",    "forward/base",          "forward/lora", "forward/merged", "forward/graph",
-    "backward", "tangent", "backward/checkpointed", "rollout",      "update"};
+const std::vector<std::string> kMeasures{"product",      "copy",           "forward/base",
+                                         "forward/lora", "forward/merged", "forward/graph",
+                                         "backward",     "tangent",        "backward/checkpointed",
+                                         "rollout",      "update"};
 
 // Of a flag that is given twice the last one holds, so that a script's flags can be overruled.
 void add_options(CLI::App& app, Options& o) {
