@@ -39,7 +39,8 @@ TEST(CastLinear, MultipliesByNarrowWeightsAsTheyLieWithTheErrorOfFp32) {
   const DeviceScope device(pretend_device());
   const Tensor w = draw(1, {50, 40}).to(at::kBFloat16).to(pretend_device()),
                b = draw(2, {50}).to(at::kBFloat16).to(pretend_device()),
-               x = draw(3, {3, 40}).to(pretend_device()), dx = draw(4, {3, 40}).to(pretend_device()),
+               x = draw(3, {3, 40}).to(pretend_device()),
+               dx = draw(4, {3, 40}).to(pretend_device()),
                g = draw(5, {3, 50}).to(pretend_device());
   ASSERT_TRUE(ops::multiplies_as_it_lies(x, w));
   const Tensor want = at::linear(wide(x), wide(w), wide(b)), dwant = at::linear(wide(dx), wide(w));
@@ -63,12 +64,13 @@ TEST(CastLinear, CastsWhereItMust) {
   const Tensor w = draw(1, {50, 40}).to(at::kBFloat16), x = draw(3, {3, 40});
   EXPECT_FALSE(ops::multiplies_as_it_lies(x, w));
   EXPECT_TRUE(at::equal(ops::cast_linear(x, w, {}), at::linear(x, w.to(at::kFloat))));
-  const Tensor there = x.to(pretend_device()), trained = w.to(pretend_device()).requires_grad_(true);
+  const Tensor there = x.to(pretend_device()),
+               trained = w.to(pretend_device()).requires_grad_(true);
   EXPECT_FALSE(ops::multiplies_as_it_lies(there, trained));
   const Tensor y = ops::cast_linear(there, trained, {});
   EXPECT_TRUE(torch::autograd::grad({y.sum()}, {trained})[0].defined());
-  EXPECT_FALSE(on_pretend_device(
-      [&] { return ops::multiplies_as_it_lies(there, w.to(pretend_device())); }));
+  EXPECT_FALSE(
+      on_pretend_device([&] { return ops::multiplies_as_it_lies(there, w.to(pretend_device())); }));
 }
 
 // Casts of bf16 matrices of `numbers` and more to fp32 while f runs.
@@ -150,7 +152,8 @@ TEST(NetworkOnADevice, JoinsQueriesKeysAndValuesOnce) {
       if (again) net.join_projections();
       const auto made = [](const Tensor& t) { return t.to(current_device()); };
       const auto state = model->state_shape();
-      const Tensor x = made(draw(1, {1, state[0], state[1], state[2]})), t = made(at::full({1}, 0.5));
+      const Tensor x = made(draw(1, {1, state[0], state[1], state[2]})),
+                   t = made(at::full({1}, 0.5));
       const Conditioning c{made(draw(2, {1, 3, net.options.context_dim})),
                            made(draw(3, {1, net.options.pooled_dim}))};
       return testing::count_calls("aten::cat", [&] { (void)model->velocity(x, t, c); });

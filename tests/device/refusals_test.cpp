@@ -169,8 +169,7 @@ TEST(Device, CallsAFallOfAttentionToThePlainFormulaAnError) {
   context.setSDPUseMath(false);
   context.setSDPUseFlash(false);
   const at::Tensor x = at::ones({1, 2, 5, 8});
-  const std::string text =
-      message_of([&] { (void)ops::fused_attention(x, x, x, std::nullopt); });
+  const std::string text = message_of([&] { (void)ops::fused_attention(x, x, x, std::nullopt); });
   context.setSDPUseMath(true);
   context.setSDPUseFlash(true);
   EXPECT_THAT(text, AllOf(HasSubstr("[attention] no fused kernel of this GPU takes q (1, 2, 5, 8)"),

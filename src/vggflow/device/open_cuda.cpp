@@ -93,8 +93,7 @@ Plugin open_plugin(const std::string& file) {
   if (!library) return refused(fmt::format("{} does not load ({})", file, dlerror()));
   const auto function = reinterpret_cast<CudaApiFunction>(dlsym(library, kCudaApiSymbol));
   if (!function)
-    return refused(
-        fmt::format("{} is no plug-in of vggflow: it has no {}", file, kCudaApiSymbol));
+    return refused(fmt::format("{} is no plug-in of vggflow: it has no {}", file, kCudaApiSymbol));
   const CudaApi& api = *function();
   if (api.abi != kCudaAbi || std::strcmp(api.torch_version, TORCH_VERSION) != 0)
     return refused(

@@ -82,8 +82,7 @@ void adopt_weights(const std::vector<NamedTensor>& targets, const ComponentWeigh
     return;
   }
   Upload upload(current_device());
-  for (const NamedTensor& target : targets)
-    *target.tensor = upload(tensors.at(target.name), dtype);
+  for (const NamedTensor& target : targets) *target.tensor = upload(tensors.at(target.name), dtype);
 }
 
 }  // namespace vggflow
