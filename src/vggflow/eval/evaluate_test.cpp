@@ -47,7 +47,7 @@ TEST(Evaluator, TakesDiversityAndDistancesOnTheNamedNetwork) {
               HasSubstr("expected the path of dreamsim's weights: dreamsim=PATH"));
 }
 
-// Pixels are linear, so a prompt's diversity goes with the square of its images' contrast.
+// About one picture, a prompt's diversity goes with the square of what its images add to it.
 TEST(Evaluator, KeepsTheShareOfDiversityThatPromptsKeepOnAverage) {
   EvalOptions options;
   options.images = 8;
@@ -55,10 +55,11 @@ TEST(Evaluator, KeepsTheShareOfDiversityThatPromptsKeepOnAverage) {
   Evaluator evaluator(options, {{"a"}, {"b"}}, *reward, nullptr, nullptr, {}, {3, 32, 32});
   const auto drawn = [](double a, double b) {
     return [a, b](const std::vector<std::string>& captions, const Tensor& noise) {
-      Tensor images = noise.clone();
+      const Tensor picture = at::linspace(-0.5, 0.5, 32).expand({3, 32, 32});
+      std::vector<Tensor> images;
       for (size_t i = 0; i < captions.size(); ++i)
-        images[static_cast<int64_t>(i)] *= captions[i] == "a" ? a : b;
-      return images;
+        images.push_back(picture + noise[static_cast<int64_t>(i)] * (captions[i] == "a" ? a : b));
+      return at::stack(images);
     };
   };
   const Evaluation base = evaluator.evaluate_base(drawn(0.1, 0.02));

@@ -191,7 +191,7 @@ TEST(Resume, MayChangeEvaluationsAndWhatChangesNumbersByRoundingAlone) {
 // A run of shares is one whose numbers are to be the same however it is computed.
 TEST(Resume, OfSharesRefusesWhatChangesNumbersByRoundingUnlessItIsAllowed) {
   AlignConfig c = quick("changed_shares");
-  c.shares = 2;
+  c.shares = 3;
   c.updates = 2;
   ASSERT_EQ(align(c), RunEnd::kFinished);
   AlignConfig parts = longer(c, 4);
