@@ -192,6 +192,7 @@ TEST(FrozenWeights, ComeUpInPartsAndAreTheFiles) {
       EXPECT_EQ(got[name].device(), pretend_device()) << name;
       EXPECT_EQ(got[name].scalar_type(), dtype) << name;
       EXPECT_TRUE(at::equal(got[name].cpu(), tensor.to(dtype))) << name;
+      EXPECT_EQ(got[name].strides(), tensor.strides()) << name;
     }
     EXPECT_EQ(copies, 2 + (dtype == at::kFloat ? 3 : 2));
   }

@@ -2,6 +2,7 @@
 
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/empty_strided.h>
 #include <c10/core/Event.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 
@@ -31,9 +32,12 @@ class Upload {
   Upload(const Upload&) = delete;
   Upload& operator=(const Upload&) = delete;
 
-  Tensor operator()(const Tensor& from, at::ScalarType dtype) {
-    Tensor to = at::empty(from.sizes(), at::device(device_).dtype(dtype));
-    const Tensor source = from.contiguous().view(-1), target = to.view(-1);
+  // The order in memory stays, as with Tensor::to: a transposed weight takes another product.
+  Tensor operator()(const Tensor& given, at::ScalarType dtype) {
+    const Tensor from = given.is_non_overlapping_and_dense() ? given : given.contiguous();
+    Tensor to = at::empty_strided(from.sizes(), from.strides(), at::device(device_).dtype(dtype));
+    const Tensor source = from.as_strided({from.numel()}, {1}),
+                 target = to.as_strided({to.numel()}, {1});
     const int64_t room = kBytes / to.element_size();
     for (int64_t begin = 0; begin < source.numel(); begin += room)
       send(source.narrow(0, begin, std::min(room, source.numel() - begin)),
