@@ -18,8 +18,8 @@ find_torchrun
 
 # The words of a run: words_of RUN [settings]
 words_of() {
-  words=("$vggflow" align --config "$source/configs/nano.yaml" "run=$1" reward=emoji-clip precision=fp32 threads=1 seed=7 time_grid.steps=2 vgg.bins=2
-    batch=2 shares=2 value.width=32 value.layers=1 eval_every=1000 grid_images=4 eval.prompts=2 eval.images=2 checkpoint_every=1 "${@:2}")
+  words=("$vggflow" align --config "$source/configs/nano.yaml" "run=$1" reward=colorfulness "eval.panel=[]" value.kind=none precision=fp32 threads=1 seed=7 time_grid.steps=2 vgg.bins=2
+    batch=2 shares=2 eval_every=1000 grid_images=4 eval.prompts=2 eval.images=2 checkpoint_every=1 "${@:2}")
 }
 # begin RUN [settings]: two ranks in the background; FIRST and SECOND are words before those of rank 0 and 1, `apart` settings of rank 1.
 begin() {
@@ -145,12 +145,12 @@ expect_error "$run" "the disk full\|No space left on device" "the disk full\|No 
 echo "dist_faults: a disk that is full for rank 0 ends both"
 
 "${CC:-cc}" -O1 -shared -fPIC -I include -o "$out/reward.so" tests/rank_reward.c -lm || die "cannot build tests/rank_reward.c"
-begin "$out/nan" updates=2 method=draft value.kind=none "reward=plugin:$out/reward.so?there=nan" trust=plugins
+begin "$out/nan" updates=2 method=draft "reward=plugin:$out/reward.so?there=nan" trust=plugins
 expect_error "$out/nan" "rank 1 on .* ended: .*gave a score that is not finite" "gave a score that is not finite"
 echo "dist_faults: a score that is no number on one rank ends both, which name it"
 
 run=$out/infinite
-begin "$run" updates=2 method=draft value.kind=none reward_clip.kind=none "reward=plugin:$out/reward.so?there=5e20" trust=plugins
+begin "$run" updates=2 method=draft reward_clip.kind=none "reward=plugin:$out/reward.so?there=5e20" trust=plugins
 expect_success "$run"
 for log in "$run/log.txt" "$run/log.rank1.txt"; do
   [ "$(grep -c "step skipped.*gradient not finite" "$log")" = 2 ] || die "$log does not say that both steps were skipped: $(cat "$log")"
