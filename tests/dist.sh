@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs of nano on one, two and four processes under torchrun: the LoRA, its average, the value network and metrics.jsonl (but for times) must be the
 # same to the bit, whatever the number of processes and where a run goes on with another number. Prints the hashes and the times.
-# Usage: dist.sh SOURCE_DIR VGGFLOW [short|METHOD]   ("short": two methods, a few updates, one and two processes: what the tests run;
+# Usage: dist.sh SOURCE_DIR VGGFLOW [short|METHOD]   ("short": two methods, a few updates, on one and two or four processes: what the tests run;
 # a method: the whole form of this one alone)
 set -euo pipefail
 source "$1/tests/functions.sh"
@@ -37,6 +37,8 @@ same() {  # same WHAT A B
 
 for method in $methods; do
   first=
+  if [ "$form" = short ]; then parts="2 1"; else parts="2 4 1"; fi
+  if [ "$form$method" = shortadjoint-matching ]; then worlds="1 4" parts="4 1" batch=4 shares=4; fi
   for world in $worlds; do
     run=$out/$method-$world
     begin=$(date +%s.%N)
@@ -49,7 +51,6 @@ for method in $methods; do
   done
   # Two processes, then four, then one: the run of one piece.
   run=$out/$method-resumed
-  if [ "$form" = short ]; then parts="2 1"; else parts="2 4 1"; fi
   done=0 resume=false count=$(wc -w <<<"$parts")
   for world in $parts; do
     done=$((done + (updates - done) / count)) count=$((count - 1))
