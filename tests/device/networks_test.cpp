@@ -12,6 +12,7 @@
 #include "pretend_run.h"
 #include "tiny_sd35.h"
 #include "vggflow/eval/run.h"
+#include "vggflow/families/nano/latent_fixture_test.h"
 #include "vggflow/families/nano/model.h"
 #include "vggflow/families/open_model.h"
 #include "vggflow/features/clip_features.h"
@@ -21,6 +22,7 @@
 #include "vggflow/io/jsonl.h"
 #include "vggflow/networks/autoencoders/autoencoder_kl.h"
 #include "vggflow/networks/autoencoders/taesd.h"
+#include "vggflow/networks/autoencoders/taesd_fixture_test.h"
 #include "vggflow/networks/text/t5_encoder.h"
 #include "vggflow/networks/vision/class_head.h"
 #include "vggflow/networks/vision/conv_case_test.h"
@@ -369,14 +371,6 @@ TEST(OnADevice, SamplingsOfNanoAreTheCpus) {
   expect_same("nano", [] { return sampled(nano_in(Precision::kFp32, 3), {"red heart", "ghost"}); });
 }
 
-void write_taesd(const fs::path& folder) {
-  TensorList tensors;
-  const TaesdDecoder decoder;
-  for (const NamedTensor& p : decoder.parameters())
-    tensors.emplace_back(p.name, testing::pattern_weight(p.name, p.tensor->sizes()));
-  write_safetensors(folder / "taesd3_decoder.safetensors", tensors);
-}
-
 // The gradient of an image through a model's decoder.
 Tensor decoders_gradient(const ModelOptions& o) {
   const auto model = open_flow_model(o);
@@ -391,7 +385,7 @@ Tensor decoders_gradient(const ModelOptions& o) {
 // TAESD3 in place of its autoencoder; the decoder's blocks run again where the network's do.
 TEST(OnADevice, StableDiffusion3DecodesByTaesd3AsOnTheCpu) {
   const testing::TemporaryFolder folder;
-  write_taesd(folder.path());
+  testing::write_taesd(folder.path());
   const fs::path model = folder / "sd3";
   testing::write_sd35(model, 2, {{"in_channels", 16}, {"out_channels", 16}});
   nlohmann::json vae = read_json_file(model / "vae/config.json");
@@ -412,20 +406,8 @@ TEST(OnADevice, StableDiffusion3DecodesByTaesd3AsOnTheCpu) {
 // A model of latents, with its decoder.
 TEST(OnADevice, NanoWithADecoderSamplesAsOnTheCpu) {
   const testing::TemporaryFolder folder;
-  write_taesd(folder.path());
-  NanoOptions options;
-  options.text_width = 8;
-  options.decoder = NanoDecoder::kTaesd3;
-  options.network = {.sample_size = 2,
-                     .channels = 16,
-                     .patch_size = 1,
-                     .layers = 2,
-                     .heads = 2,
-                     .head_dim = 8,
-                     .context_dim = 8,
-                     .pooled_dim = 8,
-                     .pos_embed_max = 2};
-  NanoModel model(options, Vocabulary({"red", "cat"}, 3));
+  testing::write_taesd(folder.path());
+  NanoModel model(testing::tiny_latent_options(), Vocabulary({"red", "cat"}, 3));
   model.init(1);
   model.open_decoder(folder.path().string());
   model.save(folder / "model", {});

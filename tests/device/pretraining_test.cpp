@@ -9,11 +9,12 @@
 
 #include "pretend_run.h"
 #include "vggflow/data/votes.h"
+#include "vggflow/families/nano/latent_fixture_test.h"
 #include "vggflow/io/files.h"
 #include "vggflow/io/image.h"
 #include "vggflow/io/jsonl.h"
 #include "vggflow/io/safetensors.h"
-#include "vggflow/networks/autoencoders/taesd.h"
+#include "vggflow/networks/autoencoders/taesd_fixture_test.h"
 #include "vggflow/networks/vision/conv_case_test.h"
 #include "vggflow/ops/random_tensor.h"
 #include "vggflow/pretrain/prepare.h"
@@ -59,19 +60,6 @@ fs::path write_votes(const fs::path& folder) {
                          .b = "b/" + name,
                          .winner = i % 2 ? VoteWinner::kA : VoteWinner::kB}));
   }
-  return folder;
-}
-
-fs::path write_taesd(const fs::path& folder) {
-  make_writable_folder(folder);
-  const auto write = [&](const char* name, const auto& network) {
-    TensorList tensors;
-    for (const NamedTensor& p : network.parameters())
-      tensors.emplace_back(p.name, testing::pattern_weight(p.name, p.tensor->sizes()));
-    write_safetensors(folder / name, tensors);
-  };
-  write("taesd3_encoder.safetensors", TaesdEncoder());
-  write("taesd3_decoder.safetensors", TaesdDecoder());
   return folder;
 }
 
@@ -168,7 +156,7 @@ TEST_F(PretrainingOnADevice, OfHeadsOnOtherNetworksIsTheCpus) {
 TEST_F(PretrainingOnADevice, OfPhotographsIsTheCpus) {
   PrepareConfig prepared;
   prepared.photos = write_photos(folder / "photos.zip").string();
-  prepared.taesd = write_taesd(folder / "taesd3").string();
+  prepared.taesd = testing::write_taesd(folder / "taesd3").string();
   prepared.size = 16;
   prepared.batch = 5;
   expect_the_cpus("latents.safetensors", [&](const fs::path& run) {
@@ -176,19 +164,12 @@ TEST_F(PretrainingOnADevice, OfPhotographsIsTheCpus) {
     own.out = (run / "latents.safetensors").string();
     prepare(own);
   });
+  const NanoOptions tiny = testing::tiny_latent_options();
   PretrainConfig flow = config(PretrainTarget::kFlow);
   flow.latents = (folder / "cpu/latents.safetensors").string();
   flow.taesd = prepared.taesd;
-  flow.model.decoder = NanoDecoder::kTaesd3;
-  flow.model.network = {.sample_size = 2,
-                        .channels = 16,
-                        .patch_size = 1,
-                        .layers = 2,
-                        .heads = 2,
-                        .head_dim = 8,
-                        .context_dim = 8,
-                        .pooled_dim = 8,
-                        .pos_embed_max = 2};
+  flow.model.decoder = tiny.decoder;
+  flow.model.network = tiny.network;
   expect_the_cpus(flow);
 }
 

@@ -11,10 +11,12 @@
 #include <vector>
 
 #include "vggflow/data/photo_set.h"
+#include "vggflow/families/nano/latent_fixture_test.h"
 #include "vggflow/io/files.h"
 #include "vggflow/io/image.h"
 #include "vggflow/io/jsonl.h"
 #include "vggflow/networks/autoencoders/taesd.h"
+#include "vggflow/networks/autoencoders/taesd_fixture_test.h"
 #include "vggflow/networks/model_folder.h"
 #include "vggflow/networks/vision/conv_case_test.h"
 #include "vggflow/pretrain/prepare.h"
@@ -30,22 +32,7 @@ namespace {
 namespace fs = std::filesystem;
 using ::testing::HasSubstr;
 using testing::message_of;
-
-template <class Network>
-void write_side(const fs::path& file, const std::string& kind) {
-  TensorList tensors;
-  const Network network;
-  for (const NamedTensor& p : network.parameters())
-    tensors.emplace_back(p.name, testing::pattern_weight(kind + p.name, p.tensor->sizes()));
-  write_safetensors(file, tensors);
-}
-
-fs::path write_taesd(const fs::path& folder, const std::string& kind) {
-  fs::create_directories(folder);
-  write_side<TaesdEncoder>(folder / "taesd3_encoder.safetensors", kind);
-  write_side<TaesdDecoder>(folder / "taesd3_decoder.safetensors", kind);
-  return folder;
-}
+using testing::write_taesd;
 
 // Red cats and blue frogs of 8 pixels a side, no two alike.
 fs::path write_photos(const fs::path& file, int first) {
@@ -79,17 +66,7 @@ class Photos : public ::testing::Test {
     c.latents = latents.string();
     c.taesd = taesd.string();
     c.precision = Precision::kFp32;
-    c.model.text_width = 8;
-    c.model.decoder = NanoDecoder::kTaesd3;
-    c.model.network = {.sample_size = 2,
-                       .channels = 16,
-                       .patch_size = 1,
-                       .layers = 2,
-                       .heads = 2,
-                       .head_dim = 8,
-                       .context_dim = 8,
-                       .pooled_dim = 8,
-                       .pos_embed_max = 2};
+    c.model = testing::tiny_latent_options();
     c.fit.updates = 4;
     c.fit.batch = 6;
     c.fit.warmup = 0;

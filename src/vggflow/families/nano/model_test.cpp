@@ -10,6 +10,8 @@
 #include <cstdlib>
 
 #include "vggflow/families/open_model.h"
+#include "vggflow/networks/autoencoders/taesd.h"
+#include "vggflow/networks/autoencoders/taesd_fixture_test.h"
 #include "vggflow/networks/model_folder.h"
 #include "vggflow/testing/count_calls.h"
 #include "vggflow/testing/message.h"
@@ -21,16 +23,6 @@ namespace {
 
 using ::testing::HasSubstr;
 using testing::message_of;
-
-std::filesystem::path write_decoder(const std::filesystem::path& folder, const std::string& kind) {
-  std::filesystem::create_directories(folder);
-  TensorList tensors;
-  const TaesdDecoder decoder;
-  for (const NamedTensor& p : decoder.parameters())
-    tensors.emplace_back(p.name, testing::pattern_weight(kind + p.name, p.tensor->sizes()));
-  write_safetensors(folder / "taesd3_decoder.safetensors", tensors);
-  return folder;
-}
 
 // A tiny model on 16x2x2 latents that was saved after its decoder was opened.
 struct Latent {
@@ -59,7 +51,8 @@ struct Latent {
     return o;
   }
   testing::TemporaryFolder folder;
-  std::filesystem::path saved = folder / "model", taesd = write_decoder(folder / "taesd3", "a");
+  std::filesystem::path saved = folder / "model",
+                        taesd = testing::write_taesd(folder / "taesd3", "a");
   NanoOptions options;
 };
 
@@ -110,7 +103,7 @@ TEST(NanoWithADecoder, InBf16ImagesAndGradientsAreNearThoseInFp32) {
 
 TEST(NanoWithADecoder, RefusesOtherWeightsThanItWasTrainedFor) {
   const Latent l;
-  const auto other = write_decoder(l.folder / "other", "b");
+  const auto other = testing::write_taesd(l.folder / "other", "b");
   EXPECT_THAT(message_of([&] { open_flow_model(l.open(other)); }),
               HasSubstr("the model was trained for a TAESD3 decoder with the hash " +
                         weights_hash(*TaesdDecoder::load(l.taesd)) + ", but that in"));
