@@ -1,6 +1,5 @@
 #include "vggflow/c_api/align.h"
 
-#include <limits>
 #include <numeric>
 #include <optional>
 
@@ -13,17 +12,13 @@
 #include "vggflow/device/device.h"
 #include "vggflow/eval/run.h"
 #include "vggflow/plan/plan.h"
+#include "vggflow/report/page.h"
 #include "vggflow/report/report.h"
 #include "vggflow/train/align.h"
 #include "vggflow/train/run_control.h"
 
 namespace vggflow::c_api {
 namespace {
-
-double figure(const Json& line, const char* path) {
-  const Json value = line.value(Json::json_pointer(path), Json());
-  return value.is_number() ? value.get<double>() : std::numeric_limits<double>::quiet_NaN();
-}
 
 double sum_of(const Json& numbers) {
   return std::accumulate(numbers.begin(), numbers.end(), 0.0, [](double sum, const Json& x) {
@@ -40,12 +35,12 @@ class Callback : public RunControl {
                       evaluated = evaluation.empty() ? "" : json_text(evaluation);
     const vggflow_update update{.update = line.at("update").get<int64_t>(),
                                 .updates = updates_,
-                                .reward_mean = figure(line, "/reward/mean"),
-                                .reward_sd = figure(line, "/reward/sd"),
-                                .grad_norm = figure(line, "/grad_norm/policy"),
-                                .lr = figure(line, "/lr"),
+                                .reward_mean = number(line, "/reward/mean"),
+                                .reward_sd = number(line, "/reward/sd"),
+                                .grad_norm = number(line, "/grad_norm/policy"),
+                                .lr = number(line, "/lr"),
                                 .seconds = sum_of(line.at("seconds")),
-                                .images_per_second = figure(line, "/images_per_second"),
+                                .images_per_second = number(line, "/images_per_second"),
                                 .line = text.c_str(),
                                 .evaluation = evaluated.c_str()};
     stop_ = function_(&update, user_) != 0;

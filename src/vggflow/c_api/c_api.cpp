@@ -26,31 +26,22 @@
 namespace vggflow::c_api {
 namespace {
 
-struct ModelSettings {
-  GeneratorOptions generator;
+// What a model or a reward is opened with, besides its own settings.
+template <class Options>
+struct Settings {
+  Options own;
   DeviceOptions device;
   int64_t threads = 0;
 
   template <class V>
   void fields(V& v) {
-    generator.fields(v);
+    own.fields(v);
     device.fields(v);
     v("threads", threads, "CPU threads; 0 leaves them", range(0, 1024));
   }
 };
-
-struct ScorerSettings {
-  RewardFiles files;
-  DeviceOptions device;
-  int64_t threads = 0;
-
-  template <class V>
-  void fields(V& v) {
-    files.fields(v);
-    device.fields(v);
-    v("threads", threads, "CPU threads; 0 leaves them", range(0, 1024));
-  }
-};
+using ModelSettings = Settings<GeneratorOptions>;
+using ScorerSettings = Settings<RewardFiles>;
 
 std::string text(const char* given, const char* what) {
   VGGFLOW_CHECK(given, "[c_api] expected {}, got NULL", what);
@@ -64,9 +55,9 @@ std::vector<std::string> texts(const char* const* given, size_t count, const cha
   return all;
 }
 
-template <class Settings>
-Settings read(const char* const* given, size_t count) {
-  Settings settings;
+template <class Wanted>
+Wanted read(const char* const* given, size_t count) {
+  Wanted settings;
   for (const std::string& setting : texts(given, count, "settings"))
     apply_override(fields_of(settings), setting);
   set_threads(settings.threads);
@@ -92,10 +83,10 @@ class Model {
  private:
   Model(const ModelSettings& s, const DeviceScope& scope)
       : device_(settled(s.device, scope.device())),
-        aligned_(s.generator.aligned()),
-        generator_(s.generator),
+        aligned_(s.own.aligned()),
+        generator_(s.own),
         shape_(generator_.model().state_shape()) {
-    const int64_t upscale = read_model_shape(s.generator.flow).upscale;
+    const int64_t upscale = read_model_shape(s.own.flow).upscale;
     shape_[1] *= upscale;
     shape_[2] *= upscale;
   }
@@ -138,7 +129,7 @@ class Scorer {
  private:
   Scorer(const std::string& reward, const ScorerSettings& s, const DeviceScope& scope)
       : device_(settled(s.device, scope.device())),
-        reward_(make_reward(reward, s.files.resources())) {}
+        reward_(make_reward(reward, s.own.resources())) {}
   DeviceOptions device_;
   std::unique_ptr<Reward> reward_;
 };

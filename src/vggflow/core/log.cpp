@@ -180,13 +180,18 @@ double seconds_since_line() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - last_line).count();
 }
 
+// The handler cannot ask what the terminal can do.
+static void know_terminal() {
+  if (can_redraw()) erase = may_escape() ? "\r\x1b[K" : "\n";
+}
+
 void catch_interrupts_saying(const char* words) {
   first_words = words;
   catch_interrupts();
 }
 
 void catch_interrupts() {
-  if (can_redraw()) erase = may_escape() ? "\r\x1b[K" : "\n";
+  know_terminal();
   std::signal(SIGINT, on_signal);
   std::signal(SIGTERM, on_signal);
   catch_unless_ignored(SIGHUP, on_loss);
@@ -199,7 +204,7 @@ bool interrupted() { return interrupts != 0; }
 InterruptsScope::InterruptsScope(const char* words) {
   first_words = words;
   interrupts = 0;
-  if (can_redraw()) erase = may_escape() ? "\r\x1b[K" : "\n";
+  know_terminal();
   struct sigaction ours{};
   ours.sa_handler = on_signal;
   ours.sa_flags = SA_RESTART;

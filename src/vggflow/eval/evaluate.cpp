@@ -188,8 +188,8 @@ std::string lopsided_diversity(const Evaluation& base) {
   if (base.diversity.n < kFewest || base.widest_share <= kLargest) return "";
   return fmt::format(
       "the prompt '{}' has {:.0f} % of the base's diversity over {} prompts: the mean is mostly "
-      "its "
-      "own. The share that is kept counts each prompt alike; more prompts (eval.prompts) say more",
+      "its own. The share that is kept counts each prompt alike; more prompts (eval.prompts) say "
+      "more",
       base.widest_prompt, 100 * base.widest_share, base.diversity.n);
 }
 

@@ -107,14 +107,6 @@ Linear::Linear(int64_t in_features, int64_t out_features, bool with_bias)
   }
 }
 
-namespace {
-
-Tensor cast_bias(const Tensor& bias, at::ScalarType dtype) {
-  return bias.defined() ? bias.to(dtype) : bias;
-}
-
-}  // namespace
-
 template <TensorLike T>
 T Linear::forward(const T& x) const {
   const auto dtype = primal(x).scalar_type();
@@ -159,7 +151,7 @@ T Conv2d::forward(const T& x) const {
   const auto dtype = primal(x).scalar_type();
   VGGFLOW_CHECK(primal(x).dim() == 4 && primal(x).size(1) == in,
                 "[conv2d] expected x (B, {}, H, W), got {}", in, shape_string(primal(x)));
-  return ops::conv2d(x, weight.to(dtype), cast_bias(bias, dtype), stride, padding, groups);
+  return ops::conv2d(x, weight.to(dtype), ops::cast(bias, dtype), stride, padding, groups);
 }
 template Tensor Conv2d::forward(const Tensor&) const;
 template Dual Conv2d::forward(const Dual&) const;

@@ -7,11 +7,6 @@
 #include "vggflow/ops/cast_linear.h"
 
 namespace vggflow {
-namespace {
-
-Tensor cast(const Tensor& x, at::ScalarType dtype) { return x.defined() ? x.to(dtype) : x; }
-
-}  // namespace
 
 Tensor adapters_part(const Linear& layer, const Pair& x) {
   const LoraAdapter& lora = layer.lora;
@@ -33,7 +28,7 @@ Pair through(const Conv2d& layer, const Pair& x) {
   const auto dtype = x.base.scalar_type();
   VGGFLOW_CHECK(x.base.dim() == 4 && x.base.size(1) == layer.in,
                 "[conv2d] expected x (B, {}, H, W), got {}", layer.in, shape_string(x.base));
-  return ops::conv2d(x, layer.weight.to(dtype), cast(layer.bias, dtype), layer.stride,
+  return ops::conv2d(x, layer.weight.to(dtype), ops::cast(layer.bias, dtype), layer.stride,
                      layer.padding, layer.groups);
 }
 

@@ -39,8 +39,6 @@ struct Product : Function<Product> {
   }
 };
 
-Tensor cast(const Tensor& x, at::ScalarType dtype) { return x.defined() ? x.to(dtype) : x; }
-
 Tensor with_bias(const Tensor& y, const Tensor& bias) { return bias.defined() ? y + bias : y; }
 
 template <class T>
@@ -49,6 +47,8 @@ T by_cast(const T& x, at::ScalarType dtype, const Tensor& weight, const Tensor& 
 }
 
 }  // namespace
+
+Tensor cast(const Tensor& x, at::ScalarType dtype) { return x.defined() ? x.to(dtype) : x; }
 
 bool multiplies_as_it_lies(const Tensor& x, const Tensor& weight) {
   return !x.is_cpu() && fused_kernels() && x.dim() == 2 && x.scalar_type() == at::kFloat &&

@@ -6,6 +6,9 @@
 
 namespace vggflow::ops {
 
+/// x in `dtype`; undefined where x is, as a bias may be.
+Tensor cast(const Tensor& x, at::ScalarType dtype);
+
 /// Whether cast_linear multiplies by the weight as it lies: rows x (B, D) in fp32 of a device with
 /// fused kernels, a frozen weight in bf16.
 bool multiplies_as_it_lies(const Tensor& x, const Tensor& weight);
