@@ -68,26 +68,34 @@ Terms terms_of(AlignmentProblem& problem, const MemorylessPath& path,
 
 Tensor squared(const Tensor& residual) { return residual.square().flatten(1).sum(1); }
 
-// Each step's share of the loss.
-std::vector<double> shares(const Tensor& terms, size_t steps, const WholeBatch& whole) {
-  const auto count = static_cast<int64_t>(steps);
-  const Tensor own = terms.to(at::kDouble).view({count, terms.numel() / count}).sum(1),
-               by_step = whole.rows(own.unsqueeze(0)).sum(0);
+// Each step's share of the loss, of the terms (samples, steps).
+std::vector<double> shares(const Tensor& terms, const WholeBatch& whole) {
+  const Tensor by_step = whole.rows(terms.sum(0, /*keepdim=*/true)).sum(0);
   const Tensor share = (by_step / by_step.sum().clamp_min(1e-300)).cpu().contiguous();
   return {share.const_data_ptr<double>(), share.const_data_ptr<double>() + share.numel()};
 }
 
-double clip_bound(const AdjointMatchingOptions& o, double lambda, const Tensor& terms,
-                  const WholeBatch& whole) {
+// The bounds (steps) of the terms (samples, steps).
+Tensor clip_bounds(const AdjointMatchingOptions& o, double lambda, const Tensor& terms,
+                   const WholeBatch& whole) {
+  const auto of_all = [&](double bound) {
+    return at::full({terms.size(1)}, bound, terms.options());
+  };
   switch (o.clip) {
     case TermClip::kConstant:
-      return o.clip_constant * lambda * lambda;
+      return of_all(o.clip_constant * lambda * lambda);
     case TermClip::kNone:
-      return std::numeric_limits<double>::infinity();
+      return of_all(std::numeric_limits<double>::infinity());
     case TermClip::kQuantile:
       break;
   }
-  return whole.quantile(terms, o.clip_quantile);
+  return whole.quantiles(terms, o.clip_quantile);
+}
+
+// The mean over samples of (samples, steps), of the whole batch.
+std::vector<double> means_by_step(const Tensor& x, const WholeBatch& whole) {
+  const Tensor mean = whole.rows(x).mean(0).cpu().contiguous();
+  return {mean.const_data_ptr<double>(), mean.const_data_ptr<double>() + mean.numel()};
 }
 
 }  // namespace
@@ -146,7 +154,7 @@ MethodReport AdjointMatching::update(AlignmentProblem& problem, const UpdateInpu
   MethodReport report;
   const WholeBatch& whole = input.whole;
   PhaseWatch watch(whole);
-  const double lambda = options_.lambda * input.beta_scale;
+  const double lambda = lambda_of(options_.lambda, options_.lambda_unit, input);
   const auto steps =
       draw_steps(options_, static_cast<int64_t>(input.times.size()) - 1, whole_update(input));
   const MemorylessPath path = roll_out_memoryless(problem, input, steps);
@@ -171,20 +179,29 @@ MethodReport AdjointMatching::update(AlignmentProblem& problem, const UpdateInpu
 
   const Terms terms = terms_of(problem, path, adjoints, rows, steps, input.micro_batch);
   const int64_t count = terms.states.x.size(0);
-  const Tensor sizes = squared(terms.residual(terms.known(), 0, count));
-  const double bound = clip_bound(options_, lambda, sizes, whole);
+  const Tensor sizes = squared(terms.residual(terms.known(), 0, count))
+                           .to(at::kDouble)
+                           .view({std::ssize(steps), rows.numel()})
+                           .t();
+  const Tensor bounds = clip_bounds(options_, lambda, sizes, whole), above = sizes > bounds,
+               is_above = above.t().flatten(),
+               bound_of = bounds.repeat_interleave(rows.numel()).to(terms.states.x.options());
   const auto total = whole.sum(static_cast<double>(terms.states.x.numel()));
   Tensor loss = at::zeros({}, terms.states.x.options().dtype(at::kDouble));
   in_parts(count, input.micro_batch, [&](int64_t start, int64_t length) {
     const Tensor difference = terms.trained(problem, start, length);
     const Tensor part =
-        squared(terms.residual(difference, start, length)).clamp_max(bound).sum() / total;
+        at::where(is_above.narrow(0, start, length), bound_of.narrow(0, start, length),
+                  squared(terms.residual(difference, start, length)))
+            .sum() /
+        total;
     part.backward();
     loss += part.detach();
   });
-  report.series["loss_share"] = shares(sizes, steps.size(), whole);
-  report.values["term_bound"] = bound;
-  report.values["terms_above"] = whole.mean((sizes > bound).to(at::kDouble));
+  report.series["loss_share"] = shares(sizes, whole);
+  report.series["term_bound"] = means_by_step(bounds.unsqueeze(0), whole);
+  report.series["terms_above"] = means_by_step(above.to(at::kDouble), whole);
+  report.values["terms_above"] = whole.mean(above.to(at::kDouble));
   report.loss["matching"] = whole.sum(loss.item<double>());
   report.seconds["train"] = watch.lap();
   return report;

@@ -11,10 +11,12 @@
 // Steps with gradient: the last `tail` share of the grid, and as many again as `early` says, drawn
 // without replacement from the rest (paper: 10 + 10 of 40), the same for the whole update; the
 // value of v_theta there is the rollout's. Terms (sums over a sample's elements) above the clip
-// have no gradient: clip_constant lambda^2 ("constant", the paper's LCT, 1.6), or a quantile of
-// this update's terms. The loss reported is the mean over elements and terms. Telemetry: adjoint
-// norm and share of the loss by step. Guidance: rollouts, gradient, adjoint and base branch each
-// follow the problem's own setting.
+// have no gradient: clip_constant lambda^2 ("constant", the paper's LCT, 1.6), or a quantile over
+// the samples of each step, so that outliers are clipped and not steps, whose terms differ by
+// orders of magnitude. The loss reported is the mean over elements and terms. Telemetry: adjoint
+// norm, share of the loss and share of clipped terms by step. Guidance: in the rollout alone by
+// default (soc-fine-tuning-sd's mode 1); rollouts, gradient, adjoint and base branch each follow
+// the problem's own setting.
 
 #include <string>
 #include <vector>
@@ -36,6 +38,7 @@ inline OptionWords<TermClip> option_words(TermClip) {
 
 struct AdjointMatchingOptions {
   double lambda = 1.0;
+  LambdaUnit lambda_unit = LambdaUnit::kSpread;
   double tail = 0.25;
   double early = 0.25;
   TermClip clip = TermClip::kQuantile;
@@ -45,11 +48,14 @@ struct AdjointMatchingOptions {
   template <class V>
   void fields(V& v) {
     v("lambda", lambda, "reward multiplier: the target is p_base exp(lambda r)", range(0, 1e12));
+    v("lambda_unit", lambda_unit,
+      "what lambda multiplies: the reward, or the reward in standard deviations of the base's "
+      "rewards within a prompt (spread)");
     v("tail", tail, "fraction of the steps, at the end, that are always trained", range(0, 1));
     v("early", early, "steps sampled from the others, as a fraction of all steps", range(0, 1));
     v("clip", clip,
-      "loss terms above this bound get no gradient: clip_constant lambda^2, a quantile of the "
-      "update's terms, or none");
+      "loss terms above this bound get no gradient: clip_constant lambda^2, a quantile over the "
+      "samples of each step, or none");
     v("clip_constant", clip_constant, "bound for constant", range(0, 1e12));
     v("clip_quantile", clip_quantile, "quantile", range(0, 1));
   }
@@ -66,6 +72,8 @@ class AdjointMatching : public Method {
   Demand demand(const CostShape& shape) const override;
   std::string cost_formula(const CostShape& shape) const override;
   bool scales_with_beta() const override { return true; }
+  bool asks_spread() const override { return options_.lambda_unit == LambdaUnit::kSpread; }
+  bool guides_rollouts_alone() const override { return true; }
 
  private:
   AdjointMatchingOptions options_;

@@ -38,7 +38,7 @@ MethodReport Eam::update(AlignmentProblem& problem, const UpdateInput& input) co
   MethodReport report;
   const WholeBatch& whole = input.whole;
   PhaseWatch watch(whole);
-  const double lambda = options_.lambda * input.beta_scale;
+  const double lambda = lambda_of(options_.lambda, options_.lambda_unit, input);
   const Tensor x1 = roll_out(problem, input).final_state();
   report.seconds["rollout"] = watch.lap();
 

@@ -16,8 +16,8 @@
 // p_theta = p*, for every c. c sets speed and variance: at or below the data's width, 1 for
 // latents. v_base is not asked for at the states.
 //
-// The target is of one law: guidance_in=[rollout] or [] trains the conditional velocity, as Adjoint
-// Matching does.
+// The target is of one law: guidance_in=[rollout], its default, or [] trains the conditional
+// velocity, as Adjoint Matching does.
 
 #include <string>
 
@@ -28,6 +28,7 @@ namespace vggflow {
 
 struct EamOptions {
   double lambda = 1.0;
+  LambdaUnit lambda_unit = LambdaUnit::kSpread;
   int64_t draws = 4;
   double width = 1.0;
   double delta = 0.02;
@@ -35,6 +36,9 @@ struct EamOptions {
   template <class V>
   void fields(V& v) {
     v("lambda", lambda, "reward multiplier: the target is p_base exp(lambda r)", range(0, 1e12));
+    v("lambda_unit", lambda_unit,
+      "what lambda multiplies: the reward, or the reward in standard deviations of the base's "
+      "rewards within a prompt (spread)");
     v("draws", draws, "noised states per end point", range(1, 1000));
     v("width", width, "c of the reference distribution N(0, c^2 I): speed against variance",
       range(1e-3, 1e3));
@@ -53,6 +57,8 @@ class Eam : public Method {
   Demand demand(const CostShape& shape) const override;
   std::string cost_formula(const CostShape& shape) const override;
   bool scales_with_beta() const override { return true; }
+  bool asks_spread() const override { return options_.lambda_unit == LambdaUnit::kSpread; }
+  bool guides_rollouts_alone() const override { return true; }
 
  private:
   EamOptions options_;

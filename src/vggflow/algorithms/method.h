@@ -28,8 +28,24 @@ struct UpdateInput {
   /// add up. All shares call it equally often.
   std::function<void()> step_value = {};
   bool losses_of_g = false;  ///< nu's losses in units of g, not of beta g, as in older runs
+  double reward_spread = 1;  ///< the base's standard deviation of the reward within a prompt
   WholeBatch whole = {};     ///< the batch of which these samples are a share
 };
+
+/// What lambda of a target p_base exp(lambda r) multiplies.
+enum class LambdaUnit {
+  kSpread,  ///< r in standard deviations of the base's rewards within a prompt: a normal r moves by
+            ///< lambda of them
+  kReward   ///< r itself, as published
+};
+inline OptionWords<LambdaUnit> option_words(LambdaUnit) {
+  return {{"spread", LambdaUnit::kSpread}, {"reward", LambdaUnit::kReward}};
+}
+
+/// lambda of r itself in this update.
+inline double lambda_of(double lambda, LambdaUnit unit, const UpdateInput& input) {
+  return lambda * input.beta_scale / (unit == LambdaUnit::kSpread ? input.reward_spread : 1);
+}
 
 /// Random numbers of one draw for the whole update; no sample of a batch has its key.
 inline RandomStream whole_update(const UpdateInput& input) {
@@ -146,6 +162,11 @@ class Method {
   virtual bool minimises_objective() const { return false; }
   /// Whether UpdateInput::beta_scale acts on it: a multiplier weighs the reward against the base.
   virtual bool scales_with_beta() const { return minimises_objective(); }
+  /// Whether UpdateInput::reward_spread acts on it.
+  virtual bool asks_spread() const { return false; }
+  /// Whether guidance acts in its rollouts alone unless the settings say otherwise: its target is a
+  /// law that is tilted, which guided velocities do not have, and adjoints of guided ones blow up.
+  virtual bool guides_rollouts_alone() const { return false; }
   /// Whether the reward must have a gradient.
   virtual bool needs_reward_gradient() const { return true; }
   /// Samples of one prompt, which follow one another; they divide the batch.

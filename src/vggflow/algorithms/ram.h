@@ -15,7 +15,7 @@
 // reward on a Gaussian, and weaker than the tilt p_base exp(strength A) elsewhere, which is that
 // covariance integrated over the strength.
 //
-// The published method trains the conditional velocity: guidance_in=[rollout].
+// The published method trains the conditional velocity: guidance_in=[rollout], its default.
 
 #include <optional>
 #include <string>
@@ -55,6 +55,7 @@ class Ram : public Method {
   std::string cost_formula(const CostShape& shape) const override;
   bool scales_with_beta() const override { return true; }
   bool needs_reward_gradient() const override { return false; }
+  bool guides_rollouts_alone() const override { return true; }
   int64_t group() const override { return options_.group; }
   std::optional<double> lag() const override { return options_.lag; }
 

@@ -23,6 +23,8 @@ namespace vggflow {
 namespace {
 
 using namespace analytic;
+using ::testing::DoubleEq;
+using ::testing::Each;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
@@ -182,29 +184,42 @@ TEST(AdjointMatching, TrainsTheLastStepsAndAsManyOfTheOthers) {
 
 // Terms above the bound are constant: with a bound of nothing, nothing has a gradient.
 TEST(AdjointMatching, ClipsTermsAtTheConstantOrTheQuantile) {
-  for (const auto& [kind, quantile, share] : std::vector<std::tuple<TermClip, double, double>>{
-           {TermClip::kQuantile, 0.5, 0.5}, {TermClip::kQuantile, 0, 1}, {TermClip::kNone, 0, 0}}) {
+  for (const auto& [kind, quantile, share] :
+       std::vector<std::tuple<TermClip, double, double>>{{TermClip::kQuantile, 0.5, 0.5},
+                                                         {TermClip::kQuantile, 0, 7.0 / 8},
+                                                         {TermClip::kNone, 0, 0}}) {
     AdjointMatchingOptions o;
     o.clip = kind;
     o.clip_quantile = quantile;
     Problem problem = small_problem();
     const MethodReport report =
         AdjointMatching(o, no_clip()).update(problem, update_input(1, 0, 8, 2, uniform_grid(10)));
-    EXPECT_NEAR(report.values.at("terms_above"), share, 0.03) << word_of(kind) << " " << quantile;
+    EXPECT_DOUBLE_EQ(report.values.at("terms_above"), share) << word_of(kind) << " " << quantile;
+    // Outliers are clipped, and not the steps whose terms are largest.
+    EXPECT_THAT(report.series.at("terms_above"), Each(DoubleEq(share)));
   }
   AdjointMatchingOptions o;
   o.clip = TermClip::kConstant;
   o.lambda = 3;
   Problem problem = small_problem();
-  EXPECT_DOUBLE_EQ(AdjointMatching(o, no_clip())
-                       .update(problem, update_input(1, 0, 8, 2, uniform_grid(10)))
-                       .values.at("term_bound"),
-                   1.6 * 9);
+  EXPECT_THAT(AdjointMatching(o, no_clip())
+                  .update(problem, update_input(1, 0, 8, 2, uniform_grid(10)))
+                  .series.at("term_bound"),
+              Each(DoubleEq(1.6 * 9)));
   o.clip_constant = 0;
   auto control = std::make_shared<Mlp>(2, 4, 1, 1);
   Problem still(mixture(2), mixture_reward(2), control);
   AdjointMatching(o, no_clip()).update(still, update_input(1, 0, 8, 2, uniform_grid(10)));
   EXPECT_EQ(largest(control->parameters.grad()), 0);
+}
+
+// lambda in the reward's spread: twice the reward's numbers, with twice the spread, change nothing.
+TEST(LambdaUnit, DividesByTheSpreadOrNot) {
+  UpdateInput input;
+  input.beta_scale = 0.5;
+  input.reward_spread = 4;
+  EXPECT_DOUBLE_EQ(lambda_of(3, LambdaUnit::kSpread, input), 3 * 0.5 / 4);
+  EXPECT_DOUBLE_EQ(lambda_of(3, LambdaUnit::kReward, input), 3 * 0.5);
 }
 
 }  // namespace

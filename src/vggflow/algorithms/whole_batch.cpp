@@ -28,8 +28,12 @@ double WholeBatch::mean(const Tensor& own) const {
   return all[0].item<double>() / all[1].item<double>();
 }
 
+Tensor WholeBatch::quantiles(const Tensor& own, double q) const {
+  return at::quantile(rows(own.to(at::kDouble)), q, /*dim=*/0);
+}
+
 double WholeBatch::quantile(const Tensor& own, double q) const {
-  return at::quantile(rows(own.to(at::kDouble)), q).item<double>();
+  return quantiles(own, q).item<double>();
 }
 
 double PhaseWatch::lap() {

@@ -31,6 +31,8 @@ class WholeBatch {
   double mean(const Tensor& own) const;
   /// A quantile (0 to 1) of the values (M) of all shares.
   double quantile(const Tensor& own, double q) const;
+  /// A quantile (K) of each column of the rows (M, K) of all shares.
+  Tensor quantiles(const Tensor& own, double q) const;
 
   /// Seconds that this share has waited for others so far.
   double seconds_away() const { return away_; }

@@ -131,6 +131,8 @@ class GlooTransport : public Transport {
     }
   }
   [[noreturn]] void report_loss(const std::string& problem);
+  bool keeps_store() const { return place_.rank == 0 && !place_.agent_hosts; }
+  void stay_for_readers();
 
   Place place_;
   milliseconds timeout_;
@@ -147,7 +149,7 @@ GlooTransport::GlooTransport(const Place& place, milliseconds timeout, const Gpu
   FLAGS_caffe2_log_level = c10::GLOG_FATAL;
   c10d::TCPStoreOptions options;
   options.port = static_cast<uint16_t>(place.port);
-  options.isServer = place.rank == 0 && !place.agent_hosts;
+  options.isServer = keeps_store();
   options.numWorkers = static_cast<size_t>(place.size);
   options.waitWorkers = false;
   options.timeout = timeout;
@@ -306,7 +308,18 @@ void GlooTransport::leave_word(const std::string& text) {
   if (nccl_) nccl_->give_up();
   nccl_.reset();
   group_.reset();
-  if (place_.rank == 0 && !place_.agent_hosts) std::this_thread::sleep_for(2 * kWordTime);
+  if (keeps_store()) std::this_thread::sleep_for(2 * kWordTime);
+}
+
+// The meeting point ends with the rank that keeps it: one that noticed the loss later would not
+// find who is gone, and take this rank for it.
+void GlooTransport::stay_for_readers() {
+  const auto reads = [&](int rank) { return has(key("alive", rank)) && !has(key("looked", rank)); };
+  const Stopwatch watch;
+  const double limit = 1e-3 * static_cast<double>(kWordTime.count());
+  for (int rank = 1; rank < place_.size; ++rank) {
+    while (reads(rank) && watch.seconds() < limit) std::this_thread::sleep_for(kBetweenLooks / 10);
+  }
 }
 
 // Every rank that still lives says so and looks who did not: a connection's own words name no rank.
@@ -326,8 +339,11 @@ void GlooTransport::report_loss(const std::string& problem) {
             fmt::format("rank {} on {} is gone", rank, hosts_[static_cast<size_t>(rank)]));
       }
     }
+    store_->set(key("looked", place_.rank), bytes_of("yes"));
+    if (keeps_store()) stay_for_readers();
   } catch (const std::exception&) {
-    lost = {fmt::format("rank 0 on {} is gone, and the meeting point with it", hosts_[0])};
+    if (lost.empty())
+      lost = {fmt::format("rank 0 on {} is gone, and the meeting point with it", hosts_[0])};
   }
   if (lost.empty()) lost.push_back("some rank did not answer in time");
   loss_ =

@@ -187,7 +187,7 @@ Planner::Planner(const AlignConfig& c, const ModelShape& s, int ranks)
   number_ = precision_dtype(c.flow.precision) == at::kFloat ? 4 : 2;
   value_kind_ = resolved_.value.kind;
   steps_ = rollout_steps(c);
-  cost_shape_ = cost_shape_of(c.problem, value_kind_ != ValueKind::kNone,
+  cost_shape_ = cost_shape_of(resolved_.problem, value_kind_ != ValueKind::kNone,
                               number_ < kFloat && s.network->carries_pairs(), c.batch, steps_);
   want_ = resolved_.method->demand(cost_shape_);
   out_.ranks = ranks_ = ranks;

@@ -78,9 +78,12 @@ struct Opening {
 };
 
 // A run's number of shares is fixed at its start; 0 is a run's of one process, with one share.
-void settle_shares(AlignConfig& now, AlignConfig& before) {
+// Guidance where the method asks for it may be in words or auto.
+void settle(AlignConfig& now, AlignConfig& before) {
   if (now.shares == 0) now.shares = before.shares;
   if (now.shares == 1 && before.shares == 0) before.shares = 1;
+  const auto guided = [](const AlignConfig& c) { return ResolvedMethod(c).problem.guidance_in; };
+  if (guided(now) == guided(before)) now.problem.guidance_in = before.problem.guidance_in;
 }
 
 Opening open_run(AlignConfig& c, const ModelShape& shape, const Group& group,
@@ -90,7 +93,7 @@ Opening open_run(AlignConfig& c, const ModelShape& shape, const Group& group,
     folder.emplace(c.run);
     if (group.started_again() && fs::exists(fs::path(c.run) / "config.yaml")) c.resume = true;
     if (c.resume) {
-      out.changed = folder->go_on(c, settle_shares);
+      out.changed = folder->go_on(c, settle);
       // What computed is in the checkpoint, which tells more than the setting's words.
       std::erase(out.changed.rounding, "device");
       VGGFLOW_CHECK(

@@ -52,7 +52,7 @@ struct AlignConfig {
   int64_t shares = 0;
   DistOptions dist;
   int64_t micro_batch = 80;
-  ImageProblemOptions problem;
+  ImageProblemOptions problem{.guidance_in = {GuidedCall::kAuto}};
   int64_t warmup = 5;
   int64_t beta_warmup = 0;
   double grad_clip = 1.0;

@@ -15,7 +15,8 @@ namespace {
 
 void check_method(const AlignConfig& c, const ModelShape& shape) {
   const ResolvedMethod resolved(c);
-  const auto& [method, value] = resolved;
+  const auto& [method, value, problem] = resolved;
+  const GuidanceIn listed(problem.guidance_in);
   method->check(rollout_steps(c));
   VGGFLOW_CHECK(value.kind == ValueKind::kNone || method->trains_value(),
                 "[align] {} trains no value network, got value.kind={}: expected none or auto",
@@ -26,6 +27,11 @@ void check_method(const AlignConfig& c, const ModelShape& shape) {
                 "it differentiates nu, or evaluates it where no guess is known; step and return do "
                 "not");
   check_value_options(value, shape.state);
+  VGGFLOW_CHECK(!method->asks_spread() || c.eval.images > 1,
+                "[align] expected eval.images=2 or more with {0}.lambda_unit=spread, got {1}: the "
+                "reward's spread is that of the base's images of one prompt; or pass "
+                "{0}.lambda_unit=reward, and lambda in its units",
+                method_section(c.method), c.eval.images);
   VGGFLOW_CHECK(c.batch % method->group() == 0,
                 "[align] expected a batch that {}'s groups of {} samples divide, got {}", c.method,
                 method->group(), c.batch);
@@ -92,7 +98,10 @@ MethodOptions measured(const AlignConfig& c) {
 }  // namespace
 
 ResolvedMethod::ResolvedMethod(const AlignConfig& c)
-    : method(make_method(c.method, measured(c))), value(c.value) {
+    : method(make_method(c.method, measured(c))), value(c.value), problem(c.problem) {
+  if (problem.guidance_in == std::vector{GuidedCall::kAuto})
+    problem.guidance_in = method->guides_rollouts_alone() ? std::vector{GuidedCall::kRollout}
+                                                          : ImageProblemOptions{}.guidance_in;
   if (value.kind == ValueKind::kAuto)
     value.kind = method->trains_value() ? ValueKind::kSmall : ValueKind::kNone;
   value.resolve(method->shows_guess());

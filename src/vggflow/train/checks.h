@@ -22,6 +22,7 @@ struct ResolvedMethod {
   std::unique_ptr<Method> method;
   ValueOptions value;  ///< with no setting left at "auto": the kind is a small MMDiT where the
                        ///< method trains one, else none
+  ImageProblemOptions problem;  ///< with guidance where the method asks for it
   /// nu = value_scale * network. The network emits beta nu, as in the released code: a step of its
   /// optimizer then moves the target velocity alike for every beta.
   double value_scale() const;

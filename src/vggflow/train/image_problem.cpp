@@ -17,6 +17,8 @@ GuidanceIn::GuidanceIn(const std::vector<GuidedCall>& calls) {
   const auto listed = [&](GuidedCall call) {
     return std::find(calls.begin(), calls.end(), call) != calls.end();
   };
+  VGGFLOW_CHECK(!listed(GuidedCall::kAuto),
+                "[align] expected guidance_in=[auto] alone, or a list of the others");
   rollout = listed(GuidedCall::kRollout);
   gradient = listed(GuidedCall::kGradient);
   adjoint = listed(GuidedCall::kAdjoint);

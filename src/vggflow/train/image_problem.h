@@ -30,16 +30,18 @@ enum class GuidedCall {
   kRollout,   ///< v_theta of rollouts
   kGradient,  ///< v_theta with gradient, and its directional derivative
   kAdjoint,   ///< v_base where a cotangent is pulled back through it
-  kBase       ///< v_base as the regression's reference
+  kBase,      ///< v_base as the regression's reference
+  kAuto       ///< as the method asks for; resolved before a problem is posed
 };
 inline OptionWords<GuidedCall> option_words(GuidedCall) {
   return {{"rollout", GuidedCall::kRollout},
           {"gradient", GuidedCall::kGradient},
           {"adjoint", GuidedCall::kAdjoint},
-          {"base", GuidedCall::kBase}};
+          {"base", GuidedCall::kBase},
+          {"auto", GuidedCall::kAuto}};
 }
 
-/// Those that a setting lists.
+/// Those that a setting lists; throws on kAuto.
 struct GuidanceIn {
   bool rollout = true, gradient = true, adjoint = true, base = true;
   explicit GuidanceIn(const std::vector<GuidedCall>& calls);
@@ -64,7 +66,8 @@ struct ImageProblemOptions {
     v("guidance", guidance, "classifier-free guidance scale", range(0, 100));
     v("guidance_in", guidance_in,
       "where guidance applies: rollout, gradient (the policy in training), adjoint (the base that "
-      "cotangents are pulled back through), base (the base in the regression target)");
+      "cotangents are pulled back through), base (the base in the regression target); auto: "
+      "rollout alone for adjoint-matching, eam and ram, else all");
     v("detach_unconditional", detach_unconditional,
       "no gradient through the policy's unconditional branch");
     v("clamp", clamp, "how pixels are clamped to [0, 1] before the reward");

@@ -9,6 +9,7 @@
 #include "vggflow/core/trust.h"
 #include "vggflow/eval/sweep.h"
 #include "vggflow/rewards/expression.h"
+#include "vggflow/train/checks.h"
 
 namespace vggflow {
 namespace fs = std::filesystem;
@@ -33,7 +34,8 @@ GeneratorOptions generator_of(const AlignConfig& c, const fs::path& lora) {
   generator.flow.checkpointing = false;  // it is of use in training alone
   generator.lora = lora.string();
   // The run's own images are drawn so.
-  generator.guidance = GuidanceIn(c.problem.guidance_in).rollout ? c.problem.guidance : 1.0;
+  generator.guidance =
+      GuidanceIn(ResolvedMethod(c).problem.guidance_in).rollout ? c.problem.guidance : 1.0;
   generator.time_grid = c.time_grid;
   if (c.eval_steps > 0) generator.time_grid.steps = c.eval_steps;
   return generator;

@@ -184,15 +184,17 @@ UpdateInput Trainer::draw_noise(int64_t index) const {
                     .times = times_,
                     .micro_batch = config_.micro_batch,
                     .beta_scale = warm_up(index, config_.beta_warmup) * steering_.scale(),
-                    .losses_of_g = losses_of_g_};
+                    .losses_of_g = losses_of_g_,
+                    .reward_spread = reward_spread_};
   input.x0 =
       keyed_normal(seed_, Purpose::kNoise, input.update, 0, config_.batch, model_->state_shape());
   return input;
 }
 
 ImageProblem Trainer::pose(const std::vector<std::string>& prompts) const {
-  return {
-      {*model_, *lora_, *reward_, value_.get(), resolved_.value_scale()}, config_.problem, prompts};
+  return {{*model_, *lora_, *reward_, value_.get(), resolved_.value_scale()},
+          resolved_.problem,
+          prompts};
 }
 
 // Rollouts run on the merged weights: those of the average where the method has one.
@@ -347,6 +349,13 @@ void Trainer::resume_from(const Checkpoint& saved) {
   hear_rounding(saved, "device", device_kind());
   state_.load(saved);
   losses_of_g_ = !saved.metadata.contains("value_losses");
+  if (saved.metadata.contains("reward_spread")) {
+    reward_spread_ =
+        parse_json(checkpoint_text(saved, "reward_spread"), "the checkpoint's reward spread")
+            .get<double>();
+  } else if (resolved_.method->asks_spread()) {
+    log_info("lambda stays in units of the reward, as the run was begun");
+  }
   base_json_ = parse_json(checkpoint_text(saved, "base"), "the checkpoint's base evaluation");
   if (!new_evaluations_) monitor_.load(saved);
   steering_.load(saved);
@@ -479,6 +488,12 @@ void Trainer::measure_base() {
   pace_.base(watch.seconds());
   if (done_ == 0) {
     base_json_ = base_.to_json();
+    reward_spread_ = base_.reward_sd_within_prompt;
+    VGGFLOW_CHECK(!resolved_.method->asks_spread() || reward_spread_ > 0,
+                  "[align] expected rewards of the base's images that differ within a prompt, got "
+                  "a standard deviation of {} with reward={}: lambda is in its units. Pass "
+                  "{}.lambda_unit=reward, and lambda in the reward's",
+                  reward_spread_, config_.reward, method_section(config_.method));
     log_evaluation(base_, draw, watch, bar);
     if (const std::string text = lopsided_diversity(base_); !text.empty())
       log_info("warning: {}", text);
@@ -565,6 +580,8 @@ Checkpoint Trainer::checkpoint() const {
                             {"device", device_kind()},
                             {"evaluated", fmt::to_string(evaluated_)}}};
   if (!losses_of_g_) c.metadata["value_losses"] = "of beta g";
+  if (resolved_.method->asks_spread())
+    c.metadata["reward_spread"] = json_text(Json(reward_spread_));
   state_.save(c);
   monitor_.save(c);
   steering_.save(c);
@@ -591,7 +608,7 @@ Json Trainer::summary() const {
   const RunRecord& record = log_->record();
   const Json final = record.evaluation.at("metrics");
   const CostShape shape =
-      cost_shape_of(config_.problem, value_ != nullptr, model_->computes_narrow(), config_.batch,
+      cost_shape_of(resolved_.problem, value_ != nullptr, model_->computes_narrow(), config_.batch,
                     std::ssize(times_) - 1);
   VGGFLOW_CHECK(!record.update.empty(),
                 "[align] {} holds no update: the run's log was changed, and its summary cannot be "

@@ -109,6 +109,7 @@ class Trainer {
   Pace pace_;
   std::optional<RunLog> log_;  ///< rank 0's
   bool losses_of_g_ = false;   ///< the run was begun with nu's losses in units of g
+  double reward_spread_ = 1;   ///< UpdateInput's, as the run's start measured it; 1 in older runs
   int64_t done_ = 0;           ///< updates
   bool stops_ = false;         ///< a process was asked to end
   bool warned_off_ = false;    ///< the monitor ended the run
