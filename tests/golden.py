@@ -71,22 +71,25 @@ def differences(method, got, want, exact):
 
 def main(runs, table, task, methods):
     made = {method: curve(runs / method) for method in methods}
-    if task == "store":
-        table.write_text(json.dumps({"processor": processor(), "methods": made}, indent=1) + "\n")
-        print(f"golden: stored {len(made)} methods")
-        return 0
     stored = json.loads(table.read_text())
-    exact = stored["processor"] == processor()
-    problems = [f"{m}: not in the table; run golden.sh with 'store'" for m in methods if m not in stored["methods"]]
-    problems += [f"{m}: in the table, and no longer registered" for m in stored["methods"] if m not in methods]
-    for method in set(methods) & set(stored["methods"]):
-        problems += differences(method, made[method], stored["methods"][method], exact)
-    how = "bit for bit" if exact else f"within {TOLERANCE:g}, on another kind of processor than the table's"
+    if task == "store":
+        stored.update({method: {"processor": processor(), **made[method]} for method in methods})
+        table.write_text(json.dumps(dict(sorted(stored.items())), indent=1) + "\n")
+        print(f"golden: stored {', '.join(methods)}")
+        return 0
+    exact = [m for m in methods if m in stored and stored[m]["processor"] == processor()]
+    problems = [f"{m}: not in the table; run golden.sh with 'store'" for m in methods if m not in stored]
+    problems += [f"{m}: in the table, and no longer registered" for m in stored if m not in methods]
+    for method in set(methods) & set(stored):
+        problems += differences(method, made[method], stored[method], method in exact)
+    how = "bit for bit"
+    if len(exact) < len(methods):
+        how = f"{len(exact)} bit for bit, the others within {TOLERANCE:g}, since another kind of processor made their curves"
     if problems:
         print("golden: " + "\ngolden: ".join(problems[:5]), file=sys.stderr)
         print(f"golden: {len(problems)} differences ({how})", file=sys.stderr)
         return 1
-    print(f"golden: {len(methods)} methods equal the stored curves {how}")
+    print(f"golden: {len(methods)} methods equal the stored curves: {how}")
     return 0
 
 

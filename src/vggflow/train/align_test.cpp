@@ -25,6 +25,7 @@
 #include "vggflow/testing/message.h"
 #include "vggflow/train/align_fixture_test.h"
 #include "vggflow/train/checkpoint.h"
+#include "vggflow/train/checks.h"
 
 namespace vggflow {
 namespace {
@@ -197,6 +198,35 @@ TEST(Align, RefusesAValueNetworkForAMethodThatTrainsNone) {
       HasSubstr(
           "known are adjoint-matching, draft, drtune, eam, fitted-adjoint, flowbp, leapalign, "
           "ram, refl, vgg-flow, vgg-flow-pmp"));
+}
+
+// lambda's unit is a spread that one image per prompt does not have.
+TEST(Align, RefusesAnUnknownSpreadAndGuidanceByHalves) {
+  AlignConfig c = tiny_config("spread_refused");
+  c.method = "adjoint-matching";
+  c.value.kind = ValueKind::kNone;
+  c.eval.images = 1;
+  EXPECT_THAT(testing::message_of([&] { align(c); }),
+              HasSubstr("expected eval.images=2 or more with adjoint_matching.lambda_unit=spread, "
+                        "got 1"));
+  c.eval.images = 2;
+  c.problem.guidance_in = {GuidedCall::kAuto, GuidedCall::kRollout};
+  EXPECT_THAT(testing::message_of([&] { align(c); }),
+              HasSubstr("expected guidance_in=[auto] alone"));
+  EXPECT_FALSE(fs::exists(c.run));
+}
+
+// The target of a tilted law is the conditional model's: its rollouts alone are guided.
+TEST(ResolvedMethod, GuidesWhereTheMethodAsksForIt) {
+  AlignConfig c = tiny_config("guided");
+  for (const char* tilted : {"adjoint-matching", "eam", "ram"}) {
+    c.method = tilted;
+    EXPECT_EQ(ResolvedMethod(c).problem.guidance_in, std::vector{GuidedCall::kRollout}) << tilted;
+  }
+  c.method = "vgg-flow";
+  EXPECT_EQ(ResolvedMethod(c).problem.guidance_in.size(), 4u);
+  c.problem.guidance_in = {};
+  EXPECT_TRUE(ResolvedMethod(c).problem.guidance_in.empty());
 }
 
 // As a judge the same reward is welcome.

@@ -188,6 +188,61 @@ TEST(Resume, MayChangeEvaluationsAndWhatChangesNumbersByRoundingAlone) {
   EXPECT_THAT(read_text(fs::path(c.run) / "config.yaml"), HasSubstr("micro_batch: 2 "));
 }
 
+// lambda's unit is what the run's start measured, not what a later evaluation does.
+TEST(Resume, KeepsTheSpreadThatLambdaIsIn) {
+  AlignConfig whole = quick("spread_whole"), halves = quick("spread_halves");
+  for (AlignConfig* c : {&whole, &halves}) {
+    c->method = "adjoint-matching";
+    c->eval.panel = {};
+  }
+  halves.updates = 2;
+  ASSERT_EQ(align(whole), RunEnd::kFinished);
+  ASSERT_EQ(align(halves), RunEnd::kFinished);
+  halves = longer(halves, 4);
+  halves.eval.images += 1;
+  ASSERT_EQ(align(halves), RunEnd::kFinished);
+  EXPECT_EQ(lines_of(halves.run, "update"), lines_of(whole.run, "update"));
+  expect_same_tensors(fs::path(halves.run) / "lora.safetensors",
+                      fs::path(whole.run) / "lora.safetensors");
+}
+
+// A run that was begun with lambda in the reward's own units goes on so.
+TEST(Resume, KeepsLambdaInUnitsOfTheRewardWhereTheRunWasBegunSo) {
+  AlignConfig reward = quick("lambda_of_reward"), old = quick("lambda_of_old");
+  for (AlignConfig* c : {&reward, &old}) {
+    c->method = "adjoint-matching";
+    c->methods.set(c->method, "lambda_unit=reward lambda=3");
+    c->updates = 2;
+    ASSERT_EQ(align(*c), RunEnd::kFinished);
+  }
+  ASSERT_EQ(align(reward = longer(reward, 4)), RunEnd::kFinished);
+  const fs::path config = fs::path(old.run) / "config.yaml";
+  std::string text = read_text(config);
+  const size_t word = text.find("lambda_unit: reward");
+  ASSERT_NE(word, std::string::npos);
+  text.erase(text.rfind('\n', word), text.find('\n', word) - text.rfind('\n', word));
+  write_text(config, text);
+  old.methods.set(old.method, "lambda_unit=spread");
+  ASSERT_EQ(align(old = longer(old, 4)), RunEnd::kFinished);
+  EXPECT_EQ(lines_of(old.run, "update"), lines_of(reward.run, "update"));
+  EXPECT_THAT(read_text(fs::path(old.run) / "log.txt"),
+              HasSubstr("lambda stays in units of the reward"));
+}
+
+// What a run was guided by in so many words is what its method asks for, or is refused by name.
+TEST(Resume, TakesGuidanceInWordsForTheMethodsOwn) {
+  AlignConfig c = quick("guided_in_words");
+  c.updates = 2;
+  c.problem.guidance_in = ImageProblemOptions{}.guidance_in;
+  ASSERT_EQ(align(c), RunEnd::kFinished);
+  AlignConfig other = longer(c, 4);
+  other.problem.guidance_in = {GuidedCall::kRollout};
+  EXPECT_THAT(message_of([&] { align(other); }), HasSubstr("guidance_in"));
+  c = longer(c, 4);
+  c.problem.guidance_in = {GuidedCall::kAuto};
+  EXPECT_EQ(align(c), RunEnd::kFinished);
+}
+
 // A run of shares is one whose numbers are to be the same however it is computed.
 TEST(Resume, OfSharesRefusesWhatChangesNumbersByRoundingUnlessItIsAllowed) {
   AlignConfig c = quick("changed_shares");
