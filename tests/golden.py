@@ -7,7 +7,10 @@ import re
 import struct
 import sys
 
-TOLERANCE = 1e-4  # relative, between kinds of processors: their kernels add up in other orders
+# Relative, between kinds of processors: their kernels add up in other orders. Adam divides a gradient by its own size, so that in its first steps
+# the rounding of gradients that are next to nothing moves weights by whole steps: norms of later gradients differ by up to 3e-3 between an AMD
+# processor with bf16 units and an Intel one without.
+FIRST, LATER = 1e-3, 1e-2
 
 
 def processor():
@@ -61,7 +64,8 @@ def differences(method, got, want, exact):
     have, out = dict(numbers(got)), []
     for path, number in numbers(want):
         other = have.get(path)
-        near = other is not None and abs(other - number) <= TOLERANCE * max(abs(number), 1e-3)
+        tolerance = FIRST if path.startswith((".updates[0]", ".lora")) else LATER
+        near = other is not None and abs(other - number) <= tolerance * max(abs(number), 1e-3)
         if other != number and (exact or not near):
             out.append(f"{method}{path}: expected {number!r}, got {other!r}")
     if exact and got["lora"]["sha256"] != want["lora"]["sha256"]:
@@ -84,7 +88,7 @@ def main(runs, table, task, methods):
         problems += differences(method, made[method], stored[method], method in exact)
     how = "bit for bit"
     if len(exact) < len(methods):
-        how = f"{len(exact)} bit for bit, the others within {TOLERANCE:g}, since another kind of processor made their curves"
+        how = f"{len(exact)} bit for bit, the others within {FIRST:g} in their first update and {LATER:g} later, since another kind of processor made their curves"
     if problems:
         print("golden: " + "\ngolden: ".join(problems[:5]), file=sys.stderr)
         print(f"golden: {len(problems)} differences ({how})", file=sys.stderr)
