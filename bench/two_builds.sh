@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Two builds of the program in turn, A B A B ...: seconds of an update of nano in one process, medians, and the ratios B / A by pair.
-# Usage: bench/two_builds.sh A B [ROUNDS [SETTINGS...]]     (A and B: programs; 5 rounds)
+# Usage: bench/two_builds.sh A B [ROUNDS [SETTINGS...]]     (A and B: programs; 5 rounds; METHODS: some of "vgg-flow vgg-flow-pmp draft")
 set -euo pipefail
 cd "$(dirname "$0")/.."
 a=$(realpath "$1") b=$(realpath "$2") rounds=${3:-5}
@@ -20,7 +20,7 @@ PY
   rm -rf "$out/run"
 }
 
-for method in vgg-flow vgg-flow-pmp draft; do
+for method in ${METHODS:-vgg-flow vgg-flow-pmp draft}; do
   for ((round = 0; round < rounds; ++round)); do
     echo "$(run "$a" "$method") $(run "$b" "$method")" >>"$out/$method"
   done
