@@ -124,6 +124,7 @@ class GlooTransport : public Transport {
   // Calls f, which waits for other ranks; what it throws is the loss of one.
   template <class F>
   auto or_loss(F f) {
+    VGGFLOW_CHECK(loss_.empty(), "{}", loss_);  // told before; the connections are closed
     try {
       return f();
     } catch (const std::exception& e) {
@@ -280,7 +281,11 @@ std::function<void()> GlooTransport::begin_gather(const Tensor& bytes, const Ten
   } else {
     std::vector<std::vector<Tensor>> out{into.chunk(place_.size)};
     std::vector<Tensor> in{bytes};
-    wait = [work = group_->allgather(out, in)] { work->wait(); };
+    const auto work = or_loss([&] {
+      return std::make_shared<c10::intrusive_ptr<c10d::Work>>(group_->allgather(out, in));
+    });
+    // Released before a loss is reported: what is under way holds the connections.
+    wait = [work] { std::exchange(*work, {})->wait(); };
   }
   return [this, wait = std::move(wait)] { or_loss(wait); };
 }
@@ -323,12 +328,13 @@ void GlooTransport::stay_for_readers() {
 }
 
 // Every rank that still lives says so and looks who did not: a connection's own words name no rank.
+// One that waits for a rank which lives has not noticed: every rank ends its connections first.
 void GlooTransport::report_loss(const std::string& problem) {
-  VGGFLOW_CHECK(loss_.empty(), "{}", loss_);  // told before
   if (nccl_) nccl_->give_up();
   std::vector<std::string> lost;
   try {
     store_->set(key("alive", place_.rank), bytes_of("yes"));
+    group_.reset();
     std::this_thread::sleep_for(kWordTime);
     for (int rank = 0; rank < place_.size; ++rank) {
       if (has(key("word", rank))) {

@@ -12,6 +12,7 @@
 #include <functional>
 #include <vector>
 
+#include "vggflow/core/log.h"
 #include "vggflow/dist/group.h"
 
 namespace vggflow {
@@ -53,6 +54,8 @@ inline void on_places(int size, const std::function<void(const Place&)>& body) {
   for (int rank = 0; rank < size; ++rank) {
     const pid_t child = ::fork();
     if (child == 0) {
+      catch_interrupts();  // as the program does: a connection that breaks ends no process by
+                           // SIGPIPE
       try {
         body(place(rank, size, port));
       } catch (const std::exception& e) {
