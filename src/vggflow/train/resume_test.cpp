@@ -218,7 +218,7 @@ TEST(Resume, KeepsLambdaInUnitsOfTheRewardWhereTheRunWasBegunSo) {
   ASSERT_EQ(align(reward = longer(reward, 4)), RunEnd::kFinished);
   const fs::path config = fs::path(old.run) / "config.yaml";
   std::string text = read_text(config);
-  const size_t word = text.find("lambda_unit: reward");
+  const size_t word = text.find("  lambda_unit: ", text.find("adjoint_matching:"));
   ASSERT_NE(word, std::string::npos);
   text.erase(text.rfind('\n', word), text.find('\n', word) - text.rfind('\n', word));
   write_text(config, text);
