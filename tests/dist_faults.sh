@@ -92,7 +92,7 @@ else
   unset TORCHELASTIC_RESTART_COUNT
   expect_success "$run"
 fi
-grep -q "resuming after update" "$run/log.txt" || die "the second start began anew: $(cat "$run/log.txt")"
+grep -q "going on after update" "$run/log.txt" || die "the second start began anew: $(cat "$run/log.txt")"
 [ "$(hashes "$run")" = "$(hashes "$whole")" ] || die "the restarted run is not the one that was left alone"
 echo "dist_faults: ranks that are started again go on to the same end: $(hashes "$run" | head -1)"
 

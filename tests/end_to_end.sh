@@ -82,7 +82,7 @@ kill -INT $job
 sleep 0.1; kill -INT $job  # now: the update under way is dropped, those before it are not
 wait $job
 [ $? = 130 ] || die "a run that was interrupted twice did not exit with 130"
-grep -q "resuming after update $done_updates" "$out/c.log" || die "no word of where it goes on: $(tail -3 "$out/c.log")"
+grep -q "going on after update $done_updates" "$out/c.log" || die "no word of where it goes on: $(tail -3 "$out/c.log")"
 grep -q "the state is saved. Go on with" "$out/c.log" || die "the second Ctrl-C lost the updates before it: $(tail -3 "$out/c.log")"
 grep -q "step $((done_updates + 1))/500" "$out/c.log" || die "the resumed run did not go on at update $((done_updates + 1)): $(tail -3 "$out/c.log")"
 

@@ -15,6 +15,7 @@
 #include "vggflow/core/json.h"
 #include "vggflow/core/nearest.h"
 #include "vggflow/core/secret.h"
+#include "vggflow/core/yaml.h"
 
 namespace vggflow {
 namespace {
@@ -212,12 +213,7 @@ std::string yaml_scalar(const std::string& text) {
 
 void load_yaml_text(const Fields& fields, const std::string& text, const std::string& origin) {
   refuse_foreign(text, fmt::format("[config] {}", origin));
-  YAML::Node root;
-  try {
-    root = YAML::Load(text);
-  } catch (const YAML::Exception& e) {
-    fail("[config] {} is not YAML: {}", origin, e.what());
-  }
+  const YAML::Node root = read_yaml(text, "[config] " + origin);
   if (root.IsNull()) return;
   VGGFLOW_CHECK(root.IsMap(), "[config] {}: expected lines of 'key: value'", origin);
   load_map(fields, root, "", origin);
@@ -237,8 +233,10 @@ void apply_override(const Fields& fields, const std::string& assignment) {
                 without_password(assignment));
   const std::string where = "override " + without_password(assignment);
   const Field& field = find_field(fields, assignment.substr(0, equals), where);
+  const YAML::Node value =
+      read_yaml(assignment.substr(equals + 1), fmt::format("[config] {}: the value", where));
   try {
-    set_field(field, YAML::Load(assignment.substr(equals + 1)), where);
+    set_field(field, value, where);
   } catch (const YAML::Exception& e) {
     fail("[config] {}: the value is not YAML: {}", where, e.what());
   }

@@ -214,6 +214,20 @@ TEST(Config, NamesAWebPageInTheSettingsPlace) {
 }
 
 // As of JSON, deep nesting would overflow the stack of whatever walks it.
+// yaml-cpp takes the first of several values, and the last of a key's.
+TEST(Config, RefusesWhatFollowsAValueAndKeysGivenTwice) {
+  Outer o;
+  const Fields fields = fields_of(o);
+  for (const char* text : {"steps: 1\n---\nsteps: 2\n", "steps: 1\n...\nkind: unet\n"})
+    EXPECT_THAT(testing::message_of([&] { load_yaml_text(fields, text, "x"); }),
+                HasSubstr("[config] x: expected one value, got 2"))
+        << text;
+  EXPECT_THAT(testing::message_of([&] { load_yaml_text(fields, "steps: 1\nsteps: 2\n", "x"); }),
+              HasSubstr("[config] x: the key 'steps' is given twice"));
+  EXPECT_THAT(testing::message_of([&] { apply_override(fields, "names=[red heart] ghost"); }),
+              HasSubstr("override names=[red heart] ghost: the value"));
+}
+
 TEST(Config, RefusesYamlThatIsNestedTooDeeply) {
   Outer o;
   for (const std::string& text : {std::string(100000, '['), "a: " + std::string(100000, '{')})

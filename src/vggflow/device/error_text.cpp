@@ -11,8 +11,10 @@ namespace vggflow {
 namespace {
 
 constexpr const char* kRemedy =
-    "lower batch or micro_batch (fewer samples at once), set checkpointing=true (activations are "
-    "computed again) or precision=bf16; `vggflow plan` says what a run needs";
+    "lower batch or micro_batch (fewer samples at once; eval.batch, fit.batch and the like in "
+    "other "
+    "commands), in training set checkpointing=true (activations are computed again), or "
+    "precision=bf16; `vggflow plan` says what a run of align needs";
 
 std::string what(const std::exception& e) {
   const auto* error = dynamic_cast<const c10::Error*>(&e);

@@ -14,6 +14,7 @@
 #include "vggflow/core/home.h"
 #include "vggflow/core/nearest.h"
 #include "vggflow/core/secret.h"
+#include "vggflow/core/yaml.h"
 #include "vggflow/io/files.h"
 
 namespace vggflow {
@@ -93,12 +94,8 @@ void Parser::override_key(const std::string& key, const std::string& value,
                           const std::string& assignment) {
   const size_t dot = key.find('.');
   const std::string top = key.substr(0, dot);
-  YAML::Node node;
-  try {
-    node = YAML::Load(value);
-  } catch (const YAML::Exception& e) {
-    fail("[compare] override {}: the value is not YAML: {}", assignment, e.what());
-  }
+  const YAML::Node node =
+      read_yaml(value, fmt::format("[compare] override {}: the value", assignment));
   overridden_[top] = assignment;
   if (dot == std::string::npos) {
     root_[top] = node;
@@ -309,12 +306,7 @@ bool ComparisonConfig::tunes() const {
 ComparisonConfig parse_comparison(const std::string& text, const std::string& origin,
                                   const std::vector<std::string>& settings) {
   refuse_foreign(text, fmt::format("[compare] {}", origin));
-  YAML::Node root;
-  try {
-    root = YAML::Load(text);
-  } catch (const YAML::Exception& e) {
-    fail("[compare] {} is not YAML: {}", origin, e.what());
-  }
+  const YAML::Node root = read_yaml(text, "[compare] " + origin);
   VGGFLOW_CHECK(root.IsMap(),
                 "[compare] {}: expected lines of 'key: value'; vggflow compare --help shows them",
                 origin);

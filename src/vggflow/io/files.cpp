@@ -144,6 +144,9 @@ std::string read_text(const fs::path& file) {
 
 void make_writable_folder(const fs::path& folder) {
   std::error_code error;
+  std::vector<fs::path> made;
+  for (fs::path p = folder; !p.empty() && !fs::exists(p, error); p = p.parent_path())
+    made.push_back(p);
   fs::create_directories(folder, error);
   VGGFLOW_CHECK(!error && fs::is_directory(folder),
                 "[files] cannot make the folder {}: {}. Choose another place", folder.string(),
@@ -151,6 +154,9 @@ void make_writable_folder(const fs::path& folder) {
   VGGFLOW_CHECK(::access(folder.c_str(), W_OK | X_OK) == 0,
                 "[files] the folder {} is not writable: {}. Choose another place", folder.string(),
                 reason());
+  for (const fs::path& p : made) {
+    if (::access(folder_of(p).c_str(), R_OK) == 0) sync_folder(folder_of(p));
+  }
 }
 
 void write_folder(const fs::path& target, const std::function<void(const fs::path&)>& fill) {

@@ -6,7 +6,7 @@
 #include <fmt/format.h>
 #include <torch/csrc/autograd/custom_function.h>
 
-#include <array>
+#include <cstring>
 #include <limits>
 #include <utility>
 
@@ -34,12 +34,20 @@ struct PluginLibrary {
 namespace {
 
 // What a plug-in writes its message into.
-struct ErrorText {
-  std::array<char, 1024> bytes{};
-  std::string text() {
-    bytes.back() = '\0';
-    return bytes.front() == '\0' ? "no message" : bytes.data();
+class ErrorText {
+ public:
+  static constexpr size_t kSize = 1024;
+  ErrorText() { std::memset(data(), 0, kSize); }
+  char* data() const { return reinterpret_cast<char*>(guarded_.data()); }
+  std::string text() const {
+    if (!guarded_.untouched_around())
+      return fmt::format("it wrote past the {} bytes of its message", kSize);
+    data()[kSize - 1] = '\0';
+    return data()[0] == '\0' ? "no message" : data();
   }
+
+ private:
+  GuardedFloats guarded_{kSize / sizeof(float)};
 };
 
 template <class F>
@@ -128,7 +136,7 @@ PluginReward::PluginReward(const std::string& address) {
   for (const auto& [key, value] : a.options) options.push_back({key.c_str(), value.c_str()});
   ErrorText error;
   object_ = call_plugin(path_, "vggflow_reward_create", [&] {
-    return library_->create(options.data(), options.size(), error.bytes.data(), error.bytes.size());
+    return library_->create(options.data(), options.size(), error.data(), ErrorText::kSize);
   });
   VGGFLOW_CHECK(object_ != nullptr, "[plugin] {} makes no reward: {}", path_, error.text());
   try {
@@ -186,10 +194,10 @@ RewardGradient PluginReward::call(const Tensor& images, const std::vector<std::s
   ErrorText error;
   const auto lock = exclusive();
   const int failed = call_plugin(path_, doing, [&] {
-    return with_gradient ? library_->gradient(object_, &batch, scores.data(), gradient.data(),
-                                              error.bytes.data(), error.bytes.size())
-                         : library_->score(object_, &batch, scores.data(), error.bytes.data(),
-                                           error.bytes.size());
+    return with_gradient
+               ? library_->gradient(object_, &batch, scores.data(), gradient.data(), error.data(),
+                                    ErrorText::kSize)
+               : library_->score(object_, &batch, scores.data(), error.data(), ErrorText::kSize);
   });
   VGGFLOW_CHECK(scores.untouched_around() && gradient.untouched_around(),
                 "[plugin] {} wrote outside of the numbers that it was given in {} of {} images "

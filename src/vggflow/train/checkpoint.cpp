@@ -35,14 +35,20 @@ std::optional<int64_t> whole_number(const std::string& text) {
 }
 
 // Complete checkpoints, oldest first. A folder of a like name (a copy by hand) is none.
-std::vector<std::pair<int64_t, fs::path>> complete_checkpoints(const fs::path& run) {
+std::vector<std::pair<int64_t, fs::path>> complete_checkpoints(const fs::path& run,
+                                                               bool say_unfinished = false) {
   std::vector<std::pair<int64_t, fs::path>> found;
   std::error_code ignored;
   for (const auto& entry : fs::directory_iterator(run / "checkpoints", ignored)) {
     const std::string name = entry.path().filename().string();
-    if (!name.starts_with(kPrefix) || !is_complete(entry.path())) continue;
-    const std::string digits = name.substr(std::string(kPrefix).size());
-    if (const auto update = whole_number(digits)) found.emplace_back(*update, entry.path());
+    if (!name.starts_with(kPrefix)) continue;
+    const auto update = whole_number(name.substr(std::string(kPrefix).size()));
+    if (!update) continue;
+    if (is_complete(entry.path())) {
+      found.emplace_back(*update, entry.path());
+    } else if (say_unfinished) {
+      log_info("the checkpoint of update {} is not complete, and is left out", *update);
+    }
   }
   std::sort(found.begin(), found.end());
   return found;
@@ -122,7 +128,7 @@ std::optional<int64_t> last_checkpoint(const fs::path& run) {
 }
 
 std::optional<Checkpoint> load_checkpoint(const fs::path& run) {
-  const auto all = complete_checkpoints(run);
+  const auto all = complete_checkpoints(run, /*say_unfinished=*/true);
   std::string damage;
   for (auto newest = all.rbegin(); newest != all.rend(); ++newest) {
     try {

@@ -6,6 +6,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -179,7 +180,7 @@ TEST(Resume, MayChangeEvaluationsAndWhatChangesNumbersByRoundingAlone) {
   c.micro_batch = 2;
   ASSERT_EQ(align(c), RunEnd::kFinished);
   const std::string log = read_text(fs::path(c.run) / "log.txt");
-  EXPECT_THAT(log, HasSubstr("resuming after update 2\n"));
+  EXPECT_THAT(log, HasSubstr("going on after update 2\n"));
   EXPECT_THAT(log,
               HasSubstr("micro_batch changed since the run's start: its numbers may now differ "
                         "by rounding\n"));
@@ -306,6 +307,16 @@ TEST(Checkpoints, WithAFlippedBitGiveWayToTheOneBefore) {
   EXPECT_EQ(load_checkpoint(run)->update, 4);
 }
 
+TEST(Checkpoints, ThatAreNotCompleteAreLeftOutInSoManyWords) {
+  const fs::path run = models() / "unfinished";
+  for (const int64_t update : {2, 4}) save_checkpoint(run, {update, {{"a", at::rand({5})}}, {}});
+  fs::remove(run / "checkpoints/update_000004/COMPLETE");
+  ::testing::internal::CaptureStderr();
+  EXPECT_EQ(load_checkpoint(run)->update, 2);
+  EXPECT_THAT(::testing::internal::GetCapturedStderr(),
+              HasSubstr("the checkpoint of update 4 is not complete, and is left out"));
+}
+
 TEST(Checkpoints, ThatAreAllDamagedSayWhatToDo) {
   const fs::path run = models() / "all_damaged";
   for (const int64_t update : {2, 4}) save_checkpoint(run, {update, {{"a", at::rand({5})}}, {}});
@@ -325,7 +336,7 @@ TEST(Resume, GoesBackToTheCheckpointBeforeADamagedOne) {
   const fs::path run = damaged.run;
   flip_bit(run / "checkpoints/update_000004/state.safetensors", 1000);
   ASSERT_EQ(align(damaged = longer(damaged, 6)), RunEnd::kFinished);
-  EXPECT_THAT(read_text(run / "log.txt"), HasSubstr("resuming after update 2\n"));
+  EXPECT_THAT(read_text(run / "log.txt"), HasSubstr("going on after update 2\n"));
   expect_same_tensors(fs::path(whole.run) / "lora.safetensors", run / "lora.safetensors");
   for (const char* kind : {"update", "eval", "warning"})
     EXPECT_EQ(lines_of(damaged.run, kind), lines_of(whole.run, kind)) << kind;
@@ -579,6 +590,24 @@ TEST(Interrupts, ThatNobodySentSaveToo) {
     EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 42) << signal << " " << status;
     EXPECT_EQ(last_checkpoint(c.run), 1) << signal;
   }
+}
+
+// A file that may not grow further: the signal asks for the end, and the write that met it fails.
+TEST(Interrupts, OfAFileThatMayNotGrowSaveToo) {
+  at::set_num_threads(1);
+  AlignConfig c = quick("signal_full");
+  c.updates = c.eval_every = c.checkpoint_every = 100000;
+  const pid_t child = ::fork();
+  if (child == 0) {
+    catch_interrupts();
+    const rlimit most{96 << 10, 96 << 10};
+    ::setrlimit(RLIMIT_FSIZE, &most);
+    ::_exit(align(c) == RunEnd::kInterrupted ? 42 : 1);
+  }
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 42) << status;
+  EXPECT_GT(last_checkpoint(c.run).value_or(0), 0);
 }
 
 // Two signals before the run: the first network call ends it, and there is nothing to keep.

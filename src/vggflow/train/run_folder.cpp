@@ -20,6 +20,7 @@ constexpr const char* kOurs[] = {"config.yaml", "log.txt",     "metrics.jsonl", 
 
 // Without a slash at its end, so that parent_path() is the folder around it.
 fs::path whole_path(const fs::path& folder) {
+  VGGFLOW_CHECK(!folder.empty(), "[run] expected run=FOLDER, got nothing");
   const fs::path whole = fs::absolute(folder).lexically_normal();
   return whole.has_filename() ? whole : whole.parent_path();
 }

@@ -27,6 +27,7 @@
 #include "vggflow/families/lora.h"
 #include "vggflow/flow/sampling.h"
 #include "vggflow/io/files.h"
+#include "vggflow/io/finite.h"
 #include "vggflow/io/grid_file.h"
 #include "vggflow/io/image.h"
 #include "vggflow/ops/random_tensor.h"
@@ -294,6 +295,12 @@ RunEnd Trainer::run() {
   } catch (const Interrupted&) {
     if (done_ > 0) keep();
     return interrupted_end();
+  } catch (const Error& e) {
+    // A file that may not grow further (SIGXFSZ) stops the run, and fails the write that met it.
+    if (!interrupted() || done_ == 0 || group_.size() > 1) throw;
+    log_line(e.what());
+    keep();
+    return interrupted_end();
   }
   finish();
   return RunEnd::kFinished;
@@ -318,7 +325,7 @@ void Trainer::begin() {
       config_.lora_rank, state_.policy.buffer.values().numel(), word_of(resolved_.value.kind),
       config_.seed);
   log_info("times {:.3f}", fmt::join(times_, " "));
-  if (saved) log_info("resuming after update {}", done_);
+  if (saved) log_info("going on after update {}", done_);
   if (config_.resume && !saved) log_info("no checkpoint yet: starting again at update 0");
   const bool missed = group_.any(log_ && done_ > 0 && evaluation_due() &&
                                  log_->record().evaluation.value("update", int64_t{0}) < done_);
@@ -457,11 +464,13 @@ bool Trainer::evaluation_due() const {
 ImageGenerator Trainer::generator(bool base) const {
   return [this, base](const std::vector<std::string>& captions, const Tensor& noise) {
     ImageProblem problem = pose(captions);
-    return model_->decode(sample(
+    const Tensor images = model_->decode(sample(
         [&](const Tensor& x, const Tensor& t) {
           return base ? problem.base_rollout_velocity(x, t) : problem.rollout_velocity(x, t);
         },
         noise.to(current_device()), eval_times_));
+    require_finite_image(images);
+    return images;
   };
 }
 

@@ -167,10 +167,12 @@ class Collector {
   // The adapters; other kinds are reported, each once and before all else.
   Adapters finish() {
     for (const auto& [kind, names] : kinds_) {
+      std::vector<std::string> shown;
+      for (const std::string& name : names) shown.push_back("'" + clipped(name, kShownName) + "'");
       problems_.put_first(
-          fmt::format("{} tensors of {}, which is not read ('{}'): expected pairs of matrices; "
+          fmt::format("{} tensors of {}, which is not read ({}): expected pairs of matrices; "
                       "merge it into the model with the program that made it",
-                      names.size(), kind, clipped(names.front(), kShownName)),
+                      names.size(), kind, examples_of(shown, ", ")),
           names.size());
     }
     std::erase_if(adapters_, [&](const auto& entry) { return told_.contains(entry.first); });
