@@ -213,7 +213,7 @@ std::string yaml_scalar(const std::string& text) {
 
 void load_yaml_text(const Fields& fields, const std::string& text, const std::string& origin) {
   refuse_foreign(text, fmt::format("[config] {}", origin));
-  const YAML::Node root = read_yaml(text, "[config] " + origin);
+  const YAML::Node root = read_yaml(text, fmt::format("[config] {}", origin));
   if (root.IsNull()) return;
   VGGFLOW_CHECK(root.IsMap(), "[config] {}: expected lines of 'key: value'", origin);
   load_map(fields, root, "", origin);

@@ -306,7 +306,7 @@ bool ComparisonConfig::tunes() const {
 ComparisonConfig parse_comparison(const std::string& text, const std::string& origin,
                                   const std::vector<std::string>& settings) {
   refuse_foreign(text, fmt::format("[compare] {}", origin));
-  const YAML::Node root = read_yaml(text, "[compare] " + origin);
+  const YAML::Node root = read_yaml(text, fmt::format("[compare] {}", origin));
   VGGFLOW_CHECK(root.IsMap(),
                 "[compare] {}: expected lines of 'key: value'; vggflow compare --help shows them",
                 origin);
