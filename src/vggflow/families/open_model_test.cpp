@@ -31,7 +31,7 @@ TEST(OpenModel, FindsTheProgramsModelsFromAnyFolder) {
   EXPECT_EQ(open_flow_model(options)->state_shape(), (std::vector<int64_t>{3, 32, 32}));
   EXPECT_TRUE(is_model_folder(model_path(options)));
   options.model = "models/none";
-  EXPECT_THAT(message_of([&] { open_flow_model(options); }), HasSubstr(" and models/none or "));
+  EXPECT_THAT(message_of([&] { open_flow_model(options); }), HasSubstr("models/none or "));
   fs::current_path(before);
 }
 

@@ -125,9 +125,9 @@ fs::path resolve_model(const std::string& path_or_id, const std::string& revisio
                 path_or_id);
   const fs::path repo = cached_repo(path_or_id);
   VGGFLOW_CHECK(fs::is_directory(repo) || !path_or_id.starts_with("models/"),
-                "[model_files] '{}' is no folder here: the models of this name come with vggflow's "
-                "own checkout; start there, or give the path of the folder",
-                path_or_id);
+                "[model_files] '{}' is no folder: looked for {}. The models of this name come with "
+                "vggflow's own checkout: start there, or give the path of the folder",
+                path_or_id, places_of(path_or_id));
   VGGFLOW_CHECK(fs::is_directory(repo),
                 "[model_files] '{}' is neither a folder nor in the Hugging Face cache: looked for "
                 "{} and {} (set HF_HUB_CACHE or HF_HOME if the cache "

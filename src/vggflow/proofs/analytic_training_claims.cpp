@@ -141,7 +141,7 @@ void clocks(AnalyticReport& report) {
   report.above("error of g, exact, t as an MMDiT sees it", aliased.g, 0.5, note(aliased));
   const LearnedError step = learned_error(ConsistencyKind::kStep, 1500);
   report.below("error of g, step, t as an MMDiT sees it", step.g, 0.15, note(step));
-  const LearnedError swept = learned_error(ConsistencyKind::kReturn, 2000, 0.006);
+  const LearnedError swept = learned_error(ConsistencyKind::kReturn, 2000, 0.003);
   report.below("error of g, return, t as an MMDiT sees it", swept.g, 0.05, note(swept));
 }
 

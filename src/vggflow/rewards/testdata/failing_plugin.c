@@ -66,8 +66,8 @@ int vggflow_reward_score(void* reward, const vggflow_reward_batch* batch, float*
     memset(error, 'x', error_size);
     return 1;
   }
-  if (fails(f, "flood_more") || fails(f, "flood_far")) {
-    memset(error, 'x', error_size + (fails(f, "flood_far") ? 4096 : 8));
+  if (fails(f, "flood_more")) {
+    memset(error, 'x', error_size + 8);
     return 1;
   }
   if (fails(f, "silent")) return 1;
