@@ -223,7 +223,9 @@ TEST(Config, RefusesWhatFollowsAValueAndKeysGivenTwice) {
                 HasSubstr("[config] x: expected one value, got 2"))
         << text;
   EXPECT_THAT(testing::message_of([&] { load_yaml_text(fields, "steps: 1\nsteps: 2\n", "x"); }),
-              HasSubstr("[config] x: the key 'steps' is given twice"));
+              HasSubstr("[config] x, line 2: the key 'steps' is there twice"));
+  EXPECT_THAT(testing::message_of([&] { load_yaml_text(fields, "names: &a [*a]\n", "x"); }),
+              HasSubstr("write out what anchors stand for"));
   EXPECT_THAT(testing::message_of([&] { apply_override(fields, "names=[red heart] ghost"); }),
               HasSubstr("override names=[red heart] ghost: the value"));
 }

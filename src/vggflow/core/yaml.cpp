@@ -8,21 +8,36 @@
 namespace vggflow {
 namespace {
 
-void check_keys(const YAML::Node& node, const std::string& origin) {
-  std::set<std::string> keys;
-  if (node.IsSequence()) {
-    for (const YAML::Node& entry : node) check_keys(entry, origin);
-  } else if (node.IsMap()) {
-    for (const auto& entry : node) {
-      if (entry.first.IsScalar()) {
-        VGGFLOW_CHECK(keys.insert(entry.first.Scalar()).second,
-                      "{}: the key '{}' is given twice: expected each once", origin,
-                      entry.first.Scalar());
+// Looks at every key. Anchors make nodes that hold themselves, and small texts of endless nodes.
+class KeyCheck {
+ public:
+  explicit KeyCheck(const std::string& origin) : origin_(origin) {}
+  void operator()(const YAML::Node& node, int depth = 0) {
+    VGGFLOW_CHECK(
+        depth <= kDepth && left_-- > 0,
+        "{}: expected at most {} nodes within {} levels, got more: write out what anchors "
+        "stand for",
+        origin_, kNodes, kDepth);
+    if (node.IsSequence()) {
+      for (const YAML::Node& entry : node) (*this)(entry, depth + 1);
+    } else if (node.IsMap()) {
+      std::set<std::string> keys;
+      for (const auto& entry : node) {
+        if (entry.first.IsScalar()) {
+          VGGFLOW_CHECK(keys.insert(entry.first.Scalar()).second,
+                        "{}, line {}: the key '{}' is there twice", origin_,
+                        entry.first.Mark().line + 1, entry.first.Scalar());
+        }
+        (*this)(entry.second, depth + 1);
       }
-      check_keys(entry.second, origin);
     }
   }
-}
+
+ private:
+  static constexpr int kDepth = 100, kNodes = 1'000'000;
+  const std::string& origin_;
+  int left_ = kNodes;
+};
 
 }  // namespace
 
@@ -38,7 +53,7 @@ YAML::Node read_yaml(const std::string& text, const std::string& origin) {
                 "belongs to a list into its brackets",
                 origin, documents.size());
   if (documents.empty()) return {};
-  check_keys(documents.front(), origin);
+  KeyCheck{origin}(documents.front());
   return documents.front();
 }
 

@@ -9,7 +9,7 @@ namespace vggflow {
 
 /// The one document of `text`; null where it is empty. Throws naming `origin`, which begins with
 /// the place in square brackets, where the text is no YAML, goes on after its document
-/// ("[red heart] ghost"), or gives a key twice.
+/// ("[red heart] ghost"), gives a key twice, or has anchors without an end.
 YAML::Node read_yaml(const std::string& text, const std::string& origin);
 
 }  // namespace vggflow
