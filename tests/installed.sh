@@ -28,7 +28,7 @@ for program in "$prefix/bin/vggflow" "$build/vggflow"; do
   "$program" align --config configs/nano.yaml "${short[@]}" run=run >align.log 2>&1 || die "$program finds no models: $(tail -1 align.log)"
 done
 refuse "[judge] expected a file or folder at models/none or $prefix/share/vggflow/models/none" "$prefix/bin/vggflow" align "${short[@]}" run=a judge=models/none
-refuse " and models/none or $prefix/share/vggflow/models/none" "$prefix/bin/vggflow" sample out=a generator.model=models/none
+refuse "looked for models/none or $prefix/share/vggflow/models/none" "$prefix/bin/vggflow" sample out=a generator.model=models/none
 
 # libvggflow_c.so finds its models from any folder, and a C program needs nothing but its header.
 cat >client.c <<'C'
