@@ -8,7 +8,7 @@ import struct
 import sys
 
 # Relative, between kinds of processors: their kernels add up in other orders. Adam divides a gradient by its own size, so that in its first steps
-# the rounding of gradients that are next to nothing moves weights by whole steps: norms of later gradients differ by up to 3e-3 between an AMD
+# the rounding of gradients that are next to nothing moves weights by whole steps: later losses and gradients differ by up to 2e-3 between an AMD
 # processor with bf16 units and an Intel one without.
 FIRST, LATER = 1e-3, 1e-2
 
