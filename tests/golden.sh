@@ -15,9 +15,10 @@ refusal=$("$vggflow" align method=no-such-method "run=$out/none" 2>&1 || true)
 methods=$(sed -n "s/.*expected 'method' to be one of \(.*\), got .*/\1/p" <<<"$refusal" | tr -d ,)
 [ -n "$methods" ] || { echo "golden: the program lists no methods" >&2; exit 1; }
 [ "${3:-}" = store ] && [ $# -gt 3 ] && methods="${*:4}"
+# Of two samples Adjoint Matching's quantile leaves one out: where their terms are close, a rounding would choose.
 for method in $methods; do
   "$vggflow" align --config configs/nano.yaml "run=$out/$method" "method=$method" reward=emoji-clip precision=fp32 threads=1 seed=7 \
-    time_grid.steps=6 batch=2 updates=6 warmup=2 value.width=32 value.layers=1 refl.k_min=3 refl.k_max=5 ram.group=2 grid_images=4 eval_every=6 eval.prompts=2 eval.images=2 \
+    adjoint_matching.clip=none time_grid.steps=6 batch=2 updates=6 warmup=2 value.width=32 value.layers=1 refl.k_min=3 refl.k_max=5 ram.group=2 grid_images=4 eval_every=6 eval.prompts=2 eval.images=2 \
     >"$out/$method.log" 2>&1 || { echo "golden: $method failed: $(tail -3 "$out/$method.log")" >&2; exit 1; }
 done
 python3 tests/golden.py "$out" tests/data/golden.json "${3:-compare}" $methods
