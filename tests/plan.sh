@@ -60,7 +60,7 @@ within configs/nano.yaml "${quick[@]}"
 within configs/nano.yaml "${quick[@]}" value.kind=none
 within configs/nano.yaml "${quick[@]}" checkpointing=true
 within configs/nano.yaml "${quick[@]}" method=draft
-within configs/nano.yaml "${quick[@]}" method=adjoint-matching
+within configs/nano.yaml "${quick[@]}" method=adjoint-matching "guidance_in=[rollout,gradient,adjoint,base]"
 
 "$vggflow" plan --config configs/nano.yaml --gflops 100 >"$out/text.txt" || die "plan failed"
 grep -q "memory at the fullest moment" "$out/text.txt" || die "no memory in: $(cat "$out/text.txt")"
