@@ -9,7 +9,10 @@ if [ ! -x $tool ] || [ "$($tool --version | grep -o '[0-9][0-9.]*' | head -1)" !
   echo "check_format: expected clang-format $want as $tool; run scripts/setup.sh --test" >&2
   exit 77
 fi
-git ls-files -z '*.c' '*.cpp' '*.h' '*.cu' | xargs -0 $tool --dry-run -Werror 2>&1 | grep -E 'error:' | head -5 >&2 && {
+# clang-format fails where it finds something, and so would the pipe.
+problems=$(git ls-files -z '*.c' '*.cpp' '*.h' '*.cu' | xargs -0 $tool --dry-run -Werror 2>&1 | grep -E 'error:' | head -5 || true)
+[ -z "$problems" ] || {
+  echo "$problems" >&2
   echo "check_format: run: git ls-files '*.c' '*.cpp' '*.h' '*.cu' | xargs $tool -i" >&2
   exit 1
 }

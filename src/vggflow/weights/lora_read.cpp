@@ -168,7 +168,8 @@ class Collector {
   Adapters finish() {
     for (const auto& [kind, names] : kinds_) {
       std::vector<std::string> shown;
-      for (const std::string& name : names) shown.push_back(fmt::format("'{}'", clipped(name, kShownName)));
+      for (const std::string& name : names)
+        shown.push_back(fmt::format("'{}'", clipped(name, kShownName)));
       problems_.put_first(
           fmt::format("{} tensors of {}, which is not read ({}): expected pairs of matrices; "
                       "merge it into the model with the program that made it",
