@@ -68,11 +68,15 @@ Terms terms_of(AlignmentProblem& problem, const MemorylessPath& path,
 
 Tensor squared(const Tensor& residual) { return residual.square().flatten(1).sum(1); }
 
+std::vector<double> numbers_of(const Tensor& x) {
+  const Tensor here = x.cpu().contiguous();
+  return {here.const_data_ptr<double>(), here.const_data_ptr<double>() + here.numel()};
+}
+
 // Each step's share of the loss, of the terms (samples, steps).
 std::vector<double> shares(const Tensor& terms, const WholeBatch& whole) {
   const Tensor by_step = whole.rows(terms.sum(0, /*keepdim=*/true)).sum(0);
-  const Tensor share = (by_step / by_step.sum().clamp_min(1e-300)).cpu().contiguous();
-  return {share.const_data_ptr<double>(), share.const_data_ptr<double>() + share.numel()};
+  return numbers_of(by_step / by_step.sum().clamp_min(1e-300));
 }
 
 // The bounds (steps) of the terms (samples, steps).
@@ -90,12 +94,6 @@ Tensor clip_bounds(const AdjointMatchingOptions& o, double lambda, const Tensor&
       break;
   }
   return whole.quantiles(terms, o.clip_quantile);
-}
-
-// The mean over samples of (samples, steps), of the whole batch.
-std::vector<double> means_by_step(const Tensor& x, const WholeBatch& whole) {
-  const Tensor mean = whole.rows(x).mean(0).cpu().contiguous();
-  return {mean.const_data_ptr<double>(), mean.const_data_ptr<double>() + mean.numel()};
 }
 
 }  // namespace
@@ -199,9 +197,10 @@ MethodReport AdjointMatching::update(AlignmentProblem& problem, const UpdateInpu
     loss += part.detach();
   });
   report.series["loss_share"] = shares(sizes, whole);
-  report.series["term_bound"] = means_by_step(bounds.unsqueeze(0), whole);
-  report.series["terms_above"] = means_by_step(above.to(at::kDouble), whole);
-  report.values["terms_above"] = whole.mean(above.to(at::kDouble));
+  report.series["term_bound"] = numbers_of(bounds);
+  const Tensor clipped = whole.rows(above.to(at::kDouble));
+  report.series["terms_above"] = numbers_of(clipped.mean(0));
+  report.values["terms_above"] = clipped.mean().item<double>();
   report.loss["matching"] = whole.sum(loss.item<double>());
   report.seconds["train"] = watch.lap();
   return report;

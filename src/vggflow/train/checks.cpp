@@ -16,7 +16,7 @@ namespace {
 void check_method(const AlignConfig& c, const ModelShape& shape) {
   const ResolvedMethod resolved(c);
   const auto& [method, value, problem] = resolved;
-  const GuidanceIn listed(problem.guidance_in);
+  (void)GuidanceIn(problem.guidance_in);  // throws on a list of auto and others
   method->check(rollout_steps(c));
   VGGFLOW_CHECK(value.kind == ValueKind::kNone || method->trains_value(),
                 "[align] {} trains no value network, got value.kind={}: expected none or auto",
