@@ -9,7 +9,7 @@
 
 #include "pretend_run.h"
 #include "vggflow/data/votes.h"
-#include "vggflow/families/nano/latent_fixture_test.h"
+#include "vggflow/families/nano/tiny_fixture_test.h"
 #include "vggflow/io/files.h"
 #include "vggflow/io/image.h"
 #include "vggflow/io/jsonl.h"

@@ -10,6 +10,7 @@
 #include "vggflow/algorithms/registry.h"
 #include "vggflow/eval/run.h"
 #include "vggflow/families/nano/model.h"
+#include "vggflow/families/nano/tiny_fixture_test.h"
 #include "vggflow/io/jsonl.h"
 #include "vggflow/kernels/device_table.h"
 #include "vggflow/ops/device_kernels.h"
@@ -38,17 +39,7 @@ const fs::path& scratch() {
 // A tiny nano model with random weights, and prompts to train and evaluate on.
 const fs::path& nano() {
   static const fs::path folder = [] {
-    NanoOptions o;
-    o.text_width = 8;
-    o.network = {.sample_size = 16,
-                 .patch_size = 4,
-                 .layers = 2,
-                 .heads = 2,
-                 .head_dim = 8,
-                 .context_dim = 8,
-                 .pooled_dim = 8,
-                 .pos_embed_max = 4};
-    NanoModel model(o, Vocabulary({"red heart ghost cat face pizza"}, 4));
+    NanoModel model(testing::tiny_options(), Vocabulary({"red heart ghost cat face pizza"}, 4));
     uint64_t id = 0;
     for (const NamedTensor& p : model.parameters())
       *p.tensor = 0.2 * keyed_normal(3, Purpose::kTest, 0, id++, 1, p.tensor->sizes()).squeeze(0);

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "vggflow/data/photo_set.h"
-#include "vggflow/families/nano/latent_fixture_test.h"
+#include "vggflow/families/nano/tiny_fixture_test.h"
 #include "vggflow/io/files.h"
 #include "vggflow/io/image.h"
 #include "vggflow/io/jsonl.h"

@@ -12,6 +12,7 @@
 #include "vggflow/data/captions.h"
 #include "vggflow/data/emoji.h"
 #include "vggflow/families/nano/model.h"
+#include "vggflow/families/nano/tiny_fixture_test.h"
 #include "vggflow/io/jsonl.h"
 #include "vggflow/io/safetensors.h"
 #include "vggflow/networks/vision/emoji_clip.h"
@@ -27,17 +28,7 @@ inline const std::filesystem::path& models() {
   static const std::filesystem::path folder = [] {
     const std::filesystem::path& f = scratch.path();
     const EmojiSet set = load_emoji({.size = 16});
-    NanoOptions nano;
-    nano.text_width = 8;
-    nano.network = {.sample_size = 16,
-                    .patch_size = 4,
-                    .layers = 2,
-                    .heads = 2,
-                    .head_dim = 8,
-                    .context_dim = 8,
-                    .pooled_dim = 8,
-                    .pos_embed_max = 4};
-    NanoModel model(nano, build_vocabulary(set));
+    NanoModel model(tiny_options(), build_vocabulary(set));
     model.init(1);
     // Random modulations and output, so that the velocity is not zero.
     uint64_t id = 0;

@@ -14,6 +14,7 @@
 #include "vggflow/algorithms/registry.h"
 #include "vggflow/core/error.h"
 #include "vggflow/families/nano/model.h"
+#include "vggflow/families/nano/tiny_fixture_test.h"
 #include "vggflow/flow/sampling.h"
 #include "vggflow/ops/random_tensor.h"
 #include "vggflow/testing/message.h"
@@ -28,7 +29,7 @@ const std::vector<GuidedCall> kEverywhere = ImageProblemOptions{}.guidance_in;
 
 struct TinyModel {
   TinyModel()
-      : model(options(), Vocabulary({"red heart ghost"}, 4)),
+      : model(testing::tiny_options(), Vocabulary({"red heart ghost"}, 4)),
         lora(attach()),
         reward(make_reward("colorfulness", {})) {
     value = make_value_network({.kind = ValueKind::kSmall, .width = 32, .layers = 1}, model, {}, 1);
@@ -37,19 +38,6 @@ struct TinyModel {
     lora->count_passes(policy_passes);
     value->passes = value_passes;
     lora->merge();
-  }
-  static NanoOptions options() {
-    NanoOptions o;
-    o.text_width = 8;
-    o.network = {.sample_size = 16,
-                 .patch_size = 4,
-                 .layers = 2,
-                 .heads = 2,
-                 .head_dim = 8,
-                 .context_dim = 8,
-                 .pooled_dim = 8,
-                 .pos_embed_max = 4};
-    return o;
   }
   // Random weights, and adapters whose B is not zero.
   std::unique_ptr<AdaptedFlow> attach() {
