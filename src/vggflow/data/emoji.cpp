@@ -12,6 +12,7 @@
 #include <charconv>
 #include <cmath>
 #include <fstream>
+#include <iterator>
 #include <map>
 #include <memory>
 #include <sstream>
@@ -88,6 +89,25 @@ class EmojiFont {
   /// Draws on white, (3, size, size) into `out`; false when the font shapes it to anything but one
   /// bitmap.
   bool draw(const std::vector<uint32_t>& codepoints, int64_t size, uint8_t* out) const {
+    if (!load(codepoints, FT_LOAD_COLOR | FT_LOAD_RENDER)) return false;
+    const FT_Bitmap& bitmap = face_->glyph->bitmap;
+    if (bitmap.pixel_mode != FT_PIXEL_MODE_BGRA || bitmap.width == 0 || bitmap.rows == 0)
+      return false;
+    shrink(bitmap, size, out);
+    return true;
+  }
+
+  /// Whether draw would; the bitmap is not decoded, which takes most of drawing's time.
+  bool has(const std::vector<uint32_t>& codepoints) const {
+    if (!load(codepoints, FT_LOAD_COLOR | FT_LOAD_BITMAP_METRICS_ONLY)) return false;
+    const FT_Glyph_Metrics& metrics = face_->glyph->metrics;
+    return face_->glyph->format == FT_GLYPH_FORMAT_BITMAP && metrics.width > 0 &&
+           metrics.height > 0;
+  }
+
+ private:
+  // Loads the one glyph that the code points are shaped to; false where they are not.
+  bool load(const std::vector<uint32_t>& codepoints, FT_Int32 flags) const {
     const std::unique_ptr<hb_buffer_t, BufferCloser> buffer(hb_buffer_create());
     hb_buffer_add_utf32(buffer.get(), codepoints.data(), static_cast<int>(codepoints.size()), 0,
                         -1);
@@ -96,16 +116,9 @@ class EmojiFont {
     unsigned count = 0;
     const hb_glyph_info_t* glyphs = hb_buffer_get_glyph_infos(buffer.get(), &count);
     if (count != 1 || glyphs[0].codepoint == 0) return false;
-    if (FT_Load_Glyph(face_.get(), glyphs[0].codepoint, FT_LOAD_COLOR | FT_LOAD_RENDER) != 0)
-      return false;
-    const FT_Bitmap& bitmap = face_->glyph->bitmap;
-    if (bitmap.pixel_mode != FT_PIXEL_MODE_BGRA || bitmap.width == 0 || bitmap.rows == 0)
-      return false;
-    shrink(bitmap, size, out);
-    return true;
+    return FT_Load_Glyph(face_.get(), glyphs[0].codepoint, flags) == 0;
   }
 
- private:
   // Area average of the bitmap, centred on a white square: each target pixel is the mean over the
   // box it covers.
   static void shrink(const FT_Bitmap& bitmap, int64_t size, uint8_t* out) {
@@ -192,18 +205,16 @@ std::vector<EmojiItem> parse_emoji_test(const std::filesystem::path& file) {
   return items;
 }
 
-EmojiSet load_emoji(const EmojiOptions& options) {
+namespace {
+
+// Of the list's entries those that `take` takes, which is handed the place that an entry would have
+// in the set.
+template <class Take>
+EmojiSet entries_of(const EmojiOptions& options, const std::vector<EmojiItem>& parsed, Take take) {
   EmojiSet set;
-  const EmojiFont font(options.font);
-  const auto parsed = parse_emoji_test(options.list);
-  const int64_t bytes = 3 * options.size * options.size;
-  set.images =
-      at::empty({static_cast<int64_t>(parsed.size()), 3, options.size, options.size}, at::kByte);
-  uint8_t* pixels = set.images.mutable_data_ptr<uint8_t>();
   std::map<std::string, int64_t> indices;
   for (const EmojiItem& item : parsed) {
-    if (!font.draw(item.codepoints, options.size,
-                   pixels + static_cast<int64_t>(set.items.size()) * bytes)) {
+    if (!take(item.codepoints, std::ssize(set.items))) {
       ++set.undrawn;
       continue;
     }
@@ -215,8 +226,29 @@ EmojiSet load_emoji(const EmojiOptions& options) {
   }
   VGGFLOW_CHECK(!set.items.empty(), "[emoji] the font {} draws none of the {} entries of {}",
                 options.font, parsed.size(), options.list);
-  set.images = set.images.narrow(0, 0, static_cast<int64_t>(set.items.size())).clone();
   return set;
+}
+
+}  // namespace
+
+EmojiSet load_emoji(const EmojiOptions& options) {
+  const EmojiFont font(options.font);
+  const auto parsed = parse_emoji_test(options.list);
+  const int64_t bytes = 3 * options.size * options.size;
+  const Tensor images =
+      at::empty({static_cast<int64_t>(parsed.size()), 3, options.size, options.size}, at::kByte);
+  uint8_t* pixels = images.mutable_data_ptr<uint8_t>();
+  EmojiSet set = entries_of(options, parsed, [&](const auto& codepoints, int64_t place) {
+    return font.draw(codepoints, options.size, pixels + place * bytes);
+  });
+  set.images = images.narrow(0, 0, std::ssize(set.items)).clone();
+  return set;
+}
+
+EmojiSet list_emoji(const EmojiOptions& options) {
+  const EmojiFont font(options.font);
+  return entries_of(options, parse_emoji_test(options.list),
+                    [&](const auto& codepoints, int64_t) { return font.has(codepoints); });
 }
 
 }  // namespace vggflow

@@ -39,13 +39,17 @@ struct EmojiItem {
 struct EmojiSet {
   std::vector<EmojiItem> items;
   std::vector<std::string> subgroups;
-  Tensor images;        ///< (N, 3, size, size) uint8, on white
+  Tensor images;        ///< (N, 3, size, size) uint8, on white; undefined of list_emoji
   int64_t undrawn = 0;  ///< entries that the font has no single bitmap for
 };
 
 /// Reads the list and draws each entry. Throws when a file is missing, naming the Debian package
 /// that holds it.
 EmojiSet load_emoji(const EmojiOptions& options);
+
+/// The same without the images: for prompts, which need the entries that the font draws. Decodes
+/// no bitmap, so that a command's start does not wait for thousands.
+EmojiSet list_emoji(const EmojiOptions& options);
 
 /// The fully-qualified entries of emoji-test.txt, in order.
 std::vector<EmojiItem> parse_emoji_test(const std::filesystem::path& file);

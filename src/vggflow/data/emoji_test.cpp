@@ -113,6 +113,21 @@ TEST(Emoji, CountsTheEntriesThatTheFontCannotDraw) {
   EXPECT_EQ(set.undrawn, 2);
   ASSERT_EQ(set.items.size(), 1u);
   EXPECT_EQ(set.images.size(0), 1);
+  const EmojiSet listed = list_emoji({.list = list.path()});
+  EXPECT_EQ(listed.undrawn, 2);
+  EXPECT_EQ(listed.items.size(), 1u);
+}
+
+TEST(Emoji, ListsTheEntriesThatItDraws) {
+  const EmojiSet listed = list_emoji({});
+  EXPECT_FALSE(listed.images.defined());
+  EXPECT_EQ(listed.undrawn, emoji().undrawn);
+  EXPECT_EQ(listed.subgroups, emoji().subgroups);
+  ASSERT_EQ(listed.items.size(), emoji().items.size());
+  for (size_t i = 0; i < listed.items.size(); ++i) {
+    EXPECT_EQ(listed.items[i].codepoints, emoji().items[i].codepoints);
+    EXPECT_EQ(listed.items[i].subgroup_index, emoji().items[i].subgroup_index);
+  }
 }
 
 TEST(Emoji, RefusesListsThatAreNotUnicodes) {

@@ -16,7 +16,7 @@ constexpr ptrdiff_t kDisplayed = 16;
 
 class EmojiPrompts : public PromptSource {
  public:
-  explicit EmojiPrompts(const EmojiOptions& options) : EmojiPrompts(load_emoji(options)) {}
+  explicit EmojiPrompts(const EmojiOptions& options) : EmojiPrompts(list_emoji(options)) {}
   std::vector<Prompt> draw(uint64_t seed, uint64_t update, uint64_t first,
                            int64_t count) const override {
     return sampler_.draw_prompts(Split::kTrain, seed, Purpose::kPrompt, update, first, count);

@@ -133,7 +133,8 @@ class GlooTransport : public Transport {
   }
   [[noreturn]] void report_loss(const std::string& problem);
   bool keeps_store() const { return place_.rank == 0 && !place_.agent_hosts; }
-  void stay_for_readers();
+  bool said(const char* what, int rank) const { return has(key(what, rank)); }
+  void wait_while(const std::function<bool(int rank)>& waits, milliseconds limit) const;
 
   Place place_;
   milliseconds timeout_;
@@ -303,50 +304,56 @@ Tensor GlooTransport::exchange(const Tensor& bytes) {
   return out;
 }
 
+// Until no rank gives cause to wait, or the time is up.
+void GlooTransport::wait_while(const std::function<bool(int rank)>& waits,
+                               milliseconds limit) const {
+  const Stopwatch watch;
+  for (int rank = 0; rank < place_.size; ++rank) {
+    while (waits(rank) && watch.seconds() < 1e-3 * static_cast<double>(limit.count()))
+      std::this_thread::sleep_for(kBetweenLooks / 10);
+  }
+}
+
 // Its connections end, so that the others notice; the rank that keeps the meeting point stays until
-// they have read there.
+// they have read there, or have ended by themselves. What ends since another rank did is no news.
 void GlooTransport::leave_word(const std::string& text) {
   try {
-    store_->set(key("word", place_.rank), bytes_of(text));
+    if (loss_.empty()) store_->set(key("word", place_.rank), bytes_of(text));
   } catch (const std::exception&) {  // the store may be gone with the rank that kept it
   }
   if (nccl_) nccl_->give_up();
   nccl_.reset();
   group_.reset();
-  if (keeps_store()) std::this_thread::sleep_for(2 * kWordTime);
-}
-
-// The meeting point ends with the rank that keeps it: one that noticed the loss later would not
-// find who is gone, and take this rank for it.
-void GlooTransport::stay_for_readers() {
-  const auto reads = [&](int rank) { return has(key("alive", rank)) && !has(key("looked", rank)); };
-  const Stopwatch watch;
-  const double limit = 1e-3 * static_cast<double>(kWordTime.count());
-  for (int rank = 1; rank < place_.size; ++rank) {
-    while (reads(rank) && watch.seconds() < limit) std::this_thread::sleep_for(kBetweenLooks / 10);
-  }
+  if (!keeps_store()) return;
+  wait_while(
+      [&](int rank) { return rank != place_.rank && !said("looked", rank) && !said("word", rank); },
+      2 * kWordTime);
 }
 
 // Every rank that still lives says so and looks who did not: a connection's own words name no rank.
 // One that waits for a rank which lives has not noticed: every rank ends its connections first.
+// The meeting point ends with the rank that keeps it: one that noticed the loss later would not
+// find who is gone, and take this rank for it. So that rank stays for those that live.
 void GlooTransport::report_loss(const std::string& problem) {
   if (nccl_) nccl_->give_up();
   std::vector<std::string> lost;
   try {
     store_->set(key("alive", place_.rank), bytes_of("yes"));
     group_.reset();
-    std::this_thread::sleep_for(kWordTime);
+    wait_while([&](int rank) { return !said("alive", rank) && !said("word", rank); }, kWordTime);
     for (int rank = 0; rank < place_.size; ++rank) {
-      if (has(key("word", rank))) {
+      if (said("word", rank)) {
         lost.push_back(fmt::format("rank {} on {} ended: {}", rank,
                                    hosts_[static_cast<size_t>(rank)], value(key("word", rank))));
-      } else if (!has(key("alive", rank))) {
+      } else if (!said("alive", rank)) {
         lost.push_back(
             fmt::format("rank {} on {} is gone", rank, hosts_[static_cast<size_t>(rank)]));
       }
     }
     store_->set(key("looked", place_.rank), bytes_of("yes"));
-    if (keeps_store()) stay_for_readers();
+    if (keeps_store()) {
+      wait_while([&](int rank) { return said("alive", rank) && !said("looked", rank); }, kWordTime);
+    }
   } catch (const std::exception&) {
     if (lost.empty())
       lost = {fmt::format("rank 0 on {} is gone, and the meeting point with it", hosts_[0])};

@@ -1,6 +1,7 @@
 #pragma once
 // What the tests of groups share: ranks as processes on loopback.
 
+#include <ATen/Parallel.h>
 #include <arpa/inet.h>
 #include <gtest/gtest.h>
 #include <sys/socket.h>
@@ -54,8 +55,9 @@ inline void on_places(int size, const std::function<void(const Place&)>& body) {
   for (int rank = 0; rank < size; ++rank) {
     const pid_t child = ::fork();
     if (child == 0) {
-      catch_interrupts();  // as the program does: a connection that breaks ends no process by
-                           // SIGPIPE
+      // As the program does: a connection that breaks ends no process by SIGPIPE.
+      catch_interrupts();
+      at::set_num_threads(1);  // the parent's other threads did not come along
       try {
         body(place(rank, size, port));
       } catch (const std::exception& e) {

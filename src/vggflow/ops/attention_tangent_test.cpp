@@ -8,6 +8,7 @@
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
 
+#include <cstdio>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -101,12 +102,14 @@ TEST(AttentionTangent, LongSequencesGoInTilesAndShortOnesWhole) {
   EXPECT_LT(peak(2048), 0.5);
 }
 
-// One head of SD3-medium at 1024 px: its whole matrix of scores has 78 MB in fp32.
+// The 24 heads of SD3-medium at 1024 px: one head's whole matrix of scores has 78 MB in fp32.
 TEST(AttentionTangent, TakesLittleAtTheSizeOfLargeImages) {
-  const Tensor qkv = at::randn({1, 4429, 3 * 32}).to(at::kBFloat16);
+  const Tensor qkv = at::randn({1, 4429, 3 * 24 * 64}).to(at::kBFloat16);
   const MemoryMeter meter;
-  ops::attention(Dual{qkv, qkv}, 1);
-  EXPECT_LT(meter.peak(), 25e6);
+  ops::attention(Dual{qkv, qkv}, 24);
+  std::printf("24 heads of 64 at 4429 tokens: %.0f MB at most beside the inputs\n",
+              meter.peak() / 1e6);
+  EXPECT_LT(meter.peak(), 100e6);
 }
 
 TEST(AttentionTangent, NarrowTypesAreSummedInFloat) {
