@@ -1,3 +1,5 @@
+#include <fmt/format.h>
+
 #include <chrono>
 #include <cstdio>
 #include <filesystem>
@@ -65,8 +67,9 @@ void check_settings(const ComparisonConfig& comparison, const CommandLine& line)
         config = settings_of(run, comparison);
         check_run(config);
       } catch (const Error& e) {
-        fail("[compare] arm '{}', setting '{}': {}", comparison.arms[arm].name,
-             comparison.arms[arm].settings[setting].name, e.what());
+        throw UsageError(fmt::format("[compare] arm '{}', setting '{}': {}",
+                                     comparison.arms[arm].name,
+                                     comparison.arms[arm].settings[setting].name, e.what()));
       }
       check_trust(line, "compare", fields_of(config), line.others);
     }
@@ -99,6 +102,14 @@ ComparisonData report_on(const ComparisonConfig& comparison, const RunCommand& c
   return data;
 }
 
+ComparisonConfig read_comparison(const CommandLine& line) {
+  try {
+    return load_comparison(line.file, line.others);
+  } catch (const Error& e) {
+    throw UsageError(e.what());
+  }
+}
+
 void say_how_to_go_on(const Call& call) {
   log_info("interrupted; what is done is kept. Go on with: vggflow compare {}",
            shell_words(call.words));
@@ -116,7 +127,7 @@ int compare(const Call& call) {
   if (place.rank > 0) keep_off_terminal();
   if (line->file.empty())
     throw UsageError("[compare] expected --config FILE, the comparison's file (docs/compare.md)");
-  const ComparisonConfig comparison = load_comparison(line->file, line->others);
+  const ComparisonConfig comparison = read_comparison(*line);
   check_settings(comparison, *line);
   const RunCommand command{std::filesystem::read_symlink("/proc/self/exe"),
                            [&](const PlannedRun& run) { return changed_settings(run, comparison); },

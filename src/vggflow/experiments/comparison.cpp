@@ -282,14 +282,19 @@ std::vector<Point2> gain_and_diversity(std::span<const EvalPoint> evals) {
 }
 
 double selection_score(const RunResult& run, const SelectOptions& select, const Point2& edge) {
+  std::vector<EvalPoint> counted;
+  for (const EvalPoint& e : run.evals) {
+    // Without a judge its change is no number.
+    if (!select.judge_fall || !(100 * e.judge_change < -*select.judge_fall)) counted.push_back(e);
+  }
   switch (select.by) {
     case SelectBy::kReward:
       return run.evals.back().reward;
     case SelectBy::kHypervolume:
-      return hypervolume(gain_and_diversity(run.evals), edge);
+      return hypervolume(gain_and_diversity(counted), edge);
     case SelectBy::kRewardAtDiversityFloor: {
       double best = kNone;
-      for (const EvalPoint& e : run.evals) {
+      for (const EvalPoint& e : counted) {
         if (e.diversity_kept >= select.floor) best = std::fmax(best, e.reward);
       }
       return best;

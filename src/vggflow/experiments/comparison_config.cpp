@@ -22,7 +22,7 @@ namespace {
 
 const std::vector<std::string> kKeys{"out",  "base",   "common", "seeds",   "arms",
                                      "grid", "select", "box",    "parallel"};
-const std::vector<std::string> kSelectKeys{"by", "floor", "seeds"};
+const std::vector<std::string> kSelectKeys{"by", "floor", "judge_fall", "seeds"};
 const std::vector<std::string> kBoxKeys{"gain_sd", "diversity_kept"};
 const std::vector<std::string> kArmKeys{"set", "grid"};
 const std::vector<std::string> kOwned{"run", "seed", "resume",
@@ -275,6 +275,13 @@ ComparisonConfig Parser::parse() {
     check_keys(n, kSelectKeys, "select");
     if (n["by"]) c.select.by = select_by(n["by"]);
     if (n["floor"]) c.select.floor = number(n["floor"], "select.floor", 0, 1);
+    if (n["judge_fall"]) {
+      c.select.judge_fall = number(n["judge_fall"], "select.judge_fall", 0, 100);
+      VGGFLOW_CHECK(c.select.by != SelectBy::kReward,
+                    "[compare] {}: select.judge_fall goes with select.by=hypervolume or "
+                    "reward_at_diversity_floor; reward looks at the last evaluation alone",
+                    where(n["judge_fall"]));
+    }
     if (n["seeds"]) c.select.seeds = seeds(n["seeds"], "select.seeds");
   }
   if (const YAML::Node n = enter("box")) {
@@ -395,6 +402,9 @@ std::vector<std::pair<std::string, std::string>> comparison_keys() {
        "seeds"},
       {"select.floor: 0.8",
        "the largest reward among evaluations that keep this share of the base's diversity"},
+      {"select.judge_fall: 5",
+       "with these two, evaluations where the judge fell by more points than this do not count; "
+       "unless given, all do"},
       {"select.seeds: [0]",
        "tune on these seeds; `seeds` are then run for the selected setting alone"},
       {"box: {gain_sd: 3, diversity_kept: 1}",

@@ -40,7 +40,9 @@ inline OptionWords<SelectBy> option_words(SelectBy) {
 /// How one of an arm's settings is chosen.
 struct SelectOptions {
   SelectBy by = SelectBy::kReward;
-  double floor = 0.8;          ///< of diversity kept, for reward_at_diversity_floor
+  double floor = 0.8;  ///< of diversity kept, for reward_at_diversity_floor
+  /// Points that the judge may have fallen at an evaluation that counts, for all but reward.
+  std::optional<double> judge_fall;
   std::vector<int64_t> seeds;  ///< seeds of the tuning runs; empty: those of the comparison
 };
 

@@ -28,7 +28,7 @@ arms:
   - second: {set: [method=b], grid: {vgg.beta: [1, 2], policy_optimizer.lr: [1e-4]}}
   - third arm: {grid: {a.lr: [0.1], b.lr: [0.2]}}
 grid: {policy_optimizer.lr: [1e-4, 3e-4]}
-select: {by: reward_at_diversity_floor, floor: 0.7, seeds: [0]}
+select: {by: reward_at_diversity_floor, floor: 0.7, judge_fall: 4, seeds: [0]}
 box: {gain_sd: 3, diversity_kept: 0.9}
 parallel: 2
 )";
@@ -58,6 +58,7 @@ TEST(ComparisonConfig, ReadsEveryKey) {
   EXPECT_THAT(c.tuning_seeds(), ElementsAre(0));
   EXPECT_EQ(c.select.by, SelectBy::kRewardAtDiversityFloor);
   EXPECT_EQ(c.select.floor, 0.7);
+  EXPECT_EQ(c.select.judge_fall, 4);
   EXPECT_EQ(c.box.gain_sd, 3);
   EXPECT_EQ(c.box.diversity_kept, 0.9);
   EXPECT_EQ(c.parallel, 2);
@@ -148,6 +149,8 @@ TEST(ComparisonConfig, RefusesWithFileLineAndWhatWasExpected) {
       {head + arms + "select: {by: rewards}\n",
        "expected select.by to be one of reward, hypervolume, reward_at_diversity_floor, got "
        "'rewards'; did you mean 'reward'?"},
+      {head + arms + "select: {by: reward, judge_fall: 2}\n",
+       "select.judge_fall goes with select.by=hypervolume or reward_at_diversity_floor"},
       {head + arms + "select: {floor: 2}\n", "expected select.floor from 0 to 1, got 2"},
       {head + arms + "box: {gain: 2}\n", "unknown key 'gain' in box; did you mean 'gain_sd'?"},
       {head + "out: p\n" + arms, "the key 'out' is there twice"}};
@@ -180,8 +183,9 @@ TEST(ComparisonConfig, KnowsTheHomeFolderAndNamesNoPassword) {
 }
 
 TEST(ComparisonConfig, TheHelpNamesEveryKey) {
-  for (const char* key : {"out:", "base:", "common:", "seeds:", "arms:", "grid:", "select:",
-                          "select.by:", "select.floor:", "select.seeds:", "box:", "parallel:"}) {
+  for (const char* key :
+       {"out:", "base:", "common:", "seeds:", "arms:", "grid:", "select:", "select.by:",
+        "select.floor:", "select.judge_fall:", "select.seeds:", "box:", "parallel:"}) {
     EXPECT_THAT(comparison_keys(), Contains(Pair(StartsWith(key), Not(IsEmpty()))));
   }
 }

@@ -297,15 +297,19 @@ ReportTable cost_table(const ComparisonView& view) {
 namespace {
 
 std::string chosen_by(const SelectOptions& select) {
+  const std::string judge =
+      select.judge_fall
+          ? fmt::format(", where the judge fell by {:g} points at most", *select.judge_fall)
+          : "";
   switch (select.by) {
     case SelectBy::kReward:
       return "the last evaluation's reward";
     case SelectBy::kHypervolume:
-      return "hypervolume";
+      return "hypervolume" + judge;
     case SelectBy::kRewardAtDiversityFloor:
       return fmt::format(
-          "the largest reward among evaluations that keep {:.0f} % of the base's diversity",
-          100 * select.floor);
+          "the largest reward among evaluations that keep {:.0f} % of the base's diversity{}",
+          100 * select.floor, judge);
   }
   fail("[compare] expected a known select.by, got {}", static_cast<int>(select.by));
 }

@@ -340,6 +340,21 @@ TEST_F(Selecting, ByHypervolumeTakesTheLargerArea) {
   EXPECT_EQ(selections[0].chosen, 0u);
 }
 
+// The judge falls by 10 points at the last evaluation of the setting that both choose without it.
+TEST_F(Selecting, LeavesOutEvaluationsWhereTheJudgeFellTooFar) {
+  for (const std::string by : {"hypervolume", "reward_at_diversity_floor"}) {
+    results_.clear();
+    const ComparisonConfig any = config("{by: " + by + "}"),
+                           held = config("{by: " + by + ", judge_fall: 9}");
+    for (const int64_t seed : {0, 1}) {
+      write(any, 0, seed, {{0, 10, 0.4}, {2, 12, 0.39}});
+      write(any, 1, seed, {{0, 10, 0.4}, {2, 11, 0.4}, {4, 16, 0.36, 0.8}});
+    }
+    EXPECT_EQ(select_settings(any, results_)[0].chosen, 1u) << by;
+    EXPECT_EQ(select_settings(held, results_)[0].chosen, 0u) << by;
+  }
+}
+
 TEST_F(Selecting, NeverTakesASettingThatDidNotFinishOnAllTuningSeeds) {
   const ComparisonConfig c = config("{by: reward}");
   for (const int64_t seed : {0, 1}) write(c, 0, seed, {{0, 10, 0.4}, {2, 11, 0.4}});
