@@ -187,8 +187,9 @@ std::string lopsided_diversity(const Evaluation& base) {
   constexpr double kLargest = 0.3;
   if (base.diversity.n < kFewest || base.widest_share <= kLargest) return "";
   return fmt::format(
-      "the prompt '{}' has {:.0f} % of the base's diversity over {} prompts: the mean is mostly "
-      "its own. The share that is kept counts each prompt alike; more prompts (eval.prompts) say "
+      "the prompt '{}' has {:.0f} % of the base's diversity over {} prompts: this prompt "
+      "dominates the mean. The share that is kept counts each prompt alike; more prompts "
+      "(eval.prompts) say "
       "more",
       base.widest_prompt, 100 * base.widest_share, base.diversity.n);
 }

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include <csignal>
+#include <functional>
 #include <map>
 
 #include "vggflow/core/config.h"
@@ -26,6 +27,7 @@
 #include "vggflow/train/align_fixture_test.h"
 #include "vggflow/train/checkpoint.h"
 #include "vggflow/train/monitor.h"
+#include "vggflow/train/run_control.h"
 
 namespace vggflow {
 namespace {
@@ -545,6 +547,17 @@ TEST(Start, RefusesAFolderThatAnotherProcessWorksIn) {
               HasSubstr(fmt::format("busy is in use by process {}", ::getpid())));
 }
 
+// Does something once the first update is made.
+struct AfterTheFirstUpdate : RunControl {
+  explicit AfterTheFirstUpdate(std::function<void()> f) : act(std::move(f)) {}
+  RunWishes take() override { return {}; }
+  void updated(const Json&, const Json&) override { act(); }
+  void saved(int64_t) override {}
+  void drawn(const SampleWish&, int64_t, const Image&, const Image&) override {}
+  void failed(const SampleWish&, const std::string&) override {}
+  std::function<void()> act;
+};
+
 // In a process of its own: an interrupt cannot be taken back.
 TEST(Interrupts, StopAfterTheUpdateAndGoOnToTheSameNumbers) {
   at::set_num_threads(1);  // threads of a pool do not live on in a fork
@@ -553,8 +566,8 @@ TEST(Interrupts, StopAfterTheUpdateAndGoOnToTheSameNumbers) {
   EXPECT_EXIT(
       {
         catch_interrupts_saying("stopping after this update");
-        ::raise(SIGINT);
-        ::_exit(align(broken) == RunEnd::kInterrupted ? 42 : 1);
+        AfterTheFirstUpdate presses([] { ::raise(SIGINT); });
+        ::_exit(align(broken, {}, {}, &presses) == RunEnd::kInterrupted ? 42 : 1);
       },
       ::testing::ExitedWithCode(42),
       "stopping after this update\n(.|\n)*interrupted after update 1; the state is saved");
@@ -574,16 +587,19 @@ TEST(Interrupts, ThatNobodySentSaveToo) {
     const pid_t child = ::fork();
     if (child == 0) {
       catch_interrupts();
-      if (signal == SIGPIPE) {
-        int ends[2];
-        if (::pipe(ends) != 0) ::_exit(2);
-        ::dup2(ends[1], STDERR_FILENO);
-        ::close(ends[0]);
-      } else {
-        ::raise(signal);
-        ::raise(signal);
-      }
-      ::_exit(align(c) == RunEnd::kInterrupted ? 42 : 1);
+      AfterTheFirstUpdate comes([signal] {
+        if (signal == SIGPIPE) {
+          int ends[2];
+          if (::pipe(ends) != 0) ::_exit(2);
+          ::dup2(ends[1], STDERR_FILENO);
+          ::close(ends[0]);
+          log_info("a line that nobody reads");
+        } else {
+          ::raise(signal);
+          ::raise(signal);
+        }
+      });
+      ::_exit(align(c, {}, {}, &comes) == RunEnd::kInterrupted ? 42 : 1);
     }
     int status = 0;
     ::waitpid(child, &status, 0);
@@ -608,6 +624,21 @@ TEST(Interrupts, OfAFileThatMayNotGrowSaveToo) {
   ::waitpid(child, &status, 0);
   EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 42) << status;
   EXPECT_GT(last_checkpoint(c.run).value_or(0), 0);
+}
+
+// The base's evaluation may take minutes, and nothing of it is kept.
+TEST(Interrupts, InTheBasesEvaluationEndTheRunAtOnce) {
+  at::set_num_threads(1);
+  AlignConfig c = quick("signal_base");
+  EXPECT_EXIT(
+      {
+        catch_interrupts();
+        ::raise(SIGINT);
+        ::_exit(align(c) == RunEnd::kInterrupted ? 42 : 1);
+      },
+      ::testing::ExitedWithCode(42),
+      "interrupted before the first update was done: there is nothing to go on from");
+  EXPECT_FALSE(fs::exists(c.run));
 }
 
 // Two signals before the run: the first network call ends it, and there is nothing to keep.

@@ -463,6 +463,9 @@ bool Trainer::evaluation_due() const {
 // Images of the policy as it stands, or of the base, sampled by the same rule.
 ImageGenerator Trainer::generator(bool base) const {
   return [this, base](const std::vector<std::string>& captions, const Tensor& noise) {
+    // An evaluation that ends here is made up for when the run goes on. Several processes draw
+    // unequal numbers of batches, and leave together after it.
+    if (group_.size() == 1 && interrupted()) throw Interrupted();
     ImageProblem problem = pose(captions);
     const Tensor images = model_->decode(sample(
         [&](const Tensor& x, const Tensor& t) {
