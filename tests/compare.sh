@@ -12,12 +12,11 @@ compare() { "${quick[@]}" "$@"; }
 
 "$vggflow" compare --help | grep -q "reward_at_diversity_floor" || die "compare --help does not describe the file"
 refuse "arm 'no-value-network', setting 'default': [config] override batsh=2: unknown setting 'batsh'; did you mean 'batch'?" compare batsh=2
+[ "$refused" = 2 ] || die "a wrong setting is no usage error (2)"
 refuse "'resume' is set by compare" compare resume=true
 echo "arms: [" >"$out/bad.yaml"
-"$vggflow" compare --config "$out/bad.yaml" >/dev/null 2>&1
-[ $? = 2 ] || die "a file that is no YAML is no usage error (2)"
-compare batsh=2 >/dev/null 2>&1
-[ $? = 2 ] || die "a wrong setting is no usage error (2)"
+refuse "bad.yaml is not YAML" "$vggflow" compare --config "$out/bad.yaml"
+[ "$refused" = 2 ] || die "a file that is no YAML is no usage error (2)"
 [ ! -e "$out/q" ] || die "a refused comparison left a folder"
 compare --dry-run >"$out/plan.txt" || die "--dry-run failed"
 [ "$(grep -c "^to do " "$out/plan.txt")" -eq 3 ] || die "expected three runs to do before the choice: $(cat "$out/plan.txt")"

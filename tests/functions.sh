@@ -2,11 +2,13 @@
 
 die() { echo "$(basename "$0" .sh): $*" >&2; exit 1; }
 
-# refuse MESSAGE COMMAND...: the command fails and says so.
+# refuse MESSAGE COMMAND...: the command fails and says so. Sets `refused` to its exit status.
 refuse() {
   local message=$1 said
   shift
-  said=$("$@" 2>&1) && die "expected a failure of: $*"
+  refused=0
+  said=$("$@" 2>&1) || refused=$?
+  [ "$refused" != 0 ] || die "expected a failure of: $*"
   grep -qF -- "$message" <<<"$said" || die "expected '$message' from '$*', got: $said"
 }
 

@@ -1,5 +1,3 @@
-#include <fmt/format.h>
-
 #include <chrono>
 #include <cstdio>
 #include <filesystem>
@@ -67,9 +65,8 @@ void check_settings(const ComparisonConfig& comparison, const CommandLine& line)
         config = settings_of(run, comparison);
         check_run(config);
       } catch (const Error& e) {
-        throw UsageError(fmt::format("[compare] arm '{}', setting '{}': {}",
-                                     comparison.arms[arm].name,
-                                     comparison.arms[arm].settings[setting].name, e.what()));
+        fail("[compare] arm '{}', setting '{}': {}", comparison.arms[arm].name,
+             comparison.arms[arm].settings[setting].name, e.what());
       }
       check_trust(line, "compare", fields_of(config), line.others);
     }
@@ -102,9 +99,12 @@ ComparisonData report_on(const ComparisonConfig& comparison, const RunCommand& c
   return data;
 }
 
+// What is wrong in the file or a setting is a usage error, as align's are.
 ComparisonConfig read_comparison(const CommandLine& line) {
   try {
-    return load_comparison(line.file, line.others);
+    ComparisonConfig comparison = load_comparison(line.file, line.others);
+    check_settings(comparison, line);
+    return comparison;
   } catch (const Error& e) {
     throw UsageError(e.what());
   }
@@ -128,7 +128,6 @@ int compare(const Call& call) {
   if (line->file.empty())
     throw UsageError("[compare] expected --config FILE, the comparison's file (docs/compare.md)");
   const ComparisonConfig comparison = read_comparison(*line);
-  check_settings(comparison, *line);
   const RunCommand command{std::filesystem::read_symlink("/proc/self/exe"),
                            [&](const PlannedRun& run) { return changed_settings(run, comparison); },
                            line->trust};

@@ -189,9 +189,6 @@ std::string GlooTransport::value(const std::string& name) const {
 
 // Waits until every rank has said that it is here.
 void GlooTransport::meet_all() {
-  const Stopwatch watch;
-  std::vector<std::string> missing;
-  const double limit = 1e-3 * static_cast<double>(timeout_.count());
   const auto here = [&](int rank) {
     try {
       return has(key("here", rank));
@@ -199,11 +196,15 @@ void GlooTransport::meet_all() {
       return false;
     }
   };
+  wait_while(
+      [&](int rank) {
+        if (here(rank)) return false;
+        stop_if_asked();
+        return true;
+      },
+      timeout_);
+  std::vector<std::string> missing;
   for (int rank = 0; rank < place_.size; ++rank) {
-    while (!here(rank) && watch.seconds() < limit) {
-      std::this_thread::sleep_for(kBetweenLooks / 10);
-      stop_if_asked();
-    }
     if (!here(rank)) missing.push_back(std::to_string(rank));
   }
   VGGFLOW_CHECK(missing.empty(),
