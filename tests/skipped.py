@@ -7,5 +7,6 @@ skipped = [case for case in tree.parse(sys.argv[1]).iter("testcase") if case.fin
 print(f"skipped tests: {len(skipped)}")
 for case in skipped:
     lines = (case.findtext("system-out") or "").splitlines()
-    why = [line.strip() for line in lines if line.startswith("left out")]
+    after = [next_line for line, next_line in zip(lines, lines[1:]) if line.endswith(": Skipped")]  # GoogleTest's own
+    why = [line.strip() for line in lines if line.startswith("left out")] + [line.strip() for line in after]
     print(f"  {case.get('name')}: {why[0] if why else 'it does not say why'}")

@@ -7,6 +7,7 @@
 #include <fstream>
 #include <functional>
 #include <iterator>
+#include <limits>
 #include <memory>
 #include <sstream>
 
@@ -34,9 +35,12 @@ struct MemoryPlace {
   double program;       // bytes
   double heap;          // what comes and goes takes as many times its tensors' bytes,
   double heap_at_once;  // and that of networks whose blocks run in one call
+  double holes;         // in fp32, which has no reordered copies, at most as many bytes more
 };
 constexpr double kGiB = 1024.0 * 1024 * 1024;
-constexpr MemoryPlace kCpu{false, 0.17 * kGiB, 1.75, 1.15}, kGpu{true, 0.8 * kGiB, 1.3, 1.3};
+constexpr double kUnbounded = std::numeric_limits<double>::infinity();
+constexpr MemoryPlace kCpu{false, 0.17 * kGiB, 1.75, 1.15, 0.28 * kGiB},
+    kGpu{true, 0.8 * kGiB, 1.3, 1.3, kUnbounded};
 // What runs on a model's own prompts hold besides (emoji, judges and their passes): measured.
 constexpr double kEmoji = 0.06 * kGiB;
 constexpr double kFloat = 4;
@@ -376,11 +380,16 @@ void Planner::hold_memory() {
 
 // Transient bytes come on top of what is held; the fullest moment is the peak.
 void Planner::add_moment(const std::string& name, const std::vector<Transient>& transient) {
+  const auto factor = [&](const Transient& part) {
+    return part.of_network && network_at_once_ ? place_.heap_at_once : place_.heap;
+  };
+  double holes = 0;
+  for (const Transient& part : transient) holes += part.bytes * (factor(part) - 1);
+  const double bound = number_ == kFloat ? place_.holes : kUnbounded,
+               share = holes > bound ? bound / holes : 1;
   std::vector<Amount> parts = held_;
-  for (const Transient& part : transient) {
-    const bool at_once = part.of_network && network_at_once_;
-    parts.push_back({part.name, part.bytes * (at_once ? place_.heap_at_once : place_.heap)});
-  }
+  for (const Transient& part : transient)
+    parts.push_back({part.name, part.bytes * (1 + share * (factor(part) - 1))});
   double sum = 0;
   for (const Amount& part : parts) sum += part.value;
   const auto known = std::find_if(memory_.moments.begin(), memory_.moments.end(),
