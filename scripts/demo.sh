@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The main job, from nothing: set-up, build, align the nano model with a reward by VGG-Flow, evaluate, report.
+# The main job, from nothing: set-up, build, align the nano model with a prompt-aware reward by VGG-Flow, evaluate, report.
 # Arguments are settings: scripts/demo.sh updates=10 run=runs/short
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -14,5 +14,5 @@ if [ -e "$run/summary.json" ]; then
   exit 1
 fi
 [ -e "$run/config.yaml" ] && set -- "$@" resume=true
-build/cpu/vggflow align --config configs/nano.yaml "run=$run" "$@"
+build/cpu/vggflow align --config configs/demo.yaml "run=$run" "$@"
 [ ! -e "$run/report.html" ] || echo "demo: the report is $run/report.html"
