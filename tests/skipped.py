@@ -7,6 +7,6 @@ skipped = [case for case in tree.parse(sys.argv[1]).iter("testcase") if case.fin
 print(f"skipped tests: {len(skipped)}")
 for case in skipped:
     lines = (case.findtext("system-out") or "").splitlines()
-    after = [next_line for line, next_line in zip(lines, lines[1:]) if line.endswith(": Skipped")]  # GoogleTest's own
-    why = [line.strip() for line in lines if line.startswith("left out")] + [line.strip() for line in after]
+    # GoogleTest gives the reason in the line after.
+    why = [line.strip() for before, line in zip(["", *lines], lines) if line.startswith("left out") or before.endswith(": Skipped")]
     print(f"  {case.get('name')}: {why[0] if why else 'it does not say why'}")
