@@ -21,6 +21,11 @@ refuse "bad.yaml is not YAML" "$vggflow" compare --config "$out/bad.yaml"
 compare --dry-run >"$out/plan.txt" || die "--dry-run failed"
 [ "$(grep -c "^to do " "$out/plan.txt")" -eq 3 ] || die "expected three runs to do before the choice: $(cat "$out/plan.txt")"
 grep -q "^later     vgg-flow on seeds 1" "$out/plan.txt" || die "the plan does not say what comes later"
+# A comparison of a model that is not there, by its published sizes: 14 arms of two settings on one seed, and one on the other two.
+"$vggflow" compare --config configs/compare/sd35-hpdv2.yaml "out=$out/sd35" --plan >"$out/sd35.txt" || die "--plan failed"
+grep -q "^56 runs, one after the other" "$out/sd35.txt" || die "--plan does not count the runs: $(cat "$out/sd35.txt")"
+grep -qE "^leapalign +4 +.* B N 2F" "$out/sd35.txt" || die "--plan has no row of leapalign: $(cat "$out/sd35.txt")"
+[ ! -e "$out/sd35" ] || die "--plan left a folder"
 
 # Ctrl-C while the first alignment runs: it saves, and the comparison says how to go on.
 "${quick[@]}" 2>"$out/interrupted.txt" &

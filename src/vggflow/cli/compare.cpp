@@ -15,25 +15,30 @@
 #include "vggflow/core/shell_word.h"
 #include "vggflow/core/usage_error.h"
 #include "vggflow/core/visible.h"
+#include "vggflow/device/installation.h"
 #include "vggflow/dist/place.h"
 #include "vggflow/experiments/comparison_report.h"
+#include "vggflow/flow/precision.h"
 #include "vggflow/io/folder_lock.h"
+#include "vggflow/plan/plan.h"
 #include "vggflow/train/checks.h"
 
 namespace vggflow::cli {
 namespace {
 
 struct CompareConfig {
-  bool dry_run = false, report_only = false;
+  bool dry_run = false, plan = false, report_only = false;
   template <class V>
   void fields(V& v) {
     v("dry_run", dry_run, "list the runs, their state and their commands");
+    v("plan", plan,
+      "count what the arms will take, as `vggflow plan` does; nothing is started");
     v("report_only", report_only, "write the report from what is there");
   }
 };
 
 Syntax syntax() {
-  return {.flags = {{"--dry-run", "dry_run"}, {"--report-only", "report_only"}},
+  return {.flags = {{"--dry-run", "dry_run"}, {"--plan", "plan"}, {"--report-only", "report_only"}},
           .file_keys = comparison_keys(),
           .notes =
               "Other keys: those of the file (out=..., seeds=[0], select.by=...) take the place of "
@@ -89,6 +94,22 @@ std::vector<std::string> changed_settings(const PlannedRun& run,
   return changed;
 }
 
+// The settings of an arm differ in what is tuned, which takes neither memory nor time: the first
+// one stands for all.
+std::string plan_of(const ComparisonConfig& comparison) {
+  std::vector<ArmPlan> arms;
+  std::vector<Device> devices = known_devices(device::missing_for_cuda());
+  for (size_t arm = 0; arm < comparison.arms.size(); ++arm) {
+    const AlignConfig config =
+        settings_of(planned_run(comparison, arm, 0, comparison.seeds.front()), comparison);
+    if (arm == 0) devices.push_back(this_machine(precision_dtype(config.flow.precision), 0));
+    arms.push_back({comparison.arms[arm].name, run_count(comparison, arm),
+                    static_cast<double>(config.updates), evaluated_images(config),
+                    vggflow::plan(config, read_model_shape(config.flow))});
+  }
+  return arms_text(arms, devices);
+}
+
 // One process at a time, so that the last one to write has seen what all others did.
 ComparisonData report_on(const ComparisonConfig& comparison, const RunCommand& command) {
   std::unique_ptr<FolderLock> turn;
@@ -131,7 +152,11 @@ int compare(const Call& call) {
   const RunCommand command{std::filesystem::read_symlink("/proc/self/exe"),
                            [&](const PlannedRun& run) { return changed_settings(run, comparison); },
                            line->trust};
-  if (place.rank > 0 && (config.dry_run || config.report_only)) return kDone;
+  if (place.rank > 0 && (config.dry_run || config.plan || config.report_only)) return kDone;
+  if (config.plan) {
+    std::fputs(visible(plan_of(comparison)).c_str(), stdout);
+    return kDone;
+  }
   if (config.dry_run) {
     std::fputs(visible(describe_plan(comparison, command)).c_str(), stdout);
     return kDone;

@@ -385,6 +385,16 @@ std::vector<PlannedRun> table_runs(const ComparisonConfig& config,
   return out;
 }
 
+int64_t run_count(const ComparisonConfig& config, size_t arm) {
+  const auto settings = std::ssize(config.arms.at(arm).settings);
+  const std::vector<int64_t>& tuning = config.tuning_seeds();
+  if (settings == 1) return std::ssize(config.seeds);
+  return settings * std::ssize(tuning) +
+         std::count_if(config.seeds.begin(), config.seeds.end(), [&](int64_t seed) {
+           return std::find(tuning.begin(), tuning.end(), seed) == tuning.end();
+         });
+}
+
 std::vector<std::pair<std::string, std::string>> comparison_keys() {
   return {
       {"out: FOLDER", "of the comparison: runs/, report.html, results.csv, results.md, log.txt"},

@@ -104,6 +104,10 @@ std::vector<PlannedRun> tuning_runs(const ComparisonConfig& config);
 std::vector<PlannedRun> table_runs(const ComparisonConfig& config,
                                    const std::vector<std::optional<size_t>>& selected);
 
+/// Alignments that an arm takes in all: every setting on the tuning seeds where it has several, and
+/// one setting on the comparison's other seeds.
+int64_t run_count(const ComparisonConfig& config, size_t arm);
+
 /// The keys of the file and what they are, for `vggflow compare --help`.
 std::vector<std::pair<std::string, std::string>> comparison_keys();
 

@@ -95,6 +95,10 @@ TEST(ComparisonConfig, TuningTakesArmsWithAChoiceAndTheTablesTakeOneSettingOfEac
   EXPECT_THAT(labels_of(table_runs(c, {1, std::nullopt, 0})),
               ElementsAre("first lr=3e-4 seed 4", "third arm seed 4", "first lr=3e-4 seed 5",
                           "third arm seed 5"));
+  EXPECT_EQ(run_count(c, 0), 4) << "two settings on seed 0, and one of them on 4 and 5";
+  EXPECT_EQ(run_count(c, 2), 2);
+  EXPECT_EQ(run_count(parsed(kWhole, {"seeds=[0, 4, 5]"}), 0), 4)
+      << "what tuning has run is not run again";
 }
 
 TEST(ComparisonConfig, WithoutSelectSeedsTuningTakesThoseOfTheTables) {

@@ -20,6 +20,7 @@
 #include "vggflow/flow/sampling.h"
 #include "vggflow/nn/lora.h"
 #include "vggflow/train/checks.h"
+#include "vggflow/train/pace.h"
 #include "vggflow/train/shares.h"
 
 namespace vggflow {
@@ -298,6 +299,11 @@ void Planner::count_work() {
       {"network", network}, {"value network", value}, {"decoder and reward", decoder + reward}};
   out_.half_flops = network + (value_kind_ == ValueKind::kLora ? value : 0) + fast;
   out_.full_flops = decoder + (value_kind_ == ValueKind::kLora ? 0 : value) + reward - fast;
+  const double shown_steps = real(c_.eval_steps > 0 ? c_.eval_steps : steps_),
+               scored = reward_.cost.forward + panel_.cost.forward,
+               fast_scored = number_ < kFloat ? reward_.half.forward + panel_.half.forward : 0;
+  out_.image_half_flops = shown_steps * cost_shape_.rollout * network_.forward + fast_scored;
+  out_.image_full_flops = s_.decoder.cost.forward + scored - fast_scored;
 }
 
 // ---- memory
@@ -495,6 +501,11 @@ Plan planned(const AlignConfig& config, const ModelShape& shape, int ranks) {
 }
 
 }  // namespace
+
+double evaluated_images(const AlignConfig& config) {
+  const int64_t sets = 2 + Pace(config.updates, config.eval_every).evaluations_left(0);
+  return real(sets * config.eval.prompts * config.eval.images);
+}
 
 Plan plan(const AlignConfig& config, const ModelShape& shape, int ranks) {
   check_settings(config, shape);

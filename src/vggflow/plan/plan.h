@@ -3,6 +3,7 @@
 // operations and time of an update, and which settings make it fit. It is computed from sizes
 // (flow/model_shape.h), the methods' own cost formulas (algorithms/method.h) and the settings.
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -51,6 +52,9 @@ struct Plan : MemoryPlan {
   double half_flops = 0;  ///< of an update in the products' dtype: network and `lora` value network
   double full_flops = 0;  ///< in fp32: decoder, reward, the other value networks
   std::vector<Amount> work;        ///< the same by part
+  /// Of one image of an evaluation: sampling, decoder, reward and panel; not the judge and the
+  /// network of eval.features. In the products' dtype, and in fp32.
+  double image_half_flops = 0, image_full_flops = 0;
   std::vector<std::string> notes;  ///< what was not known
   double ranks = 1;                ///< processes: memory is of each, work is shared by all
   const MemoryPlan& memory_on(bool on_gpu) const { return on_gpu ? gpu : *this; }
@@ -61,6 +65,9 @@ struct Plan : MemoryPlan {
   bool fits(const Device& device) const { return device.lacks.empty() && memory_fits(device); }
   double seconds(const Device& device) const {
     return (half_flops / device.half + full_flops / device.full) / ranks;
+  }
+  double image_seconds(const Device& device) const {
+    return (image_half_flops / device.half + image_full_flops / device.full) / ranks;
   }
 };
 
@@ -82,6 +89,24 @@ std::vector<Switch> switches(const AlignConfig& config, const ModelShape& shape,
 /// that lower it. No limit: says nothing.
 void check_memory_limit(const AlignConfig& config, const ModelShape& shape, bool on_gpu,
                         int ranks = 1);
+
+/// Images that the evaluations of a whole run draw: two sets of the base's, one set after that each
+/// time; the grids are left out.
+double evaluated_images(const AlignConfig& config);
+
+/// What an arm of a comparison takes: `runs` alignments of one plan.
+struct ArmPlan {
+  std::string name;
+  int64_t runs = 1;
+  double updates = 0, images = 0;  ///< of a run; images: evaluated_images
+  Plan plan;
+  double seconds(const Device& device) const {
+    return updates * plan.seconds(device) + images * plan.image_seconds(device);
+  }
+};
+
+/// A table for people: a row per arm, and what all runs take on each device, one after the other.
+std::string arms_text(const std::vector<ArmPlan>& arms, const std::vector<Device>& devices);
 
 /// A table for people.
 std::string plan_text(const AlignConfig& config, const ModelShape& shape, const Plan& plan,

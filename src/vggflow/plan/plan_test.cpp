@@ -12,6 +12,7 @@
 
 #include "vggflow/algorithms/vgg_flow.h"
 #include "vggflow/core/config.h"
+#include "vggflow/core/duration.h"
 #include "vggflow/families/nano/model.h"
 #include "vggflow/flow/precision.h"
 #include "vggflow/networks/autoencoders/decoder_cost.h"
@@ -582,6 +583,36 @@ TEST(Plan, CountsTheDecoderOfALatentNano) {
   EXPECT_EQ(amount(p.memory, "emoji and judges"), 0);
   EXPECT_GT(amount(p.work, "decoder and reward"), 16 * taesd_decoder_cost({}, 8, 8, false).forward);
   EXPECT_THAT(plan_text(c, shape, p, {}, known_devices("")), HasSubstr("64x64 pixels"));
+}
+
+// An image takes eval_steps guided steps, the decoder and every reward that scores it; the base is
+// drawn twice.
+TEST(Plan, CountsTheImagesOfEvaluations) {
+  AlignConfig c = preset("sd3-medium/hpsv2.yaml");
+  c.updates = 10, c.eval_every = 4, c.eval_steps = 20, c.eval.prompts = 3, c.eval.images = 5;
+  EXPECT_EQ(evaluated_images(c), (2 + 3) * 15);
+  const ModelShape shape = read_model_shape(c.flow);
+  const Plan p = plan(c, shape);
+  AlignConfig twice = c, alone = c;
+  twice.eval_steps = 40;
+  alone.problem.guidance = 1;
+  const double steps = plan(twice, shape).image_half_flops - p.image_half_flops;
+  EXPECT_NEAR(steps, p.image_half_flops, 1e-9 * steps) << "fp32 rewards take none of bf16's rate";
+  EXPECT_NEAR(plan(alone, shape).image_half_flops, steps / 2, 1e-9 * steps);
+  // A rollout of VGG-Flow's update takes as many passes a trajectory as an image of 20 steps.
+  EXPECT_NEAR(steps / 40, p.half_flops / p.passes.f, 0.5 * steps / 40);
+  AlignConfig judged = c;
+  judged.eval.panel = {"pickscore"};
+  EXPECT_GT(plan(judged, shape).image_full_flops, p.image_full_flops + 1e11);
+  const ArmPlan arm{"one", 3, 10, evaluated_images(c), p};
+  const std::vector<Device> devices{{"fast", 1e15, 1e12, 1e12}, {"small", 1, 1e12, 1e12}};
+  EXPECT_NEAR(arm.seconds(devices[0]),
+              (10 * (p.half_flops + p.full_flops) + 75 * (p.image_half_flops + p.image_full_flops)) / 1e12,
+              1e-6 * arm.seconds(devices[0]));
+  const std::string text = arms_text({arm, arm}, devices);
+  EXPECT_THAT(text, HasSubstr("6 runs, one after the other"));
+  EXPECT_THAT(text, HasSubstr("too little memory for 2 of 2 arms")) << text;
+  EXPECT_THAT(text, HasSubstr(duration_text(6 * arm.seconds(devices[0])))) << text;
 }
 
 // The batch that evaluations take by themselves: 64 of nano's, and one image of 1024 x 1024 pixels.

@@ -1,8 +1,10 @@
 // Plans for people and for programs.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -55,13 +57,23 @@ std::string both(const std::vector<Amount>& cpu, const std::vector<Amount>& gpu)
   return out;
 }
 
-// Names of the devices that the program can run it on.
-std::string holders(const Plan& plan, const std::vector<Device>& devices) {
+template <class Holds>
+std::string names_where(const std::vector<Device>& devices, const Holds& holds) {
   std::string out;
   for (const Device& d : devices) {
-    if (plan.fits(d)) out += (out.empty() ? "" : ", ") + d.name;
+    if (holds(d)) out += (out.empty() ? "" : ", ") + d.name;
   }
   return out.empty() ? "none of these" : out;
+}
+
+// Names of the devices that the program can run it on.
+std::string holders(const Plan& plan, const std::vector<Device>& devices) {
+  return names_where(devices, [&](const Device& d) { return plan.fits(d); });
+}
+
+// Names of those whose memory is enough, whether this program can compute there or not.
+std::string large_enough(const Plan& plan, const std::vector<Device>& devices) {
+  return names_where(devices, [&](const Device& d) { return plan.memory_fits(d); });
 }
 
 std::string verdict(const Plan& plan, const Device& device) {
@@ -126,6 +138,48 @@ std::string plan_text(const AlignConfig& config, const ModelShape& shape, const 
         s.setting.size() > 34 ? fmt::format("\n    {}", s.setting) : fmt::format(" ({})", s.what));
   }
   for (const std::string& note : plan.notes) out += fmt::format("note: {}\n", note);
+  return out;
+}
+
+std::string arms_text(const std::vector<ArmPlan>& arms, const std::vector<Device>& devices) {
+  const Device& clock = devices.front();
+  size_t name = 3, held = 16;
+  int64_t runs = 0;
+  for (const ArmPlan& arm : arms) {
+    runs += arm.runs;
+    name = std::max(name, arm.name.size());
+    held = std::max(held, large_enough(arm.plan, devices).size());
+  }
+  std::string out = fmt::format("{:<{}} {:>5} {:>10} {:>10} {:>11} {:>12}  {:<{}}  {}\n", "arm", name,
+                                "runs", "peak, CPU", "GPU", "an update", "a run", "memory enough on",
+                                held, "passes of an update");
+  for (const ArmPlan& arm : arms)
+    out += fmt::format("{:<{}} {:>5} {:>10} {:>10} {:>11} {:>12}  {:<{}}  {}\n", arm.name, name,
+                       arm.runs, bytes(arm.plan.peak), bytes(arm.plan.gpu.peak),
+                       duration_text(arm.plan.seconds(clock)), duration_text(arm.seconds(clock)),
+                       large_enough(arm.plan, devices), held, arm.plan.cost_formula);
+  out += fmt::format("An update and a run (with its evaluations) on one {}.\n\n"
+                     "{} runs, one after the other\n",
+                     clock.name, runs);
+  for (const Device& d : devices) {
+    double seconds = 0;
+    int64_t too_large = 0;
+    for (const ArmPlan& arm : arms) {
+      seconds += static_cast<double>(arm.runs) * arm.seconds(d);
+      too_large += arm.plan.memory_fits(d) ? 0 : 1;
+    }
+    out += fmt::format("  {:<14} {:>12}{}{}\n", d.name, duration_text(seconds),
+                       too_large > 0 ? fmt::format("   too little memory for {} of {} arms",
+                                                   too_large, arms.size())
+                                     : "",
+                       d.lacks.empty() ? "" : "   " + d.lacks);
+  }
+  std::set<std::string> notes;
+  for (const ArmPlan& arm : arms) {
+    for (const std::string& note : arm.plan.notes) {
+      if (notes.insert(note).second) out += fmt::format("note: {}\n", note);
+    }
+  }
   return out;
 }
 
