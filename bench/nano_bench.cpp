@@ -6,7 +6,9 @@
 //           branches, no graph), the policy's conditional branch with graph (the rest of it is the
 //           rollout's), backward to LoRA r = 8, AdamW. In bf16 v_theta - v_base is carried through
 //           the rollout's steps there (ops/pair.h), and the base has no passes of its own
-//   update_apart, step_apart, exact_apart   bf16 alone: the same with v_theta - v_base as the
+//   drawn   a VGG-Flow update without a value network as the method itself runs it: transitions of
+//   each trajectory's own
+//   update_apart, drawn_apart, step_apart, exact_apart   bf16 alone: the same with v_theta - v_base as the
 //   difference of two calls
 //   evaluate   64 images of the merged network in batches of 16, and their score
 //   value   what the value network (joint blocks 2, width 64, fp32) adds to such an update: nu at
@@ -190,6 +192,21 @@ Pass method_pass(at::ScalarType dtype) {
   };
 }
 
+// The same without a value network: each trajectory has transitions of its own, where `update` has
+// one choice of steps for all.
+template <class Problem>
+Pass drawn_pass(at::ScalarType dtype) {
+  const auto s = std::make_shared<Setup>(dtype);
+  return [s, posed = std::make_shared<Problem>(s->problem<Problem>(16)),
+          method = VggFlow(VggFlowOptions{}, {}), times = time_grid({})] {
+    s->buffer->zero_grad();
+    s->lora->merge();
+    const Tensor noise = keyed_normal(1, Purpose::kNoise, 0, 0, 16, {3, 32, 32});
+    method.update(*posed, {.seed = 1, .x0 = noise, .times = times, .micro_batch = 80});
+    s->adamw->step(1e-3);
+  };
+}
+
 Pass update_of(const std::shared_ptr<Setup>& setup, const std::shared_ptr<ImageProblem>& problem) {
   return [setup, problem, options = VggFlowOptions{}, times = time_grid({})] {
     setup->buffer->zero_grad();
@@ -229,10 +246,12 @@ std::vector<TypedJob> jobs() {
   const std::vector<Job> all{{"sample", 32, sample_pass},
                              {"evaluate", 64, evaluate_pass},
                              {"update", 16, update_pass<ImageProblem>},
+                             {"drawn", 16, drawn_pass<ImageProblem>},
                              {"step", 16, method_pass<ImageProblem, kStep>},
                              {"exact", 16, method_pass<ImageProblem, kExact>},
                              {"value", 16, value_pass},
                              {"update_apart", 16, update_pass<Apart>, true},
+                             {"drawn_apart", 16, drawn_pass<Apart>, true},
                              {"step_apart", 16, method_pass<Apart, kStep>, true},
                              {"exact_apart", 16, method_pass<Apart, kExact>, true},
                              {"product", 0, product_pass}};
