@@ -8,11 +8,10 @@
 //           the rollout's steps there (ops/pair.h), and the base has no passes of its own
 //   drawn   a VGG-Flow update without a value network as the method itself runs it: transitions of
 //   each trajectory's own
-//   update_apart, drawn_apart, step_apart, exact_apart   bf16 alone: the same with v_theta - v_base as the
-//   difference of two calls
-//   evaluate   64 images of the merged network in batches of 16, and their score
-//   value   what the value network (joint blocks 2, width 64, fp32) adds to such an update: nu at
-//   the 80 transitions, the policy's
+//   update_apart, drawn_apart, step_apart, exact_apart   bf16 alone: the same with v_theta - v_base
+//   as the difference of two calls evaluate   64 images of the merged network in batches of 16, and
+//   their score value   what the value network (joint blocks 2, width 64, fp32) adds to such an
+//   update: nu at the 80 transitions, the policy's
 //           and nu's directional derivatives along (w, 1), the reward's Hessian product, the base's
 //           vector-Jacobian product, backward of the consistency loss to phi; the same of the
 //           boundary loss at 16 end points; AdamW

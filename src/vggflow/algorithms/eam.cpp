@@ -27,16 +27,18 @@ Tensor score(AlignmentProblem& problem, const Tensor& x1, const Tensor& rows,
 
 // v* of the head; q (M, ...) beside the states.
 Tensor target_of(const Renoised& at, const Tensor& q, const EamOptions& options) {
-  const Tensor t = expand_time(at.states.t, q), c2 = at::full_like(t, options.width * options.width),
-               pull = options.control == EamControl::kStein ? (1 - t) * q + t * at.noise
-                                                            : (1 - t) * q;
+  const Tensor t = expand_time(at.states.t, q),
+               c2 = at::full_like(t, options.width * options.width),
+               pull =
+                   options.control == EamControl::kStein ? (1 - t) * q + t * at.noise : (1 - t) * q;
   return at.end - at.noise + c2 / (t.square() * c2 + (1 - t).square()) * pull;
 }
 
 }  // namespace
 
 MethodTrials EamOptions::trials() {
-  return {.variants = {{"one draw, narrow", "draws=1 width=0.5"}, {"difference of scores", "control=difference"}}};
+  return {.variants = {{"one draw, narrow", "draws=1 width=0.5"},
+                       {"difference of scores", "control=difference"}}};
 }
 
 MethodReport Eam::update(AlignmentProblem& problem, const UpdateInput& input) const {

@@ -31,8 +31,7 @@ struct CompareConfig {
   template <class V>
   void fields(V& v) {
     v("dry_run", dry_run, "list the runs, their state and their commands");
-    v("plan", plan,
-      "count what the arms will take, as `vggflow plan` does; nothing is started");
+    v("plan", plan, "count what the arms will take, as `vggflow plan` does; nothing is started");
     v("report_only", report_only, "write the report from what is there");
   }
 };

@@ -51,7 +51,7 @@ struct Plan : MemoryPlan {
   std::string cost_formula;
   double half_flops = 0;  ///< of an update in the products' dtype: network and `lora` value network
   double full_flops = 0;  ///< in fp32: decoder, reward, the other value networks
-  std::vector<Amount> work;        ///< the same by part
+  std::vector<Amount> work;  ///< the same by part
   /// Of one image of an evaluation: sampling, decoder, reward and panel; not the judge and the
   /// network of eval.features. In the products' dtype, and in fp32.
   double image_half_flops = 0, image_full_flops = 0;

@@ -606,9 +606,10 @@ TEST(Plan, CountsTheImagesOfEvaluations) {
   EXPECT_GT(plan(judged, shape).image_full_flops, p.image_full_flops + 1e11);
   const ArmPlan arm{"one", 3, 10, evaluated_images(c), p};
   const std::vector<Device> devices{{"fast", 1e15, 1e12, 1e12}, {"small", 1, 1e12, 1e12}};
-  EXPECT_NEAR(arm.seconds(devices[0]),
-              (10 * (p.half_flops + p.full_flops) + 75 * (p.image_half_flops + p.image_full_flops)) / 1e12,
-              1e-6 * arm.seconds(devices[0]));
+  EXPECT_NEAR(
+      arm.seconds(devices[0]),
+      (10 * (p.half_flops + p.full_flops) + 75 * (p.image_half_flops + p.image_full_flops)) / 1e12,
+      1e-6 * arm.seconds(devices[0]));
   const std::string text = arms_text({arm, arm}, devices);
   EXPECT_THAT(text, HasSubstr("6 runs, one after the other"));
   EXPECT_THAT(text, HasSubstr("too little memory for 2 of 2 arms")) << text;

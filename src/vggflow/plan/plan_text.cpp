@@ -150,17 +150,18 @@ std::string arms_text(const std::vector<ArmPlan>& arms, const std::vector<Device
     name = std::max(name, arm.name.size());
     held = std::max(held, large_enough(arm.plan, devices).size());
   }
-  std::string out = fmt::format("{:<{}} {:>5} {:>10} {:>10} {:>11} {:>12}  {:<{}}  {}\n", "arm", name,
-                                "runs", "peak, CPU", "GPU", "an update", "a run", "memory enough on",
-                                held, "passes of an update");
+  std::string out = fmt::format("{:<{}} {:>5} {:>10} {:>10} {:>11} {:>12}  {:<{}}  {}\n", "arm",
+                                name, "runs", "peak, CPU", "GPU", "an update", "a run",
+                                "memory enough on", held, "passes of an update");
   for (const ArmPlan& arm : arms)
     out += fmt::format("{:<{}} {:>5} {:>10} {:>10} {:>11} {:>12}  {:<{}}  {}\n", arm.name, name,
                        arm.runs, bytes(arm.plan.peak), bytes(arm.plan.gpu.peak),
                        duration_text(arm.plan.seconds(clock)), duration_text(arm.seconds(clock)),
                        large_enough(arm.plan, devices), held, arm.plan.cost_formula);
-  out += fmt::format("An update and a run (with its evaluations) on one {}.\n\n"
-                     "{} runs, one after the other\n",
-                     clock.name, runs);
+  out += fmt::format(
+      "An update and a run (with its evaluations) on one {}.\n\n"
+      "{} runs, one after the other\n",
+      clock.name, runs);
   for (const Device& d : devices) {
     double seconds = 0;
     int64_t too_large = 0;

@@ -160,10 +160,12 @@ void renoised_targets(AnalyticReport& report) {
   train_to(report, "EAM (stein)", tilt, tilt.reward(), *eam(tilt, EamControl::kStein, 1),
            [&](const Law&) { return Law{mean, std::sqrt(variance)}; });
   // v_theta's own error at 1 - delta comes back 1 / delta times: docs/renoised.md.
-  const Law got = train_from_base(tilt, tilt.reward(), *eam(tilt, EamControl::kDifference, 1, 0.02)).got;
-  report.above("EAM (difference) trained from the base: mean - the tilted law's, deviations: a miss",
-               std::abs(got.mean - mean) / std::sqrt(variance), 0.2,
-               fmt::format("{:.4f} of {:.4f}, delta 0.02", got.mean, mean));
+  const Law got =
+      train_from_base(tilt, tilt.reward(), *eam(tilt, EamControl::kDifference, 1, 0.02)).got;
+  report.above(
+      "EAM (difference) trained from the base: mean - the tilted law's, deviations: a miss",
+      std::abs(got.mean - mean) / std::sqrt(variance), 0.2,
+      fmt::format("{:.4f} of {:.4f}, delta 0.02", got.mean, mean));
   hold_narrow_base(report);
 }
 
