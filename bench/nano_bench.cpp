@@ -1,23 +1,22 @@
 // Sampling and one VGG-Flow update of the nano model, the same passes as bench/twin.py runs in
 // PyTorch:
-//   sample  32 images, 20 Euler steps, guidance 3, both branches in one batch
-//   update  16 such trajectories; at 80 transitions the colourfulness gradient of the one-step
-//   guess, the base velocity (both
-//           branches, no graph), the policy's conditional branch with graph (the rest of it is the
-//           rollout's), backward to LoRA r = 8, AdamW. In bf16 v_theta - v_base is carried through
-//           the rollout's steps there (ops/pair.h), and the base has no passes of its own
-//   drawn   a VGG-Flow update without a value network as the method itself runs it: transitions of
-//   each trajectory's own
+//   sample    32 images, 20 Euler steps, guidance 3, both branches in one batch
+//   evaluate  64 images of the merged network in batches of 16, and their score
+//   update    16 such trajectories; at 80 transitions the colourfulness gradient of the one-step
+//             guess, the base velocity (both branches, no graph), the policy's conditional branch
+//             with graph (the rest of it is the rollout's), backward to LoRA r = 8, AdamW. In bf16
+//             v_theta - v_base is carried through the rollout's steps there (ops/pair.h), and the
+//             base has no passes of its own
+//   drawn     the same as the method itself runs it: transitions of each trajectory's own
+//   value     what the value network (joint blocks 2, width 64, fp32) adds to such an update: nu at
+//             the 80 transitions, the policy's and nu's directional derivatives along (w, 1), the
+//             reward's Hessian product, the base's vector-Jacobian product, backward of the
+//             consistency loss to phi; the same of the boundary loss at 16 end points; AdamW
+//   step      an update with that value network by the residual over the rollout's own steps
+//             (consistency.kind=step), as the method itself runs it
+//   exact     the same by the exact residual, the default
 //   update_apart, drawn_apart, step_apart, exact_apart   bf16 alone: the same with v_theta - v_base
-//   as the difference of two calls evaluate   64 images of the merged network in batches of 16, and
-//   their score value   what the value network (joint blocks 2, width 64, fp32) adds to such an
-//   update: nu at the 80 transitions, the policy's
-//           and nu's directional derivatives along (w, 1), the reward's Hessian product, the base's
-//           vector-Jacobian product, backward of the consistency loss to phi; the same of the
-//           boundary loss at 16 end points; AdamW
-//   step    an update with that value network by the residual over the rollout's own steps
-//   (consistency.kind=step), as the method itself runs it
-//   exact   the same by the exact residual, the default
+//             as the difference of two calls
 // Random weights of the nano shape; --benchmark_filter and VGGFLOW_THREADS choose. Prints images/s.
 // --serve THREADS instead reads jobs (`sample/bf16`) from its input, one per line, runs each once
 // and prints its seconds: bench/compare.py asks it and the twins in turn. `product/bf16` is one

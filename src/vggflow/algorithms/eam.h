@@ -6,9 +6,10 @@
 //
 //   x_1 = x_N of a rollout of v_theta, without gradient
 //   q = lambda grad r(x_1) + s(x_1)
-//   t uniform (one from each of `draws` equal parts of [0, 1]), e ~ N(0, I), x_t = t x_1 + (1 - t)
-//   e kappa_t = (1 - t) c^2 / (t^2 c^2 + (1 - t)^2) v* = (x_1 - e) + kappa_t (q + w_t e), all
-//   detached loss = mean |v_theta(x_t, t) - v*|^2 over elements and draws
+//   t uniform (one from each of `draws` equal parts of [0, 1]), e ~ N(0, I)
+//   x_t = t x_1 + (1 - t) e,   kappa_t = (1 - t) c^2 / (t^2 c^2 + (1 - t)^2)
+//   v* = (x_1 - e) + kappa_t (q + w_t e), all detached
+//   loss = mean |v_theta(x_t, t) - v*|^2 over elements and draws
 //
 // It is flow matching on the model's own samples with a control variate that carries the reward:
 // E[q + w_t e | x_t] is the mean of grad log(p* / p_theta)(x_1), which vanishes where p_theta = p*,
