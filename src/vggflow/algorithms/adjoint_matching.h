@@ -2,11 +2,12 @@
 // Adjoint Matching (Domingo-Enrich et al. 2024, arXiv 2409.08861): stochastic optimal control with
 // the memoryless schedule, whose fixed point samples p*(x_1) ~ p_base(x_1) exp(lambda r(x_1)).
 //
-//   sigma_k^2 = 2 (1 - t_k + h_k) / (t_k + h_k)                       (App. G: h in numerator and
-//   denominator) x_{k+1} = x_k + h_k (2 v_theta(x_k, t_k) - x_k / (t_k + h_k)) + sqrt(h_k) sigma_k
-//   e_k;  the last step is x + h v_base, without noise a_N = -lambda grad r(x_N),   a_k = a_{k+1} +
-//   h_k [grad b(x_k, t_k)]^T a_{k+1},  b = 2 v_base - x / (t + h)      (lean adjoint) loss = sum_k
-//   | (2/sigma_k) (v_theta - v_base)(x_k, t_k) + sigma_k a_k |^2,  x and a detached
+//   sigma_k^2 = 2 (1 - t_k + h_k) / (t_k + h_k)           (App. G: h in numerator and denominator)
+//   x_{k+1} = x_k + h_k (2 v_theta(x_k, t_k) - x_k / (t_k + h_k)) + sqrt(h_k) sigma_k e_k;
+//             the last step is x + h v_base, without noise
+//   a_N = -lambda grad r(x_N),   a_k = a_{k+1} + h_k [grad b(x_k, t_k)]^T a_{k+1},
+//             b = 2 v_base - x / (t + h)                  (lean adjoint)
+//   loss = sum_k | (2/sigma_k) (v_theta - v_base)(x_k, t_k) + sigma_k a_k |^2,  x and a detached
 //
 // Steps with gradient: the last `tail` share of the grid, and as many again as `early` says, drawn
 // without replacement from the rest (paper: 10 + 10 of 40), the same for the whole update; the

@@ -1,31 +1,32 @@
 #pragma once
 // Estimators of the value consistency residual (VGG-Flow, Eq. 12),
 //
-//   R = dg/dt + J_g w + [grad v_base]^T g,   w = v_base - beta g,   g = -eta c grad r(x1_hat) +
-//   nu_phi
+//   R = dg/dt + J_g w + [grad v_base]^T g,
+//   w = v_base - beta g,   g = -eta c grad r(x1_hat) + nu_phi
 //
-//   exact    dg/dt + J_g w as one directional derivative along (w, 1) in forward mode, [grad
-//   v_base]^T g as a vector-Jacobian product.
+//   exact    dg/dt + J_g w as one directional derivative along (w, 1) in forward mode,
+//            [grad v_base]^T g as a vector-Jacobian product.
 //            w and the g of the last term are stop-gradient, as in the paper's App. C.1; the reward
 //            part follows x1_hat with v_theta moving too: d x1_hat = w - v + (1 - t) dv, then one
 //            Hessian-vector product of the reward, c held constant.
 //            A guess that is known along the path alone (vgg_flow.h: endpoint, coarse) brings its
 //            own derivative, `drift`, in place of the reward part's.
 //   paper    central differences of one g at shifted points (App. C.1, Eqs. 43-45): t +- fd_t with
-//   x fixed, x +- d w, and for the last
-//            term v_base(x +- d g), a Jacobian-vector product: the transposed one where the
-//            Jacobian is symmetric. d moves a sample by fd_x (root mean square). Eq. 43 as printed
-//            also moves x along the flow, which would count J_g w twice; it is not done.
+//            x fixed, x +- d w, and for the last term v_base(x +- d g), a Jacobian-vector product:
+//            the transposed one where the Jacobian is symmetric. d moves a sample by fd_x (root
+//            mean square). Eq. 43 as printed also moves x along the flow, which would count J_g w
+//            twice; it is not done.
 //   release  what the published code computes, for comparison. It is wrong: one-sided differences
-//   with 1e-4 in network time (1e-7 in t,
-//            divided by 1e-4), and the three points of the reward part are three different
-//            functions: at (x, t) the gradient of the reward alone, at (x, t + 1e-7) only its path
-//            through the network's Jacobian, at (x + 1e-4 w, t) both. algorithms_test and `vggflow
-//            check --analytic` show that exact value gradients leave it a large residual.
+//            with 1e-4 in network time (1e-7 in t, divided by 1e-4), and the three points of the
+//            reward part are three different functions: at (x, t) the gradient of the reward
+//            alone, at (x, t + 1e-7) only its path through the network's Jacobian, at
+//            (x + 1e-4 w, t) both. algorithms_test and `vggflow check --analytic` show that exact
+//            value gradients leave it a large residual.
 //   step     the residual over the rollout's own Euler step, with gradient to both of its ends,
 //
-//              R = g(x_{k+1}, t_{k+1}) - g(x_k, t_k) + h [grad v_base(x_k, t_k)]^T sg(g(x_{k+1},
-//              t_{k+1})),   g(x_N, 1) = -c grad r(x_N),
+//              R = g(x_{k+1}, t_{k+1}) - g(x_k, t_k)
+//                  + h [grad v_base(x_k, t_k)]^T sg(g(x_{k+1}, t_{k+1})),
+//              g(x_N, 1) = -c grad r(x_N),
 //
 //            which is a change of g, not a rate. On trained networks a derivative in t between two
 //            points of the grid says nothing of the change from one to the other; this asks for no

@@ -3,8 +3,8 @@
 // steps.
 //
 //   x_{j+1} = x_j + h_j v_theta(x_j, t_j),   a_N = -f'(r) grad r(x_N) / B,
-//   a_j = a_{j+1} + h_j [dv/dx]^T a_{j+1},   grad_theta = sum_j h_j [dv/dtheta]^T a_{j+1},   j =
-//   N-1, ..., N-K.
+//   a_j = a_{j+1} + h_j [dv/dx]^T a_{j+1},
+//   grad_theta = sum_j h_j [dv/dtheta]^T a_{j+1},   j = N-1, ..., N-K.
 //
 // The sum is taken by a backward sweep that recomputes one step's graph at a time from the stored
 // states (gradient checkpointing per step), so memory does not grow with K. Kinds of K:
@@ -12,10 +12,10 @@
 //   fixed     K = k  (DRaFT-K; k = 1 is DRaFT-1)
 //   uniform   K uniform on {1, ..., k}, one draw an update
 //   gaussian  K = round(N(k, k_sd)) in [1, N], one draw an update (AlignProp's randomised
-//   truncation counts the other way: N - K) lv        DRaFT-LV: from the finished, detached x_N,
-//   `lv_noises` fresh noises give x = t x_N + (1 - t) e at the last step's t; one
-//             step from each with gradient, mean over them. With lv_own_step the trajectory's own
-//             last step is averaged in (FlowBP).
+//             truncation counts the other way: N - K)
+//   lv        DRaFT-LV: from the finished, detached x_N, `lv_noises` fresh noises give
+//             x = t x_N + (1 - t) e at the last step's t; one step from each with gradient, mean
+//             over them. With lv_own_step the trajectory's own last step is averaged in (FlowBP).
 // On diffusers' SD3 grid the last step has h = 0.009 and learning sees nothing else: choose the
 // grid with care (time_grid.kind).
 

@@ -6,8 +6,10 @@
 //   x_j_hat = x_k + (t_j - t_k) v_k,   x1_hat = x_j + (1 - t_j) v_j,
 //   straight through: the values stay x_j and x_N, the gradients are the leaps',
 //   input of the network at j: alpha x_j_hat + (1 - alpha) sg(x_j),
-//   w = 1 / (max(d_j, tau) + max(d_0, tau)),   d_j = mean |x_j - x_j_hat|, d_0 = mean |x_N -
-//   x1_hat|, G = -(w / B) f'(r) grad r(x_N), grad_theta = (1 - t_j) [d v_j / d theta]^T G
+//   w = 1 / (max(d_j, tau) + max(d_0, tau)),
+//   d_j = mean |x_j - x_j_hat|,   d_0 = mean |x_N - x1_hat|,
+//   G = -(w / B) f'(r) grad r(x_N),
+//   grad_theta = (1 - t_j) [d v_j / d theta]^T G
 //              + (t_j - t_k) [d v_k / d theta]^T (G + alpha (1 - t_j) [d v_j / d x_j]^T G).
 
 #include <string>

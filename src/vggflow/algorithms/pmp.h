@@ -3,9 +3,9 @@
 // (VGG-Flow paper, App. A.1).
 //
 //   forward    x' = v_theta(x, t)
-//   backward   a' = -grad_x [ (lambda/2) |v_theta - v_base|^2 + a . v_theta ],  a(1) = -grad r(x_1)
-//   (Eq. 20; "full")
-//              a' = -[grad v_base]^T a (Prop. 3; "lean")
+//   backward   a' = -grad_x [ (lambda/2) |v_theta - v_base|^2 + a . v_theta ],
+//              a(1) = -grad r(x_1)                      (Eq. 20; "full")
+//              a' = -[grad v_base]^T a                  (Prop. 3; "lean")
 //   loss       E |v_theta - v_base + beta a|^2, a detached (Eq. 22 over lambda^2)
 //
 // On an optimally controlled path both adjoints are grad V. Discretised as the exact adjoint of the

@@ -1,19 +1,23 @@
 #pragma once
 // VGG-Flow: value gradient guidance (Liu et al., NeurIPS 2025, arXiv 2512.05116).
 //
-// Objective (Eq. 6)   min_theta E[ (lambda/2) int |v_theta - v_base|^2 dt - r(x_1) ],  beta =
-// 1/lambda, V the cost-to-go. Value gradient      g = grad V,  optimum v = v_base - beta g (Eq. 8),
-// g(x, 1) = -grad r(x). Forward-looking g   g(x, t) = -eta(t) sg(grad r(x1_hat)) + nu_phi(x, t),
-// x1_hat = x + (1 - t) sg(v_theta(x, t))   (Eq. 16) Matching            L(theta) = E |v_theta -
-// v_base + beta sg(g)|^2                                              (Eq. 14) Consistency L(phi) =
-// E |dg/dt + [grad g]^T (v_base - beta g) + [grad v_base]^T g|^2                      (Eq. 12)
-// Boundary            L(phi) = E |g(x_1, 1) + grad r(x_1)|^2 (Eq. 13)
+//   objective        min_theta E[ (lambda/2) int |v_theta - v_base|^2 dt - r(x_1) ],
+//                    beta = 1/lambda, V the cost-to-go                                (Eq. 6)
+//   value gradient   g = grad V,   optimum v = v_base - beta g,   g(x, 1) = -grad r(x) (Eq. 8)
+//   forward-looking  g(x, t) = -eta(t) sg(grad r(x1_hat)) + nu_phi(x, t),
+//                    x1_hat = x + (1 - t) sg(v_theta(x, t))                           (Eq. 16)
+//   matching         L(theta) = E |v_theta - v_base + beta sg(g)|^2                   (Eq. 14)
+//   consistency      L(phi) = E |dg/dt + [grad g]^T (v_base - beta g) + [grad v_base]^T g|^2
+//                                                                                     (Eq. 12)
+//   boundary         L(phi) = E |g(x_1, 1) + grad r(x_1)|^2                           (Eq. 13)
 //
-//   symbol     variable            symbol        variable
-//   beta       options.beta        grad r        reward_gradient
-//   eta(t)     eta()               c grad r      RewardGradients::gradient, c = min(1, threshold /
-//   |grad r|) per transition nu_phi     correction          w             direction, v_base - beta
-//   sg(g)
+//   symbol     variable
+//   beta       options.beta
+//   eta(t)     eta()
+//   grad r     reward_gradient
+//   c grad r   RewardGradients::gradient, c = min(1, threshold / |grad r|) per transition
+//   nu_phi     correction
+//   w          direction, v_base - beta sg(g)
 //
 // The reward part of g is a choice (options.guess), nu_phi goes on top of each:
 //   one_step   -eta(t) grad r(x1_hat), the paper's
@@ -23,14 +27,13 @@
 //
 // What is detached, and where we differ from the paper or its code:
 // - Matching: g whole (theta moves, phi does not), as the paper says below Eq. 14. There is one
-// optimizer step an update, so the value
-//   of v_theta is the rollout's; only the branch with gradient is computed again.
+//   optimizer step an update, so the value of v_theta is the rollout's; only the branch with
+//   gradient is computed again.
 // - Consistency: consistency.h has the estimators and what each detaches. J_g w equals [grad g]^T w
-// because g is a gradient field.
+//   because g is a gradient field.
 // - Losses are means over elements, not sums: Adam's eps and the clip of gradients see the scale.
-// - nu's losses are in units of beta g, or relative: the same problem in other units of reward (s
-// r,
-//   beta / s) trains the same network.
+// - nu's losses are in units of beta g, or relative: the same problem in other units of reward
+//   (s r, beta / s) trains the same network.
 
 #include <string>
 
