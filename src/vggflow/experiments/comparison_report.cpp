@@ -308,9 +308,9 @@ std::string how_it_was_run(const ComparisonView& view) {
 
 std::string subtitle(const ComparisonView& view) {
   const ComparisonConfig& c = view.data.config;
-  std::string out = fmt::format("{} arm{}, seed{} {}, from {}", c.arms.size(),
-                                c.arms.size() == 1 ? "" : "s", c.seeds.size() == 1 ? "" : "s",
-                                fmt::join(c.seeds, ", "), c.base.string());
+  std::string out =
+      fmt::format("{} arm{}, seed{} {}, from {}", c.arms.size(), c.arms.size() == 1 ? "" : "s",
+                  c.seeds.size() == 1 ? "" : "s", fmt::join(c.seeds, ", "), c.base.string());
   if (const RunResult* run = view.first()) {
     out += fmt::format("; reward {}, {:.0f} updates; evaluated on {} {} with {} images each",
                        text(run->summary, "reward", "unknown"), run->evals.back().update,
