@@ -172,7 +172,17 @@ Pass value_pass(at::ScalarType dtype) {
   };
 }
 
-// A whole update with the value network by one kind of residual.
+// A whole update of the policy as the method itself runs it.
+void run_method(Setup& s, AlignmentProblem& posed, const VggFlow& method,
+                const std::vector<double>& times) {
+  s.buffer->zero_grad();
+  s.lora->merge();
+  const Tensor noise = keyed_normal(1, Purpose::kNoise, 0, 0, 16, {3, 32, 32});
+  method.update(posed, {.seed = 1, .x0 = noise, .times = times, .micro_batch = 80});
+  s.adamw->step(1e-3);
+}
+
+// With the value network by one kind of residual.
 template <class Problem, ConsistencyKind kind>
 Pass method_pass(at::ScalarType dtype) {
   const auto s = std::make_shared<ValueSetup>(dtype);
@@ -180,29 +190,20 @@ Pass method_pass(at::ScalarType dtype) {
   options.consistency.kind = kind;
   return [s, posed = std::make_shared<Problem>(s->problem<Problem>(16, s->network.get())),
           method = VggFlow(options, {}), times = time_grid({})] {
-    s->buffer->zero_grad();
     s->parameters.zero_grad();
-    s->lora->merge();
-    const Tensor noise = keyed_normal(1, Purpose::kNoise, 0, 0, 16, {3, 32, 32});
-    method.update(*posed, {.seed = 1, .x0 = noise, .times = times, .micro_batch = 80});
-    s->adamw->step(1e-3);
+    run_method(*s, *posed, method, times);
     s->optimizer.step(1e-3);
   };
 }
 
-// The same without a value network: each trajectory has transitions of its own, where `update` has
-// one choice of steps for all.
+// Without one: each trajectory has transitions of its own, where `update` has one choice of steps
+// for all.
 template <class Problem>
 Pass drawn_pass(at::ScalarType dtype) {
   const auto s = std::make_shared<Setup>(dtype);
   return [s, posed = std::make_shared<Problem>(s->problem<Problem>(16)),
-          method = VggFlow(VggFlowOptions{}, {}), times = time_grid({})] {
-    s->buffer->zero_grad();
-    s->lora->merge();
-    const Tensor noise = keyed_normal(1, Purpose::kNoise, 0, 0, 16, {3, 32, 32});
-    method.update(*posed, {.seed = 1, .x0 = noise, .times = times, .micro_batch = 80});
-    s->adamw->step(1e-3);
-  };
+          method = VggFlow(VggFlowOptions{}, {}),
+          times = time_grid({})] { run_method(*s, *posed, method, times); };
 }
 
 Pass update_of(const std::shared_ptr<Setup>& setup, const std::shared_ptr<ImageProblem>& problem) {

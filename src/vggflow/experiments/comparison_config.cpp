@@ -385,14 +385,22 @@ std::vector<PlannedRun> table_runs(const ComparisonConfig& config,
   return out;
 }
 
+std::vector<PlannedRun> known_runs(const ComparisonConfig& config,
+                                   const std::vector<std::optional<size_t>>& selected) {
+  std::vector<PlannedRun> all = tuning_runs(config);
+  std::set<std::filesystem::path> seen;
+  for (const PlannedRun& run : all) seen.insert(run.folder);
+  for (const PlannedRun& run : table_runs(config, selected)) {
+    if (seen.insert(run.folder).second) all.push_back(run);
+  }
+  return all;
+}
+
 int64_t run_count(const ComparisonConfig& config, size_t arm) {
-  const auto settings = std::ssize(config.arms.at(arm).settings);
-  const std::vector<int64_t>& tuning = config.tuning_seeds();
-  if (settings == 1) return std::ssize(config.seeds);
-  return settings * std::ssize(tuning) +
-         std::count_if(config.seeds.begin(), config.seeds.end(), [&](int64_t seed) {
-           return std::find(tuning.begin(), tuning.end(), seed) == tuning.end();
-         });
+  const std::vector<std::optional<size_t>> first(config.arms.size(), 0);
+  const std::vector<PlannedRun> all = known_runs(config, first);
+  return std::count_if(all.begin(), all.end(),
+                       [&](const PlannedRun& run) { return run.arm == arm; });
 }
 
 std::vector<std::pair<std::string, std::string>> comparison_keys() {

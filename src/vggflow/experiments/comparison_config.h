@@ -104,6 +104,11 @@ std::vector<PlannedRun> tuning_runs(const ComparisonConfig& config);
 std::vector<PlannedRun> table_runs(const ComparisonConfig& config,
                                    const std::vector<std::optional<size_t>>& selected);
 
+/// Every run whose result may be needed: the tuning runs, and those of the tables that are none of
+/// them.
+std::vector<PlannedRun> known_runs(const ComparisonConfig& config,
+                                   const std::vector<std::optional<size_t>>& selected);
+
 /// Alignments that an arm takes in all: every setting on the tuning seeds where it has several, and
 /// one setting on the comparison's other seeds.
 int64_t run_count(const ComparisonConfig& config, size_t arm);

@@ -18,7 +18,6 @@
 #include <iterator>
 #include <memory>
 #include <optional>
-#include <set>
 #include <sstream>
 #include <thread>
 #include <utility>
@@ -318,19 +317,6 @@ bool GridRunner::run(const std::vector<PlannedRun>& runs) {
     show();
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
   }
-}
-
-// Every run whose result may be needed: the tuning runs, and the tables' runs of the chosen
-// settings.
-std::vector<PlannedRun> known_runs(const ComparisonConfig& config,
-                                   const std::vector<std::optional<size_t>>& chosen) {
-  std::vector<PlannedRun> all = tuning_runs(config);
-  std::set<fs::path> seen;
-  for (const PlannedRun& run : all) seen.insert(run.folder);
-  for (const PlannedRun& run : table_runs(config, chosen)) {
-    if (seen.insert(run.folder).second) all.push_back(run);
-  }
-  return all;
 }
 
 // The last error of a run that failed.

@@ -121,10 +121,6 @@ void train_to(AnalyticReport& report, const std::string& name, const Tilt& tilt,
                            base.deviation));
 }
 
-}  // namespace
-
-namespace {
-
 // Without a reward nothing should move, however narrow the base is against delta = 0.02.
 void hold_narrow_base(AnalyticReport& report) {
   const Tilt narrow{.mean = 0.5, .deviation = 0.005, .k = 1, .centre = 2, .lambda = 0};
