@@ -23,7 +23,7 @@ compare --dry-run >"$out/plan.txt" || die "--dry-run failed"
 grep -q "^later     vgg-flow on seeds 1" "$out/plan.txt" || die "the plan does not say what comes later"
 # A comparison of a model that is not there, by its published sizes: 14 arms of two settings on one seed, and one on the other two.
 "$vggflow" compare --config configs/compare/sd35-hpdv2.yaml "out=$out/sd35" --plan >"$out/sd35.txt" || die "--plan failed"
-grep -q "^56 runs, one after the other" "$out/sd35.txt" || die "--plan does not count the runs: $(cat "$out/sd35.txt")"
+grep -q "^56 runs, one after the other, and the base's evaluation once per arm" "$out/sd35.txt" || die "--plan does not count the runs: $(cat "$out/sd35.txt")"
 grep -qE "^leapalign +4 +.* B N 2F" "$out/sd35.txt" || die "--plan has no row of leapalign: $(cat "$out/sd35.txt")"
 [ ! -e "$out/sd35" ] || die "--plan left a folder"
 
@@ -40,6 +40,8 @@ grep -q "Go on with: vggflow compare --config configs/compare/quick.yaml" "$out/
 compare 2>"$out/first.txt" || die "compare failed: $(tail -5 "$out/first.txt")"
 grep -q "vgg-flow: chose lr=" "$out/first.txt" || die "no setting was chosen: $(cat "$out/first.txt")"
 grep -q "\[4/4\] finished" "$out/q/log.txt" || die "log.txt does not count four runs: $(cat "$out/q/log.txt")"
+[ "$(grep -l "the base's figures are those of $out/q/base/" "$out"/q/runs/*/*/*/log.txt | wc -l)" -ge 2 ] ||
+  die "runs of one evaluation did not share the base's: $(ls "$out/q/base")"
 runs=$(wc -l <"$out/q/grid.jsonl")
 compare 2>"$out/second.txt" || die "the second call failed: $(cat "$out/second.txt")"
 [ "$(wc -l <"$out/q/grid.jsonl")" -eq "$runs" ] || die "the second call ran something again"

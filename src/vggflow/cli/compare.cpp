@@ -83,9 +83,9 @@ std::vector<std::string> changed_settings(const PlannedRun& run,
                                           const ComparisonConfig& comparison) {
   AlignConfig wanted = settings_of(run, comparison), before;
   load_yaml(fields_of(before), run.folder / "config.yaml");
-  static const std::set<std::string> kFree{"run",          "resume", "threads", "checkpoint_every",
-                                           "grid_images",  "device", "tf32",    "kernels",
-                                           "deterministic"};
+  static const std::set<std::string> kFree{
+      "run",  "resume",  "threads",       "grid_images",      "device",
+      "tf32", "kernels", "deterministic", "checkpoint_every", "base_cache"};
   std::vector<std::string> changed;
   for (const std::string& key : differences(fields_of(wanted), fields_of(before))) {
     if (!kFree.contains(key)) changed.push_back(key);

@@ -9,6 +9,7 @@
 #include <iterator>
 #include <numeric>
 #include <optional>
+#include <string_view>
 #include <utility>
 
 #include "vggflow/core/error.h"
@@ -64,6 +65,22 @@ Estimate log_ratio(const std::vector<double>& now, const std::vector<double>& be
       logs.push_back(std::log(std::max(kLeastRatio, ratio)));
   }
   return estimate_known(logs);
+}
+
+// Names of what is measured of a set; those of the panel follow kPanel.
+constexpr const char *kReward = "reward", *kFeatures = "features", *kRight = "right",
+                     *kConfidence = "confidence", *kSaturated = "saturated",
+                     *kReference = "reference features", *kPanel = "panel ";
+
+// Whether `all` holds `rows` rows of what `some` are rows of.
+bool is_set_of(const Tensor& all, int64_t rows, const Tensor& some) {
+  return all.scalar_type() == some.scalar_type() && all.dim() == some.dim() && all.dim() > 0 &&
+         all.size(0) == rows && all.sizes().slice(1) == some.sizes().slice(1);
+}
+
+// Bit for bit, but for what is no number, which a reward may give.
+bool same_numbers(const Tensor& a, const Tensor& b) {
+  return at::allclose(a.to(at::kDouble), b.to(at::kDouble), 0, 0, /*equal_nan=*/true);
 }
 
 Estimate paired_change(std::vector<double> now, const std::vector<double>& before) {
@@ -226,6 +243,32 @@ Evaluator::Evaluator(const EvalOptions& options, const std::vector<Prompt>& prom
   }
 }
 
+TensorMap Evaluator::Measured::by_name() const {
+  TensorMap all;
+  for (const auto& [name, value] : {std::pair{kReward, reward},
+                                    {kFeatures, features},
+                                    {kRight, right},
+                                    {kConfidence, confidence},
+                                    {kSaturated, saturated}}) {
+    if (value.defined()) all[name] = value;
+  }
+  for (const auto& [name, value] : panel) all[kPanel + name] = value;
+  return all;
+}
+
+Evaluator::Measured Evaluator::Measured::of(const TensorMap& by_name) {
+  Measured m;
+  for (const auto& [name, value] : by_name) {
+    (name == kReward       ? m.reward
+     : name == kFeatures   ? m.features
+     : name == kRight      ? m.right
+     : name == kConfidence ? m.confidence
+     : name == kSaturated  ? m.saturated
+                           : m.panel[name.substr(std::string_view(kPanel).size())]) = value;
+  }
+  return m;
+}
+
 // Noise is keyed by the image's place in the set, so it does not depend on the batch.
 Evaluator::Measured Evaluator::measure_part(const ImageGenerator& model, uint64_t set, bool scores,
                                             int64_t start, int64_t length) const {
@@ -330,17 +373,47 @@ Evaluation Evaluator::summarize(const Measured& m, Scores& scores) const {
   for (int64_t i = 0; i < m.saturated.numel(); ++i) e.saturated += m.saturated[i].item<double>();
   const auto seed = static_cast<uint64_t>(options_.seed);
   e.fd = frechet_distance(m.features, reference_features_);
-  e.fd_floor = frechet_distance(base_features_, reference_features_);
+  e.fd_floor = frechet_distance(base_.features, reference_features_);
   e.kid = kernel_distance(m.features, reference_features_, seed);
-  e.kid_floor = kernel_distance(base_features_, reference_features_, seed);
+  e.kid_floor = kernel_distance(base_.features, reference_features_, seed);
   return e;
 }
 
 Evaluation Evaluator::evaluate_base(const ImageGenerator& base, Progress* bar) {
-  const Measured first = measure(base, 0, /*scores=*/true, bar);
-  base_features_ = first.features;
+  base_ = measure(base, 0, /*scores=*/true, bar);
   reference_features_ = measure(base, 1, /*scores=*/false, bar).features;
-  return summarize(first, base_scores_);
+  return summarize(base_, base_scores_);
+}
+
+TensorMap Evaluator::base_figures() const {
+  TensorMap figures = base_.by_name();
+  figures[kReference] = reference_features_;
+  return figures;
+}
+
+std::optional<Evaluation> Evaluator::recall_base(TensorMap figures, const ImageGenerator& base,
+                                                 Progress* bar) {
+  const at::NoGradGuard no_grad;
+  auto reference = figures.extract(kReference);
+  const int64_t length = std::min(options_.batch, set_size());
+  const TensorMap part = measure_part(base, 0, /*scores=*/true, 0, length).by_name();
+  const auto& features = part.at(kFeatures);
+  const bool agrees =
+      reference && is_set_of(reference.mapped(), set_size(), features) &&
+      figures.size() == part.size() &&
+      std::all_of(part.begin(), part.end(), [&](const auto& entry) {
+        const auto& [name, now] = entry;
+        const auto kept = figures.find(name);
+        const int64_t rows =
+            name == kSaturated ? std::ssize(part_lengths(set_size(), options_.batch)) : set_size();
+        return kept != figures.end() && is_set_of(kept->second, rows, now) &&
+               same_numbers(kept->second.narrow(0, 0, now.size(0)), now);
+      });
+  if (!agrees) return std::nullopt;
+  base_ = Measured::of(figures);
+  reference_features_ = reference.mapped();
+  if (bar) bar->add(2 * set_size());
+  return summarize(base_, base_scores_);
 }
 
 Evaluation Evaluator::evaluate(const ImageGenerator& model, Progress* bar) const {

@@ -6,6 +6,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -16,6 +17,7 @@
 #include "vggflow/dist/group.h"
 #include "vggflow/features/feature_networks.h"
 #include "vggflow/io/jsonl.h"
+#include "vggflow/io/safetensors.h"
 #include "vggflow/metrics/metrics.h"
 #include "vggflow/networks/vision/image_judge.h"
 #include "vggflow/rewards/reward.h"
@@ -142,6 +144,14 @@ class Evaluator {
   /// Samples the base model: two sets from independent noise. Call before evaluate, with the
   /// adapter off. `bar` counts the images, here and below.
   Evaluation evaluate_base(const ImageGenerator& base, Progress* bar = nullptr);
+  /// What evaluate_base measured, for recall_base of another process: (n) or (n, F) by name.
+  TensorMap base_figures() const;
+  /// In place of evaluate_base, from the figures that another process measured for the same prompts
+  /// and options. The first batch is drawn and scored anew; where anything of it differs by a bit,
+  /// or `figures` are not of so many images, the result is none and nothing is changed. For a
+  /// single process.
+  std::optional<Evaluation> recall_base(TensorMap figures, const ImageGenerator& base,
+                                        Progress* bar = nullptr);
   /// Samples from the first set's noise: same noise before and after.
   Evaluation evaluate(const ImageGenerator& model, Progress* bar = nullptr) const;
   /// Images of a set: evaluate draws one, evaluate_base two.
@@ -160,6 +170,8 @@ class Evaluator {
     Tensor reward, features, right, confidence;  ///< (n), (n, F), and the judge's (n)
     std::map<std::string, Tensor> panel;
     Tensor saturated;  ///< by part of the set, its share of the set's
+    TensorMap by_name() const;
+    static Measured of(const TensorMap& by_name);
   };
   Measured measure_part(const ImageGenerator& model, uint64_t set, bool scores, int64_t start,
                         int64_t length) const;
@@ -178,7 +190,8 @@ class Evaluator {
   JudgePanel panel_;
   std::vector<int64_t> noise_shape_;
   Group group_;
-  Tensor base_features_, reference_features_;
+  Measured base_;              ///< of the base's first set
+  Tensor reference_features_;  ///< of its second one
   Scores base_scores_;
 };
 

@@ -75,6 +75,47 @@ TEST(Evaluator, KeepsTheShareOfDiversityThatPromptsKeepOnAverage) {
   EXPECT_FALSE(now.to_json().contains("diversity_log_ratio_right")) << "there is no judge";
 }
 
+// Eight images in batches of three, of which the second process draws the first.
+TEST(Evaluator, RecallsWhatAnotherOneMeasuredOfTheBase) {
+  EvalOptions options;
+  options.images = 4;
+  options.batch = 3;
+  const auto reward = make_reward("colorfulness", {});
+  const std::vector<Prompt> prompts{{"ghost"}, {"wave"}};
+  const JudgePanel panel{{"jpeg", std::shared_ptr<const Reward>(make_reward("jpeg", {}))}};
+  const auto evaluator = [&](int64_t images, const JudgePanel& judges) {
+    EvalOptions o = options;
+    o.images = images;
+    return Evaluator(o, prompts, *reward, nullptr, nullptr, judges, {3, 32, 32});
+  };
+  int64_t drawn = 0;
+  const auto model = [&drawn](double level) {
+    return [level, &drawn](const std::vector<std::string>&, const Tensor& noise) {
+      drawn += noise.size(0);
+      return (level * noise).clamp(-1, 1);
+    };
+  };
+  Evaluator first = evaluator(4, panel), second = evaluator(4, panel);
+  const Json base = first.evaluate_base(model(0.4)).to_json();
+  const TensorMap figures = first.base_figures();
+  drawn = 0;
+  const auto recalled = second.recall_base(figures, model(0.4));
+  ASSERT_TRUE(recalled);
+  EXPECT_EQ(drawn, 3);
+  EXPECT_EQ(recalled->to_json(), base);
+  EXPECT_EQ(second.evaluate(model(0.8)).to_json(), first.evaluate(model(0.8)).to_json());
+
+  Evaluator other = evaluator(4, panel);
+  EXPECT_FALSE(other.recall_base(figures, model(0.4001))) << "another model's images";
+  EXPECT_FALSE(evaluator(4, {}).recall_base(figures, model(0.4))) << "a judge too many";
+  EXPECT_FALSE(evaluator(5, panel).recall_base(figures, model(0.4))) << "too few images";
+  TensorMap damaged = figures;
+  damaged.erase("reference features");
+  EXPECT_FALSE(other.recall_base(damaged, model(0.4)));
+  EXPECT_THAT(testing::message_of([&] { other.evaluate(model(0.4)); }),
+              HasSubstr("the base model must be evaluated first"));
+}
+
 TEST(LopsidedDiversity, IsSaidOfEightPromptsAndMore) {
   Evaluation base;
   base.diversity.n = 8;

@@ -25,8 +25,8 @@ const std::vector<std::string> kKeys{"out",  "base",   "common", "seeds",   "arm
 const std::vector<std::string> kSelectKeys{"by", "floor", "judge_fall", "seeds"};
 const std::vector<std::string> kBoxKeys{"gain_sd", "diversity_kept"};
 const std::vector<std::string> kArmKeys{"set", "grid"};
-const std::vector<std::string> kOwned{"run", "seed", "resume",
-                                      "threads"};  // settings of a run that compare sets itself
+// Settings of a run that compare sets itself.
+const std::vector<std::string> kOwned{"run", "seed", "resume", "threads", "base_cache"};
 
 bool contains(const std::vector<std::string>& words, const std::string& word) {
   return std::find(words.begin(), words.end(), word) != words.end();

@@ -191,6 +191,7 @@ void GridRunner::start(const PlannedRun& run, std::unique_ptr<FolderLock> claim)
   } else {
     fs::remove(run.folder / "config.yaml");  // of a start that came to nothing
   }
+  command.push_back("base_cache=" + (config_.out / "base").string());
   if (config_.parallel > 1) {
     command.push_back(fmt::format(
         "threads={}",

@@ -106,8 +106,10 @@ TEST_F(GridRun, RunsEverySeedOfEveryArmAndRecordsTimeAndMemory) {
   EXPECT_GT(record["seconds"].get<double>(), 0);
   EXPECT_GT(record["peak_gib"].get<double>(), 0);
   EXPECT_THAT(calls("b/default/seed1"),
-              ElementsAre(fmt::format("align --config base.yaml run={} seed=1 updates=1 behave=ok",
-                                      (out_ / "c/runs/b/default/seed1").string())));
+              ElementsAre(fmt::format("align --config base.yaml run={} seed=1 updates=1 behave=ok "
+                                      "base_cache={}",
+                                      (out_ / "c/runs/b/default/seed1").string(),
+                                      (out_ / "c/base").string())));
   const std::string log = read_text(out_ / "c/log.txt");
   EXPECT_THAT(log, HasSubstr("start a seed 0\n"));
   EXPECT_THAT(lines(out_ / "c/log.txt").back(),

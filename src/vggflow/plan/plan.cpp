@@ -502,9 +502,9 @@ Plan planned(const AlignConfig& config, const ModelShape& shape, int ranks) {
 
 }  // namespace
 
-double evaluated_images(const AlignConfig& config) {
-  const int64_t sets = 2 + Pace(config.updates, config.eval_every).evaluations_left(0);
-  return real(sets * config.eval.prompts * config.eval.images);
+EvaluatedImages evaluated_images(const AlignConfig& config) {
+  const double set = real(config.eval.prompts * config.eval.images);
+  return {2 * set, set * real(Pace(config.updates, config.eval_every).evaluations_left(0))};
 }
 
 Plan plan(const AlignConfig& config, const ModelShape& shape, int ranks) {

@@ -90,18 +90,27 @@ std::vector<Switch> switches(const AlignConfig& config, const ModelShape& shape,
 void check_memory_limit(const AlignConfig& config, const ModelShape& shape, bool on_gpu,
                         int ranks = 1);
 
-/// Images that the evaluations of a whole run draw: two sets of the base's, one set after that each
-/// time; the grids are left out.
-double evaluated_images(const AlignConfig& config);
+/// Images that the evaluations of a whole run draw, the grids left out.
+struct EvaluatedImages {
+  double base;  ///< two sets of the base's; runs of a comparison draw them once for all
+  double run;   ///< a set each time after that
+};
+EvaluatedImages evaluated_images(const AlignConfig& config);
 
 /// What an arm of a comparison takes: `runs` alignments of one plan.
 struct ArmPlan {
   std::string name;
   int64_t runs = 1;
-  double updates = 0, images = 0;  ///< of a run; images: evaluated_images
+  double updates = 0;  ///< of a run
+  EvaluatedImages images{};
   Plan plan;
+  /// Of a run that finds the base's figures.
   double seconds(const Device& device) const {
-    return updates * plan.seconds(device) + images * plan.image_seconds(device);
+    return updates * plan.seconds(device) + images.run * plan.image_seconds(device);
+  }
+  /// Of all runs, of which one draws the base's images.
+  double all_seconds(const Device& device) const {
+    return static_cast<double>(runs) * seconds(device) + images.base * plan.image_seconds(device);
   }
 };
 

@@ -159,14 +159,14 @@ std::string arms_text(const std::vector<ArmPlan>& arms, const std::vector<Device
                        duration_text(arm.plan.seconds(clock)), duration_text(arm.seconds(clock)),
                        large_enough(arm.plan, devices), held, arm.plan.cost_formula);
   out += fmt::format(
-      "An update and a run (with its evaluations) on one {}.\n\n"
-      "{} runs, one after the other\n",
+      "An update and a run (with its evaluations, but for the base's) on one {}.\n\n"
+      "{} runs, one after the other, and the base's evaluation once per arm\n",
       clock.name, runs);
   for (const Device& d : devices) {
     double seconds = 0;
     int64_t too_large = 0;
     for (const ArmPlan& arm : arms) {
-      seconds += static_cast<double>(arm.runs) * arm.seconds(d);
+      seconds += arm.all_seconds(d);
       too_large += arm.plan.memory_fits(d) ? 0 : 1;
     }
     out += fmt::format("  {:<14} {:>12}{}{}\n", d.name, duration_text(seconds),

@@ -149,6 +149,10 @@ RunEnd align(AlignConfig& config, const Group& group, const RunCheck& check, Run
         config.run, config.updates);
     return RunEnd::kFinishedBefore;
   }
+  VGGFLOW_CHECK(group.size() == 1 || config.base_cache.empty(),
+                "[align] expected no base_cache on several processes, which draw the base's images "
+                "between them, got {}",
+                config.base_cache);
   const Shares fitting(group, config.shares, config.batch);  // refused before anything is written
   open_log_of(config, group);
   if (!start.empty())

@@ -60,6 +60,7 @@ struct AlignConfig {
   int64_t checkpoint_every = 20;
   int64_t eval_every = 30;
   int64_t eval_steps = 0;
+  std::string base_cache;
   int64_t grid_images = 64;
   int64_t lora_rank = 8;
   double lora_alpha = 8;
@@ -128,6 +129,10 @@ struct AlignConfig {
       "Euler steps for evaluations and image grids; 0: as in training. Not with an explicit time "
       "grid",
       range(0, 1000));
+    v("base_cache", base_cache,
+      "folder in which runs keep the figures of the base's images for each other: the first batch "
+      "is drawn anew and has to agree bit for bit. Not on several processes; compare sets it for "
+      "its runs; empty: none");
     v("grid_images", grid_images, "largest number of images in the grid of an evaluation",
       range(1, 64));
     v("lora_rank", lora_rank, "LoRA rank", range(1, 4096));

@@ -61,6 +61,7 @@ bool is_free(const std::string& key) {
                                           "memory_limit",
                                           "offload",
                                           "weights",
+                                          "base_cache",
                                           "eval_every",
                                           "grid_images",
                                           "fit.log_every",

@@ -490,14 +490,50 @@ Progress Trainer::evaluation_bar(int64_t sets) const {
           sets * evaluator_->set_size() + std::ssize(shown_prompts())};
 }
 
+// What the first batch does not show (the other prompts), and what makes it another.
+BaseCache Trainer::base_cache() const {
+  Json prompts = Json::array();
+  for (const Prompt& p : evaluator_->prompts()) prompts.push_back({p.caption, p.subgroup});
+  const Json identity{{"model", base_hash_},
+                      {"prompts", prompts},
+                      {"images", config_.eval.images},
+                      {"seed", config_.eval.seed},
+                      {"guidance", config_.problem.guidance},
+                      {"times", eval_times_},
+                      {"reward", config_.reward}};
+  return {config_.base_cache, identity.dump()};
+}
+
+Evaluation Trainer::evaluated_base(const ImageGenerator& draw, const Stopwatch& watch,
+                                   Progress& bar) {
+  const auto measured = [&] {
+    Evaluation base = evaluator_->evaluate_base(draw, &bar);
+    pace_.base(watch.seconds());
+    return base;
+  };
+  if (config_.base_cache.empty() || group_.size() > 1) return measured();
+  const BaseCache cache = base_cache();
+  if (auto figures = cache.read()) {
+    if (auto base = evaluator_->recall_base(std::move(*figures), draw, &bar)) {
+      log_info("the base's figures are those of {}, whose first images came out the same",
+               cache.file().string());
+      return *base;
+    }
+    log_info("the base is measured anew: its first images are not those of {}",
+             cache.file().string());
+  }
+  Evaluation base = measured();
+  cache.write(evaluator_->base_figures());
+  return base;
+}
+
 // The base's images come from the same keys in every process of the run; the first one keeps its
 // figures.
 void Trainer::measure_base() {
   const Stopwatch watch;
   const ImageGenerator draw = generator(/*base=*/true);
   Progress bar = evaluation_bar(/*sets=*/2);
-  base_ = evaluator_->evaluate_base(draw, &bar);
-  pace_.base(watch.seconds());
+  base_ = evaluated_base(draw, watch, bar);
   if (done_ == 0) {
     base_json_ = base_.to_json();
     reward_spread_ = base_.reward_sd_within_prompt;

@@ -15,6 +15,7 @@
 #include "vggflow/flow/adapted_flow.h"
 #include "vggflow/nn/lora.h"
 #include "vggflow/train/align.h"
+#include "vggflow/train/base_cache.h"
 #include "vggflow/train/beta_steering.h"
 #include "vggflow/train/checkpoint.h"
 #include "vggflow/train/checks.h"
@@ -71,6 +72,8 @@ class Trainer {
   bool evaluation_due() const;
   ImageGenerator generator(bool base) const;
   Progress evaluation_bar(int64_t sets) const;
+  BaseCache base_cache() const;
+  Evaluation evaluated_base(const ImageGenerator& draw, const Stopwatch& watch, Progress& bar);
   void measure_base();
   void evaluate();
   void log_evaluation(const Evaluation& now, const ImageGenerator& draw, const Stopwatch& watch,
