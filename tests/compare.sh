@@ -14,6 +14,7 @@ compare() { "${quick[@]}" "$@"; }
 refuse "arm 'no-value-network', setting 'default': [config] override batsh=2: unknown setting 'batsh'; did you mean 'batch'?" compare batsh=2
 [ "$refused" = 2 ] || die "a wrong setting is no usage error (2)"
 refuse "'resume' is set by compare" compare resume=true
+[ -e /dev/nvidia0 ] || refuse "device=cuda: no NVIDIA driver is on this machine" compare device=cuda
 echo "arms: [" >"$out/bad.yaml"
 refuse "bad.yaml is not YAML" "$vggflow" compare --config "$out/bad.yaml"
 [ "$refused" = 2 ] || die "a file that is no YAML is no usage error (2)"

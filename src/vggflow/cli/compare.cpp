@@ -77,6 +77,14 @@ void check_settings(const ComparisonConfig& comparison, const CommandLine& line)
   }
 }
 
+// Else all runs would fail with it, one after the other.
+void check_devices(const ComparisonConfig& comparison) {
+  for (size_t arm = 0; arm < comparison.arms.size(); ++arm)
+    device::require_installed(
+        settings_of(planned_run(comparison, arm, 0, comparison.seeds.front()), comparison)
+            .device.device);
+}
+
 // Every setting that results depend on: also of evaluations, which align itself may change when it
 // goes on, but which could then not be averaged over seeds.
 std::vector<std::string> changed_settings(const PlannedRun& run,
@@ -162,6 +170,7 @@ int compare(const Call& call) {
   }
   bool whole = true;
   if (!config.report_only) {
+    check_devices(comparison);
     catch_interrupts();
     whole = run_comparison(comparison, command, {place.rank, place.size});
     if (!whole) say_how_to_go_on(call);

@@ -85,6 +85,16 @@ std::string missing_for_cuda() {
   return fs::exists(torch_folder() / "libtorch_cuda.so") ? "" : kNoCuda;
 }
 
+void require_installed(const std::string& device) {
+  if (!device.starts_with("cuda")) return;
+  const auto [problem, remedy] = open_driver(CudaFiles{}.driver);
+  VGGFLOW_CHECK(problem.empty(), "[device] device={}: {}; {}", device, problem, remedy);
+  const std::string missing = missing_for_cuda();
+  VGGFLOW_CHECK(missing.empty(),
+                "[device] device={}: {}; install the one that has it with scripts/setup.sh --cuda",
+                device, missing);
+}
+
 Plugin open_plugin(const std::string& file) {
   const auto refused = [](const std::string& what) {
     return Plugin{nullptr, {what, "build it together with this program, or remove the file"}};
