@@ -4,10 +4,12 @@
 #include <gmock/gmock.h>
 
 #include <fstream>
+#include <set>
 
 #include "pretend_run.h"
 #include "tiny_sd35.h"
 #include "vggflow/algorithms/registry.h"
+#include "vggflow/core/config.h"
 #include "vggflow/eval/run.h"
 #include "vggflow/families/nano/model.h"
 #include "vggflow/families/nano/tiny_fixture_test.h"
@@ -144,20 +146,63 @@ TEST_P(RunWith, UpdatesAndEvaluationsAreTheCpus) {
   expect_the_cpus(config("cpu"), config("device"));
 }
 
-// The losses of nu that ask for no derivative of it, and that show it the guess.
-TEST(RunWithOtherValueLosses, IsTheCpus) {
-  for (const char* settings :
-       {"consistency.kind=step", "consistency.kind=return consistency.warmup=1",
-        "consistency.kind=return consistency.warmup=1 guess=coarse nodes=2"}) {
-    const auto config = [&](const std::string& name) {
-      AlignConfig c = config_of("vgg-flow", name);
-      c.methods.set("vgg-flow", settings);
-      return c;
-    };
-    SCOPED_TRACE(settings);
-    expect_the_cpus(config("cpu"), config("device"));
+// What a method or its value network does by other settings than the defaults.
+struct Variant {
+  std::string name, method;
+  std::vector<std::string> settings;
+  ValueKind value = ValueKind::kNone;
+};
+class RunOf : public ::testing::TestWithParam<Variant> {
+ protected:
+  static AlignConfig config(const std::string& name) {
+    AlignConfig c = config_of(GetParam().method, name);
+    c.value.kind = GetParam().value;
+    c.reward_files.reward_model = std::string(VGGFLOW_SOURCE_DIR) + "/models/emoji-clip";
+    for (const std::string& setting : GetParam().settings) apply_override(fields_of(c), setting);
+    return c;
   }
+};
+const std::vector<Variant> kVariants{
+    {"step", "vgg-flow", {"vgg.consistency.kind=step"}, ValueKind::kSmall},
+    {"paper", "vgg-flow", {"vgg.consistency.kind=paper"}, ValueKind::kSmall},
+    {"release", "vgg-flow", {"vgg.consistency.kind=release"}, ValueKind::kSmall},
+    {"returned",
+     "vgg-flow",
+     {"vgg.consistency.kind=return", "vgg.consistency.warmup=1"},
+     ValueKind::kSmall},
+    {"returned_on_coarse",
+     "vgg-flow",
+     {"vgg.consistency.kind=return", "vgg.consistency.warmup=1", "vgg.guess=coarse", "vgg.nodes=2"},
+     ValueKind::kSmall},
+    {"coarse", "vgg-flow", {"vgg.guess=coarse", "vgg.nodes=3"}},
+    {"probed", "vgg-flow", {"vgg.probe_every=1"}},
+    {"rsm_gaussian", "vgg-flow", {"vgg.guess=endpoint", "vgg.eta=gaussian"}},
+    {"damped", "vgg-flow", {"vgg.eta=damped"}},
+    {"release_steps", "vgg-flow", {"vgg.force_last_step=true", "vgg.skip_first_step=true"}},
+    {"guarded", "vgg-flow", {"norm_guard.weight=1", "norm_guard.every=1"}},
+    {"budget", "vgg-flow", {"beta.budget=0.01", "norm_guard.every=1"}},
+    {"reward_norm", "vgg-flow", {"reward_clip.kind=norm"}},
+    {"balanced", "vgg-flow", {"reward=colorfulness + 9*emoji-clip", "reward_clip.balance=true"}},
+    {"full_adjoint", "vgg-flow-pmp", {"pmp.adjoint=full"}},
+    {"frozen_adjoint", "vgg-flow-pmp", {"pmp.steps=2", "pmp.early=frozen_adjoint"}},
+    {"anchored", "vgg-flow-pmp", {"pmp.steps=2", "pmp.early=anchor"}},
+    {"n_step", "fitted-adjoint", {"fitted.steps=2"}},
+    {"constant_clip", "adjoint-matching", {"adjoint_matching.clip=constant"}},
+    {"units_of_reward", "adjoint-matching", {"adjoint_matching.lambda_unit=reward"}},
+    {"relu", "refl", {"refl.transform.kind=relu_below", "refl.transform.top=100"}},
+    {"draft_lv", "draft", {"draft.kind=lv", "draft.lv_own_step=true"}},
+    {"draft_gaussian", "draft", {"draft.kind=gaussian"}},
+    {"sparse", "flowbp", {"flowbp.kind=sparse"}},
+    {"bridge", "flowbp", {"flowbp.kind=bridge"}},
+    {"rescaled", "flowbp", {"flowbp.lagrange.rescale=1"}},
+    {"eam_difference", "eam", {"eam.control=difference", "eam.lambda_unit=reward"}},
+    {"ram_apart", "ram", {"ram.normalize=false", "ram.lag=0"}}};
+std::string name_of_variant(const ::testing::TestParamInfo<Variant>& variant) {
+  return variant.param.name;
 }
+INSTANTIATE_TEST_SUITE_P(Variants, RunOf, ::testing::ValuesIn(kVariants), name_of_variant);
+
+TEST_P(RunOf, UpdatesAndEvaluationsAreTheCpus) { expect_the_cpus(config("cpu"), config("device")); }
 
 // What one more update of 20 steps costs, with everything around it alike.
 void expect_few_waits(AlignConfig c) {
@@ -178,6 +223,22 @@ void expect_few_waits(AlignConfig c) {
   EXPECT_LE(one.items, 10);
   EXPECT_GT(one.operations, 100);
 }
+
+// Those whose passes differ most from the defaults'.
+class CountedRunOf : public RunOf {};
+std::vector<Variant> counted_variants() {
+  const std::set<std::string> names{"step",    "returned_on_coarse", "coarse",   "rsm_gaussian",
+                                    "guarded", "balanced",           "anchored", "n_step",
+                                    "bridge"};
+  std::vector<Variant> some;
+  for (const Variant& variant : kVariants) {
+    if (names.contains(variant.name)) some.push_back(variant);
+  }
+  return some;
+}
+INSTANTIATE_TEST_SUITE_P(Variants, CountedRunOf, ::testing::ValuesIn(counted_variants()),
+                         name_of_variant);
+TEST_P(CountedRunOf, AnUpdateSeldomMakesTheDeviceWait) { expect_few_waits(config("counted")); }
 
 TEST_P(RunWith, AnUpdateSeldomMakesTheDeviceWait) { expect_few_waits(config("counted")); }
 
