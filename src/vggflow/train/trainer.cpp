@@ -501,7 +501,7 @@ BaseCache Trainer::base_cache() const {
                       {"guidance", config_.problem.guidance},
                       {"times", eval_times_},
                       {"reward", config_.reward}};
-  return {config_.base_cache, identity.dump()};
+  return {config_.base_cache, json_text(identity)};
 }
 
 Evaluation Trainer::evaluated_base(const ImageGenerator& draw, const Stopwatch& watch,
@@ -511,7 +511,7 @@ Evaluation Trainer::evaluated_base(const ImageGenerator& draw, const Stopwatch& 
     pace_.base(watch.seconds());
     return base;
   };
-  if (config_.base_cache.empty() || group_.size() > 1) return measured();
+  if (config_.base_cache.empty()) return measured();
   const BaseCache cache = base_cache();
   if (auto figures = cache.read()) {
     if (auto base = evaluator_->recall_base(std::move(*figures), draw, &bar)) {
