@@ -42,7 +42,7 @@ Syntax syntax() {
           .notes =
               "Other keys: those of the file (out=..., seeds=[0], select.by=...) take the place of "
               "what it says; all others are settings of every run, after those of the arms "
-              "(updates=10). run, seed, resume and threads of a run are compare's own. "
+              "(updates=10). run, seed, resume, threads and base_cache of a run are compare's own. "
               "docs/compare.md tells more.",
           .reads_file = true};
 }

@@ -34,14 +34,17 @@ fs::path torch_folder() {
   return found ? fs::path(info.dli_fname).parent_path() : fs::path();
 }
 
-constexpr const char* kNoCuda = "this LibTorch has no CUDA";
+fs::path torch_cuda() { return torch_folder() / "libtorch_cuda.so"; }
+
+device::Problem find_torch_cuda(const fs::path& library) {
+  if (fs::exists(library)) return {};
+  return {"this LibTorch has no CUDA",
+          fmt::format("install the one that has it with scripts/setup.sh --cuda ({} is not there)",
+                      library.string())};
+}
 
 device::Problem load_torch_cuda(const fs::path& library) {
-  if (!fs::exists(library))
-    return {
-        kNoCuda,
-        fmt::format("install the one that has it with scripts/setup.sh --cuda ({} is not there)",
-                    library.string())};
+  if (device::Problem problem = find_torch_cuda(library); !problem.what.empty()) return problem;
   setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", /*overwrite=*/0);
   if (!dlopen(library.c_str(), RTLD_NOW | RTLD_GLOBAL))
     return {fmt::format("LibTorch's CUDA library does not load ({})", dlerror()),
@@ -81,18 +84,13 @@ namespace device {
 
 const CudaApi* opened_plugin() { return plugin; }
 
-std::string missing_for_cuda() {
-  return fs::exists(torch_folder() / "libtorch_cuda.so") ? "" : kNoCuda;
-}
+std::string missing_for_cuda() { return find_torch_cuda(torch_cuda()).what; }
 
 void require_installed(const std::string& device) {
   if (!device.starts_with("cuda")) return;
-  const auto [problem, remedy] = open_driver(CudaFiles{}.driver);
-  VGGFLOW_CHECK(problem.empty(), "[device] device={}: {}; {}", device, problem, remedy);
-  const std::string missing = missing_for_cuda();
-  VGGFLOW_CHECK(missing.empty(),
-                "[device] device={}: {}; install the one that has it with scripts/setup.sh --cuda",
-                device, missing);
+  for (const auto& [what, remedy] :
+       {open_driver(CudaFiles{}.driver), find_torch_cuda(torch_cuda())})
+    VGGFLOW_CHECK(what.empty(), "[device] device={}: {}; {}", device, what, remedy);
 }
 
 Plugin open_plugin(const std::string& file) {
@@ -118,8 +116,7 @@ PluginScope::~PluginScope() { plugin = before_; }
 Problem open_cuda(const CudaFiles& files) {
   if (opened) return {};
   if (Problem problem = open_driver(files.driver); !problem.what.empty()) return problem;
-  const fs::path library =
-      files.library.empty() ? torch_folder() / "libtorch_cuda.so" : fs::path(files.library);
+  const fs::path library = files.library.empty() ? torch_cuda() : fs::path(files.library);
   if (Problem problem = load_torch_cuda(library); !problem.what.empty()) return problem;
   if (Problem problem = check_versions(); !problem.what.empty()) return problem;
   const fs::path ours = files.plugin.empty() ? find_plugin() : fs::path(files.plugin);

@@ -490,7 +490,8 @@ Progress Trainer::evaluation_bar(int64_t sets) const {
           sets * evaluator_->set_size() + std::ssize(shown_prompts())};
 }
 
-// What the first batch does not show (the other prompts), and what makes it another.
+// The prompts, most of which the first batch does not show; the rest keeps runs with other settings
+// from writing over each other's file.
 BaseCache Trainer::base_cache() const {
   Json prompts = Json::array();
   for (const Prompt& p : evaluator_->prompts()) prompts.push_back({p.caption, p.subgroup});
